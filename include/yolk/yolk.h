@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * libyolk: the client of a Yolk store.
+ *
+ * A store holds immutable blocks: a key (1..255 bytes) in a namespace, a payload (1 byte..4 GiB-1),
+ * an optional parent key and a few attributes. A client on the node's host maps the node's memory:
+ * exists, match, stat and get take no message and no system call there; everything that changes
+ * state goes to the node in batches.
+ *
+ * Threads: every function may be called from any thread, on one handle at the same time, except
+ *   yk_close, which no other call may overlap. A handle is not usable in a forked child: calls
+ *   there return -YK_EFORK.
+ * Ownership: the caller keeps all that it passes; keys and buffers are borrowed until the call
+ *   returns, or, for yk_submit, until the operation is completed. Outputs (ret_...) are written
+ *   only on success.
+ * Errors: >= 0 is success, -YK_E... (yolk/status.h) is failure; yk_error_text(handle) says more
+ *   about the last failure of the calling thread. YK_MISS (1) is an answer, not an error.
+ * Deadlines: every call ends with a result or an error within its timeout_ms (0 = the handle's).
+ * Option structs begin with `size`, set to sizeof by the caller; new fields go at the end; NULL
+ *   stands for all defaults.
+ */
+#ifndef YOLK_YOLK_H
+#define YOLK_YOLK_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include <yolk/status.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define YK_API __attribute__((visibility("default")))
+#else
+#define YK_API
+#endif
+
+#define YK_KEY_MAX       255u        /* bytes of a key */
+#define YK_NAMESPACE_MAX 63u         /* bytes of a namespace's name */
+#define YK_BLOCK_MAX     0xffffffffu /* bytes of a block */
+#define YK_BATCH_MAX     4096u       /* operations of one yk_run or yk_submit */
+
+typedef struct yk_client yk_client;
+
+/* A key: any bytes, 1..255 of them, not terminated. */
+typedef struct yk_key {
+    const void *data;
+    size_t len;
+} yk_key;
+
+/* A key from a C string. */
+YK_API yk_key yk_key_str(const char *text);
+
+/* ---- open and close --------------------------------------------------------------------- */
+
+enum yk_open_flags {
+    YK_OPEN_NO_MAP = 1,         /* do not map the node's memory: payload goes through the socket */
+    YK_OPEN_VERIFY = 2,         /* verify the checksum of every local get, too */
+    YK_OPEN_HANDLE_SIGBUS = 4,  /* a truncated segment makes gets miss instead of ending the process */
+    YK_OPEN_NO_RECONNECT = 8,   /* a lost connection is final */
+};
+
+typedef struct yk_open_opts {
+    uint32_t size;              /* sizeof(yk_open_opts) */
+    uint32_t flags;             /* enum yk_open_flags */
+    const char *name_space;     /* default "default"; created if it does not exist */
+    uint64_t epoch;             /* of the weights; 0 = whatever the namespace has at open */
+    uint32_t timeout_ms;        /* of calls that name none; default 5000 */
+    uint32_t inflight_max;      /* operations submitted and not polled; default 4096 */
+    uint64_t hold_bytes;        /* reservations held ahead for puts; default 16 MiB, 0 = default */
+} yk_open_opts;
+
+/* Connects to a node. url: "unix:/path" (default unix:/run/yolk.sock when NULL, or $YOLK_URL),
+ * "tcp:HOST:PORT" (payload through the socket), "embedded:dram=1G,..." (a node inside this process;
+ * needs libyolk-node). Blocks up to timeout_ms. Errors: EGONE nothing listens, EVERSION, EINVAL,
+ * ESTALE epoch lower than the namespace's, ELIMIT too many clients. On failure *ret_client is
+ * untouched and yk_error_text(NULL) has the text. */
+YK_API int yk_open(const char *url, const yk_open_opts *opts, yk_client **ret_client);
+
+/* Releases all references and reservations of the handle and frees it. NULL is fine. Blocks until
+ * operations in flight are ended (cancelled ones included). */
+YK_API void yk_close(yk_client *client);
+
+/* Text of the calling thread's last failure; never NULL. Valid until its next failing call. */
+YK_API const char *yk_error_text(const yk_client *client);
+
+/* Symbolic name ("ENOSPC") and text of a status. Never NULL. */
+YK_API const char *yk_strstatus(int status);
+YK_API const char *yk_strerror(int status);
+
+/* "0.1.0" of the library. */
+YK_API const char *yk_version(void);
+
+/* ---- put ---------------------------------------------------------------------------------- */
+
+enum yk_put_flags {
+    YK_PUT_UPSERT = 1,   /* replace an existing block of other bytes */
+    YK_PUT_HARD_PIN = 2, /* not evicted until unpinned or removed */
+    YK_PUT_SOFT_PIN = 4, /* evicted last, until pin_ms from now */
+};
+
+enum yk_tier { YK_TIER_ANY = 0, YK_TIER_DRAM = 1, YK_TIER_SSD = 2, YK_TIER_CXL = 3, YK_TIER_VRAM = 4 };
+
+typedef struct yk_put_opts {
+    uint32_t size;          /* sizeof(yk_put_opts) */
+    uint32_t flags;         /* enum yk_put_flags */
+    yk_key parent;          /* the block before this one in its chain; {NULL, 0} = none */
+    uint64_t ttl_ms;        /* 0 = no time to live */
+    uint64_t pin_ms;        /* of a soft pin */
+    uint64_t session;       /* attributes for the policies; 0 = not known */
+    uint32_t depth_tokens;  /* tokens before this block in its chain */
+    uint32_t length_tokens; /* tokens in this block */
+    uint32_t model;
+    uint32_t kind;          /* the caller's own classes, 0..255 */
+    uint32_t tier;          /* enum yk_tier */
+    uint32_t timeout_ms;    /* 0 = the handle's; a put under pressure waits for space up to it */
+} yk_put_opts;
+
+/* Stores a block. 0: stored, or the same bytes were there already. -YK_ECONFLICT: the key has other
+ * bytes. -YK_ENOSPC after the deadline. -YK_ETOOBIG: larger than the tier. -YK_ESTALE: the epoch
+ * was raised. */
+YK_API int yk_put(yk_client *client, yk_key key, const void *data, size_t len,
+                  const yk_put_opts *opts);
+YK_API int yk_putv(yk_client *client, yk_key key, const struct iovec *iov, int iov_count,
+                   const yk_put_opts *opts);
+
+/* A put in place: the block's memory, writable until commit or abort. The caller owns the struct;
+ * its fields below data and len are the library's. */
+typedef struct yk_reservation {
+    void *data; /* len bytes in the node's memory */
+    size_t len;
+    uint64_t priv[4];
+} yk_reservation;
+
+/* Reserves len bytes. The reservation survives a restart of the node. -YK_ENOSPC as yk_put;
+ * -YK_ENOTSUP on a handle without the mapping. */
+YK_API int yk_reserve(yk_client *client, size_t len, uint32_t timeout_ms,
+                      yk_reservation *ret_reservation);
+
+/* Makes the reserved block visible under key; the payload is hashed here. On any outcome but
+ * -YK_ETIMEDOUT the reservation is over. -YK_EGONE: it was lost with the node's memory. */
+YK_API int yk_commit(yk_client *client, yk_reservation *reservation, yk_key key,
+                     const yk_put_opts *opts);
+YK_API int yk_abort(yk_client *client, yk_reservation *reservation);
+
+/* ---- get ------------------------------------------------------------------------------------ */
+
+/* Copies the block into buf. 0: *ret_len bytes written; YK_MISS; -YK_ETOOBIG: cap is smaller than
+ * the block, whose length is then in *ret_len all the same. */
+YK_API int yk_get(yk_client *client, yk_key key, void *buf, size_t cap, size_t *ret_len);
+
+/* The same into a scatter list. */
+YK_API int yk_getv(yk_client *client, yk_key key, const struct iovec *iov, int iov_count,
+                   size_t *ret_len);
+
+/* Copies bytes [offset, offset + len) of the block; -YK_EINVAL when the range leaves it. */
+YK_API int yk_get_range(yk_client *client, yk_key key, uint64_t offset, void *buf, size_t len);
+
+/* A borrowed view of a block. On a mapped handle: the node's own memory, read-only, pinned until
+ * released; on others a private copy. */
+typedef struct yk_ref {
+    const void *data;
+    size_t len;
+    uint64_t checksum; /* XXH3-64 of the payload */
+    uint64_t priv[2];
+} yk_ref;
+
+/* 0, YK_MISS, or -YK_ELIMIT: too many references of this handle are held. */
+YK_API int yk_ref_get(yk_client *client, yk_key key, yk_ref *ret_ref);
+YK_API void yk_ref_release(yk_client *client, yk_ref *ref);
+
+/* ---- look up: never extends a block's life ---------------------------------------------------- */
+
+typedef struct yk_block_info {
+    uint64_t len;           /* bytes */
+    uint64_t checksum;      /* XXH3-64 of the payload */
+    uint64_t generation;
+    uint64_t epoch;
+    uint64_t expiry_ms;     /* wall clock, ms since 1970; 0 = none */
+    uint64_t session;
+    uint32_t tiers;         /* bit (1 << enum yk_tier) for each copy */
+    uint32_t depth_tokens;
+    uint32_t length_tokens;
+    uint32_t model;
+    uint32_t kind;
+    uint32_t children;      /* blocks that name this one as their parent */
+    uint32_t pinned;        /* 0 no, 1 soft, 2 hard */
+    uint32_t has_parent;
+} yk_block_info;
+
+/* 1 present, 0 not, or failure. */
+YK_API int yk_exists(yk_client *client, yk_key key);
+
+/* 0 or YK_MISS. */
+YK_API int yk_stat(yk_client *client, yk_key key, yk_block_info *ret_info);
+
+/* Length (0..count) of the longest prefix of keys that is present. ret_infos: NULL, or an array of
+ * count, of which as many as returned are filled (len, tiers, checksum, generation). */
+YK_API int yk_match(yk_client *client, const yk_key *keys, size_t count, yk_block_info *ret_infos);
+
+/* ---- change ------------------------------------------------------------------------------------ */
+
+/* 0 removed, YK_MISS was not there. When it returns, no later lookup finds the block. A hard pin
+ * does not protect from remove. */
+YK_API int yk_remove(yk_client *client, yk_key key);
+
+enum yk_remove_many { YK_REMOVE_PREFIX = 1, YK_REMOVE_GLOB = 2, YK_REMOVE_ALL = 3 };
+
+/* Removes all blocks of the handle's namespace whose key starts with, or matches (* ? [set], as
+ * fnmatch does), the pattern. Covers all that was committed before the call. */
+YK_API int yk_remove_many(yk_client *client, int how, yk_key pattern, uint64_t *ret_count);
+
+/* soft: evicted last until pin_ms from now; hard (pin_ms 0): not evicted. 0 or YK_MISS;
+ * -YK_ELIMIT: hard pins would pass their share of the tier. */
+YK_API int yk_pin(yk_client *client, yk_key key, uint64_t pin_ms);
+YK_API int yk_unpin(yk_client *client, yk_key key);
+
+/* Counts as an access. 0 or YK_MISS. */
+YK_API int yk_touch(yk_client *client, yk_key key);
+
+/* Sets the time to live from now (0 = for ever). 0 or YK_MISS. */
+YK_API int yk_expire(yk_client *client, yk_key key, uint64_t ttl_ms);
+
+/* Asks that the blocks be in tier within deadline_ms. Returns how many will be raised; 0 on a node
+ * of one tier, with yk_error_text saying so. */
+YK_API int yk_prefetch(yk_client *client, const yk_key *keys, size_t count, int tier,
+                       uint32_t deadline_ms);
+
+/* ---- batches and the asynchronous form ---------------------------------------------------------- */
+
+enum yk_opcode {
+    YK_OP_GET = 1,  /* key, iov[] -> status, len */
+    YK_OP_PUT,      /* key, iov[], put -> status */
+    YK_OP_EXISTS,   /* key -> status 0 or YK_MISS */
+    YK_OP_REMOVE,   /* key -> status 0 or YK_MISS */
+    YK_OP_TOUCH,    /* key -> status 0 or YK_MISS */
+    YK_OP_PIN,      /* key, arg = pin_ms -> status */
+    YK_OP_UNPIN,    /* key -> status */
+    YK_OP_EXPIRE,   /* key, arg = ttl_ms -> status */
+    YK_OP_GET_RANGE /* key, arg = offset, iov[] -> status, len */
+};
+
+#define YK_PENDING 2 /* status of an operation that is under way */
+
+typedef struct yk_op {
+    uint32_t opcode;         /* enum yk_opcode */
+    int32_t status;          /* out: 0, YK_MISS, YK_PENDING or -YK_E... */
+    yk_key key;
+    const struct iovec *iov; /* destination (get) or source (put) */
+    int32_t iov_count;
+    uint32_t flags;          /* 0 */
+    uint64_t arg;
+    const yk_put_opts *put;  /* may be NULL */
+    uint64_t len;            /* out: bytes moved (get) */
+    void *user;              /* the caller's own */
+    uint64_t priv[4];        /* the library's while under way */
+} yk_op;
+
+/* Runs a batch; returns when all are ended, each with its own status. Returns the number of
+ * operations with status 0, or a failure of the whole batch. Operations of one batch run in order
+ * for the same key. */
+YK_API int yk_run(yk_client *client, yk_op *ops, size_t count, uint32_t timeout_ms);
+
+/* Starts a batch and returns. Each operation is ended exactly once: then yk_poll returns it.
+ * ops, keys and buffers are borrowed until then. -YK_EAGAIN: inflight_max would be passed (nothing
+ * was started). */
+YK_API int yk_submit(yk_client *client, yk_op *ops, size_t count, uint32_t timeout_ms);
+
+/* Fetches up to max ended operations; waits up to timeout_ms for the first (0 = does not wait).
+ * Returns their number. */
+YK_API int yk_poll(yk_client *client, yk_op **ret_ops, size_t max, uint32_t timeout_ms);
+
+/* Asks that an operation end early; it still comes out of yk_poll, with -YK_ECANCELED or with its
+ * result if that was first. */
+YK_API int yk_cancel(yk_client *client, yk_op *op);
+
+/* A descriptor that is readable when yk_poll has something to do. Owned by the handle. */
+YK_API int yk_fd(yk_client *client);
+
+/* ---- namespaces ----------------------------------------------------------------------------------- */
+
+typedef struct yk_ns_info {
+    char name[YK_NAMESPACE_MAX + 1];
+    uint64_t epoch;
+    uint64_t quota_bytes; /* 0 = none */
+    uint64_t used_bytes;
+    uint64_t blocks;
+} yk_ns_info;
+
+/* Creates a namespace, or changes the quota of one. */
+YK_API int yk_ns_create(yk_client *client, const char *name, uint64_t quota_bytes);
+
+/* Raises the epoch: every older block is invisible when this returns. -YK_ESTALE if the namespace's
+ * is higher already. The handle's own epoch follows if the namespace is its own. */
+YK_API int yk_ns_raise_epoch(yk_client *client, const char *name, uint64_t epoch);
+
+/* Removes all blocks of a namespace and its policy. The name can be created again. */
+YK_API int yk_ns_remove(yk_client *client, const char *name);
+
+/* Fills up to max entries; returns how many namespaces there are. */
+YK_API int yk_ns_list(yk_client *client, yk_ns_info *ret_infos, size_t max);
+
+/* ---- the node ---------------------------------------------------------------------------------------- */
+
+/* Lists keys of the handle's namespace that start with prefix, in no order; fn is called once for
+ * each; its non-zero return ends the listing and is returned. */
+typedef int (*yk_list_fn)(void *arg, yk_key key, const yk_block_info *info);
+YK_API int yk_list(yk_client *client, yk_key prefix, yk_list_fn fn, void *arg);
+
+/* The node's statistics as a JSON object; the caller frees *ret_json with free(). */
+YK_API int yk_stats_json(yk_client *client, char **ret_json);
+
+typedef struct yk_client_stats {
+    uint64_t hits, misses, hit_bytes, puts, put_bytes, conflicts, retries, verify_failures;
+    uint64_t round_trips, reconnects;
+    uint64_t refs_held, ref_bytes_held;
+} yk_client_stats;
+
+/* Counters of this handle. size = sizeof(yk_client_stats). */
+YK_API int yk_client_stats_get(yk_client *client, yk_client_stats *ret_stats, size_t size);
+
+/* Reads every present block of keys again and compares checksums; returns how many were wrong (they
+ * are dropped by the node). */
+YK_API int yk_verify(yk_client *client, const yk_key *keys, size_t count);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
