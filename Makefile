@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# The front door: `make` builds, `make run` shows it working, `make check` tests it. `make help` lists all.
+#
+# Meson builds; this file only strings together the scripts in tools/, so that one command works on a
+# machine that has nothing but make. Everything that is made goes under build/. Recipes use the shell's
+# $PWD, not make's $(CURDIR), and quote it: the path of the tree may hold any character.
+
+SHELL = /bin/sh
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL = all
+.PHONY: all deps run check check-long check-vm check-gpu fuzz install clean help
+
+all: deps
+	@sh tools/build --install build/obj --prefix="$$PWD/build" --libdir=lib -Dtests=disabled
+
+deps:
+	@sh tools/install-deps build
+
+# make exports the variables of its command line, so the recipe reads them from its environment.
+run: all
+	@set -- ; \
+	[ -z "$$TRACE" ]    || set -- "$$@" --trace "$$TRACE"; \
+	[ -z "$$BLOCK" ]    || set -- "$$@" --block "$$BLOCK"; \
+	[ -z "$$CAPACITY" ] || set -- "$$@" --capacity "$$CAPACITY"; \
+	[ -z "$$CLIENTS" ]  || set -- "$$@" --clients "$$CLIENTS"; \
+	[ -z "$$POLICY" ]   || set -- "$$@" --policy "$$POLICY"; \
+	[ -z "$$DRAM" ]     || set -- "$$@" --dram "$$DRAM"; \
+	[ -z "$$REQUESTS" ] || set -- "$$@" --requests "$$REQUESTS"; \
+	[ -z "$$SPEED" ]    || set -- "$$@" --speed "$$SPEED"; \
+	exec build/bin/yolk run "$$@"
+
+check:
+	@sh tools/install-deps build test
+	@exec python3 tools/run-tests $(if $(ONLY),--only "$$ONLY")
+
+check-long:
+	@sh tools/install-deps build test
+	@YOLK_LONG=1 exec python3 tools/run-tests $(if $(ONLY),--only "$$ONLY")
+
+check-vm:
+	@echo "Nothing runs in virtual machines yet: tests/vm is empty."
+	@echo "0 passed, 0 failed, 1 skipped"
+
+check-gpu:
+	@echo "Nothing runs on GPUs yet: tests/gpu is empty."
+	@echo "0 passed, 0 failed, 1 skipped"
+
+# One target for as long as you like: make fuzz TARGET=wire DURATION=600
+fuzz:
+	@sh tools/install-deps build test
+	@exec python3 tools/run-fuzz --build --seconds "$${DURATION:-60}" $(if $(TARGET),"$$TARGET")
+
+# A build directory of its own, because the prefix is compiled in.
+install: deps
+	@sh tools/build --install build/install --prefix="$${PREFIX:-/usr/local}" -Dtests=disabled
+	@if [ -z "$$DESTDIR" ] && [ "$$(id -u)" = 0 ] && command -v ldconfig >/dev/null; then ldconfig; fi
+
+clean:
+	@rm -rf build
+
+help:
+	@sed -n 's/^#: \{0,1\}//p' Makefile
+
+#: make                 install what is missing (asks apt; says what first) and build into build/
+#: make run             start a node, replay a workload through it, print the figures
+#:                        TRACE=FILE      a trace in the Mooncake format (default: one is generated)
+#:                        BLOCK=16K       bytes of each block
+#:                        CAPACITY=10000  blocks that fit
+#:                        CLIENTS=1       client processes
+#:                        POLICY=lru      eviction policy
+#:                        DRAM=1G         memory of the node
+#:                        REQUESTS=1000   stop after so many requests
+#:                        SPEED=1         on the trace's timestamps, so many times faster
+#: make check           every test that runs in minutes; ends in 'N passed, N failed, N skipped'
+#:                        ONLY=unit,tsan  only these steps (tools/run-tests --list names them)
+#: make check-long      the same with full counts (hours)
+#: make check-vm        tests that need virtual machines
+#: make check-gpu       tests that need GPUs
+#: make fuzz            fuzz with clang; TARGET=NAME for one, DURATION=60 seconds each
+#: make install         build for and install into PREFIX=/usr/local (DESTDIR= for packagers)
+#: make deps            only install what a build needs
+#: make clean           remove build/
