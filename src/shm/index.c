@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Linear hashing under concurrent readers (src/shm/index.h): the writer's side.
+ *
+ * Order of stores that readers rely on (view.c, tests/model):
+ *   insert   entry release (the descriptor was complete before)
+ *   remove   entry = 0 (release); nothing else moves
+ *   replace  entry release
+ *   split    copies into the new chain, table release, then version++ and entry = 0 in the old one
+ * An overflow bucket goes back to the free list only after the version of its primary bucket was
+ * raised, so that a reader who strayed from a reused one sees the change.
+ */
+#include "shm/index.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include <yolk/status.h>
+
+#define ENTRIES YK_SHM_BUCKET_ENTRIES
+/* Mean entries of a primary bucket above which one more is split; see layout.c. */
+#define SPLIT_FILL 5u
+#define FIRST_LEVEL 4u
+#define CHAIN_MAX 64u
+
+#define STORE_RELEASE(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+#define STORE_RELAXED(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+
+static inline uint64_t entry_make(uint64_t hash, uint32_t idx) {
+    return (hash >> 32) << 32 | (idx + 1u);
+}
+
+static inline uint32_t bucket_of(const struct yk_index *x, uint64_t hash) {
+    uint32_t b = (uint32_t)hash & ((1u << x->level) - 1u);
+    if (b < x->split)
+        b = (uint32_t)hash & (uint32_t)((2ull << x->level) - 1u);
+    return b;
+}
+
+static inline uint32_t primary_count(const struct yk_index *x) {
+    return (1u << x->level) + x->split;
+}
+
+static struct yk_bucket *overflow_at(const struct yk_index *x, uint32_t link) {
+    if (link == 0 || link > x->max_overflow)
+        return NULL;
+    return &x->buckets[x->max_buckets + link - 1u];
+}
+
+void yk_index_init(struct yk_index *index, void *meta, const struct yk_shm_layout *layout,
+                   unsigned area) {
+    unsigned char *base = meta;
+    memset(index, 0, sizeof(*index));
+    index->hdr = (struct yk_index_hdr *)(base + layout->off_index[area & 1u]);
+    index->buckets = (struct yk_bucket *)(index->hdr + 1);
+    index->desc = (const struct yk_desc *)(base + layout->off_desc);
+    index->max_blocks = layout->max_blocks;
+    index->max_buckets = layout->max_buckets;
+    index->max_overflow = layout->max_overflow;
+    index->level = FIRST_LEVEL;
+    STORE_RELEASE(&index->hdr->table, (uint64_t)index->level << 32);
+}
+
+static struct yk_bucket *overflow_take(struct yk_index *x, uint32_t *ret_link) {
+    uint32_t link = x->overflow_free;
+    struct yk_bucket *b = overflow_at(x, link);
+    if (b != NULL) {
+        x->overflow_free = b->next;
+    } else {
+        if (x->overflow_top >= x->max_overflow)
+            return NULL;
+        link = ++x->overflow_top;
+        b = overflow_at(x, link);
+    }
+    /* Release: a reader that still walks this bucket as part of its former chain and sees it empty
+     * sees the former chain's version raised, too. */
+    for (unsigned i = 0; i < ENTRIES; i++)
+        STORE_RELEASE(&b->entry[i], 0);
+    STORE_RELEASE(&b->next, 0);
+    *ret_link = link;
+    return b;
+}
+
+/* Puts an entry into the chain of bucket b. */
+static int chain_add(struct yk_index *x, struct yk_bucket *b, uint64_t entry) {
+    for (uint32_t hops = 0; hops < CHAIN_MAX; hops++) {
+        for (unsigned i = 0; i < ENTRIES; i++) {
+            if (b->entry[i] == 0) {
+                STORE_RELEASE(&b->entry[i], entry);
+                return 0;
+            }
+        }
+        struct yk_bucket *next = overflow_at(x, b->next);
+        if (next == NULL) {
+            uint32_t link;
+            next = overflow_take(x, &link);
+            if (next == NULL)
+                return -YK_ELIMIT;
+            STORE_RELAXED(&next->entry[0], entry);
+            STORE_RELEASE(&b->next, link); /* the new bucket is complete before it is linked */
+            return 0;
+        }
+        b = next;
+    }
+    return -YK_ELIMIT;
+}
+
+/* Unlinks overflow buckets of the chain that became empty. The primary's version was raised. */
+static void chain_trim(struct yk_index *x, struct yk_bucket *b) {
+    for (uint32_t hops = 0; hops < CHAIN_MAX; hops++) {
+        uint32_t link = b->next;
+        struct yk_bucket *next = overflow_at(x, link);
+        if (next == NULL)
+            return;
+        int empty = 1;
+        for (unsigned i = 0; i < ENTRIES; i++)
+            empty &= next->entry[i] == 0;
+        if (!empty) {
+            b = next;
+            continue;
+        }
+        STORE_RELEASE(&b->next, next->next);
+        STORE_RELAXED(&next->next, x->overflow_free);
+        x->overflow_free = link;
+    }
+}
+
+static uint64_t entry_hash(const struct yk_index *x, uint64_t entry) {
+    uint32_t idx = (uint32_t)entry - 1u;
+    return idx < x->max_blocks ? x->desc[idx].hash : 0;
+}
+
+/* Moves the entries of bucket `from` that belong to `to` under the next table word. */
+static int split_copy(struct yk_index *x, struct yk_bucket *from, uint32_t to_index) {
+    uint32_t mask = (uint32_t)((2ull << x->level) - 1u);
+    struct yk_bucket *b = from;
+    for (unsigned hops = 0; b != NULL && hops < CHAIN_MAX; b = overflow_at(x, b->next), hops++) {
+        for (unsigned i = 0; i < ENTRIES; i++) {
+            uint64_t e = b->entry[i];
+            if (e != 0 && ((uint32_t)entry_hash(x, e) & mask) == to_index) {
+                int rc = chain_add(x, &x->buckets[to_index], e);
+                if (rc < 0)
+                    return rc;
+            }
+        }
+    }
+    return 0;
+}
+
+static void split_clear(struct yk_index *x, struct yk_bucket *from, uint32_t to_index,
+                        uint32_t mask) {
+    /* Readers that come later find the new table word; those inside see the version move. */
+    STORE_RELEASE(&from->version, from->version + 1u);
+    struct yk_bucket *b = from;
+    for (unsigned hops = 0; b != NULL && hops < CHAIN_MAX; b = overflow_at(x, b->next), hops++)
+        for (unsigned i = 0; i < ENTRIES; i++)
+            if (b->entry[i] != 0 && ((uint32_t)entry_hash(x, b->entry[i]) & mask) == to_index)
+                STORE_RELEASE(&b->entry[i], 0);
+    chain_trim(x, from);
+}
+
+/* Empties a chain that no reader can reach yet. */
+static void chain_drop(struct yk_index *x, struct yk_bucket *first) {
+    struct yk_bucket *b = first;
+    for (unsigned hops = 0; b != NULL && hops < CHAIN_MAX; b = overflow_at(x, b->next), hops++)
+        for (unsigned i = 0; i < ENTRIES; i++)
+            STORE_RELAXED(&b->entry[i], 0);
+    chain_trim(x, first);
+}
+
+/* Splits the next bucket. A failure (no overflow bucket) leaves the table as it was. */
+static void split_one(struct yk_index *x) {
+    uint32_t from = x->split;
+    uint32_t to = from + (1u << x->level);
+    uint32_t mask = (uint32_t)((2ull << x->level) - 1u);
+    if (to >= x->max_buckets)
+        return;
+    if (split_copy(x, &x->buckets[from], to) < 0) {
+        chain_drop(x, &x->buckets[to]);
+        return;
+    }
+    if (++x->split == 1u << x->level) {
+        x->level++;
+        x->split = 0;
+    }
+    STORE_RELEASE(&x->hdr->table, (uint64_t)x->level << 32 | x->split);
+    split_clear(x, &x->buckets[from], to, mask);
+}
+
+int yk_index_insert(struct yk_index *index, uint64_t hash, uint32_t idx) {
+    if (index->count + 1u > primary_count(index) * SPLIT_FILL)
+        split_one(index);
+    int rc = chain_add(index, &index->buckets[bucket_of(index, hash)], entry_make(hash, idx));
+    if (rc == 0)
+        index->count++;
+    return rc;
+}
+
+static uint64_t *entry_find(const struct yk_index *x, uint64_t hash, uint32_t idx) {
+    uint64_t want = entry_make(hash, idx);
+    struct yk_bucket *b = &x->buckets[bucket_of(x, hash)];
+    for (uint32_t hops = 0; b != NULL && hops < CHAIN_MAX; hops++) {
+        for (unsigned i = 0; i < ENTRIES; i++)
+            if (b->entry[i] == want)
+                return &b->entry[i];
+        b = overflow_at(x, b->next);
+    }
+    return NULL;
+}
+
+int yk_index_replace(struct yk_index *index, uint64_t hash, uint32_t old_idx, uint32_t new_idx) {
+    uint64_t *e = entry_find(index, hash, old_idx);
+    if (e == NULL)
+        return -YK_ENOENT;
+    STORE_RELEASE(e, entry_make(hash, new_idx));
+    return 0;
+}
+
+int yk_index_remove(struct yk_index *index, uint64_t hash, uint32_t idx) {
+    uint64_t *e = entry_find(index, hash, idx);
+    if (e == NULL)
+        return -YK_ENOENT;
+    STORE_RELEASE(e, 0);
+    index->count--;
+    return 0;
+}
+
+int yk_index_next(const struct yk_index *index, uint64_t hash, struct yk_index_cursor *cursor,
+                  uint32_t *ret_idx) {
+    uint32_t tag = (uint32_t)(hash >> 32);
+    if (cursor->bucket == NULL) {
+        cursor->bucket = &index->buckets[bucket_of(index, hash)];
+        cursor->slot = 0;
+        cursor->hops = 0;
+    }
+    while (cursor->bucket != NULL && cursor->hops < CHAIN_MAX) {
+        for (; cursor->slot < ENTRIES; cursor->slot++) {
+            uint64_t e = cursor->bucket->entry[cursor->slot];
+            if (e != 0 && (uint32_t)(e >> 32) == tag && (uint32_t)e - 1u < index->max_blocks) {
+                cursor->slot++;
+                *ret_idx = (uint32_t)e - 1u;
+                return 1;
+            }
+        }
+        cursor->bucket = overflow_at(index, cursor->bucket->next);
+        cursor->slot = 0;
+        cursor->hops++;
+    }
+    return 0;
+}
+
+void yk_index_prefetch(const struct yk_index *index, uint64_t hash) {
+    __builtin_prefetch(&index->buckets[bucket_of(index, hash)]);
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The owner's half of the block index: linear hashing that grows one bucket at a time, in place,
+ * under lock-free readers (src/shm/view.c).
+ *
+ * Why linear hashing: resident memory follows the number of blocks, no insert ever pays for a
+ * whole-table resize, and a reader needs one word (level, split) to find its bucket. Entries move
+ * in one case only: when their bucket is split; then they are written to the new bucket, the table
+ * word is published, and only then do they leave the old one, after its version was raised. The
+ * table never shrinks. Rejected: open addressing (a removal must move entries or leave tombstones),
+ * cuckoo hashing (an insert moves entries of keys that are being looked up).
+ *
+ * Threads: the owner's only. Readers run at the same time in other processes.
+ */
+#ifndef YK_SHM_INDEX_H
+#define YK_SHM_INDEX_H
+
+#include "shm/layout.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct yk_index {
+    struct yk_index_hdr *hdr;
+    struct yk_bucket *buckets;   /* max_buckets primary, then max_overflow */
+    const struct yk_desc *desc;  /* for the hashes of entries that are split */
+    uint32_t max_blocks, max_buckets, max_overflow;
+    uint32_t overflow_free;      /* list of freed overflow buckets, +1; 0 = empty */
+    uint32_t overflow_top;       /* overflow buckets at or above were never used */
+    uint32_t count;              /* entries */
+    uint32_t level, split;
+};
+
+/* Starts an empty index in area 0 or 1 of the mapped meta file, whose pages must be all zero. */
+void yk_index_init(struct yk_index *index, void *meta, const struct yk_shm_layout *layout,
+                   unsigned area);
+
+/* Adds descriptor idx under its hash. Does not look for duplicates. -YK_ELIMIT: no overflow bucket
+ * is left. */
+int yk_index_insert(struct yk_index *index, uint64_t hash, uint32_t idx);
+
+/* Points the entry of old_idx to new_idx in one store: a lookup finds the one or the other.
+ * -YK_ENOENT: old_idx has no entry. */
+int yk_index_replace(struct yk_index *index, uint64_t hash, uint32_t old_idx, uint32_t new_idx);
+
+/* Removes the entry of idx; -YK_ENOENT when there is none. */
+int yk_index_remove(struct yk_index *index, uint64_t hash, uint32_t idx);
+
+/* The idx-th candidate walk for the owner itself: calls with *cursor = 0 first; returns 1 and the
+ * next descriptor whose tag equals the hash's, or 0 at the end. Nothing may change in between. */
+struct yk_index_cursor {
+    const struct yk_bucket *bucket;
+    unsigned slot;
+    unsigned hops;
+};
+int yk_index_next(const struct yk_index *index, uint64_t hash, struct yk_index_cursor *cursor,
+                  uint32_t *ret_idx);
+
+/* Prefetches the bucket of a hash. */
+void yk_index_prefetch(const struct yk_index *index, uint64_t hash);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

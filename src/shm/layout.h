@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The shared-memory segment of one trust domain: what its three files hold, byte for byte.
+ *
+ *   NAME.meta     header, namespaces, client owners, extent table, descriptors, key cells, two
+ *                 index areas. Clients map it read-only.
+ *   NAME.data     payload only. Clients map it twice: read-only, and writable for reservations.
+ *   NAME.clients  one run of pages for each client: hazard slots and the access ring.
+ *
+ * All files are sparse: regions are sized for the configured maximum and only touched as used, so
+ * nothing here ever grows, moves or is reallocated while somebody reads it. Everything survives the
+ * daemon; after any kill the descriptors are the truth and the rest is rebuilt from them (recovery
+ * in src/node/recover.c).
+ *
+ * Rules R1 to R6 of docs/RULES.md say who may touch what and in which order; src/shm/view.h is the
+ * reader's half and src/shm/index.h, src/shm/owner.h the owner's. tests/model checks them.
+ *
+ * Integers are in the machine's order: a segment never leaves its host. A layout change raises
+ * YK_SHM_VERSION; a segment of another version is set aside at start, never interpreted.
+ */
+#ifndef YK_SHM_LAYOUT_H
+#define YK_SHM_LAYOUT_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define YK_SHM_MAGIC   0x314d48536b6c6f59ull /* "YolkSHM1" */
+#define YK_SHM_VERSION 1u
+
+#define YK_SHM_PAGE           4096u
+#define YK_SHM_NAMESPACES     256u
+#define YK_SHM_HAZARDS        1024u /* of one client: one page of 32-bit slots */
+#define YK_SHM_RING           4096u /* access events of one client, a power of two */
+#define YK_SHM_BUCKET_ENTRIES 7u
+#define YK_SHM_KEY_GRANULE    16u   /* a key cell is 1..16 granules, zero-padded */
+#define YK_SHM_NONE           0xffffffffu
+
+/* State of a descriptor: the low 8 bits of its word; the other 56 are the generation.
+ *
+ *   FREE --reserve--> RESERVED --commit--> COMMITTED --retire--> RETIRED --no hazard--> FREE
+ *                        |                  |  ^  |
+ *                        +--abort--> RETIRED|  |  +--after an unclean stop--> SUSPECT
+ *                                           v  |                                |
+ *                                          MOVING                 verified -----+--> COMMITTED
+ *
+ * FREE       nothing in it means anything.
+ * RESERVED   offset, cap, owner are set (place_sum); payload belongs to the owner client.
+ * COMMITTED  all fields are set (place_sum, ident_sum) and do not change but for expiry, pin and
+ *            children; payload is immutable.
+ * SUSPECT    as COMMITTED, but the payload's checksum must be verified before the first use.
+ * MOVING     offset is being changed by the compactor; readers retry.
+ * RETIRED    not found any more; memory is reused once no hazard names it.
+ */
+enum yk_desc_state {
+    YK_DESC_FREE = 0,
+    YK_DESC_RESERVED = 1,
+    YK_DESC_COMMITTED = 2,
+    YK_DESC_SUSPECT = 3,
+    YK_DESC_MOVING = 4,
+    YK_DESC_RETIRED = 5,
+};
+
+#define YK_WORD(gen, state) (((uint64_t)(gen) << 8) | (uint64_t)(state))
+#define YK_WORD_STATE(w)    ((unsigned)((w) & 0xffu))
+#define YK_WORD_GEN(w)      ((w) >> 8)
+
+/* One block. 128 bytes, two cache lines: what a lookup reads is in the first, expiry apart.
+ * Written by the owner only. */
+struct yk_desc {
+    uint64_t word;         /* generation << 8 | state; pairs: view.c loads it with acquire */
+    uint64_t hash;         /* yk_hash_key(ns, key) */
+    uint64_t sum;          /* XXH3-64 of the payload */
+    uint64_t offset;       /* of the payload in the data file */
+    uint32_t len;          /* payload bytes */
+    uint32_t key_cell;     /* first granule of the key */
+    uint64_t epoch;        /* must equal the namespace's and the reader's */
+    uint32_t ns;           /* namespace index */
+    uint8_t key_len;       /* 1..255 */
+    uint8_t kind;
+    uint16_t reserved0;
+    uint32_t depth_tokens;
+    uint32_t length_tokens;
+    /* second line */
+    uint64_t expiry_ms;    /* wall clock, 0 = never; changes by one store */
+    uint64_t pin_until_ms; /* CLOCK_BOOTTIME ms, ~0 = hard, 0 = none; changes by one store */
+    uint64_t session;
+    uint32_t parent;       /* descriptor of the parent, or YK_SHM_NONE */
+    uint32_t parent_birth; /* its birth: guards against reuse of the descriptor */
+    uint32_t birth;        /* low 32 bits of the generation at the reserve; survives moves */
+    uint32_t children;     /* live children, or YK_CHILDREN_RETIRING (R7) */
+    uint32_t model;
+    uint32_t owner;        /* client slot that holds the reservation, or YK_SHM_NONE */
+    uint32_t cap;          /* bytes asked of the allocator */
+    uint32_t place_sum;    /* over offset, cap, owner, index of the descriptor */
+    uint32_t ident_sum;    /* over the fields set at commit and the key's bytes */
+    uint32_t reserved1;
+};
+
+#define YK_CHILDREN_RETIRING 0xffffffffu
+#define YK_PIN_HARD          UINT64_MAX
+
+/* One cache line of the index. An entry is tag << 32 | (descriptor + 1), 0 = empty. */
+struct yk_bucket {
+    uint32_t version; /* raised before an entry leaves the bucket for another place */
+    uint32_t next;    /* overflow bucket + 1, 0 = none */
+    uint64_t entry[YK_SHM_BUCKET_ENTRIES];
+};
+
+/* Head of an index area: linear hashing over `1 << level` + split buckets. */
+struct yk_index_hdr {
+    uint64_t table; /* level << 32 | split */
+    uint64_t reserved[7];
+};
+
+struct yk_ns_entry {
+    char name[64];
+    uint64_t state;       /* 0 free, 1 live */
+    uint64_t epoch;       /* readers load it with acquire */
+    uint64_t quota_bytes; /* 0 = none */
+    uint64_t incarnation; /* raised when the name is removed: older blocks are never its */
+    uint64_t sum;         /* over the fields above */
+    uint64_t reserved[3];
+};
+
+/* Who holds a client slot. In the meta file, where no client can write. */
+struct yk_client_owner {
+    uint64_t cookie;     /* 0 = free; proves to the daemon that a reconnecting client is the same */
+    uint64_t start_time; /* of the process, /proc/PID/stat field 22 */
+    uint32_t pid;
+    uint32_t reserved[3];
+};
+
+struct yk_shm_layout {
+    uint64_t data_bytes;
+    uint64_t meta_bytes;
+    uint64_t clients_bytes;
+    uint64_t extents_bytes;
+    uint64_t off_ns, off_owners, off_extents, off_desc, off_keys;
+    uint64_t off_index[2];    /* struct yk_index_hdr, then buckets, then overflow buckets */
+    uint64_t index_bytes;     /* of one area */
+    uint32_t max_blocks;
+    uint32_t max_buckets;     /* primary */
+    uint32_t max_overflow;
+    uint32_t max_key_granules;
+    uint32_t max_clients;
+    uint32_t max_namespaces;
+};
+
+struct yk_shm_hdr {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t hdr_bytes;
+    uint64_t segment_id; /* random; a client compares it on reconnect */
+    uint64_t layout_sum; /* over layout */
+    struct yk_shm_layout layout;
+    uint64_t reserved0[16];
+
+    /* Mutable; each field its owner's alone. */
+    uint64_t active __attribute__((aligned(64))); /* incarnation << 1 | index area; release */
+    uint64_t lost;                                /* 1: the tier is gone, every lookup misses */
+    uint64_t clock_ms __attribute__((aligned(64))); /* latest wall clock seen, for expiry */
+    uint64_t gen_limit;   /* generations below may have been used; raised ahead of use */
+    uint64_t clean;       /* 1: stopped in good order; 0 while running */
+    uint32_t desc_top;    /* descriptors at or above were never used */
+    uint32_t key_top;     /* granules at or above were never used */
+    uint32_t index_next[2];
+};
+
+/* One client's run of pages in the clients file. */
+struct yk_client_page {
+    /* written by the client */
+    uint32_t hazard_top; /* hazard slots at or above are all zero; only grows */
+    uint32_t reserved0;
+    uint64_t ring_head __attribute__((aligned(64)));
+    uint64_t counters[8]; /* enum yk_client_counter, relaxed */
+    /* written by the owner */
+    uint64_t ring_tail __attribute__((aligned(64)));
+    uint32_t doze;        /* 1: the owner drains nothing until it is asked to */
+    uint8_t reserved1[YK_SHM_PAGE - 64 - 128 - 12];
+    uint32_t hazard[YK_SHM_HAZARDS]; /* descriptor + 1, 0 = free */
+    uint64_t ring[YK_SHM_RING];      /* enum yk_event_kind << 60 | birth(28) << 32 | descriptor */
+};
+
+enum yk_client_counter {
+    YK_COUNT_HIT = 0,
+    YK_COUNT_MISS,
+    YK_COUNT_HIT_BYTES,
+    YK_COUNT_MATCH,
+    YK_COUNT_MATCH_KEYS,
+    YK_COUNT_RETRY,
+    YK_COUNT_VERIFY_FAIL,
+    YK_COUNTERS = 8
+};
+
+enum yk_event_kind {
+    YK_EVENT_ACCESS = 1,
+    YK_EVENT_VERIFIED = 2, /* a SUSPECT payload was good */
+    YK_EVENT_CORRUPT = 3,  /* a payload did not match its checksum */
+};
+
+#define YK_EVENT(kind, birth, idx)                                                                 \
+    (((uint64_t)(kind) << 60) | ((uint64_t)((birth) & 0x0fffffffu) << 32) | (uint32_t)(idx))
+#define YK_EVENT_KIND(e)  ((unsigned)((e) >> 60))
+#define YK_EVENT_BIRTH(e) ((uint32_t)((e) >> 32) & 0x0fffffffu)
+#define YK_EVENT_IDX(e)   ((uint32_t)(e))
+
+#ifndef __cplusplus
+_Static_assert(sizeof(struct yk_desc) == 128, "two cache lines");
+_Static_assert(sizeof(struct yk_bucket) == 64, "one cache line");
+_Static_assert(sizeof(struct yk_index_hdr) == 64, "one cache line");
+_Static_assert(sizeof(struct yk_ns_entry) == 128, "two cache lines");
+_Static_assert(sizeof(struct yk_client_owner) == 32, "fixed");
+_Static_assert(sizeof(struct yk_client_page) == 2 * YK_SHM_PAGE + 8 * YK_SHM_RING, "whole pages");
+_Static_assert(sizeof(struct yk_shm_hdr) <= YK_SHM_PAGE, "one page");
+#endif
+
+/* Sizes every region for `data_bytes` of payload and `max_blocks` blocks. Pure. Returns 0 or
+ * -YK_EINVAL (zero or absurd sizes). */
+int yk_shm_layout_make(uint64_t data_bytes, uint32_t max_blocks, uint32_t max_clients,
+                       uint64_t extents_bytes, struct yk_shm_layout *ret_layout);
+
+/* The stored sums (32 and 64 bits of XXH3). key: the key's bytes, key_len of them. */
+uint64_t yk_shm_layout_sum(const struct yk_shm_layout *layout);
+uint32_t yk_desc_place_sum(const struct yk_desc *desc, uint32_t idx);
+uint32_t yk_desc_ident_sum(const struct yk_desc *desc, const void *key);
+uint64_t yk_ns_entry_sum(const struct yk_ns_entry *entry);
+
+static inline uint32_t yk_key_granules(uint32_t key_len) {
+    return (key_len + YK_SHM_KEY_GRANULE - 1) / YK_SHM_KEY_GRANULE;
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

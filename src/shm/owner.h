@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The owner's half of the segment beside the index: descriptors and key cells to hand out,
+ * generations, hazards to honour, access rings to drain.
+ *
+ * Free descriptors and key cells are linked through themselves (a descriptor's `parent` field, a
+ * cell's first word): no private memory a block, and a scribbled link is caught by a bounds check
+ * and costs the rest of that list until the next restart, which rebuilds both.
+ *
+ * Threads: the owner's only.
+ */
+#ifndef YK_SHM_OWNER_H
+#define YK_SHM_OWNER_H
+
+#include "base/status.h"
+#include "shm/layout.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define YK_KEY_CLASSES 16u
+
+struct yk_owner {
+    struct yk_shm_hdr *hdr;
+    struct yk_desc *desc;
+    unsigned char *keys;
+    struct yk_client_owner *owners;
+    struct yk_ns_entry *ns;
+    struct yk_client_page *pages;
+    struct yk_shm_layout layout;
+    uint32_t desc_free;               /* +1; 0 = empty */
+    uint32_t desc_free_count;
+    uint32_t key_free[YK_KEY_CLASSES]; /* granule + 1 of the first free cell of each size */
+    uint64_t gen_next, gen_limit;
+    uint64_t *named;                  /* bitmap over descriptors, all zero between scans */
+    uint32_t *named_list;             /* which words of it are not; NAMED_MAX of them */
+    uint32_t named_count;
+};
+
+/* Binds to a mapped segment; takes the generations from hdr->gen_limit on. Allocates the hazard
+ * bitmap. -YK_ENOMEM. */
+int yk_owner_init(struct yk_owner *o, void *meta, void *clients,
+                  const struct yk_shm_layout *layout);
+void yk_owner_fini(struct yk_owner *o);
+
+/* A generation that no descriptor of this segment ever had, nor will have after any crash. */
+uint64_t yk_owner_gen(struct yk_owner *o);
+
+/* Takes a free descriptor; YK_SHM_NONE when all are in use. Gives one back (its word becomes FREE). */
+uint32_t yk_owner_desc_take(struct yk_owner *o);
+void yk_owner_desc_give(struct yk_owner *o, uint32_t idx);
+
+/* Takes a cell and writes the zero-padded key there; YK_SHM_NONE when the region is full. */
+uint32_t yk_owner_key_take(struct yk_owner *o, const void *key, uint32_t key_len);
+void yk_owner_key_give(struct yk_owner *o, uint32_t cell, uint32_t key_len);
+
+/* Key bytes of a cell, or NULL when cell and length leave the region. */
+const void *yk_owner_key(const struct yk_owner *o, uint32_t cell, uint32_t key_len);
+
+/* Recovery: hands out as free cells what lies between used ones; used is a bitmap of key_top
+ * granules. */
+void yk_owner_keys_rebuild(struct yk_owner *o, const uint64_t *used);
+
+/* Reads all hazards of the client slots listed (after a full fence) and sets their bits in
+
+ * o->named. Then test with yk_owner_named; end with yk_owner_hazards_clear. */
+void yk_owner_hazards_collect(struct yk_owner *o, const uint32_t *slots, uint32_t count);
+void yk_owner_hazards_clear(struct yk_owner *o);
+static inline int yk_owner_named(const struct yk_owner *o, uint32_t idx) {
+    return (int)(o->named[idx >> 6] >> (idx & 63u)) & 1;
+}
+
+/* Is descriptor idx named by a hazard right now? The caller has retired or MOVED it. */
+int yk_owner_is_named(struct yk_owner *o, const uint32_t *slots, uint32_t count, uint32_t idx);
+
+/* Takes up to max events from a client's ring; returns how many, adds those overwritten before
+ * they were read to *lost. */
+uint32_t yk_owner_ring_drain(struct yk_owner *o, uint32_t slot, uint64_t *ret_events, uint32_t max,
+                             uint64_t *lost);
+
+/* Zeroes a client's pages before the slot serves another client. */
+void yk_owner_page_reset(struct yk_owner *o, uint32_t slot);
+
+/* The descriptor's stored sums agree with its fields and every offset lies inside its region.
+ * identity 0 checks the place only (a reservation). */
+int yk_owner_desc_sane(const struct yk_owner *o, uint32_t idx, int identity);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

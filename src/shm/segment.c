@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Files of a segment (src/shm/segment.h).
+ */
+#include "shm/segment.h"
+
+#include "shm/guard.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mempolicy.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#define DEFAULT_DIR "/dev/shm"
+#define HUGETLBFS_MAGIC_NUMBER 0x958458f6
+
+static const char *const suffixes[3] = {"meta", "data", "clients"};
+
+static uint64_t read_number(const char *path) {
+    FILE *f = fopen(path, "re");
+    unsigned long long n = 0;
+    if (f == NULL)
+        return 0;
+    if (fscanf(f, "%llu", &n) != 1)
+        n = 0;
+    fclose(f);
+    return n;
+}
+
+static uint64_t mem_available(void) {
+    char line[128];
+    unsigned long long kib = 0;
+    FILE *f = fopen("/proc/meminfo", "re");
+    if (f == NULL)
+        return 0;
+    while (fgets(line, sizeof(line), f) != NULL)
+        if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1)
+            break;
+    fclose(f);
+    return kib * 1024u;
+}
+
+uint64_t yk_segment_room(const char *dir) {
+    uint64_t room = mem_available();
+    uint64_t limit = read_number("/sys/fs/cgroup/memory.max");
+    uint64_t used = read_number("/sys/fs/cgroup/memory.current");
+    if (limit > used && limit - used < room)
+        room = limit - used;
+    struct statvfs fs;
+    if (statvfs(dir != NULL ? dir : DEFAULT_DIR, &fs) == 0) {
+        uint64_t avail = (uint64_t)fs.f_bavail * fs.f_frsize;
+        if (avail < room)
+            room = avail;
+    }
+    return room;
+}
+
+static void segment_paths(struct yk_segment *seg, const struct yk_segment_opts *opts) {
+    const char *dir = opts->dir != NULL ? opts->dir : DEFAULT_DIR;
+    for (int i = 0; i < 3; i++)
+        snprintf(seg->paths[i], sizeof(seg->paths[i]), "%s/yolk-%s.%s",
+                 i == 1 && opts->huge_dir != NULL ? opts->huge_dir : dir, opts->name, suffixes[i]);
+}
+
+void yk_segment_unlink(const struct yk_segment *seg) {
+    for (int i = 0; i < 3; i++)
+        if (seg->paths[i][0] != 0)
+            unlink(seg->paths[i]);
+}
+
+/* Who holds the lock, for the message: the daemon writes its pid nowhere else. */
+static int lock_holder(int fd) {
+    struct stat st;
+    char line[256];
+    int pid = -1;
+    if (fstat(fd, &st) < 0)
+        return -1;
+    FILE *f = fopen("/proc/locks", "re");
+    if (f == NULL)
+        return -1;
+    while (fgets(line, sizeof(line), f) != NULL) {
+        int p;
+        unsigned long ino;
+        if (sscanf(line, "%*d: FLOCK %*s %*s %d %*x:%*x:%lu", &p, &ino) == 2 && ino == st.st_ino)
+            pid = p;
+    }
+    fclose(f);
+    return pid;
+}
+
+static int open_one(struct yk_segment *seg, const struct yk_segment_opts *opts, int i,
+                    struct yk_err *err) {
+    if (opts->name == NULL) {
+        char name[32];
+        snprintf(name, sizeof(name), "yolk.%s", suffixes[i]);
+        int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        return fd >= 0 ? fd : yk_err_set(err, -YK_EIO, "memfd_create: %s", strerror(errno));
+    }
+    int fd = open(seg->paths[i], O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return yk_err_set(err, -yk_status_from_errno(errno), "cannot open '%s': %s", seg->paths[i],
+                          strerror(errno));
+    return fd;
+}
+
+static int open_files(struct yk_segment *seg, const struct yk_segment_opts *opts,
+                      struct yk_err *err) {
+    int *fds[3] = {&seg->fd_meta, &seg->fd_data, &seg->fd_clients};
+    for (int i = 0; i < 3; i++) {
+        int fd = open_one(seg, opts, i, err);
+        if (fd < 0)
+            return fd;
+        *fds[i] = fd;
+        if (i == 0 && flock(fd, LOCK_EX | LOCK_NB) < 0)
+            return yk_err_set(err, -YK_EBUSY,
+                              "segment '%s' is in use by process %d: stop that node or give this "
+                              "one another --name",
+                              opts->name != NULL ? opts->name : "", lock_holder(fd));
+    }
+    return 0;
+}
+
+/* Why the files at hand cannot be taken over as they are; NULL when they can. */
+static const char *unusable(const struct yk_segment *seg, const struct yk_shm_layout *want,
+                            char *buf, size_t cap) {
+    struct yk_shm_hdr h;
+    struct stat st[3];
+    const int fds[3] = {seg->fd_meta, seg->fd_data, seg->fd_clients};
+    for (int i = 0; i < 3; i++)
+        if (fstat(fds[i], &st[i]) < 0)
+            return "it cannot be read";
+    if (st[0].st_size == 0)
+        return ""; /* nothing there yet */
+    if (pread(seg->fd_meta, &h, sizeof(h), 0) != (ssize_t)sizeof(h) || h.magic != YK_SHM_MAGIC)
+        return "its header is damaged";
+    if (h.version != YK_SHM_VERSION || h.hdr_bytes != sizeof(h)) {
+        snprintf(buf, cap, "it is of format version %u, this program's is %u", h.version,
+                 YK_SHM_VERSION);
+        return buf;
+    }
+    if (h.layout_sum != yk_shm_layout_sum(&h.layout))
+        return "its header is damaged";
+    if (memcmp(&h.layout, want, sizeof(*want)) != 0) {
+        snprintf(buf, cap, "it was made for %llu bytes and %u blocks, not %llu and %u",
+                 (unsigned long long)h.layout.data_bytes, h.layout.max_blocks,
+                 (unsigned long long)want->data_bytes, want->max_blocks);
+        return buf;
+    }
+    if ((uint64_t)st[0].st_size != want->meta_bytes ||
+        (uint64_t)st[1].st_size != want->data_bytes ||
+        (uint64_t)st[2].st_size != want->clients_bytes)
+        return "one of its files was truncated";
+    return NULL;
+}
+
+static int set_sizes(struct yk_segment *seg, const struct yk_segment_opts *opts,
+                     struct yk_err *err) {
+    const uint64_t sizes[3] = {seg->layout.meta_bytes, seg->layout.data_bytes,
+                               seg->layout.clients_bytes};
+    const int fds[3] = {seg->fd_meta, seg->fd_data, seg->fd_clients};
+    uint64_t room = yk_segment_room(opts->name != NULL ? opts->dir : NULL);
+    if (opts->huge_dir == NULL && room != 0 && sizes[1] > room)
+        return yk_err_set(err, -YK_ENOSPC,
+                          "%llu bytes of DRAM were asked for, this machine has %llu left: lower "
+                          "--dram",
+                          (unsigned long long)sizes[1], (unsigned long long)room);
+    for (int i = 0; i < 3; i++) {
+        if (ftruncate(fds[i], 0) < 0 || ftruncate(fds[i], (off_t)sizes[i]) < 0)
+            return yk_err_set(err, -yk_status_from_errno(errno), "cannot size '%s' to %llu: %s",
+                              seg->paths[i], (unsigned long long)sizes[i], strerror(errno));
+        if (opts->name == NULL)
+            fcntl(fds[i], F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+    }
+    return 0;
+}
+
+static int map_one(int fd, uint64_t bytes, void **ret, int *lost, struct yk_err *err) {
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (p == MAP_FAILED)
+        return yk_err_set(err, -YK_ENOMEM, "cannot map %llu bytes: %s", (unsigned long long)bytes,
+                          strerror(errno));
+    *ret = p;
+    madvise(p, bytes, MADV_DONTFORK);
+    return yk_guard_add(p, bytes, PROT_READ | PROT_WRITE, lost);
+}
+
+static void bind_numa(struct yk_segment *seg, int node) {
+    if (node < 0 || node > 1023)
+        return;
+    unsigned long mask[16] = {0};
+    mask[node / 64] |= 1ul << (node % 64);
+    syscall(SYS_mbind, seg->data, seg->layout.data_bytes, MPOL_PREFERRED, mask, 1024ul, 0);
+}
+
+static int map_all(struct yk_segment *seg, const struct yk_segment_opts *opts,
+                   struct yk_err *err) {
+    int rc = yk_guard_install();
+    if (rc == 0)
+        rc = map_one(seg->fd_meta, seg->layout.meta_bytes, &seg->meta, &seg->lost, err);
+    if (rc == 0)
+        rc = map_one(seg->fd_data, seg->layout.data_bytes, &seg->data, &seg->lost, err);
+    if (rc == 0)
+        rc = map_one(seg->fd_clients, seg->layout.clients_bytes, &seg->clients, &seg->lost, err);
+    if (rc < 0)
+        return rc;
+    struct statfs fs;
+    seg->page_bytes = fstatfs(seg->fd_data, &fs) == 0 && fs.f_type == HUGETLBFS_MAGIC_NUMBER
+                          ? (uint64_t)fs.f_bsize
+                          : (uint64_t)sysconf(_SC_PAGESIZE);
+    /* Takes effect where the kernel allows transparent huge pages for shared memory. */
+    if (opts->huge_dir == NULL)
+        madvise(seg->data, seg->layout.data_bytes, MADV_HUGEPAGE);
+    bind_numa(seg, opts->numa_node);
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", seg->fd_meta);
+    seg->fd_meta_ro = open(path, O_RDONLY | O_CLOEXEC);
+    if (seg->fd_meta_ro < 0)
+        return yk_err_set(err, -YK_EIO, "cannot open the index for readers: %s", strerror(errno));
+    return 0;
+}
+
+static void header_fresh(struct yk_segment *seg) {
+    struct yk_shm_hdr *h = seg->meta;
+    h->version = YK_SHM_VERSION;
+    h->hdr_bytes = sizeof(*h);
+    h->layout = seg->layout;
+    h->layout_sum = yk_shm_layout_sum(&seg->layout);
+    if (getrandom(&h->segment_id, sizeof(h->segment_id), 0) != (ssize_t)sizeof(h->segment_id))
+        h->segment_id = (uint64_t)getpid() << 32 ^ (uintptr_t)seg;
+    __atomic_store_n(&h->magic, YK_SHM_MAGIC, __ATOMIC_RELEASE);
+}
+
+int yk_segment_open(struct yk_segment *seg, const struct yk_segment_opts *opts,
+                    struct yk_err *err) {
+    memset(seg, 0, sizeof(*seg));
+    seg->fd_meta = seg->fd_meta_ro = seg->fd_data = seg->fd_clients = -1;
+    int rc = yk_shm_layout_make(opts->data_bytes, opts->max_blocks, opts->max_clients,
+                                opts->extents_bytes, &seg->layout);
+    if (rc < 0)
+        return yk_err_set(err, rc, "a tier of %llu bytes and %u blocks cannot be laid out",
+                          (unsigned long long)opts->data_bytes, opts->max_blocks);
+    if (opts->name != NULL)
+        segment_paths(seg, opts);
+    rc = open_files(seg, opts, err);
+    if (rc < 0)
+        goto err_close;
+    const char *why = unusable(seg, &seg->layout, seg->why_fresh, sizeof(seg->why_fresh));
+    if (why != NULL) {
+        if (why != seg->why_fresh)
+            snprintf(seg->why_fresh, sizeof(seg->why_fresh), "%s", why);
+        if (why[0] != 0) { /* old files may still be mapped by clients: new ones take the names */
+            char reason[sizeof(seg->why_fresh)];
+            memcpy(reason, seg->why_fresh, sizeof(reason));
+            yk_segment_unlink(seg);
+            close(seg->fd_meta);
+            close(seg->fd_data);
+            close(seg->fd_clients);
+            seg->fd_meta = seg->fd_data = seg->fd_clients = -1;
+            rc = open_files(seg, opts, err);
+            if (rc < 0)
+                goto err_close;
+            memcpy(seg->why_fresh, reason, sizeof(reason));
+        }
+        rc = set_sizes(seg, opts, err);
+        if (rc < 0)
+            goto err_unlink;
+    }
+    rc = map_all(seg, opts, err);
+    if (rc < 0)
+        goto err_unlink;
+    struct yk_shm_hdr *h = seg->meta;
+    if (why != NULL)
+        header_fresh(seg);
+    else
+        seg->found = h->clean ? YK_SEGMENT_CLEAN : YK_SEGMENT_UNCLEAN;
+    h->clean = 0;
+    h->lost = 0;
+    return 0;
+err_unlink:
+    if (why != NULL)
+        yk_segment_unlink(seg);
+err_close:
+    yk_segment_close(seg, 0);
+    return rc;
+}
+
+static void unmap_one(void **p, uint64_t bytes) {
+    if (*p == NULL)
+        return;
+    yk_guard_remove(*p);
+    munmap(*p, bytes);
+    *p = NULL;
+}
+
+static void close_one(int *fd) {
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+void yk_segment_close(struct yk_segment *seg, int clean) {
+    if (seg == NULL)
+        return;
+    if (seg->meta != NULL && clean)
+        __atomic_store_n(&((struct yk_shm_hdr *)seg->meta)->clean, 1, __ATOMIC_RELEASE);
+    unmap_one(&seg->meta, seg->layout.meta_bytes);
+    unmap_one(&seg->data, seg->layout.data_bytes);
+    unmap_one(&seg->clients, seg->layout.clients_bytes);
+    close_one(&seg->fd_meta_ro);
+    close_one(&seg->fd_data);
+    close_one(&seg->fd_clients);
+    close_one(&seg->fd_meta); /* last: it holds the lock */
+}
+
+int yk_segment_index_zero(struct yk_segment *seg, unsigned area) {
+    uint64_t off = seg->layout.off_index[area & 1u];
+    /* Whole pages of zeros at once; off is page aligned and the region ends in an unused page. */
+    uint64_t len = (seg->layout.index_bytes + YK_SHM_PAGE - 1) & ~(uint64_t)(YK_SHM_PAGE - 1);
+    if (fallocate(seg->fd_meta, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off,
+                  (off_t)len) == 0)
+        return 0;
+    memset((char *)seg->meta + off, 0, seg->layout.index_bytes);
+    return 0;
+}

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Lock-free lookups in a segment that its owner changes meanwhile (src/shm/view.h).
+ *
+ * Memory order, in one place:
+ *   owner commit     fields, word(COMMITTED) release, entry release
+ *   reader           entry acquire -> word acquire (W1) -> fields relaxed -> acquire fence -> word (W2)
+ *   owner retire     entry cleared, word(RETIRED) , seq_cst fence, hazards read
+ *   reader pin       hazard store, seq_cst fence, word read
+ * In the last pair at least one side sees the other (store buffering is excluded by the two full
+ * fences), so either the owner finds the hazard or the reader finds the word changed.
+ * tests/model explores exactly this with each step left out in turn.
+ */
+#include "shm/view.h"
+
+#include "base/clock.h"
+
+#include <string.h>
+
+#include <yolk/status.h>
+
+/* How often a lookup starts again before it gives up: each turn is about 100 ns and a change by the
+ * owner takes less, so dozens mean that the owner stopped in the middle of one. */
+#define ATTEMPTS 64
+/* Overflow buckets walked before the chain is taken for a scribbled one. */
+#define CHAIN_MAX 64u
+
+#define LOAD_RELAXED(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+#define LOAD_ACQUIRE(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+
+static inline void cpu_relax(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+int yk_view_init(struct yk_view *view, const void *meta, uint64_t meta_bytes, const void *data,
+                 uint64_t data_bytes) {
+    const struct yk_shm_hdr *hdr = meta;
+    if (meta_bytes < YK_SHM_PAGE || hdr->magic != YK_SHM_MAGIC)
+        return -YK_ECORRUPT;
+    if (hdr->version != YK_SHM_VERSION)
+        return -YK_EVERSION;
+    struct yk_shm_layout l = hdr->layout;
+    struct yk_shm_layout want;
+    if (hdr->layout_sum != yk_shm_layout_sum(&l) || l.meta_bytes != meta_bytes ||
+        (data != NULL && l.data_bytes > data_bytes) ||
+        yk_shm_layout_make(l.data_bytes, l.max_blocks, l.max_clients, l.extents_bytes, &want) < 0 ||
+        memcmp(&l, &want, sizeof(l)) != 0)
+        return -YK_ECORRUPT;
+    view->hdr = hdr;
+    view->meta = meta;
+    view->data = data;
+    view->layout = l;
+    view->ns = (const struct yk_ns_entry *)(view->meta + l.off_ns);
+    view->desc = (const struct yk_desc *)(view->meta + l.off_desc);
+    view->keys = view->meta + l.off_keys;
+    return 0;
+}
+
+uint64_t yk_view_now_ms(const struct yk_view *view) {
+    uint64_t wall = yk_wall_ms();
+    uint64_t seen = LOAD_RELAXED(&view->hdr->clock_ms);
+    return wall > seen ? wall : seen;
+}
+
+/* One index area and the table word it was entered with. */
+struct area {
+    const struct yk_index_hdr *hdr;
+    const struct yk_bucket *buckets;
+    uint64_t active;
+    uint64_t table;
+};
+
+static inline void area_enter(const struct yk_view *view, struct area *a) {
+    a->active = LOAD_ACQUIRE(&view->hdr->active);
+    a->hdr = (const struct yk_index_hdr *)(view->meta + view->layout.off_index[a->active & 1u]);
+    a->buckets = (const struct yk_bucket *)(a->hdr + 1);
+    a->table = LOAD_ACQUIRE(&a->hdr->table);
+}
+
+static inline int area_unchanged(const struct yk_view *view, const struct area *a) {
+    return LOAD_ACQUIRE(&a->hdr->table) == a->table &&
+           LOAD_ACQUIRE(&view->hdr->active) == a->active;
+}
+
+static inline uint32_t area_bucket(const struct yk_view *view, const struct area *a,
+                                   uint64_t hash) {
+    uint32_t level = (uint32_t)(a->table >> 32) & 31u;
+    uint32_t split = (uint32_t)a->table;
+    uint32_t b = (uint32_t)hash & ((1u << level) - 1u);
+    if (b < split)
+        b = (uint32_t)hash & (uint32_t)((2ull << level) - 1u);
+    return b < view->layout.max_buckets ? b : 0;
+}
+
+/* Copies the fields of d, each with a relaxed load, so that a concurrent change is no data race;
+ * whether the copy is one block's is decided by the word afterwards. */
+static inline void desc_copy(struct yk_desc *to, const struct yk_desc *d) {
+    const uint64_t *from = (const uint64_t *)(const void *)d;
+    uint64_t tmp[sizeof(*d) / 8];
+    for (size_t i = 0; i < sizeof(*d) / 8; i++)
+        tmp[i] = LOAD_RELAXED(&from[i]);
+    memcpy(to, tmp, sizeof(*to));
+}
+
+/* Compares a key with a zero-padded cell by 64-bit words. */
+static inline int key_equal(const unsigned char *cell, const void *key, uint32_t len) {
+    const unsigned char *k = key;
+    uint32_t i = 0;
+    for (; i + 8 <= len; i += 8) {
+        uint64_t w;
+        memcpy(&w, k + i, 8);
+        if (w != LOAD_RELAXED((const uint64_t *)(const void *)(cell + i)))
+            return 0;
+    }
+    if (i < len) {
+        uint64_t w = 0;
+        memcpy(&w, k + i, len - i);
+        if (w != LOAD_RELAXED((const uint64_t *)(const void *)(cell + i)))
+            return 0;
+    }
+    return 1;
+}
+
+enum verdict {
+    V_OTHER,  /* another block */
+    V_MATCH,  /* the one */
+    V_HIDDEN, /* the one, but expired or of another epoch */
+    V_CHANGED /* look again */
+};
+
+/* Is the copy in f the block that q asks for? Bounds come first: the copy may be garbage. */
+static enum verdict judge(const struct yk_view *view, const struct yk_query *q, uint64_t now_ms,
+                          const struct yk_desc *d) {
+    if (LOAD_RELAXED(&d->hash) != q->hash || LOAD_RELAXED(&d->key_len) != q->key_len ||
+        LOAD_RELAXED(&d->ns) != q->ns)
+        return V_OTHER;
+    uint32_t cell = LOAD_RELAXED(&d->key_cell);
+    if ((uint64_t)cell + yk_key_granules(q->key_len) > view->layout.max_key_granules)
+        return V_OTHER;
+    if (!key_equal(view->keys + (uint64_t)cell * YK_SHM_KEY_GRANULE, q->key, q->key_len))
+        return V_OTHER;
+    uint64_t offset = LOAD_RELAXED(&d->offset);
+    if (offset > view->layout.data_bytes ||
+        LOAD_RELAXED(&d->len) > view->layout.data_bytes - offset)
+        return V_HIDDEN;
+    uint64_t expiry = LOAD_RELAXED(&d->expiry_ms);
+    if (LOAD_RELAXED(&d->epoch) != q->epoch || (expiry != 0 && expiry <= now_ms))
+        return V_HIDDEN;
+    return V_MATCH;
+}
+
+static inline int readable(uint64_t word) {
+    unsigned s = YK_WORD_STATE(word);
+    return s == YK_DESC_COMMITTED || s == YK_DESC_SUSPECT;
+}
+
+/* Looks at one candidate. hazard NULL: optimistic. */
+static enum verdict candidate(const struct yk_view *view, const struct yk_query *q, uint64_t now_ms,
+                              uint32_t idx, uint32_t *hazard, struct yk_found *ret) {
+    const struct yk_desc *d = &view->desc[idx];
+    uint64_t word = LOAD_ACQUIRE(&d->word); /* pairs with the release store of commit */
+    if (!readable(word))
+        return V_CHANGED;
+    if (hazard != NULL) {
+        __atomic_store_n(hazard, idx + 1, __ATOMIC_RELAXED);
+        /* Pairs with the fence between the owner's retire and its scan. */
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        if (LOAD_ACQUIRE(&d->word) != word)
+            return V_CHANGED;
+    }
+    enum verdict v = judge(view, q, now_ms, d);
+    if (v == V_MATCH)
+        desc_copy(&ret->desc, d);
+    if (hazard == NULL || v != V_MATCH) {
+        /* Sequence lock: the fields above are loaded before the word is loaded again. */
+        __atomic_thread_fence(__ATOMIC_ACQUIRE);
+        if (LOAD_RELAXED(&d->word) != word)
+            return V_CHANGED;
+    }
+    if (v == V_MATCH) {
+        ret->idx = idx;
+        ret->word = word;
+    }
+    return v;
+}
+
+/* One pass over the bucket and its overflow. Returns 0 found, YK_MISS, -YK_EAGAIN look again. */
+static int pass(const struct yk_view *view, const struct yk_query *q, uint64_t now_ms,
+                uint32_t *hazard, struct yk_found *ret) {
+    struct area a;
+    area_enter(view, &a);
+    const struct yk_bucket *first = &a.buckets[area_bucket(view, &a, q->hash)];
+    uint32_t version = LOAD_ACQUIRE(&first->version);
+    uint32_t tag = (uint32_t)(q->hash >> 32);
+    int changed = 0;
+    const struct yk_bucket *b = first;
+    for (uint32_t hops = 0; hops < CHAIN_MAX; hops++) {
+        for (unsigned i = 0; i < YK_SHM_BUCKET_ENTRIES; i++) {
+            uint64_t e = LOAD_ACQUIRE(&b->entry[i]); /* pairs with the release of yk_index_* */
+            if (e == 0 || (uint32_t)(e >> 32) != tag)
+                continue;
+            uint32_t idx = (uint32_t)e - 1u;
+            if (idx >= view->layout.max_blocks)
+                continue;
+            enum verdict v = candidate(view, q, now_ms, idx, hazard, ret);
+            if (v == V_MATCH)
+                return 0;
+            changed |= v == V_CHANGED;
+        }
+        uint32_t next = LOAD_ACQUIRE(&b->next);
+        if (next == 0 || next > view->layout.max_overflow)
+            break;
+        b = &a.buckets[view->layout.max_buckets + next - 1u];
+    }
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    if (changed || LOAD_RELAXED(&first->version) != version || !area_unchanged(view, &a))
+        return -YK_EAGAIN;
+    return YK_MISS;
+}
+
+static int lookup(const struct yk_view *view, const struct yk_query *q, uint64_t now_ms,
+                  uint32_t *hazard, struct yk_found *ret) {
+    int rc = YK_MISS;
+    /* R9: engine and namespace must agree on the epoch exactly. */
+    if (q->ns >= view->layout.max_namespaces ||
+        LOAD_ACQUIRE(&view->ns[q->ns].epoch) != q->epoch || yk_view_lost(view))
+        return YK_MISS;
+    for (int i = 0; i < ATTEMPTS; i++) {
+        rc = pass(view, q, now_ms, hazard, ret);
+        if (rc != -YK_EAGAIN)
+            break;
+        cpu_relax();
+    }
+    if (rc != 0 && hazard != NULL)
+        yk_hazard_clear(hazard);
+    return rc;
+}
+
+int yk_view_find(const struct yk_view *view, const struct yk_query *q, uint64_t now_ms,
+                 struct yk_found *ret) {
+    return lookup(view, q, now_ms, NULL, ret);
+}
+
+int yk_view_pin(const struct yk_view *view, const struct yk_query *q, uint64_t now_ms,
+                uint32_t *hazard, struct yk_found *ret) {
+    return lookup(view, q, now_ms, hazard, ret);
+}
+
+void yk_view_prefetch(const struct yk_view *view, uint64_t hash) {
+    struct area a;
+    area_enter(view, &a);
+    __builtin_prefetch(&a.buckets[area_bucket(view, &a, hash)]);
+}
+
+/* Prefetches the descriptors, then the key cells, that the first bucket offers for a hash. */
+static void prefetch_deeper(const struct yk_view *view, uint64_t hash, int keys) {
+    struct area a;
+    area_enter(view, &a);
+    const struct yk_bucket *b = &a.buckets[area_bucket(view, &a, hash)];
+    uint32_t tag = (uint32_t)(hash >> 32);
+    for (unsigned i = 0; i < YK_SHM_BUCKET_ENTRIES; i++) {
+        uint64_t e = LOAD_RELAXED(&b->entry[i]);
+        uint32_t idx = (uint32_t)e - 1u;
+        if (e == 0 || (uint32_t)(e >> 32) != tag || idx >= view->layout.max_blocks)
+            continue;
+        if (keys)
+            __builtin_prefetch(
+                view->keys +
+                (uint64_t)(LOAD_RELAXED(&view->desc[idx].key_cell) % view->layout.max_key_granules) *
+                    YK_SHM_KEY_GRANULE);
+        else {
+            __builtin_prefetch(&view->desc[idx]);
+            __builtin_prefetch(&view->desc[idx].expiry_ms);
+        }
+        return;
+    }
+}
+
+/* Cache misses of one key depend on each other (bucket, descriptor, key cell); those of different
+ * keys don't. Each round of GROUP keys touches one level for all of them, then the next. */
+#define GROUP 16u
+
+size_t yk_view_match(const struct yk_view *view, const struct yk_query *q, size_t n,
+                     uint64_t now_ms, struct yk_found *ret_found, int *ret_unsure) {
+    struct yk_found scratch;
+    *ret_unsure = 0;
+    for (size_t at = 0; at < n; at += GROUP) {
+        size_t end = at + GROUP < n ? at + GROUP : n;
+        for (size_t i = at; i < end; i++)
+            yk_view_prefetch(view, q[i].hash);
+        for (size_t i = at; i < end; i++)
+            prefetch_deeper(view, q[i].hash, 0);
+        for (size_t i = at; i < end; i++)
+            prefetch_deeper(view, q[i].hash, 1);
+        for (size_t i = at; i < end; i++) {
+            int rc = lookup(view, &q[i], now_ms, NULL, ret_found != NULL ? &ret_found[i] : &scratch);
+            if (rc != 0) {
+                *ret_unsure = rc != YK_MISS;
+                return i;
+            }
+        }
+    }
+    return n;
+}
