@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The messages between a client and its node, over a unix or a TCP stream.
+ *
+ * A frame is a header of 16 bytes and a body; all integers little-endian. A request carries an id
+ * that its reply repeats; replies may come in any order. Requests are batches: one frame, one
+ * reply, a status for each item. `str8` is a length byte and that many bytes; `key` a str8 of
+ * 1..255. Status fields are i32 as in yolk/status.h (0, YK_MISS or negative).
+ *
+ *   header   u32 body_bytes | u8 op | u8 flags | u16 reserved (0) | u64 id
+ *
+ * The namespace and the epoch of a connection are those of its HELLO. The first frame must be a
+ * HELLO; a frame that breaks the format is answered by one ERROR frame that says what was wrong,
+ * and the connection is closed (its process keeps its client slot until it is dead: R3).
+ *
+ * Body layouts ( -> reply ):
+ *
+ * HELLO      u32 magic, u32 version, u32 flags(YK_HELLO_*), u32 slot, u64 cookie (both 0 on a first
+ *            hello; on a reconnect those of the last reply), u64 segment_id (0 = first),
+ *            u64 epoch (0 = the namespace's), str8 namespace
+ *       ->   i32 status, str8-like text: u16 len + bytes; and if status is 0: u32 flags granted,
+ *            u32 slot, u64 cookie, u64 segment_id, u32 ns, u64 epoch, u32 node pid, u64 meta_bytes,
+ *            u64 data_bytes, u64 clients_bytes, u64 max_block_bytes, u64 page_bytes,
+ *            u64 generation_floor (generations below belong to earlier incarnations).
+ *            With YK_HELLO_MAP granted, three descriptors travel with the reply's first byte
+ *            (SCM_RIGHTS): meta read-only, data, clients.
+ * BYE        empty: references and reservations are released, the slot is free -> i32 status
+ * PING       any bytes -> the same bytes
+ * RESERVE    u32 timeout_ms, u32 count (1..64), u64 len -> i32 status, u32 n, n x { u32 idx,
+ *            u64 gen, u64 offset }; n < count when space is short (n >= 1 with status 0)
+ * COMMIT     u32 n, u32 refill_count, u64 refill_len, n x { u32 idx, u64 gen, u64 sum, u32 len,
+ *            attrs, key, str8 parent } -> u32 n, n x i32 status, u32 r, r x { as RESERVE }.
+ *            A commit that is sent again after a reconnect is answered as the first would have been.
+ *            On any status but -YK_EGONE the reservation is over.
+ * ABORT      u32 n, n x { u32 idx, u64 gen } -> u32 n, n x i32
+ * PUT        u32 timeout_ms, u64 len, u64 sum, attrs, key, str8 parent, then len payload bytes
+ *            -> i32 status. sum 0: the node computes it; else it verifies it (-YK_ECORRUPT).
+ * GET        u64 offset, u64 max_len, key -> i32 status; if 0: info, u64 n, n payload bytes. The
+ *            payload of [offset, offset + max_len) cut at the block's end.
+ * LOOKUP     u32 n, n x key -> u32 n, n x { i32 status; if 0: info }. Never extends a life.
+ * EXISTS     u32 n, n x key -> u32 n, bitmap of (n + 7) / 8 bytes, bit i = key i is present
+ * MATCH      u32 n, n x key -> u32 length of the leading run
+ * CHANGE     u32 n, n x { u8 what(enum yk_change), u64 arg, key } -> u32 n, n x i32
+ * REMOVE_MANY u8 how(enum yk_remove_many), str8 pattern -> i32 status, u64 count
+ * PREFETCH   u8 tier, u32 deadline_ms, u32 n, n x key -> i32 status, u32 count, u16 len + text
+ * NS         u8 what(enum yk_ns_op), u64 arg, str8 name -> i32 status, u16 len + text
+ * NS_LIST    empty -> i32 status, u32 n, n x { str8 name, u64 epoch, u64 quota, u64 used,
+ *            u64 blocks }
+ * LIST       u64 cursor (0 first), u32 max, str8 prefix -> i32 status, u64 next cursor (0 = end),
+ *            u32 n, n x { key, info }
+ * STATS      empty -> i32 status, u32 len, JSON text
+ * ERROR      (reply only) i32 status, u16 len + text
+ *
+ * attrs:  u32 flags(YK_PUT_*), u64 ttl_ms, u64 pin_ms, u64 session, u32 depth_tokens,
+ *         u32 length_tokens, u32 model, u8 kind
+ * info:   u64 len, u64 sum, u64 gen, u64 epoch, u64 expiry_ms, u64 session, u32 depth_tokens,
+ *         u32 length_tokens, u32 model, u32 children, u8 kind, u8 pinned(0, 1 soft, 2 hard),
+ *         u8 tiers, u8 has_parent
+ *
+ * Codec functions for what both sides share stand in msg.c; each side writes its own bodies with
+ * codec.h.
+ */
+#ifndef YK_WIRE_MSG_H
+#define YK_WIRE_MSG_H
+
+#include "base/status.h"
+#include "wire/codec.h"
+
+#include <yolk/yolk.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define YK_WIRE_MAGIC      0x6b6c6f59u /* "Yolk" */
+#define YK_WIRE_VERSION    1u
+#define YK_FRAME_HDR       16u
+#define YK_FRAME_BODY_MAX  (4u << 20) /* of all frames but PUT requests and GET replies */
+#define YK_RESERVE_MAX     64u
+#define YK_LIST_MAX        4096u
+
+enum yk_wire_op {
+    YK_MSG_HELLO = 1,
+    YK_MSG_BYE,
+    YK_MSG_PING,
+    YK_MSG_RESERVE,
+    YK_MSG_COMMIT,
+    YK_MSG_ABORT,
+    YK_MSG_PUT,
+    YK_MSG_GET,
+    YK_MSG_LOOKUP,
+    YK_MSG_EXISTS,
+    YK_MSG_MATCH,
+    YK_MSG_CHANGE,
+    YK_MSG_REMOVE_MANY,
+    YK_MSG_PREFETCH,
+    YK_MSG_NS,
+    YK_MSG_NS_LIST,
+    YK_MSG_LIST,
+    YK_MSG_STATS,
+    YK_MSG_ERROR,
+    YK_MSG_DRAIN, /* empty, no reply: the access ring is half full and the node dozes */
+    YK_MSG_OPS
+};
+
+enum yk_frame_flags { YK_FRAME_REPLY = 1 };
+
+enum yk_hello_flags { YK_HELLO_MAP = 1 };
+
+enum yk_change {
+    YK_CHANGE_REMOVE = 1,
+    YK_CHANGE_TOUCH,
+    YK_CHANGE_PIN,    /* arg = pin_ms, 0 = hard */
+    YK_CHANGE_UNPIN,
+    YK_CHANGE_EXPIRE, /* arg = ttl_ms, 0 = never */
+    YK_CHANGE_VERIFY, /* the node hashes the payload again; -YK_ECORRUPT: it was dropped */
+};
+
+enum yk_ns_op {
+    YK_NS_CREATE = 1, /* arg = quota_bytes */
+    YK_NS_RAISE,      /* arg = epoch */
+    YK_NS_REMOVE,
+};
+
+struct yk_frame {
+    uint32_t body_bytes;
+    uint8_t op;
+    uint8_t flags;
+    uint64_t id;
+};
+
+/* Decodes a header. 0, or -YK_EPROTO with a text: unknown op, reserved bits, or a body longer than
+ * its op may have (max_payload: of PUT and GET). */
+int yk_frame_decode(const void *bytes16, uint64_t max_payload, struct yk_frame *ret_frame,
+                    struct yk_err *err);
+void yk_frame_encode(void *bytes16, const struct yk_frame *frame);
+
+/* Name of an op for messages and metrics; never NULL. */
+const char *yk_wire_op_name(unsigned op);
+
+struct yk_attrs {
+    uint32_t flags;
+    uint32_t depth_tokens;
+    uint32_t length_tokens;
+    uint32_t model;
+    uint64_t ttl_ms;
+    uint64_t pin_ms;
+    uint64_t session;
+    uint8_t kind;
+};
+
+void yk_wr_attrs(struct yk_wr *w, const struct yk_attrs *a);
+void yk_rd_attrs(struct yk_rd *r, struct yk_attrs *ret_attrs);
+void yk_wr_info(struct yk_wr *w, const yk_block_info *info);
+void yk_rd_info(struct yk_rd *r, yk_block_info *ret_info);
+
+/* u16 length + bytes; text is cut at 65,535. */
+void yk_wr_text(struct yk_wr *w, const char *text);
+/* Copies into buf, cut at cap - 1 and terminated. */
+void yk_rd_text(struct yk_rd *r, char *buf, size_t cap);
+
+#define YK_WIRE_ATTRS_BYTES 41u
+#define YK_WIRE_INFO_BYTES  68u
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
