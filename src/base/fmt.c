@@ -7,8 +7,45 @@
  */
 #include "base/fmt.h"
 
+#include "base/clock.h"
+
+#include <inttypes.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
+
+__extension__ typedef unsigned __int128 u128;
+
+struct unit {
+    const char *name;
+    uint64_t factor;
+};
+
+static const struct unit byte_units[] = {
+    {"B", 1},
+    {"KiB", 1ull << 10},
+    {"MiB", 1ull << 20},
+    {"GiB", 1ull << 30},
+    {"TiB", 1ull << 40},
+    {"PiB", 1ull << 50},
+};
+
+static const struct unit duration_units[] = {
+    {"ns", 1},
+    {"us", YK_NS_PER_US},
+    {"ms", YK_NS_PER_MS},
+    {"s", YK_NS_PER_S},
+    {"m", 60 * YK_NS_PER_S},
+    {"h", 3600 * YK_NS_PER_S},
+    {"d", 86400 * YK_NS_PER_S},
+};
+
+static const struct unit count_units[] = {
+    {"", 1}, {"k", 1000}, {"M", 1000000}, {"G", 1000000000}, {"T", 1000000000000},
+};
+
+#define COUNT_OF(a) (sizeof(a) / sizeof((a)[0]))
 
 static bool is_leap(int year) {
     return (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
@@ -40,5 +77,95 @@ char *yk_fmt_utc(uint64_t wall_ms, char buf[YK_FMT_MAX]) {
     date_from_days(s / 86400, &year, &month, &day);
     snprintf(buf, YK_FMT_MAX, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", year, month, day,
              (int)(s / 3600 % 24), (int)(s / 60 % 60), (int)(s % 60), (int)(wall_ms % 1000));
+    return buf;
+}
+
+/* value / factor rounded to `decimals` places, as a whole number of 10^-decimals. */
+static uint64_t rounded(uint64_t value, uint64_t factor, unsigned decimals) {
+    u128 scaled = value;
+    while (decimals-- > 0)
+        scaled *= 10;
+    return (uint64_t)((scaled + factor / 2) / factor);
+}
+
+/* 20 digits, a point, 9 decimals, a NUL; shorter than YK_FMT_MAX by a sign and a unit. */
+#define DECIMAL_MAX 32
+
+/* scaled is in 10^-decimals (9 at most); zeros at the end of the fraction are left out. */
+static void write_decimal(char *buf, uint64_t scaled, unsigned decimals) {
+    uint64_t power = 1;
+    for (unsigned i = 0; i < decimals; i++)
+        power *= 10;
+    uint64_t fraction = scaled % power;
+    int len = snprintf(buf, DECIMAL_MAX, "%" PRIu64, scaled / power);
+    if (fraction == 0)
+        return;
+    len += snprintf(buf + len, DECIMAL_MAX - (size_t)len, ".%0*" PRIu64, (int)decimals, fraction);
+    while (buf[len - 1] == '0')
+        buf[--len] = '\0';
+}
+
+/* Three figures in the largest unit in which the rounded value is at least 1; a value that rounds
+ * up to the next unit (1023.9 KiB) is written in that one. */
+static char *fmt_rounded(uint64_t value, const struct unit *units, size_t n, const char *space,
+                         char *buf) {
+    size_t i = 0;
+    while (i + 1 < n && value >= units[i + 1].factor)
+        i++;
+    if (i + 1 < n && i > 0 &&
+        rounded(value, units[i].factor, 0) * units[i].factor >= units[i + 1].factor)
+        i++;
+    uint64_t factor = units[i].factor;
+    unsigned decimals = (i == 0) ? 0 : 2;
+    if (i > 0 && rounded(value, factor, 2) >= 1000)
+        decimals = (rounded(value, factor, 1) >= 1000) ? 0 : 1;
+    write_decimal(buf, rounded(value, factor, decimals), decimals);
+    snprintf(buf + strlen(buf), YK_FMT_MAX - strlen(buf), "%s%s", space, units[i].name);
+    return buf;
+}
+
+static char *fmt_exact(uint64_t value, const struct unit *units, size_t n, char *buf) {
+    size_t i = n - 1;
+    while (i > 0 && (value == 0 || value % units[i].factor != 0))
+        i--;
+    snprintf(buf, YK_FMT_MAX, "%" PRIu64 "%s", value / units[i].factor, units[i].name);
+    return buf;
+}
+
+char *yk_fmt_bytes(uint64_t bytes, char buf[YK_FMT_MAX]) {
+    return fmt_rounded(bytes, byte_units, COUNT_OF(byte_units), " ", buf);
+}
+
+char *yk_fmt_duration(uint64_t ns, char buf[YK_FMT_MAX]) {
+    return fmt_rounded(ns, duration_units, COUNT_OF(duration_units), "", buf);
+}
+
+char *yk_fmt_count(uint64_t count, char buf[YK_FMT_MAX]) {
+    return fmt_rounded(count, count_units, COUNT_OF(count_units), "", buf);
+}
+
+char *yk_fmt_bytes_exact(uint64_t bytes, char buf[YK_FMT_MAX]) {
+    return fmt_exact(bytes, byte_units, COUNT_OF(byte_units), buf);
+}
+
+char *yk_fmt_duration_exact(uint64_t ns, char buf[YK_FMT_MAX]) {
+    return fmt_exact(ns, duration_units, COUNT_OF(duration_units), buf);
+}
+
+char *yk_fmt_percent(double fraction, char buf[YK_FMT_MAX]) {
+    double clamped = (fraction > 0) ? ((fraction < 1) ? fraction : 1) : 0;
+    write_decimal(buf, (uint64_t)(clamped * 1e8 + 0.5), 6);
+    snprintf(buf + strlen(buf), YK_FMT_MAX - strlen(buf), "%%");
+    return buf;
+}
+
+char *yk_fmt_real(double value, char buf[YK_FMT_MAX]) {
+    double magnitude = fabs(value);
+    unsigned decimals = (magnitude < 9e9) ? 9 : 0;
+    uint64_t scaled = 0;
+    if (magnitude <= 1e18) /* false for NaN */
+        scaled = (uint64_t)(magnitude * ((decimals > 0) ? 1e9 : 1) + 0.5);
+    buf[0] = '-';
+    write_decimal(buf + ((value < 0 && scaled > 0) ? 1 : 0), scaled, decimals);
     return buf;
 }
