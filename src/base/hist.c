@@ -132,9 +132,13 @@ uint64_t yk_hist_percentile(const struct yk_hist *hist, double percent) {
     return hist->max_ns;
 }
 
-uint64_t yk_hist_count_to(const struct yk_hist *hist, uint64_t ns) {
+void yk_hist_cumulate(const struct yk_hist *hist, const uint64_t *bounds_ns, uint32_t n,
+                      uint64_t *ret_counts) {
     uint64_t count = 0;
-    for (uint32_t i = 0; i < YK_HIST_BUCKETS && yk_hist_bucket_middle(i) <= ns; i++)
-        count += hist->buckets[i];
-    return count;
+    uint32_t bucket = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        for (; bucket < YK_HIST_BUCKETS && yk_hist_bucket_middle(bucket) <= bounds_ns[i]; bucket++)
+            count += hist->buckets[bucket];
+        ret_counts[i] = count;
+    }
 }

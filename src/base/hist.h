@@ -92,8 +92,10 @@ double yk_hist_mean(const struct yk_hist *hist);
  * 1.6 %: nearest rank; 0 is the minimum, 100 the maximum. */
 uint64_t yk_hist_percentile(const struct yk_hist *hist, double percent);
 
-/* How many values are at most ns, to one bucket: a bucket counts if its middle does. */
-uint64_t yk_hist_count_to(const struct yk_hist *hist, uint64_t ns);
+/* For each of n ascending bounds, how many values are at most that, to one bucket: a bucket counts
+ * if its middle does. One pass. */
+void yk_hist_cumulate(const struct yk_hist *hist, const uint64_t *bounds_ns, uint32_t n,
+                      uint64_t *ret_counts);
 
 /* Smallest and largest value that bucket i counts (the last also counts all larger ones), and the
  * value it stands for. */

@@ -65,7 +65,6 @@ static void an_empty_histogram_is_all_zero(void **state) {
     assert_int_equal(yk_hist_max(&hist), 0);
     assert_true(yk_hist_mean(&hist) == 0);
     assert_int_equal(yk_hist_percentile(&hist, 50), 0);
-    assert_int_equal(yk_hist_count_to(&hist, UINT64_MAX), 0);
 }
 
 static void one_value_is_every_percentile(void **state) {
@@ -105,9 +104,20 @@ static void small_values_are_exact(void **state) {
     assert_int_equal(yk_hist_percentile(&hist, 500), 10);
     assert_int_equal(yk_hist_percentile(&hist, NAN), 1);
     assert_true(yk_hist_mean(&hist) == 5.5);
-    assert_int_equal(yk_hist_count_to(&hist, 4), 4);
-    assert_int_equal(yk_hist_count_to(&hist, 0), 0);
-    assert_int_equal(yk_hist_count_to(&hist, UINT64_MAX), 10);
+}
+
+static void counts_up_to_bounds(void **state) {
+    (void)state;
+    static const uint64_t bounds[] = {0, 4, 4, 30, 1000, UINT64_MAX};
+    uint64_t counts[COUNT_OF(bounds)];
+    for (uint64_t v = 1; v <= 10; v++)
+        yk_hist_record(&hist, v);
+    yk_hist_record(&hist, 1000);
+    yk_hist_record(&hist, 1100);
+    yk_hist_record(&hist, UINT64_MAX);
+    yk_hist_cumulate(&hist, bounds, COUNT_OF(bounds), counts);
+    static const uint64_t want[] = {0, 4, 4, 10, 11, 13};
+    assert_memory_equal(counts, want, sizeof(want));
 }
 
 static void whole_ranks_are_not_pushed_up(void **state) {
@@ -245,6 +255,7 @@ int main(void) {
         cmocka_unit_test_setup(one_value_is_every_percentile, empty),
         cmocka_unit_test_setup(the_largest_value_does_not_wrap, empty),
         cmocka_unit_test_setup(small_values_are_exact, empty),
+        cmocka_unit_test_setup(counts_up_to_bounds, empty),
         cmocka_unit_test_setup(whole_ranks_are_not_pushed_up, empty),
         cmocka_unit_test_setup(percentiles_are_within_their_error, empty),
         cmocka_unit_test_setup(merging_equals_recording_into_one, empty),
