@@ -96,5 +96,5 @@ uint32_t yk_desc_ident_sum(const struct yk_desc *desc, const void *key) {
 }
 
 uint64_t yk_ns_entry_sum(const struct yk_ns_entry *entry) {
-    return yk_hash64(entry, offsetof(struct yk_ns_entry, sum));
+    return yk_hash64(entry, offsetof(struct yk_ns_entry, epoch));
 }

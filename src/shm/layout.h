@@ -120,8 +120,8 @@ struct yk_ns_entry {
     uint64_t state;       /* 0 free, 1 live */
     uint64_t epoch;       /* readers load it with acquire */
     uint64_t quota_bytes; /* 0 = none */
-    uint64_t incarnation; /* raised when the name is removed: older blocks are never its */
-    uint64_t sum;         /* over the fields above */
+    uint64_t epoch_copy;  /* stored after epoch; the higher one counts after a crash between */
+    uint64_t sum;         /* over name and state: what changes in one store stays out */
     uint64_t reserved[3];
 };
 

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Changes of blocks that are there: access, remove, pin, touch, expire, verify; listing and batch
+ * removal, which walk the descriptors in bounded steps so that a node with a million blocks goes on
+ * serving meanwhile.
+ */
+#include "node/store_priv.h"
+
+#include "base/clock.h"
+#include "base/hash.h"
+
+#include <string.h>
+
+void yk_store_access(struct yk_store *s, uint32_t idx) {
+    const struct yk_desc *d = desc_at(s, idx);
+    if (d->ns < YK_SHM_NAMESPACES && s->shares[d->ns].policy != NULL)
+        yk_policy_access(s->shares[d->ns].policy, idx);
+}
+
+const void *yk_store_payload(const struct yk_store *s, uint32_t idx) {
+    return (const unsigned char *)s->seg.data + desc_at(s, idx)->offset;
+}
+
+/* Offset and length as the allocator gave them, or somebody wrote into the meta file. */
+static int in_tier(const struct yk_store *s, const struct yk_desc *d) {
+    return d->offset <= s->own.layout.data_bytes && d->len <= s->own.layout.data_bytes - d->offset;
+}
+
+static int payload_good(const struct yk_store *s, uint32_t idx) {
+    const struct yk_desc *d = desc_at(s, idx);
+    return in_tier(s, d) && yk_hash64(yk_store_payload(s, idx), d->len) == d->sum;
+}
+
+int yk_store_settle(struct yk_store *s, uint32_t idx) {
+    struct yk_desc *d = desc_at(s, idx);
+    if (YK_WORD_STATE(d->word) != YK_DESC_SUSPECT)
+        return in_tier(s, d) ? 0 : YK_MISS;
+    if (!payload_good(s, idx)) {
+        COUNT(s, verify_failed);
+        yk_store_retire(s, idx, RETIRE_CORRUPT, 0);
+        return YK_MISS;
+    }
+    COUNT(s, verified);
+    COUNT_SUB(s, suspect_blocks, 1);
+    desc_publish(d, YK_WORD(YK_WORD_GEN(d->word), YK_DESC_COMMITTED));
+    return 0;
+}
+
+/* An event names a descriptor as it was when the client used it; it may be another block's now. */
+static void event(struct yk_store *s, uint64_t e) {
+    uint32_t idx = YK_EVENT_IDX(e);
+    if (idx >= s->own.hdr->desc_top || idx >= s->own.layout.max_blocks)
+        return;
+    struct yk_desc *d = desc_at(s, idx);
+    if (!desc_live(d) || (d->birth & 0x0fffffffu) != YK_EVENT_BIRTH(e))
+        return;
+    switch (YK_EVENT_KIND(e)) {
+    case YK_EVENT_ACCESS:
+        COUNT(s, events);
+        yk_store_access(s, idx);
+        break;
+    case YK_EVENT_VERIFIED:
+        if (YK_WORD_STATE(d->word) == YK_DESC_SUSPECT) {
+            COUNT(s, verified);
+            COUNT_SUB(s, suspect_blocks, 1);
+            desc_publish(d, YK_WORD(YK_WORD_GEN(d->word), YK_DESC_COMMITTED));
+        }
+        break;
+    case YK_EVENT_CORRUPT: /* looked at again here: the reader's memory may be the bad one */
+        if (!payload_good(s, idx)) {
+            COUNT(s, verify_failed);
+            yk_store_retire(s, idx, RETIRE_CORRUPT, 0);
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+void yk_store_drain(struct yk_store *s) {
+    uint64_t events[256];
+    for (uint32_t i = 0; i < s->slot_count; i++) {
+        uint64_t lost = 0;
+        /* One ring's worth: a client that writes as fast as it is drained does not hold us. */
+        for (uint32_t left = YK_SHM_RING; left > 0;) {
+            uint32_t n = yk_owner_ring_drain(&s->own, s->slots[i], events, 256, &lost);
+            for (uint32_t k = 0; k < n; k++)
+                event(s, events[k]);
+            if (n < 256)
+                break;
+            left -= n;
+        }
+        COUNT_ADD(s, events_lost, lost);
+    }
+}
+
+static uint32_t pinned(const struct yk_desc *d) {
+    if (d->pin_until_ms == YK_PIN_HARD)
+        return 2;
+    return d->pin_until_ms > yk_boot_ms();
+}
+
+void yk_store_info(const struct yk_store *s, uint32_t idx, yk_block_info *ret_info) {
+    const struct yk_desc *d = desc_at(s, idx);
+    memset(ret_info, 0, sizeof(*ret_info));
+    ret_info->len = d->len;
+    ret_info->checksum = d->sum;
+    ret_info->generation = YK_WORD_GEN(d->word);
+    ret_info->epoch = d->epoch;
+    ret_info->expiry_ms = d->expiry_ms;
+    ret_info->session = d->session;
+    ret_info->tiers = 1u << YK_TIER_DRAM;
+    ret_info->depth_tokens = d->depth_tokens;
+    ret_info->length_tokens = d->length_tokens;
+    ret_info->model = d->model;
+    ret_info->kind = d->kind;
+    ret_info->children = d->children == YK_CHILDREN_RETIRING ? 0 : d->children;
+    ret_info->pinned = pinned(d);
+    ret_info->has_parent = d->parent != YK_SHM_NONE;
+}
+
+static int pin(struct yk_store *s, struct yk_desc *d, uint64_t pin_ms) {
+    int was_hard = d->pin_until_ms == YK_PIN_HARD;
+    if (pin_ms == 0) {
+        if (was_hard)
+            return 0;
+        if (s->n.hard_pinned_bytes + s->n.reserved_bytes + d->cap > s->held_max)
+            return -YK_ELIMIT;
+        STORE(&d->pin_until_ms, YK_PIN_HARD);
+        COUNT_ADD(s, hard_pinned_bytes, d->cap);
+        return 0;
+    }
+    uint64_t now = yk_boot_ms();
+    STORE(&d->pin_until_ms, pin_ms > YK_PIN_HARD - 1 - now ? YK_PIN_HARD - 1 : now + pin_ms);
+    if (was_hard)
+        COUNT_SUB(s, hard_pinned_bytes, d->cap);
+    return 0;
+}
+
+static int unpin(struct yk_store *s, struct yk_desc *d) {
+    if (d->pin_until_ms == YK_PIN_HARD)
+        COUNT_SUB(s, hard_pinned_bytes, d->cap);
+    STORE(&d->pin_until_ms, 0);
+    return 0;
+}
+
+static int expire(struct yk_store *s, struct yk_desc *d, uint64_t ttl_ms) {
+    uint64_t now = yk_view_now_ms(&s->view);
+    uint64_t at = ttl_ms == 0 ? 0 : ttl_ms > UINT64_MAX - now ? UINT64_MAX : now + ttl_ms;
+    STORE(&d->expiry_ms, at);
+    yk_store_expiry_seen(s, at);
+    return 0;
+}
+
+static int verify(struct yk_store *s, uint32_t idx) {
+    struct yk_desc *d = desc_at(s, idx);
+    if (YK_WORD_STATE(d->word) == YK_DESC_SUSPECT)
+        return yk_store_settle(s, idx) == 0 ? 0 : -YK_ECORRUPT;
+    if (payload_good(s, idx)) {
+        COUNT(s, verified);
+        return 0;
+    }
+    COUNT(s, verify_failed);
+    yk_store_retire(s, idx, RETIRE_CORRUPT, 0);
+    return -YK_ECORRUPT;
+}
+
+int yk_store_change(struct yk_store *s, uint32_t ns, uint64_t epoch, unsigned what, uint64_t arg,
+                    const void *key, uint32_t key_len) {
+    uint32_t idx;
+    int rc = yk_store_ns_check(s, ns);
+    if (rc < 0)
+        return rc;
+    if (key_len == 0 || key_len > YK_KEY_MAX)
+        return -YK_EKEY;
+    rc = yk_store_find(s, ns, epoch, key, key_len, &idx);
+    if (rc != 0)
+        return rc;
+    struct yk_desc *d = desc_at(s, idx);
+    switch (what) {
+    case YK_CHANGE_REMOVE:
+        yk_store_retire(s, idx, RETIRE_REMOVED, 0);
+        return 0;
+    case YK_CHANGE_TOUCH:
+        yk_store_access(s, idx);
+        return 0;
+    case YK_CHANGE_PIN:
+        return pin(s, d, arg);
+    case YK_CHANGE_UNPIN:
+        return unpin(s, d);
+    case YK_CHANGE_EXPIRE:
+        return expire(s, d, arg);
+    case YK_CHANGE_VERIFY:
+        return verify(s, idx);
+    default:
+        return -YK_EINVAL;
+    }
+}
+
+uint32_t yk_store_desc_top(const struct yk_store *s) {
+    uint32_t top = s->own.hdr->desc_top;
+    return top < s->own.layout.max_blocks ? top : s->own.layout.max_blocks;
+}
+
+const void *yk_store_key(const struct yk_store *s, uint32_t idx, uint32_t *ret_len) {
+    const struct yk_desc *d = desc_at(s, idx);
+    *ret_len = d->key_len;
+    return yk_owner_key(&s->own, d->key_cell, d->key_len);
+}
+
+/* Does [set] at p (after the bracket) hold c? Moves *p past the closing bracket; 0 for an unclosed
+ * set, which then matches nothing. */
+static int glob_set(const unsigned char **p, const unsigned char *end, unsigned char c) {
+    const unsigned char *q = *p;
+    int negate = q < end && (*q == '!' || *q == '^');
+    int hit = 0;
+    q += negate;
+    for (int first = 1; q < end && (*q != ']' || first); first = 0) {
+        unsigned char lo = *q++;
+        unsigned char hi = lo;
+        if (q + 1 < end && *q == '-' && q[1] != ']') {
+            hi = q[1];
+            q += 2;
+        }
+        hit |= lo <= c && c <= hi;
+    }
+    if (q >= end)
+        return 0;
+    *p = q + 1;
+    return hit != negate;
+}
+
+int yk_glob_match(const void *pattern, size_t pattern_len, const void *text, size_t text_len) {
+    const unsigned char *p = pattern, *pe = p + pattern_len;
+    const unsigned char *t = text, *te = t + text_len;
+    const unsigned char *star = NULL, *star_t = NULL;
+    /* One step back to the last star is enough: an earlier one can't do better. */
+    while (t < te) {
+        const unsigned char *next = p + 1;
+        int ok = 0;
+        if (p < pe && *p == '*') {
+            star = p++;
+            star_t = t;
+            continue;
+        }
+        if (p < pe && *p == '[')
+            ok = glob_set(&next, pe, *t);
+        else if (p < pe && *p == '\\' && p + 1 < pe)
+            ok = *next++ == *t;
+        else if (p < pe)
+            ok = *p == '?' || *p == *t;
+        if (ok) {
+            p = next;
+            t++;
+        } else if (star != NULL) {
+            p = star + 1;
+            t = ++star_t;
+        } else {
+            return 0;
+        }
+    }
+    while (p < pe && *p == '*')
+        p++;
+    return p == pe;
+}
+
+static int key_selected(const struct yk_store *s, uint32_t idx, unsigned how, const void *pattern,
+                        uint32_t pattern_len) {
+    uint32_t len;
+    const void *key = yk_store_key(s, idx, &len);
+    if (key == NULL)
+        return 0;
+    if (how == YK_REMOVE_ALL)
+        return 1;
+    if (how == YK_REMOVE_PREFIX)
+        return len >= pattern_len && (pattern_len == 0 || memcmp(key, pattern, pattern_len) == 0);
+    return yk_glob_match(pattern, pattern_len, key, len);
+}
+
+uint64_t yk_store_remove_step(struct yk_store *s, uint32_t ns, unsigned how, const void *pattern,
+                              uint32_t pattern_len, uint32_t *cursor, uint32_t steps) {
+    uint64_t removed = 0;
+    uint32_t top = yk_store_desc_top(s);
+    for (; steps > 0 && *cursor < top; steps--) {
+        uint32_t idx = (*cursor)++;
+        const struct yk_desc *d = desc_at(s, idx);
+        if (!desc_live(d) || d->ns != ns || !key_selected(s, idx, how, pattern, pattern_len))
+            continue;
+        yk_store_retire(s, idx, RETIRE_REMOVED, 0);
+        removed++;
+    }
+    return removed;
+}
+
+int yk_store_list_next(struct yk_store *s, uint32_t ns, uint64_t epoch, const void *prefix,
+                       uint32_t prefix_len, uint32_t *cursor, uint32_t *steps,
+                       uint32_t *ret_idx) {
+    uint32_t top = yk_store_desc_top(s);
+    uint64_t now = yk_view_now_ms(&s->view);
+    for (; *steps > 0 && *cursor < top; --*steps) {
+        uint32_t idx = (*cursor)++;
+        const struct yk_desc *d = desc_at(s, idx);
+        if (!desc_live(d) || d->ns != ns || d->epoch != epoch ||
+            (d->expiry_ms != 0 && d->expiry_ms <= now) ||
+            !key_selected(s, idx, YK_REMOVE_PREFIX, prefix, prefix_len))
+            continue;
+        *ret_idx = idx;
+        return 1;
+    }
+    return 0;
+}

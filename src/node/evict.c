@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * How blocks go: retire, hazard scan, eviction in policy order, reclaim for an allocation.
+ *
+ * Retiring makes a block invisible at once (index entry out, new generation) and puts its
+ * descriptor into limbo. A scan reads all hazards once for everything in limbo and frees what none
+ * names (R2). Nothing here waits for a reader: what is pinned stays in limbo, and the next scan
+ * looks again.
+ *
+ * The limbo list is linked through `parent`, which means nothing in a retired descriptor.
+ */
+#include "node/store_priv.h"
+
+#include "base/clock.h"
+
+#include <stddef.h>
+
+/* One call of yk_store_alloc evicts no more blocks than this before it says ENOSPC. */
+#define EVICT_MAX 4096u
+
+static void count_retired(struct yk_store *s, enum retire_reason why) {
+    switch (why) {
+    case RETIRE_CAPACITY:
+        COUNT(s, evict_capacity);
+        break;
+    case RETIRE_SPACE:
+        COUNT(s, evict_space);
+        break;
+    case RETIRE_QUOTA:
+        COUNT(s, evict_quota);
+        break;
+    case RETIRE_EXPIRED:
+        COUNT(s, evict_expired);
+        break;
+    case RETIRE_EPOCH:
+        COUNT(s, evict_epoch);
+        break;
+    case RETIRE_REPLACED:
+        COUNT(s, evict_replaced);
+        break;
+    case RETIRE_REMOVED:
+        COUNT(s, removed);
+        break;
+    case RETIRE_CORRUPT:
+        COUNT(s, corrupt);
+        break;
+    }
+}
+
+/* The parent loses a child, if it is still the block that the child was linked to. */
+void yk_store_parent_release(struct yk_store *s, const struct yk_desc *d) {
+    if (d->parent >= s->own.layout.max_blocks)
+        return;
+    struct yk_desc *p = desc_at(s, d->parent);
+    if (p->birth != d->parent_birth || !desc_live(p))
+        return;
+    uint32_t n = LOAD(&p->children);
+    if (n != 0 && n != YK_CHILDREN_RETIRING)
+        __atomic_compare_exchange_n(&p->children, &n, n - 1u, 0, __ATOMIC_ACQ_REL,
+                                    __ATOMIC_RELAXED);
+}
+
+static int evicts(enum retire_reason why) {
+    return why == RETIRE_CAPACITY || why == RETIRE_SPACE || why == RETIRE_QUOTA;
+}
+
+void yk_store_retire(struct yk_store *s, uint32_t idx, enum retire_reason why, int keep_entry) {
+    struct yk_desc *d = desc_at(s, idx);
+    /* Checked before `parent` becomes a link: what fails is leaked until the restart, since its
+     * offsets cannot be believed (somebody wrote into the meta file). */
+    int sane = yk_owner_desc_sane(&s->own, idx, 1);
+    if (YK_WORD_STATE(d->word) == YK_DESC_SUSPECT)
+        COUNT_SUB(s, suspect_blocks, 1);
+    __atomic_store_n(&d->children, YK_CHILDREN_RETIRING, __ATOMIC_RELEASE); /* R7 */
+    if (!keep_entry)
+        yk_index_remove(&s->index, d->hash, idx);
+    desc_publish(d, YK_WORD(yk_owner_gen(&s->own), YK_DESC_RETIRED));
+    yk_store_share_drop(s, idx, evicts(why));
+    yk_store_parent_release(s, d);
+    count_retired(s, why);
+    if (evicts(why))
+        COUNT_ADD(s, evicted_bytes, d->len);
+    if (d->pin_until_ms == YK_PIN_HARD && sane)
+        COUNT_SUB(s, hard_pinned_bytes, d->cap);
+    if (!sane) {
+        COUNT(s, corrupt);
+        return;
+    }
+    STORE(&d->parent, s->limbo_head);
+    s->limbo_head = idx + 1u;
+    COUNT(s, limbo_blocks);
+    COUNT_ADD(s, limbo_bytes, d->cap);
+}
+
+/* Gives memory, key cell and descriptor of a dead block back. */
+static void desc_release(struct yk_store *s, uint32_t idx) {
+    struct yk_desc *d = desc_at(s, idx);
+    if (yk_alloc_put(s->alloc, d->offset, d->cap) < 0)
+        COUNT(s, corrupt);
+    if (d->key_len != 0)
+        yk_owner_key_give(&s->own, d->key_cell, d->key_len);
+    yk_owner_desc_give(&s->own, idx);
+}
+
+void yk_store_scan(struct yk_store *s) {
+    if (s->limbo_head == 0)
+        return;
+    COUNT(s, scans);
+    yk_owner_hazards_collect(&s->own, s->slots, s->slot_count);
+    uint32_t link = s->limbo_head;
+    uint32_t keep = 0;
+    for (uint64_t n = s->n.limbo_blocks; link != 0 && n > 0; n--) {
+        uint32_t idx = link - 1u;
+        if (idx >= s->own.layout.max_blocks)
+            break; /* a scribbled link: the rest of the list is leaked until the restart */
+        struct yk_desc *d = desc_at(s, idx);
+        link = LOAD(&d->parent);
+        if (yk_owner_named(&s->own, idx)) {
+            STORE(&d->parent, keep);
+            keep = idx + 1u;
+            continue;
+        }
+        COUNT_SUB(s, limbo_blocks, 1);
+        COUNT_SUB(s, limbo_bytes, d->cap);
+        desc_release(s, idx);
+    }
+    s->limbo_head = keep;
+    yk_owner_hazards_clear(&s->own);
+}
+
+void yk_store_unreserve(struct yk_store *s, uint32_t idx) {
+    struct yk_desc *d = desc_at(s, idx);
+    yk_store_reservation_unlink(s, idx);
+    d->key_len = 0;
+    if (!yk_owner_desc_sane(&s->own, idx, 0)) {
+        COUNT(s, corrupt);
+        return;
+    }
+    desc_publish(d, YK_WORD(yk_owner_gen(&s->own), YK_DESC_RETIRED));
+    desc_release(s, idx);
+}
+
+struct can_arg {
+    struct yk_store *s;
+    uint64_t boot_ms;
+    int soft_too; /* soft pins give way */
+};
+
+static enum yk_policy_answer can_go(void *arg, uint32_t id) {
+    struct can_arg *c = arg;
+    const struct yk_desc *d = desc_at(c->s, id);
+    if (d->pin_until_ms == YK_PIN_HARD || (d->pin_until_ms > c->boot_ms && !c->soft_too))
+        return YK_POLICY_SKIP;
+    return yk_owner_named(&c->s->own, id) ? YK_POLICY_SKIP : YK_POLICY_TAKE;
+}
+
+static int choose_victim(struct yk_store *s, uint32_t ns, struct can_arg *arg, uint32_t *ret_idx) {
+    size_t which;
+    if (ns == YK_SHM_NONE)
+        return s->policy_count == 0 ? YK_MISS
+                                    : yk_policy_victim_oldest(s->policies, s->policy_count, can_go,
+                                                              arg, &which, ret_idx);
+    struct yk_policy *p = s->shares[ns].policy;
+    return p == NULL ? YK_MISS : yk_policy_victim(p, can_go, arg, ret_idx);
+}
+
+/* Expects the hazards to be collected. */
+static int evict_collected(struct yk_store *s, uint32_t ns, enum retire_reason why) {
+    struct can_arg arg = {s, yk_boot_ms(), 0};
+    uint32_t idx;
+    int rc = YK_MISS;
+    for (arg.soft_too = 0; arg.soft_too < 2; arg.soft_too++) {
+        /* The policy looks at a bounded number of blocks a call; a few calls see past a run of
+         * pinned ones. */
+        for (int i = 0; i < 8; i++) {
+            rc = choose_victim(s, ns, &arg, &idx);
+            if (rc != -YK_EAGAIN)
+                break;
+        }
+        if (rc == 0) {
+            yk_store_retire(s, idx, why, 0);
+            return 0;
+        }
+        if (rc == YK_MISS)
+            return rc;
+    }
+    return rc;
+}
+
+int yk_store_evict_one(struct yk_store *s, uint32_t ns, enum retire_reason why) {
+    yk_owner_hazards_collect(&s->own, s->slots, s->slot_count);
+    int rc = evict_collected(s, ns, why);
+    yk_owner_hazards_clear(&s->own);
+    if (s->n.limbo_blocks >= LIMBO_BATCH)
+        yk_store_scan(s);
+    return rc;
+}
+
+/* Evicts about want bytes, at most max blocks; returns blocks evicted. */
+static uint32_t evict_bytes(struct yk_store *s, uint64_t want, uint32_t max) {
+    uint32_t n = 0;
+    uint64_t before = s->n.limbo_bytes;
+    yk_owner_hazards_collect(&s->own, s->slots, s->slot_count);
+    while (n < max && s->n.limbo_bytes - before < want && evict_collected(s, YK_SHM_NONE,
+                                                                          RETIRE_SPACE) == 0)
+        n++;
+    yk_owner_hazards_clear(&s->own);
+    return n;
+}
+
+int yk_store_alloc(struct yk_store *s, uint64_t len, uint64_t *ret_offset) {
+    uint32_t evicted = 0;
+    uint64_t want = len;
+    int rc = yk_alloc_get(s->alloc, len, ret_offset);
+    if (rc != -YK_ENOSPC)
+        return rc;
+    yk_store_drain(s);
+    yk_store_scan(s);
+    while ((rc = yk_alloc_get(s->alloc, len, ret_offset)) == -YK_ENOSPC && evicted < EVICT_MAX) {
+        /* Enough bytes may be free, only not together. */
+        struct yk_alloc_stats st;
+        yk_alloc_stats(s->alloc, &st);
+        if (st.free_bytes + st.idle_bytes >= 2 * len && yk_store_compact(s, len, 64) > 0)
+            continue;
+        uint32_t n = evict_bytes(s, want, EVICT_MAX - evicted);
+        if (n == 0)
+            break;
+        evicted += n;
+        want += want / 2; /* other sizes free nothing for this one: more each time */
+        yk_store_scan(s);
+    }
+    return rc;
+}
+
+/* Dead blocks: older epoch, expired, of a removed namespace. */
+static int dead(const struct yk_store *s, const struct yk_desc *d, uint64_t now_ms,
+                enum retire_reason *ret_why) {
+    if (!desc_live(d))
+        return 0;
+    if (d->ns >= YK_SHM_NAMESPACES || s->own.ns[d->ns].epoch != d->epoch) {
+        *ret_why = RETIRE_EPOCH;
+        return 1;
+    }
+    uint64_t expiry = LOAD(&d->expiry_ms);
+    *ret_why = RETIRE_EXPIRED;
+    return expiry != 0 && expiry <= now_ms;
+}
+
+#define SWEEP_STEPS 8192u
+/* A sweep reads every descriptor, so that many blocks with different times to live must not start
+ * one each: expired blocks are invisible anyway, this only gives their memory back. */
+#define EXPIRY_SWEEP_MS 5000u
+
+void yk_store_sweep_soon(struct yk_store *s) {
+    if (s->sweep_cursor < s->sweep_end) {
+        s->sweep_again = 1;
+        return;
+    }
+    s->sweep_again = 0;
+    s->sweep_cursor = 0;
+    s->sweep_end = s->own.hdr->desc_top;
+}
+
+static void sweep_step(struct yk_store *s) {
+    uint64_t now = yk_view_now_ms(&s->view);
+    enum retire_reason why;
+    for (uint32_t n = 0; n < SWEEP_STEPS && s->sweep_cursor < s->sweep_end; n++) {
+        uint32_t idx = s->sweep_cursor++;
+        struct yk_desc *d = desc_at(s, idx);
+        if (dead(s, d, now, &why))
+            yk_store_retire(s, idx, why, 0);
+        else if (desc_live(d))
+            yk_store_expiry_seen(s, d->expiry_ms);
+    }
+    if (s->sweep_cursor >= s->sweep_end && s->sweep_again)
+        yk_store_sweep_soon(s);
+}
+
+/* Persists the latest wall clock (R18) and starts the sweep for the earliest expiry. */
+static void tick_clock(struct yk_store *s, uint64_t boot_ms) {
+    uint64_t now = yk_view_now_ms(&s->view);
+    if (now > LOAD(&s->own.hdr->clock_ms))
+        STORE(&s->own.hdr->clock_ms, now);
+    if (now < s->next_expiry_ms || boot_ms < s->next_expiry_sweep_ms)
+        return;
+    s->next_expiry_sweep_ms = boot_ms + EXPIRY_SWEEP_MS;
+    s->next_expiry_ms = UINT64_MAX; /* the sweep finds the next one */
+    yk_store_sweep_soon(s);
+}
+
+static void gauges(struct yk_store *s) {
+    struct yk_alloc_stats st;
+    yk_alloc_stats(s->alloc, &st);
+    STORE(&s->n.capacity_bytes, st.capacity_bytes);
+    STORE(&s->n.free_bytes, st.free_bytes);
+    STORE(&s->n.idle_bytes, st.idle_bytes);
+    STORE(&s->n.largest_free_bytes, st.largest_free_bytes);
+    STORE(&s->n.waste_bytes, st.waste_bytes);
+    STORE(&s->n.clients, s->slot_count);
+}
+
+int yk_store_tick(struct yk_store *s) {
+    struct yk_alloc_stats st;
+    uint64_t boot_ms = yk_boot_ms();
+    tick_clock(s, boot_ms);
+    if (s->sweep_cursor < s->sweep_end)
+        sweep_step(s);
+    yk_alloc_stats(s->alloc, &st);
+    uint64_t room = st.free_bytes + st.idle_bytes;
+    int more = 0;
+    if (room + s->n.limbo_bytes < s->low_bytes && s->n.blocks > 0) {
+        yk_store_drain(s);
+        uint64_t want = s->high_bytes - room - s->n.limbo_bytes;
+        more = evict_bytes(s, want, 256u) == 256u;
+    }
+    if (s->limbo_head != 0)
+        yk_store_scan(s);
+    gauges(s);
+    return more || s->sweep_cursor < s->sweep_end;
+}

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Compaction: blocks move so that free space comes together (src/tier/alloc.h plans it).
+ *
+ * A move keeps the descriptor, so that index, policy and children are not touched. The payload is
+ * copied while the block is readable; then the word goes to MOVING, the hazards are looked at
+ * behind a full fence, and either the new place is published or, if somebody holds the old one,
+ * the word is restored (docs/decisions/0002). Readers see MOVING for well under a microsecond and
+ * look again.
+ *
+ * The planner speaks of offsets; which descriptor lives at one is told by a hash table that is made
+ * for a session and checked at use, so that resident blocks pay nothing for it.
+ */
+#include "node/store_priv.h"
+
+#include "base/clock.h"
+#include "base/copyhash.h"
+
+#include <stdlib.h>
+
+#define MAP_FRESH_MS 2000u /* a table younger than this is used again */
+
+static uint32_t map_slot(const struct yk_store *s, uint64_t offset) {
+    return (uint32_t)((offset / 64u * 0x9e3779b97f4a7c15ull) >> 32) & s->move_map_mask;
+}
+
+/* Places live blocks by offset. -YK_ENOMEM leaves no table. */
+static int map_build(struct yk_store *s) {
+    uint64_t now = yk_boot_ms();
+    if (s->move_map != NULL && now - s->move_map_ms < MAP_FRESH_MS)
+        return 0;
+    uint32_t size = 1024;
+    while (size < s->n.blocks * 2u && size < 1u << 30)
+        size *= 2;
+    free(s->move_map);
+    s->move_map = calloc(size, sizeof(uint32_t));
+    if (s->move_map == NULL)
+        return -YK_ENOMEM;
+    s->move_map_mask = size - 1u;
+    s->move_map_ms = now;
+    uint32_t top = yk_store_desc_top(s);
+    for (uint32_t idx = 0; idx < top; idx++) {
+        const struct yk_desc *d = desc_at(s, idx);
+        if (!desc_live(d))
+            continue;
+        uint32_t at = map_slot(s, d->offset);
+        for (uint32_t probes = 0; s->move_map[at] != 0 && probes < size; probes++)
+            at = (at + 1u) & s->move_map_mask;
+        s->move_map[at] = idx + 1u;
+    }
+    return 0;
+}
+
+static uint32_t map_find(const struct yk_store *s, uint64_t offset) {
+    uint32_t at = map_slot(s, offset);
+    for (uint32_t probes = 0; s->move_map[at] != 0 && probes <= s->move_map_mask; probes++) {
+        uint32_t idx = s->move_map[at] - 1u;
+        if (desc_live(desc_at(s, idx)) && desc_at(s, idx)->offset == offset)
+            return idx;
+        at = (at + 1u) & s->move_map_mask;
+    }
+    return YK_SHM_NONE;
+}
+
+/* 0 moved; -YK_EPINNED somebody holds it. */
+static int move_block(struct yk_store *s, uint32_t idx, uint64_t to) {
+    struct yk_desc *d = desc_at(s, idx);
+    uint64_t word = d->word;
+    unsigned char *data = s->seg.data;
+    yk_copy(data + to, data + d->offset, d->len);
+    desc_publish(d, YK_WORD(yk_owner_gen(&s->own), YK_DESC_MOVING));
+    if (yk_owner_is_named(&s->own, s->slots, s->slot_count, idx)) {
+        desc_publish(d, word); /* the same block at the same place: nothing happened */
+        return -YK_EPINNED;
+    }
+    STORE(&d->offset, to);
+    STORE(&d->place_sum, yk_desc_place_sum(d, idx));
+    desc_publish(d, YK_WORD(yk_owner_gen(&s->own), YK_WORD_STATE(word)));
+    return 0;
+}
+
+static int try_move(struct yk_store *s, const struct yk_alloc_move *m) {
+    uint32_t idx = map_find(s, m->from_offset);
+    if (idx == YK_SHM_NONE || !yk_owner_desc_sane(&s->own, idx, 1) ||
+        move_block(s, idx, m->to_offset) < 0) {
+        COUNT(s, moves_refused);
+        yk_alloc_compact_skip(s->alloc, m);
+        return 0;
+    }
+    struct yk_desc *d = desc_at(s, idx);
+    yk_alloc_compact_commit(s->alloc, m, d->cap);
+    yk_alloc_put(s->alloc, m->from_offset, d->cap);
+    uint32_t at = map_slot(s, m->to_offset); /* it may have to move again */
+    for (uint32_t probes = 0; s->move_map[at] != 0 && probes <= s->move_map_mask; probes++)
+        at = (at + 1u) & s->move_map_mask;
+    if (s->move_map[at] == 0)
+        s->move_map[at] = idx + 1u;
+    COUNT(s, moves);
+    COUNT_ADD(s, moved_bytes, d->len);
+    return 1;
+}
+
+uint32_t yk_store_compact(struct yk_store *s, uint64_t want_bytes, uint32_t max_moves) {
+    uint32_t moved = 0;
+    struct yk_alloc_move m;
+    if (map_build(s) < 0 || yk_alloc_compact_begin(s->alloc, want_bytes) < 0)
+        return 0;
+    for (uint32_t steps = 0; steps < 4u * max_moves && moved < max_moves; steps++) {
+        int rc = yk_alloc_compact_next(s->alloc, &m);
+        if (rc == -YK_EAGAIN)
+            continue;
+        if (rc != 1)
+            break;
+        moved += (uint32_t)try_move(s, &m);
+    }
+    return moved;
+}

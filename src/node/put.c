@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * How a block comes to be: reserve a place, let its writer fill it, commit or abort.
+ *
+ * A reservation has no key: clients hold some ahead, so that a put costs one round trip. It is
+ * bound to its client slot, not to a connection, and lives in the segment: it survives a restart of
+ * the node, and its memory is never given to another before the client released it or is known
+ * dead (R3). A commit that arrives twice (sent again after a restart) finds its own block by the
+ * birth number and is answered as the first.
+ *
+ * The reservations of a client are linked through `parent` (next) and `parent_birth` (previous),
+ * +1, which mean nothing before the commit.
+ */
+#include "node/store_priv.h"
+
+#include "base/clock.h"
+#include "base/hash.h"
+
+#include <stddef.h>
+#include <string.h>
+
+void yk_store_reservation_link(struct yk_store *s, uint32_t idx) {
+    struct yk_desc *d = desc_at(s, idx);
+    struct client *c = &s->clients[d->owner];
+    STORE(&d->parent, c->reserved_head);
+    STORE(&d->parent_birth, 0u);
+    if (c->reserved_head != 0)
+        STORE(&desc_at(s, c->reserved_head - 1u)->parent_birth, idx + 1u);
+    c->reserved_head = idx + 1u;
+    c->reserved_count++;
+    c->reserved_bytes += d->cap;
+    COUNT(s, reserved_blocks);
+    COUNT_ADD(s, reserved_bytes, d->cap);
+}
+
+void yk_store_reservation_unlink(struct yk_store *s, uint32_t idx) {
+    struct yk_desc *d = desc_at(s, idx);
+    if (d->owner >= s->own.layout.max_clients)
+        return;
+    struct client *c = &s->clients[d->owner];
+    uint32_t next = d->parent, prev = d->parent_birth;
+    uint32_t max = s->own.layout.max_blocks;
+    if (prev != 0 && prev <= max)
+        STORE(&desc_at(s, prev - 1u)->parent, next);
+    else
+        c->reserved_head = next <= max ? next : 0;
+    if (next != 0 && next <= max)
+        STORE(&desc_at(s, next - 1u)->parent_birth, prev);
+    c->reserved_count--;
+    c->reserved_bytes -= d->cap;
+    COUNT_SUB(s, reserved_blocks, 1);
+    COUNT_SUB(s, reserved_bytes, d->cap);
+}
+
+/* A descriptor, evicting for one when all are in use. */
+static uint32_t desc_need(struct yk_store *s) {
+    uint32_t idx = yk_owner_desc_take(&s->own);
+    for (int i = 0; idx == YK_SHM_NONE && i < 64; i++) {
+        if (yk_store_evict_one(s, YK_SHM_NONE, RETIRE_SPACE) != 0)
+            break;
+        yk_store_scan(s);
+        idx = yk_owner_desc_take(&s->own);
+    }
+    return idx;
+}
+
+int yk_store_reserve(struct yk_store *s, uint32_t slot, uint64_t len, struct yk_place *ret_place,
+                     struct yk_err *err) {
+    uint64_t tier = s->own.layout.data_bytes;
+    if (len == 0 || len > YK_BLOCK_MAX || len > tier)
+        return yk_err_set(err, len == 0 ? -YK_EINVAL : -YK_ETOOBIG,
+                          "a block of %llu bytes: the tier has %llu, a block at most %u",
+                          (unsigned long long)len, (unsigned long long)tier, YK_BLOCK_MAX);
+    /* A lone large block may pass the share; nothing else may. */
+    uint64_t held = s->n.reserved_bytes + s->n.hard_pinned_bytes;
+    if (held != 0 && held + len > s->held_max)
+        return yk_err_set(err, -YK_ENOSPC,
+                          "%llu bytes are reserved or pinned, %llu may be: no room for %llu",
+                          (unsigned long long)held, (unsigned long long)s->held_max,
+                          (unsigned long long)len);
+    uint32_t idx = desc_need(s);
+    if (idx == YK_SHM_NONE)
+        return yk_err_set(err, -YK_ENOSPC, "all %u descriptors are in use",
+                          s->own.layout.max_blocks);
+    struct yk_desc *d = desc_at(s, idx);
+    uint64_t offset;
+    int rc = yk_store_alloc(s, len, &offset);
+    if (rc < 0) {
+        yk_owner_desc_give(&s->own, idx);
+        return yk_err_set(err, -YK_ENOSPC,
+                          "no room for %llu bytes: %llu of %llu are held, the rest is pinned",
+                          (unsigned long long)len, (unsigned long long)held,
+                          (unsigned long long)tier);
+    }
+    uint64_t gen = yk_owner_gen(&s->own);
+    STORE(&d->offset, offset);
+    STORE(&d->cap, (uint32_t)len);
+    STORE(&d->owner, slot);
+    STORE(&d->birth, (uint32_t)gen);
+    STORE(&d->key_len, (uint8_t)0);
+    STORE(&d->place_sum, yk_desc_place_sum(d, idx));
+    yk_store_reservation_link(s, idx);
+    desc_publish(d, YK_WORD(gen, YK_DESC_RESERVED));
+    COUNT(s, reserves);
+    *ret_place = (struct yk_place){idx, gen, offset};
+    return 0;
+}
+
+/* The reservation that (idx, gen) names, or -YK_EGONE. */
+static int reservation_at(struct yk_store *s, uint32_t slot, uint32_t idx, uint64_t gen) {
+    if (idx >= s->own.hdr->desc_top || idx >= s->own.layout.max_blocks)
+        return -YK_EGONE;
+    const struct yk_desc *d = desc_at(s, idx);
+    return d->word == YK_WORD(gen, YK_DESC_RESERVED) && d->owner == slot ? 0 : -YK_EGONE;
+}
+
+int yk_store_abort(struct yk_store *s, uint32_t slot, uint32_t idx, uint64_t gen) {
+    int rc = reservation_at(s, slot, idx, gen);
+    if (rc == 0) {
+        yk_store_unreserve(s, idx);
+        COUNT(s, aborts);
+    }
+    return rc;
+}
+
+int yk_store_share_add(struct yk_store *s, uint32_t idx) {
+    struct yk_desc *d = desc_at(s, idx);
+    struct share *sh = &s->shares[d->ns];
+    if (sh->policy == NULL) {
+        struct yk_policy_opts po = {s->own.layout.max_blocks, s->seed ^ d->ns};
+        if (s->capacity_blocks != 0 && s->capacity_blocks < po.capacity_objects)
+            po.capacity_objects = (uint32_t)s->capacity_blocks;
+        int rc = yk_policy_new(s->policy_ops, s->space, &po, &sh->policy);
+        if (rc < 0)
+            return rc;
+        s->policy_ns[s->policy_count] = (uint16_t)d->ns;
+        s->policies[s->policy_count++] = sh->policy;
+    }
+    struct yk_policy_block pb = {d->hash, d->len, d->parent, d->depth_tokens};
+    if (d->parent == YK_SHM_NONE || !desc_live(desc_at(s, d->parent)))
+        pb.parent_id = YK_POLICY_NONE;
+    int rc = yk_policy_insert(sh->policy, idx, &pb);
+    if (rc < 0)
+        return rc;
+    sh->blocks++;
+    sh->bytes += d->len;
+    COUNT(s, blocks);
+    COUNT_ADD(s, block_bytes, d->len);
+    return 0;
+}
+
+void yk_store_share_drop(struct yk_store *s, uint32_t idx, int by_policy) {
+    const struct yk_desc *d = desc_at(s, idx);
+    if (d->ns >= YK_SHM_NAMESPACES || s->shares[d->ns].policy == NULL)
+        return;
+    struct share *sh = &s->shares[d->ns];
+    int rc = by_policy ? yk_policy_evict(sh->policy, idx, d->hash)
+                       : yk_policy_remove(sh->policy, idx);
+    if (rc != 0)
+        return;
+    sh->blocks--;
+    sh->bytes -= d->len;
+    COUNT_SUB(s, blocks, 1);
+    COUNT_SUB(s, block_bytes, d->len);
+}
+
+/* The live block that stands under the key now, whatever its epoch: 0 and *ret_idx, or YK_MISS. */
+static int standing(const struct yk_store *s, uint64_t hash, uint32_t ns, const void *key,
+                    uint32_t key_len, uint32_t *ret_idx) {
+    struct yk_index_cursor cur = {NULL, 0, 0};
+    uint32_t idx;
+    while (yk_index_next(&s->index, hash, &cur, &idx)) {
+        const struct yk_desc *d = desc_at(s, idx);
+        if (!desc_live(d) || d->hash != hash || d->ns != ns || d->key_len != key_len)
+            continue;
+        const void *k = yk_owner_key(&s->own, d->key_cell, d->key_len);
+        if (k != NULL && memcmp(k, key, key_len) == 0) {
+            *ret_idx = idx;
+            return 0;
+        }
+    }
+    return YK_MISS;
+}
+
+/* Is the block that stands there visible to this epoch now? */
+static int visible(const struct yk_store *s, const struct yk_desc *d, uint64_t epoch) {
+    return d->epoch == epoch && (d->expiry_ms == 0 || d->expiry_ms > yk_view_now_ms(&s->view));
+}
+
+int yk_store_find(struct yk_store *s, uint32_t ns, uint64_t epoch, const void *key,
+                  uint32_t key_len, uint32_t *ret_idx) {
+    uint32_t idx;
+    if (ns >= YK_SHM_NAMESPACES || s->own.ns[ns].epoch != epoch ||
+        standing(s, yk_hash_key(ns, key, key_len), ns, key, key_len, &idx) != 0 ||
+        !visible(s, desc_at(s, idx), epoch))
+        return YK_MISS;
+    *ret_idx = idx;
+    return 0;
+}
+
+/* Takes one more child, unless the parent is on its way out (R7). */
+static int parent_take(struct yk_desc *p) {
+    uint32_t n = __atomic_load_n(&p->children, __ATOMIC_RELAXED);
+    while (n < YK_CHILDREN_RETIRING - 1u)
+        if (__atomic_compare_exchange_n(&p->children, &n, n + 1u, 0, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_RELAXED))
+            return 1;
+    return 0;
+}
+
+static void link_parent(struct yk_store *s, struct yk_desc *d, uint32_t ns, uint64_t epoch,
+                        const struct yk_commit *c) {
+    uint32_t p;
+    STORE(&d->parent, YK_SHM_NONE);
+    STORE(&d->parent_birth, 0u);
+    if (c->parent_len == 0 || yk_store_find(s, ns, epoch, c->parent, c->parent_len, &p) != 0 ||
+        !parent_take(desc_at(s, p)))
+        return;
+    STORE(&d->parent, p);
+    STORE(&d->parent_birth, desc_at(s, p)->birth);
+}
+
+static void fill(struct yk_store *s, uint32_t idx, uint32_t ns, uint64_t epoch, uint64_t hash,
+                 uint32_t cell, const struct yk_commit *c) {
+    struct yk_desc *d = desc_at(s, idx);
+    const struct yk_attrs *a = &c->attrs;
+    STORE(&d->hash, hash);
+    STORE(&d->sum, c->sum);
+    STORE(&d->len, c->len);
+    STORE(&d->key_cell, cell);
+    STORE(&d->epoch, epoch);
+    STORE(&d->ns, ns);
+    STORE(&d->key_len, (uint8_t)c->key_len);
+    STORE(&d->kind, a->kind);
+    STORE(&d->depth_tokens, a->depth_tokens);
+    STORE(&d->length_tokens, a->length_tokens);
+    STORE(&d->session, a->session);
+    STORE(&d->model, a->model);
+    STORE(&d->children, 0u);
+    uint64_t expiry = a->ttl_ms == 0 ? 0 : yk_view_now_ms(&s->view) + a->ttl_ms;
+    STORE(&d->expiry_ms, expiry);
+    yk_store_expiry_seen(s, expiry);
+    uint64_t pin = 0;
+    if (a->flags & YK_PUT_HARD_PIN)
+        pin = YK_PIN_HARD;
+    else if (a->flags & YK_PUT_SOFT_PIN)
+        pin = yk_boot_ms() + a->pin_ms;
+    STORE(&d->pin_until_ms, pin);
+    link_parent(s, d, ns, epoch, c);
+    STORE(&d->ident_sum, yk_desc_ident_sum(d, c->key));
+}
+
+/* Room for one more block of len bytes in capacity and quota. */
+static int make_room(struct yk_store *s, uint32_t ns, uint32_t len) {
+    const struct share *sh = &s->shares[ns];
+    uint64_t quota = s->own.ns[ns].quota_bytes;
+    if (quota != 0 && len > quota)
+        return -YK_EQUOTA;
+    while (quota != 0 && sh->bytes + len > quota)
+        if (yk_store_evict_one(s, ns, RETIRE_QUOTA) != 0)
+            return -YK_EQUOTA;
+    while (s->capacity_blocks != 0 && s->n.blocks >= s->capacity_blocks)
+        if (yk_store_evict_one(s, YK_SHM_NONE, RETIRE_CAPACITY) != 0)
+            return -YK_ENOSPC;
+    return 0;
+}
+
+static uint32_t key_need(struct yk_store *s, const void *key, uint32_t key_len) {
+    uint32_t cell = yk_owner_key_take(&s->own, key, key_len);
+    for (int i = 0; cell == YK_SHM_NONE && i < 64; i++) {
+        if (yk_store_evict_one(s, YK_SHM_NONE, RETIRE_SPACE) != 0)
+            break;
+        yk_store_scan(s);
+        cell = yk_owner_key_take(&s->own, key, key_len);
+    }
+    return cell;
+}
+
+/* Puts the filled descriptor into index and share; old (or YK_SHM_NONE) makes way for it. */
+static int enter(struct yk_store *s, uint32_t idx, uint64_t gen, uint64_t hash, uint32_t old) {
+    struct yk_desc *d = desc_at(s, idx);
+    int rc = yk_store_share_add(s, idx);
+    if (rc < 0)
+        return rc;
+    desc_publish(d, YK_WORD(gen, YK_DESC_COMMITTED));
+    if (old != YK_SHM_NONE && yk_index_replace(&s->index, hash, old, idx) == 0) {
+        yk_store_retire(s, old, RETIRE_REPLACED, 1);
+        return 0;
+    }
+    rc = yk_index_insert(&s->index, hash, idx);
+    if (rc == 0)
+        return 0;
+    desc_publish(d, YK_WORD(gen, YK_DESC_RESERVED));
+    yk_store_share_drop(s, idx, 0);
+    return -YK_ENOSPC;
+}
+
+/* A commit whose reservation is no longer one: was it this very commit, made before? */
+static int committed_before(struct yk_store *s, uint32_t ns, uint64_t epoch,
+                            const struct yk_commit *c) {
+    uint32_t idx;
+    if (yk_store_find(s, ns, epoch, c->key, c->key_len, &idx) != 0 || idx != c->idx)
+        return -YK_EGONE;
+    const struct yk_desc *d = desc_at(s, idx);
+    return d->birth == (uint32_t)c->gen && d->sum == c->sum && d->len == c->len ? 0 : -YK_EGONE;
+}
+
+static int commit_checks(struct yk_store *s, uint32_t ns, uint64_t epoch,
+                         const struct yk_commit *c) {
+    if (c->key_len == 0 || c->key_len > YK_KEY_MAX)
+        return -YK_EKEY;
+    if (c->len == 0 || c->len > desc_at(s, c->idx)->cap)
+        return -YK_EINVAL;
+    int rc = yk_store_ns_check(s, ns);
+    if (rc == 0 && s->own.ns[ns].epoch != epoch)
+        rc = -YK_ESTALE;
+    if (rc == 0 && (c->attrs.flags & YK_PUT_HARD_PIN) &&
+        s->n.hard_pinned_bytes + c->len > s->held_max)
+        rc = -YK_ELIMIT;
+    return rc;
+}
+
+/* What a block that stands under the key means for the commit: 1 it is the same (nothing to do), 0
+ * it makes way, or -YK_ECONFLICT. */
+static int against(struct yk_store *s, uint32_t old, uint64_t epoch, const struct yk_commit *c) {
+    const struct yk_desc *o = desc_at(s, old);
+    if (!visible(s, o, epoch))
+        return 0;
+    if (YK_WORD_STATE(o->word) == YK_DESC_SUSPECT && yk_store_settle(s, old) != 0)
+        return 0; /* it was rotten and is gone: see commit_new */
+    if (o->len == c->len && o->sum == c->sum)
+        return 1;
+    return (c->attrs.flags & YK_PUT_UPSERT) ? 0 : -YK_ECONFLICT;
+}
+
+static int commit_new(struct yk_store *s, uint32_t ns, uint64_t epoch, uint64_t hash,
+                      const struct yk_commit *c) {
+    int rc = make_room(s, ns, c->len);
+    if (rc < 0)
+        return rc;
+    uint32_t cell = key_need(s, c->key, c->key_len);
+    if (cell == YK_SHM_NONE)
+        return -YK_ENOSPC;
+    /* Looked for only now: making room may have evicted it. */
+    uint32_t old = YK_SHM_NONE;
+    if (standing(s, hash, ns, c->key, c->key_len, &old) != 0)
+        old = YK_SHM_NONE;
+    yk_store_reservation_unlink(s, c->idx);
+    fill(s, c->idx, ns, epoch, hash, cell, c);
+    rc = enter(s, c->idx, c->gen, hash, old);
+    if (rc == 0) {
+        if (desc_at(s, c->idx)->pin_until_ms == YK_PIN_HARD)
+            COUNT_ADD(s, hard_pinned_bytes, desc_at(s, c->idx)->cap);
+        return 0;
+    }
+    yk_store_parent_release(s, desc_at(s, c->idx));
+    yk_owner_key_give(&s->own, cell, c->key_len);
+    STORE(&desc_at(s, c->idx)->key_len, (uint8_t)0);
+    yk_store_reservation_link(s, c->idx);
+    return rc;
+}
+
+int yk_store_commit(struct yk_store *s, uint32_t slot, uint32_t ns, uint64_t epoch,
+                    const struct yk_commit *c) {
+    int rc = reservation_at(s, slot, c->idx, c->gen);
+    if (rc < 0)
+        return committed_before(s, ns, epoch, c);
+    uint64_t hash = yk_hash_key(ns, c->key, c->key_len);
+    uint32_t old;
+    rc = commit_checks(s, ns, epoch, c);
+    if (rc == 0 && standing(s, hash, ns, c->key, c->key_len, &old) == 0)
+        rc = against(s, old, epoch, c);
+    if (rc == 1) {
+        COUNT(s, duplicates);
+        yk_store_access(s, old);
+        yk_store_unreserve(s, c->idx);
+        return 0;
+    }
+    if (rc == 0)
+        rc = commit_new(s, ns, epoch, hash, c);
+    if (rc < 0) {
+        if (rc == -YK_ECONFLICT)
+            COUNT(s, conflicts);
+        yk_store_unreserve(s, c->idx);
+        return rc;
+    }
+    COUNT(s, commits);
+    COUNT_ADD(s, put_bytes, c->len);
+    return 0;
+}

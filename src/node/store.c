@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Opening and closing of the block table (src/node/store.h), sizes that follow from the tier's, and
+ * the counters that other threads read.
+ */
+#include "node/store_priv.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A descriptor for each of these bytes: KV blocks have 16 KiB and more; smaller ones run out of
+ * descriptors before memory. Only what is used becomes resident. */
+#define BYTES_PER_BLOCK 4096u
+#define BLOCKS_MIN      4096u
+/* Reclaim begins below the percentage asked for and goes on to one and a half of it. */
+#define RESERVE_MAX_DIV 4u
+
+static uint64_t round_up(uint64_t n, uint64_t unit) {
+    return (n + unit - 1) / unit * unit;
+}
+
+static void sizes(const struct yk_store_opts *opts, struct yk_segment_opts *so) {
+    *so = opts->segment;
+    uint64_t unit = so->huge_dir != NULL ? 2u << 20 : YK_SHM_PAGE;
+    so->data_bytes = round_up(so->data_bytes, unit);
+    so->extents_bytes = yk_alloc_table_bytes(so->data_bytes);
+    if (so->max_blocks == 0) {
+        uint64_t n = so->data_bytes / BYTES_PER_BLOCK;
+        n = n < BLOCKS_MIN ? BLOCKS_MIN : n;
+        so->max_blocks = n > YK_POLICY_IDS_MAX ? YK_POLICY_IDS_MAX : (uint32_t)n;
+    }
+}
+
+static int open_alloc(struct yk_store *s, struct yk_err *err) {
+    struct yk_alloc_opts ao = {
+        .size = sizeof(ao),
+        .capacity_bytes = s->own.layout.data_bytes,
+        .table = (char *)s->seg.meta + s->own.layout.off_extents,
+        .table_bytes = s->own.layout.extents_bytes,
+        .recover = s->seg.found != YK_SEGMENT_FRESH,
+    };
+    return yk_alloc_new(&ao, &s->alloc, err);
+}
+
+static int open_parts(struct yk_store *s, const struct yk_store_opts *opts, struct yk_err *err) {
+    int rc = yk_owner_init(&s->own, s->seg.meta, s->seg.clients, &s->seg.layout);
+    if (rc == 0)
+        rc = yk_view_init(&s->view, s->seg.meta, s->seg.layout.meta_bytes, s->seg.data,
+                          s->seg.layout.data_bytes);
+    if (rc == 0)
+        rc = yk_store_clients_init(s);
+    if (rc == 0)
+        rc = yk_policy_space_new(s->seg.layout.max_blocks, &s->space);
+    if (rc == 0)
+        rc = open_alloc(s, err);
+    if (rc < 0)
+        return yk_err_set(err, rc, "cannot open the block table: %s", yk_status_text(rc));
+    uint64_t data = s->seg.layout.data_bytes;
+    s->low_bytes = data / 100u * opts->reserve_percent;
+    if (s->low_bytes > data / RESERVE_MAX_DIV)
+        s->low_bytes = data / RESERVE_MAX_DIV;
+    s->high_bytes = s->low_bytes + s->low_bytes / 2u;
+    s->held_max = data / 100u * opts->held_percent;
+    s->capacity_blocks = opts->capacity_blocks;
+    s->next_expiry_ms = UINT64_MAX;
+    s->seed = opts->seed;
+    COUNT_ADD(s, meta_blocks_max, s->seg.layout.max_blocks);
+    return yk_store_recover(s, err);
+}
+
+int yk_store_open(const struct yk_store_opts *opts, struct yk_store **ret_store,
+                  struct yk_err *err) {
+    struct yk_segment_opts so;
+    struct yk_store *s = calloc(1, sizeof(*s));
+    if (s == NULL)
+        return yk_err_set(err, -YK_ENOMEM, "out of memory");
+    s->policy_ops = yk_policy_find(opts->policy);
+    if (s->policy_ops == NULL) {
+        free(s);
+        return yk_err_set(err, -YK_EINVAL, "there is no policy '%s'", opts->policy);
+    }
+    sizes(opts, &so);
+    int rc = yk_segment_open(&s->seg, &so, err);
+    if (rc < 0) {
+        free(s);
+        return rc;
+    }
+    rc = open_parts(s, opts, err);
+    if (rc < 0) {
+        yk_store_close(s, 0);
+        return rc;
+    }
+    *ret_store = s;
+    return 0;
+}
+
+void yk_store_close(struct yk_store *s, int clean) {
+    if (s == NULL)
+        return;
+    for (uint32_t i = 0; i < s->policy_count; i++)
+        yk_policy_free(s->policies[i]);
+    yk_policy_space_free(s->space);
+    yk_alloc_free(s->alloc);
+    yk_owner_fini(&s->own);
+    yk_store_clients_fini(s);
+    yk_segment_close(&s->seg, clean);
+    free(s->move_map);
+    free(s);
+}
+
+struct yk_segment *yk_store_segment(struct yk_store *s) { return &s->seg; }
+
+const struct yk_view *yk_store_view(const struct yk_store *s) { return &s->view; }
+
+void yk_store_counters(const struct yk_store *s, struct yk_counters *ret) {
+    const uint64_t *from = (const uint64_t *)(const void *)&s->n;
+    uint64_t *to = (uint64_t *)(void *)ret;
+    for (size_t i = 0; i < sizeof(*ret) / sizeof(uint64_t); i++)
+        to[i] = LOAD(&from[i]);
+}

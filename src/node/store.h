@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The block table of one node: everything that changes state, without sockets.
+ *
+ * A store owns a segment (src/shm), the allocator of its payload (src/tier), and one policy
+ * instance for each namespace (src/sched). It is the only writer of descriptors and index; clients
+ * in other processes read them meanwhile. The pieces:
+ *
+ *   store.c    open, close, watermarks, statistics
+ *   put.c      reserve, commit, abort: how a block comes to be
+ *   evict.c    retire, hazard scan, eviction, reclaim: how it goes
+ *   change.c   remove, pin, touch, expire, verify; batch removal
+ *   move.c     compaction
+ *   recover.c  what a restart makes of the descriptors
+ *   space.c    namespaces, epochs, quotas
+ *   client.c   client slots: who holds hazards and reservations
+ *
+ * Threads: one owner thread calls everything here. No locks, no system call but in open, close and
+ * the clocks; no wait: what cannot be had now is -YK_ENOSPC or -YK_EAGAIN, and the caller (conn.c)
+ * keeps those who may wait.
+ */
+#ifndef YK_NODE_STORE_H
+#define YK_NODE_STORE_H
+
+#include "base/status.h"
+#include "shm/segment.h"
+#include "shm/view.h"
+#include "wire/msg.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct yk_store;
+
+struct yk_store_opts {
+    struct yk_segment_opts segment; /* extents_bytes and max_blocks 0 = chosen here */
+    const char *policy;             /* name in sched's list */
+    uint64_t capacity_blocks;       /* committed blocks at most; 0 = as many as fit */
+    uint32_t reserve_percent;       /* of the tier that reclaim keeps free ahead of need */
+    uint32_t held_percent;          /* of the tier that reservations and hard pins may hold (R4) */
+    uint64_t seed;
+};
+
+/* What happened, counted since the segment's daemon started. Written by the owner thread with
+ * relaxed stores, readable from any thread with yk_store_counters. */
+struct yk_counters {
+    uint64_t reserves, commits, duplicates, conflicts, aborts, node_puts, node_gets;
+    uint64_t put_bytes, node_get_bytes;
+    uint64_t evict_capacity, evict_space, evict_quota; /* by the policy, by reason */
+    uint64_t evict_expired, evict_epoch, evict_replaced, removed, corrupt, abandoned;
+    uint64_t evicted_bytes;
+    uint64_t node_hits, node_misses;        /* lookups that the node answered */
+    uint64_t local_hits, local_misses;      /* lookups in the clients, from their pages */
+    uint64_t local_hit_bytes, local_matches, local_match_keys, local_retries;
+    uint64_t events, events_lost;
+    uint64_t scans, moves, moves_refused, moved_bytes;
+    uint64_t verified, verify_failed;
+    uint64_t recovered, recovery_dropped, recovery_us;
+    /* gauges */
+    uint64_t blocks, block_bytes, limbo_blocks, limbo_bytes, reserved_blocks, reserved_bytes;
+    uint64_t hard_pinned_bytes, suspect_blocks;
+    uint64_t capacity_bytes, free_bytes, idle_bytes, largest_free_bytes, waste_bytes;
+    uint64_t clients, waiters;
+    uint64_t meta_blocks_max;
+};
+
+/* Opens the segment and recovers what is in it. Errors as yk_segment_open, and EINVAL for a policy
+ * that does not exist. */
+int yk_store_open(const struct yk_store_opts *opts, struct yk_store **ret_store,
+                  struct yk_err *err);
+
+/* clean: everything stays for the next start. NULL is fine. */
+void yk_store_close(struct yk_store *store, int clean);
+
+struct yk_segment *yk_store_segment(struct yk_store *store);
+
+/* A view for other threads of this process (scrubber); valid until close. */
+const struct yk_view *yk_store_view(const struct yk_store *store);
+
+/* A relaxed copy; any thread. Client pages are summed by the owner in yk_store_tick. */
+void yk_store_counters(const struct yk_store *store, struct yk_counters *ret);
+
+/* ---- clients (client.c) ----------------------------------------------------------------------- */
+
+/* Grants a client slot to a process; cookie and slot of an earlier grant take that one over again
+ * if the process is the same. -YK_ELIMIT: all slots are taken. */
+int yk_store_client_attach(struct yk_store *store, uint32_t pid, uint32_t slot, uint64_t cookie,
+                           uint32_t *ret_slot, uint64_t *ret_cookie);
+
+/* The client said goodbye, or its process is known dead: hazards and reservations are over. */
+void yk_store_client_release(struct yk_store *store, uint32_t slot);
+
+/* pid of a slot's holder, 0 when free. */
+uint32_t yk_store_client_pid(const struct yk_store *store, uint32_t slot);
+
+/* Slots that are held after a recovery; fn is called for each. */
+void yk_store_client_each(struct yk_store *store, void (*fn)(void *arg, uint32_t slot, uint32_t pid),
+                          void *arg);
+
+/* Is a process with this pid and start time still there? A zombie is not. */
+int yk_process_alive(uint32_t pid, uint64_t start_time);
+uint64_t yk_process_start_time(uint32_t pid); /* 0 = no such process */
+
+/* ---- namespaces (space.c) ------------------------------------------------------------------------ */
+
+/* Finds, or creates with create != 0. -YK_ENONS, -YK_ELIMIT, -YK_EINVAL (name). */
+int yk_store_ns_open(struct yk_store *store, const void *name, uint32_t name_len, int create,
+                     uint32_t *ret_ns, struct yk_err *err);
+uint64_t yk_store_ns_epoch(const struct yk_store *store, uint32_t ns);
+/* -YK_ENONS when it was removed. */
+int yk_store_ns_check(const struct yk_store *store, uint32_t ns);
+/* Raises; an equal epoch is fine; a lower one -YK_ESTALE. Older blocks are swept by ticks. */
+int yk_store_ns_raise(struct yk_store *store, uint32_t ns, uint64_t epoch);
+int yk_store_ns_quota(struct yk_store *store, uint32_t ns, uint64_t quota_bytes);
+/* Invisible at once; its blocks are swept by ticks. */
+int yk_store_ns_remove(struct yk_store *store, uint32_t ns);
+/* Fills info of namespace number ns; YK_MISS when there is none. */
+int yk_store_ns_info(const struct yk_store *store, uint32_t ns, yk_ns_info *ret_info);
+
+/* ---- put (put.c) ------------------------------------------------------------------------------------ */
+
+struct yk_place {
+    uint32_t idx;
+    uint64_t gen;
+    uint64_t offset;
+};
+
+/* Reserves len bytes for a client slot. -YK_ENOSPC: not now (reclaim was tried); -YK_ETOOBIG: never;
+ * both with a text. */
+int yk_store_reserve(struct yk_store *store, uint32_t slot, uint64_t len, struct yk_place *ret_place,
+                     struct yk_err *err);
+
+struct yk_commit {
+    uint32_t idx;
+    uint64_t gen;
+    uint64_t sum;
+    uint32_t len;
+    struct yk_attrs attrs;
+    const void *key;
+    uint32_t key_len;
+    const void *parent;
+    uint32_t parent_len; /* 0 = none */
+};
+
+/* Makes a reservation a block. Whatever it returns but -YK_EGONE, the reservation is over.
+ * 0 (also for a duplicate of the same bytes, and for a commit that was made before), -YK_ECONFLICT,
+ * -YK_ESTALE, -YK_ENONS, -YK_EQUOTA, -YK_EKEY, -YK_ENOSPC, -YK_EINVAL, -YK_EGONE. */
+int yk_store_commit(struct yk_store *store, uint32_t slot, uint32_t ns, uint64_t epoch,
+                    const struct yk_commit *commit);
+int yk_store_abort(struct yk_store *store, uint32_t slot, uint32_t idx, uint64_t gen);
+
+/* ---- look up, change (change.c) ----------------------------------------------------------------------- */
+
+/* Finds a live block; does not count as an access. 0 or YK_MISS. The index is valid until the next
+ * call that changes anything. */
+int yk_store_find(struct yk_store *store, uint32_t ns, uint64_t epoch, const void *key,
+                  uint32_t key_len, uint32_t *ret_idx);
+void yk_store_info(const struct yk_store *store, uint32_t idx, yk_block_info *ret_info);
+const void *yk_store_payload(const struct yk_store *store, uint32_t idx);
+void yk_store_access(struct yk_store *store, uint32_t idx);
+/* Verifies a SUSPECT block now, so that it can be served. 0, or YK_MISS when it was rotten and is
+ * dropped. */
+int yk_store_settle(struct yk_store *store, uint32_t idx);
+
+/* One change of one key; what: enum yk_change. */
+int yk_store_change(struct yk_store *store, uint32_t ns, uint64_t epoch, unsigned what,
+                    uint64_t arg, const void *key, uint32_t key_len);
+
+/* Batch removal in steps: removes what matches among descriptors [*cursor, *cursor + steps); moves
+ * the cursor; returns how many were removed. Done when *cursor reaches yk_store_desc_top of the
+ * moment when the batch began. */
+uint64_t yk_store_remove_step(struct yk_store *store, uint32_t ns, unsigned how,
+                              const void *pattern, uint32_t pattern_len, uint32_t *cursor,
+                              uint32_t steps);
+uint32_t yk_store_desc_top(const struct yk_store *store);
+
+/* The next live block of the namespace at or after *cursor whose key starts with prefix, looking at
+ * up to *steps descriptors: 1 with *ret_idx, 0 when steps ran out or the end was reached. */
+int yk_store_list_next(struct yk_store *store, uint32_t ns, uint64_t epoch, const void *prefix,
+                       uint32_t prefix_len, uint32_t *cursor, uint32_t *steps, uint32_t *ret_idx);
+const void *yk_store_key(const struct yk_store *store, uint32_t idx, uint32_t *ret_len);
+
+/* Bytes-wise glob: * ? [a-z] [!a-z] \x. */
+int yk_glob_match(const void *pattern, size_t pattern_len, const void *text, size_t text_len);
+
+/* ---- upkeep -------------------------------------------------------------------------------------------- */
+
+/* Takes the access events of all clients; before each decision of a policy. */
+void yk_store_drain(struct yk_store *store);
+
+/* Reclaims ahead of need, sweeps expired and outdated blocks, frees what no hazard names any more.
+ * Bounded work; returns 1 when there is more to do at once. */
+int yk_store_tick(struct yk_store *store);
+
+/* Sets each client's doze flag: while set, clients ask to be drained when their ring is half full. */
+void yk_store_doze(struct yk_store *store, int doze);
+
+/* Holds a block for the node itself (a payload that is being sent): a hazard in the node's own
+ * client slot. Returns a hazard slot or -YK_ELIMIT. */
+int yk_store_hold(struct yk_store *store, uint32_t idx);
+void yk_store_unhold(struct yk_store *store, int hold);
+
+/* Runs the compactor for a bounded while; returns moves made. want_bytes as yk_alloc_compact_begin. */
+uint32_t yk_store_compact(struct yk_store *store, uint64_t want_bytes, uint32_t max_moves);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Inside of the block table (src/node/store.h): shared by the files that make it up.
+ *
+ * Threads: the owner's. Counters alone are read by others.
+ */
+#ifndef YK_NODE_STORE_PRIV_H
+#define YK_NODE_STORE_PRIV_H
+
+#include "node/store.h"
+#include "sched/policy.h"
+#include "shm/index.h"
+#include "shm/owner.h"
+#include "tier/alloc.h"
+
+/* Retired descriptors that are gathered before the hazards are scanned, if nobody is short. */
+#define LIMBO_BATCH 64u
+
+/* What a namespace holds here. */
+struct share {
+    struct yk_policy *policy; /* made with its first block */
+    uint64_t blocks;
+    uint64_t bytes;
+};
+
+/* What the node remembers of a client slot beside the shared page. */
+struct client {
+    int active;
+    uint32_t reserved_head; /* descriptor + 1 of its reservations, linked through parent/birth */
+    uint32_t reserved_count;
+    uint64_t reserved_bytes;
+    uint64_t seen[YK_COUNTERS]; /* of the page's counters, already added to the store's */
+};
+
+struct yk_store {
+    struct yk_segment seg;
+    struct yk_owner own;
+    struct yk_index index;
+    struct yk_view view;
+    struct yk_alloc *alloc;
+    struct yk_policy_space *space;
+    const struct yk_policy_ops *policy_ops;
+    struct share shares[YK_SHM_NAMESPACES];
+    struct yk_policy *policies[YK_SHM_NAMESPACES]; /* those of shares that exist, dense */
+    uint16_t policy_ns[YK_SHM_NAMESPACES];
+    uint32_t policy_count;
+
+    struct client *clients;  /* max_clients */
+    uint32_t *slots;         /* active ones, dense: those whose hazards are scanned */
+    uint32_t slot_count;
+    uint32_t *slot_at;       /* slot -> position in slots */
+    uint64_t hold_used[YK_SHM_HAZARDS / 64]; /* the node's own hazards, slot 0 */
+
+    uint32_t limbo_head;     /* descriptor + 1, linked through parent */
+    uint64_t capacity_blocks;
+    uint64_t seed;
+    uint64_t low_bytes, high_bytes; /* free space: reclaim starts below the one, ends at the other */
+    uint64_t held_max;              /* bytes of reservations and hard pins together */
+
+    uint32_t sweep_cursor, sweep_end; /* descriptors a sweep for dead blocks still has to see */
+    int sweep_again;
+    uint64_t next_expiry_ms;          /* wall clock: no block expires before; UINT64_MAX none */
+    uint64_t next_expiry_sweep_ms;    /* boot clock: no sweep before */
+
+    uint32_t *move_map;  /* offset -> descriptor + 1, of a compaction session; NULL outside */
+    uint32_t move_map_mask;
+    uint64_t move_map_ms;
+
+    struct yk_counters n;
+};
+
+#define LOAD(p)          __atomic_load_n((p), __ATOMIC_RELAXED)
+#define STORE(p, v)      __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#define COUNT(s, f)      STORE(&(s)->n.f, (s)->n.f + 1)
+#define COUNT_ADD(s, f, v) STORE(&(s)->n.f, (s)->n.f + (v))
+#define COUNT_SUB(s, f, v) STORE(&(s)->n.f, (s)->n.f - (v))
+
+static inline struct yk_desc *desc_at(const struct yk_store *s, uint32_t idx) {
+    return &s->own.desc[idx];
+}
+
+static inline int desc_live(const struct yk_desc *d) {
+    unsigned st = YK_WORD_STATE(d->word);
+    return st == YK_DESC_COMMITTED || st == YK_DESC_SUSPECT;
+}
+
+/* Publishes a word. Release: everything written to the descriptor before is seen by who sees it. */
+static inline void desc_publish(struct yk_desc *d, uint64_t word) {
+    __atomic_store_n(&d->word, word, __ATOMIC_RELEASE);
+}
+
+enum retire_reason {
+    RETIRE_CAPACITY,
+    RETIRE_SPACE,
+    RETIRE_QUOTA,
+    RETIRE_EXPIRED,
+    RETIRE_EPOCH,
+    RETIRE_REPLACED,
+    RETIRE_REMOVED,
+    RETIRE_CORRUPT,
+};
+
+/* evict.c */
+/* Takes a live block out: not found any more when this returns; its memory follows when no hazard
+ * names it. by_policy: the policy proposed it. keep_entry: the index entry was given to another. */
+void yk_store_retire(struct yk_store *s, uint32_t idx, enum retire_reason why, int keep_entry);
+/* Frees the limbo blocks that no hazard names. */
+void yk_store_scan(struct yk_store *s);
+/* Evicts one block; 0, YK_MISS nothing to evict, -YK_EAGAIN all are pinned. ns YK_SHM_NONE: any. */
+int yk_store_evict_one(struct yk_store *s, uint32_t ns, enum retire_reason why);
+/* Allocates len bytes, evicting for it if need be. 0 or -YK_ENOSPC. */
+int yk_store_alloc(struct yk_store *s, uint64_t len, uint64_t *ret_offset);
+/* Gives back descriptor and memory of something that no reader ever saw. */
+void yk_store_unreserve(struct yk_store *s, uint32_t idx);
+
+/* d's parent loses it as a child. */
+void yk_store_parent_release(struct yk_store *s, const struct yk_desc *d);
+/* Starts a pass over all descriptors that retires what is dead (expired, of an old epoch). */
+void yk_store_sweep_soon(struct yk_store *s);
+static inline void yk_store_expiry_seen(struct yk_store *s, uint64_t expiry_ms) {
+    if (expiry_ms != 0 && expiry_ms < s->next_expiry_ms)
+        s->next_expiry_ms = expiry_ms;
+}
+
+/* put.c */
+/* Links idx into its owner's list of reservations, or out of it. */
+void yk_store_reservation_link(struct yk_store *s, uint32_t idx);
+void yk_store_reservation_unlink(struct yk_store *s, uint32_t idx);
+/* Puts a committed descriptor into its share: policy, counts. The index is the caller's. */
+int yk_store_share_add(struct yk_store *s, uint32_t idx);
+void yk_store_share_drop(struct yk_store *s, uint32_t idx, int by_policy);
+
+/* recover.c */
+int yk_store_recover(struct yk_store *s, struct yk_err *err);
+
+/* client.c */
+int yk_store_clients_init(struct yk_store *s);
+void yk_store_clients_fini(struct yk_store *s);
+void yk_store_client_activate(struct yk_store *s, uint32_t slot);
+void yk_store_client_count(struct yk_store *s, uint32_t slot);
+
+#endif
