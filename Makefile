@@ -15,7 +15,7 @@ all: deps
 	@sh tools/build --install build/obj --prefix="$$PWD/build" --libdir=lib -Dtests=disabled
 
 deps:
-	@sh tools/install-deps build
+	@sh tools/install-deps build optional
 
 # make exports the variables of its command line, so the recipe reads them from its environment.
 run: all
@@ -31,11 +31,11 @@ run: all
 	exec build/bin/yolk run "$$@"
 
 check:
-	@sh tools/install-deps build test
+	@sh tools/install-deps build optional test
 	@exec python3 tools/run-tests $(if $(ONLY),--only "$$ONLY")
 
 check-long:
-	@sh tools/install-deps build test
+	@sh tools/install-deps build optional test
 	@YOLK_LONG=1 exec python3 tools/run-tests $(if $(ONLY),--only "$$ONLY")
 
 check-vm:
@@ -48,7 +48,7 @@ check-gpu:
 
 # One target for as long as you like: make fuzz TARGET=wire DURATION=600
 fuzz:
-	@sh tools/install-deps build test
+	@sh tools/install-deps build optional test
 	@exec python3 tools/run-fuzz --build --seconds "$${DURATION:-60}" $(if $(TARGET),"$$TARGET")
 
 # A build directory of its own, because the prefix is compiled in.
