@@ -7,8 +7,11 @@
  *   remove   entry = 0 (release); nothing else moves
  *   replace  entry release
  *   split    copies into the new chain, table release, then version++ and entry = 0 in the old one
- * An overflow bucket goes back to the free list only after the version of its primary bucket was
- * raised, so that a reader who strayed from a reused one sees the change.
+ *   trim     unlinks an empty overflow bucket, then version++, and only then writes to that bucket
+ * A reader may stand in a bucket when it is unlinked, and walk on through the list of free ones or
+ * through a stranger's chain. Every store into a bucket is a release, and those into an unlinked one
+ * come after the raised version, so who reads any of them finds the version changed and looks again.
+ * The raise at the split's beginning is not enough: a reader may come after it.
  */
 #include "shm/index.h"
 
@@ -24,7 +27,6 @@
 #define CHAIN_MAX 64u
 
 #define STORE_RELEASE(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
-#define STORE_RELAXED(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
 
 static inline uint64_t entry_make(uint64_t hash, uint32_t idx) {
     return (hash >> 32) << 32 | (idx + 1u);
@@ -35,6 +37,10 @@ static inline uint32_t bucket_of(const struct yk_index *x, uint64_t hash) {
     if (b < x->split)
         b = (uint32_t)hash & (uint32_t)((2ull << x->level) - 1u);
     return b;
+}
+
+static inline void version_raise(struct yk_bucket *primary) {
+    STORE_RELEASE(&primary->version, primary->version + 1u);
 }
 
 static inline uint32_t primary_count(const struct yk_index *x) {
@@ -93,10 +99,12 @@ static int chain_add(struct yk_index *x, struct yk_bucket *b, uint64_t entry) {
         struct yk_bucket *next = overflow_at(x, b->next);
         if (next == NULL) {
             uint32_t link;
+            if (hops == CHAIN_MAX - 1u) /* nobody would walk as far as one more */
+                return -YK_ELIMIT;
             next = overflow_take(x, &link);
             if (next == NULL)
                 return -YK_ELIMIT;
-            STORE_RELAXED(&next->entry[0], entry);
+            STORE_RELEASE(&next->entry[0], entry);
             STORE_RELEASE(&b->next, link); /* the new bucket is complete before it is linked */
             return 0;
         }
@@ -105,8 +113,9 @@ static int chain_add(struct yk_index *x, struct yk_bucket *b, uint64_t entry) {
     return -YK_ELIMIT;
 }
 
-/* Unlinks overflow buckets of the chain that became empty. The primary's version was raised. */
-static void chain_trim(struct yk_index *x, struct yk_bucket *b) {
+/* Unlinks overflow buckets of a chain that became empty. */
+static void chain_trim(struct yk_index *x, struct yk_bucket *primary) {
+    struct yk_bucket *b = primary;
     for (uint32_t hops = 0; hops < CHAIN_MAX; hops++) {
         uint32_t link = b->next;
         struct yk_bucket *next = overflow_at(x, link);
@@ -120,7 +129,8 @@ static void chain_trim(struct yk_index *x, struct yk_bucket *b) {
             continue;
         }
         STORE_RELEASE(&b->next, next->next);
-        STORE_RELAXED(&next->next, x->overflow_free);
+        version_raise(primary); /* before the bucket's own next changes: see above */
+        STORE_RELEASE(&next->next, x->overflow_free);
         x->overflow_free = link;
     }
 }
@@ -150,7 +160,7 @@ static int split_copy(struct yk_index *x, struct yk_bucket *from, uint32_t to_in
 static void split_clear(struct yk_index *x, struct yk_bucket *from, uint32_t to_index,
                         uint32_t mask) {
     /* Readers that come later find the new table word; those inside see the version move. */
-    STORE_RELEASE(&from->version, from->version + 1u);
+    version_raise(from);
     struct yk_bucket *b = from;
     for (unsigned hops = 0; b != NULL && hops < CHAIN_MAX; b = overflow_at(x, b->next), hops++)
         for (unsigned i = 0; i < ENTRIES; i++)
@@ -164,7 +174,7 @@ static void chain_drop(struct yk_index *x, struct yk_bucket *first) {
     struct yk_bucket *b = first;
     for (unsigned hops = 0; b != NULL && hops < CHAIN_MAX; b = overflow_at(x, b->next), hops++)
         for (unsigned i = 0; i < ENTRIES; i++)
-            STORE_RELAXED(&b->entry[i], 0);
+            STORE_RELEASE(&b->entry[i], 0);
     chain_trim(x, first);
 }
 

@@ -104,7 +104,7 @@ struct yk_desc {
 
 /* One cache line of the index. An entry is tag << 32 | (descriptor + 1), 0 = empty. */
 struct yk_bucket {
-    uint32_t version; /* raised before an entry leaves the bucket for another place */
+    uint32_t version; /* raised before an entry, or a bucket of the chain, goes elsewhere */
     uint32_t next;    /* overflow bucket + 1, 0 = none */
     uint64_t entry[YK_SHM_BUCKET_ENTRIES];
 };
@@ -192,6 +192,7 @@ enum yk_client_counter {
     YK_COUNT_MATCH_KEYS,
     YK_COUNT_RETRY,
     YK_COUNT_VERIFY_FAIL,
+    YK_COUNT_EVENT_DROP, /* access events not written: another thread was adding */
     YK_COUNTERS = 8
 };
 

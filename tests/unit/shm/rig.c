@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The smallest owner of a segment (tests/unit/shm/rig.h).
+ */
+#include "rig.h"
+
+#include "base/hash.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <yolk/status.h>
+
+static void *pages(uint64_t bytes) {
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+    assert_ptr_not_equal(p, MAP_FAILED);
+    return p;
+}
+
+void rig_open(struct rig *r, uint64_t data_bytes, uint32_t max_blocks, uint32_t max_clients) {
+    memset(r, 0, sizeof(*r));
+    assert_int_equal(yk_shm_layout_make(data_bytes, max_blocks, max_clients, 64, &r->layout), 0);
+    r->meta_fd = memfd_create("rig", MFD_CLOEXEC);
+    assert_true(r->meta_fd >= 0);
+    assert_int_equal(ftruncate(r->meta_fd, (off_t)r->layout.meta_bytes), 0);
+    r->meta = mmap(NULL, r->layout.meta_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, r->meta_fd, 0);
+    assert_ptr_not_equal(r->meta, MAP_FAILED);
+    r->data = pages(data_bytes);
+    r->pages = pages(r->layout.clients_bytes);
+    r->hdr = (struct yk_shm_hdr *)(void *)r->meta;
+    r->hdr->magic = YK_SHM_MAGIC;
+    r->hdr->version = YK_SHM_VERSION;
+    r->hdr->hdr_bytes = sizeof(*r->hdr);
+    r->hdr->layout = r->layout;
+    r->hdr->layout_sum = yk_shm_layout_sum(&r->layout);
+    assert_int_equal(yk_owner_init(&r->owner, r->meta, r->pages, &r->layout), 0);
+    yk_index_init(&r->index, r->meta, &r->layout, 0);
+    assert_int_equal(yk_view_init(&r->view, r->meta, r->layout.meta_bytes, r->data, data_bytes), 0);
+    for (unsigned i = 0; i < 4; i++) {
+        r->owner.ns[i].state = 1;
+        r->owner.ns[i].epoch = RIG_EPOCH;
+    }
+    r->slots = calloc(max_clients, sizeof(uint32_t));
+    r->limbo = calloc(max_blocks, sizeof(uint32_t));
+    assert_non_null(r->slots);
+    assert_non_null(r->limbo);
+    for (uint32_t i = 0; i < max_clients; i++)
+        r->slots[i] = i;
+}
+
+void rig_close(struct rig *r) {
+    yk_owner_fini(&r->owner);
+    free(r->slots);
+    free(r->limbo);
+    close(r->meta_fd);
+    munmap(r->meta, r->layout.meta_bytes);
+    munmap(r->data, r->layout.data_bytes);
+    munmap(r->pages, r->layout.clients_bytes);
+}
+
+static void word_set(struct rig *r, uint32_t idx, uint64_t word) {
+    __atomic_store_n(&r->owner.desc[idx].word, word, __ATOMIC_RELEASE);
+}
+
+/* All but the word. */
+static void fields_set(struct rig *r, uint32_t idx, const struct yk_desc *d) {
+    uint64_t *to = (uint64_t *)(void *)&r->owner.desc[idx];
+    uint64_t from[sizeof(*d) / 8];
+    memcpy(from, d, sizeof(from));
+    for (size_t i = 1; i < sizeof(*d) / 8; i++)
+        __atomic_store_n(&to[i], from[i], __ATOMIC_RELAXED);
+}
+
+static void commit(struct rig *r, uint32_t idx, uint32_t cell, uint64_t gen,
+                   const struct rig_block *b) {
+    struct yk_desc d;
+    memset(&d, 0, sizeof(d));
+    d.hash = b->hash != 0 ? b->hash : yk_hash_key(b->ns, b->key, b->key_len);
+    d.offset = b->offset;
+    d.len = d.cap = b->len != 0 ? b->len : 1;
+    d.key_cell = cell;
+    d.epoch = b->epoch != 0 ? b->epoch : RIG_EPOCH;
+    d.ns = b->ns;
+    d.key_len = (uint8_t)b->key_len;
+    d.expiry_ms = b->expiry_ms;
+    d.parent = d.owner = YK_SHM_NONE;
+    d.birth = (uint32_t)gen;
+    d.place_sum = yk_desc_place_sum(&d, idx);
+    d.ident_sum = yk_desc_ident_sum(&d, b->key);
+    fields_set(r, idx, &d);
+    word_set(r, idx, YK_WORD(gen, b->state != 0 ? b->state : (unsigned)YK_DESC_COMMITTED));
+}
+
+uint32_t rig_put(struct rig *r, const struct rig_block *b) {
+    uint32_t idx = yk_owner_desc_take(&r->owner);
+    if (idx == YK_SHM_NONE)
+        return idx;
+    uint64_t gen = yk_owner_gen(&r->owner);
+    word_set(r, idx, YK_WORD(gen, YK_DESC_RESERVED));
+    uint32_t cell = yk_owner_key_take(&r->owner, b->key, b->key_len);
+    if (cell == YK_SHM_NONE) {
+        yk_owner_desc_give(&r->owner, idx);
+        return YK_SHM_NONE;
+    }
+    commit(r, idx, cell, gen, b);
+    if (yk_index_insert(&r->index, r->owner.desc[idx].hash, idx) == 0)
+        return idx;
+    word_set(r, idx, YK_WORD(yk_owner_gen(&r->owner), YK_DESC_RETIRED));
+    r->limbo[r->limbo_count++] = idx;
+    return YK_SHM_NONE;
+}
+
+void rig_retire(struct rig *r, uint32_t idx) {
+    assert_int_equal(yk_index_remove(&r->index, r->owner.desc[idx].hash, idx), 0);
+    word_set(r, idx, YK_WORD(yk_owner_gen(&r->owner), YK_DESC_RETIRED));
+    r->limbo[r->limbo_count++] = idx;
+}
+
+uint32_t rig_scan(struct rig *r) {
+    uint32_t kept = 0, freed = 0;
+    yk_owner_hazards_collect(&r->owner, r->slots, r->layout.max_clients);
+    for (uint32_t i = 0; i < r->limbo_count; i++) {
+        uint32_t idx = r->limbo[i];
+        const struct yk_desc *d = &r->owner.desc[idx];
+        if (yk_owner_named(&r->owner, idx)) {
+            r->limbo[kept++] = idx;
+            continue;
+        }
+        if (r->freed != NULL)
+            r->freed(r->freed_arg, idx);
+        yk_owner_key_give(&r->owner, d->key_cell, d->key_len);
+        yk_owner_desc_give(&r->owner, idx);
+        freed++;
+    }
+    r->limbo_count = kept;
+    yk_owner_hazards_clear(&r->owner);
+    return freed;
+}
+
+int rig_move(struct rig *r, uint32_t idx, uint64_t to) {
+    struct yk_desc d = r->owner.desc[idx];
+    uint64_t word = d.word;
+    word_set(r, idx, YK_WORD(yk_owner_gen(&r->owner), YK_DESC_MOVING));
+    /* The full fence in it also keeps the stores below after the word's. */
+    if (yk_owner_is_named(&r->owner, r->slots, r->layout.max_clients, idx)) {
+        word_set(r, idx, word);
+        return 0;
+    }
+    d.offset = to;
+    d.place_sum = yk_desc_place_sum(&d, idx);
+    fields_set(r, idx, &d);
+    word_set(r, idx, YK_WORD(yk_owner_gen(&r->owner), YK_WORD_STATE(word)));
+    return 1;
+}
+
+struct yk_query rig_query(uint32_t ns, const void *key, uint32_t key_len) {
+    struct yk_query q = {.hash = yk_hash_key(ns, key, key_len),
+                         .epoch = RIG_EPOCH,
+                         .key = key,
+                         .key_len = key_len,
+                         .ns = ns};
+    return q;
+}
+
+uint64_t rig_random(uint64_t *seed) {
+    uint64_t z = *seed += 0x9e3779b97f4a7c15ull; /* splitmix64's constants */
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+    return z ^ z >> 31;
+}
