@@ -293,8 +293,7 @@ uint64_t yk_store_remove_step(struct yk_store *s, uint32_t ns, unsigned how, con
 }
 
 int yk_store_list_next(struct yk_store *s, uint32_t ns, uint64_t epoch, const void *prefix,
-                       uint32_t prefix_len, uint32_t *cursor, uint32_t *steps,
-                       uint32_t *ret_idx) {
+                       uint32_t prefix_len, uint32_t *cursor, uint32_t *steps, uint32_t *ret_idx) {
     uint32_t top = yk_store_desc_top(s);
     uint64_t now = yk_view_now_ms(&s->view);
     for (; *steps > 0 && *cursor < top; --*steps) {

@@ -32,8 +32,9 @@ static int proc_stat(uint32_t pid, char *ret_state, uint64_t *ret_start) {
     char *p = strrchr(buf, ')');
     unsigned long long start;
     if (p == NULL ||
-        sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
-                      "%*d %llu",
+        sscanf(p + 1,
+               " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
+               "%*d %llu",
                ret_state, &start) != 2)
         return -1;
     *ret_start = start;
@@ -135,6 +136,11 @@ void yk_store_client_count(struct yk_store *s, uint32_t slot) {
             STORE(sum, *sum + (now - c->seen[i]));
         c->seen[i] = now;
     }
+}
+
+void yk_store_count_clients(struct yk_store *s) {
+    for (uint32_t i = 0; i < s->slot_count; i++)
+        yk_store_client_count(s, s->slots[i]);
 }
 
 void yk_store_client_release(struct yk_store *s, uint32_t slot) {

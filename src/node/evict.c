@@ -201,8 +201,8 @@ static uint32_t evict_bytes(struct yk_store *s, uint64_t want, uint32_t max) {
     uint32_t n = 0;
     uint64_t before = s->n.limbo_bytes;
     yk_owner_hazards_collect(&s->own, s->slots, s->slot_count);
-    while (n < max && s->n.limbo_bytes - before < want && evict_collected(s, YK_SHM_NONE,
-                                                                          RETIRE_SPACE) == 0)
+    while (n < max && s->n.limbo_bytes - before < want &&
+           evict_collected(s, YK_SHM_NONE, RETIRE_SPACE) == 0)
         n++;
     yk_owner_hazards_clear(&s->own);
     return n;

@@ -74,10 +74,9 @@ int yk_store_reserve(struct yk_store *s, uint32_t slot, uint64_t len, struct yk_
     /* A lone large block may pass the share; nothing else may. */
     uint64_t held = s->n.reserved_bytes + s->n.hard_pinned_bytes;
     if (held != 0 && held + len > s->held_max)
-        return yk_err_set(err, -YK_ENOSPC,
-                          "%llu bytes are reserved or pinned, %llu may be: no room for %llu",
-                          (unsigned long long)held, (unsigned long long)s->held_max,
-                          (unsigned long long)len);
+        return yk_err_set(
+            err, -YK_ENOSPC, "%llu bytes are reserved or pinned, %llu may be: no room for %llu",
+            (unsigned long long)held, (unsigned long long)s->held_max, (unsigned long long)len);
     uint32_t idx = desc_need(s);
     if (idx == YK_SHM_NONE)
         return yk_err_set(err, -YK_ENOSPC, "all %u descriptors are in use",
@@ -87,12 +86,14 @@ int yk_store_reserve(struct yk_store *s, uint32_t slot, uint64_t len, struct yk_
     int rc = yk_store_alloc(s, len, &offset);
     if (rc < 0) {
         yk_owner_desc_give(&s->own, idx);
-        return yk_err_set(err, -YK_ENOSPC,
-                          "no room for %llu bytes: %llu of %llu are held, the rest is pinned",
-                          (unsigned long long)len, (unsigned long long)held,
-                          (unsigned long long)tier);
+        return yk_err_set(
+            err, -YK_ENOSPC, "no room for %llu bytes: %llu of %llu are held, the rest is pinned",
+            (unsigned long long)len, (unsigned long long)held, (unsigned long long)tier);
     }
     uint64_t gen = yk_owner_gen(&s->own);
+    /* A lookup that still stands at this descriptor's former block sees the word change before any
+     * field: pairs with the acquire fence before its second look. */
+    __atomic_thread_fence(__ATOMIC_RELEASE);
     STORE(&d->offset, offset);
     STORE(&d->cap, (uint32_t)len);
     STORE(&d->owner, slot);
@@ -154,8 +155,8 @@ void yk_store_share_drop(struct yk_store *s, uint32_t idx, int by_policy) {
     if (d->ns >= YK_SHM_NAMESPACES || s->shares[d->ns].policy == NULL)
         return;
     struct share *sh = &s->shares[d->ns];
-    int rc = by_policy ? yk_policy_evict(sh->policy, idx, d->hash)
-                       : yk_policy_remove(sh->policy, idx);
+    int rc =
+        by_policy ? yk_policy_evict(sh->policy, idx, d->hash) : yk_policy_remove(sh->policy, idx);
     if (rc != 0)
         return;
     sh->blocks--;

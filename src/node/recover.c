@@ -49,6 +49,8 @@ static void clients_recover(struct yk_store *s) {
     /* Slot 0 is this process: whatever its predecessor held is over. */
     yk_owner_page_reset(&s->own, 0);
     yk_store_client_activate(s, 0);
+    s->hold_used[0] = 1ull << YK_HAZARD_SCRUB;
+    s->own.pages[0].hazard_top = YK_HAZARD_SCRUB + 1u;
 }
 
 static void namespaces_recover(struct yk_store *s) {
@@ -145,8 +147,8 @@ static int keepable(const struct recovery *r, uint32_t idx) {
     const struct yk_store *s = r->s;
     const struct yk_desc *d = desc_at(s, idx);
     return yk_owner_desc_sane(&s->own, idx, 1) && s->own.ns[d->ns].state == 1 &&
-           s->own.ns[d->ns].epoch == d->epoch &&
-           (d->expiry_ms == 0 || d->expiry_ms > r->now_ms) && !key_taken(r, d);
+           s->own.ns[d->ns].epoch == d->epoch && (d->expiry_ms == 0 || d->expiry_ms > r->now_ms) &&
+           !key_taken(r, d);
 }
 
 static void drop(struct recovery *r, uint32_t idx) {
@@ -171,7 +173,8 @@ static void committed_recover(struct recovery *r, uint32_t idx) {
         drop(r, idx);
         return;
     }
-    if (other != YK_SHM_NONE) { /* the older twin leaves; its claim goes back when limbo is scanned */
+    if (other !=
+        YK_SHM_NONE) { /* the older twin leaves; its claim goes back when limbo is scanned */
         struct yk_desc *o = desc_at(s, other);
         yk_index_replace(&s->index, d->hash, other, idx);
         desc_publish(o, YK_WORD(yk_owner_gen(&s->own), YK_DESC_RETIRED));
@@ -223,7 +226,8 @@ static void pass_descriptors(struct recovery *r) {
     }
 }
 
-/* By births, oldest first; births are 32 bits of a 56-bit counter, so compared around the newest. */
+/* By births, oldest first; births are 32 bits of a 56-bit counter, so compared around the newest.
+ */
 struct birth {
     uint32_t age;
     uint32_t idx;
@@ -240,8 +244,8 @@ static int pass_shares(struct recovery *r) {
     if (order == NULL)
         return -YK_ENOMEM;
     for (uint32_t i = 0; i < r->kept_count; i++)
-        order[i] = (struct birth){(uint32_t)s->own.gen_next - desc_at(s, r->kept[i])->birth,
-                                  r->kept[i]};
+        order[i] =
+            (struct birth){(uint32_t)s->own.gen_next - desc_at(s, r->kept[i])->birth, r->kept[i]};
     qsort(order, r->kept_count, sizeof(*order), birth_cmp);
     for (uint32_t i = 0; i < r->kept_count; i++) {
         struct yk_desc *d = desc_at(s, order[i].idx);

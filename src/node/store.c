@@ -108,9 +108,13 @@ void yk_store_close(struct yk_store *s, int clean) {
     free(s);
 }
 
-struct yk_segment *yk_store_segment(struct yk_store *s) { return &s->seg; }
+struct yk_segment *yk_store_segment(struct yk_store *s) {
+    return &s->seg;
+}
 
-const struct yk_view *yk_store_view(const struct yk_store *s) { return &s->view; }
+const struct yk_view *yk_store_view(const struct yk_store *s) {
+    return &s->view;
+}
 
 void yk_store_counters(const struct yk_store *s, struct yk_counters *ret) {
     const uint64_t *from = (const uint64_t *)(const void *)&s->n;

@@ -50,8 +50,8 @@ struct yk_counters {
     uint64_t evict_capacity, evict_space, evict_quota; /* by the policy, by reason */
     uint64_t evict_expired, evict_epoch, evict_replaced, removed, corrupt, abandoned;
     uint64_t evicted_bytes;
-    uint64_t node_hits, node_misses;        /* lookups that the node answered */
-    uint64_t local_hits, local_misses;      /* lookups in the clients, from their pages */
+    uint64_t node_hits, node_misses;   /* lookups that the node answered */
+    uint64_t local_hits, local_misses; /* lookups in the clients, from their pages */
     uint64_t local_hit_bytes, local_matches, local_match_keys, local_retries;
     uint64_t events, events_lost;
     uint64_t scans, moves, moves_refused, moved_bytes;
@@ -81,7 +81,8 @@ const struct yk_view *yk_store_view(const struct yk_store *store);
 /* A relaxed copy; any thread. Client pages are summed by the owner in yk_store_tick. */
 void yk_store_counters(const struct yk_store *store, struct yk_counters *ret);
 
-/* ---- clients (client.c) ----------------------------------------------------------------------- */
+/* ---- clients (client.c) -----------------------------------------------------------------------
+ */
 
 /* Grants a client slot to a process; cookie and slot of an earlier grant take that one over again
  * if the process is the same. -YK_ELIMIT: all slots are taken. */
@@ -95,14 +96,15 @@ void yk_store_client_release(struct yk_store *store, uint32_t slot);
 uint32_t yk_store_client_pid(const struct yk_store *store, uint32_t slot);
 
 /* Slots that are held after a recovery; fn is called for each. */
-void yk_store_client_each(struct yk_store *store, void (*fn)(void *arg, uint32_t slot, uint32_t pid),
-                          void *arg);
+void yk_store_client_each(struct yk_store *store,
+                          void (*fn)(void *arg, uint32_t slot, uint32_t pid), void *arg);
 
 /* Is a process with this pid and start time still there? A zombie is not. */
 int yk_process_alive(uint32_t pid, uint64_t start_time);
 uint64_t yk_process_start_time(uint32_t pid); /* 0 = no such process */
 
-/* ---- namespaces (space.c) ------------------------------------------------------------------------ */
+/* ---- namespaces (space.c)
+ * ------------------------------------------------------------------------ */
 
 /* Finds, or creates with create != 0. -YK_ENONS, -YK_ELIMIT, -YK_EINVAL (name). */
 int yk_store_ns_open(struct yk_store *store, const void *name, uint32_t name_len, int create,
@@ -118,7 +120,8 @@ int yk_store_ns_remove(struct yk_store *store, uint32_t ns);
 /* Fills info of namespace number ns; YK_MISS when there is none. */
 int yk_store_ns_info(const struct yk_store *store, uint32_t ns, yk_ns_info *ret_info);
 
-/* ---- put (put.c) ------------------------------------------------------------------------------------ */
+/* ---- put (put.c)
+ * ------------------------------------------------------------------------------------ */
 
 struct yk_place {
     uint32_t idx;
@@ -126,10 +129,10 @@ struct yk_place {
     uint64_t offset;
 };
 
-/* Reserves len bytes for a client slot. -YK_ENOSPC: not now (reclaim was tried); -YK_ETOOBIG: never;
- * both with a text. */
-int yk_store_reserve(struct yk_store *store, uint32_t slot, uint64_t len, struct yk_place *ret_place,
-                     struct yk_err *err);
+/* Reserves len bytes for a client slot. -YK_ENOSPC: not now (reclaim was tried); -YK_ETOOBIG:
+ * never; both with a text. */
+int yk_store_reserve(struct yk_store *store, uint32_t slot, uint64_t len,
+                     struct yk_place *ret_place, struct yk_err *err);
 
 struct yk_commit {
     uint32_t idx;
@@ -150,7 +153,8 @@ int yk_store_commit(struct yk_store *store, uint32_t slot, uint32_t ns, uint64_t
                     const struct yk_commit *commit);
 int yk_store_abort(struct yk_store *store, uint32_t slot, uint32_t idx, uint64_t gen);
 
-/* ---- look up, change (change.c) ----------------------------------------------------------------------- */
+/* ---- look up, change (change.c)
+ * ----------------------------------------------------------------------- */
 
 /* Finds a live block; does not count as an access. 0 or YK_MISS. The index is valid until the next
  * call that changes anything. */
@@ -184,7 +188,8 @@ const void *yk_store_key(const struct yk_store *store, uint32_t idx, uint32_t *r
 /* Bytes-wise glob: * ? [a-z] [!a-z] \x. */
 int yk_glob_match(const void *pattern, size_t pattern_len, const void *text, size_t text_len);
 
-/* ---- upkeep -------------------------------------------------------------------------------------------- */
+/* ---- upkeep
+ * -------------------------------------------------------------------------------------------- */
 
 /* Takes the access events of all clients; before each decision of a policy. */
 void yk_store_drain(struct yk_store *store);
@@ -193,7 +198,11 @@ void yk_store_drain(struct yk_store *store);
  * Bounded work; returns 1 when there is more to do at once. */
 int yk_store_tick(struct yk_store *store);
 
-/* Sets each client's doze flag: while set, clients ask to be drained when their ring is half full. */
+/* Adds what the clients counted in their pages since the last call. */
+void yk_store_count_clients(struct yk_store *store);
+
+/* Sets each client's doze flag: while set, clients ask to be drained when their ring is half full.
+ */
 void yk_store_doze(struct yk_store *store, int doze);
 
 /* Holds a block for the node itself (a payload that is being sent): a hazard in the node's own
@@ -201,7 +210,8 @@ void yk_store_doze(struct yk_store *store, int doze);
 int yk_store_hold(struct yk_store *store, uint32_t idx);
 void yk_store_unhold(struct yk_store *store, int hold);
 
-/* Runs the compactor for a bounded while; returns moves made. want_bytes as yk_alloc_compact_begin. */
+/* Runs the compactor for a bounded while; returns moves made. want_bytes as yk_alloc_compact_begin.
+ */
 uint32_t yk_store_compact(struct yk_store *store, uint64_t want_bytes, uint32_t max_moves);
 
 #ifdef __cplusplus

@@ -45,33 +45,34 @@ struct yk_store {
     uint16_t policy_ns[YK_SHM_NAMESPACES];
     uint32_t policy_count;
 
-    struct client *clients;  /* max_clients */
-    uint32_t *slots;         /* active ones, dense: those whose hazards are scanned */
+    struct client *clients; /* max_clients */
+    uint32_t *slots;        /* active ones, dense: those whose hazards are scanned */
     uint32_t slot_count;
-    uint32_t *slot_at;       /* slot -> position in slots */
+    uint32_t *slot_at;                       /* slot -> position in slots */
     uint64_t hold_used[YK_SHM_HAZARDS / 64]; /* the node's own hazards, slot 0 */
 
-    uint32_t limbo_head;     /* descriptor + 1, linked through parent */
+    uint32_t limbo_head; /* descriptor + 1, linked through parent */
     uint64_t capacity_blocks;
     uint64_t seed;
-    uint64_t low_bytes, high_bytes; /* free space: reclaim starts below the one, ends at the other */
-    uint64_t held_max;              /* bytes of reservations and hard pins together */
+    uint64_t low_bytes,
+        high_bytes;    /* free space: reclaim starts below the one, ends at the other */
+    uint64_t held_max; /* bytes of reservations and hard pins together */
 
     uint32_t sweep_cursor, sweep_end; /* descriptors a sweep for dead blocks still has to see */
     int sweep_again;
-    uint64_t next_expiry_ms;          /* wall clock: no block expires before; UINT64_MAX none */
-    uint64_t next_expiry_sweep_ms;    /* boot clock: no sweep before */
+    uint64_t next_expiry_ms;       /* wall clock: no block expires before; UINT64_MAX none */
+    uint64_t next_expiry_sweep_ms; /* boot clock: no sweep before */
 
-    uint32_t *move_map;  /* offset -> descriptor + 1, of a compaction session; NULL outside */
+    uint32_t *move_map; /* offset -> descriptor + 1, of a compaction session; NULL outside */
     uint32_t move_map_mask;
     uint64_t move_map_ms;
 
     struct yk_counters n;
 };
 
-#define LOAD(p)          __atomic_load_n((p), __ATOMIC_RELAXED)
-#define STORE(p, v)      __atomic_store_n((p), (v), __ATOMIC_RELAXED)
-#define COUNT(s, f)      STORE(&(s)->n.f, (s)->n.f + 1)
+#define LOAD(p)            __atomic_load_n((p), __ATOMIC_RELAXED)
+#define STORE(p, v)        __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#define COUNT(s, f)        STORE(&(s)->n.f, (s)->n.f + 1)
 #define COUNT_ADD(s, f, v) STORE(&(s)->n.f, (s)->n.f + (v))
 #define COUNT_SUB(s, f, v) STORE(&(s)->n.f, (s)->n.f - (v))
 

@@ -9,9 +9,9 @@
  *   split    copies into the new chain, table release, then version++ and entry = 0 in the old one
  *   trim     unlinks an empty overflow bucket, then version++, and only then writes to that bucket
  * A reader may stand in a bucket when it is unlinked, and walk on through the list of free ones or
- * through a stranger's chain. Every store into a bucket is a release, and those into an unlinked one
- * come after the raised version, so who reads any of them finds the version changed and looks again.
- * The raise at the split's beginning is not enough: a reader may come after it.
+ * through a stranger's chain. Every store into a bucket is a release, and those into an unlinked
+ * one come after the raised version, so who reads any of them finds the version changed and looks
+ * again. The raise at the split's beginning is not enough: a reader may come after it.
  */
 #include "shm/index.h"
 
@@ -22,9 +22,9 @@
 
 #define ENTRIES YK_SHM_BUCKET_ENTRIES
 /* Mean entries of a primary bucket above which one more is split; see layout.c. */
-#define SPLIT_FILL 5u
+#define SPLIT_FILL  5u
 #define FIRST_LEVEL 4u
-#define CHAIN_MAX 64u
+#define CHAIN_MAX   64u
 
 #define STORE_RELEASE(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
 

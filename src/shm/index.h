@@ -23,12 +23,12 @@ extern "C" {
 
 struct yk_index {
     struct yk_index_hdr *hdr;
-    struct yk_bucket *buckets;   /* max_buckets primary, then max_overflow */
-    const struct yk_desc *desc;  /* for the hashes of entries that are split */
+    struct yk_bucket *buckets;  /* max_buckets primary, then max_overflow */
+    const struct yk_desc *desc; /* for the hashes of entries that are split */
     uint32_t max_blocks, max_buckets, max_overflow;
-    uint32_t overflow_free;      /* list of freed overflow buckets, +1; 0 = empty */
-    uint32_t overflow_top;       /* overflow buckets at or above were never used */
-    uint32_t count;              /* entries */
+    uint32_t overflow_free; /* list of freed overflow buckets, +1; 0 = empty */
+    uint32_t overflow_top;  /* overflow buckets at or above were never used */
+    uint32_t count;         /* entries */
     uint32_t level, split;
 };
 

@@ -35,8 +35,9 @@ extern "C" {
 #define YK_SHM_HAZARDS        1024u /* of one client: one page of 32-bit slots */
 #define YK_SHM_RING           4096u /* access events of one client, a power of two */
 #define YK_SHM_BUCKET_ENTRIES 7u
-#define YK_SHM_KEY_GRANULE    16u   /* a key cell is 1..16 granules, zero-padded */
+#define YK_SHM_KEY_GRANULE    16u /* a key cell is 1..16 granules, zero-padded */
 #define YK_SHM_NONE           0xffffffffu
+#define YK_HAZARD_SCRUB       0u /* of slot 0, the node's own: the scrubber's */
 
 /* State of a descriptor: the low 8 bits of its word; the other 56 are the generation.
  *
@@ -64,21 +65,21 @@ enum yk_desc_state {
 };
 
 #define YK_WORD(gen, state) (((uint64_t)(gen) << 8) | (uint64_t)(state))
-#define YK_WORD_STATE(w)    ((unsigned)((w) & 0xffu))
+#define YK_WORD_STATE(w)    ((unsigned)((w)&0xffu))
 #define YK_WORD_GEN(w)      ((w) >> 8)
 
 /* One block. 128 bytes, two cache lines: what a lookup reads is in the first, expiry apart.
  * Written by the owner only. */
 struct yk_desc {
-    uint64_t word;         /* generation << 8 | state; pairs: view.c loads it with acquire */
-    uint64_t hash;         /* yk_hash_key(ns, key) */
-    uint64_t sum;          /* XXH3-64 of the payload */
-    uint64_t offset;       /* of the payload in the data file */
-    uint32_t len;          /* payload bytes */
-    uint32_t key_cell;     /* first granule of the key */
-    uint64_t epoch;        /* must equal the namespace's and the reader's */
-    uint32_t ns;           /* namespace index */
-    uint8_t key_len;       /* 1..255 */
+    uint64_t word;     /* generation << 8 | state; pairs: view.c loads it with acquire */
+    uint64_t hash;     /* yk_hash_key(ns, key) */
+    uint64_t sum;      /* XXH3-64 of the payload */
+    uint64_t offset;   /* of the payload in the data file */
+    uint32_t len;      /* payload bytes */
+    uint32_t key_cell; /* first granule of the key */
+    uint64_t epoch;    /* must equal the namespace's and the reader's */
+    uint32_t ns;       /* namespace index */
+    uint8_t key_len;   /* 1..255 */
     uint8_t kind;
     uint16_t reserved0;
     uint32_t depth_tokens;
@@ -92,10 +93,10 @@ struct yk_desc {
     uint32_t birth;        /* low 32 bits of the generation at the reserve; survives moves */
     uint32_t children;     /* live children, or YK_CHILDREN_RETIRING (R7) */
     uint32_t model;
-    uint32_t owner;        /* client slot that holds the reservation, or YK_SHM_NONE */
-    uint32_t cap;          /* bytes asked of the allocator */
-    uint32_t place_sum;    /* over offset, cap, owner, index of the descriptor */
-    uint32_t ident_sum;    /* over the fields set at commit and the key's bytes */
+    uint32_t owner;     /* client slot that holds the reservation, or YK_SHM_NONE */
+    uint32_t cap;       /* bytes asked of the allocator */
+    uint32_t place_sum; /* over offset, cap, owner, index of the descriptor */
+    uint32_t ident_sum; /* over the fields set at commit and the key's bytes */
     uint32_t reserved1;
 };
 
@@ -139,10 +140,10 @@ struct yk_shm_layout {
     uint64_t clients_bytes;
     uint64_t extents_bytes;
     uint64_t off_ns, off_owners, off_extents, off_desc, off_keys;
-    uint64_t off_index[2];    /* struct yk_index_hdr, then buckets, then overflow buckets */
-    uint64_t index_bytes;     /* of one area */
+    uint64_t off_index[2]; /* struct yk_index_hdr, then buckets, then overflow buckets */
+    uint64_t index_bytes;  /* of one area */
     uint32_t max_blocks;
-    uint32_t max_buckets;     /* primary */
+    uint32_t max_buckets; /* primary */
     uint32_t max_overflow;
     uint32_t max_key_granules;
     uint32_t max_clients;
@@ -159,13 +160,13 @@ struct yk_shm_hdr {
     uint64_t reserved0[16];
 
     /* Mutable; each field its owner's alone. */
-    uint64_t active __attribute__((aligned(64))); /* incarnation << 1 | index area; release */
-    uint64_t lost;                                /* 1: the tier is gone, every lookup misses */
+    uint64_t active __attribute__((aligned(64)));   /* incarnation << 1 | index area; release */
+    uint64_t lost;                                  /* 1: the tier is gone, every lookup misses */
     uint64_t clock_ms __attribute__((aligned(64))); /* latest wall clock seen, for expiry */
-    uint64_t gen_limit;   /* generations below may have been used; raised ahead of use */
-    uint64_t clean;       /* 1: stopped in good order; 0 while running */
-    uint32_t desc_top;    /* descriptors at or above were never used */
-    uint32_t key_top;     /* granules at or above were never used */
+    uint64_t gen_limit; /* generations below may have been used; raised ahead of use */
+    uint64_t clean;     /* 1: stopped in good order; 0 while running */
+    uint32_t desc_top;  /* descriptors at or above were never used */
+    uint32_t key_top;   /* granules at or above were never used */
     uint32_t index_next[2];
 };
 
@@ -178,7 +179,7 @@ struct yk_client_page {
     uint64_t counters[8]; /* enum yk_client_counter, relaxed */
     /* written by the owner */
     uint64_t ring_tail __attribute__((aligned(64)));
-    uint32_t doze;        /* 1: the owner drains nothing until it is asked to */
+    uint32_t doze; /* 1: the owner drains nothing until it is asked to */
     uint8_t reserved1[YK_SHM_PAGE - 64 - 128 - 12];
     uint32_t hazard[YK_SHM_HAZARDS]; /* descriptor + 1, 0 = free */
     uint64_t ring[YK_SHM_RING];      /* enum yk_event_kind << 60 | birth(28) << 32 | descriptor */
@@ -203,7 +204,7 @@ enum yk_event_kind {
 };
 
 #define YK_EVENT(kind, birth, idx)                                                                 \
-    (((uint64_t)(kind) << 60) | ((uint64_t)((birth) & 0x0fffffffu) << 32) | (uint32_t)(idx))
+    (((uint64_t)(kind) << 60) | ((uint64_t)((birth)&0x0fffffffu) << 32) | (uint32_t)(idx))
 #define YK_EVENT_KIND(e)  ((unsigned)((e) >> 60))
 #define YK_EVENT_BIRTH(e) ((uint32_t)((e) >> 32) & 0x0fffffffu)
 #define YK_EVENT_IDX(e)   ((uint32_t)(e))

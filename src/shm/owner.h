@@ -29,12 +29,12 @@ struct yk_owner {
     struct yk_ns_entry *ns;
     struct yk_client_page *pages;
     struct yk_shm_layout layout;
-    uint32_t desc_free;               /* +1; 0 = empty */
+    uint32_t desc_free; /* +1; 0 = empty */
     uint32_t desc_free_count;
     uint32_t key_free[YK_KEY_CLASSES]; /* granule + 1 of the first free cell of each size */
     uint64_t gen_next, gen_limit;
-    uint64_t *named;                  /* bitmap over descriptors, all zero between scans */
-    uint32_t *named_list;             /* which words of it are not; NAMED_MAX of them */
+    uint64_t *named;      /* bitmap over descriptors, all zero between scans */
+    uint32_t *named_list; /* which words of it are not; NAMED_MAX of them */
     uint32_t named_count;
 };
 
@@ -47,7 +47,8 @@ void yk_owner_fini(struct yk_owner *o);
 /* A generation that no descriptor of this segment ever had, nor will have after any crash. */
 uint64_t yk_owner_gen(struct yk_owner *o);
 
-/* Takes a free descriptor; YK_SHM_NONE when all are in use. Gives one back (its word becomes FREE). */
+/* Takes a free descriptor; YK_SHM_NONE when all are in use. Gives one back (its word becomes FREE).
+ */
 uint32_t yk_owner_desc_take(struct yk_owner *o);
 void yk_owner_desc_give(struct yk_owner *o, uint32_t idx);
 

@@ -21,7 +21,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#define DEFAULT_DIR "/dev/shm"
+#define DEFAULT_DIR            "/dev/shm"
 #define HUGETLBFS_MAGIC_NUMBER 0x958458f6
 
 static const char *const suffixes[3] = {"meta", "data", "clients"};
@@ -202,8 +202,7 @@ static void bind_numa(struct yk_segment *seg, int node) {
     syscall(SYS_mbind, seg->data, seg->layout.data_bytes, MPOL_PREFERRED, mask, 1024ul, 0);
 }
 
-static int map_all(struct yk_segment *seg, const struct yk_segment_opts *opts,
-                   struct yk_err *err) {
+static int map_all(struct yk_segment *seg, const struct yk_segment_opts *opts, struct yk_err *err) {
     int rc = yk_guard_install();
     if (rc == 0)
         rc = map_one(seg->fd_meta, seg->layout.meta_bytes, &seg->meta, &seg->lost, err);

@@ -23,20 +23,20 @@ extern "C" {
 #endif
 
 struct yk_segment_opts {
-    const char *dir;        /* of the files; NULL = /dev/shm */
-    const char *name;       /* NULL = nameless */
-    const char *huge_dir;   /* hugetlbfs mount for the payload; NULL = plain pages */
+    const char *dir;      /* of the files; NULL = /dev/shm */
+    const char *name;     /* NULL = nameless */
+    const char *huge_dir; /* hugetlbfs mount for the payload; NULL = plain pages */
     uint64_t data_bytes;
     uint64_t extents_bytes;
     uint32_t max_blocks;
     uint32_t max_clients;
-    int numa_node;          /* the payload is bound there; -1 = not bound */
+    int numa_node; /* the payload is bound there; -1 = not bound */
 };
 
 enum yk_segment_found {
-    YK_SEGMENT_FRESH = 0,    /* new, empty */
-    YK_SEGMENT_CLEAN = 1,    /* stopped in good order */
-    YK_SEGMENT_UNCLEAN = 2,  /* its daemon was killed */
+    YK_SEGMENT_FRESH = 0,   /* new, empty */
+    YK_SEGMENT_CLEAN = 1,   /* stopped in good order */
+    YK_SEGMENT_UNCLEAN = 2, /* its daemon was killed */
 };
 
 struct yk_segment {
@@ -44,9 +44,9 @@ struct yk_segment {
     int fd_meta, fd_meta_ro, fd_data, fd_clients;
     struct yk_shm_layout layout;
     enum yk_segment_found found;
-    uint64_t page_bytes;         /* of the payload mapping */
-    int lost;                    /* set by the SIGBUS guard */
-    char why_fresh[160];         /* why an existing segment was set aside; "" = there was none */
+    uint64_t page_bytes; /* of the payload mapping */
+    int lost;            /* set by the SIGBUS guard */
+    char why_fresh[160]; /* why an existing segment was set aside; "" = there was none */
     char paths[3][512];
 };
 

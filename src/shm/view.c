@@ -4,12 +4,11 @@
  *
  * Memory order, in one place:
  *   owner commit     fields, word(COMMITTED) release, entry release
- *   reader           entry acquire -> word acquire (W1) -> fields relaxed -> acquire fence -> word (W2)
- *   owner retire     entry cleared, word(RETIRED) , seq_cst fence, hazards read
- *   reader pin       hazard store, seq_cst fence, word read
- * In the last pair at least one side sees the other (store buffering is excluded by the two full
- * fences), so either the owner finds the hazard or the reader finds the word changed.
- * tests/model explores exactly this with each step left out in turn.
+ *   reader           entry acquire -> word acquire (W1) -> fields relaxed -> acquire fence -> word
+ * (W2) owner retire     entry cleared, word(RETIRED) , seq_cst fence, hazards read reader pin
+ * hazard store, seq_cst fence, word read In the last pair at least one side sees the other (store
+ * buffering is excluded by the two full fences), so either the owner finds the hazard or the reader
+ * finds the word changed. tests/model explores exactly this with each step left out in turn.
  */
 #include "shm/view.h"
 
@@ -226,8 +225,8 @@ static int lookup(const struct yk_view *view, const struct yk_query *q, uint64_t
                   uint32_t *hazard, struct yk_found *ret) {
     int rc = YK_MISS;
     /* R9: engine and namespace must agree on the epoch exactly. */
-    if (q->ns >= view->layout.max_namespaces ||
-        LOAD_ACQUIRE(&view->ns[q->ns].epoch) != q->epoch || yk_view_lost(view))
+    if (q->ns >= view->layout.max_namespaces || LOAD_ACQUIRE(&view->ns[q->ns].epoch) != q->epoch ||
+        yk_view_lost(view))
         return YK_MISS;
     for (int i = 0; i < ATTEMPTS; i++) {
         rc = pass(view, q, now_ms, hazard, ret);
@@ -268,10 +267,9 @@ static void prefetch_deeper(const struct yk_view *view, uint64_t hash, int keys)
         if (e == 0 || (uint32_t)(e >> 32) != tag || idx >= view->layout.max_blocks)
             continue;
         if (keys)
-            __builtin_prefetch(
-                view->keys +
-                (uint64_t)(LOAD_RELAXED(&view->desc[idx].key_cell) % view->layout.max_key_granules) *
-                    YK_SHM_KEY_GRANULE);
+            __builtin_prefetch(view->keys + (uint64_t)(LOAD_RELAXED(&view->desc[idx].key_cell) %
+                                                       view->layout.max_key_granules) *
+                                                YK_SHM_KEY_GRANULE);
         else {
             __builtin_prefetch(&view->desc[idx]);
             __builtin_prefetch(&view->desc[idx].expiry_ms);
@@ -297,7 +295,8 @@ size_t yk_view_match(const struct yk_view *view, const struct yk_query *q, size_
         for (size_t i = at; i < end; i++)
             prefetch_deeper(view, q[i].hash, 1);
         for (size_t i = at; i < end; i++) {
-            int rc = lookup(view, &q[i], now_ms, NULL, ret_found != NULL ? &ret_found[i] : &scratch);
+            int rc =
+                lookup(view, &q[i], now_ms, NULL, ret_found != NULL ? &ret_found[i] : &scratch);
             if (rc != 0) {
                 *ret_unsure = rc != YK_MISS;
                 return i;

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A connection as its handlers see it: input, output queue, the put under way.
+ *
+ *   HELLO --hello--> OPEN --put frame--> PUT --payload complete--> OPEN
+ *                     |                   | ^
+ *                     |                   v | space is there
+ *                     |                  WAIT (reads nothing)
+ *                     +--error, EOF--> closed
+ *   A put that is refused reads its payload all the same and drops it (DROP), so that the frames
+ *   after it are found.
+ *
+ * Threads: the owner loop's.
+ */
+#ifndef YK_NODE_CONN_PRIV_H
+#define YK_NODE_CONN_PRIV_H
+
+#include "node/node_priv.h"
+
+#define SEGMENTS_MAX 128u       /* output pieces that wait to be sent */
+#define OUT_MAX      (8u << 20) /* bytes of replies beyond which no more requests are read */
+
+enum conn_state { CONN_HELLO, CONN_OPEN, CONN_PUT, CONN_WAIT, CONN_DROP };
+
+/* A piece of output: bytes of obuf, or a block's payload that is held until it is sent. */
+struct piece {
+    const unsigned char *payload; /* NULL: obuf */
+    size_t off;                   /* into obuf */
+    size_t len;
+    int hold;
+};
+
+struct conn {
+    struct conn *next, **prev;
+    struct yk_node *node;
+    uv_poll_t poll;
+    int fd;
+    int is_unix;
+    int closing;
+    int polled; /* uv events that are asked for */
+    enum conn_state state;
+    uint32_t pid;
+    uint64_t opened_ms;
+    struct yk_err err; /* why it is being closed */
+
+    /* from HELLO */
+    uint32_t slot; /* client slot, 0 = none (not mapped) */
+    uint32_t ns;
+    uint64_t epoch;
+    int mapped;
+
+    unsigned char *in;
+    size_t in_len, in_cap;
+
+    unsigned char *obuf;
+    size_t olen, ocap;
+    struct piece pieces[SEGMENTS_MAX];
+    uint32_t piece_first, piece_count;
+    size_t reply_at; /* of the frame header being written */
+
+    /* the put under way */
+    struct {
+        uint64_t id, len, sum, got;
+        uint64_t deadline_ns;
+        struct yk_place place;
+        struct yk_attrs attrs;
+        unsigned char key[256], parent[256];
+        uint32_t key_len, parent_len;
+        int status;
+    } put;
+};
+
+/* Begins a reply with room for max_body bytes; finish with reply_end, or reply_cancel. NULL: no
+ * memory (the connection is closed by the caller with -YK_ENOMEM). */
+int reply_begin(struct conn *c, size_t max_body, struct yk_wr *ret_w);
+void reply_end(struct conn *c, struct yk_wr *w, unsigned op, uint64_t id);
+/* As reply_end; payload bytes of a held block follow the body. */
+void reply_end_payload(struct conn *c, struct yk_wr *w, unsigned op, uint64_t id,
+                       const void *payload, size_t len, int hold);
+/* i32 status alone. */
+int reply_status(struct conn *c, unsigned op, uint64_t id, int status);
+/* Sends what is queued; arms the poll for the rest. */
+void conn_flush(struct conn *c);
+/* Sends the reply of HELLO with three descriptors at once. */
+int conn_send_fds(struct conn *c, const int fds[3]);
+
+#endif

@@ -1,0 +1,742 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the node does for each message of src/wire/msg.h.
+ *
+ * A handler decodes with the bounded reader, calls the block table, and writes one reply into the
+ * connection's output. A body that breaks its layout ends the connection; a bad item (a key of no
+ * bytes, say) fails that item alone. Who may wait for space (RESERVE, PUT) goes into the node's
+ * waiter table and is answered from there.
+ */
+#include "node/conn_priv.h"
+
+#include "base/clock.h"
+#include "base/hash.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int bad_body(struct yk_err *err, const struct yk_frame *f) {
+    return yk_err_set(err, -YK_EPROTO, "the body of a %s frame (%u bytes) is malformed",
+                      yk_wire_op_name(f->op), f->body_bytes);
+}
+
+static int reply_text(struct conn *c, const struct yk_frame *f, int status, const char *text) {
+    struct yk_wr w;
+    int rc = reply_begin(c, 4 + 2 + strlen(text), &w);
+    if (rc < 0)
+        return rc;
+    yk_wr_u32(&w, (uint32_t)status);
+    yk_wr_text(&w, text);
+    reply_end(c, &w, f->op, f->id);
+    return 0;
+}
+
+/* ---- HELLO, BYE -------------------------------------------------------------------------------
+ */
+
+/* Namespace and epoch of the connection. 0, or a status with its text in err. */
+static int hello_ns(struct conn *c, const void *name, uint32_t name_len, uint64_t epoch,
+                    struct yk_err *err) {
+    uint32_t ns;
+    int rc = yk_store_ns_open(c->node->store, name, name_len, 1, &ns, err);
+    if (rc < 0)
+        return rc;
+    uint64_t now = yk_store_ns_epoch(c->node->store, ns);
+    if (epoch == 0)
+        epoch = now;
+    if (epoch < now)
+        return yk_err_set(err, -YK_ESTALE, "epoch %llu of namespace '%.*s' is over, it is at %llu",
+                          (unsigned long long)epoch, (int)name_len, (const char *)name,
+                          (unsigned long long)now);
+    rc = yk_store_ns_raise(c->node->store, ns, epoch);
+    if (rc < 0)
+        return yk_err_set(err, rc, "epoch %llu cannot be used", (unsigned long long)epoch);
+    c->ns = ns;
+    c->epoch = epoch;
+    return 0;
+}
+
+/* A client slot, if the peer's process can be seen from here (its death must be). */
+static int hello_slot(struct conn *c, uint32_t slot, uint64_t cookie, uint64_t *ret_cookie,
+                      struct yk_err *err) {
+    if (c->pid == 0 || yk_process_start_time(c->pid) == 0)
+        return yk_err_set(err, -YK_EPERM,
+                          "the client's process cannot be seen from the node (another pid "
+                          "namespace?): payload goes through the socket");
+    int rc = yk_store_client_attach(c->node->store, c->pid, slot, cookie, &c->slot, ret_cookie);
+    if (rc < 0)
+        return yk_err_set(err, rc, "all %u client slots are taken: raise --max-clients",
+                          c->node->seg->layout.max_clients - 1u);
+    node_watch(c->node, c->slot, c->pid);
+    c->mapped = 1;
+    return 0;
+}
+
+static int hello_reply(struct conn *c, const struct yk_frame *f, uint64_t cookie) {
+    struct yk_node *node = c->node;
+    const struct yk_shm_hdr *hdr = node->seg->meta;
+    struct yk_wr w;
+    int rc = reply_begin(c, 256, &w);
+    if (rc < 0)
+        return rc;
+    yk_wr_u32(&w, 0);
+    yk_wr_text(&w, "");
+    yk_wr_u32(&w, c->mapped ? YK_HELLO_MAP : 0);
+    yk_wr_u32(&w, c->slot);
+    yk_wr_u64(&w, cookie);
+    yk_wr_u64(&w, hdr->segment_id);
+    yk_wr_u32(&w, c->ns);
+    yk_wr_u64(&w, c->epoch);
+    yk_wr_u32(&w, (uint32_t)getpid());
+    yk_wr_u64(&w, node->seg->layout.meta_bytes);
+    yk_wr_u64(&w, node->seg->layout.data_bytes);
+    yk_wr_u64(&w, node->seg->layout.clients_bytes);
+    yk_wr_u64(&w, node->seg->layout.data_bytes < YK_BLOCK_MAX ? node->seg->layout.data_bytes
+                                                              : YK_BLOCK_MAX);
+    yk_wr_u64(&w, node->seg->page_bytes);
+    yk_wr_u64(&w, hdr->gen_limit);
+    reply_end(c, &w, f->op, f->id);
+    if (!c->mapped)
+        return 0;
+    const int fds[3] = {node->seg->fd_meta_ro, node->seg->fd_data, node->seg->fd_clients};
+    return conn_send_fds(c, fds);
+}
+
+static int do_hello(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
+    uint32_t name_len;
+    uint32_t magic = yk_rd_u32(r);
+    uint32_t version = yk_rd_u32(r);
+    uint32_t flags = yk_rd_u32(r);
+    uint32_t slot = yk_rd_u32(r);
+    uint64_t cookie = yk_rd_u64(r);
+    uint64_t segment_id = yk_rd_u64(r);
+    uint64_t epoch = yk_rd_u64(r);
+    const void *name = yk_rd_str8(r, &name_len);
+    const struct yk_shm_hdr *hdr = c->node->seg->meta;
+    struct yk_err why = {0};
+    if (!yk_rd_ok(r) || magic != YK_WIRE_MAGIC || c->state != CONN_HELLO || c->piece_count != 0)
+        return bad_body(err, f);
+    int rc = 0;
+    if (version != YK_WIRE_VERSION)
+        rc = yk_err_set(&why, -YK_EVERSION, "the client speaks protocol %u, this node %u", version,
+                        YK_WIRE_VERSION);
+    if (rc == 0)
+        rc = hello_ns(c, name, name_len, epoch, &why);
+    if (segment_id != 0 && segment_id != hdr->segment_id)
+        cookie = 0; /* the slot was of a segment that is gone */
+    if (rc == 0 && (flags & YK_HELLO_MAP) && c->is_unix) {
+        rc = hello_slot(c, slot, cookie, &cookie, &why);
+        if (rc == -YK_EPERM)
+            rc = 0; /* not mapped: the client sees it in the flags granted */
+    }
+    if (rc < 0)
+        return reply_text(c, f, rc, why.text);
+    c->state = CONN_OPEN;
+    return hello_reply(c, f, cookie);
+}
+
+static int do_bye(struct conn *c, const struct yk_frame *f) {
+    if (c->slot != 0) {
+        node_unwatch(c->node, c->slot);
+        yk_store_client_release(c->node->store, c->slot);
+        c->slot = 0;
+        c->mapped = 0;
+    }
+    return reply_status(c, f->op, f->id, 0);
+}
+
+static int do_ping(struct conn *c, const struct yk_frame *f, struct yk_rd *r) {
+    struct yk_wr w;
+    int rc = reply_begin(c, f->body_bytes, &w);
+    if (rc < 0)
+        return rc;
+    yk_wr_bytes(&w, yk_rd_bytes(r, f->body_bytes), f->body_bytes);
+    reply_end(c, &w, f->op, f->id);
+    return 0;
+}
+
+/* ---- RESERVE, COMMIT, ABORT -------------------------------------------------------------------
+ */
+
+/* Reserves up to count places. Returns how many, or the failure of the first. */
+static int reserve_many(struct conn *c, uint64_t len, uint32_t count, struct yk_place *places,
+                        struct yk_err *err) {
+    uint32_t n = 0;
+    for (; n < count; n++) {
+        int rc = yk_store_reserve(c->node->store, c->slot, len, &places[n], n == 0 ? err : NULL);
+        if (rc < 0)
+            return n > 0 ? (int)n : rc;
+    }
+    return (int)n;
+}
+
+static void wr_places(struct yk_wr *w, const struct yk_place *places, uint32_t n) {
+    yk_wr_u32(w, n);
+    for (uint32_t i = 0; i < n; i++) {
+        yk_wr_u32(w, places[i].idx);
+        yk_wr_u64(w, places[i].gen);
+        yk_wr_u64(w, places[i].offset);
+    }
+}
+
+#define PLACE_BYTES 20u
+
+static int reserve_reply(struct conn *c, uint64_t id, int n, const struct yk_place *places) {
+    struct yk_wr w;
+    int rc = reply_begin(c, 8u + YK_RESERVE_MAX * PLACE_BYTES, &w);
+    if (rc < 0)
+        return rc;
+    yk_wr_u32(&w, (uint32_t)(n < 0 ? n : 0));
+    wr_places(&w, places, n > 0 ? (uint32_t)n : 0);
+    reply_end(c, &w, YK_MSG_RESERVE, id);
+    return 0;
+}
+
+static int do_reserve(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
+                      struct yk_err *err) {
+    uint32_t timeout_ms = yk_rd_u32(r);
+    uint32_t count = yk_rd_u32(r);
+    uint64_t len = yk_rd_u64(r);
+    struct yk_place places[YK_RESERVE_MAX];
+    if (!yk_rd_ok(r) || count == 0 || count > YK_RESERVE_MAX)
+        return bad_body(err, f);
+    if (!c->mapped)
+        return reserve_reply(c, f->id, -YK_ENOTSUP, NULL);
+    int n = reserve_many(c, len, count, places, NULL);
+    if (n == -YK_ENOSPC && timeout_ms > 0) {
+        struct waiter w = {.conn = c,
+                           .id = f->id,
+                           .len = len,
+                           .count = count,
+                           .deadline_ns = yk_now_ns() + timeout_ms * 1000000ull};
+        if (node_wait(c->node, &w) == 0)
+            return 0;
+    }
+    return reserve_reply(c, f->id, n, places);
+}
+
+static void rd_commit(struct yk_rd *r, struct yk_commit *ret) {
+    ret->idx = yk_rd_u32(r);
+    ret->gen = yk_rd_u64(r);
+    ret->sum = yk_rd_u64(r);
+    ret->len = yk_rd_u32(r);
+    yk_rd_attrs(r, &ret->attrs);
+    ret->key = yk_rd_str8(r, &ret->key_len);
+    ret->parent = yk_rd_str8(r, &ret->parent_len);
+}
+
+static int do_commit(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
+                     struct yk_err *err) {
+    uint32_t n = yk_rd_u32(r);
+    uint32_t refill = yk_rd_u32(r);
+    uint64_t refill_len = yk_rd_u64(r);
+    struct yk_place places[YK_RESERVE_MAX];
+    struct yk_commit cm;
+    struct yk_wr w;
+    if (n > YK_BATCH_MAX || refill > YK_RESERVE_MAX)
+        return bad_body(err, f);
+    int rc = reply_begin(c, 8u + n * 4u + YK_RESERVE_MAX * PLACE_BYTES, &w);
+    if (rc < 0)
+        return rc;
+    yk_store_drain(c->node->store);
+    yk_wr_u32(&w, n);
+    for (uint32_t i = 0; i < n; i++) {
+        rd_commit(r, &cm);
+        if (r->bad)
+            return bad_body(err, f);
+        yk_wr_u32(&w, (uint32_t)yk_store_commit(c->node->store, c->slot, c->ns, c->epoch, &cm));
+    }
+    if (!yk_rd_ok(r))
+        return bad_body(err, f);
+    int got = refill > 0 && c->mapped ? reserve_many(c, refill_len, refill, places, NULL) : 0;
+    wr_places(&w, places, got > 0 ? (uint32_t)got : 0);
+    reply_end(c, &w, f->op, f->id);
+    NODE_ADD(c->node, keys[f->op], n);
+    return 0;
+}
+
+static int do_abort(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
+    uint32_t n = yk_rd_u32(r);
+    struct yk_wr w;
+    if (n > YK_BATCH_MAX)
+        return bad_body(err, f);
+    int rc = reply_begin(c, 4u + n * 4u, &w);
+    if (rc < 0)
+        return rc;
+    yk_wr_u32(&w, n);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t idx = yk_rd_u32(r);
+        uint64_t gen = yk_rd_u64(r);
+        if (r->bad)
+            return bad_body(err, f);
+        yk_wr_u32(&w, (uint32_t)yk_store_abort(c->node->store, c->slot, idx, gen));
+    }
+    if (!yk_rd_ok(r))
+        return bad_body(err, f);
+    reply_end(c, &w, f->op, f->id);
+    return 0;
+}
+
+/* ---- PUT, GET through the socket ---------------------------------------------------------------
+ */
+
+/* 0 a place was reserved (or the put has failed: put.status), 1 it waits. */
+int handle_put_begin(struct conn *c) {
+    struct yk_err err = {0};
+    c->put.status = yk_store_reserve(c->node->store, 0, c->put.len, &c->put.place, &err);
+    if (c->put.status != -YK_ENOSPC || yk_now_ns() >= c->put.deadline_ns)
+        return 0;
+    struct waiter w = {.conn = c,
+                       .id = c->put.id,
+                       .len = c->put.len,
+                       .is_put = 1,
+                       .deadline_ns = c->put.deadline_ns};
+    if (node_wait(c->node, &w) < 0)
+        return 0;
+    c->put.status = 0;
+    return 1;
+}
+
+void handle_put_end(struct conn *c) {
+    struct yk_store *store = c->node->store;
+    if (c->put.status == 0) {
+        const void *payload = (const char *)c->node->seg->data + c->put.place.offset;
+        struct yk_commit cm = {
+            .idx = c->put.place.idx,
+            .gen = c->put.place.gen,
+            .sum = yk_hash64(payload, (size_t)c->put.len),
+            .len = (uint32_t)c->put.len,
+            .attrs = c->put.attrs,
+            .key = c->put.key,
+            .key_len = c->put.key_len,
+            .parent = c->put.parent,
+            .parent_len = c->put.parent_len,
+        };
+        if (c->put.sum != 0 && c->put.sum != cm.sum) {
+            c->put.status = -YK_ECORRUPT;
+            yk_store_abort(store, 0, cm.idx, cm.gen);
+        } else {
+            yk_store_drain(store);
+            c->put.status = yk_store_commit(store, 0, c->ns, c->epoch, &cm);
+        }
+    }
+    c->state = CONN_OPEN;
+    NODE_ADD(c->node, requests[YK_MSG_PUT], 1);
+    NODE_ADD(c->node, keys[YK_MSG_PUT], 1);
+    if (reply_status(c, YK_MSG_PUT, c->put.id, c->put.status) < 0)
+        conn_close(c);
+}
+
+static int find_readable(struct conn *c, const void *key, uint32_t key_len, uint32_t *ret_idx) {
+    struct yk_store *store = c->node->store;
+    if (key_len == 0)
+        return -YK_EKEY;
+    int rc = yk_store_ns_check(store, c->ns);
+    if (rc == 0)
+        rc = yk_store_find(store, c->ns, c->epoch, key, key_len, ret_idx);
+    return rc == 0 ? yk_store_settle(store, *ret_idx) : rc;
+}
+
+static int do_get(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
+    uint32_t key_len, idx;
+    uint64_t offset = yk_rd_u64(r);
+    uint64_t max_len = yk_rd_u64(r);
+    const void *key = yk_rd_str8(r, &key_len);
+    yk_block_info info;
+    struct yk_wr w;
+    if (!yk_rd_ok(r))
+        return bad_body(err, f);
+    int rc = find_readable(c, key, key_len, &idx);
+    if (rc != 0)
+        return reply_status(c, f->op, f->id, rc);
+    yk_store_info(c->node->store, idx, &info);
+    if (offset > info.len)
+        return reply_status(c, f->op, f->id, -YK_EINVAL);
+    uint64_t n = info.len - offset < max_len ? info.len - offset : max_len;
+    int hold = yk_store_hold(c->node->store, idx);
+    if (hold < 0)
+        return reply_status(c, f->op, f->id, -YK_EAGAIN);
+    rc = reply_begin(c, 4u + YK_WIRE_INFO_BYTES + 8u, &w);
+    if (rc < 0) {
+        yk_store_unhold(c->node->store, hold);
+        return rc;
+    }
+    yk_store_access(c->node->store, idx);
+    yk_wr_u32(&w, 0);
+    yk_wr_info(&w, &info);
+    yk_wr_u64(&w, n);
+    const char *payload = yk_store_payload(c->node->store, idx);
+    reply_end_payload(c, &w, f->op, f->id, payload + offset, (size_t)n, hold);
+    if (n == 0)
+        yk_store_unhold(c->node->store, hold);
+    return 0;
+}
+
+/* ---- LOOKUP, EXISTS, MATCH, CHANGE
+ * --------------------------------------------------------------- */
+
+/* A block that is there for an existence check: a SUSPECT one counts, its checksum is read at use.
+ */
+static int present(struct conn *c, const void *key, uint32_t key_len, uint32_t *ret_idx) {
+    return key_len == 0 ? -YK_EKEY
+                        : yk_store_find(c->node->store, c->ns, c->epoch, key, key_len, ret_idx);
+}
+
+static int do_lookup(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
+                     struct yk_err *err) {
+    uint32_t n = yk_rd_u32(r);
+    struct yk_wr w;
+    if (n > YK_BATCH_MAX)
+        return bad_body(err, f);
+    int rc = reply_begin(c, 4u + (size_t)n * (4u + YK_WIRE_INFO_BYTES), &w);
+    if (rc < 0)
+        return rc;
+    yk_wr_u32(&w, n);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t len, idx;
+        yk_block_info info;
+        const void *key = yk_rd_str8(r, &len);
+        if (r->bad)
+            return bad_body(err, f);
+        rc = present(c, key, len, &idx);
+        yk_wr_u32(&w, (uint32_t)rc);
+        if (rc == 0) {
+            yk_store_info(c->node->store, idx, &info);
+            yk_wr_info(&w, &info);
+        }
+    }
+    if (!yk_rd_ok(r))
+        return bad_body(err, f);
+    reply_end(c, &w, f->op, f->id);
+    NODE_ADD(c->node, keys[f->op], n);
+    return 0;
+}
+
+static int do_exists(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
+                     struct yk_err *err) {
+    uint32_t n = yk_rd_u32(r);
+    struct yk_wr w;
+    if (n > YK_BATCH_MAX)
+        return bad_body(err, f);
+    int rc = reply_begin(c, 4u + (n + 7u) / 8u, &w);
+    if (rc < 0)
+        return rc;
+    yk_wr_u32(&w, n);
+    unsigned char *bits = yk_wr_space(&w, (n + 7u) / 8u);
+    if (bits != NULL)
+        memset(bits, 0, (n + 7u) / 8u);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t len, idx;
+        const void *key = yk_rd_str8(r, &len);
+        if (r->bad)
+            return bad_body(err, f);
+        if (present(c, key, len, &idx) == 0)
+            bits[i / 8u] |= (unsigned char)(1u << (i % 8u));
+    }
+    if (!yk_rd_ok(r))
+        return bad_body(err, f);
+    reply_end(c, &w, f->op, f->id);
+    NODE_ADD(c->node, keys[f->op], n);
+    return 0;
+}
+
+static int do_match(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
+    uint32_t n = yk_rd_u32(r), run = 0;
+    int running = 1;
+    struct yk_wr w;
+    if (n > YK_BATCH_MAX)
+        return bad_body(err, f);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t len, idx;
+        const void *key = yk_rd_str8(r, &len);
+        running = running && !r->bad && present(c, key, len, &idx) == 0;
+        run += (uint32_t)running;
+    }
+    if (!yk_rd_ok(r))
+        return bad_body(err, f);
+    int rc = reply_begin(c, 4, &w);
+    if (rc < 0)
+        return rc;
+    yk_wr_u32(&w, run);
+    reply_end(c, &w, f->op, f->id);
+    NODE_ADD(c->node, keys[f->op], n);
+    return 0;
+}
+
+static int do_change(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
+                     struct yk_err *err) {
+    uint32_t n = yk_rd_u32(r);
+    struct yk_wr w;
+    if (n > YK_BATCH_MAX)
+        return bad_body(err, f);
+    int rc = reply_begin(c, 4u + n * 4u, &w);
+    if (rc < 0)
+        return rc;
+    yk_store_drain(c->node->store);
+    yk_wr_u32(&w, n);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t len;
+        unsigned what = yk_rd_u8(r);
+        uint64_t arg = yk_rd_u64(r);
+        const void *key = yk_rd_str8(r, &len);
+        if (r->bad)
+            return bad_body(err, f);
+        yk_wr_u32(&w,
+                  (uint32_t)yk_store_change(c->node->store, c->ns, c->epoch, what, arg, key, len));
+    }
+    if (!yk_rd_ok(r))
+        return bad_body(err, f);
+    reply_end(c, &w, f->op, f->id);
+    NODE_ADD(c->node, keys[f->op], n);
+    return 0;
+}
+
+/* ---- REMOVE_MANY, PREFETCH, NS, LIST, STATS
+ * -------------------------------------------------------- */
+
+void handle_job_done(struct job *j) {
+    struct yk_wr w;
+    if (j->conn == NULL || reply_begin(j->conn, 12, &w) < 0)
+        return;
+    yk_wr_u32(&w, 0);
+    yk_wr_u64(&w, j->removed);
+    reply_end(j->conn, &w, YK_MSG_REMOVE_MANY, j->id);
+    conn_flush(j->conn);
+}
+
+static int do_remove_many(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
+                          struct yk_err *err) {
+    uint32_t len;
+    unsigned how = yk_rd_u8(r);
+    const void *pattern = yk_rd_str8(r, &len);
+    struct yk_wr w;
+    if (!yk_rd_ok(r))
+        return bad_body(err, f);
+    int rc = how >= YK_REMOVE_PREFIX && how <= YK_REMOVE_ALL ? 0 : -YK_EINVAL;
+    if (rc == 0)
+        rc = yk_store_ns_check(c->node->store, c->ns);
+    if (rc == 0 && c->node->job_count == JOBS_MAX)
+        rc = -YK_EAGAIN;
+    if (rc < 0) {
+        rc = reply_begin(c, 12, &w) < 0 ? -YK_ENOMEM : rc;
+        if (rc == -YK_ENOMEM)
+            return rc;
+        yk_wr_u32(&w, (uint32_t)rc);
+        yk_wr_u64(&w, 0);
+        reply_end(c, &w, f->op, f->id);
+        return 0;
+    }
+    struct job *j = &c->node->jobs[c->node->job_count++];
+    *j = (struct job){.conn = c,
+                      .id = f->id,
+                      .ns = c->ns,
+                      .how = (uint8_t)how,
+                      .pattern_len = (uint8_t)len,
+                      .top = yk_store_desc_top(c->node->store)};
+    if (len > 0)
+        memcpy(j->pattern, pattern, len);
+    node_more(c->node);
+    return 0;
+}
+
+static int do_prefetch(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
+                       struct yk_err *err) {
+    struct yk_wr w;
+    static const char why[] = "this node has one tier: there is nothing to raise";
+    yk_rd_u8(r);
+    yk_rd_u32(r);
+    uint32_t n = yk_rd_u32(r);
+    for (uint32_t i = 0; i < n && !r->bad; i++) {
+        uint32_t len;
+        yk_rd_str8(r, &len);
+    }
+    if (!yk_rd_ok(r))
+        return bad_body(err, f);
+    int rc = reply_begin(c, 8u + 2u + sizeof(why), &w);
+    if (rc < 0)
+        return rc;
+    yk_wr_u32(&w, 0);
+    yk_wr_u32(&w, 0);
+    yk_wr_text(&w, why);
+    reply_end(c, &w, f->op, f->id);
+    return 0;
+}
+
+static int do_ns(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
+    uint32_t len, ns = 0;
+    unsigned what = yk_rd_u8(r);
+    uint64_t arg = yk_rd_u64(r);
+    const void *name = yk_rd_str8(r, &len);
+    struct yk_store *store = c->node->store;
+    struct yk_err why = {0};
+    if (!yk_rd_ok(r))
+        return bad_body(err, f);
+    int rc = yk_store_ns_open(store, name, len, what == YK_NS_CREATE, &ns, &why);
+    if (rc == 0 && what == YK_NS_CREATE)
+        rc = yk_store_ns_quota(store, ns, arg);
+    else if (rc == 0 && what == YK_NS_RAISE) {
+        rc = yk_store_ns_raise(store, ns, arg);
+        if (rc == 0 && ns == c->ns)
+            c->epoch = arg;
+        if (rc == -YK_ESTALE)
+            yk_err_set(&why, rc, "namespace '%.*s' is at epoch %llu", (int)len, (const char *)name,
+                       (unsigned long long)yk_store_ns_epoch(store, ns));
+    } else if (rc == 0 && what == YK_NS_REMOVE)
+        rc = yk_store_ns_remove(store, ns);
+    else if (rc == 0)
+        rc = -YK_EINVAL;
+    node_more(c->node);
+    return reply_text(c, f, rc, why.text);
+}
+
+static int do_ns_list(struct conn *c, const struct yk_frame *f) {
+    struct yk_wr w;
+    yk_ns_info info;
+    uint32_t n = 0;
+    int rc = reply_begin(c, 8u + YK_SHM_NAMESPACES * (1u + sizeof(info)), &w);
+    if (rc < 0)
+        return rc;
+    for (uint32_t i = 0; i < YK_SHM_NAMESPACES; i++)
+        n += yk_store_ns_info(c->node->store, i, &info) == 0;
+    yk_wr_u32(&w, 0);
+    yk_wr_u32(&w, n);
+    for (uint32_t i = 0; i < YK_SHM_NAMESPACES; i++) {
+        if (yk_store_ns_info(c->node->store, i, &info) != 0)
+            continue;
+        yk_wr_str8(&w, info.name, strlen(info.name));
+        yk_wr_u64(&w, info.epoch);
+        yk_wr_u64(&w, info.quota_bytes);
+        yk_wr_u64(&w, info.used_bytes);
+        yk_wr_u64(&w, info.blocks);
+    }
+    reply_end(c, &w, f->op, f->id);
+    return 0;
+}
+
+#define LIST_STEPS 65536u
+
+static int do_list(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
+    uint32_t prefix_len, idx, steps = LIST_STEPS, n = 0;
+    uint64_t from = yk_rd_u64(r);
+    uint32_t max = yk_rd_u32(r);
+    const void *prefix = yk_rd_str8(r, &prefix_len);
+    struct yk_store *store = c->node->store;
+    struct yk_wr w;
+    yk_block_info info;
+    if (!yk_rd_ok(r) || from > UINT32_MAX)
+        return bad_body(err, f);
+    if (max > YK_LIST_MAX)
+        max = YK_LIST_MAX;
+    int rc = reply_begin(c, 16u + (size_t)max * (256u + YK_WIRE_INFO_BYTES), &w);
+    if (rc < 0)
+        return rc;
+    uint32_t cursor = (uint32_t)from;
+    yk_wr_u32(&w, (uint32_t)yk_store_ns_check(store, c->ns));
+    unsigned char *patch = yk_wr_space(&w, 12);
+    while (n < max && yk_store_list_next(store, c->ns, c->epoch, prefix, prefix_len, &cursor,
+                                         &steps, &idx) == 1) {
+        uint32_t key_len;
+        const void *key = yk_store_key(store, idx, &key_len);
+        yk_store_info(store, idx, &info);
+        yk_wr_str8(&w, key, key_len);
+        yk_wr_info(&w, &info);
+        n++;
+    }
+    if (patch != NULL) { /* always: the room was made sure of */
+        struct yk_wr head;
+        yk_wr_init(&head, patch, 12);
+        yk_wr_u64(&head, cursor < yk_store_desc_top(store) ? cursor : 0);
+        yk_wr_u32(&head, n);
+    }
+    reply_end(c, &w, f->op, f->id);
+    NODE_ADD(c->node, keys[f->op], n);
+    return 0;
+}
+
+static int do_stats(struct conn *c, const struct yk_frame *f) {
+    struct yk_wr w;
+    char *json = NULL;
+    int rc = yk_node_stats_json(c->node, &json);
+    if (rc < 0)
+        return reply_status(c, f->op, f->id, rc);
+    size_t len = strlen(json);
+    rc = reply_begin(c, 8u + len, &w);
+    if (rc == 0) {
+        yk_wr_u32(&w, 0);
+        yk_wr_u32(&w, (uint32_t)len);
+        yk_wr_bytes(&w, json, len);
+        reply_end(c, &w, f->op, f->id);
+    }
+    free(json);
+    return rc;
+}
+
+/* ---- dispatch
+ * ------------------------------------------------------------------------------------------ */
+
+int handle_waiter(struct yk_node *node, struct waiter *w, uint64_t now_ns) {
+    struct conn *c = w->conn;
+    int over = now_ns >= w->deadline_ns;
+    if (w->is_put) {
+        c->put.status = yk_store_reserve(node->store, 0, w->len, &c->put.place, NULL);
+        if (c->put.status == -YK_ENOSPC && !over)
+            return 0;
+        c->state = c->put.status < 0 ? CONN_DROP : CONN_PUT;
+        conn_resume(c);
+        return 1;
+    }
+    struct yk_place places[YK_RESERVE_MAX];
+    int n = reserve_many(c, w->len, w->count, places, NULL);
+    if (n == -YK_ENOSPC && !over)
+        return 0;
+    if (n < 0)
+        NODE_ADD(node, wait_timeouts, 1);
+    if (reserve_reply(c, w->id, n, places) == 0)
+        conn_flush(c);
+    return 1;
+}
+
+int handle_frame(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
+    switch (f->op) {
+    case YK_MSG_HELLO:
+        return do_hello(c, f, r, err);
+    case YK_MSG_BYE:
+        return do_bye(c, f);
+    case YK_MSG_PING:
+        return do_ping(c, f, r);
+    case YK_MSG_RESERVE:
+        return do_reserve(c, f, r, err);
+    case YK_MSG_COMMIT:
+        return do_commit(c, f, r, err);
+    case YK_MSG_ABORT:
+        return do_abort(c, f, r, err);
+    case YK_MSG_GET:
+        return do_get(c, f, r, err);
+    case YK_MSG_LOOKUP:
+        return do_lookup(c, f, r, err);
+    case YK_MSG_EXISTS:
+        return do_exists(c, f, r, err);
+    case YK_MSG_MATCH:
+        return do_match(c, f, r, err);
+    case YK_MSG_CHANGE:
+        return do_change(c, f, r, err);
+    case YK_MSG_REMOVE_MANY:
+        return do_remove_many(c, f, r, err);
+    case YK_MSG_PREFETCH:
+        return do_prefetch(c, f, r, err);
+    case YK_MSG_NS:
+        return do_ns(c, f, r, err);
+    case YK_MSG_NS_LIST:
+        return do_ns_list(c, f);
+    case YK_MSG_LIST:
+        return do_list(c, f, r, err);
+    case YK_MSG_STATS:
+        return do_stats(c, f);
+    case YK_MSG_DRAIN:
+        yk_store_drain(c->node->store);
+        return 0;
+    default:
+        return yk_err_set(err, -YK_EPROTO, "a %s frame is not a request", yk_wire_op_name(f->op));
+    }
+}

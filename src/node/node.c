@@ -1,0 +1,567 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The node's owner thread: event loop, listeners, watches of client processes, waiters for space,
+ * batch jobs, upkeep (src/node/node.h).
+ *
+ * Work that a message leaves behind (reclaim, sweeps, batch removals) is done in bounded steps by
+ * an idle handle that runs only while there is some. A timer looks after hazards, expiry and access
+ * rings every UPKEEP_MS while anything happens; after DOZE_TICKS quiet ones it stops, and clients
+ * are told (doze) to send a DRAIN when their ring fills: an idle node takes no CPU at all.
+ *
+ * Other threads reach the loop by one async handle: to stop it, or to hand it a connected socket.
+ */
+#include "node/conn_priv.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define UPKEEP_MS        100u
+#define DOZE_TICKS       20u
+#define WAIT_TICK_MS     2u
+#define HELLO_TIMEOUT_MS 10000u
+#define JOB_STEPS        8192u
+#define BACKLOG          1024
+
+static struct yk_log_limit accept_limit = YK_LOG_LIMIT_INIT(5000);
+
+/* ---- processes that hold client slots -------------------------------------------------------- */
+
+static void on_watch_closed(uv_handle_t *h) {
+    free(h->data);
+}
+
+void node_unwatch(struct yk_node *node, uint32_t slot) {
+    struct watch *w = node->watches[slot];
+    if (w == NULL)
+        return;
+    node->watches[slot] = NULL;
+    uv_poll_stop(&w->poll);
+    close(w->pidfd);
+    uv_close((uv_handle_t *)&w->poll, on_watch_closed);
+}
+
+/* The process is dead: now its hazards and reservations are over, and not before (R3). */
+static void on_death(uv_poll_t *poll, int status, int events) {
+    struct watch *w = poll->data;
+    struct yk_node *node = w->node;
+    uint32_t slot = w->slot;
+    node_unwatch(node, slot);
+    yk_store_client_release(node->store, slot);
+    node_active(node);
+}
+
+void node_watch(struct yk_node *node, uint32_t slot, uint32_t pid) {
+    if (node->watches[slot] != NULL)
+        return;
+    struct watch *w = calloc(1, sizeof(*w));
+    if (w == NULL)
+        return; /* upkeep looks at the process table for slots without a watch */
+    w->pidfd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0u);
+    if (w->pidfd < 0 || uv_poll_init(&node->loop, &w->poll, w->pidfd) < 0) {
+        if (w->pidfd >= 0)
+            close(w->pidfd);
+        free(w);
+        return;
+    }
+    w->node = node;
+    w->slot = slot;
+    w->poll.data = w;
+    node->watches[slot] = w;
+    uv_poll_start(&w->poll, UV_READABLE, on_death);
+}
+
+static void watch_recovered(void *arg, uint32_t slot, uint32_t pid) {
+    node_watch(arg, slot, pid);
+}
+
+/* Slots whose process could not be watched (no descriptors left, say) are polled. */
+static void watch_missing(void *arg, uint32_t slot, uint32_t pid) {
+    struct yk_node *node = arg;
+    if (node->watches[slot] == NULL) {
+        node_watch(node, slot, pid);
+        if (node->watches[slot] == NULL && yk_process_start_time(pid) == 0)
+            yk_store_client_release(node->store, slot);
+    }
+}
+
+/* ---- waiters
+ * ------------------------------------------------------------------------------------- */
+
+static void on_wait_tick(uv_timer_t *timer);
+
+int node_wait(struct yk_node *node, const struct waiter *w) {
+    if (node->waiter_count == WAITERS_MAX)
+        return -YK_EAGAIN;
+    node->waiters[node->waiter_count++] = *w;
+    NODE_ADD(node, waiting, 1);
+    if (!uv_is_active((uv_handle_t *)&node->wait_timer))
+        uv_timer_start(&node->wait_timer, on_wait_tick, WAIT_TICK_MS, WAIT_TICK_MS);
+    return 0;
+}
+
+/* In order of arrival. Answering may close connections, which removes waiters: so the table is
+ * taken anew after each. */
+static void on_wait_tick(uv_timer_t *timer) {
+    struct yk_node *node = timer->data;
+    uint64_t now = yk_now_ns();
+    yk_store_drain(node->store);
+    yk_store_tick(node->store);
+    for (uint32_t i = 0; i < node->waiter_count;) {
+        struct waiter w = node->waiters[i];
+        if (!handle_waiter(node, &w, now)) {
+            i++;
+            continue;
+        }
+        if (i < node->waiter_count && node->waiters[i].conn == w.conn &&
+            node->waiters[i].id == w.id) {
+            memmove(&node->waiters[i], &node->waiters[i + 1],
+                    (node->waiter_count - i - 1) * sizeof(w));
+            node->waiter_count--;
+            NODE_ADD(node, waiting, -1);
+        }
+    }
+    if (node->waiter_count == 0)
+        uv_timer_stop(timer);
+}
+
+void node_forget(struct yk_node *node, struct conn *c) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < node->waiter_count; i++)
+        if (node->waiters[i].conn != c)
+            node->waiters[n++] = node->waiters[i];
+    NODE_ADD(node, waiting, (int64_t)n - (int64_t)node->waiter_count);
+    node->waiter_count = n;
+    for (uint32_t i = 0; i < node->job_count; i++)
+        if (node->jobs[i].conn == c)
+            node->jobs[i].conn = NULL;
+}
+
+/* ---- upkeep
+ * ---------------------------------------------------------------------------------------- */
+
+static void ns_snapshot(struct yk_node *node) {
+    pthread_mutex_lock(&node->lock);
+    for (uint32_t i = 0; i < YK_SHM_NAMESPACES; i++)
+        if (yk_store_ns_info(node->store, i, &node->ns_snapshot[i]) != 0)
+            node->ns_snapshot[i].name[0] = 0;
+    pthread_mutex_unlock(&node->lock);
+}
+
+/* A step of every batch removal. */
+static void jobs_step(struct yk_node *node) {
+    for (uint32_t i = 0; i < node->job_count;) {
+        struct job *j = &node->jobs[i];
+        uint32_t left = j->top - j->cursor;
+        j->removed += yk_store_remove_step(node->store, j->ns, j->how, j->pattern, j->pattern_len,
+                                           &j->cursor, left < JOB_STEPS ? left : JOB_STEPS);
+        if (j->cursor < j->top) {
+            i++;
+            continue;
+        }
+        struct job done = *j;
+        *j = node->jobs[--node->job_count];
+        handle_job_done(&done);
+    }
+}
+
+static void on_busy(uv_idle_t *idle) {
+    struct yk_node *node = idle->data;
+    jobs_step(node);
+    int more = yk_store_tick(node->store);
+    if (node->job_count == 0 && !more)
+        uv_idle_stop(idle);
+}
+
+void node_more(struct yk_node *node) {
+    if (!uv_is_active((uv_handle_t *)&node->busy))
+        uv_idle_start(&node->busy, on_busy);
+}
+
+static void close_silent(struct yk_node *node) {
+    uint64_t now = yk_boot_ms();
+    for (struct conn *c = node->conns, *next; c != NULL; c = next) {
+        next = c->next;
+        if (c->state == CONN_HELLO && now - c->opened_ms > HELLO_TIMEOUT_MS)
+            conn_close(c);
+    }
+}
+
+static uint64_t happened(const struct yk_node *node) {
+    struct yk_counters n;
+    yk_store_counters(node->store, &n);
+    return n.events + n.verified + n.local_hits + n.local_misses + n.local_matches;
+}
+
+static void on_upkeep(uv_timer_t *timer) {
+    struct yk_node *node = timer->data;
+    yk_store_drain(node->store);
+    yk_store_client_each(node->store, watch_missing, node);
+    yk_store_count_clients(node->store);
+    if (yk_store_tick(node->store))
+        node_more(node);
+    close_silent(node);
+    ns_snapshot(node);
+    uint64_t events = happened(node);
+    node->idle_ticks = events == node->last_events ? node->idle_ticks + 1 : 0;
+    node->last_events = events;
+    struct yk_counters n;
+    yk_store_counters(node->store, &n);
+    int silent = 0;
+    for (const struct conn *c = node->conns; c != NULL; c = c->next)
+        silent |= c->state == CONN_HELLO;
+    if (node->idle_ticks < DOZE_TICKS || n.limbo_blocks > 0 || n.suspect_blocks > 0 || silent)
+        return;
+    node->dozing = 1;
+    yk_store_doze(node->store, 1);
+    uv_timer_stop(timer);
+}
+
+void node_active(struct yk_node *node) {
+    node->idle_ticks = 0;
+    if (!node->dozing)
+        return;
+    node->dozing = 0;
+    yk_store_doze(node->store, 0);
+    uv_timer_start(&node->upkeep, on_upkeep, UPKEEP_MS, UPKEEP_MS);
+}
+
+/* ---- listening
+ * -------------------------------------------------------------------------------------- */
+
+static int is_unix(int fd) {
+    struct sockaddr_storage a;
+    socklen_t len = sizeof(a);
+    return getsockname(fd, (struct sockaddr *)&a, &len) == 0 && a.ss_family == AF_UNIX;
+}
+
+static void on_accept(uv_poll_t *poll, int status, int events) {
+    struct yk_node *node = poll->data;
+    int lfd;
+    if (uv_fileno((uv_handle_t *)poll, &lfd) < 0)
+        return;
+    node_active(node);
+    for (int i = 0; i < 256; i++) {
+        int fd = accept4(lfd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0) {
+            if (errno == EMFILE || errno == ENFILE)
+                yk_log_limited(&accept_limit, YK_LOG_WARN, "node",
+                               "out of file descriptors with %llu connections: raise LimitNOFILE",
+                               (unsigned long long)node->n.conns);
+            return;
+        }
+        if (node->n.conns >= node->opts.max_conns) {
+            NODE_ADD(node, conns_refused, 1);
+            close(fd);
+            continue;
+        }
+        conn_open(node, fd, is_unix(lfd));
+    }
+}
+
+/* Removes the socket file of a node that is gone; one that answers is somebody else's. */
+static int clear_stale(const struct sockaddr_un *a, struct yk_err *err) {
+    struct stat st;
+    if (lstat(a->sun_path, &st) < 0)
+        return 0;
+    if (!S_ISSOCK(st.st_mode))
+        return yk_err_set(err, -YK_EBUSY,
+                          "'%s' is there and no socket: remove it or listen "
+                          "elsewhere",
+                          a->sun_path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return yk_err_set(err, -YK_EIO, "socket: %s", strerror(errno));
+    int rc = connect(fd, (const struct sockaddr *)a, sizeof(*a));
+    int answered = rc == 0 || errno == EAGAIN;
+    close(fd);
+    if (answered)
+        return yk_err_set(err, -YK_EBUSY, "another node listens on '%s'", a->sun_path);
+    unlink(a->sun_path);
+    return 0;
+}
+
+static int listen_unix(const struct yk_node *node, const struct yk_addr *addr, struct yk_err *err) {
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    if (strlen(addr->host) >= sizeof(a.sun_path))
+        return yk_err_set(err, -YK_EINVAL, "socket path '%s' is longer than %zu bytes", addr->host,
+                          sizeof(a.sun_path) - 1);
+    memcpy(a.sun_path, addr->host, strlen(addr->host) + 1);
+    int rc = clear_stale(&a, err);
+    if (rc < 0)
+        return rc;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    mode_t mode = node->opts.unix_mode != 0 ? (mode_t)node->opts.unix_mode : 0600;
+    mode_t old = umask(0777 & ~mode);
+    rc = fd < 0 ? -1 : bind(fd, (struct sockaddr *)&a, sizeof(a));
+    umask(old);
+    if (rc < 0 || listen(fd, BACKLOG) < 0) {
+        rc = yk_err_set(err, -yk_status_from_errno(errno), "cannot listen on '%s': %s", addr->host,
+                        strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return rc;
+    }
+    return fd;
+}
+
+static int loopback(const struct sockaddr *a) {
+    if (a->sa_family == AF_INET)
+        return (ntohl(((const struct sockaddr_in *)(const void *)a)->sin_addr.s_addr) >> 24) == 127;
+    return a->sa_family == AF_INET6 &&
+           IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)a)->sin6_addr);
+}
+
+static int listen_tcp(const struct yk_addr *addr, struct yk_err *err) {
+    struct addrinfo hints = {.ai_family = AF_UNSPEC,
+                             .ai_socktype = SOCK_STREAM,
+                             .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo *ai = NULL;
+    char port[8];
+    snprintf(port, sizeof(port), "%u", addr->port);
+    int rc = getaddrinfo(addr->host, port, &hints, &ai);
+    if (rc != 0)
+        return yk_err_set(err, -YK_EINVAL, "cannot resolve '%s': %s", addr->host, gai_strerror(rc));
+    if (!loopback(ai->ai_addr)) {
+        freeaddrinfo(ai);
+        return yk_err_set(err, -YK_EPERM,
+                          "'%s' is not a loopback address: without authentication a node listens "
+                          "on 127.0.0.1 or ::1 only",
+                          addr->host);
+    }
+    int one = 1;
+    int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd >= 0)
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    if (fd < 0 || bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0) {
+        rc = yk_err_set(err, -yk_status_from_errno(errno), "cannot listen on %s:%u: %s", addr->host,
+                        addr->port, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        fd = rc;
+    }
+    freeaddrinfo(ai);
+    return fd;
+}
+
+static int listen_add(struct yk_node *node, int fd, struct yk_err *err) {
+    uv_poll_t *p = &node->listeners[node->listener_count];
+    if (uv_poll_init(&node->loop, p, fd) < 0) {
+        close(fd);
+        return yk_err_set(err, -YK_EIO, "cannot poll a listening socket");
+    }
+    p->data = node;
+    node->listener_fds[node->listener_count++] = fd;
+    uv_poll_start(p, UV_READABLE, on_accept);
+    return 0;
+}
+
+static int listen_all(struct yk_node *node, struct yk_err *err) {
+    const struct yk_node_opts *o = &node->opts;
+    uint32_t n = o->listen_count + o->listen_fd_count;
+    node->listeners = calloc(n + 1u, sizeof(*node->listeners));
+    node->listener_fds = calloc(n + 1u, sizeof(int));
+    if (node->listeners == NULL || node->listener_fds == NULL)
+        return yk_err_set(err, -YK_ENOMEM, "out of memory");
+    for (uint32_t i = 0; i < o->listen_fd_count; i++) {
+        fcntl(o->listen_fds[i], F_SETFL, fcntl(o->listen_fds[i], F_GETFL) | O_NONBLOCK);
+        int rc = listen_add(node, o->listen_fds[i], err);
+        if (rc < 0)
+            return rc;
+    }
+    for (uint32_t i = 0; i < o->listen_count; i++) {
+        const struct yk_addr *a = &o->listen[i];
+        int fd = a->kind == YK_ADDR_UNIX ? listen_unix(node, a, err) : listen_tcp(a, err);
+        int rc = fd < 0 ? fd : listen_add(node, fd, err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* ---- stop, connect
+ * -------------------------------------------------------------------------------------- */
+
+static void close_any(uv_handle_t *h, void *arg) {
+    if (!uv_is_closing(h))
+        uv_close(h, NULL);
+}
+
+static void stop_now(struct yk_node *node) {
+    for (uint32_t slot = 0; slot < node->seg->layout.max_clients; slot++)
+        node_unwatch(node, slot);
+    while (node->conns != NULL)
+        conn_close(node->conns);
+    uv_walk(&node->loop, close_any, NULL);
+}
+
+static void on_stop_tick(uv_timer_t *timer) {
+    struct yk_node *node = timer->data;
+    uint64_t pending = 0;
+    for (struct conn *c = node->conns; c != NULL; c = c->next)
+        pending += c->piece_count;
+    if (pending == 0 || yk_now_ns() > node->stop_deadline_ns)
+        stop_now(node);
+}
+
+/* Listeners go first; replies under way may take until the deadline. */
+static void stop_begin(struct yk_node *node) {
+    node->stopping = 1;
+    uint32_t ms = node->opts.stop_timeout_ms != 0 ? node->opts.stop_timeout_ms : 2000u;
+    for (uint32_t i = 0; i < node->listener_count; i++) {
+        uv_poll_stop(&node->listeners[i]);
+        close(node->listener_fds[i]);
+    }
+    for (uint32_t i = 0; i < node->opts.listen_count; i++)
+        if (node->opts.listen[i].kind == YK_ADDR_UNIX)
+            unlink(node->opts.listen[i].host);
+    node->stop_deadline_ns = yk_now_ns() + ms * 1000000ull;
+    uv_timer_start(&node->stop_timer, on_stop_tick, 0, 5);
+}
+
+static void on_wake(uv_async_t *async) {
+    struct yk_node *node = async->data;
+    int fds[64];
+    pthread_mutex_lock(&node->lock);
+    uint32_t n = node->handover_count;
+    memcpy(fds, node->handover, n * sizeof(int));
+    node->handover_count = 0;
+    int stop = node->stop_asked;
+    pthread_mutex_unlock(&node->lock);
+    for (uint32_t i = 0; i < n; i++)
+        conn_open(node, fds[i], 1);
+    node_active(node);
+    if (stop && !node->stopping)
+        stop_begin(node);
+}
+
+static void *node_main(void *arg) {
+    struct yk_node *node = arg;
+    pthread_setname_np(pthread_self(), "yolk-node");
+    uv_run(&node->loop, UV_RUN_DEFAULT);
+    return NULL;
+}
+
+static void node_free(struct yk_node *node, int clean) {
+    yk_store_close(node->store, clean);
+    free(node->listeners);
+    free(node->listener_fds);
+    free(node->watches);
+    free(node->waiters);
+    free(node->jobs);
+    pthread_mutex_destroy(&node->lock);
+    pthread_mutex_destroy(&node->helper_lock);
+    pthread_cond_destroy(&node->helper_cond);
+    free(node);
+}
+
+static int node_alloc(struct yk_node *node, struct yk_err *err) {
+    int rc = yk_store_open(&node->opts.store, &node->store, err);
+    if (rc < 0)
+        return rc;
+    node->seg = yk_store_segment(node->store);
+    node->watches = calloc(node->seg->layout.max_clients, sizeof(*node->watches));
+    node->waiters = calloc(WAITERS_MAX, sizeof(*node->waiters));
+    node->jobs = calloc(JOBS_MAX, sizeof(*node->jobs));
+    if (node->watches == NULL || node->waiters == NULL || node->jobs == NULL)
+        return yk_err_set(err, -YK_ENOMEM, "out of memory");
+    return 0;
+}
+
+static void loop_init(struct yk_node *node) {
+    uv_timer_init(&node->loop, &node->upkeep);
+    uv_timer_init(&node->loop, &node->wait_timer);
+    uv_timer_init(&node->loop, &node->stop_timer);
+    uv_idle_init(&node->loop, &node->busy);
+    uv_async_init(&node->loop, &node->wake, on_wake);
+    node->upkeep.data = node->wait_timer.data = node->stop_timer.data = node;
+    node->busy.data = node->wake.data = node;
+    uv_timer_start(&node->upkeep, on_upkeep, UPKEEP_MS, UPKEEP_MS);
+}
+
+/* Ends the loop of a node whose thread never ran. */
+static void loop_abandon(struct yk_node *node) {
+    for (uint32_t i = 0; i < node->listener_count; i++)
+        close(node->listener_fds[i]);
+    stop_now(node);
+    uv_run(&node->loop, UV_RUN_DEFAULT);
+    uv_loop_close(&node->loop);
+}
+
+int yk_node_start(const struct yk_node_opts *opts, struct yk_node **ret_node, struct yk_err *err) {
+    struct yk_node *node = calloc(1, sizeof(*node));
+    if (node == NULL)
+        return yk_err_set(err, -YK_ENOMEM, "out of memory");
+    node->opts = *opts;
+    node->n.start_wall_ms = yk_wall_ms();
+    if (node->opts.max_conns == 0)
+        node->opts.max_conns = 4096;
+    pthread_mutex_init(&node->lock, NULL);
+    pthread_mutex_init(&node->helper_lock, NULL);
+    pthread_cond_init(&node->helper_cond, NULL);
+    int rc = node_alloc(node, err);
+    if (rc < 0 || uv_loop_init(&node->loop) < 0) {
+        node_free(node, 0);
+        return rc < 0 ? rc : yk_err_set(err, -YK_EIO, "cannot make an event loop");
+    }
+    loop_init(node);
+    rc = listen_all(node, err);
+    if (rc == 0) {
+        yk_store_client_each(node->store, watch_recovered, node);
+        ns_snapshot(node);
+        rc = helpers_start(node);
+    }
+    if (rc == 0 && pthread_create(&node->thread, NULL, node_main, node) != 0)
+        rc = yk_err_set(err, -YK_EIO, "cannot start a thread");
+    if (rc < 0) {
+        helpers_stop(node);
+        loop_abandon(node);
+        node_free(node, 0);
+        return rc;
+    }
+    *ret_node = node;
+    return 0;
+}
+
+void yk_node_stop(struct yk_node *node) {
+    if (node == NULL)
+        return;
+    pthread_mutex_lock(&node->lock);
+    node->stop_asked = 1;
+    pthread_mutex_unlock(&node->lock);
+    uv_async_send(&node->wake);
+    pthread_join(node->thread, NULL);
+    helpers_stop(node);
+    uv_loop_close(&node->loop);
+    node_free(node, !yk_node_tier_lost(node));
+}
+
+int yk_node_connect(struct yk_node *node, int *ret_fd) {
+    int sv[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
+        return -YK_EIO;
+    fcntl(sv[0], F_SETFL, O_NONBLOCK);
+    pthread_mutex_lock(&node->lock);
+    int full = node->handover_count == 64;
+    if (!full)
+        node->handover[node->handover_count++] = sv[0];
+    pthread_mutex_unlock(&node->lock);
+    if (full) {
+        close(sv[0]);
+        close(sv[1]);
+        return -YK_EAGAIN;
+    }
+    uv_async_send(&node->wake);
+    *ret_fd = sv[1];
+    return 0;
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A storage node: one owner thread with an event loop around a block table, its listeners, and two
+ * helpers of low priority (populate, scrub).
+ *
+ * The same object runs in yolkd and, through libyolk-node, inside an engine's process.
+ *
+ * Threads: start, stop and connect from any one thread; counters and statistics from any.
+ */
+#ifndef YK_NODE_NODE_H
+#define YK_NODE_NODE_H
+
+#include "base/hist.h"
+#include "base/parse.h"
+#include "node/store.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct yk_node;
+
+#define YK_NODE_LISTEN_MAX 8u
+
+struct yk_node_opts {
+    struct yk_store_opts store;
+    struct yk_addr listen[YK_NODE_LISTEN_MAX]; /* unix, or tcp on a loopback address */
+    uint32_t listen_count;
+    const int *listen_fds; /* listening sockets that were passed in; taken over */
+    uint32_t listen_fd_count;
+    uint32_t unix_mode;       /* permissions of unix sockets, e.g. 0660; 0 = 0600 */
+    uint32_t max_conns;       /* 0 = 4096 */
+    uint32_t stop_timeout_ms; /* replies under way may take this long at a stop; 0 = 2000 */
+    uint64_t
+        scrub_bytes_per_s; /* of the background pass; 0 = none. Suspect blocks are always read */
+    uint32_t scrub_interval_s; /* between two passes */
+    int populate;              /* touch a fresh tier in the background */
+};
+
+/* Opens the store, listens, starts the thread; serving when it returns. Errors as yk_store_open,
+ * and EBUSY or EPERM for an address. */
+int yk_node_start(const struct yk_node_opts *opts, struct yk_node **ret_node, struct yk_err *err);
+
+/* Ends connections, writes the segment off as clean, joins, frees. NULL is fine. */
+void yk_node_stop(struct yk_node *node);
+
+/* One end of a new connection to this node, for a client in the same process; the caller owns it.
+ */
+int yk_node_connect(struct yk_node *node, int *ret_fd);
+
+struct yk_node_stats {
+    struct yk_counters store;
+    uint64_t conns, conns_accepted, conns_refused, protocol_errors;
+    uint64_t in_bytes, out_bytes, waiting, wait_timeouts;
+    uint64_t requests[YK_MSG_OPS]; /* frames, by op */
+    uint64_t keys[YK_MSG_OPS];     /* items in them */
+    uint64_t populated_bytes, scrubbed_bytes, scrub_passes;
+    uint64_t start_wall_ms;
+};
+
+/* A relaxed copy; any thread. */
+void yk_node_stats(const struct yk_node *node, struct yk_node_stats *ret);
+
+/* Service time of an op in the node, from its frame complete to its reply queued. Any thread may
+ * take a snapshot of it. Never NULL for an op of enum yk_wire_op. */
+const struct yk_hist *yk_node_latency(const struct yk_node *node, unsigned op);
+
+/* Information of namespace number ns (0..YK_SHM_NAMESPACES-1) as it was at the last tick; YK_MISS
+ * when there is none. Any thread. */
+int yk_node_ns_info(struct yk_node *node, uint32_t ns, yk_ns_info *ret_info);
+
+/* The statistics as one JSON object, terminated; the caller frees it. Any thread. -YK_ENOMEM. */
+int yk_node_stats_json(struct yk_node *node, char **ret_json);
+
+/* What the segment was at the start, and why it was empty if it was ("" otherwise). */
+enum yk_segment_found yk_node_found(const struct yk_node *node, const char **ret_why);
+
+/* 1 when the tier was lost (its file was truncated): lookups miss, puts are refused. */
+int yk_node_tier_lost(const struct yk_node *node);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
