@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * lru: exactly the least recently accessed block goes first.
+ * chain-lru: exactly the least recently accessed block without children goes first.
+ *
+ * They are one policy on one ordered queue (order_priv.h) and differ in whether the queue is told
+ * who is whose parent. That has to be exact rather than sampled or approximate because a node's
+ * hit counts are checked against an independent simulator, block for block.
+ */
+#include "sched/order_priv.h"
+#include "sched/policies_priv.h"
+
+#include <stdlib.h>
+
+struct lru {
+    struct yk_policy base;
+    struct yk_order order;
+};
+
+static struct lru *lru_of(struct yk_policy *p) {
+    return (struct lru *)p;
+}
+
+static int create(struct yk_policy_space *space, const struct yk_policy_opts *opts,
+                  const struct yk_policy_ops *ops, struct yk_policy **ret_policy) {
+    struct lru *lru = calloc(1, sizeof(*lru));
+    if (lru == NULL)
+        return -YK_ENOMEM;
+    lru->base.ops = ops;
+    yk_order_init(&lru->order, space, opts->seed);
+    *ret_policy = &lru->base;
+    return 0;
+}
+
+static int lru_create(struct yk_policy_space *space, const struct yk_policy_opts *opts,
+                      struct yk_policy **ret_policy) {
+    return create(space, opts, &yk_policy_lru, ret_policy);
+}
+
+static int chain_lru_create(struct yk_policy_space *space, const struct yk_policy_opts *opts,
+                            struct yk_policy **ret_policy) {
+    return create(space, opts, &yk_policy_chain_lru, ret_policy);
+}
+
+static void lru_free(struct yk_policy *p) {
+    free(p);
+}
+
+static int lru_insert(struct yk_policy *p, uint32_t id, const struct yk_policy_block *block) {
+    struct yk_order *o = &lru_of(p)->order;
+    int rc = yk_order_may_enter(o, id, block->parent_id);
+    if (rc != 0)
+        return rc;
+    bool chains = p->ops->caps & YK_POLICY_CAP_CHAIN;
+    yk_order_enter(o, 0, id, chains ? block->parent_id : YK_POLICY_NONE);
+    return 0;
+}
+
+static int lru_access(struct yk_policy *p, uint32_t id) {
+    struct yk_order *o = &lru_of(p)->order;
+    if (!yk_order_has(o, id))
+        return YK_MISS;
+    yk_order_renew(o, 0, id);
+    return 0;
+}
+
+static int lru_remove(struct yk_policy *p, uint32_t id) {
+    struct yk_order *o = &lru_of(p)->order;
+    if (!yk_order_has(o, id))
+        return YK_MISS;
+    yk_order_leave(o, id);
+    return 0;
+}
+
+static int lru_evict(struct yk_policy *p, uint32_t id, uint64_t key_hash) {
+    return lru_remove(p, id); /* an evicted key is of no interest any more */
+}
+
+static int lru_victim(struct yk_policy *p, yk_policy_can_fn can, void *arg, uint32_t max_steps,
+                      uint32_t *ret_id) {
+    struct yk_order *o = &lru_of(p)->order;
+    uint32_t candidates = yk_order_candidates(o);
+    if (candidates == 0)
+        return YK_MISS;
+    for (uint32_t step = 0; step < max_steps && step < candidates; step++) {
+        uint32_t id = yk_order_oldest(o, 0);
+        if (can(arg, id) == YK_POLICY_TAKE) {
+            *ret_id = id;
+            return 0;
+        }
+        yk_order_renew(o, 0, id);
+    }
+    return -YK_EAGAIN;
+}
+
+static int lru_peek(const struct yk_policy *p, uint64_t *ret_stamp) {
+    const struct yk_order *o = &((const struct lru *)p)->order;
+    uint32_t id = yk_order_oldest(o, 0);
+    if (id == YK_NODE_NONE)
+        return YK_MISS;
+    *ret_stamp = yk_node_stamp(yk_node_at(o->space, id));
+    return 0;
+}
+
+static uint32_t lru_count(const struct yk_policy *p) {
+    return yk_order_count(&((const struct lru *)p)->order);
+}
+
+const struct yk_policy_ops yk_policy_lru = {
+    .name = "lru",
+    .help = "least recently accessed first",
+    .caps = YK_POLICY_CAP_EXACT_LRU,
+    .create = lru_create,
+    .free = lru_free,
+    .insert = lru_insert,
+    .access = lru_access,
+    .remove = lru_remove,
+    .evict = lru_evict,
+    .victim = lru_victim,
+    .peek = lru_peek,
+    .count = lru_count,
+};
+
+const struct yk_policy_ops yk_policy_chain_lru = {
+    .name = "chain-lru",
+    .help = "least recently accessed first, never a block before its descendants",
+    .caps = YK_POLICY_CAP_EXACT_LRU | YK_POLICY_CAP_CHAIN,
+    .create = chain_lru_create,
+    .free = lru_free,
+    .insert = lru_insert,
+    .access = lru_access,
+    .remove = lru_remove,
+    .evict = lru_evict,
+    .victim = lru_victim,
+    .peek = lru_peek,
+    .count = lru_count,
+};

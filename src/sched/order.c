@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Queues of leaves, and the child counts that decide who is one. See order_priv.h; the places a
+ * node can be in and their invariants are in space_priv.h.
+ */
+#include "sched/order_priv.h"
+
+#include <assert.h>
+
+static void list_push(struct yk_order *o, struct yk_order_queue *q, uint32_t id) {
+    struct yk_node *n = yk_node_at(o->space, id);
+    n->a = q->youngest;
+    n->b = YK_NODE_NONE;
+    if (q->youngest != YK_NODE_NONE)
+        yk_node_at(o->space, q->youngest)->b = id;
+    else
+        q->oldest = id;
+    q->youngest = id;
+}
+
+static void list_unlink(struct yk_order *o, struct yk_order_queue *q, const struct yk_node *n) {
+    if (n->a != YK_NODE_NONE)
+        yk_node_at(o->space, n->a)->b = n->b;
+    else
+        q->oldest = n->b;
+    if (n->b != YK_NODE_NONE)
+        yk_node_at(o->space, n->b)->a = n->a;
+    else
+        q->youngest = n->a;
+}
+
+/* The node becomes a candidate: as the youngest, or at the place of its stamp. */
+static void join(struct yk_order *o, uint32_t id, enum yk_node_place place) {
+    struct yk_node *n = yk_node_at(o->space, id);
+    struct yk_order_queue *q = &o->queues[n->queue];
+    n->place = place;
+    q->candidates++;
+    if (place == YK_NODE_LISTED)
+        list_push(o, q, id);
+    else
+        yk_tree_insert(o->space, &q->returned, id);
+}
+
+/* The candidate stops being one; the caller sets its place and what a and b mean there. */
+static void part(struct yk_order *o, uint32_t id) {
+    struct yk_node *n = yk_node_at(o->space, id);
+    struct yk_order_queue *q = &o->queues[n->queue];
+    assert(n->place == YK_NODE_LISTED || n->place == YK_NODE_RETURNED);
+    q->candidates--;
+    if (n->place == YK_NODE_LISTED)
+        list_unlink(o, q, n);
+    else
+        yk_tree_erase(o->space, &q->returned, id);
+}
+
+/* Children that this instance has counted for the id. */
+static uint32_t known_children(const struct yk_order *o, const struct yk_node *n) {
+    bool counts = n->place == YK_NODE_ABSENT || n->place == YK_NODE_INNER;
+    return counts && n->b == o->tag ? n->a : 0;
+}
+
+static void attach(struct yk_order *o, uint32_t id, uint32_t parent_id) {
+    struct yk_node *parent = yk_node_at(o->space, parent_id);
+    uint32_t children = known_children(o, parent);
+    if (parent->place == YK_NODE_LISTED || parent->place == YK_NODE_RETURNED) {
+        part(o, parent_id);
+        parent->place = YK_NODE_INNER;
+    }
+    parent->a = children + 1;
+    parent->b = o->tag;
+    yk_node_at(o->space, id)->parent = parent_id;
+}
+
+static void detach(struct yk_order *o, uint32_t parent_id) {
+    struct yk_node *parent = yk_node_at(o->space, parent_id);
+    if (known_children(o, parent) == 0)
+        return; /* disowned: another instance has had the id since */
+    parent->a = parent->a - 1;
+    if (parent->a == 0 && parent->place == YK_NODE_INNER)
+        join(o, parent_id, YK_NODE_RETURNED);
+}
+
+static bool descends_from(const struct yk_order *o, uint32_t id, uint32_t ancestor) {
+    for (unsigned i = 0; i < YK_ORDER_ANCESTORS_MAX; i++) {
+        if (id == ancestor)
+            return true;
+        if (id == YK_NODE_NONE || yk_node_at(o->space, id)->place == YK_NODE_ABSENT)
+            return false;
+        id = yk_node_at(o->space, id)->parent;
+    }
+    return true;
+}
+
+void yk_order_init(struct yk_order *o, struct yk_policy_space *space, uint64_t seed) {
+    o->space = space;
+    space->last_tag = space->last_tag % (YK_POLICY_IDS_MAX - 1) + 1;
+    o->tag = space->last_tag;
+    for (int i = 0; i < YK_ORDER_QUEUES; i++) {
+        struct yk_order_queue *q = &o->queues[i];
+        *q = (struct yk_order_queue){.oldest = YK_NODE_NONE, .youngest = YK_NODE_NONE};
+        yk_tree_init(&q->returned, (uint32_t)(seed ^ (seed >> 32)));
+    }
+}
+
+int yk_order_may_enter(const struct yk_order *o, uint32_t id, uint32_t parent_id) {
+    uint32_t max_ids = o->space->max_ids;
+    if (id >= max_ids || (parent_id != YK_POLICY_NONE && parent_id >= max_ids) || parent_id == id)
+        return -YK_EINVAL;
+    return yk_node_at(o->space, id)->place == YK_NODE_ABSENT ? 0 : -YK_EBUSY;
+}
+
+void yk_order_enter(struct yk_order *o, uint32_t queue, uint32_t id, uint32_t parent_id) {
+    struct yk_node *n = yk_node_at(o->space, id);
+    uint32_t children = known_children(o, n);
+    assert(n->place == YK_NODE_ABSENT);
+    n->parent = YK_NODE_NONE;
+    n->queue = queue;
+    n->freq = 0;
+    o->queues[queue].count++;
+    yk_node_touch(o->space, n);
+    if (children == 0)
+        join(o, id, YK_NODE_LISTED);
+    else
+        n->place = YK_NODE_INNER;
+    if (parent_id != YK_POLICY_NONE && (children == 0 || !descends_from(o, parent_id, id)))
+        attach(o, id, parent_id);
+}
+
+void yk_order_renew(struct yk_order *o, uint32_t queue, uint32_t id) {
+    struct yk_node *n = yk_node_at(o->space, id);
+    bool is_candidate = n->place != YK_NODE_INNER;
+    if (is_candidate)
+        part(o, id);
+    o->queues[n->queue].count--;
+    o->queues[queue].count++;
+    n->queue = queue;
+    yk_node_touch(o->space, n);
+    if (is_candidate)
+        join(o, id, YK_NODE_LISTED);
+}
+
+void yk_order_leave(struct yk_order *o, uint32_t id) {
+    struct yk_node *n = yk_node_at(o->space, id);
+    uint32_t parent_id = n->parent;
+    o->queues[n->queue].count--;
+    if (n->place != YK_NODE_INNER) {
+        part(o, id);
+        n->a = 0;
+        n->b = 0;
+    }
+    n->place = YK_NODE_ABSENT;
+    if (parent_id != YK_NODE_NONE)
+        detach(o, parent_id);
+}
+
+uint32_t yk_order_oldest(const struct yk_order *o, uint32_t queue) {
+    const struct yk_order_queue *q = &o->queues[queue];
+    uint32_t listed = q->oldest, returned = q->returned.oldest;
+    if (listed == YK_NODE_NONE || returned == YK_NODE_NONE)
+        return listed != YK_NODE_NONE ? listed : returned;
+    uint64_t sl = yk_node_stamp(yk_node_at(o->space, listed));
+    return yk_node_stamp(yk_node_at(o->space, returned)) < sl ? returned : listed;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The list of policies, and the choice among several instances.
+ */
+#include "sched/policies_priv.h"
+
+#include <string.h>
+
+static const struct yk_policy_ops *const policies[] = {
+    &yk_policy_lru, &yk_policy_s3fifo, &yk_policy_chain_lru, &yk_policy_chain_s3fifo, NULL,
+};
+
+const struct yk_policy_ops *const *yk_policy_list(void) {
+    return policies;
+}
+
+const struct yk_policy_ops *yk_policy_find(const char *name) {
+    for (size_t i = 0; policies[i] != NULL; i++)
+        if (strcmp(policies[i]->name, name) == 0)
+            return policies[i];
+    return NULL;
+}
+
+static size_t find_oldest(struct yk_policy *const *ps, size_t n) {
+    size_t best = n;
+    uint64_t best_stamp = UINT64_MAX, stamp;
+    for (size_t i = 0; i < n; i++) {
+        if (yk_policy_peek(ps[i], &stamp) == 0 && stamp < best_stamp) {
+            best = i;
+            best_stamp = stamp;
+        }
+    }
+    return best;
+}
+
+int yk_policy_victim_oldest(struct yk_policy *const *ps, size_t n, yk_policy_can_fn can, void *arg,
+                            size_t *ret_which, uint32_t *ret_id) {
+    for (unsigned step = 0; step < YK_POLICY_STEPS_MAX; step++) {
+        size_t i = find_oldest(ps, n);
+        if (i == n)
+            return YK_MISS;
+        /* One step, then look again: a skipped candidate makes another instance's the oldest. */
+        int rc = ps[i]->ops->victim(ps[i], can, arg, 1, ret_id);
+        if (rc == 0)
+            *ret_which = i;
+        if (rc != -YK_EAGAIN)
+            return rc;
+    }
+    return -YK_EAGAIN;
+}

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Eviction policies behind one ops table: which block should leave next.
+ *
+ * A policy only orders ids. It does no I/O, reads no clock, keeps no globals and allocates nothing
+ * after it was made, so the same object decides in the daemon and in a simulator. An id is the
+ * index of a block's descriptor: dense, below the space's max_ids. Keys, bytes and pins stay with
+ * the caller, who answers for them through yk_policy_can_fn.
+ *
+ * One `space` holds the 16 bytes of state of every id of a node; every instance (one for each
+ * namespace's share) threads its own queues through them. That is why an id can be in one instance
+ * at a time, why giving an id of one instance to another is a bug of the caller that is not
+ * detected, and why a thousand small namespaces cost nothing but their heads. Rejected: an array
+ * for each instance (max_ids times instances), and nodes on the heap (16 bytes of malloc header
+ * and pointers for 16 bytes of state).
+ *
+ * Thread: a space and all its instances belong to one owner loop.
+ */
+#ifndef YK_SCHED_POLICY_H
+#define YK_SCHED_POLICY_H
+
+#include "base/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define YK_POLICY_NONE UINT32_MAX
+
+/* Ids are packed into 26 bits (space_priv.h): 67 million blocks, 1 TiB of 16 KiB ones. */
+#define YK_POLICY_IDS_MAX ((1u << 26) - 1)
+
+/* One call of victim looks at no more than this many blocks. A step is one promotion, one second
+ * chance or one SKIP, some 50 ns with cold caches: a call stays around 15 us. */
+#define YK_POLICY_STEPS_MAX 256
+
+struct yk_policy_space;
+struct yk_policy;
+
+/* Memory of max_ids ids (1..YK_POLICY_IDS_MAX), zeroed and touched only as ids are used.
+ * -YK_EINVAL, -YK_ENOMEM. */
+int yk_policy_space_new(uint32_t max_ids, struct yk_policy_space **ret_space);
+
+/* All instances are freed first. NULL is fine. */
+void yk_policy_space_free(struct yk_policy_space *space);
+
+struct yk_policy_opts {
+    uint32_t capacity_objects; /* about as many as will be in at once; bounds ghost lists */
+    uint64_t seed;             /* for whatever is random inside; same calls + seed = same victims */
+};
+
+/* What a policy may know of a block when it comes in. */
+struct yk_policy_block {
+    uint64_t key_hash;   /* of namespace and key: how a block is known again after it left */
+    uint64_t size_bytes; /* of the payload */
+    uint32_t parent_id;  /* of the same instance, or an id not in any yet; YK_POLICY_NONE: a root */
+    uint32_t depth_tokens; /* tokens from the start of the chain to this block's end */
+};
+
+enum yk_policy_answer { YK_POLICY_SKIP = 0, YK_POLICY_TAKE = 1 };
+
+/* May this id go now? SKIP: pinned, being written, and so on. Must not call the policy. */
+typedef enum yk_policy_answer (*yk_policy_can_fn)(void *arg, uint32_t id);
+
+/* Never proposes a block that has a child in the instance. */
+#define YK_POLICY_CAP_CHAIN (1u << 0)
+/* Proposes exactly the least recently accessed of all candidates. */
+#define YK_POLICY_CAP_EXACT_LRU (1u << 1)
+
+/* Every op is present in every policy. `p` is an instance, `id` below the space's max_ids. */
+struct yk_policy_ops {
+    const char *name;
+    const char *help; /* one line */
+    uint32_t caps;    /* YK_POLICY_CAP_... */
+
+    int (*create)(struct yk_policy_space *space, const struct yk_policy_opts *opts,
+                  struct yk_policy **ret_policy);
+
+    /* Ids still inside may not be used again in this space: remove them first, or free the space
+     * too. NULL is fine. */
+    void (*free)(struct yk_policy *p);
+
+    /* The id comes in as just accessed. Takes nothing. -YK_EINVAL: id or parent out of range;
+     * -YK_EBUSY: the id is in an instance. */
+    int (*insert)(struct yk_policy *p, uint32_t id, const struct yk_policy_block *block);
+
+    /* The block was used. Its parent is not touched by that. YK_MISS: not in (a late event). */
+    int (*access)(struct yk_policy *p, uint32_t id);
+
+    /* Out for a reason that is not the policy's: remove, expiry, an old epoch. It may have
+     * children; they stay, and no block ever waits for them but one that takes over the id while
+     * they are still here. YK_MISS: not in. */
+    int (*remove)(struct yk_policy *p, uint32_t id);
+
+    /* Out because victim proposed it and the caller evicted it; the policy may remember key_hash.
+     * YK_MISS: not in. */
+    int (*evict)(struct yk_policy *p, uint32_t id, uint64_t key_hash);
+
+    /* Proposes the next to go; the caller evicts it and says so with evict. Asked again before
+     * that, it proposes the same one. What `can` skips goes to the young end, so that the next
+     * call does not meet it again. 0 and *ret_id; YK_MISS: nothing is in; -YK_EAGAIN: max_steps
+     * are used up, or every candidate was skipped: call again, now or when pins have gone. */
+    int (*victim)(struct yk_policy *p, yk_policy_can_fn can, void *arg, uint32_t max_steps,
+                  uint32_t *ret_id);
+
+    /* How old the next candidate is: the space's clock (one tick an insert, access or rotation in
+     * any instance) when it took its present place: for LRU its last access, for S3-FIFO its entry
+     * into its queue. The smaller, the older. 0, or YK_MISS: nothing is in. */
+    int (*peek)(const struct yk_policy *p, uint64_t *ret_stamp);
+
+    uint32_t (*count)(const struct yk_policy *p);
+};
+
+/* The head of every instance. */
+struct yk_policy {
+    const struct yk_policy_ops *ops;
+};
+
+/* By name, or NULL. */
+const struct yk_policy_ops *yk_policy_find(const char *name);
+
+/* All policies, NULL at the end. */
+const struct yk_policy_ops *const *yk_policy_list(void);
+
+/* The victim of the instance whose candidate is oldest: over LRU instances this is one exact LRU
+ * over all their ids, pins included. Looks at all n instances for each of at most
+ * YK_POLICY_STEPS_MAX steps, so it is meant for tens of instances. 0, *ret_which and *ret_id;
+ * otherwise as victim. */
+int yk_policy_victim_oldest(struct yk_policy *const *policies, size_t n, yk_policy_can_fn can,
+                            void *arg, size_t *ret_which, uint32_t *ret_id);
+
+static inline int yk_policy_new(const struct yk_policy_ops *ops, struct yk_policy_space *space,
+                                const struct yk_policy_opts *opts, struct yk_policy **ret_policy) {
+    return ops->create(space, opts, ret_policy);
+}
+
+static inline void yk_policy_free(struct yk_policy *p) {
+    if (p != NULL)
+        p->ops->free(p);
+}
+
+static inline int yk_policy_insert(struct yk_policy *p, uint32_t id,
+                                   const struct yk_policy_block *block) {
+    return p->ops->insert(p, id, block);
+}
+
+static inline int yk_policy_access(struct yk_policy *p, uint32_t id) {
+    return p->ops->access(p, id);
+}
+
+static inline int yk_policy_remove(struct yk_policy *p, uint32_t id) {
+    return p->ops->remove(p, id);
+}
+
+static inline int yk_policy_evict(struct yk_policy *p, uint32_t id, uint64_t key_hash) {
+    return p->ops->evict(p, id, key_hash);
+}
+
+static inline int yk_policy_victim(struct yk_policy *p, yk_policy_can_fn can, void *arg,
+                                   uint32_t *ret_id) {
+    return p->ops->victim(p, can, arg, YK_POLICY_STEPS_MAX, ret_id);
+}
+
+static inline int yk_policy_peek(const struct yk_policy *p, uint64_t *ret_stamp) {
+    return p->ops->peek(p, ret_stamp);
+}
+
+static inline uint32_t yk_policy_count(const struct yk_policy *p) {
+    return p->ops->count(p);
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
