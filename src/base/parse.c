@@ -232,7 +232,7 @@ static int parse_double(const char *text, const struct unit *units, const char *
 }
 
 int yk_parse_percent(const char *text, double *ret_fraction, struct yk_err *err) {
-    double percent;
+    double percent = 0;
     int rc = parse_double(text, percent_units, percent_wanted, &percent, err);
     if (rc < 0)
         return rc;
