@@ -103,6 +103,7 @@ static int try_move(struct yk_store *s, const struct yk_alloc_move *m) {
 uint32_t yk_store_compact(struct yk_store *s, uint64_t want_bytes, uint32_t max_moves) {
     uint32_t moved = 0;
     struct yk_alloc_move m;
+    yk_store_scan(s); /* what is in limbo still stands in the way */
     if (map_build(s) < 0 || yk_alloc_compact_begin(s->alloc, want_bytes) < 0)
         return 0;
     for (uint32_t steps = 0; steps < 4u * max_moves && moved < max_moves; steps++) {

@@ -1,0 +1,662 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The block table without sockets: how blocks come, stand, go, and survive a restart. A restart is
+ * played by closing the store without marking it clean and opening the same named segment again.
+ */
+#include "node/store.h"
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "shm/owner.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define MIB (1u << 20)
+
+struct fixture {
+    struct yk_store *s;
+    struct yk_store_opts o;
+    char name[64];
+    uint32_t ns;
+    uint64_t epoch;
+};
+
+static int counter;
+
+static void store_open(struct fixture *f) {
+    struct yk_err err = {0};
+    int rc = yk_store_open(&f->o, &f->s, &err);
+    if (rc < 0)
+        print_error("open: %s\n", err.text);
+    assert_int_equal(rc, 0);
+    assert_int_equal(yk_store_ns_open(f->s, "default", 7, 1, &f->ns, &err), 0);
+    f->epoch = yk_store_ns_epoch(f->s, f->ns);
+}
+
+static void fixture_open(struct fixture *f, uint64_t bytes, uint64_t capacity_blocks,
+                         const char *policy) {
+    memset(f, 0, sizeof(*f));
+    snprintf(f->name, sizeof(f->name), "unit-store-%d-%d", (int)getpid(), counter++);
+    f->o.segment.name = f->name;
+    f->o.segment.data_bytes = bytes;
+    f->o.segment.max_clients = 16;
+    f->o.segment.numa_node = -1;
+    f->o.policy = policy;
+    f->o.capacity_blocks = capacity_blocks;
+    f->o.reserve_percent = 2;
+    f->o.held_percent = 50;
+    store_open(f);
+}
+
+static void crash(struct fixture *f) {
+    yk_store_close(f->s, 0);
+    store_open(f);
+}
+
+static void fixture_close(struct fixture *f) {
+    struct yk_segment seg = *yk_store_segment(f->s);
+    yk_store_close(f->s, 1);
+    yk_segment_unlink(&seg);
+}
+
+static int put_as(struct fixture *f, uint32_t slot, const char *key, const char *parent,
+                  const void *data, uint32_t len, uint32_t flags) {
+    struct yk_place p;
+    struct yk_err err = {0};
+    int rc = yk_store_reserve(f->s, slot, len, &p, &err);
+    if (rc < 0)
+        return rc;
+    memcpy((char *)yk_store_segment(f->s)->data + p.offset, data, len);
+    struct yk_commit c = {.idx = p.idx,
+                          .gen = p.gen,
+                          .sum = yk_hash64(data, len),
+                          .len = len,
+                          .key = key,
+                          .key_len = (uint32_t)strlen(key)};
+    c.attrs.flags = flags;
+    if (parent != NULL) {
+        c.parent = parent;
+        c.parent_len = (uint32_t)strlen(parent);
+    }
+    return yk_store_commit(f->s, slot, f->ns, f->epoch, &c);
+}
+
+static int put(struct fixture *f, const char *key, const void *data, uint32_t len) {
+    return put_as(f, 0, key, NULL, data, len, 0);
+}
+
+static int find(struct fixture *f, const char *key, uint32_t *ret_idx) {
+    return yk_store_find(f->s, f->ns, f->epoch, key, (uint32_t)strlen(key), ret_idx);
+}
+
+static int here(struct fixture *f, const char *key) {
+    uint32_t idx;
+    return find(f, key, &idx) == 0;
+}
+
+static int same(struct fixture *f, const char *key, const void *data, uint32_t len) {
+    uint32_t idx;
+    yk_block_info info;
+    if (find(f, key, &idx) != 0 || yk_store_settle(f->s, idx) != 0)
+        return 0;
+    yk_store_info(f->s, idx, &info);
+    return info.len == len && memcmp(yk_store_payload(f->s, idx), data, len) == 0;
+}
+
+static int change(struct fixture *f, unsigned what, uint64_t arg, const char *key) {
+    return yk_store_change(f->s, f->ns, f->epoch, what, arg, key, (uint32_t)strlen(key));
+}
+
+static struct yk_counters counters(struct fixture *f) {
+    struct yk_counters n;
+    yk_store_tick(f->s);
+    yk_store_counters(f->s, &n);
+    return n;
+}
+
+/* ---- put and find -----------------------------------------------------------------------------
+ */
+
+static void a_block_is_found_with_its_bytes(void **state) {
+    struct fixture f;
+    fixture_open(&f, 8 * MIB, 0, "lru");
+    assert_int_equal(put(&f, "a", "hello", 5), 0);
+    assert_true(same(&f, "a", "hello", 5));
+    assert_false(here(&f, "b"));
+    struct yk_counters n = counters(&f);
+    assert_int_equal(n.blocks, 1);
+    assert_int_equal(n.block_bytes, 5);
+    assert_int_equal(n.reserved_blocks, 0);
+    fixture_close(&f);
+}
+
+static void same_bytes_again_succeed_other_bytes_conflict(void **state) {
+    struct fixture f;
+    fixture_open(&f, 8 * MIB, 0, "lru");
+    assert_int_equal(put(&f, "a", "hello", 5), 0);
+    assert_int_equal(put(&f, "a", "hello", 5), 0);
+    assert_int_equal(put(&f, "a", "jello", 5), -YK_ECONFLICT);
+    assert_true(same(&f, "a", "hello", 5));
+    assert_int_equal(put_as(&f, 0, "a", NULL, "jello", 5, YK_PUT_UPSERT), 0);
+    assert_true(same(&f, "a", "jello", 5));
+    struct yk_counters n = counters(&f);
+    assert_int_equal(n.blocks, 1);
+    assert_int_equal(n.duplicates, 1);
+    assert_int_equal(n.conflicts, 1);
+    assert_int_equal(n.limbo_blocks, 0);
+    fixture_close(&f);
+}
+
+static void a_reservation_ends_by_abort_or_its_clients_release(void **state) {
+    struct fixture f;
+    struct yk_place p;
+    uint32_t slot;
+    uint64_t cookie;
+    fixture_open(&f, 8 * MIB, 0, "lru");
+    uint64_t free0 = counters(&f).free_bytes;
+    assert_int_equal(yk_store_client_attach(f.s, (uint32_t)getpid(), 0, 0, &slot, &cookie), 0);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(yk_store_reserve(f.s, slot, 100000, &p, NULL), 0);
+    assert_int_equal(yk_store_abort(f.s, slot + 1, p.idx, p.gen), -YK_EGONE);
+    assert_int_equal(yk_store_abort(f.s, slot, p.idx, p.gen + 1), -YK_EGONE);
+    assert_int_equal(yk_store_abort(f.s, slot, p.idx, p.gen), 0);
+    assert_int_equal(yk_store_abort(f.s, slot, p.idx, p.gen), -YK_EGONE);
+    assert_int_equal(counters(&f).reserved_blocks, 2);
+    yk_store_client_release(f.s, slot);
+    assert_int_equal(counters(&f).reserved_blocks, 0);
+    assert_int_equal(counters(&f).reserved_bytes, 0);
+    assert_int_equal(counters(&f).free_bytes + counters(&f).idle_bytes, free0);
+    fixture_close(&f);
+}
+
+static void a_commit_sent_twice_is_answered_alike(void **state) {
+    struct fixture f;
+    struct yk_place p;
+    fixture_open(&f, 8 * MIB, 0, "lru");
+    assert_int_equal(yk_store_reserve(f.s, 0, 4, &p, NULL), 0);
+    memcpy((char *)yk_store_segment(f.s)->data + p.offset, "data", 4);
+    struct yk_commit c = {.idx = p.idx,
+                          .gen = p.gen,
+                          .sum = yk_hash64("data", 4),
+                          .len = 4,
+                          .key = "k",
+                          .key_len = 1};
+    assert_int_equal(yk_store_commit(f.s, 0, f.ns, f.epoch, &c), 0);
+    assert_int_equal(yk_store_commit(f.s, 0, f.ns, f.epoch, &c), 0);
+    assert_int_equal(change(&f, YK_CHANGE_REMOVE, 0, "k"), 0);
+    assert_int_equal(yk_store_commit(f.s, 0, f.ns, f.epoch, &c), -YK_EGONE);
+    fixture_close(&f);
+}
+
+static void too_large_and_empty_are_refused_with_both_sizes(void **state) {
+    struct fixture f;
+    struct yk_place p;
+    struct yk_err err = {0};
+    fixture_open(&f, 8 * MIB, 0, "lru");
+    assert_int_equal(yk_store_reserve(f.s, 0, 9 * MIB, &p, &err), -YK_ETOOBIG);
+    assert_non_null(strstr(err.text, "9437184"));
+    assert_non_null(strstr(err.text, "8388608"));
+    assert_int_equal(yk_store_reserve(f.s, 0, 0, &p, &err), -YK_EINVAL);
+    fixture_close(&f);
+}
+
+/* ---- eviction
+ * --------------------------------------------------------------------------------------- */
+
+static void capacity_in_blocks_is_exact_lru(void **state) {
+    struct fixture f;
+    char key[16];
+    fixture_open(&f, 8 * MIB, 10, "lru");
+    for (int i = 0; i < 10; i++) {
+        snprintf(key, sizeof(key), "k%d", i);
+        assert_int_equal(put(&f, key, key, 3), 0);
+    }
+    assert_int_equal(change(&f, YK_CHANGE_TOUCH, 0, "k0"), 0);
+    assert_int_equal(put(&f, "new", "new", 3), 0);
+    assert_true(here(&f, "k0"));
+    assert_false(here(&f, "k1"));
+    assert_true(here(&f, "k2"));
+    assert_int_equal(counters(&f).blocks, 10);
+    assert_int_equal(counters(&f).evict_capacity, 1);
+    fixture_close(&f);
+}
+
+static void a_full_tier_evicts_for_the_next_put(void **state) {
+    struct fixture f;
+    char key[16];
+    char *data = malloc(MIB);
+    memset(data, 7, MIB);
+    fixture_open(&f, 16 * MIB, 0, "lru");
+    for (int i = 0; i < 100; i++) {
+        snprintf(key, sizeof(key), "k%d", i);
+        data[0] = (char)i;
+        assert_int_equal(put(&f, key, data, MIB), 0);
+        assert_true(same(&f, key, data, MIB));
+    }
+    assert_false(here(&f, "k0"));
+    assert_true(counters(&f).blocks >= 13);
+    fixture_close(&f);
+    free(data);
+}
+
+static void pinned_blocks_stay_and_too_many_are_refused(void **state) {
+    struct fixture f;
+    char key[16];
+    char *data = calloc(1, MIB);
+    fixture_open(&f, 16 * MIB, 0, "lru");
+    assert_int_equal(put_as(&f, 0, "hard", NULL, data, MIB, YK_PUT_HARD_PIN), 0);
+    for (int i = 0; i < 40; i++) {
+        snprintf(key, sizeof(key), "k%d", i);
+        assert_int_equal(put(&f, key, data, MIB), 0);
+    }
+    assert_true(here(&f, "hard"));
+    int rc = 0, n = 0;
+    for (int i = 39; i >= 28 && rc == 0; i--, n++) {
+        snprintf(key, sizeof(key), "k%d", i);
+        rc = change(&f, YK_CHANGE_PIN, 0, key);
+    }
+    assert_int_equal(rc, -YK_ELIMIT); /* half of the tier may be held */
+    assert_true(n > 4);
+    assert_int_equal(change(&f, YK_CHANGE_UNPIN, 0, "hard"), 0);
+    assert_int_equal(change(&f, YK_CHANGE_REMOVE, 0, "hard"), 0);
+    fixture_close(&f);
+    free(data);
+}
+
+static void what_a_hazard_names_is_not_reused(void **state) {
+    struct fixture f;
+    struct yk_found found;
+    char *data = malloc(MIB);
+    uint32_t slot;
+    uint64_t cookie;
+    fixture_open(&f, 8 * MIB, 0, "lru");
+    assert_int_equal(yk_store_client_attach(f.s, (uint32_t)getpid(), 0, 0, &slot, &cookie), 0);
+    memset(data, 1, MIB);
+    assert_int_equal(put(&f, "held", data, MIB), 0);
+    struct yk_client_page *page = (struct yk_client_page *)yk_store_segment(f.s)->clients + slot;
+    page->hazard_top = 1;
+    struct yk_query q = {.hash = yk_hash_key(f.ns, "held", 4),
+                         .epoch = f.epoch,
+                         .key = "held",
+                         .key_len = 4,
+                         .ns = f.ns};
+    assert_int_equal(yk_view_pin(yk_store_view(f.s), &q, yk_wall_ms(), &page->hazard[0], &found),
+                     0);
+    const unsigned char *p = yk_store_view(f.s)->data + found.desc.offset;
+    assert_int_equal(change(&f, YK_CHANGE_REMOVE, 0, "held"), 0);
+    memset(data, 2, MIB);
+    char key[16];
+    for (int i = 0; i < 50; i++) {
+        snprintf(key, sizeof(key), "k%d", i);
+        assert_int_equal(put(&f, key, data, MIB), 0);
+    }
+    assert_int_equal(p[0], 1);
+    assert_int_equal(p[MIB - 1], 1);
+    assert_int_equal(counters(&f).limbo_blocks, 1);
+    yk_hazard_clear(&page->hazard[0]);
+    assert_int_equal(counters(&f).limbo_blocks, 0);
+    fixture_close(&f);
+    free(data);
+}
+
+static void chain_policies_keep_parents_of_live_children(void **state) {
+    struct fixture f;
+    uint32_t idx;
+    yk_block_info info;
+    fixture_open(&f, 8 * MIB, 4, "chain-lru");
+    assert_int_equal(put_as(&f, 0, "a", NULL, "a", 1, 0), 0);
+    assert_int_equal(put_as(&f, 0, "b", "a", "b", 1, 0), 0);
+    assert_int_equal(put_as(&f, 0, "c", "b", "c", 1, 0), 0);
+    assert_int_equal(find(&f, "a", &idx), 0);
+    yk_store_info(f.s, idx, &info);
+    assert_int_equal(info.children, 1);
+    for (int i = 0; i < 3; i++) {
+        char key[8];
+        snprintf(key, sizeof(key), "x%d", i);
+        assert_int_equal(put(&f, key, key, 2), 0);
+        /* A child never stands without its parent. */
+        assert_true(here(&f, "a") || !here(&f, "b"));
+        assert_true(here(&f, "b") || !here(&f, "c"));
+    }
+    assert_false(here(&f, "c"));
+    fixture_close(&f);
+}
+
+/* ---- namespaces, epochs, expiry
+ * ------------------------------------------------------------------------ */
+
+static void raising_the_epoch_hides_older_blocks_at_once(void **state) {
+    struct fixture f;
+    fixture_open(&f, 8 * MIB, 0, "lru");
+    assert_int_equal(put(&f, "a", "old", 3), 0);
+    uint64_t old = f.epoch;
+    assert_int_equal(yk_store_ns_raise(f.s, f.ns, old + 5), 0);
+    assert_false(here(&f, "a")); /* with the old epoch */
+    assert_int_equal(put(&f, "b", "x", 1), -YK_ESTALE);
+    f.epoch = old + 5;
+    assert_false(here(&f, "a"));
+    assert_int_equal(put(&f, "a", "new", 3), 0);
+    assert_true(same(&f, "a", "new", 3));
+    assert_int_equal(yk_store_ns_raise(f.s, f.ns, old), -YK_ESTALE);
+    crash(&f);
+    assert_int_equal(f.epoch, old + 5);
+    assert_true(same(&f, "a", "new", 3));
+    fixture_close(&f);
+}
+
+static void the_sweep_reclaims_outdated_blocks(void **state) {
+    struct fixture f;
+    char key[16];
+    fixture_open(&f, 8 * MIB, 0, "lru");
+    for (int i = 0; i < 500; i++) {
+        snprintf(key, sizeof(key), "k%d", i);
+        assert_int_equal(put(&f, key, key, 4), 0);
+    }
+    assert_int_equal(yk_store_ns_raise(f.s, f.ns, f.epoch + 1), 0);
+    while (yk_store_tick(f.s))
+        ;
+    assert_int_equal(counters(&f).blocks, 0);
+    assert_int_equal(counters(&f).evict_epoch, 500);
+    fixture_close(&f);
+}
+
+static void quotas_evict_from_their_own_namespace(void **state) {
+    struct fixture f;
+    char key[16];
+    char data[1000] = {0};
+    fixture_open(&f, 8 * MIB, 0, "lru");
+    uint32_t other;
+    assert_int_equal(yk_store_ns_open(f.s, "other", 5, 1, &other, NULL), 0);
+    assert_int_equal(put(&f, "mine", data, 1000), 0);
+    uint32_t mine = f.ns;
+    f.ns = other;
+    assert_int_equal(yk_store_ns_quota(f.s, other, 5000), 0);
+    for (int i = 0; i < 20; i++) {
+        snprintf(key, sizeof(key), "k%d", i);
+        assert_int_equal(put(&f, key, data, 1000), 0);
+    }
+    yk_ns_info info;
+    assert_int_equal(yk_store_ns_info(f.s, other, &info), 0);
+    assert_int_equal(info.used_bytes, 5000);
+    assert_int_equal(info.blocks, 5);
+    char big[6000] = {0};
+    assert_int_equal(put(&f, "big", big, 6000), -YK_EQUOTA);
+    f.ns = mine;
+    assert_true(here(&f, "mine"));
+    fixture_close(&f);
+}
+
+static void a_removed_namespace_hides_its_blocks_and_its_name_is_free(void **state) {
+    struct fixture f;
+    fixture_open(&f, 8 * MIB, 0, "lru");
+    assert_int_equal(put(&f, "a", "x", 1), 0);
+    assert_int_equal(yk_store_ns_remove(f.s, f.ns), 0);
+    assert_false(here(&f, "a"));
+    assert_int_equal(put(&f, "b", "x", 1), -YK_ENONS);
+    uint32_t ns;
+    assert_int_equal(yk_store_ns_open(f.s, "default", 7, 1, &ns, NULL), 0);
+    assert_int_not_equal(ns, f.ns);
+    while (yk_store_tick(f.s))
+        ;
+    assert_int_equal(counters(&f).blocks, 0);
+    fixture_close(&f);
+}
+
+static void expired_blocks_are_misses(void **state) {
+    struct fixture f;
+    fixture_open(&f, 8 * MIB, 0, "lru");
+    assert_int_equal(put(&f, "a", "x", 1), 0);
+    assert_int_equal(change(&f, YK_CHANGE_EXPIRE, 1u << 30, "a"), 0);
+    assert_true(here(&f, "a"));
+    /* The segment has seen a later wall clock: a step back does not bring time back. */
+    struct yk_shm_hdr *h = yk_store_segment(f.s)->meta;
+    h->clock_ms = yk_wall_ms() + (1ull << 31);
+    assert_false(here(&f, "a"));
+    assert_int_equal(put(&f, "a", "y", 1), 0); /* an expired block conflicts with nothing */
+    assert_true(same(&f, "a", "y", 1));
+    fixture_close(&f);
+}
+
+/* ---- restart
+ * ------------------------------------------------------------------------------------------------
+ */
+
+static void everything_committed_survives_a_crash(void **state) {
+    struct fixture f;
+    char key[16], data[64] = {0};
+    fixture_open(&f, 8 * MIB, 0, "lru");
+    for (int i = 0; i < 2000; i++) {
+        snprintf(key, sizeof(key), "k%d", i);
+        memset(data, 0, sizeof(data));
+        snprintf(data, sizeof(data), "payload of %d", i);
+        assert_int_equal(put_as(&f, 0, key, i > 0 ? "k0" : NULL, data, sizeof(data), 0), 0);
+    }
+    for (int i = 1; i < 2000; i += 3) {
+        snprintf(key, sizeof(key), "k%d", i);
+        assert_int_equal(change(&f, YK_CHANGE_REMOVE, 0, key), 0);
+    }
+    uint64_t before = counters(&f).blocks;
+    crash(&f);
+    assert_int_equal(counters(&f).blocks, before);
+    assert_int_equal(counters(&f).recovered, before);
+    assert_int_equal(counters(&f).suspect_blocks, before);
+    for (int i = 0; i < 2000; i++) {
+        snprintf(key, sizeof(key), "k%d", i);
+        memset(data, 0, sizeof(data));
+        snprintf(data, sizeof(data), "payload of %d", i);
+        assert_int_equal(same(&f, key, data, sizeof(data)), i % 3 != 1);
+    }
+    uint32_t idx;
+    yk_block_info info;
+    assert_int_equal(find(&f, "k0", &idx), 0);
+    yk_store_info(f.s, idx, &info);
+    assert_int_equal(info.children, before - 1);
+    assert_int_equal(counters(&f).suspect_blocks, 0);
+    fixture_close(&f);
+}
+
+static void a_clean_stop_leaves_nothing_to_verify(void **state) {
+    struct fixture f;
+    fixture_open(&f, 8 * MIB, 0, "lru");
+    assert_int_equal(put(&f, "a", "x", 1), 0);
+    yk_store_close(f.s, 1);
+    store_open(&f);
+    assert_int_equal(yk_store_segment(f.s)->found, YK_SEGMENT_CLEAN);
+    assert_int_equal(counters(&f).suspect_blocks, 0);
+    assert_true(same(&f, "a", "x", 1));
+    fixture_close(&f);
+}
+
+static void a_rotten_payload_is_a_counted_miss(void **state) {
+    struct fixture f;
+    uint32_t idx;
+    fixture_open(&f, 8 * MIB, 0, "lru");
+    assert_int_equal(put(&f, "a", "good", 4), 0);
+    assert_int_equal(put(&f, "b", "good", 4), 0);
+    assert_int_equal(find(&f, "a", &idx), 0);
+    ((char *)(uintptr_t)yk_store_payload(f.s, idx))[2] ^= 1;
+    crash(&f);
+    assert_false(same(&f, "a", "good", 4));
+    assert_true(same(&f, "b", "good", 4));
+    assert_false(here(&f, "a"));
+    assert_int_equal(counters(&f).verify_failed, 1);
+    fixture_close(&f);
+}
+
+static void a_damaged_descriptor_is_dropped(void **state) {
+    struct fixture f;
+    uint32_t a, b;
+    fixture_open(&f, 8 * MIB, 0, "lru");
+    assert_int_equal(put(&f, "a", "x", 1), 0);
+    assert_int_equal(put(&f, "b", "x", 1), 0);
+    assert_int_equal(put(&f, "c", "x", 1), 0);
+    assert_int_equal(find(&f, "a", &a), 0);
+    assert_int_equal(find(&f, "b", &b), 0);
+    struct yk_desc *d = (struct yk_desc *)(uintptr_t)yk_store_view(f.s)->desc;
+    d[a].offset += 64;
+    d[b].sum ^= 1;
+    crash(&f);
+    assert_false(here(&f, "a"));
+    assert_false(here(&f, "b"));
+    assert_true(here(&f, "c"));
+    assert_int_equal(counters(&f).recovery_dropped, 2);
+    for (int i = 0; i < 1000; i++) {
+        char key[16];
+        snprintf(key, sizeof(key), "n%d", i);
+        assert_int_equal(put(&f, key, key, 5), 0);
+    }
+    fixture_close(&f);
+}
+
+static void reservations_of_living_clients_survive(void **state) {
+    struct fixture f;
+    struct yk_place p;
+    uint32_t slot, slot2;
+    uint64_t cookie, cookie2;
+    fixture_open(&f, 8 * MIB, 0, "lru");
+    assert_int_equal(yk_store_client_attach(f.s, (uint32_t)getpid(), 0, 0, &slot, &cookie), 0);
+    assert_int_equal(yk_store_reserve(f.s, slot, 4, &p, NULL), 0);
+    crash(&f);
+    assert_int_equal(counters(&f).reserved_blocks, 1);
+    assert_int_equal(
+        yk_store_client_attach(f.s, (uint32_t)getpid(), slot, cookie, &slot2, &cookie2), 0);
+    assert_int_equal(slot2, slot);
+    memcpy((char *)yk_store_segment(f.s)->data + p.offset, "data", 4);
+    struct yk_commit c = {.idx = p.idx,
+                          .gen = p.gen,
+                          .sum = yk_hash64("data", 4),
+                          .len = 4,
+                          .key = "k",
+                          .key_len = 1};
+    assert_int_equal(yk_store_commit(f.s, slot, f.ns, f.epoch, &c), 0);
+    crash(&f);
+    assert_true(same(&f, "k", "data", 4));
+    fixture_close(&f);
+}
+
+static void generations_never_repeat_over_restarts(void **state) {
+    struct fixture f;
+    struct yk_place p;
+    uint64_t last = 0;
+    fixture_open(&f, 8 * MIB, 0, "lru");
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(yk_store_reserve(f.s, 0, 4, &p, NULL), 0);
+        assert_true(p.gen > last);
+        last = p.gen;
+        crash(&f);
+    }
+    fixture_close(&f);
+}
+
+/* ---- compaction, batch removal
+ * ------------------------------------------------------------------------------- */
+
+static void compaction_keeps_every_byte(void **state) {
+    struct fixture f;
+    char key[16];
+    unsigned char *data = malloc(300000);
+    fixture_open(&f, 32 * MIB, 0, "lru");
+    srand(5);
+    for (int i = 0; i < 300; i++) {
+        uint32_t len = 1000u + (uint32_t)rand() % 200000u;
+        memset(data, i & 0xff, len);
+        snprintf(key, sizeof(key), "k%d", i);
+        assert_int_equal(put(&f, key, data, len), 0);
+    }
+    for (int i = 0; i < 300; i += 2) {
+        snprintf(key, sizeof(key), "k%d", i);
+        change(&f, YK_CHANGE_REMOVE, 0, key);
+    }
+    uint32_t moves = yk_store_compact(f.s, 0, 1000);
+    assert_true(moves > 0);
+    for (int i = 1; i < 300; i += 2) {
+        uint32_t idx;
+        yk_block_info info;
+        snprintf(key, sizeof(key), "k%d", i);
+        if (find(&f, key, &idx) != 0)
+            continue;
+        yk_store_info(f.s, idx, &info);
+        const unsigned char *p = yk_store_payload(f.s, idx);
+        for (uint64_t b = 0; b < info.len; b++)
+            assert_int_equal(p[b], i & 0xff);
+    }
+    uint64_t blocks = counters(&f).blocks;
+    crash(&f);
+    assert_int_equal(counters(&f).blocks, blocks);
+    fixture_close(&f);
+    free(data);
+}
+
+static void patterns_select_keys(void **state) {
+    assert_true(yk_glob_match("*", 1, "", 0));
+    assert_true(yk_glob_match("a*c", 3, "abbc", 4));
+    assert_false(yk_glob_match("a*c", 3, "abbd", 4));
+    assert_true(yk_glob_match("a?c", 3, "abc", 3));
+    assert_true(yk_glob_match("[a-c]x", 6, "bx", 2));
+    assert_false(yk_glob_match("[!a-c]x", 7, "bx", 2));
+    assert_true(yk_glob_match("[]]", 3, "]", 1));
+    assert_true(yk_glob_match("\\*", 2, "*", 1));
+    assert_false(yk_glob_match("\\*", 2, "a", 1));
+    assert_false(yk_glob_match("[a", 2, "a", 1));
+    assert_true(yk_glob_match("*a*b*", 5, "xxaxxbxx", 8));
+    assert_false(yk_glob_match("", 0, "a", 1));
+}
+
+static void batch_removal_takes_what_matches(void **state) {
+    struct fixture f;
+    char key[16];
+    fixture_open(&f, 8 * MIB, 0, "lru");
+    for (int i = 0; i < 300; i++) {
+        snprintf(key, sizeof(key), "%c%d", i % 3 == 0 ? 'a' : 'b', i);
+        assert_int_equal(put(&f, key, key, 4), 0);
+    }
+    uint32_t cursor = 0;
+    uint64_t n = 0;
+    while (cursor < yk_store_desc_top(f.s))
+        n += yk_store_remove_step(f.s, f.ns, YK_REMOVE_PREFIX, "a", 1, &cursor, 7);
+    assert_int_equal(n, 100);
+    assert_int_equal(counters(&f).blocks, 200);
+    cursor = 0;
+    n = yk_store_remove_step(f.s, f.ns, YK_REMOVE_GLOB, "b1*", 3, &cursor, 100000);
+    assert_true(n > 0 && !here(&f, "b1") && here(&f, "b2"));
+    fixture_close(&f);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_block_is_found_with_its_bytes),
+        cmocka_unit_test(same_bytes_again_succeed_other_bytes_conflict),
+        cmocka_unit_test(a_reservation_ends_by_abort_or_its_clients_release),
+        cmocka_unit_test(a_commit_sent_twice_is_answered_alike),
+        cmocka_unit_test(too_large_and_empty_are_refused_with_both_sizes),
+        cmocka_unit_test(capacity_in_blocks_is_exact_lru),
+        cmocka_unit_test(a_full_tier_evicts_for_the_next_put),
+        cmocka_unit_test(pinned_blocks_stay_and_too_many_are_refused),
+        cmocka_unit_test(what_a_hazard_names_is_not_reused),
+        cmocka_unit_test(chain_policies_keep_parents_of_live_children),
+        cmocka_unit_test(raising_the_epoch_hides_older_blocks_at_once),
+        cmocka_unit_test(the_sweep_reclaims_outdated_blocks),
+        cmocka_unit_test(quotas_evict_from_their_own_namespace),
+        cmocka_unit_test(a_removed_namespace_hides_its_blocks_and_its_name_is_free),
+        cmocka_unit_test(expired_blocks_are_misses),
+        cmocka_unit_test(everything_committed_survives_a_crash),
+        cmocka_unit_test(a_clean_stop_leaves_nothing_to_verify),
+        cmocka_unit_test(a_rotten_payload_is_a_counted_miss),
+        cmocka_unit_test(a_damaged_descriptor_is_dropped),
+        cmocka_unit_test(reservations_of_living_clients_survive),
+        cmocka_unit_test(generations_never_repeat_over_restarts),
+        cmocka_unit_test(compaction_keeps_every_byte),
+        cmocka_unit_test(patterns_select_keys),
+        cmocka_unit_test(batch_removal_takes_what_matches),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
