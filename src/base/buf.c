@@ -4,6 +4,8 @@
  */
 #include "base/buf.h"
 
+#include "base/fmt.h"
+
 #include <yolk/status.h>
 
 #include <math.h>
@@ -87,33 +89,12 @@ void yk_buf_printf(struct yk_buf *buf, const char *fmt, ...) {
     va_end(again);
 }
 
-/* The decimal point of the locale, one or more bytes, is whatever is neither digit, sign nor
- * exponent. */
-static void undo_locale(char *text) {
-    char *out = text;
-    for (const char *p = text; *p != '\0'; p++) {
-        if (strchr("0123456789+-e", *p) != NULL)
-            *out++ = *p;
-        else if (out == text || out[-1] != '.')
-            *out++ = '.';
-    }
-    *out = '\0';
-}
-
-/* 17 figures always read back; fewer are tried first, since 0.1 is what 0.1 should look like. */
 void yk_buf_put_double(struct yk_buf *buf, double value) {
-    char text[40];
-    if (!isfinite(value)) {
+    char text[YK_FMT_MAX];
+    if (isfinite(value))
+        yk_buf_puts(buf, yk_fmt_double(value, text));
+    else
         yk_buf_puts(buf, isnan(value) ? "NaN" : (value > 0) ? "+Inf" : "-Inf");
-        return;
-    }
-    for (int figures = 15; figures <= 17; figures++) {
-        snprintf(text, sizeof(text), "%.*g", figures, value);
-        if (strtod(text, NULL) == value)
-            break;
-    }
-    undo_locale(text);
-    yk_buf_puts(buf, text);
 }
 
 const char *yk_buf_text(const struct yk_buf *buf) {

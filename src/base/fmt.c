@@ -13,6 +13,7 @@
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 __extension__ typedef unsigned __int128 u128;
@@ -167,5 +168,31 @@ char *yk_fmt_real(double value, char buf[YK_FMT_MAX]) {
         scaled = (uint64_t)(magnitude * ((decimals > 0) ? 1e9 : 1) + 0.5);
     buf[0] = '-';
     write_decimal(buf + ((value < 0 && scaled > 0) ? 1 : 0), scaled, decimals);
+    return buf;
+}
+
+/* The decimal point of the locale, one or more bytes, is whatever is neither digit, sign nor
+ * exponent. */
+static void undo_locale(char *text) {
+    char *out = text;
+    for (const char *p = text; *p != '\0'; p++) {
+        if (strchr("0123456789+-e", *p) != NULL)
+            *out++ = *p;
+        else if (out == text || out[-1] != '.')
+            *out++ = '.';
+    }
+    *out = '\0';
+}
+
+/* 17 figures always read back; fewer are tried first, since 0.1 is what 0.1 should look like. */
+char *yk_fmt_double(double value, char buf[YK_FMT_MAX]) {
+    char text[YK_FMT_MAX] = "";
+    for (int figures = 15; figures <= 17; figures++) {
+        snprintf(text, sizeof(text), "%.*g", figures, value);
+        if (strtod(text, NULL) == value)
+            break;
+    }
+    undo_locale(text);
+    memcpy(buf, text, sizeof(text));
     return buf;
 }

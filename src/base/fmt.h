@@ -40,6 +40,10 @@ char *yk_fmt_percent(double fraction, char buf[YK_FMT_MAX]);
  * on lose their fraction; beyond 1e18, and NaN, the text is "0". */
 char *yk_fmt_real(double value, char buf[YK_FMT_MAX]);
 
+/* The shortest form that strtod reads back to the same number, with an exponent where that is
+ * shorter, '.' in every locale. value must be finite. */
+char *yk_fmt_double(double value, char buf[YK_FMT_MAX]);
+
 #ifdef __cplusplus
 }
 #endif
