@@ -12,7 +12,7 @@
  * daemon; after any kill the descriptors are the truth and the rest is rebuilt from them (recovery
  * in src/node/recover.c).
  *
- * Rules R1 to R6 of docs/RULES.md say who may touch what and in which order; src/shm/view.h is the
+ * Rules R1 to R6 of docs/rules.md say who may touch what and in which order; src/shm/view.h is the
  * reader's half and src/shm/index.h, src/shm/owner.h the owner's. tests/model checks them.
  *
  * Integers are in the machine's order: a segment never leaves its host. A layout change raises
