@@ -302,8 +302,10 @@ int yk_opt_fail(const struct yk_opts *opts, const char *name, struct yk_err *err
     char text[YK_ERR_TEXT_MAX];
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
+    int len = vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
+    if (len < 0)
+        text[0] = '\0';
     if (place != NULL)
         return yk_err_set(err, -YK_EINVAL, "%s: %s", place, text);
     return yk_err_set(err, -YK_EINVAL, "default of --%s: %s", name, text);
