@@ -482,7 +482,6 @@ void conn_close(struct conn *c) {
     if (c->next != NULL)
         c->next->prev = c->prev;
     NODE_ADD(c->node, conns, -1);
-    uv_poll_stop(&c->poll);
-    close(c->fd);
     uv_close((uv_handle_t *)&c->poll, on_closed);
+    close(c->fd); /* after uv_close, which takes it out of the poll set: the number is reused */
 }

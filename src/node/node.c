@@ -46,9 +46,8 @@ void node_unwatch(struct yk_node *node, uint32_t slot) {
     if (w == NULL)
         return;
     node->watches[slot] = NULL;
-    uv_poll_stop(&w->poll);
-    close(w->pidfd);
     uv_close((uv_handle_t *)&w->poll, on_watch_closed);
+    close(w->pidfd);
 }
 
 /* The process is dead: now its hazards and reservations are over, and not before (R3). */
@@ -419,7 +418,7 @@ static void stop_begin(struct yk_node *node) {
     node->stopping = 1;
     uint32_t ms = node->opts.stop_timeout_ms != 0 ? node->opts.stop_timeout_ms : 2000u;
     for (uint32_t i = 0; i < node->listener_count; i++) {
-        uv_poll_stop(&node->listeners[i]);
+        uv_close((uv_handle_t *)&node->listeners[i], NULL);
         close(node->listener_fds[i]);
     }
     for (uint32_t i = 0; i < node->opts.listen_count; i++)
@@ -491,9 +490,9 @@ static void loop_init(struct yk_node *node) {
 
 /* Ends the loop of a node whose thread never ran. */
 static void loop_abandon(struct yk_node *node) {
+    stop_now(node);
     for (uint32_t i = 0; i < node->listener_count; i++)
         close(node->listener_fds[i]);
-    stop_now(node);
     uv_run(&node->loop, UV_RUN_DEFAULT);
     uv_loop_close(&node->loop);
 }
