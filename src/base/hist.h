@@ -57,7 +57,7 @@ static inline void yk_hist_store(uint64_t *word, uint64_t value) {
     __atomic_store_n(word, value, __ATOMIC_RELAXED);
 }
 
-/* Counts one value. Writer only. About 2 ns. */
+/* Counts one value. Writer only. 4 ns measured on a busy 2-core VM. */
 static inline void yk_hist_record(struct yk_hist *hist, uint64_t ns) {
     uint64_t *bucket = &hist->buckets[yk_hist_bucket(ns)];
     yk_hist_store(bucket, yk_hist_load(bucket) + 1);
