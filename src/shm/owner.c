@@ -13,6 +13,8 @@
 /* Generations are promised in blocks of this many, so that the persisted limit is written once in
  * a million changes. */
 #define GEN_BLOCK (1ull << 20)
+/* Persisted generations at or above are scribble: the clock gets there in a thousand years. */
+#define GEN_ABSURD (1ull << 55)
 /* Words of the hazard bitmap that are cleared one by one; above it the whole bitmap is. */
 #define NAMED_MAX 4096u
 
@@ -33,11 +35,14 @@ int yk_owner_init(struct yk_owner *o, void *meta, void *clients,
         yk_owner_fini(o);
         return -YK_ENOMEM;
     }
-    /* A fresh segment starts at the clock in microseconds: above any generation of a segment that
-     * this host lost earlier, as long as no more than one change a microsecond was made. */
-    if (o->hdr->gen_limit == 0)
-        o->hdr->gen_limit = yk_wall_ms() * 1000u;
-    o->gen_next = o->gen_limit = o->hdr->gen_limit;
+    /* At least the clock in microseconds: above any generation of a segment that this host lost
+     * earlier, and of this one if its limit was scribbled on, as long as no more than one change a
+     * microsecond was made. */
+    uint64_t clock_us = yk_wall_ms() * 1000u;
+    uint64_t limit = o->hdr->gen_limit;
+    if (limit < clock_us || limit >= GEN_ABSURD)
+        limit = o->hdr->gen_limit = clock_us;
+    o->gen_next = o->gen_limit = limit;
     return 0;
 }
 
@@ -56,21 +61,25 @@ uint64_t yk_owner_gen(struct yk_owner *o) {
     return o->gen_next++;
 }
 
+static int desc_is_free(const struct yk_owner *o, uint32_t idx) {
+    return idx < o->layout.max_blocks && YK_WORD_STATE(o->desc[idx].word) == YK_DESC_FREE;
+}
+
 uint32_t yk_owner_desc_take(struct yk_owner *o) {
-    uint32_t link = o->desc_free;
-    if (link != 0 && link <= o->layout.max_blocks) {
-        uint32_t idx = link - 1u;
+    uint32_t idx = o->desc_free - 1u;
+    if (desc_is_free(o, idx)) {
         o->desc_free = o->desc[idx].parent;
         o->desc_free_count--;
         return idx;
     }
     o->desc_free = 0;
     o->desc_free_count = 0;
-    uint32_t top = o->hdr->desc_top;
-    if (top >= o->layout.max_blocks)
-        return YK_SHM_NONE;
-    o->hdr->desc_top = top + 1u;
-    return top;
+    for (idx = o->hdr->desc_top; idx < o->layout.max_blocks; idx++) {
+        o->hdr->desc_top = idx + 1u;
+        if (desc_is_free(o, idx))
+            return idx;
+    }
+    return YK_SHM_NONE;
 }
 
 void yk_owner_desc_give(struct yk_owner *o, uint32_t idx) {
@@ -85,6 +94,11 @@ static unsigned char *cell_at(const struct yk_owner *o, uint32_t granule) {
     return o->keys + (uint64_t)granule * YK_SHM_KEY_GRANULE;
 }
 
+static uint32_t key_top(const struct yk_owner *o) {
+    uint32_t top = o->hdr->key_top;
+    return top <= o->layout.max_key_granules ? top : o->layout.max_key_granules;
+}
+
 static void cell_push(struct yk_owner *o, uint32_t granule, uint32_t granules) {
     uint32_t *list = &o->key_free[granules - 1u];
     __atomic_store_n((uint64_t *)(void *)cell_at(o, granule), *list, __ATOMIC_RELAXED);
@@ -97,7 +111,8 @@ static uint32_t cell_pop(struct yk_owner *o, uint32_t granules) {
         return YK_SHM_NONE;
     uint32_t granule = *list - 1u;
     uint64_t next = *(const uint64_t *)(const void *)cell_at(o, granule);
-    *list = next <= o->hdr->key_top && next <= o->layout.max_key_granules ? (uint32_t)next : 0;
+    uint32_t top = key_top(o);
+    *list = next != 0 && next <= top && top - (next - 1u) >= granules ? (uint32_t)next : 0;
     return granule;
 }
 
@@ -106,8 +121,8 @@ static uint32_t cell_take(struct yk_owner *o, uint32_t granules) {
     uint32_t cell = cell_pop(o, granules);
     if (cell != YK_SHM_NONE)
         return cell;
-    uint32_t top = o->hdr->key_top;
-    if (top + granules <= o->layout.max_key_granules && top + granules > top) {
+    uint32_t top = key_top(o);
+    if (granules <= o->layout.max_key_granules - top) {
         o->hdr->key_top = top + granules;
         return top;
     }
@@ -123,6 +138,8 @@ static uint32_t cell_take(struct yk_owner *o, uint32_t granules) {
 
 uint32_t yk_owner_key_take(struct yk_owner *o, const void *key, uint32_t key_len) {
     uint32_t granules = yk_key_granules(key_len);
+    if (key_len == 0 || key_len > 255u)
+        return YK_SHM_NONE;
     uint32_t cell = cell_take(o, granules);
     if (cell == YK_SHM_NONE)
         return cell;
@@ -148,7 +165,7 @@ void yk_owner_key_give(struct yk_owner *o, uint32_t cell, uint32_t key_len) {
 
 void yk_owner_keys_rebuild(struct yk_owner *o, const uint64_t *used) {
     memset(o->key_free, 0, sizeof(o->key_free));
-    uint32_t top = o->hdr->key_top;
+    uint32_t top = key_top(o);
     uint32_t run = 0;
     for (uint32_t g = 0; g <= top; g++) {
         int in_use = g == top || ((used[g >> 6] >> (g & 63u)) & 1u);

@@ -4,8 +4,10 @@
  * generations, hazards to honour, access rings to drain.
  *
  * Free descriptors and key cells are linked through themselves (a descriptor's `parent` field, a
- * cell's first word): no private memory a block, and a scribbled link is caught by a bounds check
- * and costs the rest of that list until the next restart, which rebuilds both.
+ * cell's first word): no private memory a block, and a scribbled link is caught by a check (bounds;
+ * a descriptor must be FREE) and costs the rest of that list until the next restart, which rebuilds
+ * both. A scribbled link to another key cell is not caught: two blocks then share a key's bytes, and
+ * since keys are compared one of them is missed, never mistaken.
  *
  * Threads: the owner's only.
  */
@@ -47,12 +49,13 @@ void yk_owner_fini(struct yk_owner *o);
 /* A generation that no descriptor of this segment ever had, nor will have after any crash. */
 uint64_t yk_owner_gen(struct yk_owner *o);
 
-/* Takes a free descriptor; YK_SHM_NONE when all are in use. Gives one back (its word becomes FREE).
- */
+/* Takes a free descriptor; YK_SHM_NONE when all are in use. It is the caller's once its word is no
+ * longer FREE: store RESERVED before another is taken. Give makes the word FREE. */
 uint32_t yk_owner_desc_take(struct yk_owner *o);
 void yk_owner_desc_give(struct yk_owner *o, uint32_t idx);
 
-/* Takes a cell and writes the zero-padded key there; YK_SHM_NONE when the region is full. */
+/* Takes a cell and writes the zero-padded key there; YK_SHM_NONE when the region is full or key_len is
+ * not 1..255. */
 uint32_t yk_owner_key_take(struct yk_owner *o, const void *key, uint32_t key_len);
 void yk_owner_key_give(struct yk_owner *o, uint32_t cell, uint32_t key_len);
 
@@ -60,11 +63,10 @@ void yk_owner_key_give(struct yk_owner *o, uint32_t cell, uint32_t key_len);
 const void *yk_owner_key(const struct yk_owner *o, uint32_t cell, uint32_t key_len);
 
 /* Recovery: hands out as free cells what lies between used ones; used is a bitmap of key_top
- * granules. */
+ * granules (of max_key_granules if that is less). */
 void yk_owner_keys_rebuild(struct yk_owner *o, const uint64_t *used);
 
 /* Reads all hazards of the client slots listed (after a full fence) and sets their bits in
-
  * o->named. Then test with yk_owner_named; end with yk_owner_hazards_clear. */
 void yk_owner_hazards_collect(struct yk_owner *o, const uint32_t *slots, uint32_t count);
 void yk_owner_hazards_clear(struct yk_owner *o);

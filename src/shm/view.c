@@ -182,7 +182,8 @@ static enum verdict candidate(const struct yk_view *view, const struct yk_query 
     }
     if (v == V_MATCH) {
         ret->idx = idx;
-        ret->word = word;
+        /* Not the copied one: the block may have been on its way (MOVING, RETIRED) at that moment. */
+        ret->word = ret->desc.word = word;
     }
     return v;
 }

@@ -16,11 +16,19 @@
 #include <cmocka.h>
 #include <yolk/status.h>
 
-static void *pages(uint64_t bytes) {
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                   -1, 0);
+/* Memory between two pages that nobody may touch: an access past a region's end ends the test. */
+static void *guarded(uint64_t bytes, int fd) {
+    unsigned char *p =
+        mmap(NULL, bytes + 2 * YK_SHM_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_ptr_not_equal(p, MAP_FAILED);
-    return p;
+    int flags = MAP_FIXED | (fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
+    void *at = mmap(p + YK_SHM_PAGE, bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
+    assert_ptr_equal(at, p + YK_SHM_PAGE);
+    return at;
+}
+
+static void unguard(void *at, uint64_t bytes) {
+    munmap((unsigned char *)at - YK_SHM_PAGE, bytes + 2 * YK_SHM_PAGE);
 }
 
 void rig_open(struct rig *r, uint64_t data_bytes, uint32_t max_blocks, uint32_t max_clients) {
@@ -29,10 +37,9 @@ void rig_open(struct rig *r, uint64_t data_bytes, uint32_t max_blocks, uint32_t 
     r->meta_fd = memfd_create("rig", MFD_CLOEXEC);
     assert_true(r->meta_fd >= 0);
     assert_int_equal(ftruncate(r->meta_fd, (off_t)r->layout.meta_bytes), 0);
-    r->meta = mmap(NULL, r->layout.meta_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, r->meta_fd, 0);
-    assert_ptr_not_equal(r->meta, MAP_FAILED);
-    r->data = pages(data_bytes);
-    r->pages = pages(r->layout.clients_bytes);
+    r->meta = guarded(r->layout.meta_bytes, r->meta_fd);
+    r->data = guarded(data_bytes, -1);
+    r->pages = guarded(r->layout.clients_bytes, -1);
     r->hdr = (struct yk_shm_hdr *)(void *)r->meta;
     r->hdr->magic = YK_SHM_MAGIC;
     r->hdr->version = YK_SHM_VERSION;
@@ -59,9 +66,9 @@ void rig_close(struct rig *r) {
     free(r->slots);
     free(r->limbo);
     close(r->meta_fd);
-    munmap(r->meta, r->layout.meta_bytes);
-    munmap(r->data, r->layout.data_bytes);
-    munmap(r->pages, r->layout.clients_bytes);
+    unguard(r->meta, r->layout.meta_bytes);
+    unguard(r->data, r->layout.data_bytes);
+    unguard(r->pages, r->layout.clients_bytes);
 }
 
 static void word_set(struct rig *r, uint32_t idx, uint64_t word) {
@@ -83,6 +90,7 @@ static void commit(struct rig *r, uint32_t idx, uint32_t cell, uint64_t gen,
     memset(&d, 0, sizeof(d));
     d.hash = b->hash != 0 ? b->hash : yk_hash_key(b->ns, b->key, b->key_len);
     d.offset = b->offset;
+    d.sum = b->sum;
     d.len = d.cap = b->len != 0 ? b->len : 1;
     d.key_cell = cell;
     d.epoch = b->epoch != 0 ? b->epoch : RIG_EPOCH;
@@ -166,6 +174,37 @@ struct yk_query rig_query(uint32_t ns, const void *key, uint32_t key_len) {
                          .key_len = key_len,
                          .ns = ns};
     return q;
+}
+
+void rig_readers_start(struct rig_reader *rd, void *(*fn)(void *)) {
+    memset(rd, 0, RIG_READERS * sizeof(*rd));
+    for (unsigned i = 0; i < RIG_READERS; i++) {
+        rd[i].number = i;
+        assert_int_equal(pthread_create(&rd[i].thread, NULL, fn, &rd[i]), 0);
+    }
+}
+
+int rig_reader_goes_on(struct rig_reader *rd) {
+    __atomic_store_n(&rd->looks, rd->looks + 1, __ATOMIC_RELAXED);
+    return !__atomic_load_n(&rd->stop, __ATOMIC_ACQUIRE);
+}
+
+int rig_readers_lag(const struct rig_reader *rd, uint64_t looks) {
+    for (unsigned i = 0; i < RIG_READERS; i++)
+        if (__atomic_load_n(&rd[i].looks, __ATOMIC_RELAXED) < looks)
+            return 1;
+    return 0;
+}
+
+void rig_readers_end(struct rig_reader *rd) {
+    for (unsigned i = 0; i < RIG_READERS; i++)
+        __atomic_store_n(&rd[i].stop, 1, __ATOMIC_RELEASE);
+    for (unsigned i = 0; i < RIG_READERS; i++)
+        pthread_join(rd[i].thread, NULL);
+    for (unsigned i = 0; i < RIG_READERS; i++) {
+        assert_int_equal(rd[i].missed, 0);
+        assert_int_equal(rd[i].wrong, 0);
+    }
 }
 
 uint64_t rig_random(uint64_t *seed) {

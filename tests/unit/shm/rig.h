@@ -17,6 +17,7 @@
 #include "shm/owner.h"
 #include "shm/view.h"
 
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -47,6 +48,7 @@ struct rig_block {
     uint64_t epoch;
     uint64_t expiry_ms;
     uint64_t offset;
+    uint64_t sum;
     uint32_t len;
     unsigned state;
 };
@@ -70,6 +72,32 @@ int rig_move(struct rig *r, uint32_t idx, uint64_t to);
 
 /* Fills a query for a key. */
 struct yk_query rig_query(uint32_t ns, const void *key, uint32_t key_len);
+
+#define RIG_READERS 2u
+
+/* A thread that looks things up while the test's own thread is the owner. */
+struct rig_reader {
+    pthread_t thread;
+    unsigned number;
+    int stop;        /* atomic */
+    uint64_t looks;  /* atomic */
+    uint64_t unsure; /* -YK_EAGAIN: an answer, if not a common one */
+    uint64_t missed; /* what was there all the time */
+    uint64_t wrong;  /* what was not, or other bytes */
+};
+
+/* Starts RIG_READERS threads of fn(struct rig_reader *). */
+void rig_readers_start(struct rig_reader *rd, void *(*fn)(void *));
+
+/* For fn: counts one look; 0 when it is time to return. */
+int rig_reader_goes_on(struct rig_reader *rd);
+
+/* For the owner, which may be much faster or the only one that runs: 1 as long as a reader has not
+ * looked so often. */
+int rig_readers_lag(const struct rig_reader *rd, uint64_t looks);
+
+/* Ends them; fails the test when one missed something or saw something wrong. */
+void rig_readers_end(struct rig_reader *rd);
 
 /* Deterministic random numbers. */
 uint64_t rig_random(uint64_t *seed);
