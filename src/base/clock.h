@@ -7,8 +7,8 @@
  *             suspended machine finds them expired when it wakes.
  * yk_wall_ms  the calendar: log stamps, expiry that must survive a reboot. It may step either way.
  *
- * Inline, since the first is read twice in every measured operation (a vDSO call, 30 ns measured). The
- * code under sched/ has no clock: times are passed in, so that the simulator can pass its own.
+ * Inline, since the first is read twice in every measured operation (a vDSO call, 30 ns measured).
+ * The code under sched/ has no clock: times are passed in, so that the simulator can pass its own.
  *
  * Thread: any.
  */
