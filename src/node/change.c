@@ -17,6 +17,15 @@ void yk_store_access(struct yk_store *s, uint32_t idx) {
         yk_policy_access(s->shares[d->ns].policy, idx);
 }
 
+void yk_store_count_get(struct yk_store *s, int hit, uint64_t bytes) {
+    COUNT(s, node_gets);
+    if (hit)
+        COUNT(s, node_hits);
+    else
+        COUNT(s, node_misses);
+    COUNT_ADD(s, node_get_bytes, bytes);
+}
+
 const void *yk_store_payload(const struct yk_store *s, uint32_t idx) {
     return (const unsigned char *)s->seg.data + desc_at(s, idx)->offset;
 }

@@ -348,8 +348,10 @@ static int do_get(struct conn *c, const struct yk_frame *f, struct yk_rd *r, str
     if (!yk_rd_ok(r))
         return bad_body(err, f);
     int rc = find_readable(c, key, key_len, &idx);
-    if (rc != 0)
+    if (rc != 0) {
+        yk_store_count_get(c->node->store, 0, 0);
         return reply_status(c, f->op, f->id, rc);
+    }
     yk_store_info(c->node->store, idx, &info);
     if (offset > info.len)
         return reply_status(c, f->op, f->id, -YK_EINVAL);
@@ -363,6 +365,7 @@ static int do_get(struct conn *c, const struct yk_frame *f, struct yk_rd *r, str
         return rc;
     }
     yk_store_access(c->node->store, idx);
+    yk_store_count_get(c->node->store, 1, n);
     yk_wr_u32(&w, 0);
     yk_wr_info(&w, &info);
     yk_wr_u64(&w, n);

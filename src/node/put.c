@@ -71,6 +71,8 @@ int yk_store_reserve(struct yk_store *s, uint32_t slot, uint64_t len, struct yk_
         return yk_err_set(err, len == 0 ? -YK_EINVAL : -YK_ETOOBIG,
                           "a block of %llu bytes: the tier has %llu, a block at most %u",
                           (unsigned long long)len, (unsigned long long)tier, YK_BLOCK_MAX);
+    if (__atomic_load_n(&s->seg.lost, __ATOMIC_ACQUIRE))
+        return yk_err_set(err, -YK_EIO, "the tier is lost (its file was truncated)");
     /* A lone large block may pass the share; nothing else may. */
     uint64_t held = s->n.reserved_bytes + s->n.hard_pinned_bytes;
     if (held != 0 && held + len > s->held_max)

@@ -163,6 +163,8 @@ int yk_store_find(struct yk_store *store, uint32_t ns, uint64_t epoch, const voi
 void yk_store_info(const struct yk_store *store, uint32_t idx, yk_block_info *ret_info);
 const void *yk_store_payload(const struct yk_store *store, uint32_t idx);
 void yk_store_access(struct yk_store *store, uint32_t idx);
+/* Counts a lookup of payload that the node answered; bytes of a hit. */
+void yk_store_count_get(struct yk_store *store, int hit, uint64_t bytes);
 /* Verifies a SUSPECT block now, so that it can be served. 0, or YK_MISS when it was rotten and is
  * dropped. */
 int yk_store_settle(struct yk_store *store, uint32_t idx);

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Routes and life cycle of the HTTP server (src/http/http.h). The metrics page is made in page.c.
+ */
+#include "http/http_priv.h"
+
+#include "base/buf.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <microhttpd.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+static enum MHD_Result answer(struct MHD_Connection *c, unsigned status, const char *type,
+                              const char *text, size_t len, enum MHD_ResponseMemoryMode mode) {
+    struct MHD_Response *r = MHD_create_response_from_buffer(len, (void *)(uintptr_t)text, mode);
+    if (r == NULL)
+        return MHD_NO;
+    MHD_add_response_header(r, "Content-Type", type);
+    MHD_add_response_header(r, "Cache-Control", "no-store");
+    if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
+        MHD_add_response_header(r, "Allow", "GET, HEAD");
+    enum MHD_Result rc = MHD_queue_response(c, status, r);
+    MHD_destroy_response(r);
+    return rc;
+}
+
+static enum MHD_Result answer_text(struct MHD_Connection *c, unsigned status, const char *text) {
+    return answer(c, status, "text/plain; charset=utf-8", text, strlen(text),
+                  MHD_RESPMEM_MUST_COPY);
+}
+
+static enum MHD_Result get_metrics(struct yk_http *h, struct MHD_Connection *c) {
+    struct yk_buf page;
+    yk_buf_init(&page, 4u << 20);
+    if (http_page_render(h->page, &page) < 0) {
+        yk_buf_fini(&page);
+        return answer_text(c, MHD_HTTP_INTERNAL_SERVER_ERROR, "the page could not be made\n");
+    }
+    enum MHD_Result rc = answer(c, MHD_HTTP_OK, YK_METRICS_CONTENT_TYPE, yk_buf_text(&page),
+                                page.len, MHD_RESPMEM_MUST_COPY);
+    yk_buf_fini(&page);
+    return rc;
+}
+
+static enum MHD_Result get_stats(struct yk_http *h, struct MHD_Connection *c) {
+    char *json;
+    if (yk_node_stats_json(h->node, &json) < 0)
+        return answer_text(c, MHD_HTTP_INTERNAL_SERVER_ERROR, "out of memory\n");
+    return answer(c, MHD_HTTP_OK, "application/json", json, strlen(json), MHD_RESPMEM_MUST_FREE);
+}
+
+static enum MHD_Result get_health(struct yk_http *h, struct MHD_Connection *c, const char *ok) {
+    if (yk_node_tier_lost(h->node))
+        return answer_text(c, MHD_HTTP_SERVICE_UNAVAILABLE,
+                           "the DRAM tier is lost (its file was truncated): restart the node\n");
+    return answer_text(c, MHD_HTTP_OK, ok);
+}
+
+static enum MHD_Result on_request(void *cls, struct MHD_Connection *c, const char *url,
+                                  const char *method, const char *version, const char *upload,
+                                  size_t *upload_len, void **state) {
+    struct yk_http *h = cls;
+    static int seen;
+    if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
+        return answer_text(c, MHD_HTTP_METHOD_NOT_ALLOWED, "GET and HEAD only\n");
+    if (*state == NULL) { /* headers are there; the answer goes out at the second call */
+        *state = &seen;
+        return MHD_YES;
+    }
+    if (strcmp(url, "/metrics") == 0)
+        return get_metrics(h, c);
+    if (strcmp(url, "/v1/stats") == 0)
+        return get_stats(h, c);
+    if (strcmp(url, "/healthz") == 0)
+        return get_health(h, c, "ok\n");
+    if (strcmp(url, "/readyz") == 0)
+        return get_health(h, c, "ready\n");
+    return answer_text(c, MHD_HTTP_NOT_FOUND,
+                       "not here: try /metrics, /healthz, /readyz, /v1/stats\n");
+}
+
+/* Fills sa from a numeric loopback address, or "localhost". */
+static int address(const struct yk_addr *a, struct sockaddr_storage *sa, struct yk_err *err) {
+    struct sockaddr_in *v4 = (struct sockaddr_in *)(void *)sa;
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)(void *)sa;
+    const char *host = strcmp(a->host, "localhost") == 0 ? "127.0.0.1" : a->host;
+    memset(sa, 0, sizeof(*sa));
+    if (a->kind == YK_ADDR_TCP && inet_pton(AF_INET, host, &v4->sin_addr) == 1) {
+        v4->sin_family = AF_INET;
+        v4->sin_port = htons(a->port);
+        if (ntohl(v4->sin_addr.s_addr) >> 24 == 127)
+            return 0;
+    } else if (a->kind == YK_ADDR_TCP && inet_pton(AF_INET6, host, &v6->sin6_addr) == 1) {
+        v6->sin6_family = AF_INET6;
+        v6->sin6_port = htons(a->port);
+        if (IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr))
+            return 0;
+    } else {
+        return yk_err_set(err, -YK_EINVAL, "'%s' is no numeric TCP address", a->host);
+    }
+    return yk_err_set(err, -YK_EPERM,
+                      "'%s' is not a loopback address: without authentication HTTP is served on "
+                      "127.0.0.1 or ::1 only",
+                      a->host);
+}
+
+static struct MHD_Daemon *daemon_start(struct yk_http *h, const struct yk_http_opts *opts,
+                                       const struct sockaddr_storage *sa) {
+    unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL;
+    if (sa->ss_family == AF_INET6)
+        flags |= MHD_USE_IPv6;
+    return MHD_start_daemon(
+        flags, 0, NULL, NULL, on_request, h, MHD_OPTION_SOCK_ADDR, sa, MHD_OPTION_CONNECTION_LIMIT,
+        opts->max_conns != 0 ? opts->max_conns : 64u, MHD_OPTION_CONNECTION_TIMEOUT,
+        opts->timeout_s != 0 ? opts->timeout_s : 10u, MHD_OPTION_END);
+}
+
+int yk_http_start(const struct yk_http_opts *opts, struct yk_node *node, struct yk_http **ret_http,
+                  struct yk_err *err) {
+    struct sockaddr_storage sa;
+    int rc = address(&opts->listen, &sa, err);
+    if (rc < 0)
+        return rc;
+    struct yk_http *h = calloc(1, sizeof(*h));
+    if (h == NULL)
+        return yk_err_set(err, -YK_ENOMEM, "out of memory");
+    h->node = node;
+    rc = http_page_new(node, &h->page, err);
+    if (rc < 0) {
+        yk_http_stop(h);
+        return rc;
+    }
+    errno = 0;
+    h->daemon = daemon_start(h, opts, &sa);
+    if (h->daemon == NULL) {
+        rc = yk_err_set(err, errno == EADDRINUSE ? -YK_EBUSY : -YK_EIO,
+                        "cannot serve HTTP on %s:%u: %s", opts->listen.host, opts->listen.port,
+                        strerror(errno));
+        yk_http_stop(h);
+        return rc;
+    }
+    *ret_http = h;
+    return 0;
+}
+
+uint16_t yk_http_port(const struct yk_http *h) {
+    const union MHD_DaemonInfo *info = MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_BIND_PORT);
+    return info != NULL ? info->port : 0;
+}
+
+void yk_http_stop(struct yk_http *h) {
+    if (h == NULL)
+        return;
+    if (h->daemon != NULL)
+        MHD_stop_daemon(h->daemon);
+    http_page_free(h->page);
+    free(h);
+}

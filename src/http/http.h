@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The node's HTTP server: what people and monitoring read.
+ *
+ *   GET /metrics    Prometheus text
+ *   GET /healthz    200 "ok" while the process serves; 503 with the reason when the tier is lost
+ *   GET /readyz     200 "ready" when blocks can be put and got
+ *   GET /v1/stats   the statistics as one JSON object
+ *
+ * One thread of libmicrohttpd's own answers; it only reads relaxed copies of counters, so a slow
+ * scraper costs the node nothing. Loopback addresses only, until there is authentication. Requests
+ * other than GET and HEAD are refused, bodies are not read.
+ *
+ * Threads: start and stop from one thread.
+ */
+#ifndef YK_HTTP_HTTP_H
+#define YK_HTTP_HTTP_H
+
+#include "base/parse.h"
+#include "node/node.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct yk_http;
+
+struct yk_http_opts {
+    struct yk_addr listen; /* tcp, loopback; port 0 = any free one */
+    uint32_t max_conns;    /* 0 = 64 */
+    uint32_t timeout_s;    /* of an idle connection; 0 = 10 */
+};
+
+/* Serves until yk_http_stop. The node must live longer. Errors: EBUSY the port is taken, EPERM not
+ * a loopback address, EINVAL. */
+int yk_http_start(const struct yk_http_opts *opts, struct yk_node *node, struct yk_http **ret_http,
+                  struct yk_err *err);
+
+/* The port that is listened on. */
+uint16_t yk_http_port(const struct yk_http *http);
+
+/* Waits for answers under way. NULL is fine. */
+void yk_http_stop(struct yk_http *http);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The HTTP server over a real socket: routes, refusals, and a metrics page that holds what the node
+ * did.
+ */
+#include "http/http.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static struct yk_node *node;
+static struct yk_http *http;
+
+static int setup(void **state) {
+    struct yk_node_opts o = {0};
+    struct yk_http_opts ho = {0};
+    struct yk_err err = {0};
+    o.store.segment.data_bytes = 4u << 20;
+    o.store.segment.max_clients = 4;
+    o.store.segment.numa_node = -1;
+    o.store.policy = "lru";
+    if (yk_node_start(&o, &node, &err) < 0)
+        return -1;
+    yk_parse_addr("tcp:127.0.0.1:0", &ho.listen, &err);
+    return yk_http_start(&ho, node, &http, &err);
+}
+
+static int teardown(void **state) {
+    yk_http_stop(http);
+    yk_node_stop(node);
+    return 0;
+}
+
+/* Sends a request and returns the whole answer; freed by the caller. */
+static char *ask(const char *request) {
+    struct sockaddr_in a = {.sin_family = AF_INET,
+                            .sin_port = htons(yk_http_port(http)),
+                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct timeval tv = {20, 0};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
+    assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+    assert_int_equal(send(fd, request, strlen(request), MSG_NOSIGNAL), strlen(request));
+    size_t cap = 1u << 20, len = 0;
+    char *b = malloc(cap);
+    ssize_t n;
+    while (len + 1 < cap && (n = recv(fd, b + len, cap - 1 - len, 0)) > 0)
+        len += (size_t)n;
+    b[len] = 0;
+    close(fd);
+    return b;
+}
+
+static char *get(const char *path) {
+    char r[256];
+    snprintf(r, sizeof(r), "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", path);
+    return ask(r);
+}
+
+static void routes_answer(void **state) {
+    static const struct {
+        const char *path, *status, *has;
+    } want[] = {
+        {"/healthz", "HTTP/1.1 200", "ok"},
+        {"/readyz", "HTTP/1.1 200", "ready"},
+        {"/v1/stats", "HTTP/1.1 200", "\"blocks\":0"},
+        {"/metrics", "HTTP/1.1 200", "# TYPE yolk_blocks gauge"},
+        {"/metrics", "HTTP/1.1 200", "yolk_evictions_total{reason=\"quota\"} 0"},
+        {"/metrics", "HTTP/1.1 200", "text/plain; version=0.0.4"},
+        {"/metrics", "HTTP/1.1 200", "yolk_request_duration_seconds_bucket{"},
+        {"/nothing", "HTTP/1.1 404", "/metrics"},
+    };
+    for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++) {
+        char *b = get(want[i].path);
+        assert_ptr_equal(strstr(b, want[i].status), b);
+        assert_non_null(strstr(b, want[i].has));
+        free(b);
+    }
+}
+
+static void other_methods_and_garbage_are_refused(void **state) {
+    char *b = ask("POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: "
+                  "0\r\n\r\n");
+    assert_non_null(strstr(b, "405"));
+    free(b);
+    b = ask("\x01\x02\x03 nonsense\r\n\r\n");
+    assert_null(strstr(b, "200 OK"));
+    free(b);
+    b = get("/healthz");
+    assert_non_null(strstr(b, "200 OK"));
+    free(b);
+}
+
+static void only_loopback_is_served(void **state) {
+    struct yk_http_opts ho = {0};
+    struct yk_http *h = NULL;
+    struct yk_err err = {0};
+    assert_int_equal(yk_parse_addr("tcp:192.0.2.1:80", &ho.listen, &err), 0);
+    assert_int_equal(yk_http_start(&ho, node, &h, &err), -YK_EPERM);
+    assert_non_null(strstr(err.text, "192.0.2.1"));
+    char taken[64];
+    snprintf(taken, sizeof(taken), "tcp:127.0.0.1:%u", yk_http_port(http));
+    assert_int_equal(yk_parse_addr(taken, &ho.listen, &err), 0);
+    assert_true(yk_http_start(&ho, node, &h, &err) < 0);
+    assert_non_null(strstr(err.text, "cannot serve HTTP"));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(routes_answer),
+        cmocka_unit_test(other_methods_and_garbage_are_refused),
+        cmocka_unit_test(only_loopback_is_served),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
