@@ -297,10 +297,12 @@ static int parse_field(struct cursor *c, struct yk_trace_req *req, bool *seen) {
     if (rc != 0)
         return rc;
     enum field f = find_field(name, len);
-    if (f != F_OTHER && seen[f])
+    if (f != F_OTHER && seen[f]) {
+        c->at = name - 1; /* its quote */
         return yk_err_set(c->err, -YK_EINVAL,
                           "found a second '%s', expected each field once (column %ld)",
                           field_names[f], column(c));
+    }
     if (f != F_OTHER)
         seen[f] = true;
     return parse_field_value(c, f, req);

@@ -5,6 +5,8 @@
  */
 #include "hit_sim.h"
 
+#include "trace/gen.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,6 +143,30 @@ uint32_t hit_sim_request(struct hit_sim *s, const uint64_t *ids, uint32_t n) {
     s->hits += hits;
     s->total += n;
     return hits;
+}
+
+void hit_sim_generate(int kind, uint64_t seed, uint64_t requests, generated_fn fn, void *arg) {
+    struct yk_trace_gen_opts opts;
+    yk_trace_gen_opts_init(&opts);
+    opts.seed = seed;
+    opts.requests = requests;
+    opts.block_tokens = 2048;
+    if (kind >= 0) {
+        memset(opts.mix, 0, sizeof(opts.mix));
+        opts.mix[kind] = 1;
+    }
+    struct yk_trace_gen *gen;
+    struct yk_trace_req req;
+    int rc = yk_trace_gen_new(&opts, &gen, NULL);
+    assert(rc == 0);
+    while ((rc = yk_trace_gen_next(gen, &req, NULL)) == 1)
+        fn(arg, req.hash_ids, req.n);
+    assert(rc == 0);
+    yk_trace_gen_free(gen);
+}
+
+void hit_sim_feed(void *sim, const uint64_t *ids, uint32_t n) {
+    hit_sim_request(sim, ids, n);
 }
 
 uint64_t hit_sim_hits(const struct hit_sim *s) {

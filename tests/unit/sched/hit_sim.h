@@ -25,6 +25,16 @@ struct hit_sim *hit_sim_new(const struct yk_policy_ops *ops, uint32_t capacity_b
  * array as long as the largest. */
 uint32_t hit_sim_request(struct hit_sim *sim, const uint64_t *ids, uint32_t n);
 
+/* Called with the ids of each request of a generated trace. */
+typedef void (*generated_fn)(void *arg, const uint64_t *ids, uint32_t n);
+
+/* Hands the requests of a generated trace of one kind (enum yk_trace_kind; negative: the default
+ * mix) to fn. Contexts are kept to 64 blocks, so that small capacities mean something. */
+void hit_sim_generate(int kind, uint64_t seed, uint64_t requests, generated_fn fn, void *arg);
+
+/* generated_fn whose arg is a hit_sim. */
+void hit_sim_feed(void *sim, const uint64_t *ids, uint32_t n);
+
 uint64_t hit_sim_hits(const struct hit_sim *sim);
 uint64_t hit_sim_total(const struct hit_sim *sim);
 
