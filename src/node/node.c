@@ -444,6 +444,16 @@ static void on_wake(uv_async_t *async) {
         stop_begin(node);
 }
 
+static void on_beat(uv_async_t *async) {
+    struct yk_node *node = async->data;
+    __atomic_fetch_add(&node->beats, 1, __ATOMIC_RELAXED);
+}
+
+uint64_t yk_node_beats(struct yk_node *node) {
+    uv_async_send(&node->beat);
+    return __atomic_load_n(&node->beats, __ATOMIC_RELAXED);
+}
+
 static void *node_main(void *arg) {
     struct yk_node *node = arg;
     pthread_setname_np(pthread_self(), "yolk-node");
@@ -483,8 +493,9 @@ static void loop_init(struct yk_node *node) {
     uv_timer_init(&node->loop, &node->stop_timer);
     uv_idle_init(&node->loop, &node->busy);
     uv_async_init(&node->loop, &node->wake, on_wake);
+    uv_async_init(&node->loop, &node->beat, on_beat);
     node->upkeep.data = node->wait_timer.data = node->stop_timer.data = node;
-    node->busy.data = node->wake.data = node;
+    node->busy.data = node->wake.data = node->beat.data = node;
     uv_timer_start(&node->upkeep, on_upkeep, UPKEEP_MS, UPKEEP_MS);
 }
 

@@ -48,6 +48,10 @@ void yk_node_stop(struct yk_node *node);
  */
 int yk_node_connect(struct yk_node *node, int *ret_fd);
 
+/* Asks the event loop for a sign of life and returns how many it has given so far: a number that
+ * does not change between two calls means a loop that hangs. Any thread; does not block. */
+uint64_t yk_node_beats(struct yk_node *node);
+
 struct yk_node_stats {
     struct yk_counters store;
     uint64_t conns, conns_accepted, conns_refused, protocol_errors;

@@ -56,6 +56,8 @@ struct yk_node {
     uv_timer_t stop_timer;
     uv_idle_t busy;  /* runs while there is work left from a tick */
     uv_async_t wake; /* stop, connect */
+    uv_async_t beat; /* apart from wake, which ends a doze */
+    uint64_t beats;  /* atomic; relaxed: a counter of its own */
     uv_poll_t *listeners;
     int *listener_fds;
     uint32_t listener_count;

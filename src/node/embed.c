@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The embedded node's entry points (src/node/embed.h).
+ */
+#include "node/embed.h"
+
+#include "node/node.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DRAM_DEFAULT (256ull << 20)
+
+struct embed_opts {
+    struct yk_node_opts node;
+    char policy[32];
+    char name[64];
+};
+
+static int set_text(char *to, size_t cap, const char *name, const char *value, struct yk_err *err) {
+    if (strlen(value) >= cap)
+        return yk_err_set(err, -YK_EINVAL, "embedded: %s is longer than %zu bytes", name, cap - 1);
+    memcpy(to, value, strlen(value) + 1);
+    return 0;
+}
+
+static int set_option(struct embed_opts *o, const char *name, const char *value,
+                      struct yk_err *err) {
+    uint64_t n = 0;
+    int rc;
+    if (strcmp(name, "dram") == 0)
+        return yk_parse_size(value, &o->node.store.segment.data_bytes, err);
+    if (strcmp(name, "capacity_blocks") == 0)
+        return yk_parse_count(value, &o->node.store.capacity_blocks, err);
+    if (strcmp(name, "max_blocks") == 0) {
+        rc = yk_parse_count(value, &n, err);
+        if (rc == 0 && n > UINT32_MAX)
+            rc = yk_err_set(err, -YK_EINVAL, "embedded: max_blocks %s is over %u", value,
+                            UINT32_MAX);
+        o->node.store.segment.max_blocks = (uint32_t)n;
+        return rc;
+    }
+    if (strcmp(name, "policy") == 0)
+        return set_text(o->policy, sizeof(o->policy), name, value, err);
+    if (strcmp(name, "name") == 0)
+        return set_text(o->name, sizeof(o->name), name, value, err);
+    if (strcmp(name, "listen") == 0) {
+        rc = yk_parse_addr(value, &o->node.listen[0], err);
+        o->node.listen_count = 1;
+        return rc;
+    }
+    return yk_err_set(err, -YK_EINVAL,
+                      "embedded: found option '%s', expected dram, capacity_blocks, max_blocks, "
+                      "policy, name or listen",
+                      name);
+}
+
+static int parse(const char *options, struct embed_opts *o, struct yk_err *err) {
+    char *copy = strdup(options != NULL ? options : "");
+    char *save = NULL;
+    int rc = copy != NULL ? 0 : yk_err_set(err, -YK_ENOMEM, "out of memory");
+    for (char *p = rc == 0 ? strtok_r(copy, ",", &save) : NULL; p != NULL && rc == 0;
+         p = strtok_r(NULL, ",", &save)) {
+        char *eq = strchr(p, '=');
+        if (eq == NULL) {
+            rc = yk_err_set(err, -YK_EINVAL, "embedded: found '%s', expected NAME=VALUE", p);
+            break;
+        }
+        *eq = 0;
+        rc = set_option(o, p, eq + 1, err);
+    }
+    free(copy);
+    return rc;
+}
+
+static int fail(int rc, const struct yk_err *err, char *text, size_t cap) {
+    if (text != NULL && cap > 0)
+        snprintf(text, cap, "%s", err->text[0] != 0 ? err->text : yk_status_text(rc));
+    return rc;
+}
+
+int yk_node_embed(const char *options, int *ret_fd, void **ret_node, char *text, size_t cap) {
+    struct embed_opts o = {.node = {.store = {.segment = {.data_bytes = DRAM_DEFAULT,
+                                                          .max_clients = 256,
+                                                          .numa_node = -1},
+                                              .reserve_percent = 2,
+                                              .held_percent = 25},
+                                    .scrub_interval_s = 3600},
+                           .policy = "lru"};
+    struct yk_err err = {0};
+    struct yk_node *node;
+    int rc = parse(options, &o, &err);
+    if (rc < 0)
+        return fail(rc, &err, text, cap);
+    o.node.store.policy = o.policy;
+    o.node.store.segment.name = o.name[0] != 0 ? o.name : NULL;
+    rc = yk_node_start(&o.node, &node, &err);
+    if (rc < 0)
+        return fail(rc, &err, text, cap);
+    rc = yk_node_connect(node, ret_fd);
+    if (rc < 0) {
+        yk_node_stop(node);
+        return fail(rc, &err, text, cap);
+    }
+    *ret_node = node;
+    return 0;
+}
+
+int yk_node_embed_connect(void *node, int *ret_fd) {
+    return yk_node_connect(node, ret_fd);
+}
+
+void yk_node_unembed(void *node) {
+    yk_node_stop(node);
+}
