@@ -536,7 +536,10 @@ int yk_node_start(const struct yk_node_opts *opts, struct yk_node **ret_node, st
     if (rc < 0) {
         helpers_stop(node);
         loop_abandon(node);
-        node_free(node, 0);
+        /* Nobody was served: the segment is left as it was found, or not at all. */
+        if (node->seg->found == YK_SEGMENT_FRESH)
+            yk_segment_unlink(node->seg);
+        node_free(node, node->seg->found != YK_SEGMENT_UNCLEAN && !yk_node_tier_lost(node));
         return rc;
     }
     *ret_node = node;
