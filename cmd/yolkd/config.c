@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The option table of yolkd and its checks (config.h).
+ *
+ * The table is not const for two reasons: the names of policies come from src/sched's list, and the
+ * default of --dram is this machine's, so that --help shows the figure that would be taken.
+ */
+#include "config.h"
+
+#include "base/fmt.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "machine.h"
+#include "sched/policy.h"
+#include "shm/segment.h"
+
+#include <netdb.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define NAME_MAX_BYTES 63u
+#define POLICIES_MAX   16u
+#define DRAM_SHARE     4u             /* a quarter of the machine's memory by default */
+#define DRAM_LEAST     (256ull << 20) /* of that default */
+#define DEFAULT_DIR    "/dev/shm"
+
+enum yolkd_huge { HUGE_AUTO, HUGE_OFF, HUGE_REQUIRE };
+
+static const char *const huge_names[] = {"auto", "off", "require", NULL};
+static const char *const level_names[] = {"error", "warn", "info", "debug", NULL};
+static const char *policy_names[POLICIES_MAX + 1];
+
+static int check_name(const char *text, struct yk_err *err) {
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    char quoted[YK_QUOTE_MAX];
+    size_t len = strlen(text);
+    if (len >= 1 && len <= NAME_MAX_BYTES && strspn(text, allowed) == len && text[0] != '.')
+        return 0;
+    return yk_err_set(err, -YK_EINVAL,
+                      "found %s, expected 1 to %u letters, digits, '_', '-' or '.', the first not "
+                      "a '.'",
+                      yk_quote(text, quoted), NAME_MAX_BYTES);
+}
+
+/* Only what is written as a number is judged here; names are resolved by the node. */
+static bool is_remote(const struct yk_addr *addr) {
+    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM};
+    struct addrinfo *ai = NULL;
+    if (addr->kind != YK_ADDR_TCP || getaddrinfo(addr->host, NULL, &hints, &ai) != 0)
+        return false;
+    bool local = yolkd_address_is_local(ai->ai_addr);
+    freeaddrinfo(ai);
+    return !local;
+}
+
+static int check_listen(const char *text, struct yk_err *err) {
+    struct yk_addr addr;
+    if (strcmp(text, "none") == 0)
+        return 0;
+    int rc = yk_parse_addr(text, &addr, err);
+    if (rc == 0 && addr.kind == YK_ADDR_TCP && addr.port == 0)
+        return yk_err_set(err, -YK_EINVAL, "found '%s', expected a port from 1 to 65535", text);
+    if (rc == 0 && is_remote(&addr))
+        return yk_err_set(err, -YK_EINVAL,
+                          "found '%s', expected a loopback address such as 127.0.0.1: clients do "
+                          "not authenticate themselves yet",
+                          text);
+    return rc;
+}
+
+static int check_mode(const char *text, struct yk_err *err) {
+    char quoted[YK_QUOTE_MAX];
+    size_t len = strlen(text);
+    if (len >= 3 && len <= 4 && strspn(text, "01234567") == len && (len == 3 || text[0] == '0'))
+        return 0;
+    return yk_err_set(err, -YK_EINVAL, "found %s, expected octal permissions such as 0660",
+                      yk_quote(text, quoted));
+}
+
+#define ROW(name_, type_, field_)                                                                  \
+    .name = (name_), .type = (type_), YK_OPT_AT(struct yolkd_config, field_)
+#define ONLY_ARGS (YK_OPT_NO_FILE | YK_OPT_NO_ENV)
+
+static char dram_default[YK_FMT_MAX];
+
+static struct yk_opt table[] = {
+    {ROW("config", YK_OPT_STR, file), .letter = 'c', .metavar = "FILE", .flags = YK_OPT_CONFIG_FILE,
+     .help = "Read options from this file too."},
+    {ROW("dram", YK_OPT_SIZE, dram_bytes), .letter = 'd', .min = "4MiB", .max = "64TiB",
+     .section = "memory",
+     .help =
+         "Memory pooled on this host. It is shared memory that stays when yolkd ends, so that a "
+         "restart finds every block again. Not given: a quarter of the machine's memory, at "
+         "least 256MiB."},
+    {ROW("capacity-blocks", YK_OPT_INT, capacity_blocks), .def = "0", .min = "0", .max = "67108863",
+     .section = "memory", .help = "Keep at most this many blocks; 0 keeps as many as fit."},
+    {ROW("max-blocks", YK_OPT_INT, max_blocks), .def = "0", .min = "0", .max = "67108863",
+     .section = "memory",
+     .help = "Entries of the block table; 0 takes one for each 4 KiB of --dram. Another value than "
+             "last time starts with an empty segment."},
+    {ROW("policy", YK_OPT_ENUM, policy), .def = "lru", .values = policy_names, .section = "memory",
+     .help = "Which blocks leave first when space is short."},
+    {ROW("reserve-percent", YK_OPT_INT, reserve_percent), .def = "2", .min = "0", .max = "25",
+     .section = "memory",
+     .help =
+         "Percentage of the memory that is kept free ahead of need, so that a put does not wait "
+         "for an eviction."},
+    {ROW("held-percent", YK_OPT_INT, held_percent), .def = "25", .min = "1", .max = "90",
+     .section = "memory",
+     .help = "Percentage of the memory that reservations and hard pins together may hold."},
+    {ROW("name", YK_OPT_STR, name), .def = "default", .check = check_name, .section = "memory",
+     .help = "Name of the segment: its files are yolk-NAME.*. One node at a time may have it."},
+    {ROW("shm-dir", YK_OPT_STR, shm_dir), .def = DEFAULT_DIR, .metavar = "DIR", .section = "memory",
+     .help = "Where the segment's files are; a memory file system."},
+    {ROW("ephemeral", YK_OPT_BOOL, ephemeral), .def = "no", .section = "memory",
+     .help = "Use memory without a name: nothing is left behind, and nothing is found again."},
+    {ROW("huge-pages", YK_OPT_ENUM, huge_pages), .def = "auto", .values = huge_names,
+     .section = "memory",
+     .help = "Hold the payload in 2 MiB pages of a hugetlbfs mount such as /dev/hugepages. auto "
+             "does so if enough of them are free, and keeps the pages that an existing segment "
+             "has."},
+    {ROW("numa-node", YK_OPT_INT, numa_node), .def = "-1", .min = "-1", .max = "1023",
+     .section = "memory", .help = "Prefer memory of this NUMA node; -1 has no preference."},
+    {ROW("populate", YK_OPT_BOOL, populate), .def = "yes", .section = "memory",
+     .help = "Touch a new segment in the background, so that first puts find mapped pages. Without "
+             "it memory is taken as blocks come."},
+    {ROW("scrub-rate", YK_OPT_SIZE, scrub_rate_bytes), .def = "16MiB", .max = "1TiB",
+     .metavar = "SIZE/s", .section = "memory",
+     .help = "How fast the background pass reads blocks again to compare their checksums; 0 turns "
+             "it off. After an unclean stop every block is verified whatever this says."},
+    {ROW("scrub-interval", YK_OPT_DURATION, scrub_interval_ns), .def = "1h", .min = "1s",
+     .max = "365d", .section = "memory", .help = "Pause between two such passes."},
+    {ROW("listen", YK_OPT_LIST, listen), .letter = 'l', .def = "unix:/run/yolk.sock",
+     .metavar = "LIST", .check = check_listen, .section = "network",
+     .help = "Where clients connect: unix:PATH, or tcp:HOST:PORT on a loopback address, up to 8 of "
+             "them with commas between. Sockets passed in by systemd come on top; with them the "
+             "default is none."},
+    {ROW("unix-mode", YK_OPT_STR, unix_mode), .def = "0600", .metavar = "MODE", .check = check_mode,
+     .section = "network",
+     .help = "Permissions of unix sockets. Whoever may connect shares the trust domain."},
+    {ROW("http", YK_OPT_ADDR, http), .def = "127.0.0.1:7780", .metavar = "HOST:PORT",
+     .section = "network",
+     .help = "Where metrics, health and statistics are served over HTTP; none turns it off."},
+    {ROW("max-clients", YK_OPT_INT, max_clients), .def = "2048", .min = "1", .max = "65535",
+     .section = "network",
+     .help = "Client processes that may map the memory at a time. Another value than last time "
+             "starts with an empty segment."},
+    {ROW("max-connections", YK_OPT_INT, max_connections), .def = "4096", .min = "1",
+     .max = "1000000", .section = "network", .help = "Connections at a time; more are closed."},
+    {ROW("stop-timeout", YK_OPT_DURATION, stop_timeout_ns), .def = "2s", .min = "1ms", .max = "1h",
+     .section = "service",
+     .help = "How long replies under way may take once SIGTERM or SIGINT came."},
+    {ROW("log-level", YK_OPT_ENUM, log_level), .def = "info", .values = level_names,
+     .section = "service", .help = "Lines on standard error up to this level."},
+    {ROW("check-config", YK_OPT_BOOL, check_config), .def = "no", .flags = ONLY_ARGS,
+     .section = "service",
+     .help = "Check the configuration, and whether it fits this machine now; print it as it takes "
+             "effect, and exit."},
+    {ROW("version", YK_OPT_BOOL, version), .def = "no", .flags = ONLY_ARGS, .section = "service",
+     .help = "Print the version and exit."},
+};
+
+static const struct yk_opt_spec spec = {
+    .program = "yolkd",
+    .summary =
+        "Runs a Yolk storage node in the foreground: a pool of this host's memory that keeps "
+        "KV-cache blocks for the processes on it.",
+    .env_prefix = "YOLK_",
+    .options = table,
+    .n_options = sizeof(table) / sizeof(table[0]),
+};
+
+static struct yk_opt *row(const char *name) {
+    for (size_t i = 0; i < spec.n_options; i++)
+        if (strcmp(table[i].name, name) == 0)
+            return &table[i];
+    abort(); /* a name in this file that is not in the table above */
+}
+
+static void fill_table(bool this_machine) {
+    const struct yk_policy_ops *const *policies = yk_policy_list();
+    uint64_t share = yolkd_memory_bytes() / DRAM_SHARE & ~(YOLKD_HUGE_PAGE - 1);
+    for (size_t i = 0; i < POLICIES_MAX && policies[i] != NULL; i++)
+        policy_names[i] = policies[i]->name;
+    yk_fmt_bytes_exact(share < DRAM_LEAST ? DRAM_LEAST : share, dram_default);
+    row("dram")->def = this_machine ? dram_default : NULL;
+}
+
+int yolkd_config_load(struct yolkd_config *config, int argc, char *const *argv, char *const *envp,
+                      struct yk_err *err) {
+    memset(config, 0, sizeof(*config));
+    fill_table(true);
+    int rc = yk_opt_init(&config->opts, &spec, config, err);
+    return rc < 0 ? rc : yk_opt_load(&config->opts, argc, argv, envp, err);
+}
+
+void yolkd_config_fini(struct yolkd_config *config) {
+    yk_opt_fini(&config->opts);
+}
+
+void yolkd_config_help(FILE *out) {
+    yk_opt_print_help(&spec, out);
+}
+
+/* ---- against the machine -------------------------------------------------------------------- */
+
+static int check_total(const struct yolkd_config *config, struct yk_err *err) {
+    char asked[YK_FMT_MAX], total[YK_FMT_MAX];
+    uint64_t bytes = yolkd_memory_bytes();
+    if (bytes == 0 || config->dram_bytes <= bytes)
+        return 0;
+    return yk_opt_fail(&config->opts, "dram", err,
+                       "found %s, expected at most the %s this machine has",
+                       yk_fmt_bytes_exact(config->dram_bytes, asked), yk_fmt_bytes(bytes, total));
+}
+
+static uint64_t round_up(uint64_t bytes, uint64_t unit) {
+    return (bytes + unit - 1) / unit * unit;
+}
+
+/* What an old segment holds is free again if it is replaced, and needed no more if it is kept. */
+static int check_room(const struct yolkd_config *config, struct yk_err *err) {
+    char asked[YK_FMT_MAX], left[YK_FMT_MAX];
+    uint64_t bytes = 0, allocated = 0;
+    const char *dir = config->ephemeral ? DEFAULT_DIR : config->shm_dir;
+    if (!config->ephemeral && yolkd_segment_file(dir, config->name, &bytes, &allocated) &&
+        bytes == round_up(config->dram_bytes, YK_SHM_PAGE))
+        return 0;
+    uint64_t room = yk_segment_room(dir);
+    if (room == 0 || config->dram_bytes <= room + allocated)
+        return 0;
+    return yk_opt_fail(&config->opts, "dram", err,
+                       "found %s, expected at most the %s that are free here and in %s",
+                       yk_fmt_bytes_exact(config->dram_bytes, asked),
+                       yk_fmt_bytes(room + allocated, left), dir);
+}
+
+static int check_dir(const struct yolkd_config *config, struct yk_err *err) {
+    char quoted[YK_QUOTE_MAX];
+    struct stat st;
+    if (config->ephemeral || (stat(config->shm_dir, &st) == 0 && S_ISDIR(st.st_mode)))
+        return 0;
+    return yk_opt_fail(&config->opts, "shm-dir", err, "found %s, expected a directory",
+                       yk_quote(config->shm_dir, quoted));
+}
+
+static int fail_huge(const struct yolkd_config *config, const struct yolkd_huge_mount *mount,
+                     uint64_t room, struct yk_err *err) {
+    unsigned long long want = (unsigned long long)(config->dram_bytes / YOLKD_HUGE_PAGE);
+    if (mount->dir[0] == '\0')
+        return yk_opt_fail(
+            &config->opts, "huge-pages", err,
+            "found no writable hugetlbfs mount of 2 MiB pages, expected one (mount -t "
+            "hugetlbfs none /dev/hugepages)");
+    return yk_opt_fail(&config->opts, "huge-pages", err,
+                       "found %llu free pages of 2 MiB in %s, expected %llu for --dram (write at "
+                       "least that into /proc/sys/vm/nr_hugepages)",
+                       (unsigned long long)(room / YOLKD_HUGE_PAGE), mount->dir, want);
+}
+
+/* Whether the payload goes to huge pages: *ret_dir is the mount or NULL. The files of an existing
+ * segment decide under `auto`: going to other pages would lose its blocks. */
+static int choose_pages(const struct yolkd_config *config, const char **ret_dir,
+                        struct yk_err *err) {
+    static struct yolkd_huge_mount mount; /* ret_dir points into it */
+    uint64_t bytes, unused, allocated = 0;
+    *ret_dir = NULL;
+    memset(&mount, 0, sizeof(mount));
+    if (config->huge_pages == HUGE_OFF)
+        return 0;
+    if (config->ephemeral)
+        return config->huge_pages == HUGE_AUTO
+                   ? 0
+                   : yk_opt_fail(&config->opts, "huge-pages", err,
+                                 "found 'require' with --ephemeral, expected one of them");
+    bool found = yolkd_huge_mount_find(&mount);
+    uint64_t need = round_up(config->dram_bytes, YOLKD_HUGE_PAGE);
+    bool ours = found && yolkd_segment_file(mount.dir, config->name, &bytes, &allocated);
+    bool enough = found && (mount.free_bytes + allocated >= need || (ours && bytes == need));
+    if (config->huge_pages == HUGE_REQUIRE && !enough)
+        return fail_huge(config, &mount, mount.free_bytes + allocated, err);
+    bool plain = yolkd_segment_file(config->shm_dir, config->name, &bytes, &unused) &&
+                 bytes == round_up(config->dram_bytes, YK_SHM_PAGE);
+    if (enough && (config->huge_pages == HUGE_REQUIRE || ours || !plain))
+        *ret_dir = mount.dir;
+    return 0;
+}
+
+static int check_machine(const struct yolkd_config *config, const char **ret_huge_dir,
+                         struct yk_err *err) {
+    int rc = check_dir(config, err);
+    if (rc == 0)
+        rc = check_total(config, err);
+    if (rc == 0)
+        rc = choose_pages(config, ret_huge_dir, err);
+    if (rc == 0 && *ret_huge_dir == NULL)
+        rc = check_room(config, err);
+    if (rc == 0 && config->numa_node >= 0 && !yolkd_numa_node_exists(config->numa_node))
+        rc = yk_opt_fail(&config->opts, "numa-node", err,
+                         "found %d, expected a NUMA node of this machine (see lscpu) or -1",
+                         config->numa_node);
+    return rc;
+}
+
+/* ---- addresses ------------------------------------------------------------------------------ */
+
+static int fill_listen(const struct yolkd_config *config, bool activated, struct yk_node_opts *opts,
+                       struct yk_err *err) {
+    if (activated && !yk_opt_is_set(&config->opts, "listen"))
+        return 0;
+    for (size_t i = 0; i < config->listen.n; i++) {
+        if (strcmp(config->listen.items[i], "none") == 0)
+            continue;
+        if (opts->listen_count == YK_NODE_LISTEN_MAX)
+            return yk_opt_fail(&config->opts, "listen", err,
+                               "found %zu addresses, expected at most %u", config->listen.n,
+                               YK_NODE_LISTEN_MAX);
+        int rc = yk_parse_addr(config->listen.items[i], &opts->listen[opts->listen_count++], err);
+        if (rc < 0)
+            return rc;
+    }
+    if (opts->listen_count > 0 || activated)
+        return 0;
+    return yk_opt_fail(&config->opts, "listen", err,
+                       "found no address, expected one such as unix:/run/yolk.sock");
+}
+
+int yolkd_config_node(const struct yolkd_config *config, bool activated,
+                      struct yk_node_opts *ret_opts, struct yk_err *err) {
+    const char *huge_dir = NULL;
+    struct yk_node_opts opts = {
+        .unix_mode = (uint32_t)strtoul(config->unix_mode, NULL, 8),
+        .max_conns = (uint32_t)config->max_connections,
+        .stop_timeout_ms = (uint32_t)(config->stop_timeout_ns / 1000000u),
+        .scrub_bytes_per_s = config->scrub_rate_bytes,
+        .scrub_interval_s = (uint32_t)(config->scrub_interval_ns / 1000000000u),
+        .populate = config->populate,
+    };
+    int rc = fill_listen(config, activated, &opts, err);
+    if (rc == 0)
+        rc = check_machine(config, &huge_dir, err);
+    if (rc < 0)
+        return rc;
+    opts.store = (struct yk_store_opts){
+        .segment = {.dir = config->shm_dir,
+                    .name = config->ephemeral ? NULL : config->name,
+                    .huge_dir = huge_dir,
+                    .data_bytes = config->dram_bytes,
+                    .max_blocks = (uint32_t)config->max_blocks,
+                    .max_clients = (uint32_t)config->max_clients,
+                    .numa_node = config->numa_node},
+        .policy = policy_names[config->policy],
+        .capacity_blocks = (uint64_t)config->capacity_blocks,
+        .reserve_percent = (uint32_t)config->reserve_percent,
+        .held_percent = (uint32_t)config->held_percent,
+        .seed = 1, /* a constant: the same calls evict the same blocks */
+    };
+    *ret_opts = opts;
+    return 0;
+}
+
+/* ---- the manual page ------------------------------------------------------------------------ */
+
+void yolkd_config_man(FILE *out) {
+    fill_table(false);
+    fputs(
+        ".TH YOLKD 8 \"\" \"yolk " YK_VERSION "\" \"Yolk\"\n"
+        ".SH NAME\nyolkd \\- storage node of the Yolk KV\\-cache store\n"
+        ".SH SYNOPSIS\n\\fByolkd\\fR [\\fIOPTION\\fR]...\n"
+        ".SH DESCRIPTION\n"
+        "Pools memory of this host and keeps KV\\-cache blocks in it for the inference engines "
+        "that\n"
+        "run here. Clients connect to a unix socket and then map the memory: their lookups and "
+        "gets\n"
+        "need no system call. yolkd stays in the foreground and writes its log to standard error.\n"
+        ".PP\n"
+        "The memory is shared memory with a name. It outlives the daemon: after a restart, an\n"
+        "upgrade or a crash all blocks are there again. \\fBrm /dev/shm/yolk\\-\\fINAME\\fB.*\\fR\n"
+        "gives it back when no yolkd runs on it.\n",
+        out);
+    yk_opt_print_man(&spec, out);
+    fputs(
+        ".SH SIGNALS\n"
+        ".TP\n\\fBSIGTERM\\fR, \\fBSIGINT\\fR\nStop in good order. A second one ends the process "
+        "at\n"
+        "once; nothing is lost by that, but the next start verifies every block before its "
+        "first\nuse.\n"
+        ".TP\n\\fBSIGHUP\\fR\nNothing can be reloaded while it runs, and the log says so; when "
+        "standard\n"
+        "error is a terminal, as SIGTERM.\n"
+        ".SH SYSTEMD\n"
+        "yolkd says when it is ready (\\fBType=notify\\fR), answers a watchdog\n"
+        "(\\fBWatchdogSec=\\fR) for as long as its event loop turns, and takes over the sockets of "
+        "a\n"
+        "\\fB.socket\\fR unit.\n"
+        ".SH EXIT STATUS\n"
+        ".TP\n\\fB0\\fR\nStopped in good order; or \\fB\\-\\-check\\-config\\fR found nothing "
+        "wrong.\n"
+        ".TP\n\\fB1\\fR\nIt could not start or go on: an address or the segment is in use, not\n"
+        "permitted, an input/output error; or it was told to stop twice, or did not stop in time.\n"
+        ".TP\n\\fB2\\fR\nWrong usage or configuration, asking for more memory than there is "
+        "included.\n"
+        ".SH FILES\n"
+        ".TP\n\\fI/dev/shm/yolk\\-NAME.meta\\fR, \\fI.data\\fR, \\fI.clients\\fR\nThe segment: "
+        "block\n"
+        "table and index, payload, and what clients hold.\n"
+        ".TP\n\\fI/run/yolk.sock\\fR\nWhere clients connect.\n"
+        ".SH EXAMPLES\n"
+        ".nf\n"
+        "yolkd \\-\\-dram 8G \\-\\-listen unix:$XDG_RUNTIME_DIR/yolk.sock\n"
+        "yolkd \\-\\-check\\-config \\-\\-config /etc/yolk/yolkd.conf\n"
+        ".fi\n"
+        ".SH SEE ALSO\n\\fByolk\\fR(1)\n",
+        out);
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Configuration of yolkd: one option table, and what follows from it for the node.
+ *
+ * The table is all there is: flags, YOLK_... variables, the file, --help, --check-config and the
+ * manual page come from its rows (src/base/opt.h). Two steps: loading checks each value by itself,
+ * yolkd_config_node checks them against each other and against the machine (does it fit, are there
+ * huge pages, does the NUMA node exist), so that --check-config finds what a start would find.
+ *
+ * Threads: main's, before anything else runs.
+ */
+#ifndef YOLKD_CONFIG_H
+#define YOLKD_CONFIG_H
+
+#include "base/opt.h"
+#include "node/node.h"
+
+struct yolkd_config {
+    char *file;
+    uint64_t dram_bytes;
+    int64_t capacity_blocks;
+    int64_t max_blocks;
+    int policy; /* of yk_policy_list */
+    struct yk_opt_list listen;
+    struct yk_addr http;
+    char *name;
+    char *shm_dir;
+    bool ephemeral;
+    int huge_pages; /* enum yolkd_huge */
+    int numa_node;
+    int reserve_percent;
+    int held_percent;
+    int max_clients;
+    int max_connections;
+    char *unix_mode;
+    uint64_t scrub_rate_bytes;
+    uint64_t scrub_interval_ns;
+    bool populate;
+    uint64_t stop_timeout_ns;
+    int log_level; /* enum yk_log_level */
+    bool check_config;
+    bool version;
+    struct yk_opts opts;
+};
+
+/* Reads arguments, environment and file. 0, YK_OPT_HELP, or a failure whose text is one line. fini
+ * is due after any of them. */
+int yolkd_config_load(struct yolkd_config *config, int argc, char *const *argv, char *const *envp,
+                      struct yk_err *err);
+void yolkd_config_fini(struct yolkd_config *config);
+
+/* The node's options; strings in them are borrowed from config. activated: listening sockets were
+ * passed in, so none need be named. -YK_EINVAL or -YK_ENOSPC, with a text that names the option. */
+int yolkd_config_node(const struct yolkd_config *config, bool activated,
+                      struct yk_node_opts *ret_opts, struct yk_err *err);
+
+void yolkd_config_help(FILE *out);
+
+/* yolkd(8), with defaults that do not depend on this machine. */
+void yolkd_config_man(FILE *out);
+
+#endif

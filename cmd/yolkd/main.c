@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * yolkd: the storage node as a service.
+ *
+ * Everything that stores is in src/node; here is what a process has around it: configuration, the
+ * log, signals, the service manager, HTTP, exit codes (yolkd(8)).
+ *
+ * Signals are blocked everywhere and fetched by a thread of their own with sigwaitinfo: no code
+ * runs in a handler, and the second SIGTERM ends the process even while the main thread is inside a
+ * start or a stop that does not come back. _exit is safe at any instant: so is kill -9, which the
+ * segment is made to survive.
+ *
+ * Threads: main, which only waits once the node serves; signals; the node's own.
+ */
+#include "config.h"
+#include "machine.h"
+#include "systemd.h"
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/fmt.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define STOP_GRACE_NS (10 * YK_NS_PER_S) /* beyond --stop-timeout, before the process is ended */
+#define STATUS_MS     30000              /* between two status lines for the service manager */
+#define EXTRA_FDS     128                /* listeners, logs, epoll: open files beside clients' */
+#define ADDRESSES_MAX 4096
+
+extern char **environ;
+
+enum yolkd_exit { EXIT_CLEAN = 0, EXIT_RUNTIME = 1, EXIT_CONFIG = 2 };
+
+struct yolkd {
+    struct yolkd_config config;
+    struct yolkd_systemd systemd;
+    struct yk_node_opts node_opts;
+    struct yk_node *node;
+    int stop_fd; /* readable once a signal asked for a stop */
+};
+
+/* ---- signals -------------------------------------------------------------------------------- */
+
+struct signals {
+    sigset_t set;
+    int stop_fd;
+    uint64_t limit_ns; /* a stop that takes longer ends the process */
+    bool hangup_stops; /* standard error is a terminal */
+};
+
+static void wait_for_stop(const struct signals *s) {
+    for (;;) {
+        siginfo_t info;
+        int sig = sigwaitinfo(&s->set, &info);
+        if (sig < 0)
+            continue;
+        if (sig == SIGHUP && !s->hangup_stops) {
+            yk_log(YK_LOG_WARN, "yolkd",
+                   "SIGHUP: nothing can be reloaded; restart to apply changes");
+            continue;
+        }
+        yk_log(YK_LOG_INFO, "yolkd", "SIG%s: stopping", sigabbrev_np(sig));
+        return;
+    }
+}
+
+static void *signals_main(void *arg) {
+    const struct signals *s = arg;
+    uint64_t one = 1;
+    pthread_setname_np(pthread_self(), "yolkd-signals");
+    wait_for_stop(s);
+    if (write(s->stop_fd, &one, sizeof(one)) < 0)
+        _exit(EXIT_RUNTIME);
+    uint64_t deadline = yk_now_ns() + s->limit_ns;
+    for (;;) {
+        uint64_t now = yk_now_ns();
+        uint64_t left = now < deadline ? deadline - now : 0;
+        struct timespec ts = {.tv_sec = (time_t)(left / YK_NS_PER_S),
+                              .tv_nsec = (long)(left % YK_NS_PER_S)};
+        int sig = sigtimedwait(&s->set, NULL, &ts);
+        if (sig < 0 && errno == EINTR)
+            continue;
+        if (sig == SIGHUP)
+            continue;
+        if (sig < 0)
+            yk_log(YK_LOG_ERROR, "yolkd", "not stopped in time: ending at once");
+        else
+            yk_log(YK_LOG_WARN, "yolkd", "a second SIG%s: ending at once", sigabbrev_np(sig));
+        _exit(EXIT_RUNTIME);
+    }
+}
+
+static int signals_start(struct yolkd *d, struct yk_err *err) {
+    static struct signals s; /* of the thread, which lives as long as the process */
+    pthread_t thread;
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&s.set);
+    sigaddset(&s.set, SIGTERM);
+    sigaddset(&s.set, SIGINT);
+    sigaddset(&s.set, SIGHUP);
+    s.limit_ns = d->config.stop_timeout_ns + STOP_GRACE_NS;
+    s.hangup_stops = isatty(STDERR_FILENO);
+    s.stop_fd = d->stop_fd = eventfd(0, EFD_CLOEXEC);
+    if (s.stop_fd < 0)
+        return yk_err_set(err, -YK_EIO, "eventfd: %s", strerror(errno));
+    pthread_sigmask(SIG_BLOCK, &s.set, NULL);
+    if (pthread_create(&thread, NULL, signals_main, &s) != 0)
+        return yk_err_set(err, -YK_EIO, "cannot start a thread");
+    pthread_detach(thread);
+    return 0;
+}
+
+/* ---- what the log and the service manager are told --------------------------------------------
+ */
+
+static void put_addresses(const struct yolkd *d, const char *sockets, struct yk_buf *out) {
+    char text[YK_ADDR_TEXT_MAX];
+    yk_buf_puts(out, sockets);
+    for (uint32_t i = 0; i < d->node_opts.listen_count; i++)
+        yk_buf_printf(out, "%s%s", out->len > 0 ? ", " : "",
+                      yk_addr_format(&d->node_opts.listen[i], text));
+}
+
+static void put_segment(const struct yolkd *d, struct yk_buf *out) {
+    struct yk_node_stats n;
+    char bytes[YK_FMT_MAX], time[YK_FMT_MAX];
+    const char *why;
+    enum yk_segment_found found = yk_node_found(d->node, &why);
+    yk_node_stats(d->node, &n);
+    yk_buf_printf(out, "segment '%s' ", d->config.ephemeral ? "" : d->config.name);
+    if (found == YK_SEGMENT_FRESH) {
+        yk_buf_puts(out, why[0] != '\0' ? "fresh, the old one was set aside: " : "fresh");
+        yk_buf_puts(out, why);
+        return;
+    }
+    yk_buf_printf(out, "%s, %llu blocks (%s) recovered in %s",
+                  found == YK_SEGMENT_CLEAN ? "stopped clean" : "not stopped clean",
+                  (unsigned long long)n.store.recovered, yk_fmt_bytes(n.store.block_bytes, bytes),
+                  yk_fmt_duration(n.store.recovery_us * 1000u, time));
+    if (n.store.recovery_dropped > 0)
+        yk_buf_printf(out, ", %llu dropped", (unsigned long long)n.store.recovery_dropped);
+    if (n.store.suspect_blocks > 0)
+        yk_buf_printf(out, ", %llu to be verified before their first use",
+                      (unsigned long long)n.store.suspect_blocks);
+}
+
+static void log_start(const struct yolkd *d, const char *sockets) {
+    struct yk_buf addresses, segment;
+    char size[YK_FMT_MAX];
+    yk_buf_init(&addresses, ADDRESSES_MAX);
+    yk_buf_init(&segment, ADDRESSES_MAX);
+    put_addresses(d, sockets, &addresses);
+    put_segment(d, &segment);
+    yk_log(YK_LOG_INFO, "yolkd", "%s serves %s of DRAM in %s pages, policy %s, on %s; %s",
+           YK_VERSION, yk_fmt_bytes(d->config.dram_bytes, size),
+           d->node_opts.store.segment.huge_dir != NULL ? "2 MiB" : "4 KiB",
+           d->node_opts.store.policy, yk_buf_text(&addresses), yk_buf_text(&segment));
+    yk_buf_fini(&addresses);
+    yk_buf_fini(&segment);
+}
+
+static void notify_status(const struct yolkd *d, const char *before) {
+    struct yk_node_stats n;
+    char used[YK_FMT_MAX], all[YK_FMT_MAX];
+    yk_node_stats(d->node, &n);
+    yolkd_systemd_notify(
+        &d->systemd, "%sSTATUS=%llu blocks, %s of %s, %llu clients", before,
+        (unsigned long long)n.store.blocks, yk_fmt_bytes(n.store.block_bytes, used),
+        yk_fmt_bytes(n.store.capacity_bytes, all), (unsigned long long)n.store.clients);
+}
+
+/* ---- life -------------------------------------------------------------------------------------
+ */
+
+/* What a user can do about it belongs into the same line. */
+static void explain(const struct yolkd *d, struct yk_err *err) {
+    char text[sizeof(err->text)];
+    if (err->code != -YK_EPERM || strstr(err->text, "cannot listen on") == NULL)
+        return;
+    memcpy(text, err->text, sizeof(text));
+    yk_err_set(err, err->code, "%.120s: start as root, or with --listen unix:%s/yolk.sock", text,
+               getenv("XDG_RUNTIME_DIR") != NULL ? "$XDG_RUNTIME_DIR" : "/tmp");
+}
+
+static void check_open_files(const struct yolkd *d) {
+    uint64_t limit = yolkd_open_files_raise();
+    uint64_t want =
+        (uint64_t)d->config.max_connections + (uint64_t)d->config.max_clients + EXTRA_FDS;
+    if (limit < want)
+        yk_log(YK_LOG_WARN, "yolkd",
+               "%llu open files are allowed, %d connections and %d clients need %llu: raise "
+               "LimitNOFILE or ulimit -n",
+               (unsigned long long)limit, d->config.max_connections, d->config.max_clients,
+               (unsigned long long)want);
+}
+
+/* Names of the passed sockets, while they are still ours. */
+static void name_sockets(const struct yolkd *d, struct yk_buf *out) {
+    char name[160];
+    for (unsigned i = 0; i < d->systemd.n_fds; i++)
+        yk_buf_printf(out, "%s%s", i > 0 ? ", " : "",
+                      yolkd_socket_name(d->systemd.fds[i], name, sizeof(name)));
+}
+
+static int start(struct yolkd *d, struct yk_err *err) {
+    struct yk_buf sockets;
+    int rc = signals_start(d, err);
+    if (rc < 0)
+        return rc;
+    check_open_files(d);
+    yk_buf_init(&sockets, ADDRESSES_MAX);
+    name_sockets(d, &sockets);
+    d->node_opts.listen_fds = d->systemd.fds;
+    d->node_opts.listen_fd_count = d->systemd.n_fds;
+    rc = yk_node_start(&d->node_opts, &d->node, err);
+    if (rc == 0)
+        log_start(d, yk_buf_text(&sockets));
+    else
+        explain(d, err);
+    yk_buf_fini(&sockets);
+    return rc;
+}
+
+/* Returns when a stop is asked for. The watchdog is fed only if the event loop has answered since
+ * the last time. */
+static void serve(const struct yolkd *d) {
+    struct pollfd stop = {.fd = d->stop_fd, .events = POLLIN};
+    uint64_t beats = yk_node_beats(d->node);
+    int timeout_ms = d->systemd.notify[0] != '\0' ? STATUS_MS : -1;
+    if (d->systemd.watchdog_ns != 0 && d->systemd.watchdog_ns / 2u / YK_NS_PER_MS < STATUS_MS)
+        timeout_ms = (int)(d->systemd.watchdog_ns / 2u / YK_NS_PER_MS);
+    for (;;) {
+        int n = poll(&stop, 1, timeout_ms);
+        if (n > 0)
+            return;
+        uint64_t now = yk_node_beats(d->node);
+        if (n == 0)
+            notify_status(d, now != beats ? "WATCHDOG=1\n" : "");
+        beats = now;
+    }
+}
+
+static void stop(struct yolkd *d) {
+    struct yk_node_stats n;
+    char bytes[YK_FMT_MAX];
+    yolkd_systemd_notify(&d->systemd, "STOPPING=1\nSTATUS=stopping");
+    yk_node_stats(d->node, &n);
+    yk_node_stop(d->node);
+    yk_log(YK_LOG_INFO, "yolkd", "stopped; %llu blocks (%s) %s", (unsigned long long)n.store.blocks,
+           yk_fmt_bytes(n.store.block_bytes, bytes),
+           d->config.ephemeral ? "are gone with it" : "stay for the next start");
+}
+
+static int fail(const struct yk_err *err, int code) {
+    fprintf(stderr, "yolkd: %s\n", err->text);
+    return code;
+}
+
+/* What a start refuses because of what was asked for is a matter of configuration. */
+static int start_exit(const struct yk_err *err) {
+    return err->code == -YK_EINVAL || err->code == -YK_ENOSPC ? EXIT_CONFIG : EXIT_RUNTIME;
+}
+
+static int print_effective(const struct yolkd *d) {
+    char dram[YK_FMT_MAX], total[YK_FMT_MAX];
+    yk_opt_print_config(&d->config.opts, stdout);
+    printf("\n# Fits: %s of this machine's %s, in %s pages.\n",
+           yk_fmt_bytes(d->config.dram_bytes, dram), yk_fmt_bytes(yolkd_memory_bytes(), total),
+           d->node_opts.store.segment.huge_dir != NULL ? "2 MiB" : "4 KiB");
+    return fflush(stdout) == 0 ? EXIT_CLEAN : EXIT_RUNTIME;
+}
+
+static int run(struct yolkd *d, int argc, char **argv) {
+    struct yk_err err = {0};
+    int rc = yolkd_config_load(&d->config, argc, argv, environ, &err);
+    if (rc == YK_OPT_HELP) {
+        yolkd_config_help(stdout);
+        return EXIT_CLEAN;
+    }
+    if (rc == 0 && d->config.version) {
+        puts("yolkd " YK_VERSION);
+        return EXIT_CLEAN;
+    }
+    if (rc == 0)
+        rc = yolkd_systemd_init(&d->systemd, &err);
+    if (rc == 0)
+        rc = yolkd_config_node(&d->config, d->systemd.n_fds > 0, &d->node_opts, &err);
+    if (rc < 0)
+        return fail(&err, EXIT_CONFIG);
+    if (d->config.check_config)
+        return print_effective(d);
+    yk_log_init(STDERR_FILENO, (enum yk_log_level)d->config.log_level);
+    rc = start(d, &err);
+    if (rc < 0)
+        return fail(&err, start_exit(&err));
+    notify_status(d, "READY=1\n");
+    serve(d);
+    stop(d);
+    return EXIT_CLEAN;
+}
+
+int main(int argc, char **argv) {
+    struct yolkd d = {.stop_fd = -1};
+    if (argc == 2 &&
+        strcmp(argv[1], "--print-man") == 0) { /* for the build only: not in the table */
+        yolkd_config_man(stdout);
+        return fflush(stdout) == 0 ? EXIT_CLEAN : EXIT_RUNTIME;
+    }
+    int code = run(&d, argc, argv);
+    yolkd_config_fini(&d.config);
+    return code;
+}
