@@ -86,16 +86,13 @@ void yk_store_retire(struct yk_store *s, uint32_t idx, enum retire_reason why, i
         COUNT(s, corrupt);
         return;
     }
-    STORE(&d->parent, s->limbo_head);
-    s->limbo_head = idx + 1u;
-    COUNT(s, limbo_blocks);
-    COUNT_ADD(s, limbo_bytes, d->cap);
+    limbo_push(s, idx);
 }
 
-/* Gives memory, key cell and descriptor of a dead block back. */
+/* Gives memory, key cell and descriptor of a dead block back. cap 0: its place is not known. */
 static void desc_release(struct yk_store *s, uint32_t idx) {
     struct yk_desc *d = desc_at(s, idx);
-    if (yk_alloc_put(s->alloc, d->offset, d->cap) < 0)
+    if (d->cap != 0 && yk_alloc_put(s->alloc, d->offset, d->cap) < 0)
         COUNT(s, corrupt);
     if (d->key_len != 0)
         yk_owner_key_give(&s->own, d->key_cell, d->key_len);

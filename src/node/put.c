@@ -279,23 +279,26 @@ static uint32_t key_need(struct yk_store *s, const void *key, uint32_t key_len) 
     return cell;
 }
 
-/* Puts the filled descriptor into index and share; old (or YK_SHM_NONE) makes way for it. */
+/* Puts the filled descriptor into index and share; old (or YK_SHM_NONE) makes way for it. What can
+ * fail comes before the word is published: a generation that was COMMITTED once is never taken
+ * back. A lookup that meets the entry before the word looks again. */
 static int enter(struct yk_store *s, uint32_t idx, uint64_t gen, uint64_t hash, uint32_t old) {
     struct yk_desc *d = desc_at(s, idx);
+    int fresh = old == YK_SHM_NONE;
+    if (fresh && yk_index_insert(&s->index, hash, idx) < 0)
+        return -YK_ENOSPC;
     int rc = yk_store_share_add(s, idx);
-    if (rc < 0)
+    if (rc < 0) {
+        if (fresh)
+            yk_index_remove(&s->index, hash, idx);
         return rc;
-    desc_publish(d, YK_WORD(gen, YK_DESC_COMMITTED));
-    if (old != YK_SHM_NONE && yk_index_replace(&s->index, hash, old, idx) == 0) {
-        yk_store_retire(s, old, RETIRE_REPLACED, 1);
-        return 0;
     }
-    rc = yk_index_insert(&s->index, hash, idx);
-    if (rc == 0)
-        return 0;
-    desc_publish(d, YK_WORD(gen, YK_DESC_RESERVED));
-    yk_store_share_drop(s, idx, 0);
-    return -YK_ENOSPC;
+    desc_publish(d, YK_WORD(gen, YK_DESC_COMMITTED));
+    if (!fresh) {
+        yk_index_replace(&s->index, hash, old, idx);
+        yk_store_retire(s, old, RETIRE_REPLACED, 1);
+    }
+    return 0;
 }
 
 /* A commit whose reservation is no longer one: was it this very commit, made before? */

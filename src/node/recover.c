@@ -8,7 +8,8 @@
  *                      no younger block has its key; SUSPECT after an unclean stop
  *   MOVING             as COMMITTED: the sums tell whether its offset is whole
  *   RESERVED           kept for its client if that process is alive
- *   RETIRED, and what is not kept: free, unless a hazard of a living client names it: then limbo
+ *   RETIRED            free, unless a hazard of a living client names it: then limbo
+ *   what is not kept   retired like any block, since living clients may read it all the while
  * A second pass counts children. The index is rebuilt in the other of the two areas and then
  * published, while clients may still be reading the old one; the free lists of key cells and the
  * allocator's slots are what no descriptor claims.
@@ -97,8 +98,8 @@ static void to_free(struct recovery *r, uint32_t idx) {
     yk_owner_desc_give(&r->s->own, idx);
 }
 
-/* Dead, but a living reader may be looking at its bytes. Its memory is claimed until then. */
-static void to_limbo(struct recovery *r, uint32_t idx) {
+/* Found dead: free at once, unless a living client that pinned it before its death still reads. */
+static void dead_recover(struct recovery *r, uint32_t idx) {
     struct yk_store *s = r->s;
     struct yk_desc *d = desc_at(s, idx);
     if (!yk_owner_named(&s->own, idx) || !yk_owner_desc_sane(&s->own, idx, 0) ||
@@ -107,11 +108,24 @@ static void to_limbo(struct recovery *r, uint32_t idx) {
         return;
     }
     d->key_len = 0; /* the cell is not claimed: nobody compares the key of a retired block */
+    limbo_push(s, idx);
+}
+
+/* Was readable until now, so that a reader may pin it at any moment through the old index: it goes
+ * by the common rule, retire first and scan (behind a fence of its own) later. claimed: its memory
+ * is; otherwise it is claimed here, or, if its place can't be believed, left out. */
+static void drop(struct recovery *r, uint32_t idx, int claimed) {
+    struct yk_store *s = r->s;
+    struct yk_desc *d = desc_at(s, idx);
+    COUNT(s, recovery_dropped);
     desc_publish(d, YK_WORD(yk_owner_gen(&s->own), YK_DESC_RETIRED));
-    STORE(&d->parent, s->limbo_head);
-    s->limbo_head = idx + 1u;
-    COUNT(s, limbo_blocks);
-    COUNT_ADD(s, limbo_bytes, d->cap);
+    __atomic_thread_fence(__ATOMIC_RELEASE); /* as limbo_push, for the fields below */
+    if (!claimed &&
+        (!yk_owner_desc_sane(&s->own, idx, 0) || yk_alloc_claim(s->alloc, d->offset, d->cap) < 0))
+        STORE(&d->cap, 0u);
+    if (!claimed)
+        STORE(&d->key_len, (uint8_t)0);
+    limbo_push(s, idx);
 }
 
 static void reserved_recover(struct recovery *r, uint32_t idx) {
@@ -151,49 +165,34 @@ static int keepable(const struct recovery *r, uint32_t idx) {
            !key_taken(r, d);
 }
 
-static void drop(struct recovery *r, uint32_t idx) {
-    COUNT(r->s, recovery_dropped);
-    to_limbo(r, idx);
-}
-
 static void committed_recover(struct recovery *r, uint32_t idx) {
     struct yk_store *s = r->s;
     struct yk_desc *d = desc_at(s, idx);
     uint64_t gen = YK_WORD_GEN(d->word);
-    if (!keepable(r, idx)) {
-        drop(r, idx);
-        return;
+    uint32_t other = YK_SHM_NONE;
+    int keep = keepable(r, idx);
+    if (keep) {
+        other = twin(r, d, yk_owner_key(&s->own, d->key_cell, d->key_len));
+        keep = other == YK_SHM_NONE || YK_WORD_GEN(desc_at(s, other)->word) < gen;
     }
-    uint32_t other = twin(r, d, yk_owner_key(&s->own, d->key_cell, d->key_len));
-    if (other != YK_SHM_NONE && YK_WORD_GEN(desc_at(s, other)->word) > gen) {
-        drop(r, idx);
-        return;
-    }
-    if (yk_alloc_claim(s->alloc, d->offset, d->cap) < 0) {
-        drop(r, idx);
-        return;
-    }
-    if (other !=
-        YK_SHM_NONE) { /* the older twin leaves; its claim goes back when limbo is scanned */
-        struct yk_desc *o = desc_at(s, other);
-        yk_index_replace(&s->index, d->hash, other, idx);
-        desc_publish(o, YK_WORD(yk_owner_gen(&s->own), YK_DESC_RETIRED));
-        STORE(&o->parent, s->limbo_head);
-        s->limbo_head = other + 1u;
-        COUNT(s, limbo_blocks);
-        COUNT_ADD(s, limbo_bytes, o->cap);
-        COUNT(s, recovery_dropped);
-    } else if (yk_index_insert(&s->index, d->hash, idx) < 0) {
-        COUNT(s, recovery_dropped);
-        to_free(r, idx);
+    if (!keep || yk_alloc_claim(s->alloc, d->offset, d->cap) < 0) {
+        drop(r, idx, 0);
         return;
     }
     key_mark(r, d);
+    if (other != YK_SHM_NONE) {
+        yk_index_replace(&s->index, d->hash, other, idx);
+        drop(r, other, 1);
+    } else if (yk_index_insert(&s->index, d->hash, idx) < 0) {
+        drop(r, idx, 1);
+        return;
+    }
     d->children = 0;
     unsigned state = r->unclean ? YK_DESC_SUSPECT : YK_WORD_STATE(d->word);
     if (state == YK_DESC_MOVING)
         state = YK_DESC_SUSPECT;
-    desc_publish(d, YK_WORD(gen, state));
+    desc_publish(d,
+                 YK_WORD(gen, state)); /* the generation stays: of twins the younger wins again */
     r->kept[r->kept_count++] = idx;
 }
 
@@ -220,7 +219,7 @@ static void pass_descriptors(struct recovery *r) {
             to_free(r, idx);
             break;
         default:
-            to_limbo(r, idx);
+            dead_recover(r, idx);
             break;
         }
     }
@@ -297,6 +296,7 @@ int yk_store_recover(struct yk_store *s, struct yk_err *err) {
         yk_owner_hazards_collect(&s->own, s->slots, s->slot_count);
         pass_descriptors(&r);
         yk_owner_hazards_clear(&s->own);
+        __atomic_thread_fence(__ATOMIC_RELEASE); /* words before the links in freed key cells */
         yk_owner_keys_rebuild(&s->own, r.key_used);
         yk_alloc_recover_done(s->alloc);
         namespaces_free(s);

@@ -88,6 +88,19 @@ static inline int desc_live(const struct yk_desc *d) {
 /* Publishes a word. Release: everything written to the descriptor before is seen by who sees it. */
 static inline void desc_publish(struct yk_desc *d, uint64_t word) {
     __atomic_store_n(&d->word, word, __ATOMIC_RELEASE);
+    /* A kill leaves a prefix of the program's stores: the compiler may not move later ones up. */
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+/* Puts a descriptor that was just made unreadable into limbo: linked through `parent`. The fence:
+ * a lookup that sees the link sees the word change, too. */
+static inline void limbo_push(struct yk_store *s, uint32_t idx) {
+    struct yk_desc *d = desc_at(s, idx);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    STORE(&d->parent, s->limbo_head);
+    s->limbo_head = idx + 1u;
+    COUNT(s, limbo_blocks);
+    COUNT_ADD(s, limbo_bytes, d->cap);
 }
 
 enum retire_reason {

@@ -92,7 +92,7 @@ static uint64_t scrub_one(struct yk_node *node, uint32_t idx, int suspect_only) 
     unsigned state = YK_WORD_STATE(word);
     if (state != YK_DESC_SUSPECT && (suspect_only || state != YK_DESC_COMMITTED))
         return 0;
-    __atomic_store_n(hazard, idx + 1u, __ATOMIC_RELAXED);
+    __atomic_store_n(hazard, idx + 1u, __ATOMIC_RELEASE);
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* as yk_view_pin */
     uint64_t n = 0;
     if (__atomic_load_n(&d->word, __ATOMIC_ACQUIRE) == word) {

@@ -5,7 +5,7 @@
  * Order of stores that readers rely on (view.c, tests/model):
  *   insert   entry release (the descriptor was complete before)
  *   remove   entry = 0 (release); nothing else moves
- *   replace  entry release
+ *   replace  entry release, then version++; the caller retires the old block after that
  *   split    copies into the new chain, table release, then version++ and entry = 0 in the old one
  *   trim     unlinks an empty overflow bucket, then version++, and only then writes to that bucket
  * A reader may stand in a bucket when it is unlinked, and walk on through the list of free ones or
@@ -223,6 +223,10 @@ int yk_index_replace(struct yk_index *index, uint64_t hash, uint32_t old_idx, ui
     if (e == NULL)
         return -YK_ENOENT;
     STORE_RELEASE(e, entry_make(hash, new_idx));
+    /* A lookup that still holds the old entry may find its descriptor serving another key before it
+     * looks at it: the version tells it to look again. After the entry, before the old block is
+     * retired. */
+    version_raise(&index->buckets[bucket_of(index, hash)]);
     return 0;
 }
 

@@ -165,7 +165,8 @@ static enum verdict candidate(const struct yk_view *view, const struct yk_query 
     if (!readable(word))
         return V_CHANGED;
     if (hazard != NULL) {
-        __atomic_store_n(hazard, idx + 1, __ATOMIC_RELAXED);
+        /* Release: naming another block is letting the one before go (as yk_hazard_clear). */
+        __atomic_store_n(hazard, idx + 1, __ATOMIC_RELEASE);
         /* Pairs with the fence between the owner's retire and its scan. */
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
         if (LOAD_ACQUIRE(&d->word) != word)
@@ -182,7 +183,8 @@ static enum verdict candidate(const struct yk_view *view, const struct yk_query 
     }
     if (v == V_MATCH) {
         ret->idx = idx;
-        /* Not the copied one: the block may have been on its way (MOVING, RETIRED) at that moment. */
+        /* Not the copied one: the block may have been on its way (MOVING, RETIRED) at that moment.
+         */
         ret->word = ret->desc.word = word;
     }
     return v;
@@ -217,7 +219,7 @@ static int pass(const struct yk_view *view, const struct yk_query *q, uint64_t n
         b = &a.buckets[view->layout.max_buckets + next - 1u];
     }
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
-    if (changed || LOAD_RELAXED(&first->version) != version || !area_unchanged(view, &a))
+    if (changed || LOAD_ACQUIRE(&first->version) != version || !area_unchanged(view, &a))
         return -YK_EAGAIN;
     return YK_MISS;
 }
