@@ -5,6 +5,7 @@
  */
 #include "shm/guard.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
@@ -42,7 +43,11 @@ static int rescue(uintptr_t at) {
 }
 
 static void on_sigbus(int sig, siginfo_t *info, void *context) {
-    if (rescue((uintptr_t)info->si_addr))
+    int fault = info->si_code > 0; /* else it was sent by somebody, and si_addr means nothing */
+    int saved_errno = errno;
+    int rescued = fault && rescue((uintptr_t)info->si_addr);
+    errno = saved_errno;
+    if (rescued)
         return;
     if (previous.sa_flags & SA_SIGINFO) {
         previous.sa_sigaction(sig, info, context);
@@ -53,6 +58,8 @@ static void on_sigbus(int sig, siginfo_t *info, void *context) {
         return;
     }
     signal(SIGBUS, SIG_DFL); /* the access is made again and ends the process */
+    if (!fault)
+        raise(SIGBUS);
 }
 
 int yk_guard_install(void) {
@@ -63,7 +70,10 @@ int yk_guard_install(void) {
     sa.sa_sigaction = on_sigbus;
     sa.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
     sigemptyset(&sa.sa_mask);
-    return sigaction(SIGBUS, &sa, &previous) == 0 ? 0 : -YK_EIO;
+    if (sigaction(SIGBUS, &sa, &previous) == 0)
+        return 0;
+    __atomic_store_n(&installed, 0, __ATOMIC_RELEASE);
+    return -YK_EIO;
 }
 
 int yk_guard_add(void *base, size_t bytes, int prot, int *lost) {

@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -50,14 +51,15 @@ static uint64_t mem_available(void) {
     return kib * 1024u;
 }
 
-uint64_t yk_segment_room(const char *dir) {
+/* dir NULL: memory without a file system. */
+static uint64_t room_in(const char *dir) {
     uint64_t room = mem_available();
     uint64_t limit = read_number("/sys/fs/cgroup/memory.max");
     uint64_t used = read_number("/sys/fs/cgroup/memory.current");
     if (limit > used && limit - used < room)
         room = limit - used;
     struct statvfs fs;
-    if (statvfs(dir != NULL ? dir : DEFAULT_DIR, &fs) == 0) {
+    if (dir != NULL && statvfs(dir, &fs) == 0) {
         uint64_t avail = (uint64_t)fs.f_bavail * fs.f_frsize;
         if (avail < room)
             room = avail;
@@ -65,15 +67,31 @@ uint64_t yk_segment_room(const char *dir) {
     return room;
 }
 
-static void segment_paths(struct yk_segment *seg, const struct yk_segment_opts *opts) {
-    const char *dir = opts->dir != NULL ? opts->dir : DEFAULT_DIR;
-    for (int i = 0; i < 3; i++)
-        snprintf(seg->paths[i], sizeof(seg->paths[i]), "%s/yolk-%s.%s",
-                 i == 1 && opts->huge_dir != NULL ? opts->huge_dir : dir, opts->name, suffixes[i]);
+uint64_t yk_segment_room(const char *dir) {
+    return room_in(dir != NULL ? dir : DEFAULT_DIR);
 }
 
+static int segment_paths(struct yk_segment *seg, const struct yk_segment_opts *opts,
+                         struct yk_err *err) {
+    const char *dir = opts->dir != NULL ? opts->dir : DEFAULT_DIR;
+    if (opts->name[0] == 0 || strchr(opts->name, '/') != NULL)
+        return yk_err_set(err, -YK_EINVAL, "'%.64s' cannot be part of a file's name", opts->name);
+    for (int i = 0; i < 3; i++) {
+        int n = snprintf(seg->paths[i], sizeof(seg->paths[i]), "%s/yolk-%s.%s",
+                         i == 1 && opts->huge_dir != NULL ? opts->huge_dir : dir, opts->name,
+                         suffixes[i]);
+        if (n >= (int)sizeof(seg->paths[i]))
+            return yk_err_set(err, -YK_EINVAL,
+                              "the path of the segment's files, '%.64s...', has %d "
+                              "bytes, at most %zu are possible",
+                              seg->paths[i], n, sizeof(seg->paths[i]) - 1);
+    }
+    return 0;
+}
+
+/* The meta file last: who holds its lock has all three names to itself until then. */
 void yk_segment_unlink(const struct yk_segment *seg) {
-    for (int i = 0; i < 3; i++)
+    for (int i = 2; i >= 0; i--)
         if (seg->paths[i][0] != 0)
             unlink(seg->paths[i]);
 }
@@ -90,8 +108,11 @@ static int lock_holder(int fd) {
         return -1;
     while (fgets(line, sizeof(line), f) != NULL) {
         int p;
+        unsigned dev_major, dev_minor;
         unsigned long ino;
-        if (sscanf(line, "%*d: FLOCK %*s %*s %d %*x:%*x:%lu", &p, &ino) == 2 && ino == st.st_ino)
+        if (sscanf(line, "%*d: FLOCK %*s %*s %d %x:%x:%lu", &p, &dev_major, &dev_minor, &ino) ==
+                4 &&
+            ino == st.st_ino && dev_major == major(st.st_dev) && dev_minor == minor(st.st_dev))
             pid = p;
     }
     fclose(f);
@@ -110,23 +131,61 @@ static int open_one(struct yk_segment *seg, const struct yk_segment_opts *opts, 
     if (fd < 0)
         return yk_err_set(err, -yk_status_from_errno(errno), "cannot open '%s': %s", seg->paths[i],
                           strerror(errno));
-    return fd;
+    struct stat st;
+    if (fstat(fd, &st) == 0 && st.st_uid == geteuid())
+        return fd;
+    close(fd);
+    return yk_err_set(err, -YK_EPERM,
+                      "'%s' belongs to user %u, this is user %u: remove it or give this node "
+                      "another --name",
+                      seg->paths[i], (unsigned)st.st_uid, (unsigned)geteuid());
+}
+
+/* Is the open file the one that has the name? It is not when its holder has just replaced it. */
+static int has_name(int fd, const char *path) {
+    struct stat open_one, named;
+    return fstat(fd, &open_one) == 0 && stat(path, &named) == 0 &&
+           open_one.st_dev == named.st_dev && open_one.st_ino == named.st_ino;
+}
+
+#define LOCK_TRIES 16 /* each is somebody else's replacement of the files */
+
+/* Opens and locks the meta file; its lock is the segment's. */
+static int open_meta(struct yk_segment *seg, const struct yk_segment_opts *opts,
+                     struct yk_err *err) {
+    for (int i = 0; i < LOCK_TRIES; i++) {
+        int fd = open_one(seg, opts, 0, err);
+        if (fd < 0 || opts->name == NULL)
+            return fd;
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+            int holder = lock_holder(fd);
+            close(fd);
+            return yk_err_set(err, -YK_EBUSY,
+                              "segment '%s' is in use by process %d: stop that node or give this "
+                              "one another --name",
+                              opts->name, holder);
+        }
+        if (has_name(fd, seg->paths[0]))
+            return fd;
+        close(fd);
+    }
+    return yk_err_set(err, -YK_EBUSY, "segment '%s' is being replaced again and again", opts->name);
 }
 
 static int open_files(struct yk_segment *seg, const struct yk_segment_opts *opts,
                       struct yk_err *err) {
-    int *fds[3] = {&seg->fd_meta, &seg->fd_data, &seg->fd_clients};
-    for (int i = 0; i < 3; i++) {
-        int fd = open_one(seg, opts, i, err);
-        if (fd < 0)
-            return fd;
-        *fds[i] = fd;
-        if (i == 0 && flock(fd, LOCK_EX | LOCK_NB) < 0)
-            return yk_err_set(err, -YK_EBUSY,
-                              "segment '%s' is in use by process %d: stop that node or give this "
-                              "one another --name",
-                              opts->name != NULL ? opts->name : "", lock_holder(fd));
+    int fd = open_meta(seg, opts, err);
+    if (fd >= 0) {
+        seg->fd_meta = fd;
+        fd = open_one(seg, opts, 1, err);
     }
+    if (fd >= 0) {
+        seg->fd_data = fd;
+        fd = open_one(seg, opts, 2, err);
+    }
+    if (fd < 0)
+        return fd;
+    seg->fd_clients = fd;
     return 0;
 }
 
@@ -163,17 +222,33 @@ static const char *unusable(const struct yk_segment *seg, const struct yk_shm_la
     return NULL;
 }
 
+static uint64_t memory_of(int fd) {
+    struct stat st;
+    return fstat(fd, &st) == 0 ? (uint64_t)st.st_blocks * 512u : 0;
+}
+
+/* Before anything is removed: a wrong figure in a config file must not cost the old blocks. */
+static int check_room(const struct yk_segment *seg, const struct yk_segment_opts *opts,
+                      struct yk_err *err) {
+    const char *dir = opts->dir != NULL ? opts->dir : DEFAULT_DIR;
+    if (opts->name != NULL && opts->huge_dir != NULL)
+        return 0; /* huge pages are counted apart: the mapping succeeds or fails */
+    uint64_t room = room_in(opts->name != NULL ? dir : NULL);
+    if (room == 0)
+        return 0;
+    room += memory_of(seg->fd_meta) + memory_of(seg->fd_data) + memory_of(seg->fd_clients);
+    if (seg->layout.data_bytes <= room)
+        return 0;
+    return yk_err_set(err, -YK_ENOSPC,
+                      "%llu bytes of DRAM were asked for, this machine has %llu left: lower --dram",
+                      (unsigned long long)seg->layout.data_bytes, (unsigned long long)room);
+}
+
 static int set_sizes(struct yk_segment *seg, const struct yk_segment_opts *opts,
                      struct yk_err *err) {
     const uint64_t sizes[3] = {seg->layout.meta_bytes, seg->layout.data_bytes,
                                seg->layout.clients_bytes};
     const int fds[3] = {seg->fd_meta, seg->fd_data, seg->fd_clients};
-    uint64_t room = yk_segment_room(opts->name != NULL ? opts->dir : NULL);
-    if (opts->huge_dir == NULL && room != 0 && sizes[1] > room)
-        return yk_err_set(err, -YK_ENOSPC,
-                          "%llu bytes of DRAM were asked for, this machine has %llu left: lower "
-                          "--dram",
-                          (unsigned long long)sizes[1], (unsigned long long)room);
     for (int i = 0; i < 3; i++) {
         if (ftruncate(fds[i], 0) < 0 || ftruncate(fds[i], (off_t)sizes[i]) < 0)
             return yk_err_set(err, -yk_status_from_errno(errno), "cannot size '%s' to %llu: %s",
@@ -191,7 +266,8 @@ static int map_one(int fd, uint64_t bytes, void **ret, int *lost, struct yk_err 
                           strerror(errno));
     *ret = p;
     madvise(p, bytes, MADV_DONTFORK);
-    return yk_guard_add(p, bytes, PROT_READ | PROT_WRITE, lost);
+    int rc = yk_guard_add(p, bytes, PROT_READ | PROT_WRITE, lost);
+    return rc == 0 ? 0 : yk_err_set(err, rc, "too many segments in one process");
 }
 
 static void bind_numa(struct yk_segment *seg, int node) {
@@ -204,8 +280,9 @@ static void bind_numa(struct yk_segment *seg, int node) {
 
 static int map_all(struct yk_segment *seg, const struct yk_segment_opts *opts, struct yk_err *err) {
     int rc = yk_guard_install();
-    if (rc == 0)
-        rc = map_one(seg->fd_meta, seg->layout.meta_bytes, &seg->meta, &seg->lost, err);
+    if (rc < 0)
+        return yk_err_set(err, rc, "cannot handle SIGBUS: %s", strerror(errno));
+    rc = map_one(seg->fd_meta, seg->layout.meta_bytes, &seg->meta, &seg->lost, err);
     if (rc == 0)
         rc = map_one(seg->fd_data, seg->layout.data_bytes, &seg->data, &seg->lost, err);
     if (rc == 0)
@@ -217,7 +294,7 @@ static int map_all(struct yk_segment *seg, const struct yk_segment_opts *opts, s
                           ? (uint64_t)fs.f_bsize
                           : (uint64_t)sysconf(_SC_PAGESIZE);
     /* Takes effect where the kernel allows transparent huge pages for shared memory. */
-    if (opts->huge_dir == NULL)
+    if (opts->name == NULL || opts->huge_dir == NULL)
         madvise(seg->data, seg->layout.data_bytes, MADV_HUGEPAGE);
     bind_numa(seg, opts->numa_node);
     char path[64];
@@ -239,6 +316,22 @@ static void header_fresh(struct yk_segment *seg) {
     __atomic_store_n(&h->magic, YK_SHM_MAGIC, __ATOMIC_RELEASE);
 }
 
+static void close_one(int *fd) {
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+/* Old files may still be mapped by clients: new ones take their names. */
+static int replace_files(struct yk_segment *seg, const struct yk_segment_opts *opts,
+                         struct yk_err *err) {
+    yk_segment_unlink(seg);
+    close_one(&seg->fd_data);
+    close_one(&seg->fd_clients);
+    close_one(&seg->fd_meta);
+    return open_files(seg, opts, err);
+}
+
 int yk_segment_open(struct yk_segment *seg, const struct yk_segment_opts *opts,
                     struct yk_err *err) {
     memset(seg, 0, sizeof(*seg));
@@ -248,29 +341,23 @@ int yk_segment_open(struct yk_segment *seg, const struct yk_segment_opts *opts,
     if (rc < 0)
         return yk_err_set(err, rc, "a tier of %llu bytes and %u blocks cannot be laid out",
                           (unsigned long long)opts->data_bytes, opts->max_blocks);
-    if (opts->name != NULL)
-        segment_paths(seg, opts);
+    if (opts->name != NULL && (rc = segment_paths(seg, opts, err)) < 0)
+        return rc;
     rc = open_files(seg, opts, err);
     if (rc < 0)
         goto err_close;
     const char *why = unusable(seg, &seg->layout, seg->why_fresh, sizeof(seg->why_fresh));
+    int fresh = why != NULL && why[0] == 0; /* these files are this call's own */
     if (why != NULL) {
-        if (why != seg->why_fresh)
-            snprintf(seg->why_fresh, sizeof(seg->why_fresh), "%s", why);
-        if (why[0] != 0) { /* old files may still be mapped by clients: new ones take the names */
-            char reason[sizeof(seg->why_fresh)];
-            memcpy(reason, seg->why_fresh, sizeof(reason));
-            yk_segment_unlink(seg);
-            close(seg->fd_meta);
-            close(seg->fd_data);
-            close(seg->fd_clients);
-            seg->fd_meta = seg->fd_data = seg->fd_clients = -1;
-            rc = open_files(seg, opts, err);
-            if (rc < 0)
-                goto err_close;
-            memcpy(seg->why_fresh, reason, sizeof(reason));
+        rc = check_room(seg, opts, err);
+        if (rc == 0 && !fresh) {
+            if (why != seg->why_fresh)
+                snprintf(seg->why_fresh, sizeof(seg->why_fresh), "%s", why);
+            rc = replace_files(seg, opts, err);
+            fresh = rc == 0;
         }
-        rc = set_sizes(seg, opts, err);
+        if (rc == 0)
+            rc = set_sizes(seg, opts, err);
         if (rc < 0)
             goto err_unlink;
     }
@@ -278,15 +365,15 @@ int yk_segment_open(struct yk_segment *seg, const struct yk_segment_opts *opts,
     if (rc < 0)
         goto err_unlink;
     struct yk_shm_hdr *h = seg->meta;
-    if (why != NULL)
+    if (fresh)
         header_fresh(seg);
     else
         seg->found = h->clean ? YK_SEGMENT_CLEAN : YK_SEGMENT_UNCLEAN;
     h->clean = 0;
-    h->lost = 0;
+    __atomic_store_n(&h->lost, 0, __ATOMIC_RELEASE); /* clients of the last life may be looking */
     return 0;
 err_unlink:
-    if (why != NULL)
+    if (fresh)
         yk_segment_unlink(seg);
 err_close:
     yk_segment_close(seg, 0);
@@ -299,12 +386,6 @@ static void unmap_one(void **p, uint64_t bytes) {
     yk_guard_remove(*p);
     munmap(*p, bytes);
     *p = NULL;
-}
-
-static void close_one(int *fd) {
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
 }
 
 void yk_segment_close(struct yk_segment *seg, int clean) {

@@ -8,7 +8,8 @@
  * and tests, benches and embedded nodes can leave none behind.
  *
  * The meta file carries an advisory lock that lives as long as the daemon: a second daemon on the
- * same segment is refused.
+ * same segment is refused. Files that cannot be used are replaced under that lock, the meta file's
+ * name going last; who gets the lock of a file that has lost its name tries again.
  *
  * Threads: the caller's; a segment is immutable once open but for the fields that others own.
  */
@@ -53,7 +54,8 @@ struct yk_segment {
 /* Opens or creates. An existing segment of another version or size, or with a damaged header, is
  * removed and replaced by an empty one (its blocks become misses), and why_fresh says so.
  * Errors: EBUSY another daemon holds it (text names the pid), ENOSPC the file system or the machine
- * has not that much memory (text has the figures), EPERM, EIO. */
+ * has not that much memory (text has the figures), EINVAL the name or directory makes no path, EPERM
+ * a file is another user's, EIO. On an error the files of an existing segment are as they were. */
 int yk_segment_open(struct yk_segment *seg, const struct yk_segment_opts *opts, struct yk_err *err);
 
 /* Unmaps and closes; the named files stay. clean: marks the segment as stopped in good order.
