@@ -35,7 +35,7 @@ extern "C" {
 #define YK_POLICY_IDS_MAX ((1u << 26) - 1)
 
 /* One call of victim looks at no more than this many blocks. A step is one promotion, one second
- * chance or one SKIP, some 50 ns with cold caches: a call stays around 15 us. */
+ * chance or one SKIP, 0.1 to 0.2 us with cold caches: a call takes tens of microseconds at most. */
 #define YK_POLICY_STEPS_MAX 256
 
 struct yk_policy_space;

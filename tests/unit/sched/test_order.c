@@ -245,6 +245,8 @@ static void the_clock_stops_at_its_end(void **state) {
     for (uint32_t id = 1; id < IDS; id++)
         if (id % 10 != 0)
             yk_order_leave(&o, id);
+    for (uint32_t i = 1; i < IDS / 10; i += 2) /* found among its equals, in no order of theirs */
+        yk_order_leave(&o, i * 7 % 29 * 10 + 10);
     for (uint32_t left = yk_order_count(&o); left > 0; left--)
         yk_order_leave(&o, yk_order_oldest(&o, 0));
     assert_int_equal(yk_order_count(&o), 0);
