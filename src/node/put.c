@@ -17,6 +17,7 @@
 #include "base/hash.h"
 
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 void yk_store_reservation_link(struct yk_store *s, uint32_t idx) {
@@ -268,8 +269,39 @@ static int make_room(struct yk_store *s, uint32_t ns, uint32_t len) {
     return 0;
 }
 
+#define KEYS_MERGE_MS 10000u
+
+/* Free key cells that lie side by side become one again: a population of short keys would else
+ * leave nothing that fits long ones. Reads every descriptor, so not often. */
+static void keys_merge(struct yk_store *s) {
+    uint64_t now = yk_boot_ms();
+    uint64_t *used = now < s->next_keys_merge_ms
+                         ? NULL
+                         : calloc((size_t)s->own.hdr->key_top / 64u + 2u, sizeof(uint64_t));
+    if (used == NULL)
+        return;
+    s->next_keys_merge_ms = now + KEYS_MERGE_MS;
+    uint32_t top = yk_store_desc_top(s);
+    for (uint32_t idx = 0; idx < top; idx++) {
+        const struct yk_desc *d = desc_at(s, idx);
+        if (YK_WORD_STATE(d->word) == YK_DESC_FREE ||
+            yk_owner_key(&s->own, d->key_cell, d->key_len) == NULL)
+            continue;
+        uint32_t end = d->key_cell + yk_key_granules(d->key_len);
+        for (uint32_t g = d->key_cell; g < end && g < s->own.hdr->key_top; g++)
+            used[g >> 6] |= 1ull << (g & 63u);
+    }
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    yk_owner_keys_rebuild(&s->own, used);
+    free(used);
+}
+
 static uint32_t key_need(struct yk_store *s, const void *key, uint32_t key_len) {
     uint32_t cell = yk_owner_key_take(&s->own, key, key_len);
+    if (cell == YK_SHM_NONE) {
+        keys_merge(s);
+        cell = yk_owner_key_take(&s->own, key, key_len);
+    }
     for (int i = 0; cell == YK_SHM_NONE && i < 64; i++) {
         if (yk_store_evict_one(s, YK_SHM_NONE, RETIRE_SPACE) != 0)
             break;

@@ -62,6 +62,7 @@ struct yk_store {
     int sweep_again;
     uint64_t next_expiry_ms;       /* wall clock: no block expires before; UINT64_MAX none */
     uint64_t next_expiry_sweep_ms; /* boot clock: no sweep before */
+    uint64_t next_keys_merge_ms;   /* boot clock */
 
     uint32_t *move_map; /* offset -> descriptor + 1, of a compaction session; NULL outside */
     uint32_t move_map_mask;
