@@ -479,6 +479,8 @@ static int node_alloc(struct yk_node *node, struct yk_err *err) {
     if (rc < 0)
         return rc;
     node->seg = yk_store_segment(node->store);
+    node->opts.store.policy = yk_store_policy(node->store); /* the caller's strings were its own */
+    node->opts.store.segment.name = node->opts.store.segment.dir = NULL;
     node->watches = calloc(node->seg->layout.max_clients, sizeof(*node->watches));
     node->waiters = calloc(WAITERS_MAX, sizeof(*node->waiters));
     node->jobs = calloc(JOBS_MAX, sizeof(*node->jobs));

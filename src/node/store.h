@@ -73,6 +73,9 @@ int yk_store_open(const struct yk_store_opts *opts, struct yk_store **ret_store,
 /* clean: everything stays for the next start. NULL is fine. */
 void yk_store_close(struct yk_store *store, int clean);
 
+/* Name of the policy. Static storage. */
+const char *yk_store_policy(const struct yk_store *store);
+
 struct yk_segment *yk_store_segment(struct yk_store *store);
 
 /* A view for other threads of this process (scrubber); valid until close. */
