@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The table of benchmarks (bench/bench.h). One row each, listed here and nowhere else.
+ */
+#include "bench/bench.h"
+
+#include <string.h>
+
+const struct yk_bench yk_benches[] = {
+    {"alloc", "block allocator: usable share of the pool, allocations a second", yk_bench_alloc},
+    {NULL, NULL, NULL},
+};
+
+const struct yk_bench *yk_bench_find(const char *name) {
+    for (const struct yk_bench *b = yk_benches; b->name; b++) {
+        if (strcmp(b->name, name) == 0)
+            return b;
+    }
+    return NULL;
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The benchmarks behind `yolk bench NAME`: library functions in one table, the command only parses
+ * flags and looks a name up. A benchmark starts and removes all it needs, prints through
+ * bench/report.h, and ends within two minutes by default.
+ *
+ * Thread: each function runs on its caller's thread and starts what others it needs.
+ */
+#ifndef YK_BENCH_BENCH_H
+#define YK_BENCH_BENCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What a benchmark returns beside 0 and -YK_E...: a peer it measures against is not installed
+ * (the package was named on stderr); the command exits with it. */
+#define YK_BENCH_NO_PEER 3
+
+struct yk_bench_opts {
+    uint32_t size;  /* sizeof(struct yk_bench_opts) */
+    bool json;      /* one-line objects instead of a table */
+    bool quick;     /* smallest run that still exercises every case; figures mean little */
+    double seconds; /* about how long to measure in all; 0: the benchmark's own default */
+    uint64_t seed;  /* of everything random; 0: the default, 1 */
+    FILE *out;      /* NULL: stdout */
+};
+
+struct yk_bench {
+    const char *name;
+    const char *help; /* one line */
+    int (*fn)(const struct yk_bench_opts *opts);
+};
+
+/* In the order of `yolk bench --help`; ends with a NULL name. */
+extern const struct yk_bench yk_benches[];
+
+/* NULL: there is none of that name. */
+const struct yk_bench *yk_bench_find(const char *name);
+
+int yk_bench_alloc(const struct yk_bench_opts *opts);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
