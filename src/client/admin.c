@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What only the node can do: change blocks, namespaces, listings, statistics.
+ *
+ * Each is one frame and its reply, or a few in turn where a list is long. A change that was sent
+ * again after a lost connection may have been made twice: a remove then says YK_MISS for a block
+ * that it removed itself.
+ *
+ * Threads: any.
+ */
+#include "client/client_priv.h"
+
+#include "client/fail.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Bodies with many keys are encoded on the stack. */
+#define KEYS_BYTES (32u << 10)
+/* Keys that one LIST asks for: 330 bytes each at most. */
+#define LIST_KEYS 1024u
+
+static int call(yk_client *c, unsigned op, const struct yk_wr *w, yk_reply_fn reply, void *arg,
+                uint32_t timeout_ms) {
+    if (!yk_wr_ok(w))
+        return -YK_EINTERNAL;
+    struct yk_call call = {.op = (uint8_t)op,
+                           .body = w->base,
+                           .body_bytes = (uint32_t)yk_wr_len(w),
+                           .reply = reply,
+                           .arg = arg};
+    return yk_conn_call(c, &call, yk_client_deadline(c, timeout_ms));
+}
+
+static void count_patch(unsigned char *at, uint32_t n) {
+    struct yk_wr w;
+    yk_wr_init(&w, at, 4);
+    yk_wr_u32(&w, n);
+}
+
+/* ---- changes of blocks ------------------------------------------------------------------------------------- */
+
+struct changes {
+    uint32_t n;
+    int32_t first; /* status of the first */
+    int bad;       /* how many were -YK_ECORRUPT */
+    int32_t worst; /* the first failure of another kind */
+};
+
+static int changes_reply(void *arg, struct yk_rd *r) {
+    struct changes *ch = arg;
+    if (yk_rd_u32(r) != ch->n || yk_rd_left(r) != 4u * (size_t)ch->n)
+        return -YK_EPROTO;
+    for (uint32_t i = 0; i < ch->n; i++) {
+        int32_t status = (int32_t)yk_rd_u32(r);
+        if (status > YK_MISS)
+            return -YK_EPROTO;
+        if (i == 0)
+            ch->first = status;
+        ch->bad += status == -YK_ECORRUPT;
+        if (status < 0 && status != -YK_ECORRUPT && ch->worst == 0)
+            ch->worst = status;
+    }
+    return 0;
+}
+
+static int change(yk_client *c, enum yk_change what, yk_key key, uint64_t arg, const char *name) {
+    unsigned char body[4 + 1 + 8 + 256];
+    struct yk_wr w;
+    struct changes ch = {.n = 1};
+    int rc = yk_client_enter(c);
+    if (rc == 0)
+        rc = yk_client_check_key(key);
+    if (rc < 0)
+        return rc;
+    yk_wr_init(&w, body, sizeof(body));
+    yk_wr_u32(&w, 1);
+    yk_wr_u8(&w, (uint8_t)what);
+    yk_wr_u64(&w, arg);
+    yk_wr_str8(&w, key.data, key.len);
+    rc = call(c, YK_MSG_CHANGE, &w, changes_reply, &ch, 0);
+    if (rc == 0)
+        rc = ch.first;
+    return rc < 0 ? yk_fail_key(rc, name, key.data, key.len) : rc;
+}
+
+int yk_remove(yk_client *c, yk_key key) {
+    return change(c, YK_CHANGE_REMOVE, key, 0, "remove");
+}
+
+int yk_pin(yk_client *c, yk_key key, uint64_t pin_ms) {
+    return change(c, YK_CHANGE_PIN, key, pin_ms, "pin");
+}
+
+int yk_unpin(yk_client *c, yk_key key) {
+    return change(c, YK_CHANGE_UNPIN, key, 0, "unpin");
+}
+
+int yk_touch(yk_client *c, yk_key key) {
+    return change(c, YK_CHANGE_TOUCH, key, 0, "touch");
+}
+
+int yk_expire(yk_client *c, yk_key key, uint64_t ttl_ms) {
+    return change(c, YK_CHANGE_EXPIRE, key, ttl_ms, "expire");
+}
+
+static int check_keys(yk_client *c, const yk_key *keys, size_t count, const char *what) {
+    int rc = yk_client_enter(c);
+    if (rc == 0 && (count > INT32_MAX || (keys == NULL && count > 0)))
+        rc = yk_fail(-YK_EINVAL, "%s of %zu keys at %p", what, count, (const void *)keys);
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        rc = yk_client_check_key(keys[i]);
+    return rc;
+}
+
+/* Verifies as many keys as fit in one frame; moves *at. */
+static int verify_some(yk_client *c, const yk_key *keys, size_t count, size_t *at,
+                       struct changes *ch) {
+    unsigned char body[KEYS_BYTES];
+    struct yk_wr w;
+    yk_wr_init(&w, body, sizeof(body));
+    unsigned char *n = yk_wr_space(&w, 4);
+    for (ch->n = 0; *at < count && (size_t)(w.end - w.at) > 9 + keys[*at].len; ch->n++, ++*at) {
+        yk_wr_u8(&w, YK_CHANGE_VERIFY);
+        yk_wr_u64(&w, 0);
+        yk_wr_str8(&w, keys[*at].data, keys[*at].len);
+    }
+    count_patch(n, ch->n);
+    int rc = call(c, YK_MSG_CHANGE, &w, changes_reply, ch, 0);
+    return rc < 0 ? rc : ch->worst;
+}
+
+int yk_verify(yk_client *c, const yk_key *keys, size_t count) {
+    struct changes ch = {0};
+    size_t at = 0;
+    int rc = check_keys(c, keys, count, "verify");
+    if (rc < 0)
+        return rc;
+    while (rc == 0 && at < count)
+        rc = verify_some(c, keys, count, &at, &ch);
+    return rc < 0 ? yk_fail(rc, "verify of %zu keys: %s", count, yk_status_text(rc)) : ch.bad;
+}
+
+struct removed {
+    int32_t status;
+    uint64_t count;
+};
+
+static int removed_reply(void *arg, struct yk_rd *r) {
+    struct removed *m = arg;
+    m->status = (int32_t)yk_rd_u32(r);
+    m->count = yk_rd_u64(r);
+    return yk_rd_ok(r) && m->status <= 0 ? 0 : -YK_EPROTO;
+}
+
+int yk_remove_many(yk_client *c, int how, yk_key pattern, uint64_t *ret_count) {
+    unsigned char body[1 + 256];
+    struct yk_wr w;
+    struct removed m = {0, 0};
+    int rc = yk_client_enter(c);
+    if (rc < 0)
+        return rc;
+    if (how < YK_REMOVE_PREFIX || how > YK_REMOVE_ALL)
+        return yk_fail(-YK_EINVAL, "remove_many: how is %d, expected 1 to 3", how);
+    if (how == YK_REMOVE_ALL)
+        pattern.len = 0;
+    if (pattern.len > YK_KEY_MAX || (pattern.len > 0 && pattern.data == NULL))
+        return yk_fail(-YK_EKEY, "a pattern of %zu bytes, at most %u are allowed", pattern.len,
+                       YK_KEY_MAX);
+    yk_wr_init(&w, body, sizeof(body));
+    yk_wr_u8(&w, (uint8_t)how);
+    yk_wr_str8(&w, pattern.data, pattern.len);
+    rc = call(c, YK_MSG_REMOVE_MANY, &w, removed_reply, &m, 0);
+    if (rc == 0)
+        rc = m.status;
+    if (rc < 0)
+        return yk_fail_key(rc, "remove_many", pattern.data, pattern.len);
+    if (ret_count != NULL)
+        *ret_count = m.count;
+    return 0;
+}
+
+/* ---- prefetch ---------------------------------------------------------------------------------------------- */
+
+/* A status, a count perhaps, and a text. */
+struct told {
+    int has_count;
+    int32_t status;
+    uint32_t count;
+    char text[YK_ERR_TEXT_MAX];
+};
+
+static int told_reply(void *arg, struct yk_rd *r) {
+    struct told *t = arg;
+    t->status = (int32_t)yk_rd_u32(r);
+    t->count = t->has_count ? yk_rd_u32(r) : 0;
+    yk_rd_text(r, t->text, sizeof(t->text));
+    return yk_rd_ok(r) && t->status <= 0 && t->count <= INT32_MAX ? 0 : -YK_EPROTO;
+}
+
+int yk_prefetch(yk_client *c, const yk_key *keys, size_t count, int tier, uint32_t deadline_ms) {
+    size_t at = 0;
+    int raised = 0;
+    int rc = check_keys(c, keys, count, "prefetch");
+    if (rc < 0)
+        return rc;
+    if (tier < YK_TIER_ANY || tier > YK_TIER_VRAM)
+        return yk_fail(-YK_EINVAL, "prefetch: no tier has the number %d", tier);
+    while (at < count) {
+        unsigned char body[KEYS_BYTES];
+        struct yk_wr w;
+        struct told t = {.has_count = 1};
+        uint32_t n = 0;
+        yk_wr_init(&w, body, sizeof(body));
+        yk_wr_u8(&w, (uint8_t)tier);
+        yk_wr_u32(&w, deadline_ms);
+        unsigned char *n_at = yk_wr_space(&w, 4);
+        for (; at < count && (size_t)(w.end - w.at) > keys[at].len; at++, n++)
+            yk_wr_str8(&w, keys[at].data, keys[at].len);
+        count_patch(n_at, n);
+        rc = call(c, YK_MSG_PREFETCH, &w, told_reply, &t, 0);
+        if (rc == 0)
+            rc = t.status;
+        if (rc < 0)
+            return yk_fail(rc, "prefetch: %s", t.text[0] != 0 ? t.text : yk_status_text(rc));
+        if (t.text[0] != 0)
+            (void)yk_fail(0, "%s", t.text); /* why nothing is raised */
+        raised += (int)t.count;
+    }
+    return raised;
+}
+
+/* ---- namespaces -------------------------------------------------------------------------------------------- */
+
+static int ns_change(yk_client *c, enum yk_ns_op what, const char *name, uint64_t arg) {
+    unsigned char body[1 + 8 + 256];
+    struct yk_wr w;
+    struct told t = {.has_count = 0};
+    int rc = yk_client_enter(c);
+    if (rc < 0)
+        return rc;
+    size_t len = name != NULL ? strnlen(name, YK_NAMESPACE_MAX + 1) : 0;
+    if (len == 0 || len > YK_NAMESPACE_MAX)
+        return yk_fail(-YK_EINVAL, "the namespace's name has %s, expected 1 to %u bytes",
+                       len == 0 ? "0 bytes" : "more", YK_NAMESPACE_MAX);
+    yk_wr_init(&w, body, sizeof(body));
+    yk_wr_u8(&w, (uint8_t)what);
+    yk_wr_u64(&w, arg);
+    yk_wr_str8(&w, name, len);
+    rc = call(c, YK_MSG_NS, &w, told_reply, &t, 0);
+    if (rc == 0)
+        rc = t.status;
+    return rc < 0
+               ? yk_fail(rc, "namespace %s: %s", name, t.text[0] != 0 ? t.text : yk_status_text(rc))
+               : 0;
+}
+
+int yk_ns_create(yk_client *c, const char *name, uint64_t quota_bytes) {
+    return ns_change(c, YK_NS_CREATE, name, quota_bytes);
+}
+
+int yk_ns_raise_epoch(yk_client *c, const char *name, uint64_t epoch) {
+    int rc = ns_change(c, YK_NS_RAISE, name, epoch);
+    if (rc == 0 && strcmp(name, c->name_space) == 0)
+        __atomic_store_n(&c->epoch, epoch, __ATOMIC_RELEASE);
+    return rc;
+}
+
+int yk_ns_remove(yk_client *c, const char *name) {
+    return ns_change(c, YK_NS_REMOVE, name, 0);
+}
+
+struct ns_listing {
+    yk_ns_info *infos;
+    size_t max;
+    int32_t status;
+    uint32_t count;
+};
+
+static int ns_list_reply(void *arg, struct yk_rd *r) {
+    struct ns_listing *l = arg;
+    l->status = (int32_t)yk_rd_u32(r);
+    l->count = yk_rd_u32(r);
+    for (uint32_t i = 0; i < l->count && !r->bad; i++) {
+        yk_ns_info info;
+        uint32_t len;
+        memset(&info, 0, sizeof(info));
+        const void *name = yk_rd_str8(r, &len);
+        if (name != NULL)
+            memcpy(info.name, name, len <= YK_NAMESPACE_MAX ? len : YK_NAMESPACE_MAX);
+        info.epoch = yk_rd_u64(r);
+        info.quota_bytes = yk_rd_u64(r);
+        info.used_bytes = yk_rd_u64(r);
+        info.blocks = yk_rd_u64(r);
+        if (i < l->max && !r->bad)
+            l->infos[i] = info;
+    }
+    return yk_rd_ok(r) && l->status <= 0 && l->count <= INT32_MAX ? 0 : -YK_EPROTO;
+}
+
+int yk_ns_list(yk_client *c, yk_ns_info *ret_infos, size_t max) {
+    unsigned char none[1];
+    struct yk_wr w;
+    struct ns_listing l = {ret_infos, ret_infos != NULL ? max : 0, 0, 0};
+    int rc = yk_client_enter(c);
+    if (rc < 0)
+        return rc;
+    yk_wr_init(&w, none, 0);
+    rc = call(c, YK_MSG_NS_LIST, &w, ns_list_reply, &l, 0);
+    if (rc == 0)
+        rc = l.status;
+    return rc < 0 ? yk_fail(rc, "listing namespaces: %s", yk_status_text(rc)) : (int)l.count;
+}
+
+/* ---- the node ----------------------------------------------------------------------------------------------- */
+
+/* A body that is kept for when the lock is left: the callback of yk_list may call anything. */
+struct kept {
+    void *data;
+    size_t len;
+    int status;
+};
+
+static int kept_reply(void *arg, struct yk_rd *r) {
+    struct kept *k = arg;
+    size_t len = yk_rd_left(r);
+    free(k->data);
+    k->data = malloc(len + 1);
+    k->len = len;
+    k->status = k->data != NULL ? 0 : -YK_ENOMEM;
+    if (k->data != NULL)
+        memcpy(k->data, yk_rd_bytes(r, len), len);
+    return 0;
+}
+
+/* Hands out one page of a listing. Returns what the callback said; *cursor 0 at the end. */
+static int list_page(const struct kept *k, uint64_t *cursor, yk_list_fn fn, void *arg) {
+    struct yk_rd r;
+    yk_rd_init(&r, k->data, k->len);
+    int32_t status = (int32_t)yk_rd_u32(&r);
+    *cursor = yk_rd_u64(&r);
+    uint32_t n = yk_rd_u32(&r);
+    if (r.bad || status > 0)
+        return -YK_EPROTO;
+    if (status < 0)
+        return status;
+    for (uint32_t i = 0; i < n; i++) {
+        yk_block_info info;
+        uint32_t len;
+        const void *key = yk_rd_str8(&r, &len);
+        yk_rd_info(&r, &info);
+        if (r.bad)
+            return -YK_EPROTO;
+        int rc = fn(arg, (yk_key){key, len}, &info);
+        if (rc != 0)
+            return rc;
+    }
+    return yk_rd_ok(&r) ? 0 : -YK_EPROTO;
+}
+
+int yk_list(yk_client *c, yk_key prefix, yk_list_fn fn, void *arg) {
+    struct kept k = {NULL, 0, 0};
+    uint64_t cursor = 0;
+    int rc = yk_client_enter(c);
+    if (rc < 0)
+        return rc;
+    if (fn == NULL)
+        return yk_fail(-YK_EINVAL, "yk_list without a callback");
+    if (prefix.len > YK_KEY_MAX || (prefix.len > 0 && prefix.data == NULL))
+        return yk_fail(-YK_EKEY, "a prefix of %zu bytes, at most %u are allowed", prefix.len,
+                       YK_KEY_MAX);
+    int ours;
+    do {
+        unsigned char body[8 + 4 + 256];
+        struct yk_wr w;
+        yk_wr_init(&w, body, sizeof(body));
+        yk_wr_u64(&w, cursor);
+        yk_wr_u32(&w, LIST_KEYS);
+        yk_wr_str8(&w, prefix.data, prefix.len);
+        rc = call(c, YK_MSG_LIST, &w, kept_reply, &k, 0);
+        if (rc == 0)
+            rc = k.status;
+        ours = rc < 0;
+        if (rc == 0)
+            rc = list_page(&k, &cursor, fn, arg);
+    } while (rc == 0 && cursor != 0);
+    free(k.data);
+    return ours ? yk_fail(rc, "list: %s", yk_status_text(rc)) : rc;
+}
+
+int yk_stats_json(yk_client *c, char **ret_json) {
+    unsigned char none[1];
+    struct yk_wr w;
+    struct yk_rd r;
+    struct kept k = {NULL, 0, 0};
+    int rc = yk_client_enter(c);
+    if (rc < 0)
+        return rc;
+    if (ret_json == NULL)
+        return yk_fail(-YK_EINVAL, "yk_stats_json: ret_json is NULL");
+    yk_wr_init(&w, none, 0);
+    rc = call(c, YK_MSG_STATS, &w, kept_reply, &k, 0);
+    if (rc == 0)
+        rc = k.status;
+    if (rc == 0) {
+        yk_rd_init(&r, k.data, k.len);
+        rc = (int32_t)yk_rd_u32(&r);
+        uint32_t len = yk_rd_u32(&r);
+        if (rc > 0 || r.bad || len != yk_rd_left(&r))
+            rc = -YK_EPROTO;
+    }
+    if (rc < 0) {
+        free(k.data);
+        return yk_fail(rc, "statistics: %s", yk_status_text(rc));
+    }
+    char *text = k.data; /* the text moves to the front of its own buffer */
+    memmove(text, text + 8, k.len - 8);
+    text[k.len - 8] = 0;
+    *ret_json = text;
+    return 0;
+}

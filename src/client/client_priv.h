@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The handle: what its parts share. Lookups go through `map` and take no lock; everything that needs
+ * the node goes through the one connection, under the one lock.
+ *
+ * There is no background thread. Whoever waits for something drives the connection meanwhile
+ * (yk_conn_step): one thread at a time receives, for all (leader and followers), one sends, one
+ * reconnects; the others sleep until their own thing has ended or a role is free.
+ *
+ * Two kinds of work use the connection:
+ *   call    one frame and its reply, on the caller's stack: everything that is not in a batch
+ *   record  one operation of a batch; records of a kind that are queued together share a frame
+ *
+ *   record:  FREE -> BLOCKED -> RUNNABLE -> QUEUED -> SENT -> FREE
+ *                       |          ^  ^        ^        |  \
+ *                       |          |  |        +--lost--+   +-> ORPHAN -> FREE
+ *                       +----------+  +---place granted, payload here-- (SENT)
+ *
+ *   BLOCKED   an earlier operation of its key is under way
+ *   RUNNABLE  its owner (the thread in yk_run, or any in yk_poll) must do the part that moves
+ *             payload: never under the lock, never in another's thread
+ *   QUEUED    in queue[kind], for the next frame
+ *   SENT      in the list of its request, until the reply or the loss of the connection
+ *   ORPHAN    as SENT, but the operation was ended (deadline, cancel): the reply still decides what
+ *             becomes of its reservation, which is nobody else's before that
+ *
+ * A record whose caller's memory is being read or written right now without the lock (io: a system
+ * call that does not wait, or the copying of its payload) is not ended before that is over.
+ *
+ * Threads: fields below `lock` are under it unless they say otherwise.
+ */
+#ifndef YK_CLIENT_PRIV_H
+#define YK_CLIENT_PRIV_H
+
+#include "base/parse.h"
+#include "client/dial.h"
+#include "client/hold.h"
+#include "client/list.h"
+#include "client/map.h"
+#include "wire/msg.h"
+
+#include <pthread.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <yolk/yolk.h>
+
+#define YK_TX_BYTES    (256u << 10) /* frames encoded at a time */
+#define YK_RX_BYTES    (64u << 10)  /* read at a time; grows for a longer frame */
+#define YK_CALL_BYTES  (96u << 10)  /* longest body of a call: longer key lists are cut */
+#define YK_FRAME_ITEMS 128u         /* operations in a frame */
+#define YK_RECS_SPARE  1024u        /* records beyond inflight_max: yk_run, orphans, give-backs */
+#define YK_KEY_BUCKETS 1024u
+
+/* Threads asleep in a call. On the stack of the sleeper. */
+struct yk_waiter {
+    struct yk_link link; /* client->sleepers, while asleep */
+    pthread_cond_t cond;
+    int poll; /* in yk_poll: to be woken by ended operations of yk_submit */
+};
+
+typedef int (*yk_reply_fn)(void *arg, struct yk_rd *body);
+
+/* One frame and its reply. On the caller's stack. */
+struct yk_call {
+    struct yk_link link; /* client->calls while it is to be sent */
+    struct yk_waiter *waiter;
+    struct yk_req *req; /* while it is sent and not answered */
+    const void *body;
+    uint32_t body_bytes;
+    uint8_t op;
+    int status;        /* YK_PENDING, 0, or failure */
+    yk_reply_fn reply; /* decodes, under the lock; < 0: the reply is malformed */
+    void *arg;
+    uint64_t reserve_len; /* of a RESERVE: its places are not lost when the call was given up */
+};
+
+enum yk_queue {
+    YK_Q_RESERVE,
+    YK_Q_COMMIT,
+    YK_Q_PUT, /* payload through the socket */
+    YK_Q_GET,
+    YK_Q_EXISTS,
+    YK_Q_CHANGE,
+    YK_Q_ABORT, /* a place goes back to the node; no operation */
+    YK_QUEUES
+};
+
+enum yk_rec_state { YK_REC_FREE, YK_REC_BLOCKED, YK_REC_RUNNABLE, YK_REC_QUEUED, YK_REC_SENT };
+
+/* Operations that one yk_run waits for. On its stack. */
+struct yk_batch {
+    struct yk_link recs;     /* by owner_link */
+    struct yk_link runnable; /* by link */
+    struct yk_waiter *waiter;
+    uint32_t left;
+    uint32_t good;     /* ended with status 0 */
+    int own_deadlines; /* some end before the batch does */
+};
+
+struct yk_rec {
+    struct yk_link link;       /* a queue, a request, a runnable list, or the free list */
+    struct yk_link owner_link; /* batch->recs or client->async_recs */
+    struct yk_link key_link;   /* client->keys[], in order of submission */
+    yk_op *op;                 /* NULL: orphan or give-back */
+    struct yk_batch *batch;    /* NULL: yk_poll's */
+    struct yk_map *map;        /* that rsv is in; entered for writing */
+    struct yk_rsv rsv;
+    uint64_t deadline_ns;
+    uint64_t hash;     /* of the key, for the order */
+    uint64_t len, sum; /* put: payload; get: bytes wanted, checksum by the node */
+    uint64_t at;       /* get: bytes received */
+    uint64_t gen;      /* get: generation of the first piece */
+    void **copy;       /* get for a reference: where the buffer allocated here goes */
+    uint8_t state;     /* enum yk_rec_state */
+    uint8_t queue;     /* enum yk_queue */
+    uint8_t tries;
+    uint8_t io;         /* the caller's memory is in use without the lock */
+    uint8_t check;      /* get: payload is here, compare checksums */
+    uint8_t fix;        /* put of a block that was there: FIX_* to bring up to date */
+    uint8_t in_place;   /* has rsv */
+    uint8_t tried;      /* yk_op_try said YK_PENDING a moment ago */
+    int32_t end_status; /* when io: what to end with after it */
+};
+
+enum { YK_FIX_EXPIRE = 1, YK_FIX_PIN = 2 };
+
+/* A frame that was sent and not answered. */
+struct yk_req {
+    struct yk_link recs;  /* of one kind, in the order of the frame */
+    struct yk_call *call; /* NULL: given up, or records */
+    struct yk_req *next;  /* free list */
+    uint64_t id;          /* 0 = free */
+    uint64_t ahead_len;   /* reserve, commit: places asked for ahead of need */
+    uint32_t ahead;
+    uint32_t items; /* expected in the reply */
+    uint8_t op;
+    uint8_t patient; /* reserve: the node was allowed to wait */
+};
+
+/* Walks a scatter list. */
+struct yk_cursor {
+    const struct iovec *iov;
+    int count;
+    size_t at; /* in iov[0] */
+};
+
+struct yk_tx {
+    unsigned char *buf;
+    size_t at, len;
+    struct yk_rec *rec; /* whose payload follows the bytes in buf */
+    struct yk_cursor payload;
+    uint64_t payload_left;
+    int busy; /* a thread is sending */
+};
+
+struct yk_rx {
+    unsigned char *buf;
+    size_t at, len, cap;
+    struct yk_rec *rec; /* whose payload is being received; NULL: it is dropped */
+    struct yk_cursor payload;
+    uint64_t payload_left;
+    int busy;     /* a thread is receiving */
+    int kickable; /* it is in yk_poll and looks at event_fd, too */
+};
+
+enum yk_conn_state { YK_CONN_DOWN, YK_CONN_UP, YK_CONN_DEAD };
+
+struct yk_client {
+    /* Immutable after yk_open. */
+    struct yk_addr addr;
+    char name_space[YK_NAMESPACE_MAX + 1];
+    uint32_t flags;
+    uint32_t timeout_ms;
+    uint32_t inflight_max;
+    uint32_t forks; /* value of the process's fork count at open */
+    void *node;     /* of an embedded node */
+
+    /* Any thread, atomic. */
+    struct yk_map *map;      /* entered with yk_map_enter*; NULL: not mapped */
+    struct yk_map *unmapped; /* (under lock) maps that no map followed */
+    uint64_t epoch;          /* of the weights; follows yk_ns_raise_epoch */
+    uint64_t max_block_bytes;
+    uint64_t own[YK_COUNTERS]; /* counters of handles and times without a map */
+    uint64_t conflicts, retries, puts, put_bytes;
+
+    pthread_mutex_t lock;
+    struct yk_link sleepers;
+    enum yk_conn_state state;
+    int dead_status; /* DEAD: why */
+    int fd;
+    uint32_t conn_number; /* counts connections: whoever slept compares it */
+    int connecting;       /* a thread is connecting */
+    uint64_t retry_at_ns, backoff_ns;
+    uint64_t seed; /* of the jitter */
+    struct yk_welcome welcome;
+    struct yk_tx tx;
+    struct yk_rx rx;
+
+    struct yk_req *reqs, *req_free;
+    uint32_t req_count;
+    uint32_t gets_sent; /* GET requests under way: payload goes to its place directly */
+    uint64_t next_id;
+    struct yk_link calls;
+    struct yk_link queue[YK_QUEUES];
+    struct yk_link recs_free;
+    uint32_t recs_free_count;
+    struct yk_rec *recs;
+    struct yk_link keys[YK_KEY_BUCKETS];
+    struct yk_link async_recs, async_runnable;
+    yk_op *ended_first, *ended_last; /* linked through priv[1] */
+    uint32_t inflight;               /* submitted and not polled */
+    struct yk_hold hold;
+    int want_drain;
+    uint64_t round_trips, reconnects;
+
+    int epoll_fd, event_fd, timer_fd; /* -1 before yk_fd */
+    int event_set, epoll_out;
+    uint64_t timer_at_ns;
+};
+
+/* ---- client.c ------------------------------------------------------------------------------------- */
+
+extern uint32_t yk_fork_count;
+
+/* 0, or -YK_EINVAL / -YK_EFORK with a text: every call begins with it. */
+int yk_client_enter(const yk_client *c);
+/* 0 or -YK_EKEY with a text. */
+int yk_client_check_key(yk_key key);
+/* now + timeout_ms, 0 = the handle's. */
+uint64_t yk_client_deadline(const yk_client *c, uint32_t timeout_ms);
+static inline uint64_t yk_client_epoch(const yk_client *c) {
+    return __atomic_load_n(&c->epoch, __ATOMIC_ACQUIRE);
+}
+/* Counts into the page of map, or into the handle's own counters when map is NULL. */
+void yk_client_count(yk_client *c, struct yk_map *map, enum yk_client_counter what, uint64_t n);
+
+/* ---- conn.c: roles, reconnect --------------------------------------------------------------------- */
+
+void yk_waiter_init(struct yk_waiter *w);
+void yk_waiter_fini(struct yk_waiter *w);
+void yk_waiter_wake(struct yk_waiter *w);
+
+/* Lock held. One turn of work on the connection, or sleep until there may be some. 0, or
+ * -YK_ETIMEDOUT at the deadline, -YK_EGONE at the deadline while the node is away, or why the
+ * connection is dead. */
+int yk_conn_step(yk_client *c, struct yk_waiter *w, uint64_t deadline_ns);
+
+/* Lock held. Sends what is queued, without waiting. */
+void yk_conn_flush(yk_client *c);
+
+/* Lock held. Wakes one sleeper (roles are free), or one in yk_poll. */
+void yk_conn_wake(yk_client *c);
+void yk_conn_wake_poller(yk_client *c);
+
+/* Lock held; leaves it for good. Passes on roles and sets yk_fd's readiness. */
+void yk_conn_unlock(yk_client *c);
+
+/* Takes the lock. Is the connection lost, and to come back? */
+int yk_conn_is_down(yk_client *c);
+
+/* Lock held. Ends everything with status, for ever. */
+void yk_conn_dead(yk_client *c, int status);
+
+/* Lock held. The connection broke: everything unanswered is queued again. */
+void yk_conn_lost(yk_client *c);
+
+/* First connection, by yk_open. Takes the lock. */
+int yk_conn_open(yk_client *c, int embedded_fd, uint64_t deadline_ns, struct yk_err *err);
+
+/* Takes the lock. Sends one call and waits for its reply: 0, or failure of the transport. Statuses
+ * inside the reply are the reply function's. */
+int yk_conn_call(yk_client *c, struct yk_call *call, uint64_t deadline_ns);
+
+/* ---- tx.c, rx.c ------------------------------------------------------------------------------------- */
+
+/* Lock held, tx.busy 0. Sends until nothing is left, or the socket is full at the deadline. Receives
+ * meanwhile if nobody does. */
+void yk_tx_pump(yk_client *c, uint64_t deadline_ns);
+int yk_tx_pending(const yk_client *c);
+
+/* Lock held, rx.busy 0. Receives once and handles it; waits for input up to the deadline (0: does
+ * not wait) or for about a tenth of a second. kickable: ends early when event_fd is set. */
+void yk_rx_pump(yk_client *c, uint64_t deadline_ns, int kickable);
+/* Lock held. Forgets what was received and sent in part. */
+void yk_rx_reset(yk_client *c);
+void yk_tx_reset(yk_client *c);
+
+/* Lock held. Handles the reply of one frame whose body is complete. 0 or -YK_EPROTO. */
+int yk_reply(yk_client *c, const struct yk_frame *f, const void *body);
+/* Lock held. A GET reply begins: returns the request's record to receive into (NULL: drop). */
+int yk_reply_get_begin(yk_client *c, const struct yk_frame *f, const unsigned char *head,
+                       struct yk_rec **ret_rec);
+/* Lock held. All payload bytes of the reply are there. */
+void yk_reply_get_end(yk_client *c, struct yk_rec *rec);
+
+struct yk_req *yk_req_new(yk_client *c, unsigned op);
+struct yk_req *yk_req_find(yk_client *c, uint64_t id);
+void yk_req_free(yk_client *c, struct yk_req *req);
+
+void yk_cursor_init(struct yk_cursor *cur, const struct iovec *iov, int count, uint64_t skip);
+/* Fills up to max entries with what comes next, up to `bytes`. Returns how many. */
+int yk_cursor_peek(const struct yk_cursor *cur, uint64_t bytes, struct iovec *ret_iov, int max);
+void yk_cursor_advance(struct yk_cursor *cur, uint64_t bytes);
+
+/* ---- ops.c: records ---------------------------------------------------------------------------------- */
+
+/* Lock held. NULL: none is free. */
+struct yk_rec *yk_rec_new(yk_client *c, yk_op *op, struct yk_batch *batch, uint64_t hash,
+                          uint64_t deadline_ns);
+void yk_rec_free(yk_client *c, struct yk_rec *rec);
+void yk_rec_enqueue(yk_client *c, struct yk_rec *rec, enum yk_queue queue);
+void yk_rec_runnable(yk_client *c, struct yk_rec *rec);
+/* Ends the operation with a status; the record becomes an orphan if its frame is under way. */
+void yk_rec_end(yk_client *c, struct yk_rec *rec, int status);
+/* After a system call on its memory: ends it if that was asked for meanwhile. */
+void yk_rec_io_done(yk_client *c, struct yk_rec *rec);
+/* Gives a place back to the node with the next frame; dropped if no record is free. */
+void yk_rec_give_back(yk_client *c, const struct yk_rsv *rsv);
+/* Leaves the mapping of a place that is used up or lost. */
+void yk_rec_drop_place(struct yk_rec *rec);
+/* Ends all of a list whose deadline has passed; returns the earliest that is left, or UINT64_MAX. */
+uint64_t yk_recs_expire(yk_client *c, struct yk_link *recs, uint64_t now_ns);
+/* What an operation is told when its deadline passes now. */
+int yk_rec_late_status(const yk_client *c, const struct yk_rec *rec);
+
+/* Lock held. Takes the first runnable record for yk_rec_run (its io is set), or NULL. */
+struct yk_rec *yk_rec_next(struct yk_link *runnable);
+/* Takes the lock again in the middle of running a record: 1; or 0, without the lock: the record was
+ * to end meanwhile, and has. */
+int yk_rec_lock(yk_client *c, struct yk_rec *rec);
+
+/* Lock not held. Does the part of a runnable record that moves payload, then queues or ends it. */
+void yk_rec_run(yk_client *c, struct yk_rec *rec);
+
+/* Tries an operation without the node. A final status, or YK_PENDING: it needs a record. */
+int yk_op_try(yk_client *c, yk_op *op);
+/* 0, or why the operation is not valid (with a text). */
+int yk_op_check(const yk_client *c, const yk_op *op);
+uint64_t yk_op_hash(const yk_op *op);
+/* Counts an ended put. */
+void yk_op_count_put(yk_client *c, const yk_op *op, int status);
+
+/* Runs operations to their end. Returns how many ended with 0. copy: of a get for a reference. */
+int yk_ops_run(yk_client *c, yk_op *ops, size_t count, uint64_t deadline_ns, void **copy);
+
+/* ---- get.c ------------------------------------------------------------------------------------------- */
+
+struct yk_pin {
+    struct yk_map *map;
+    uint32_t slot;
+    struct yk_found found;
+};
+
+/* Finds without pinning: 0, YK_MISS, or -YK_EAGAIN: ask the node (also: there is no map). */
+int yk_local_find(yk_client *c, yk_key key, struct yk_found *ret_found);
+/* The same in a map that the caller has entered. */
+int yk_local_find_in(yk_client *c, struct yk_map *m, yk_key key, struct yk_found *ret_found);
+/* Pins, and verifies where that is due (in_place: the payload as it stands, before it is handed
+ * out). 0, YK_MISS, -YK_EAGAIN, -YK_ELIMIT. */
+int yk_local_pin(yk_client *c, yk_key key, int in_place, struct yk_pin *ret_pin);
+/* The payload that was copied out of a pin has this hash: 0, or YK_MISS (reported as corrupt). */
+int yk_local_verify(yk_client *c, const struct yk_pin *pin, uint64_t hash);
+int yk_local_must_verify(const yk_client *c, const struct yk_pin *pin);
+void yk_local_unpin(struct yk_pin *pin);
+void yk_local_access(yk_client *c, struct yk_map *map, const struct yk_found *found);
+int yk_local_get(yk_client *c, yk_op *op);
+int yk_local_exists(yk_client *c, yk_op *op);
+/* yk_hash64 of the first len bytes of a scatter list. 0 or -YK_ENOMEM. */
+int yk_iov_hash(const struct iovec *iov, int count, uint64_t len, uint64_t *ret_hash);
+void yk_found_info(const struct yk_found *found, yk_block_info *ret_info);
+
+/* ---- put.c ------------------------------------------------------------------------------------------- */
+
+/* Reads the caller's option struct of `size` bytes into *ret of `known`, which holds the defaults.
+ * -YK_EINVAL, -YK_ENOTSUP, with a text that names it. */
+int yk_opts_read(const void *opts, uint32_t size, void *ret, size_t known, const char *what);
+int yk_put_opts_read(const yk_put_opts *opts, yk_put_opts *ret);
+int yk_put_check_len(const yk_client *c, uint64_t len);
+int yk_put_check(const yk_client *c, const yk_op *op);
+void yk_put_attrs(const yk_put_opts *opts, struct yk_attrs *ret_attrs);
+/* Without a lock: is the block there already? 0 the same bytes, -YK_ECONFLICT, or YK_PENDING.
+ * *ret_fix: what must be brought up to date. */
+int yk_put_try(yk_client *c, const yk_op *op, uint8_t *ret_fix);
+/* Lock not held. Copies a put's payload into its place (taking one that is held), queues it. */
+void yk_put_run(yk_client *c, struct yk_rec *rec);
+
+/* ---- poll.c -------------------------------------------------------------------------------------------- */
+
+/* Lock held. Makes yk_fd's descriptors say what yk_poll has to do. */
+void yk_poll_sync(yk_client *c);
+/* Lock held. Adds an ended operation for yk_poll. */
+void yk_poll_ended(yk_client *c, yk_op *op);
+/* Adds the connection's socket to yk_fd's set, if there is one. */
+void yk_poll_watch(yk_client *c);
+
+/* ---- embedded.c ---------------------------------------------------------------------------------------- */
+
+int yk_embedded_start(const char *options, int *ret_fd, void **ret_node, struct yk_err *err);
+void yk_embedded_stop(void *node);
+
+#endif

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Sockets and the HELLO (src/client/dial.h).
+ */
+#include "client/dial.h"
+
+#include "base/clock.h"
+#include "wire/msg.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+int yk_dial_wait(int fd, short events, uint64_t deadline_ns) {
+    struct pollfd p = {fd, events, 0};
+    for (;;) {
+        uint64_t now = yk_now_ns();
+        if (now >= deadline_ns)
+            return -YK_ETIMEDOUT;
+        uint64_t ms = (deadline_ns - now + YK_NS_PER_MS - 1) / YK_NS_PER_MS;
+        int n = poll(&p, 1, ms < 60000 ? (int)ms : 60000);
+        if (n > 0)
+            return 0;
+        if (n < 0 && errno != EINTR)
+            return -YK_EIO;
+    }
+}
+
+/* ---- connect -------------------------------------------------------------------------------------- */
+
+static int connect_status(int e) {
+    switch (e) {
+    case ECONNREFUSED:
+    case ENOENT:
+    case ENOTDIR:
+    case ECONNRESET:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+        return -YK_EGONE;
+    case EAGAIN:
+        return -YK_EAGAIN;
+    case EACCES:
+    case EPERM:
+        return -YK_EPERM;
+    case ETIMEDOUT:
+        return -YK_ETIMEDOUT;
+    default:
+        return yk_status_from_errno(e);
+    }
+}
+
+/* One address. Returns a descriptor or a failure. */
+static int try_connect(const struct sockaddr *sa, socklen_t len, uint64_t deadline_ns,
+                       int *ret_errno) {
+    int fd = socket(sa->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        *ret_errno = errno;
+        return yk_status_from_errno(errno);
+    }
+    int rc = 0, e = 0;
+    if (connect(fd, sa, len) < 0)
+        e = errno;
+    if (e == EINPROGRESS) {
+        socklen_t n = sizeof(e);
+        rc = yk_dial_wait(fd, POLLOUT, deadline_ns);
+        if (rc < 0)
+            e = ETIMEDOUT;
+        else if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &n) < 0)
+            e = errno;
+    }
+    if (e == 0)
+        return fd;
+    close(fd);
+    *ret_errno = e;
+    return connect_status(e);
+}
+
+static int connect_unix(const struct yk_addr *a, uint64_t deadline_ns, int *ret_fd,
+                        struct yk_err *err) {
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    int e = 0;
+    if (strlen(a->host) >= sizeof(sa.sun_path))
+        return yk_err_set(err, -YK_EINVAL, "unix:%s: the path is longer than %zu bytes", a->host,
+                          sizeof(sa.sun_path) - 1);
+    memcpy(sa.sun_path, a->host, strlen(a->host));
+    int fd = try_connect((const struct sockaddr *)&sa, sizeof(sa), deadline_ns, &e);
+    if (fd < 0)
+        return yk_err_set(err, fd, "no node at unix:%s: %s", a->host, strerror(e));
+    *ret_fd = fd;
+    return 0;
+}
+
+static int connect_tcp(const struct yk_addr *a, uint64_t deadline_ns, int *ret_fd,
+                       struct yk_err *err) {
+    struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
+    struct addrinfo *list;
+    char port[8];
+    snprintf(port, sizeof(port), "%u", a->port);
+    int rc = getaddrinfo(a->host, port, &hints, &list);
+    if (rc != 0)
+        return yk_err_set(err, rc == EAI_AGAIN ? -YK_EGONE : -YK_EINVAL, "host %s: %s", a->host,
+                          gai_strerror(rc));
+    int e = 0, one = 1, fd = -YK_EGONE;
+    for (struct addrinfo *i = list; i != NULL && fd < 0; i = i->ai_next)
+        fd = try_connect(i->ai_addr, i->ai_addrlen, deadline_ns, &e);
+    freeaddrinfo(list);
+    if (fd < 0)
+        return yk_err_set(err, fd, "no node at tcp:%s:%u: %s", a->host, a->port, strerror(e));
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+    *ret_fd = fd;
+    return 0;
+}
+
+int yk_dial(const struct yk_addr *addr, uint64_t deadline_ns, int *ret_fd, struct yk_err *err) {
+    return addr->kind == YK_ADDR_UNIX ? connect_unix(addr, deadline_ns, ret_fd, err)
+                                      : connect_tcp(addr, deadline_ns, ret_fd, err);
+}
+
+/* ---- hello ------------------------------------------------------------------------------------------ */
+
+#define HELLO_MAX 1024u
+
+static int send_all(int fd, const void *data, size_t len, uint64_t deadline_ns) {
+    const unsigned char *p = data;
+    while (len > 0) {
+        ssize_t n = send(fd, p, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN) {
+            int rc = yk_dial_wait(fd, POLLOUT, deadline_ns);
+            if (rc < 0)
+                return rc;
+            continue;
+        }
+        if (n < 0)
+            return -YK_EGONE;
+        p += n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+/* Keeps the three descriptors of a mapping; any other number is closed. */
+static void take_fds(struct msghdr *msg, int fds[3]) {
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+            continue;
+        size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < n; i++) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+            if (i < 3 && n == 3 && fds[i] < 0)
+                fds[i] = fd;
+            else
+                close(fd);
+        }
+    }
+}
+
+static int recv_all(int fd, void *buf, size_t len, uint64_t deadline_ns, int fds[3]) {
+    unsigned char *p = buf;
+    while (len > 0) {
+        union {
+            char bytes[CMSG_SPACE(8 * sizeof(int))];
+            struct cmsghdr align;
+        } control;
+        struct iovec iov = {p, len};
+        struct msghdr msg = {.msg_iov = &iov,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof(control.bytes)};
+        ssize_t n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN) {
+            int rc = yk_dial_wait(fd, POLLIN, deadline_ns);
+            if (rc < 0)
+                return rc;
+            continue;
+        }
+        if (n <= 0)
+            return -YK_EGONE;
+        take_fds(&msg, fds);
+        p += n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+static int hello_send(int fd, const struct yk_greeting *g, uint64_t deadline_ns) {
+    unsigned char frame[HELLO_MAX];
+    struct yk_wr w;
+    yk_wr_init(&w, frame + YK_FRAME_HDR, sizeof(frame) - YK_FRAME_HDR);
+    yk_wr_u32(&w, YK_WIRE_MAGIC);
+    yk_wr_u32(&w, YK_WIRE_VERSION);
+    yk_wr_u32(&w, g->flags);
+    yk_wr_u32(&w, g->slot);
+    yk_wr_u64(&w, g->cookie);
+    yk_wr_u64(&w, g->segment_id);
+    yk_wr_u64(&w, g->epoch);
+    yk_wr_str8(&w, g->name_space, strlen(g->name_space));
+    struct yk_frame f = {(uint32_t)yk_wr_len(&w), YK_MSG_HELLO, 0, 1};
+    yk_frame_encode(frame, &f);
+    return send_all(fd, frame, YK_FRAME_HDR + yk_wr_len(&w), deadline_ns);
+}
+
+int yk_dial_welcome(const void *body, uint32_t len, struct yk_welcome *ret, struct yk_err *err) {
+    struct yk_rd r;
+    char text[YK_ERR_TEXT_MAX];
+    yk_rd_init(&r, body, len);
+    int32_t status = (int32_t)yk_rd_u32(&r);
+    yk_rd_text(&r, text, sizeof(text));
+    if (status != 0 && yk_rd_left(&r) == 0 && !r.bad)
+        return yk_err_set(err, status < 0 ? status : -YK_EPROTO, "%s",
+                          text[0] != 0 ? text : yk_status_text(status));
+    ret->flags = yk_rd_u32(&r);
+    ret->slot = yk_rd_u32(&r);
+    ret->cookie = yk_rd_u64(&r);
+    ret->segment_id = yk_rd_u64(&r);
+    ret->ns = yk_rd_u32(&r);
+    ret->epoch = yk_rd_u64(&r);
+    ret->node_pid = yk_rd_u32(&r);
+    ret->meta_bytes = yk_rd_u64(&r);
+    ret->data_bytes = yk_rd_u64(&r);
+    ret->clients_bytes = yk_rd_u64(&r);
+    ret->max_block_bytes = yk_rd_u64(&r);
+    ret->page_bytes = yk_rd_u64(&r);
+    ret->generation_floor = yk_rd_u64(&r);
+    if (status != 0 || !yk_rd_ok(&r))
+        return yk_err_set(err, -YK_EPROTO, "the answer to hello is malformed (%u bytes)", len);
+    return 0;
+}
+
+static void close_fds(int fds[3]) {
+    for (int i = 0; i < 3; i++) {
+        if (fds[i] >= 0)
+            close(fds[i]);
+        fds[i] = -1;
+    }
+}
+
+static int hello_receive(int fd, uint64_t deadline_ns, struct yk_welcome *ret, int fds[3],
+                         struct yk_err *err) {
+    unsigned char buf[HELLO_MAX];
+    struct yk_frame f;
+    int rc = recv_all(fd, buf, YK_FRAME_HDR, deadline_ns, fds);
+    if (rc == 0) {
+        rc = yk_frame_decode(buf, 0, &f, err);
+        if (rc < 0)
+            return rc;
+        if (f.flags != YK_FRAME_REPLY || f.body_bytes > sizeof(buf) ||
+            (f.op != YK_MSG_HELLO && f.op != YK_MSG_ERROR))
+            return yk_err_set(err, -YK_EPROTO, "hello was answered by a %s frame of %u bytes",
+                              yk_wire_op_name(f.op), f.body_bytes);
+        rc = recv_all(fd, buf, f.body_bytes, deadline_ns, fds);
+    }
+    if (rc < 0)
+        return yk_err_set(err, rc, "%s",
+                          rc == -YK_EGONE ? "the node closed the connection during hello"
+                                          : "the node did not answer hello in time");
+    return yk_dial_welcome(buf, f.body_bytes, ret, err);
+}
+
+int yk_dial_hello(int fd, const struct yk_greeting *g, uint64_t deadline_ns,
+                  struct yk_welcome *ret_welcome, struct yk_err *err) {
+    struct yk_welcome w;
+    int fds[3] = {-1, -1, -1};
+    memset(&w, 0, sizeof(w));
+    int rc = hello_send(fd, g, deadline_ns);
+    if (rc < 0)
+        return yk_err_set(err, rc, "hello could not be sent: %s", yk_status_text(rc));
+    rc = hello_receive(fd, deadline_ns, &w, fds, err);
+    int mapped = rc == 0 && (w.flags & YK_HELLO_MAP) != 0;
+    if (mapped && fds[2] < 0)
+        rc = yk_err_set(err, -YK_EPROTO, "the node granted a mapping without its descriptors");
+    if (rc < 0 || !mapped)
+        close_fds(fds);
+    memcpy(w.fds, fds, sizeof(fds));
+    if (rc == 0)
+        *ret_welcome = w;
+    return rc;
+}

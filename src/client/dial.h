@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * From an address to a connection that has been greeted: sockets, name resolution, HELLO.
+ *
+ * Everything here blocks, up to a deadline, on descriptors that no other thread uses yet; what comes
+ * after the HELLO is conn.c's. All sockets are non-blocking from the start and waited for with poll,
+ * so that a node that is stopped costs the deadline and not more.
+ *
+ * Threads: any; no state.
+ */
+#ifndef YK_CLIENT_DIAL_H
+#define YK_CLIENT_DIAL_H
+
+#include "base/parse.h"
+#include "base/status.h"
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Connects. -YK_EGONE nothing listens there, -YK_EAGAIN the queue of the listener is full,
+ * -YK_ETIMEDOUT, -YK_EPERM, -YK_EINVAL (no such host). Resolving a name may outlast the deadline. */
+int yk_dial(const struct yk_addr *addr, uint64_t deadline_ns, int *ret_fd, struct yk_err *err);
+
+struct yk_greeting {
+    const char *name_space;
+    uint64_t epoch;
+    uint64_t cookie;     /* 0 = first hello */
+    uint64_t segment_id; /* of the last hello, 0 = first */
+    uint32_t slot;
+    uint32_t flags; /* YK_HELLO_* */
+};
+
+struct yk_welcome {
+    uint32_t flags, slot, ns, node_pid;
+    uint64_t cookie, segment_id, epoch;
+    uint64_t meta_bytes, data_bytes, clients_bytes;
+    uint64_t max_block_bytes, page_bytes, generation_floor;
+    int fds[3]; /* meta, data, clients when mapping was granted, else -1; the caller closes them */
+};
+
+/* Sends HELLO and reads its answer. On failure no descriptor is left open but fd itself. Statuses
+ * of the node come back with its text; -YK_EPROTO when it does not speak the protocol. */
+int yk_dial_hello(int fd, const struct yk_greeting *g, uint64_t deadline_ns,
+                  struct yk_welcome *ret_welcome, struct yk_err *err);
+
+/* Decodes the body of a HELLO reply (without the descriptors). 0, the node's status, or
+ * -YK_EPROTO. */
+int yk_dial_welcome(const void *body, uint32_t len, struct yk_welcome *ret_welcome,
+                    struct yk_err *err);
+
+/* Waits until fd is ready for `events` of poll(2). 0 or -YK_ETIMEDOUT. */
+int yk_dial_wait(int fd, short events, uint64_t deadline_ns);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Puts in place: the caller writes into the node's memory itself, between yk_reserve and yk_commit.
+ *
+ * The reservation is the caller's: it stays through deadlines, reconnects and restarts of the node
+ * until it is committed, aborted, or the node says that it is gone. A commit that timed out may be
+ * made again; the node answers it as it would have the first.
+ *
+ * Threads: any; one reservation belongs to one thread at a time.
+ */
+#include "client/client_priv.h"
+
+#include "base/hash.h"
+#include "client/fail.h"
+
+#include <string.h>
+
+/* yk_reservation.priv: the map, descriptor, generation, offset. priv[0] 0: over. */
+static struct yk_map *map_of(const yk_reservation *r) {
+    return (struct yk_map *)(uintptr_t)r->priv[0];
+}
+
+static void over(yk_reservation *r) {
+    struct yk_map *m = map_of(r);
+    memset(r, 0, sizeof(*r));
+    yk_map_leave_write(m);
+}
+
+static int check(yk_client *c, const yk_reservation *r, const char *what) {
+    int rc = yk_client_enter(c);
+    if (rc < 0)
+        return rc;
+    if (r == NULL || r->priv[0] == 0)
+        return yk_fail(-YK_EINVAL, "%s: the reservation is over, or never was", what);
+    return 0;
+}
+
+/* ---- reserve ---------------------------------------------------------------------------------------------------- */
+
+struct granted {
+    yk_client *c;
+    uint64_t len;
+    int status;
+    struct yk_rsv rsv;
+    struct yk_map *map;
+};
+
+static int reserve_reply(void *arg, struct yk_rd *r) {
+    struct granted *g = arg;
+    g->status = (int32_t)yk_rd_u32(r);
+    uint32_t n = yk_rd_u32(r);
+    if (g->status != 0)
+        return g->status < 0 && n == 0 && yk_rd_ok(r) ? 0 : -YK_EPROTO;
+    g->rsv.idx = yk_rd_u32(r);
+    g->rsv.gen = yk_rd_u64(r);
+    g->rsv.offset = yk_rd_u64(r);
+    const struct yk_map *m = g->c->map; /* under the lock */
+    if (n != 1 || !yk_rd_ok(r) || m == NULL || g->rsv.offset > m->view.layout.data_bytes ||
+        g->len > m->view.layout.data_bytes - g->rsv.offset)
+        return -YK_EPROTO;
+    g->map = yk_map_enter_write(&g->c->map);
+    return 0;
+}
+
+static int ask(yk_client *c, struct granted *g, uint32_t timeout_ms) {
+    unsigned char body[16];
+    struct yk_wr w;
+    uint32_t ms = timeout_ms != 0 ? timeout_ms : c->timeout_ms;
+    yk_wr_init(&w, body, sizeof(body));
+    yk_wr_u32(&w, ms - ms / 16); /* "no space" comes before the deadline */
+    yk_wr_u32(&w, 1);
+    yk_wr_u64(&w, g->len);
+    struct yk_call call = {.op = YK_MSG_RESERVE,
+                           .body = body,
+                           .body_bytes = sizeof(body),
+                           .reply = reserve_reply,
+                           .arg = g,
+                           .reserve_len = g->len};
+    int rc = yk_conn_call(c, &call, yk_client_deadline(c, timeout_ms));
+    return rc < 0 ? rc : g->status;
+}
+
+/* A place that is held already, if there is one. */
+static int take_held(yk_client *c, struct granted *g) {
+    struct yk_rsv stale;
+    pthread_mutex_lock(&c->lock);
+    int have = c->map != NULL && yk_hold_take(&c->hold, g->len, &g->rsv);
+    if (have)
+        g->map = yk_map_enter_write(&c->map);
+    else /* their room may be what is missing */
+        (void)yk_hold_yield(&c->hold, g->len);
+    while (c->recs_free_count > 0 && yk_hold_stale(&c->hold, &stale))
+        yk_rec_give_back(c, &stale);
+    yk_conn_unlock(c);
+    return have;
+}
+
+int yk_reserve(yk_client *c, size_t len, uint32_t timeout_ms, yk_reservation *ret) {
+    struct granted g = {.c = c, .len = len};
+    int rc = yk_client_enter(c);
+    if (rc < 0)
+        return rc;
+    if (ret == NULL)
+        return yk_fail(-YK_EINVAL, "yk_reserve: ret_reservation is NULL");
+    if (__atomic_load_n(&c->map, __ATOMIC_RELAXED) == NULL)
+        return yk_fail(-YK_ENOTSUP, "a put in place needs the node's memory mapped");
+    rc = yk_put_check_len(c, len);
+    if (rc == 0 && !take_held(c, &g))
+        rc = ask(c, &g, timeout_ms);
+    if (rc < 0)
+        return yk_fail(rc, "reserving %zu bytes: %s", len, yk_status_text(rc));
+    yk_map_populate(g.map, g.rsv.offset, len, 1);
+    *ret = (yk_reservation){g.map->rw + g.rsv.offset,
+                            len,
+                            {(uint64_t)(uintptr_t)g.map, g.rsv.idx, g.rsv.gen, g.rsv.offset}};
+    return 0;
+}
+
+/* ---- commit, abort ---------------------------------------------------------------------------------------------- */
+
+/* One status after a count; what follows (places that were not asked for) is not looked at. */
+static int status_reply(void *arg, struct yk_rd *r) {
+    int *status = arg;
+    uint32_t n = yk_rd_u32(r);
+    int32_t s = (int32_t)yk_rd_u32(r);
+    if (n != 1 || r->bad || s > YK_MISS)
+        return -YK_EPROTO;
+    *status = s;
+    return 0;
+}
+
+static int commit_call(yk_client *c, const yk_reservation *r, const yk_op *op,
+                       const yk_put_opts *o) {
+    unsigned char body[1024];
+    struct yk_wr w;
+    struct yk_attrs a;
+    int status = 0;
+    const struct yk_map *m = map_of(r);
+    yk_put_attrs(o, &a);
+    yk_wr_init(&w, body, sizeof(body));
+    yk_wr_u32(&w, 1);
+    yk_wr_u32(&w, 0);
+    yk_wr_u64(&w, 0);
+    yk_wr_u32(&w, (uint32_t)r->priv[1]);
+    yk_wr_u64(&w, r->priv[2]);
+    yk_wr_u64(&w, yk_hash64(m->rw + r->priv[3], r->len));
+    yk_wr_u32(&w, (uint32_t)r->len);
+    yk_wr_attrs(&w, &a);
+    yk_wr_str8(&w, op->key.data, op->key.len);
+    yk_wr_str8(&w, o->parent.data, o->parent.len);
+    struct yk_call call = {.op = YK_MSG_COMMIT,
+                           .body = body,
+                           .body_bytes = (uint32_t)yk_wr_len(&w),
+                           .reply = status_reply,
+                           .arg = &status};
+    if (yk_map_lost(m))
+        return -YK_EGONE;
+    int rc = yk_conn_call(c, &call, yk_client_deadline(c, o->timeout_ms));
+    return rc < 0 ? rc : status;
+}
+
+/* A reservation in a segment that the node does not have any more. */
+static int is_gone(yk_client *c, const yk_reservation *r) {
+    return map_of(r) != __atomic_load_n(&c->map, __ATOMIC_ACQUIRE);
+}
+
+int yk_commit(yk_client *c, yk_reservation *r, yk_key key, const yk_put_opts *opts) {
+    yk_put_opts o;
+    int rc = check(c, r, "yk_commit");
+    if (rc < 0)
+        return rc;
+    struct iovec iov = {r->data, r->len};
+    yk_op op = {.opcode = YK_OP_PUT, .key = key, .iov = &iov, .iov_count = 1, .put = opts};
+    rc = yk_op_check(c, &op);
+    if (rc < 0) { /* any outcome but a time-out ends it */
+        char text[YK_ERR_TEXT_MAX];
+        memcpy(text, yk_fail_text(), sizeof(text));
+        (void)yk_abort(c, r);
+        return yk_fail(rc, "%s", text);
+    }
+    yk_put_opts_read(opts, &o);
+    rc = is_gone(c, r) ? -YK_EGONE : commit_call(c, r, &op, &o);
+    /* Without the node nothing is known of a commit: it may be made again. */
+    if (rc == -YK_EGONE && !is_gone(c, r) && yk_conn_is_down(c))
+        rc = -YK_ETIMEDOUT;
+    yk_op_count_put(c, &op, rc);
+    if (rc != -YK_ETIMEDOUT)
+        over(r);
+    return rc < 0 ? yk_fail_key(rc, "commit", key.data, key.len) : rc;
+}
+
+int yk_abort(yk_client *c, yk_reservation *r) {
+    int rc = check(c, r, "yk_abort");
+    if (rc < 0)
+        return rc;
+    struct yk_rsv rsv = {(uint32_t)r->priv[1], r->priv[2], r->priv[3]};
+    pthread_mutex_lock(&c->lock);
+    if (!is_gone(c, r))
+        yk_rec_give_back(c, &rsv); /* sent again after a reconnect, and nobody waits for it */
+    yk_conn_flush(c);
+    yk_conn_unlock(c);
+    over(r);
+    return 0;
+}

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * exists, stat, match: what is there, without getting it and without keeping it alive.
+ *
+ * From the mapping where there is one; the node is asked for the rest: handles without a mapping,
+ * and keys whose part of the index would not hold still. A node that is away makes a lookup a miss.
+ *
+ * Threads: any.
+ */
+#include "client/client_priv.h"
+
+#include "base/hash.h"
+#include "client/fail.h"
+
+#include <string.h>
+
+/* Keys of a match whose queries stand on the stack at a time; fewer when what was found does, too. */
+#define MATCH_KEYS 256u
+#define INFO_KEYS  64u
+/* Keys of one frame, on the stack: 100 of the longest, 800 of 40 bytes. */
+#define ASK_BYTES (32u << 10)
+
+/* ---- through the socket ----------------------------------------------------------------------------------- */
+
+/* Of a LOOKUP or MATCH. */
+struct asked {
+    size_t n;             /* keys in the frame */
+    size_t found;         /* leading run of them */
+    yk_block_info *infos; /* may be NULL */
+};
+
+static int match_reply(void *arg, struct yk_rd *r) {
+    struct asked *a = arg;
+    uint32_t run = yk_rd_u32(r);
+    if (!yk_rd_ok(r) || run > a->n)
+        return -YK_EPROTO;
+    a->found = run;
+    return 0;
+}
+
+static int lookup_reply(void *arg, struct yk_rd *r) {
+    struct asked *a = arg;
+    int run = 1;
+    if (yk_rd_u32(r) != a->n)
+        return -YK_EPROTO;
+    for (size_t i = 0; i < a->n && !r->bad; i++) {
+        yk_block_info info;
+        int32_t status = (int32_t)yk_rd_u32(r);
+        if (status == 0)
+            yk_rd_info(r, &info);
+        run &= status == 0 && !r->bad;
+        if (!run)
+            continue;
+        if (a->infos != NULL)
+            a->infos[i] = info;
+        a->found = i + 1;
+    }
+    return yk_rd_ok(r) ? 0 : -YK_EPROTO;
+}
+
+/* Asks for as many of the keys as fit in one frame. */
+static int ask(yk_client *c, const yk_key *keys, size_t count, struct asked *a,
+               uint64_t deadline_ns) {
+    unsigned char body[ASK_BYTES];
+    struct yk_wr w;
+    yk_wr_init(&w, body, sizeof(body));
+    unsigned char *n = yk_wr_space(&w, 4);
+    for (a->n = 0; a->n < count && (size_t)(w.end - w.at) > keys[a->n].len; a->n++)
+        yk_wr_str8(&w, keys[a->n].data, keys[a->n].len);
+    struct yk_wr head;
+    yk_wr_init(&head, n, 4);
+    yk_wr_u32(&head, (uint32_t)a->n);
+    a->found = 0;
+    struct yk_call call = {.op = a->infos != NULL ? YK_MSG_LOOKUP : YK_MSG_MATCH,
+                           .body = body,
+                           .body_bytes = (uint32_t)yk_wr_len(&w),
+                           .reply = a->infos != NULL ? lookup_reply : match_reply,
+                           .arg = a};
+    return yk_conn_call(c, &call, deadline_ns);
+}
+
+/* A lookup that the node does not answer is a miss when the node is away, or when it was asked only
+ * because the index in the mapping could not be read. */
+static int is_miss(yk_client *c, int rc) {
+    return rc != -YK_EPROTO &&
+           (rc != -YK_ETIMEDOUT || __atomic_load_n(&c->map, __ATOMIC_RELAXED) != NULL);
+}
+
+/* Length of the leading run, by the node. */
+static int ask_match(yk_client *c, const yk_key *keys, size_t count, yk_block_info *infos) {
+    uint64_t deadline_ns = yk_client_deadline(c, 0);
+    size_t at = 0;
+    while (at < count) {
+        struct asked a = {.infos = infos != NULL ? infos + at : NULL};
+        int rc = ask(c, keys + at, count - at, &a, deadline_ns);
+        if (rc < 0 && !is_miss(c, rc))
+            return yk_fail(rc, "match of %zu keys: %s", count, yk_status_text(rc));
+        at += rc < 0 ? 0 : a.found;
+        if (rc < 0 || a.found < a.n)
+            break;
+    }
+    return (int)at;
+}
+
+/* ---- one key ------------------------------------------------------------------------------------------------ */
+
+/* 0, YK_MISS or failure. */
+static int look(yk_client *c, yk_key key, yk_block_info *ret_info) {
+    struct yk_found found;
+    int rc = yk_client_enter(c);
+    if (rc == 0)
+        rc = yk_client_check_key(key);
+    if (rc < 0)
+        return rc;
+    rc = yk_local_find(c, key, &found);
+    if (rc == -YK_EAGAIN) {
+        rc = ask_match(c, &key, 1, ret_info);
+        return rc < 0 ? rc : rc == 0 ? YK_MISS : 0;
+    }
+    if (rc == 0 && ret_info != NULL)
+        yk_found_info(&found, ret_info);
+    return rc;
+}
+
+int yk_exists(yk_client *c, yk_key key) {
+    int rc = look(c, key, NULL);
+    return rc < 0 ? rc : rc == 0;
+}
+
+int yk_stat(yk_client *c, yk_key key, yk_block_info *ret_info) {
+    yk_block_info info;
+    int rc = look(c, key, &info);
+    if (rc == 0 && ret_info != NULL)
+        *ret_info = info;
+    return rc;
+}
+
+/* ---- match --------------------------------------------------------------------------------------------------- */
+
+static size_t local_run(yk_client *c, struct yk_map *m, const yk_key *keys, size_t n,
+                        uint64_t now_ms, yk_block_info *infos, int *ret_unsure) {
+    struct yk_query q[MATCH_KEYS];
+    uint64_t epoch = yk_client_epoch(c);
+    for (size_t i = 0; i < n; i++)
+        q[i] = (struct yk_query){yk_hash_key(m->ns, keys[i].data, keys[i].len), epoch, keys[i].data,
+                                 (uint32_t)keys[i].len, m->ns};
+    if (infos == NULL)
+        return yk_view_match(&m->view, q, n, now_ms, NULL, ret_unsure);
+    struct yk_found found[INFO_KEYS];
+    size_t run = yk_view_match(&m->view, q, n, now_ms, found, ret_unsure);
+    for (size_t i = 0; i < run; i++)
+        yk_found_info(&found[i], &infos[i]);
+    return run;
+}
+
+/* The run as far as the mapping shows it. *ret_unsure: it ends at a key that could not be decided. */
+static size_t local_match(yk_client *c, const yk_key *keys, size_t count, yk_block_info *infos,
+                          int *ret_unsure) {
+    size_t at = 0, most = infos != NULL ? INFO_KEYS : MATCH_KEYS;
+    struct yk_map *m = yk_map_enter(&c->map);
+    *ret_unsure = m == NULL;
+    if (m == NULL)
+        return 0;
+    uint64_t now_ms = yk_view_now_ms(&m->view);
+    while (at < count && !yk_map_lost(m)) {
+        size_t n = count - at < most ? count - at : most;
+        size_t run =
+            local_run(c, m, keys + at, n, now_ms, infos != NULL ? infos + at : NULL, ret_unsure);
+        at += run;
+        if (run < n)
+            break;
+    }
+    yk_map_count(m, YK_COUNT_MATCH, 1);
+    yk_map_count(m, YK_COUNT_MATCH_KEYS, at);
+    if (*ret_unsure)
+        yk_map_count(m, YK_COUNT_RETRY, 1);
+    yk_map_leave(m);
+    return at;
+}
+
+int yk_match(yk_client *c, const yk_key *keys, size_t count, yk_block_info *ret_infos) {
+    int rc = yk_client_enter(c);
+    if (rc < 0)
+        return rc;
+    if (count > INT32_MAX || (keys == NULL && count > 0))
+        return yk_fail(-YK_EINVAL, "match of %zu keys at %p", count, (const void *)keys);
+    for (size_t i = 0; i < count; i++)
+        if ((rc = yk_client_check_key(keys[i])) < 0)
+            return rc;
+    int unsure;
+    size_t at = local_match(c, keys, count, ret_infos, &unsure);
+    if (!unsure || at == count)
+        return (int)at;
+    rc = ask_match(c, keys + at, count - at, ret_infos != NULL ? ret_infos + at : NULL);
+    return rc < 0 ? rc : (int)at + rc;
+}

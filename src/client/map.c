@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Mappings of one handle (src/client/map.h).
+ */
+#include "client/map.h"
+
+#include "shm/guard.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+/* Pages are populated by chunks of this size: a page table's worth. */
+#define CHUNK_SHIFT 21u
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ  22
+#define MADV_POPULATE_WRITE 23
+#endif
+
+/* Turns of waiting for another thread that adds an event (a few ns each): it needs about ten. */
+#define RING_SPINS 64
+
+static unsigned threads_seen;
+
+unsigned yk_thread_number(void) {
+    /* initial-exec: one load instead of a call, and 4 bytes of the loader's static reserve. */
+    static _Thread_local unsigned number __attribute__((tls_model("initial-exec")));
+    if (number == 0)
+        number = __atomic_add_fetch(&threads_seen, 1, __ATOMIC_RELAXED);
+    return number - 1;
+}
+
+static inline void cpu_relax(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* ---- open, close ---------------------------------------------------------------------------- */
+
+static int check_file(int fd, uint64_t bytes, const char *what, struct yk_err *err) {
+    struct stat st;
+    if (bytes == 0 || bytes > (uint64_t)INT64_MAX / 2 || fstat(fd, &st) < 0 || st.st_size < 0)
+        return yk_err_set(err, -YK_EPROTO, "the node's %s file of %llu bytes cannot be used", what,
+                          (unsigned long long)bytes);
+    if ((uint64_t)st.st_size < bytes)
+        return yk_err_set(err, -YK_ECORRUPT, "the node's %s file has %llu bytes instead of %llu",
+                          what, (unsigned long long)st.st_size, (unsigned long long)bytes);
+    return 0;
+}
+
+/* Maps, keeps out of forked children (R3), guards. *ret NULL on failure. */
+static int map_range(struct yk_map *m, int fd, uint64_t offset, uint64_t bytes, int prot, int guard,
+                     void **ret, struct yk_err *err) {
+    void *p = mmap(NULL, bytes, prot, MAP_SHARED | MAP_NORESERVE, fd, (off_t)offset);
+    if (p == MAP_FAILED)
+        return yk_err_set(err, yk_status_from_errno(errno), "mapping %llu bytes of the node: %s",
+                          (unsigned long long)bytes, strerror(errno));
+    *ret = p;
+    if (madvise(p, bytes, MADV_DONTFORK) < 0)
+        return yk_err_set(err, -YK_EIO, "keeping the node's memory out of forks: %s",
+                          strerror(errno));
+    if (guard && yk_guard_add(p, bytes, prot, &m->lost) < 0)
+        return yk_err_set(err, -YK_ELIMIT, "too many mappings with a SIGBUS guard in this process");
+    return 0;
+}
+
+static int map_all(struct yk_map *m, const struct yk_map_opts *o, struct yk_err *err) {
+    void *meta = NULL, *data = NULL, *rw = NULL, *page = NULL;
+    uint64_t page_at = (uint64_t)o->slot * sizeof(struct yk_client_page);
+    int rc = map_range(m, o->fd_meta, 0, o->meta_bytes, PROT_READ, o->guard, &meta, err);
+    m->view.meta = meta;
+    if (rc == 0)
+        rc = map_range(m, o->fd_data, 0, o->data_bytes, PROT_READ, o->guard, &data, err);
+    m->view.data = data;
+    if (rc == 0)
+        rc = map_range(m, o->fd_data, 0, o->data_bytes, PROT_READ | PROT_WRITE, o->guard, &rw, err);
+    m->rw = rw;
+    if (rc == 0)
+        rc = map_range(m, o->fd_clients, page_at, sizeof(struct yk_client_page),
+                       PROT_READ | PROT_WRITE, o->guard, &page, err);
+    m->page = page;
+    return rc;
+}
+
+static int map_check(const struct yk_map_opts *o, struct yk_err *err) {
+    int rc = check_file(o->fd_meta, o->meta_bytes, "meta", err);
+    if (rc == 0)
+        rc = check_file(o->fd_data, o->data_bytes, "data", err);
+    if (rc == 0)
+        rc = check_file(o->fd_clients, o->clients_bytes, "clients", err);
+    if (rc == 0 &&
+        (o->slot >= o->clients_bytes / sizeof(struct yk_client_page) || o->ns >= YK_SHM_NAMESPACES))
+        rc = yk_err_set(err, -YK_EPROTO, "the node granted client slot %u, namespace %u: no such",
+                        o->slot, o->ns);
+    return rc;
+}
+
+static void unmap(struct yk_map *m) {
+    void *const base[4] = {(void *)(uintptr_t)m->view.meta, (void *)(uintptr_t)m->view.data, m->rw,
+                           m->page};
+    const uint64_t bytes[4] = {m->meta_bytes, m->data_bytes, m->data_bytes,
+                               sizeof(struct yk_client_page)};
+    for (int i = 0; i < 4; i++) {
+        if (base[i] == NULL)
+            continue;
+        if (m->guarded)
+            yk_guard_remove(base[i]);
+        munmap(base[i], bytes[i]);
+    }
+}
+
+int yk_map_open(const struct yk_map_opts *o, struct yk_map **ret_map, struct yk_err *err) {
+    int rc = map_check(o, err);
+    if (rc < 0)
+        return rc;
+    struct yk_map *m = aligned_alloc(64, sizeof(*m));
+    if (m == NULL)
+        return yk_err_set(err, -YK_ENOMEM, "out of memory");
+    memset(m, 0, sizeof(*m));
+    m->meta_bytes = o->meta_bytes;
+    m->data_bytes = o->data_bytes;
+    m->segment_id = o->segment_id;
+    m->cookie = o->cookie;
+    m->slot = o->slot;
+    m->ns = o->ns;
+    m->asked_tail = UINT64_MAX;
+    m->guarded = o->guard;
+    size_t words = (size_t)((o->data_bytes >> CHUNK_SHIFT) / 64u + 1u);
+    for (int i = 0; i < 2; i++)
+        m->touched[i] = calloc(words, sizeof(uint64_t));
+    rc = m->touched[0] == NULL || m->touched[1] == NULL
+             ? yk_err_set(err, -YK_ENOMEM, "out of memory")
+             : map_all(m, o, err);
+    if (rc == 0) {
+        rc = yk_view_init(&m->view, m->view.meta, o->meta_bytes, m->view.data, o->data_bytes);
+        if (rc < 0)
+            yk_err_set(err, rc, "the node's segment cannot be read: %s", yk_status_text(rc));
+    }
+    if (rc < 0) {
+        yk_map_close(m, 0);
+        return rc;
+    }
+    *ret_map = m;
+    return 0;
+}
+
+void yk_map_close(struct yk_map *m, int forked) {
+    if (m == NULL)
+        return;
+    if (!forked && __atomic_exchange_n(&m->state, 2, __ATOMIC_SEQ_CST) != 2)
+        unmap(m);
+    free(m->touched[0]);
+    free(m->touched[1]);
+    free(m);
+}
+
+/* ---- who is inside ---------------------------------------------------------------------------- */
+
+static int idle(const struct yk_map *m) {
+    if (__atomic_load_n(&m->writers, __ATOMIC_SEQ_CST) != 0)
+        return 0;
+    for (unsigned i = 0; i < YK_MAP_STRIPES; i++)
+        if (__atomic_load_n(&m->looks[i].n, __ATOMIC_SEQ_CST) != 0)
+            return 0;
+    for (unsigned i = 0; i < YK_MAP_PIN_WORDS; i++)
+        if (__atomic_load_n(&m->pins[i].n, __ATOMIC_SEQ_CST) != 0)
+            return 0;
+    return 1;
+}
+
+void yk_map_reap(struct yk_map *m) {
+    uint32_t retired = 1;
+    if (idle(m) &&
+        __atomic_compare_exchange_n(&m->state, &retired, 2, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        unmap(m);
+}
+
+void yk_map_retire(struct yk_map *m) {
+    __atomic_store_n(&m->state, 1, __ATOMIC_SEQ_CST);
+    yk_map_reap(m);
+}
+
+static inline void left(struct yk_map *m) {
+    if (__builtin_expect(__atomic_load_n(&m->state, __ATOMIC_SEQ_CST) != 0, 0))
+        yk_map_reap(m);
+}
+
+struct yk_map *yk_map_enter(struct yk_map *const *where) {
+    unsigned stripe = yk_thread_number() % YK_MAP_STRIPES;
+    for (;;) {
+        struct yk_map *m = __atomic_load_n(where, __ATOMIC_ACQUIRE);
+        if (m == NULL)
+            return NULL;
+        __atomic_fetch_add(&m->looks[stripe].n, 1, __ATOMIC_SEQ_CST);
+        if (__atomic_load_n(where, __ATOMIC_SEQ_CST) == m)
+            return m;
+        yk_map_leave(m);
+    }
+}
+
+void yk_map_leave(struct yk_map *m) {
+    __atomic_fetch_sub(&m->looks[yk_thread_number() % YK_MAP_STRIPES].n, 1, __ATOMIC_SEQ_CST);
+    left(m);
+}
+
+struct yk_map *yk_map_enter_write(struct yk_map *const *where) {
+    for (;;) {
+        struct yk_map *m = __atomic_load_n(where, __ATOMIC_ACQUIRE);
+        if (m == NULL)
+            return NULL;
+        __atomic_fetch_add(&m->writers, 1, __ATOMIC_SEQ_CST);
+        if (__atomic_load_n(where, __ATOMIC_SEQ_CST) == m)
+            return m;
+        yk_map_leave_write(m);
+    }
+}
+
+void yk_map_leave_write(struct yk_map *m) {
+    __atomic_fetch_sub(&m->writers, 1, __ATOMIC_SEQ_CST);
+    left(m);
+}
+
+/* Takes a free hazard slot, or returns YK_SHM_HAZARDS. Threads begin in different words, so that
+ * they share no cache line; four words only, so that the node's scan stays short. */
+static uint32_t pin_take(struct yk_map *m) {
+    unsigned start = yk_thread_number() % 4u;
+    for (unsigned k = 0; k < YK_MAP_PIN_WORDS; k++) {
+        unsigned w = (start + k) % YK_MAP_PIN_WORDS;
+        uint64_t used = __atomic_load_n(&m->pins[w].n, __ATOMIC_RELAXED);
+        while (used != UINT64_MAX) {
+            uint64_t bit = ~used & (used + 1); /* lowest clear */
+            if (__atomic_compare_exchange_n(&m->pins[w].n, &used, used | bit, 0, __ATOMIC_SEQ_CST,
+                                            __ATOMIC_RELAXED))
+                return w * 64u + (uint32_t)__builtin_ctzll(bit);
+        }
+    }
+    return YK_SHM_HAZARDS;
+}
+
+static void pin_give(struct yk_map *m, uint32_t slot) {
+    __atomic_fetch_and(&m->pins[slot / 64u].n, ~(1ull << (slot % 64u)), __ATOMIC_SEQ_CST);
+    left(m);
+}
+
+/* The owner scans slots below the top: it is raised before the slot's first hazard. Pairs with the
+ * acquire load of the owner; that the owner sees it follows from the fence in yk_view_pin. */
+static void top_raise(struct yk_client_page *page, uint32_t slot) {
+    uint32_t top = __atomic_load_n(&page->hazard_top, __ATOMIC_RELAXED);
+    while (top <= slot)
+        if (__atomic_compare_exchange_n(&page->hazard_top, &top, slot + 1u, 0, __ATOMIC_RELEASE,
+                                        __ATOMIC_RELAXED))
+            return;
+}
+
+struct yk_map *yk_map_enter_pin(struct yk_map *const *where, uint32_t *ret_slot, int *ret_full) {
+    *ret_full = 0;
+    for (;;) {
+        struct yk_map *m = __atomic_load_n(where, __ATOMIC_ACQUIRE);
+        if (m == NULL)
+            return NULL;
+        uint32_t slot = pin_take(m);
+        if (slot == YK_SHM_HAZARDS) {
+            *ret_full = 1;
+            return NULL;
+        }
+        if (__atomic_load_n(where, __ATOMIC_SEQ_CST) == m) {
+            top_raise(m->page, slot);
+            *ret_slot = slot;
+            return m;
+        }
+        pin_give(m, slot);
+    }
+}
+
+void yk_map_leave_pin(struct yk_map *m, uint32_t slot) {
+    __atomic_store_n(&m->len[slot], 0, __ATOMIC_RELAXED);
+    yk_hazard_clear(yk_map_hazard(m, slot));
+    pin_give(m, slot);
+}
+
+void yk_map_pinned(const struct yk_map *m, uint64_t *ret_refs, uint64_t *ret_bytes) {
+    *ret_refs = 0;
+    *ret_bytes = 0;
+    for (uint32_t i = 0; i < YK_SHM_HAZARDS; i++) {
+        uint32_t len = __atomic_load_n(&m->len[i], __ATOMIC_RELAXED);
+        *ret_refs += len != 0;
+        *ret_bytes += len;
+    }
+}
+
+/* ---- payload ------------------------------------------------------------------------------------ */
+
+void yk_map_populate(struct yk_map *m, uint64_t offset, uint64_t len, int write) {
+    if (len == 0 || offset > m->data_bytes || len > m->data_bytes - offset)
+        return;
+    uint64_t first = offset >> CHUNK_SHIFT, last = (offset + len - 1) >> CHUNK_SHIFT;
+    unsigned char *base = write ? m->rw : (unsigned char *)(uintptr_t)m->view.data;
+    for (uint64_t c = first; c <= last; c++) {
+        uint64_t *word = &m->touched[write][c / 64u];
+        uint64_t bit = 1ull << (c % 64u);
+        if (__atomic_load_n(word, __ATOMIC_RELAXED) & bit)
+            continue;
+        __atomic_fetch_or(word, bit, __ATOMIC_RELAXED);
+        uint64_t at = c << CHUNK_SHIFT;
+        uint64_t n =
+            m->data_bytes - at < (1ull << CHUNK_SHIFT) ? m->data_bytes - at : 1ull << CHUNK_SHIFT;
+        /* A failure (an old kernel, a truncated file) shows when the pages are used. */
+        (void)madvise(base + at, n, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+    }
+}
+
+/* ---- access ring --------------------------------------------------------------------------------- */
+
+int yk_map_event(struct yk_map *m, uint64_t event) {
+    struct yk_client_page *page = m->page;
+    for (int i = 0; __atomic_exchange_n(&m->ring_busy.n, 1, __ATOMIC_ACQUIRE) != 0; i++) {
+        if (i == RING_SPINS) {
+            yk_map_count(m, YK_COUNT_EVENT_DROP, 1);
+            return 0;
+        }
+        cpu_relax();
+    }
+    uint64_t head = __atomic_load_n(&page->ring_head, __ATOMIC_RELAXED);
+    __atomic_store_n(&page->ring[head % YK_SHM_RING], event, __ATOMIC_RELAXED);
+    __atomic_store_n(&page->ring_head, head + 1,
+                     __ATOMIC_RELEASE); /* pairs with the owner's drain */
+    int ask = 0;
+    if (__atomic_load_n(&page->doze, __ATOMIC_RELAXED) != 0) {
+        uint64_t tail = __atomic_load_n(&page->ring_tail, __ATOMIC_RELAXED);
+        ask = head + 1 - tail >= YK_SHM_RING / 2 &&
+              tail != __atomic_load_n(&m->asked_tail, __ATOMIC_RELAXED);
+        if (ask)
+            __atomic_store_n(&m->asked_tail, tail, __ATOMIC_RELAXED);
+    }
+    __atomic_store_n(&m->ring_busy.n, 0, __ATOMIC_RELEASE);
+    return ask;
+}

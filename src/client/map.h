@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The node's memory as one handle has it mapped: index and payload read-only, payload once more
+ * writable for reservations, and the handle's own pages (hazard slots, counters, access ring).
+ *
+ * A node that comes back with another segment gives the handle another map. The old one is retired:
+ * nobody enters it any more, and its memory goes when the last reference, reservation and lookup in
+ * it has ended. The struct itself lives until the handle is closed, so that a late look at it is
+ * harmless. Whoever is inside is counted without a shared cache line: lookups in counters striped
+ * by thread, pins by the bit of their hazard slot.
+ *
+ *   enter:  count up, seq_cst; is it still the handle's map? else count down and start again
+ *   retire: swap the handle's map, set `retired`, seq_cst; all counts zero? unmap
+ *   leave:  count down, seq_cst; retired? all counts zero? unmap
+ *
+ * With both sides seq_cst either the one who enters sees the new map, or the one who retires sees
+ * the count; and of the last to leave and the one who retires, at least one finds all at zero (a
+ * compare-and-swap lets one of them unmap).
+ *
+ * Threads: any, but for open and close.
+ */
+#ifndef YK_CLIENT_MAP_H
+#define YK_CLIENT_MAP_H
+
+#include "base/status.h"
+#include "shm/view.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define YK_MAP_STRIPES   16u
+#define YK_MAP_PIN_WORDS (YK_SHM_HAZARDS / 64u)
+
+/* One word in a cache line of its own. */
+struct yk_map_word {
+    uint64_t n;
+    uint64_t pad[7];
+};
+
+struct yk_map {
+    struct yk_view view;
+    struct yk_client_page *page;
+    unsigned char *rw; /* payload, writable */
+    uint64_t meta_bytes, data_bytes;
+    uint64_t segment_id;
+    uint64_t cookie; /* of the client slot */
+    uint32_t slot;   /* of the client, in the clients file */
+    uint32_t ns;     /* index of the handle's namespace */
+    int lost;        /* set by the SIGBUS guard: what is read may be zeros */
+    int guarded;
+    uint32_t state;               /* 0 in use, 1 retired, 2 unmapped */
+    uint64_t writers;             /* reservations and puts that point into rw */
+    uint64_t *touched[2];         /* bit a chunk: populated for reading, for writing */
+    uint64_t asked_tail;          /* ring tail at which a drain was asked for; ~0 = none */
+    struct yk_map *older;         /* earlier maps of the handle */
+    uint32_t len[YK_SHM_HAZARDS]; /* bytes that a pin holds */
+    struct yk_map_word ring_busy;
+    struct yk_map_word pins[YK_MAP_PIN_WORDS]; /* bit set = hazard slot taken */
+    struct yk_map_word looks[YK_MAP_STRIPES];
+} __attribute__((aligned(64)));
+
+struct yk_map_opts {
+    int fd_meta, fd_data, fd_clients; /* borrowed */
+    uint64_t meta_bytes, data_bytes, clients_bytes;
+    uint64_t segment_id, cookie;
+    uint32_t slot, ns;
+    int guard; /* install the SIGBUS guard */
+};
+
+/* Maps the three files. Everything the node says about them is checked against the files and
+ * against the layout in the header. -YK_EVERSION, -YK_ECORRUPT, -YK_EPROTO, -YK_ENOMEM, -YK_EIO. */
+int yk_map_open(const struct yk_map_opts *opts, struct yk_map **ret_map, struct yk_err *err);
+
+/* Unmaps at once, if that was not done, and frees. forked: in a forked child nothing is unmapped
+ * (the pages are not inherited; something else may be there by now). NULL is fine. */
+void yk_map_close(struct yk_map *map, int forked);
+
+/* After it nobody may enter; the memory goes with the last who is inside. */
+void yk_map_retire(struct yk_map *map);
+
+/* Unmaps a retired map if nobody is inside. Called by whoever leaves. */
+void yk_map_reap(struct yk_map *map);
+
+/* Number of the calling thread, for striping. */
+unsigned yk_thread_number(void);
+
+/* Enters the map that *where points at for a lookup; NULL when there is none. */
+struct yk_map *yk_map_enter(struct yk_map *const *where);
+void yk_map_leave(struct yk_map *map);
+
+/* Enters with a hazard slot, to pin a block with: the map, and the slot in *ret_slot. NULL: there
+ * is none, or (*ret_full 1) all slots are held. */
+struct yk_map *yk_map_enter_pin(struct yk_map *const *where, uint32_t *ret_slot, int *ret_full);
+/* Clears the hazard and leaves. */
+void yk_map_leave_pin(struct yk_map *map, uint32_t slot);
+
+/* Enters for a reservation. */
+struct yk_map *yk_map_enter_write(struct yk_map *const *where);
+void yk_map_leave_write(struct yk_map *map);
+
+static inline uint32_t *yk_map_hazard(struct yk_map *map, uint32_t slot) {
+    return &map->page->hazard[slot];
+}
+
+/* References held, and their bytes. */
+void yk_map_pinned(const struct yk_map *map, uint64_t *ret_refs, uint64_t *ret_bytes);
+
+/* Makes the pages of a payload present, once a chunk: a fault for each page costs more than the
+ * copy. write: for the writable mapping. No effect where the kernel cannot. */
+void yk_map_populate(struct yk_map *map, uint64_t offset, uint64_t len, int write);
+
+static inline int yk_map_lost(const struct yk_map *map) {
+    return __atomic_load_n(&map->lost, __ATOMIC_ACQUIRE);
+}
+
+static inline void yk_map_count(struct yk_map *map, enum yk_client_counter what, uint64_t n) {
+    __atomic_fetch_add(&map->page->counters[what], n, __ATOMIC_RELAXED);
+}
+
+/* Adds an event to the access ring (lossy: overwrites the oldest, and is dropped and counted when
+ * another thread is adding for too long). 1: the node dozes and the ring is half full; ask it to
+ * drain (once until it does; yk_map_ask_again when asking failed). */
+int yk_map_event(struct yk_map *map, uint64_t event);
+
+static inline void yk_map_ask_again(struct yk_map *map) {
+    __atomic_store_n(&map->asked_tail, UINT64_MAX, __ATOMIC_RELAXED);
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the node's answers do to calls and records.
+ *
+ * A place that is granted belongs to somebody the moment its reply is read, whether or not the one
+ * who asked is still waiting: it goes to a waiting put, into the pool, or back to the node. That is
+ * why reservations are answered here and not by whoever asked.
+ *
+ * Threads: the one that receives, under the lock.
+ */
+#include "client/client_priv.h"
+
+#include <stdlib.h>
+
+/* A put starts over when its place was lost; each of the places held may have been. */
+#define TRIES_MAX 8
+
+/* ---- places ----------------------------------------------------------------------------------------------- */
+
+/* The next place of a reply; 0 when it is none of this segment's. */
+static int place_read(yk_client *c, struct yk_rd *r, uint64_t len, struct yk_rsv *ret) {
+    ret->idx = yk_rd_u32(r);
+    ret->gen = yk_rd_u64(r);
+    ret->offset = yk_rd_u64(r);
+    const struct yk_map *m = c->map; /* replaced under the lock only */
+    return m != NULL && !r->bad && ret->idx < m->view.layout.max_blocks &&
+           ret->offset <= m->view.layout.data_bytes &&
+           len <= m->view.layout.data_bytes - ret->offset;
+}
+
+static void place_keep(yk_client *c, uint64_t len, const struct yk_rsv *rsv) {
+    if (yk_hold_keep(&c->hold, len, rsv) < 0)
+        yk_rec_give_back(c, rsv);
+}
+
+/* n places at r: first to the records that wait, the rest into the pool. */
+static int places_read(yk_client *c, struct yk_req *req, struct yk_rd *r, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) {
+        struct yk_rsv rsv;
+        if (!place_read(c, r, req->ahead_len, &rsv))
+            return -YK_EPROTO;
+        struct yk_link *l = req->op == YK_MSG_RESERVE ? yk_list_take(&req->recs) : NULL;
+        if (l == NULL) {
+            place_keep(c, req->ahead_len, &rsv);
+            continue;
+        }
+        struct yk_rec *rec = YK_LIST_ITEM(l, struct yk_rec, link);
+        if (rec->op == NULL) { /* ended meanwhile */
+            yk_rec_free(c, rec);
+            place_keep(c, req->ahead_len, &rsv);
+            continue;
+        }
+        rec->map = yk_map_enter_write(&c->map);
+        rec->rsv = rsv;
+        rec->in_place = 1;
+        yk_rec_runnable(c, rec);
+    }
+    return 0;
+}
+
+/* All places that are held go back: they were lost, or their room is needed. */
+static uint32_t give_all_back(yk_client *c, uint64_t but_len) {
+    struct yk_rsv rsv;
+    uint32_t n = yk_hold_yield(&c->hold, but_len);
+    while (yk_hold_stale(&c->hold, &rsv))
+        yk_rec_give_back(c, &rsv);
+    return n;
+}
+
+static void came(yk_client *c, struct yk_req *req) {
+    yk_hold_came(&c->hold, req->ahead_len, req->ahead);
+    req->ahead = 0;
+}
+
+static int reply_reserve(yk_client *c, struct yk_req *req, struct yk_rd *r) {
+    int32_t status = (int32_t)yk_rd_u32(r);
+    uint32_t n = yk_rd_u32(r);
+    uint32_t most = req->items + req->ahead;
+    came(c, req);
+    if (r->bad || n > most || (status == 0) != (n > 0) || status > 0)
+        return -YK_EPROTO;
+    if (places_read(c, req, r, n) < 0 || !yk_rd_ok(r))
+        return -YK_EPROTO;
+    /* Room is held here: it goes back, and the next request may wait for it. */
+    int retry = status == -YK_ENOSPC && !req->patient;
+    if (retry)
+        give_all_back(c, req->ahead_len);
+    /* Fewer than asked for: the rest asks again. None: all who asked are told. */
+    while (!yk_list_empty(&req->recs)) {
+        struct yk_rec *rec = YK_LIST_ITEM(req->recs.prev, struct yk_rec, link);
+        yk_list_remove(&rec->link);
+        if (rec->op == NULL) {
+            yk_rec_free(c, rec);
+        } else if (retry) {
+            yk_rec_runnable(c, rec);
+        } else {
+            rec->state = YK_REC_QUEUED;
+            yk_list_add_first(&c->queue[YK_Q_RESERVE], &rec->link);
+            if (status != 0)
+                yk_rec_end(c, rec, status);
+        }
+    }
+    return 0;
+}
+
+/* A RESERVE of yk_reserve whose caller gave up: one place, nobody's. */
+static int reply_reserve_late(yk_client *c, struct yk_req *req, struct yk_rd *r) {
+    int32_t status = (int32_t)yk_rd_u32(r);
+    uint32_t n = yk_rd_u32(r);
+    if (status != 0 || n == 0)
+        return 0;
+    return n == 1 ? places_read(c, req, r, n) : -YK_EPROTO;
+}
+
+/* ---- records ------------------------------------------------------------------------------------------------ */
+
+/* A status from outside: nothing but 0, a miss and failures means anything. */
+static int32_t status_read(struct yk_rd *r) {
+    int32_t status = (int32_t)yk_rd_u32(r);
+    return status <= YK_MISS ? status : -YK_EPROTO;
+}
+
+static void committed(yk_client *c, struct yk_rec *rec, int32_t status) {
+    yk_rec_drop_place(rec); /* used up, or lost */
+    if (rec->op == NULL) {
+        yk_rec_free(c, rec);
+        return;
+    }
+    rec->state = YK_REC_QUEUED; /* out of the request */
+    if (status == -YK_EGONE && ++rec->tries <= TRIES_MAX) {
+        give_all_back(c, 0);
+        yk_rec_runnable(c, rec);
+        return;
+    }
+    yk_rec_end(c, rec, status);
+}
+
+static int reply_commit(yk_client *c, struct yk_req *req, struct yk_rd *r) {
+    uint32_t most = req->ahead;
+    came(c, req);
+    if (yk_rd_u32(r) != req->items)
+        return -YK_EPROTO;
+    struct yk_rd places = *r;
+    (void)yk_rd_bytes(&places, 4u * (size_t)req->items);
+    uint32_t n = yk_rd_u32(&places);
+    if (places.bad || n > most || yk_rd_left(&places) != (size_t)n * 20u)
+        return -YK_EPROTO;
+    for (struct yk_link *l; (l = yk_list_take(&req->recs)) != NULL;)
+        committed(c, YK_LIST_ITEM(l, struct yk_rec, link), status_read(r));
+    return places_read(c, req, &places, n);
+}
+
+/* A put found its block there and brought one of expiry and pin up to date. */
+static void fixed(yk_client *c, struct yk_rec *rec, int32_t status) {
+    uint8_t step = rec->fix & YK_FIX_EXPIRE ? YK_FIX_EXPIRE : YK_FIX_PIN;
+    rec->fix &= (uint8_t)~step;
+    if (status == YK_MISS) { /* it went meanwhile: put it after all */
+        rec->fix = 0;
+        yk_rec_runnable(c, rec);
+    } else if (status == 0 && rec->fix != 0) {
+        yk_rec_enqueue(c, rec, YK_Q_CHANGE);
+    } else {
+        yk_rec_end(c, rec, status);
+    }
+}
+
+/* One status for a record that has left its request. */
+static void answered(yk_client *c, struct yk_rec *rec, int32_t status) {
+    if (rec->op == NULL) {
+        yk_rec_free(c, rec);
+        return;
+    }
+    rec->state = YK_REC_QUEUED;
+    if (rec->queue == YK_Q_CHANGE && rec->op->opcode == YK_OP_PUT)
+        fixed(c, rec, status);
+    else if (rec->queue == YK_Q_PUT && status == -YK_ECORRUPT && rec->tries++ == 0)
+        yk_rec_enqueue(c, rec, YK_Q_PUT); /* damaged on the way */
+    else
+        yk_rec_end(c, rec, status);
+}
+
+/* CHANGE, ABORT: a count and statuses; PUT: one status. */
+static int reply_statuses(yk_client *c, struct yk_req *req, struct yk_rd *r) {
+    if (req->op != YK_MSG_PUT && yk_rd_u32(r) != req->items)
+        return -YK_EPROTO;
+    if (r->bad || yk_rd_left(r) != 4u * (size_t)req->items)
+        return -YK_EPROTO;
+    for (struct yk_link *l; (l = yk_list_take(&req->recs)) != NULL;)
+        answered(c, YK_LIST_ITEM(l, struct yk_rec, link), status_read(r));
+    return 0;
+}
+
+static int reply_exists(yk_client *c, struct yk_req *req, struct yk_rd *r) {
+    uint32_t n = yk_rd_u32(r), i = 0;
+    const unsigned char *bits = yk_rd_bytes(r, (req->items + 7u) / 8u);
+    if (n != req->items || !yk_rd_ok(r))
+        return -YK_EPROTO;
+    for (struct yk_link *l; (l = yk_list_take(&req->recs)) != NULL; i++)
+        answered(c, YK_LIST_ITEM(l, struct yk_rec, link),
+                 bits[i / 8u] >> (i % 8u) & 1 ? YK_OK : YK_MISS);
+    return 0;
+}
+
+static int reply_records(yk_client *c, struct yk_req *req, struct yk_rd *r) {
+    switch (req->op) {
+    case YK_MSG_RESERVE:
+        return yk_list_empty(&req->recs) ? reply_reserve_late(c, req, r) : reply_reserve(c, req, r);
+    case YK_MSG_COMMIT:
+        return reply_commit(c, req, r);
+    case YK_MSG_CHANGE:
+    case YK_MSG_ABORT:
+    case YK_MSG_PUT:
+        return reply_statuses(c, req, r);
+    case YK_MSG_EXISTS:
+        return reply_exists(c, req, r);
+    default:
+        return -YK_EPROTO;
+    }
+}
+
+/* The node refused a frame and will close the connection. What was in it fails; all else is sent
+ * again. */
+static void refused(yk_client *c, struct yk_req *req, struct yk_rd *r) {
+    int32_t status = (int32_t)yk_rd_u32(r);
+    status = status < 0 ? status : -YK_EPROTO;
+    if (req->call != NULL) {
+        req->call->status = status;
+        yk_waiter_wake(req->call->waiter);
+        req->call = NULL;
+    }
+    for (struct yk_link *l; (l = yk_list_take(&req->recs)) != NULL;) {
+        struct yk_rec *rec = YK_LIST_ITEM(l, struct yk_rec, link);
+        rec->state = YK_REC_QUEUED;
+        if (rec->op != NULL)
+            yk_rec_end(c, rec, status);
+        else
+            yk_rec_free(c, rec);
+    }
+    came(c, req);
+    yk_req_free(c, req);
+}
+
+int yk_reply(yk_client *c, const struct yk_frame *f, const void *body) {
+    struct yk_rd r;
+    struct yk_req *req = yk_req_find(c, f->id);
+    int rc = 0;
+    yk_rd_init(&r, body, f->body_bytes);
+    if (f->op == YK_MSG_ERROR) {
+        if (req != NULL)
+            refused(c, req, &r);
+        return -YK_EPROTO;
+    }
+    if (req == NULL)
+        return 0; /* given up */
+    if (req->op != f->op)
+        return -YK_EPROTO;
+    c->round_trips++;
+    struct yk_call *call = req->call;
+    if (call != NULL) {
+        rc = call->reply(call->arg, &r);
+        call->req = NULL;
+        call->status = rc;
+        req->call = NULL;
+        yk_waiter_wake(call->waiter);
+    } else {
+        rc = reply_records(c, req, &r);
+    }
+    /* What a malformed reply left unanswered stays with the request: yk_conn_lost queues it again. */
+    if (rc == 0)
+        yk_req_free(c, req);
+    return rc;
+}
+
+/* ---- GET ------------------------------------------------------------------------------------------------------ */
+
+/* Checks one piece against what was asked for. */
+static int piece_check(struct yk_rec *rec, const yk_block_info *info, uint64_t n) {
+    const yk_op *op = rec->op;
+    uint64_t base = op->opcode == YK_OP_GET_RANGE ? op->arg : 0;
+    if (n > rec->len - rec->at || info->len > YK_BLOCK_MAX || base + rec->at + n > info->len)
+        return -YK_EPROTO;
+    return 0;
+}
+
+/* Decides what the payload of n bytes that follows is good for: the status to end with (then it is
+ * dropped), or YK_PENDING: receive it. */
+static int piece_begin(struct yk_rec *rec, const yk_block_info *info) {
+    yk_op *op = rec->op;
+    if (rec->at > 0 && info->generation != rec->gen)
+        return -YK_EAGAIN; /* another block by now: from the beginning */
+    rec->gen = info->generation;
+    rec->sum = info->checksum;
+    if (op->opcode == YK_OP_GET_RANGE)
+        return op->arg > info->len || rec->len > info->len - op->arg ? -YK_EINVAL : YK_PENDING;
+    op->len = info->len;
+    if (info->len > rec->len)
+        return -YK_ETOOBIG;
+    rec->len = info->len;
+    return YK_PENDING;
+}
+
+/* A get for a reference: its length is known now. */
+static int copy_begin(struct yk_rec *rec, const yk_block_info *info) {
+    if (rec->copy == NULL || rec->at > 0)
+        return 0;
+    free(*rec->copy);
+    *rec->copy = malloc(info->len);
+    if (*rec->copy == NULL)
+        return -YK_ENOMEM;
+    struct iovec *iov = (struct iovec *)(uintptr_t)rec->op->iov; /* yk_ref_get's own */
+    *iov = (struct iovec){*rec->copy, info->len};
+    rec->len = info->len;
+    return 0;
+}
+
+int yk_reply_get_begin(yk_client *c, const struct yk_frame *f, const unsigned char *head,
+                       struct yk_rec **ret_rec) {
+    struct yk_rd r;
+    yk_block_info info;
+    struct yk_req *req = yk_req_find(c, f->id);
+    if (req == NULL || req->op != YK_MSG_GET)
+        return req == NULL ? 0 : -YK_EPROTO;
+    yk_rd_init(&r, head, f->body_bytes < 4 ? f->body_bytes : 4);
+    int32_t status = status_read(&r);
+    uint64_t n = 0;
+    if (r.bad || (status != 0) != (f->body_bytes == 4))
+        return -YK_EPROTO;
+    if (status == 0) {
+        uint32_t left = f->body_bytes - 4;
+        yk_rd_init(&r, head + 4, left < YK_WIRE_INFO_BYTES + 8u ? left : YK_WIRE_INFO_BYTES + 8u);
+        yk_rd_info(&r, &info);
+        n = yk_rd_u64(&r);
+        if (!yk_rd_ok(&r) || n != left - (YK_WIRE_INFO_BYTES + 8u))
+            return -YK_EPROTO;
+    }
+    struct yk_rec *rec = YK_LIST_ITEM(req->recs.next, struct yk_rec, link);
+    if (status == 0 && rec->op != NULL) {
+        if (piece_check(rec, &info, n) < 0)
+            return -YK_EPROTO;
+        status = copy_begin(rec, &info);
+        if (status == 0)
+            status = piece_begin(rec, &info);
+        if (status == YK_PENDING && n == 0 && rec->at < rec->len)
+            return -YK_EPROTO;
+    }
+    c->round_trips++;
+    yk_list_remove(&rec->link);
+    yk_req_free(c, req);
+    rec->state = YK_REC_QUEUED;
+    if (rec->op == NULL) {
+        yk_rec_free(c, rec);
+        return 0;
+    }
+    if (status == -YK_EAGAIN) {
+        rec->at = 0;
+        yk_rec_enqueue(c, rec, YK_Q_GET);
+        return 0;
+    }
+    if (status != YK_PENDING) {
+        yk_rec_end(c, rec, status);
+        return 0;
+    }
+    yk_cursor_init(&c->rx.payload, rec->op->iov, rec->op->iov_count, rec->at);
+    rec->at += n;
+    *ret_rec = rec;
+    return 0;
+}
+
+void yk_reply_get_end(yk_client *c, struct yk_rec *rec) {
+    if (rec->at < rec->len) {
+        yk_rec_enqueue(c, rec, YK_Q_GET);
+        return;
+    }
+    rec->check = 1;
+    yk_rec_runnable(c, rec); /* the checksum is compared without the lock */
+}
