@@ -9,6 +9,7 @@
 #include "base/hash.h"
 #include "shm/owner.h"
 
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -31,6 +33,25 @@ struct fixture {
 };
 
 static int counter;
+static char dir[64];
+
+/* Segments live in a folder of this process, which goes whatever a test does. */
+static int make_dir(void **state) {
+    snprintf(dir, sizeof(dir), "/dev/shm/yolk-test-%d", (int)getpid());
+    return mkdir(dir, 0700);
+}
+
+static int remove_dir(void **state) {
+    char path[512];
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;) {
+        snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
+        unlink(path);
+    }
+    if (d != NULL)
+        closedir(d);
+    return rmdir(dir);
+}
 
 static void store_open(struct fixture *f) {
     struct yk_err err = {0};
@@ -45,7 +66,8 @@ static void store_open(struct fixture *f) {
 static void fixture_open(struct fixture *f, uint64_t bytes, uint64_t capacity_blocks,
                          const char *policy) {
     memset(f, 0, sizeof(*f));
-    snprintf(f->name, sizeof(f->name), "unit-store-%d-%d", (int)getpid(), counter++);
+    snprintf(f->name, sizeof(f->name), "%d", counter++);
+    f->o.segment.dir = dir;
     f->o.segment.name = f->name;
     f->o.segment.data_bytes = bytes;
     f->o.segment.max_clients = 16;
@@ -658,5 +680,5 @@ int main(void) {
         cmocka_unit_test(patterns_select_keys),
         cmocka_unit_test(batch_removal_takes_what_matches),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
