@@ -205,20 +205,30 @@ static uint32_t evict_bytes(struct yk_store *s, uint64_t want, uint32_t max) {
     return n;
 }
 
+/* Bytes are free, only not together: is it worth moving blocks for this allocation? Only when a good
+ * part of the tier lies in fragments; otherwise an eviction is cheaper than the copies. */
+static int fragmented(const struct yk_store *s, uint64_t len) {
+    struct yk_alloc_stats st;
+    yk_alloc_stats(s->alloc, &st);
+    uint64_t loose = st.free_bytes + st.idle_bytes;
+    return loose >= 2 * len && loose >= st.capacity_bytes / 32u;
+}
+
 int yk_store_alloc(struct yk_store *s, uint64_t len, uint64_t *ret_offset) {
     uint32_t evicted = 0;
     uint64_t want = len;
+    int compacted = 0;
     int rc = yk_alloc_get(s->alloc, len, ret_offset);
     if (rc != -YK_ENOSPC)
         return rc;
     yk_store_drain(s);
     yk_store_scan(s);
     while ((rc = yk_alloc_get(s->alloc, len, ret_offset)) == -YK_ENOSPC && evicted < EVICT_MAX) {
-        /* Enough bytes may be free, only not together. */
-        struct yk_alloc_stats st;
-        yk_alloc_stats(s->alloc, &st);
-        if (st.free_bytes + st.idle_bytes >= 2 * len && yk_store_compact(s, len, 64) > 0)
+        if (!compacted && fragmented(s, len)) {
+            compacted = 1; /* once: its moves must not keep a put from its deadline */
+            yk_store_compact(s, len, 64);
             continue;
+        }
         uint32_t n = evict_bytes(s, want, EVICT_MAX - evicted);
         if (n == 0)
             break;

@@ -18,7 +18,8 @@
 
 #include <stdlib.h>
 
-#define MAP_FRESH_MS 2000u /* a table younger than this is used again */
+#define MAP_FRESH_MS 2000u         /* a table younger than this is used again */
+#define CALL_BYTES   (64ull << 20) /* copied in one call at most: some 10 ms of the owner's time */
 
 static uint32_t map_slot(const struct yk_store *s, uint64_t offset) {
     return (uint32_t)((offset / 64u * 0x9e3779b97f4a7c15ull) >> 32) & s->move_map_mask;
@@ -106,7 +107,9 @@ uint32_t yk_store_compact(struct yk_store *s, uint64_t want_bytes, uint32_t max_
     yk_store_scan(s); /* what is in limbo still stands in the way */
     if (map_build(s) < 0 || yk_alloc_compact_begin(s->alloc, want_bytes) < 0)
         return 0;
-    for (uint32_t steps = 0; steps < 4u * max_moves && moved < max_moves; steps++) {
+    uint64_t stop_bytes = s->n.moved_bytes + CALL_BYTES;
+    for (uint32_t steps = 0;
+         steps < 4u * max_moves && moved < max_moves && s->n.moved_bytes < stop_bytes; steps++) {
         int rc = yk_alloc_compact_next(s->alloc, &m);
         if (rc == -YK_EAGAIN)
             continue;
