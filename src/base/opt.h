@@ -174,6 +174,11 @@ void yk_opt_print_help(const struct yk_opt_spec *spec, FILE *out);
  * man(7) macros. */
 void yk_opt_print_man(const struct yk_opt_spec *spec, FILE *out);
 
+/* For pages that describe several commands: the rows of a table without headings, and any text as
+ * troff reads it. */
+void yk_opt_print_man_rows(const struct yk_opt_spec *spec, FILE *out);
+void yk_opt_man_text(FILE *out, const char *text);
+
 /* A configuration file of the effective values: each option with its help as a comment, commented
  * out if it has its default. Reads back to the same values, secrets excepted. */
 void yk_opt_print_config(const struct yk_opts *opts, FILE *out);

@@ -11,7 +11,7 @@
 
 /* Text of the table as troff input: '-' as the minus that can be copied, backslashes doubled, and
  * lines that would begin with a control character protected. */
-static void put_text(FILE *out, const char *text) {
+void yk_opt_man_text(FILE *out, const char *text) {
     bool line_start = true;
     for (; *text != '\0'; text++) {
         if (line_start && (*text == '.' || *text == '\''))
@@ -30,7 +30,7 @@ static void put_text(FILE *out, const char *text) {
 
 static void put_font(FILE *out, char font, const char *text) {
     fprintf(out, "\\f%c", font);
-    put_text(out, text);
+    yk_opt_man_text(out, text);
     fputs("\\fR", out);
 }
 
@@ -40,7 +40,7 @@ static void put_limits(const struct yk_opt *opt, FILE *out) {
     yk_opt_limits_format(opt, &limits);
     if (limits.len > 0) {
         limits.data[0] = (char)toupper((unsigned char)limits.data[0]);
-        put_text(out, yk_buf_text(&limits));
+        yk_opt_man_text(out, yk_buf_text(&limits));
         fputs(".\n", out);
     }
     yk_buf_fini(&limits);
@@ -65,7 +65,7 @@ static void put_option(const struct yk_opt *opt, FILE *out) {
         put_font(out, 'I', yk_opt_metavar(opt));
     }
     fputc('\n', out);
-    put_text(out, opt->help);
+    yk_opt_man_text(out, opt->help);
     fputc('\n', out);
     put_limits(opt, out);
 }
@@ -76,7 +76,7 @@ static void put_options(const struct yk_opt_spec *spec, FILE *out) {
     for (size_t i = 0; yk_opt_section(spec, i, &section); i++) {
         if (section != NULL) {
             fprintf(out, ".SS %c", toupper((unsigned char)section[0]));
-            put_text(out, section + 1);
+            yk_opt_man_text(out, section + 1);
             fputc('\n', out);
         }
         for (size_t j = 0; j < spec->n_options; j++)
@@ -88,6 +88,11 @@ static void put_options(const struct yk_opt_spec *spec, FILE *out) {
           "B or iB\nafter them; times need a unit (ns, us, ms, s, m, h, d); percentages need the % "
           "sign.\nA switch is turned off by \\fB\\-\\-no\\-\\fINAME\\fR.\n",
           out);
+}
+
+void yk_opt_print_man_rows(const struct yk_opt_spec *spec, FILE *out) {
+    for (size_t i = 0; i < spec->n_options; i++)
+        put_option(&spec->options[i], out);
 }
 
 static void put_environment(const struct yk_opt_spec *spec, FILE *out) {
@@ -133,7 +138,7 @@ static void put_file_format(const struct yk_opt_spec *spec, FILE *out) {
             continue;
         fputs(".PP\nHeaders such as ", out);
         fputs("\\fB[", out);
-        put_text(out, section);
+        yk_opt_man_text(out, section);
         fputs("]\\fR are optional; below one, only options of that section may stand.\n", out);
         return;
     }
