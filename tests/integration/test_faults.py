@@ -417,9 +417,9 @@ def test_garbage_half_messages_and_silence(node):
     assert n.check(ledger, 1, keys=64, len=65536)["wrong"] == 0
 
 
-def test_memory_limit_refuses_at_the_start():
-    p = subprocess.run([program("yolkd"), "--dram", "64T", "--listen", "none", "--http", "none",
-                        "--ephemeral"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+def test_memory_limit_refuses_at_the_start(tmp_path):
+    p = subprocess.run([program("yolkd"), "--dram", "64T", "--listen", f"unix:{tmp_path}/s",
+                        "--http", "none", "--ephemeral"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                        timeout=DEADLINE_S)
     assert p.returncode != 0
     assert "--dram" in p.stderr and len(p.stderr.strip().splitlines()) == 1
