@@ -2,9 +2,9 @@
  *
  * Bounded little-endian reading and writing of message bodies.
  *
- * A reader or writer that ran over its end goes bad and stays bad: every later get returns zeros,
- * every later put writes nothing, and the one check at the end (yk_rd_ok, yk_wr_ok) decides. So
- * decoders need no check a field, and none can be forgotten.
+ * A reader or writer that ran over its end goes bad and stays bad: that get and every later one
+ * returns zeros, that put and every later one writes nothing, and the one check at the end (yk_rd_ok,
+ * yk_wr_ok) decides. So decoders need no check a field, and none can be forgotten.
  *
  * Threads: the caller's.
  */
@@ -29,7 +29,12 @@ struct yk_wr {
     int bad;
 };
 
+/* data NULL: nothing to read. */
 static inline void yk_rd_init(struct yk_rd *r, const void *data, size_t len) {
+    if (data == NULL) {
+        data = "";
+        len = 0;
+    }
     r->at = (const unsigned char *)data;
     r->end = r->at + len;
     r->bad = 0;
@@ -56,16 +61,19 @@ static inline uint16_t yk_rd_u16(struct yk_rd *r) {
     return p != NULL ? (uint16_t)(p[0] | p[1] << 8) : 0;
 }
 
+/* Written so that compilers make one load of it where the machine is little-endian. */
+static inline uint32_t yk_le32(const unsigned char *p) {
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
 static inline uint32_t yk_rd_u32(struct yk_rd *r) {
     const unsigned char *p = (const unsigned char *)yk_rd_bytes(r, 4);
-    return p != NULL ? (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 |
-                           (uint32_t)p[3] << 24
-                     : 0;
+    return p != NULL ? yk_le32(p) : 0;
 }
 
 static inline uint64_t yk_rd_u64(struct yk_rd *r) {
-    uint64_t lo = yk_rd_u32(r);
-    return lo | (uint64_t)yk_rd_u32(r) << 32;
+    const unsigned char *p = (const unsigned char *)yk_rd_bytes(r, 8);
+    return p != NULL ? yk_le32(p) | (uint64_t)yk_le32(p + 4) << 32 : 0;
 }
 
 /* A key or a name: length byte, bytes. *ret_len 0 when absent. */
@@ -85,7 +93,13 @@ static inline size_t yk_rd_left(const struct yk_rd *r) {
     return r->bad ? 0 : (size_t)(r->end - r->at);
 }
 
+/* buf NULL: no space. */
 static inline void yk_wr_init(struct yk_wr *w, void *buf, size_t cap) {
+    static unsigned char none;
+    if (buf == NULL) {
+        buf = &none;
+        cap = 0;
+    }
     w->base = w->at = (unsigned char *)buf;
     w->end = w->base + cap;
     w->bad = 0;
@@ -123,15 +137,22 @@ static inline void yk_wr_u32(struct yk_wr *w, uint32_t v) {
 }
 
 static inline void yk_wr_u64(struct yk_wr *w, uint64_t v) {
-    yk_wr_u32(w, (uint32_t)v);
-    yk_wr_u32(w, (uint32_t)(v >> 32));
+    unsigned char b[8] = {(unsigned char)v,         (unsigned char)(v >> 8),
+                          (unsigned char)(v >> 16), (unsigned char)(v >> 24),
+                          (unsigned char)(v >> 32), (unsigned char)(v >> 40),
+                          (unsigned char)(v >> 48), (unsigned char)(v >> 56)};
+    yk_wr_bytes(w, b, 8);
 }
 
 static inline void yk_wr_str8(struct yk_wr *w, const void *data, size_t len) {
     if (len > 255)
         w->bad = 1;
-    yk_wr_u8(w, (uint8_t)len);
-    yk_wr_bytes(w, data, len);
+    unsigned char *p = (unsigned char *)yk_wr_space(w, len + 1);
+    if (p == NULL)
+        return;
+    p[0] = (unsigned char)len;
+    if (len > 0)
+        memcpy(p + 1, data, len);
 }
 
 static inline size_t yk_wr_len(const struct yk_wr *w) {

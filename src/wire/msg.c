@@ -50,7 +50,8 @@ int yk_frame_decode(const void *bytes16, uint64_t max_payload, struct yk_frame *
                           "version?)",
                           f.op, f.flags);
     int carries_payload = (f.flags & YK_FRAME_REPLY) ? f.op == YK_MSG_GET : f.op == YK_MSG_PUT;
-    uint64_t limit = carries_payload ? max_payload + 4096u : YK_FRAME_BODY_MAX;
+    uint64_t payload = max_payload < UINT32_MAX ? max_payload : UINT32_MAX;
+    uint64_t limit = carries_payload ? payload + 4096u : YK_FRAME_BODY_MAX;
     if (f.body_bytes > limit)
         return yk_err_set(err, -YK_EPROTO, "%s frame of %u bytes, at most %llu are allowed",
                           yk_wire_op_name(f.op), f.body_bytes, (unsigned long long)limit);
