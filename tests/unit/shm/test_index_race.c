@@ -31,7 +31,7 @@ static struct rig rig;
 #define TARGETS     8u   /* chains, each with one block that stays, at its end */
 #define HOLES       280u /* entries before it that are removed again: 40 buckets */
 #define PUSHERS     400u /* entries elsewhere that make the table split those chains */
-#define SPLIT_TURNS 200u
+#define SPLIT_TURNS 60u
 
 static struct yk_query targets[TARGETS];
 static uint32_t target_desc[TARGETS];
@@ -113,8 +113,8 @@ static void splits_hide_nothing(void **state) {
 
 #define KEYS        4000u
 #define STEADY      500u /* of them, never removed */
-#define CHURN_STEPS 120000u
-#define REBUILD_AT  30000u
+#define CHURN_STEPS 60000u
+#define REBUILD_AT  10000u
 
 /* Life of a key, counted: the owner stores each step after (before) what it tells of.
  * 0 gone, 1 coming, 2 there, 3 going, 4 gone, ... */

@@ -175,7 +175,17 @@ static void a_reader_in_an_unlinked_bucket_looks_again(void **state) {
     rig_close(&rig);
 }
 
+/* The thread sanitizer makes atomic accesses inside its run time, where it must not be stopped. */
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define __SANITIZE_THREAD__ 1
+#endif
+#endif
+
 int main(void) {
+#ifdef __SANITIZE_THREAD__
+    return 77; /* skipped, in meson's words */
+#endif
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_reader_in_an_unlinked_bucket_looks_again),
     };
