@@ -105,7 +105,9 @@ int yk_reserve(yk_client *c, size_t len, uint32_t timeout_ms, yk_reservation *re
     if (__atomic_load_n(&c->map, __ATOMIC_RELAXED) == NULL)
         return yk_fail(-YK_ENOTSUP, "a put in place needs the node's memory mapped");
     rc = yk_put_check_len(c, len);
-    if (rc == 0 && !take_held(c, &g))
+    if (rc < 0)
+        return rc; /* its text has both sizes */
+    if (!take_held(c, &g))
         rc = ask(c, &g, timeout_ms);
     if (rc < 0)
         return yk_fail(rc, "reserving %zu bytes: %s", len, yk_status_text(rc));
