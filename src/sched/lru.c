@@ -27,7 +27,11 @@ static int create(struct yk_policy_space *space, const struct yk_policy_opts *op
     if (lru == NULL)
         return -YK_ENOMEM;
     lru->base.ops = ops;
-    yk_order_init(&lru->order, space, opts->seed);
+    int rc = yk_order_init(&lru->order, space, opts->seed);
+    if (rc != 0) {
+        free(lru);
+        return rc;
+    }
     *ret_policy = &lru->base;
     return 0;
 }
@@ -43,6 +47,9 @@ static int chain_lru_create(struct yk_policy_space *space, const struct yk_polic
 }
 
 static void lru_free(struct yk_policy *p) {
+    if (p == NULL)
+        return;
+    yk_order_fini(&lru_of(p)->order);
     free(p);
 }
 
@@ -98,7 +105,7 @@ static int lru_peek(const struct yk_policy *p, uint64_t *ret_stamp) {
     uint32_t id = yk_order_oldest(o, 0);
     if (id == YK_NODE_NONE)
         return YK_MISS;
-    *ret_stamp = yk_node_stamp(yk_node_at(o->space, id));
+    *ret_stamp = yk_node_stamp(o->space, yk_node_at(o->space, id));
     return 0;
 }
 

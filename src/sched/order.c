@@ -62,6 +62,8 @@ static uint32_t known_children(const struct yk_order *o, const struct yk_node *n
 static void attach(struct yk_order *o, uint32_t id, uint32_t parent_id) {
     struct yk_node *parent = yk_node_at(o->space, parent_id);
     uint32_t children = known_children(o, parent);
+    if (parent->place != YK_NODE_ABSENT && !yk_order_owns(o, parent))
+        return; /* a stale link: the id is another instance's by now */
     if (parent->place == YK_NODE_LISTED || parent->place == YK_NODE_RETURNED) {
         part(o, parent_id);
         parent->place = YK_NODE_INNER;
@@ -84,22 +86,62 @@ static bool descends_from(const struct yk_order *o, uint32_t id, uint32_t ancest
     for (unsigned i = 0; i < YK_ORDER_ANCESTORS_MAX; i++) {
         if (id == ancestor)
             return true;
-        if (id == YK_NODE_NONE || yk_node_at(o->space, id)->place == YK_NODE_ABSENT)
+        if (id == YK_NODE_NONE || !yk_order_owns(o, yk_node_at(o->space, id)))
             return false;
         id = yk_node_at(o->space, id)->parent;
     }
     return true;
 }
 
-void yk_order_init(struct yk_order *o, struct yk_policy_space *space, uint64_t seed) {
-    o->space = space;
+/* Keeps one id from growing too old to tell (space_priv.h). It stays older than all the young; what
+ * it may be moved past in the tree is as old itself. */
+static void age_next(struct yk_policy_space *space) {
+    uint32_t id = space->aging_id;
+    space->aging_id = id + 1 < space->used_ids ? id + 1 : 0;
+    struct yk_node *n = yk_node_at(space, id);
+    if (n->place == YK_NODE_ABSENT || space->clock - yk_node_stamp(space, n) <= YK_NODE_AGE_MAX)
+        return;
+    struct yk_order *o = space->owners[n->owner].order;
+    struct yk_tree *tree = NULL;
+    if (o != NULL && n->place == YK_NODE_RETURNED)
+        tree = &o->queues[n->queue].returned;
+    if (tree != NULL)
+        yk_tree_erase(space, tree, id);
+    yk_node_set_stamp(n, space->clock - YK_NODE_AGE_MAX);
+    if (tree != NULL)
+        yk_tree_insert(space, tree, id);
+}
+
+/* The node is in no list or tree. */
+static void stamp(struct yk_order *o, struct yk_node *n) {
+    o->space->clock++;
+    yk_node_set_stamp(n, o->space->clock);
+    age_next(o->space);
+}
+
+int yk_order_init(struct yk_order *o, struct yk_policy_space *space, uint64_t seed) {
+    uint32_t slot = 0;
+    while (slot < YK_POLICY_INSTANCES_MAX && space->owners[slot].taken)
+        slot++;
+    if (slot == YK_POLICY_INSTANCES_MAX)
+        return -YK_ELIMIT;
+    space->owners[slot].order = o;
+    space->owners[slot].taken = true;
     space->last_tag = space->last_tag % (YK_POLICY_IDS_MAX - 1) + 1;
+    o->space = space;
+    o->slot = slot;
     o->tag = space->last_tag;
     for (int i = 0; i < YK_ORDER_QUEUES; i++) {
         struct yk_order_queue *q = &o->queues[i];
         *q = (struct yk_order_queue){.oldest = YK_NODE_NONE, .youngest = YK_NODE_NONE};
         yk_tree_init(&q->returned, (uint32_t)(seed ^ (seed >> 32)));
     }
+    return 0;
+}
+
+void yk_order_fini(struct yk_order *o) {
+    o->space->owners[o->slot].order = NULL;
+    o->space->owners[o->slot].taken = yk_order_count(o) > 0;
 }
 
 int yk_order_may_enter(const struct yk_order *o, uint32_t id, uint32_t parent_id) {
@@ -116,8 +158,11 @@ void yk_order_enter(struct yk_order *o, uint32_t queue, uint32_t id, uint32_t pa
     n->parent = YK_NODE_NONE;
     n->queue = queue;
     n->freq = 0;
+    n->owner = o->slot;
     o->queues[queue].count++;
-    yk_node_touch(o->space, n);
+    if (id >= o->space->used_ids)
+        o->space->used_ids = id + 1;
+    stamp(o, n);
     if (children == 0)
         join(o, id, YK_NODE_LISTED);
     else
@@ -134,7 +179,7 @@ void yk_order_renew(struct yk_order *o, uint32_t queue, uint32_t id) {
     o->queues[n->queue].count--;
     o->queues[queue].count++;
     n->queue = queue;
-    yk_node_touch(o->space, n);
+    stamp(o, n);
     if (is_candidate)
         join(o, id, YK_NODE_LISTED);
 }
@@ -158,6 +203,7 @@ uint32_t yk_order_oldest(const struct yk_order *o, uint32_t queue) {
     uint32_t listed = q->oldest, returned = q->returned.oldest;
     if (listed == YK_NODE_NONE || returned == YK_NODE_NONE)
         return listed != YK_NODE_NONE ? listed : returned;
-    uint64_t sl = yk_node_stamp(yk_node_at(o->space, listed));
-    return yk_node_stamp(yk_node_at(o->space, returned)) < sl ? returned : listed;
+    uint64_t sl = yk_node_stamp(o->space, yk_node_at(o->space, listed));
+    uint64_t sr = yk_node_stamp(o->space, yk_node_at(o->space, returned));
+    return sr < sl ? returned : listed;
 }

@@ -14,7 +14,7 @@
  * Child counts belong to the id, and outlive a block that is removed under its children: they then
  * count for the id's next block of the same instance, which makes it wait for orphans a little
  * (they age away, as nobody reaches them) but keeps every count true. If another instance takes
- * the id, the orphans are disowned; `tag` tells.
+ * the id, the orphans are disowned; `tag` tells. A parent that is another instance's is no parent.
  *
  * Thread: owner loop.
  */
@@ -41,10 +41,15 @@ struct yk_order_queue {
 struct yk_order {
     struct yk_policy_space *space;
     struct yk_order_queue queues[YK_ORDER_QUEUES];
-    uint32_t tag; /* of this instance, never 0 */
+    uint32_t slot; /* in the space's owners */
+    uint32_t tag;  /* of this instance, never 0; unlike a slot not used again soon */
 };
 
-void yk_order_init(struct yk_order *o, struct yk_policy_space *space, uint64_t seed);
+/* 0, or -YK_ELIMIT: the space has YK_POLICY_INSTANCES_MAX already. */
+int yk_order_init(struct yk_order *o, struct yk_policy_space *space, uint64_t seed);
+
+/* Ids still inside are lost to the space, and so is this instance's place in it. */
+void yk_order_fini(struct yk_order *o);
 
 /* id is absent. parent_id may be YK_POLICY_NONE. */
 void yk_order_enter(struct yk_order *o, uint32_t queue, uint32_t id, uint32_t parent_id);
@@ -61,8 +66,12 @@ uint32_t yk_order_oldest(const struct yk_order *o, uint32_t queue);
 /* The checks that every policy's insert starts with. */
 int yk_order_may_enter(const struct yk_order *o, uint32_t id, uint32_t parent_id);
 
+static inline bool yk_order_owns(const struct yk_order *o, const struct yk_node *n) {
+    return n->place != YK_NODE_ABSENT && n->owner == o->slot;
+}
+
 static inline bool yk_order_has(const struct yk_order *o, uint32_t id) {
-    return id < o->space->max_ids && yk_node_at(o->space, id)->place != YK_NODE_ABSENT;
+    return id < o->space->max_ids && yk_order_owns(o, yk_node_at(o->space, id));
 }
 
 static inline uint32_t yk_order_count(const struct yk_order *o) {

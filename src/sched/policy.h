@@ -8,11 +8,11 @@
  * the caller, who answers for them through yk_policy_can_fn.
  *
  * One `space` holds the 16 bytes of state of every id of a node; every instance (one for each
- * namespace's share) threads its own queues through them. That is why an id can be in one instance
- * at a time, why giving an id of one instance to another is a bug of the caller that is not
- * detected, and why a thousand small namespaces cost nothing but their heads. Rejected: an array
- * for each instance (max_ids times instances), and nodes on the heap (16 bytes of malloc header
- * and pointers for 16 bytes of state).
+ * namespace's share) threads its own queues through them. So an id is in one instance at a time,
+ * each id knows in which, and what is asked of another is answered with YK_MISS: ids and parents
+ * come from memory that a crash or a stray write may have spoiled, and no wrong one may hurt more
+ * than the order. Rejected: an array for each instance (max_ids times instances), and nodes on the
+ * heap (16 bytes of malloc header and pointers for 16 bytes of state).
  *
  * Thread: a space and all its instances belong to one owner loop.
  */
@@ -33,6 +33,9 @@ extern "C" {
 
 /* Ids are packed into 26 bits (space_priv.h): 67 million blocks, 1 TiB of 16 KiB ones. */
 #define YK_POLICY_IDS_MAX ((1u << 26) - 1)
+
+/* Instances of one space at a time. */
+#define YK_POLICY_INSTANCES_MAX 256
 
 /* One call of victim looks at no more than this many blocks. A step is one promotion, one second
  * chance or one SKIP, 0.1 to 0.2 us with cold caches: a call takes tens of microseconds at most. */
@@ -55,9 +58,9 @@ struct yk_policy_opts {
 
 /* What a policy may know of a block when it comes in. */
 struct yk_policy_block {
-    uint64_t key_hash;   /* of namespace and key: how a block is known again after it left */
-    uint64_t size_bytes; /* of the payload */
-    uint32_t parent_id;  /* of the same instance, or an id not in any yet; YK_POLICY_NONE: a root */
+    uint64_t key_hash;     /* of namespace and key: how a block is known again after it left */
+    uint64_t size_bytes;   /* of the payload */
+    uint32_t parent_id;    /* in, or to come; YK_POLICY_NONE, or another instance's: no parent */
     uint32_t depth_tokens; /* tokens from the start of the chain to this block's end */
 };
 
@@ -77,11 +80,12 @@ struct yk_policy_ops {
     const char *help; /* one line */
     uint32_t caps;    /* YK_POLICY_CAP_... */
 
+    /* -YK_ENOMEM; -YK_ELIMIT: YK_POLICY_INSTANCES_MAX. */
     int (*create)(struct yk_policy_space *space, const struct yk_policy_opts *opts,
                   struct yk_policy **ret_policy);
 
-    /* Ids still inside may not be used again in this space: remove them first, or free the space
-     * too. NULL is fine. */
+    /* Ids still inside are lost to the space, where they stay in nobody's instance, and so is one
+     * of its instances: remove them first unless the space goes too. NULL is fine. */
     void (*free)(struct yk_policy *p);
 
     /* The id comes in as just accessed. Takes nothing. -YK_EINVAL: id or parent out of range;

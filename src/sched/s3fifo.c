@@ -50,14 +50,21 @@ static int create(struct yk_policy_space *space, const struct yk_policy_opts *op
         return -YK_ENOMEM;
     uint32_t objects =
         opts->capacity_objects < space->max_ids ? opts->capacity_objects : space->max_ids;
-    if (yk_ghost_init(&s3->ghost, GHOST_OF(objects)) != 0) {
-        free(s3);
-        return -YK_ENOMEM;
-    }
+    int rc = yk_ghost_init(&s3->ghost, GHOST_OF(objects));
+    if (rc != 0)
+        goto err_alloc;
+    rc = yk_order_init(&s3->order, space, opts->seed);
+    if (rc != 0)
+        goto err_ghost;
     s3->base.ops = ops;
-    yk_order_init(&s3->order, space, opts->seed);
     *ret_policy = &s3->base;
     return 0;
+
+err_ghost:
+    yk_ghost_fini(&s3->ghost);
+err_alloc:
+    free(s3);
+    return rc;
 }
 
 static int s3fifo_create(struct yk_policy_space *space, const struct yk_policy_opts *opts,
@@ -73,6 +80,7 @@ static int chain_s3fifo_create(struct yk_policy_space *space, const struct yk_po
 static void s3fifo_free(struct yk_policy *p) {
     if (p == NULL)
         return;
+    yk_order_fini(&s3fifo_of(p)->order);
     yk_ghost_fini(&s3fifo_of(p)->ghost);
     free(p);
 }
@@ -169,7 +177,7 @@ static int s3fifo_peek(const struct yk_policy *p, uint64_t *ret_stamp) {
     uint32_t id = oldest(o);
     if (id == YK_NODE_NONE)
         return YK_MISS;
-    *ret_stamp = yk_node_stamp(yk_node_at(o->space, id));
+    *ret_stamp = yk_node_stamp(o->space, yk_node_at(o->space, id));
     return 0;
 }
 

@@ -24,7 +24,8 @@ static uint32_t priority(const struct yk_tree *tree, uint32_t id) {
 }
 
 static bool is_older(const struct yk_policy_space *space, uint32_t x, uint32_t y) {
-    uint64_t sx = yk_node_stamp(yk_node_at(space, x)), sy = yk_node_stamp(yk_node_at(space, y));
+    uint64_t sx = yk_node_stamp(space, yk_node_at(space, x));
+    uint64_t sy = yk_node_stamp(space, yk_node_at(space, y));
     return sx != sy ? sx < sy : x < y;
 }
 

@@ -60,6 +60,9 @@ static void bad_calls_are_refused_of(const char *name) {
     assert_int_equal(insert_block(p, 1, YK_POLICY_NONE), 0);
     assert_int_equal(insert_block(p, 1, YK_POLICY_NONE), -YK_EBUSY);
     assert_int_equal(insert_block(other, 1, YK_POLICY_NONE), -YK_EBUSY);
+    assert_int_equal(yk_policy_access(other, 1), YK_MISS);
+    assert_int_equal(yk_policy_remove(other, 1), YK_MISS);
+    assert_int_equal(evict_block(other, 1), YK_MISS);
     assert_int_equal(yk_policy_access(p, 2), YK_MISS);
     assert_int_equal(yk_policy_access(p, IDS), YK_MISS);
     assert_int_equal(yk_policy_remove(p, 2), YK_MISS);
@@ -270,6 +273,62 @@ static void instances_do_not_meet_of(const char *name) {
 }
 CONFORMS(instances_do_not_meet)
 
+static void instances_are_limited_of(const char *name) {
+    struct yk_policy_space *space = make_space(IDS);
+    struct yk_policy *p[YK_POLICY_INSTANCES_MAX], *one_more = NULL;
+    struct yk_policy_opts opts = {.capacity_objects = 10, .seed = 1};
+    const struct yk_policy_ops *ops = yk_policy_find(name);
+    for (uint32_t i = 0; i < YK_POLICY_INSTANCES_MAX; i++)
+        p[i] = make_policy(name, space, 10);
+    assert_int_equal(yk_policy_new(ops, space, &opts, &one_more), -YK_ELIMIT);
+    assert_null(one_more);
+    insert_block(p[7], 1, YK_POLICY_NONE);
+    yk_policy_free(p[7]); /* with an id inside: its place is not given again */
+    assert_int_equal(yk_policy_new(ops, space, &opts, &p[7]), -YK_ELIMIT);
+    yk_policy_free(p[8]);
+    assert_int_equal(yk_policy_new(ops, space, &opts, &p[8]), 0);
+    assert_int_equal(insert_block(p[8], 1, YK_POLICY_NONE), -YK_EBUSY);
+    for (uint32_t i = 0; i < YK_POLICY_INSTANCES_MAX; i++)
+        if (i != 7)
+            yk_policy_free(p[i]);
+    yk_policy_space_free(space);
+}
+CONFORMS(instances_are_limited)
+
+/* What a crash or a stray write leaves may send any id to any instance, with any parent. */
+static void wrong_instances_hurt_nobody_of(const char *name) {
+    struct yk_policy_space *space = make_space(IDS);
+    struct yk_policy *p[3];
+    uint64_t rng = 41;
+    for (int i = 0; i < 3; i++)
+        p[i] = make_policy(name, space, IDS);
+    for (int i = 0; i < 30000; i++) {
+        uint32_t id = random_below(&rng, IDS), parent = random_below(&rng, IDS);
+        struct yk_policy *any = p[random_below(&rng, 3)];
+        switch (random_below(&rng, 4)) {
+        case 0:
+            insert_block(any, id, parent);
+            break;
+        case 1:
+            yk_policy_access(any, id);
+            break;
+        case 2:
+            yk_policy_remove(any, id);
+            break;
+        default:
+            evict_block(any, next_victim(any, take_all, NULL));
+        }
+    }
+    for (int i = 0; i < 3; i++) {
+        for (uint32_t left = yk_policy_count(p[i]); left > 0; left--)
+            assert_int_equal(evict_block(p[i], next_victim(p[i], take_all, NULL)), 0);
+        assert_int_equal(yk_policy_count(p[i]), 0);
+        yk_policy_free(p[i]);
+    }
+    yk_policy_space_free(space);
+}
+CONFORMS(wrong_instances_hurt_nobody)
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(list_and_find),
@@ -283,6 +342,8 @@ int main(void) {
         cmocka_unit_test(orphans_block_nobody),
         cmocka_unit_test(same_calls_same_victims),
         cmocka_unit_test(instances_do_not_meet),
+        cmocka_unit_test(instances_are_limited),
+        cmocka_unit_test(wrong_instances_hurt_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
