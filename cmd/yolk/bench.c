@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * yolk bench: finds benchmarks in bench/bench.h's table and runs them. All that measures is there.
+ */
+#include "commands.h"
+
+#include "base/text.h"
+#include "bench/bench.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct bench_config {
+    struct yolk_common common;
+    bool quick;
+    uint64_t time_ns;
+    int64_t seed;
+};
+
+static const struct yk_opt rows[] = {
+    {.name = "quick",
+     .type = YK_OPT_BOOL,
+     YK_OPT_AT(struct bench_config, quick),
+     .help = "The smallest run that still does every case; its figures mean little."},
+    {.name = "time",
+     .type = YK_OPT_DURATION,
+     YK_OPT_AT(struct bench_config, time_ns),
+     .def = "0",
+     .max = "1h",
+     .help = "About how long to measure in all; 0 is the benchmark's own."},
+    {.name = "seed",
+     .type = YK_OPT_INT,
+     YK_OPT_AT(struct bench_config, seed),
+     .def = "1",
+     .min = "1",
+     .help = "Of everything random."},
+};
+
+static int list(const struct yolk_ctx *ctx) {
+    struct yk_json json;
+    yk_json_init_file(&json, stdout);
+    for (const struct yk_bench *b = yk_benches; b->name != NULL; b++) {
+        if (!ctx->common->json) {
+            printf("%-10s %s\n", b->name, b->help);
+            continue;
+        }
+        yk_json_begin_object(&json);
+        yk_json_put_str(&json, "name", b->name);
+        yk_json_put_str(&json, "help", b->help);
+        yk_json_end_object(&json);
+        yk_json_newline(&json);
+    }
+    return YOLK_OK;
+}
+
+static int run_one(const struct yolk_ctx *ctx, const struct yk_bench *b) {
+    const struct bench_config *config = ctx->config;
+    struct yk_bench_opts opts = {.size = sizeof(opts),
+                                 .json = ctx->common->json,
+                                 .quick = config->quick,
+                                 .seconds = (double)config->time_ns / 1e9,
+                                 .seed = (uint64_t)config->seed,
+                                 .out = stdout};
+    int rc = b->fn(&opts);
+    if (rc == YK_BENCH_NO_PEER)
+        return YOLK_MISS; /* it has named the package */
+    return rc < 0 ? yolk_fail(yolk_exit_of(rc), "bench %s: %s", b->name, yk_strerror(rc)) : YOLK_OK;
+}
+
+/* All that can run, runs; the code is the last one that is not 0. */
+static int run_all(const struct yolk_ctx *ctx) {
+    int code = YOLK_OK;
+    for (const struct yk_bench *b = yk_benches; b->name != NULL; b++) {
+        int one = run_one(ctx, b);
+        code = one != YOLK_OK ? one : code;
+    }
+    return code;
+}
+
+static int bench(struct yolk_ctx *ctx) {
+    char quoted[YK_QUOTE_MAX];
+    const char *name = ctx->args[0];
+    if (strcmp(name, "list") == 0)
+        return yolk_finish(list(ctx));
+    if (strcmp(name, "all") == 0)
+        return yolk_finish(run_all(ctx));
+    const struct yk_bench *b = yk_bench_find(name);
+    if (b == NULL)
+        return yolk_fail(YOLK_USAGE, "found %s, which is no benchmark (see yolk bench list)",
+                         yk_quote(name, quoted));
+    return yolk_finish(run_one(ctx, b));
+}
+
+const struct yolk_cmd yolk_cmd_bench = {
+    .name = "bench",
+    .args = "NAME|all|list",
+    .min_args = 1,
+    .max_args = 1,
+    .help = "measure this machine and the store on it",
+    .more = "It starts and removes all that it needs. Each figure stands beside the machine's own "
+            "limit from the same run. Exits with 3 if a program to compare with is not installed.",
+    YOLK_CMD_OPTIONS(rows),
+    .config_bytes = sizeof(struct bench_config),
+    .flags = YOLK_CMD_LOCAL,
+    .fn = bench,
+};

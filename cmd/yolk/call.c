@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Connecting, and failures as one line and an exit code (cmd.h).
+ */
+#include "cmd.h"
+#include "keys.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+int yolk_fail(int code, const char *fmt, ...) {
+    char text[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    fflush(stdout); /* what was printed so far stands before the error where both are one file */
+    fprintf(stderr, "yolk: %s\n", text);
+    return code;
+}
+
+int yolk_exit_of(int status) {
+    switch (status) {
+    case YK_MISS:
+        return YOLK_MISS;
+    case -YK_ECONFLICT:
+        return YOLK_CONFLICT;
+    case -YK_EINVAL:
+    case -YK_EKEY:
+    case -YK_ETOOBIG:
+        return YOLK_USAGE;
+    default:
+        return status >= 0 ? YOLK_OK : YOLK_FAIL;
+    }
+}
+
+/* libyolk's texts name what was tried; a miss has none. */
+int yolk_fail_call(const struct yolk_ctx *ctx, int status, const char *what, const yk_key *key) {
+    char text[YOLK_KEY_TEXT_MAX];
+    const char *why = yk_error_text(ctx->client);
+    if (status < 0 && why[0] != '\0')
+        return yolk_fail(yolk_exit_of(status), "%s", why);
+    why = status == YK_MISS ? "not here" : yk_strerror(status);
+    if (key == NULL)
+        return yolk_fail(yolk_exit_of(status), "%s: %s", what, why);
+    return yolk_fail(yolk_exit_of(status), "%s '%.60s': %s", what, yolk_key_text(*key, false, text),
+                     why);
+}
+
+uint32_t yolk_timeout_ms(const struct yolk_ctx *ctx) {
+    return (uint32_t)(ctx->common->timeout_ns / 1000000u);
+}
+
+int yolk_open(struct yolk_ctx *ctx, uint32_t more_flags) {
+    const struct yolk_common *c = ctx->common;
+    yk_open_opts opts = {
+        .size = sizeof(opts),
+        .flags = YK_OPEN_HANDLE_SIGBUS | more_flags | (c->map ? 0u : YK_OPEN_NO_MAP),
+        .name_space = c->name_space,
+        .epoch = (uint64_t)c->epoch,
+        .timeout_ms = yolk_timeout_ms(ctx),
+    };
+    int rc = yk_open(c->url, &opts, &ctx->client);
+    if (rc >= 0)
+        return 0;
+    if (rc == -YK_EGONE)
+        return yolk_fail(YOLK_FAIL, "%s: start yolkd, or say where it listens with --url",
+                         yk_error_text(NULL));
+    return yolk_fail(yolk_exit_of(rc), "%s", yk_error_text(NULL));
+}
+
+int yolk_finish(int code) {
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return code;
+    return yolk_fail(YOLK_FAIL, "cannot write the output: %s", strerror(errno));
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The commands that commands.c lists. Each stands in the file that its name suggests: put.c, get.c,
+ * list.c (ls, match, stat of keys), change.c (rm, touch, pin, unpin, expire, prefetch), ns.c, top.c,
+ * bench.c, gen.c, replay.c, run.c, main.c (version).
+ */
+#ifndef YOLK_COMMANDS_H
+#define YOLK_COMMANDS_H
+
+#include "cmd.h"
+
+extern const struct yolk_cmd yolk_cmd_put;
+extern const struct yolk_cmd yolk_cmd_get;
+extern const struct yolk_cmd yolk_cmd_ls;
+extern const struct yolk_cmd yolk_cmd_stat;
+extern const struct yolk_cmd yolk_cmd_rm;
+extern const struct yolk_cmd yolk_cmd_match;
+extern const struct yolk_cmd yolk_cmd_touch;
+extern const struct yolk_cmd yolk_cmd_pin;
+extern const struct yolk_cmd yolk_cmd_unpin;
+extern const struct yolk_cmd yolk_cmd_expire;
+extern const struct yolk_cmd yolk_cmd_prefetch;
+extern const struct yolk_cmd yolk_cmd_ns;
+extern const struct yolk_cmd yolk_cmd_top;
+extern const struct yolk_cmd yolk_cmd_bench;
+extern const struct yolk_cmd yolk_cmd_gen;
+extern const struct yolk_cmd yolk_cmd_replay;
+extern const struct yolk_cmd yolk_cmd_run;
+extern const struct yolk_cmd yolk_cmd_version;
+
+#endif

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * yolk ns: namespaces, their quota and epoch.
+ */
+#include "commands.h"
+#include "keys.h"
+
+#include "base/fmt.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define NS_LIST_MAX 1024
+
+struct ns_config {
+    struct yolk_common common;
+    uint64_t quota_bytes;
+    bool force;
+};
+
+static const struct yk_opt rows[] = {
+    {.name = "quota",
+     .letter = 'q',
+     .type = YK_OPT_SIZE,
+     YK_OPT_AT(struct ns_config, quota_bytes),
+     .def = "0",
+     .help = "Of create: bytes that it may hold; 0 is no limit."},
+    {.name = "force",
+     .letter = 'f',
+     .type = YK_OPT_BOOL,
+     YK_OPT_AT(struct ns_config, force),
+     .help = "Of rm: don't ask."},
+};
+
+static void print_json(const yk_ns_info *info) {
+    struct yk_json json;
+    yk_json_init_file(&json, stdout);
+    yk_json_begin_object(&json);
+    yk_json_put_str(&json, "name", info->name);
+    yk_json_put_uint(&json, "epoch", info->epoch);
+    yk_json_put_uint(&json, "quota_bytes", info->quota_bytes);
+    yk_json_put_uint(&json, "used_bytes", info->used_bytes);
+    yk_json_put_uint(&json, "blocks", info->blocks);
+    yk_json_end_object(&json);
+    yk_json_newline(&json);
+    yk_json_finish(&json);
+}
+
+static void print_row(const yk_ns_info *info) {
+    char used[YK_FMT_MAX], quota[YK_FMT_MAX], name[YOLK_KEY_TEXT_MAX];
+    printf("%10llu %10s %10s %12llu  %s\n", (unsigned long long)info->blocks,
+           yk_fmt_bytes(info->used_bytes, used),
+           info->quota_bytes != 0 ? yk_fmt_bytes(info->quota_bytes, quota) : "-",
+           (unsigned long long)info->epoch, yolk_safe_text(info->name, name));
+}
+
+static int list(struct yolk_ctx *ctx) {
+    yk_ns_info *infos = calloc(NS_LIST_MAX, sizeof(*infos));
+    if (infos == NULL)
+        return yolk_fail(YOLK_FAIL, "out of memory");
+    int n = yk_ns_list(ctx->client, infos, NS_LIST_MAX);
+    if (n >= 0 && !ctx->common->json)
+        printf("%10s %10s %10s %12s  %s\n", "BLOCKS", "USED", "QUOTA", "EPOCH", "NAME");
+    for (int i = 0; i < n && i < NS_LIST_MAX; i++) {
+        if (ctx->common->json)
+            print_json(&infos[i]);
+        else
+            print_row(&infos[i]);
+    }
+    free(infos);
+    return n < 0 ? yolk_fail_call(ctx, n, "ns list", NULL) : YOLK_OK;
+}
+
+static int create(struct yolk_ctx *ctx) {
+    const struct ns_config *config = ctx->config;
+    int rc = yk_ns_create(ctx->client, ctx->args[1], config->quota_bytes);
+    return rc < 0 ? yolk_fail_call(ctx, rc, "ns create", NULL) : YOLK_OK;
+}
+
+static int quota(struct yolk_ctx *ctx) {
+    struct yk_err err;
+    uint64_t bytes;
+    if (yk_parse_size(ctx->args[2], &bytes, &err) < 0)
+        return yolk_fail(YOLK_USAGE, "ns quota: %s", err.text);
+    int rc = yk_ns_create(ctx->client, ctx->args[1], bytes);
+    return rc < 0 ? yolk_fail_call(ctx, rc, "ns quota", NULL) : YOLK_OK;
+}
+
+static int epoch(struct yolk_ctx *ctx) {
+    struct yk_err err;
+    uint64_t number;
+    if (yk_parse_count(ctx->args[2], &number, &err) < 0)
+        return yolk_fail(YOLK_USAGE, "ns epoch: %s", err.text);
+    int rc = yk_ns_raise_epoch(ctx->client, ctx->args[1], number);
+    return rc < 0 ? yolk_fail_call(ctx, rc, "ns epoch", NULL) : YOLK_OK;
+}
+
+static int remove_ns(struct yolk_ctx *ctx) {
+    char answer[16], name[YOLK_KEY_TEXT_MAX];
+    if (!((const struct ns_config *)ctx->config)->force && isatty(STDIN_FILENO)) {
+        fprintf(stderr, "yolk: remove namespace '%s' and all its blocks? [y/N] ",
+                yolk_safe_text(ctx->args[1], name));
+        if (fgets(answer, sizeof(answer), stdin) == NULL || (answer[0] != 'y' && answer[0] != 'Y'))
+            return yolk_fail(YOLK_FAIL, "nothing was removed");
+    }
+    int rc = yk_ns_remove(ctx->client, ctx->args[1]);
+    return rc < 0 ? yolk_fail_call(ctx, rc, "ns rm", NULL) : YOLK_OK;
+}
+
+static const struct verb {
+    const char *name, *args;
+    size_t n_args;
+    int (*fn)(struct yolk_ctx *ctx);
+} verbs[] = {
+    {"list", "", 1, list},         {"create", "NAME", 2, create}, {"quota", "NAME SIZE", 3, quota},
+    {"epoch", "NAME N", 3, epoch}, {"rm", "NAME", 2, remove_ns},
+};
+
+static int ns(struct yolk_ctx *ctx) {
+    const char *name = ctx->n_args > 0 ? ctx->args[0] : "list";
+    for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
+        if (strcmp(name, verbs[i].name) != 0)
+            continue;
+        if (ctx->n_args != verbs[i].n_args && ctx->n_args != 0)
+            return yolk_fail(YOLK_USAGE, "found %zu arguments, expected yolk ns %s %s", ctx->n_args,
+                             name, verbs[i].args);
+        int code = yolk_open(ctx, 0);
+        return yolk_finish(code != 0 ? code : verbs[i].fn(ctx));
+    }
+    return yolk_fail(YOLK_USAGE, "ns: found '%.40s', expected list, create, quota, epoch or rm",
+                     name);
+}
+
+const struct yolk_cmd yolk_cmd_ns = {
+    .name = "ns",
+    .args = "[list | create NAME | quota NAME SIZE | epoch NAME N | rm NAME]",
+    .max_args = 3,
+    .help = "list, make, limit, renew and remove namespaces",
+    .more = "Raising the epoch (new weights) makes every older block of the namespace invisible at "
+            "once. quota 0 takes the limit away.",
+    YOLK_CMD_OPTIONS(rows),
+    .config_bytes = sizeof(struct ns_config),
+    .fn = ns,
+};
