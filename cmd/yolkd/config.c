@@ -114,7 +114,7 @@ static struct yk_opt table[] = {
      .help = "Name of the segment: its files are yolk-NAME.*. One node at a time may have it."},
     {ROW("shm-dir", YK_OPT_STR, shm_dir), .def = DEFAULT_DIR, .metavar = "DIR", .section = "memory",
      .help = "Where the segment's files are; a memory file system."},
-    {ROW("ephemeral", YK_OPT_BOOL, ephemeral), .def = "no", .section = "memory",
+    {ROW("ephemeral", YK_OPT_BOOL, ephemeral), .section = "memory",
      .help = "Use memory without a name: nothing is left behind, and nothing is found again."},
     {ROW("huge-pages", YK_OPT_ENUM, huge_pages), .def = "auto", .values = huge_names,
      .section = "memory",
@@ -154,11 +154,10 @@ static struct yk_opt table[] = {
      .help = "How long replies under way may take once SIGTERM or SIGINT came."},
     {ROW("log-level", YK_OPT_ENUM, log_level), .def = "info", .values = level_names,
      .section = "service", .help = "Lines on standard error up to this level."},
-    {ROW("check-config", YK_OPT_BOOL, check_config), .def = "no", .flags = ONLY_ARGS,
-     .section = "service",
+    {ROW("check-config", YK_OPT_BOOL, check_config), .flags = ONLY_ARGS, .section = "service",
      .help = "Check the configuration, and whether it fits this machine now; print it as it takes "
              "effect, and exit."},
-    {ROW("version", YK_OPT_BOOL, version), .def = "no", .flags = ONLY_ARGS, .section = "service",
+    {ROW("version", YK_OPT_BOOL, version), .flags = ONLY_ARGS, .section = "service",
      .help = "Print the version and exit."},
 };
 
@@ -327,6 +326,15 @@ static int fill_listen(const struct yolkd_config *config, bool activated, struct
                        "found no address, expected one such as unix:/run/yolk.sock");
 }
 
+static int check_http(const struct yolkd_config *config, struct yk_err *err) {
+    char text[YK_ADDR_TEXT_MAX];
+    if (config->http.kind != YK_ADDR_UNIX && !is_remote(&config->http))
+        return 0;
+    return yk_opt_fail(&config->opts, "http", err,
+                       "found '%s', expected a loopback address such as 127.0.0.1:7780, or none",
+                       yk_addr_format(&config->http, text));
+}
+
 int yolkd_config_node(const struct yolkd_config *config, bool activated,
                       struct yk_node_opts *ret_opts, struct yk_err *err) {
     const char *huge_dir = NULL;
@@ -339,6 +347,8 @@ int yolkd_config_node(const struct yolkd_config *config, bool activated,
         .populate = config->populate,
     };
     int rc = fill_listen(config, activated, &opts, err);
+    if (rc == 0)
+        rc = check_http(config, err);
     if (rc == 0)
         rc = check_machine(config, &huge_dir, err);
     if (rc < 0)

@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/fmt.h"
 #include "base/log.h"
+#include "http/http.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -44,6 +45,7 @@ struct yolkd {
     struct yolkd_systemd systemd;
     struct yk_node_opts node_opts;
     struct yk_node *node;
+    struct yk_http *http;
     int stop_fd; /* readable once a signal asked for a stop */
 };
 
@@ -127,6 +129,8 @@ static void put_addresses(const struct yolkd *d, const char *sockets, struct yk_
     for (uint32_t i = 0; i < d->node_opts.listen_count; i++)
         yk_buf_printf(out, "%s%s", out->len > 0 ? ", " : "",
                       yk_addr_format(&d->node_opts.listen[i], text));
+    if (d->http != NULL)
+        yk_buf_printf(out, ", http %s:%u", d->config.http.host, yk_http_port(d->http));
 }
 
 static void put_segment(const struct yolkd *d, struct yk_buf *out) {
@@ -210,6 +214,18 @@ static void name_sockets(const struct yolkd *d, struct yk_buf *out) {
                       yolkd_socket_name(d->systemd.fds[i], name, sizeof(name)));
 }
 
+static int start_http(struct yolkd *d, struct yk_err *err) {
+    char text[sizeof(err->text)];
+    struct yk_http_opts opts = {.listen = d->config.http};
+    if (d->config.http.kind == YK_ADDR_NONE)
+        return 0;
+    int rc = yk_http_start(&opts, d->node, &d->http, err);
+    if (rc != -YK_EBUSY)
+        return rc;
+    memcpy(text, err->text, sizeof(text));
+    return yk_err_set(err, rc, "%.180s: give --http another port, or none", text);
+}
+
 static int start(struct yolkd *d, struct yk_err *err) {
     struct yk_buf sockets;
     int rc = signals_start(d, err);
@@ -221,10 +237,14 @@ static int start(struct yolkd *d, struct yk_err *err) {
     d->node_opts.listen_fds = d->systemd.fds;
     d->node_opts.listen_fd_count = d->systemd.n_fds;
     rc = yk_node_start(&d->node_opts, &d->node, err);
+    if (rc < 0)
+        explain(d, err);
+    else
+        rc = start_http(d, err);
     if (rc == 0)
         log_start(d, yk_buf_text(&sockets));
     else
-        explain(d, err);
+        yk_node_stop(d->node);
     yk_buf_fini(&sockets);
     return rc;
 }
@@ -253,6 +273,7 @@ static void stop(struct yolkd *d) {
     char bytes[YK_FMT_MAX];
     yolkd_systemd_notify(&d->systemd, "STOPPING=1\nSTATUS=stopping");
     yk_node_stats(d->node, &n);
+    yk_http_stop(d->http);
     yk_node_stop(d->node);
     yk_log(YK_LOG_INFO, "yolkd", "stopped; %llu blocks (%s) %s", (unsigned long long)n.store.blocks,
            yk_fmt_bytes(n.store.block_bytes, bytes),
