@@ -33,6 +33,7 @@
 #define JOB_STEPS        8192u
 #define BACKLOG          1024
 
+static struct yk_log_limit lost_limit = YK_LOG_LIMIT_INIT(60000);
 static struct yk_log_limit accept_limit = YK_LOG_LIMIT_INIT(5000);
 
 /* ---- processes that hold client slots -------------------------------------------------------- */
@@ -210,6 +211,11 @@ static void on_upkeep(uv_timer_t *timer) {
     if (yk_store_tick(node->store))
         node_more(node);
     close_silent(node);
+    if (yk_segment_check(node->seg))
+        yk_log_limited(
+            &lost_limit, YK_LOG_ERROR, "node",
+            "the DRAM tier is lost: a file of its segment was truncated. Lookups miss and "
+            "puts are refused until a restart");
     ns_snapshot(node);
     uint64_t events = happened(node);
     node->idle_ticks = events == node->last_events ? node->idle_ticks + 1 : 0;

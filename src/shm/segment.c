@@ -402,6 +402,21 @@ void yk_segment_close(struct yk_segment *seg, int clean) {
     close_one(&seg->fd_meta); /* last: it holds the lock */
 }
 
+int yk_segment_check(struct yk_segment *seg) {
+    const uint64_t want[3] = {seg->layout.meta_bytes, seg->layout.data_bytes,
+                              seg->layout.clients_bytes};
+    const int fds[3] = {seg->fd_meta, seg->fd_data, seg->fd_clients};
+    struct stat st;
+    for (int i = 0; i < 3; i++)
+        if (fstat(fds[i], &st) == 0 && (uint64_t)st.st_size < want[i])
+            __atomic_store_n(&seg->lost, 1, __ATOMIC_RELEASE);
+    if (!__atomic_load_n(&seg->lost, __ATOMIC_ACQUIRE))
+        return 0;
+    /* If it is the header that is gone, the guard gives a private page for it: harmless. */
+    __atomic_store_n(&((struct yk_shm_hdr *)seg->meta)->lost, 1, __ATOMIC_RELEASE);
+    return 1;
+}
+
 int yk_segment_index_zero(struct yk_segment *seg, unsigned area) {
     uint64_t off = seg->layout.off_index[area & 1u];
     /* Whole pages of zeros at once; off is page aligned and the region ends in an unused page. */

@@ -65,6 +65,10 @@ void yk_segment_close(struct yk_segment *seg, int clean);
 /* Removes the files of a named segment. */
 void yk_segment_unlink(const struct yk_segment *seg);
 
+/* Looks whether a file was truncated under the mappings; if so sets seg->lost and the header's lost
+ * word, so that every lookup of every client misses from now on. Returns 1 when the tier is lost. */
+int yk_segment_check(struct yk_segment *seg);
+
 /* Gives back the pages of index area 0 or 1; it reads as zeros afterwards. 0 or -YK_EIO. */
 int yk_segment_index_zero(struct yk_segment *seg, unsigned area);
 

@@ -3,6 +3,7 @@
  * A client that checks every byte, for tests that kill, stop and starve the node or its clients.
  *
  *   fault_driver work   --url U --ledger F --id N --seed S [--keys K] [--len L] [--until-file P]
+ *                       [--no-refs 1]
  *   fault_driver check  --url U --ledger F --workers W
  *   fault_driver hold   --url U --phase reserve|written|ref|idle      (to be killed in that phase)
  *
@@ -39,7 +40,7 @@ struct ledger {
 
 struct options {
     const char *url, *ledger, *until, *phase;
-    uint32_t id, keys, len, workers;
+    uint32_t id, keys, len, workers, no_refs;
     uint64_t seed;
 };
 
@@ -260,7 +261,8 @@ static int work(const struct options *o) {
                 break;
             case 5:
             case 6:
-                do_ref(&w, n);
+                if (!o->no_refs)
+                    do_ref(&w, n);
                 break;
             default:
                 do_get(&w, n);
@@ -366,6 +368,8 @@ int main(int argc, char **argv) {
             o.len = (uint32_t)strtoul(v, NULL, 10) % (1u << 21);
         else if (strcmp(name, "--workers") == 0)
             o.workers = (uint32_t)strtoul(v, NULL, 10) % (WORKERS_MAX + 1u);
+        else if (strcmp(name, "--no-refs") == 0)
+            o.no_refs = (uint32_t)strtoul(v, NULL, 10);
         else if (strcmp(name, "--seed") == 0)
             o.seed = strtoull(v, NULL, 10);
         else {
