@@ -161,6 +161,17 @@ static int expire(struct yk_store *s, struct yk_desc *d, uint64_t ttl_ms) {
     return 0;
 }
 
+void yk_store_prolong(struct yk_store *s, uint32_t idx, const struct yk_attrs *attrs) {
+    struct yk_desc *d = desc_at(s, idx);
+    if (attrs->ttl_ms != 0)
+        expire(s, d, attrs->ttl_ms);
+    if (attrs->flags & YK_PUT_HARD_PIN)
+        pin(s, d, 0);
+    else if ((attrs->flags & YK_PUT_SOFT_PIN) && attrs->pin_ms != 0 &&
+             d->pin_until_ms != YK_PIN_HARD)
+        pin(s, d, attrs->pin_ms);
+}
+
 static int verify(struct yk_store *s, uint32_t idx) {
     struct yk_desc *d = desc_at(s, idx);
     if (YK_WORD_STATE(d->word) == YK_DESC_SUSPECT)

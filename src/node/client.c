@@ -126,10 +126,12 @@ void yk_store_client_count(struct yk_store *s, uint32_t slot) {
         [YK_COUNT_MATCH] = offsetof(struct yk_counters, local_matches),
         [YK_COUNT_MATCH_KEYS] = offsetof(struct yk_counters, local_match_keys),
         [YK_COUNT_RETRY] = offsetof(struct yk_counters, local_retries),
-        [YK_COUNT_VERIFY_FAIL] = offsetof(struct yk_counters, verify_failed),
+        [YK_COUNT_EVENT_DROP] = offsetof(struct yk_counters, events_lost),
     };
     struct client *c = &s->clients[slot];
-    for (unsigned i = 0; i <= YK_COUNT_VERIFY_FAIL; i++) {
+    for (unsigned i = 0; i < YK_COUNTERS; i++) {
+        if (i == YK_COUNT_VERIFY_FAIL)
+            continue; /* counted when the client's report is looked at */
         uint64_t now = LOAD(&s->own.pages[slot].counters[i]);
         uint64_t *sum = (uint64_t *)(void *)((char *)&s->n + to[i]);
         if (now > c->seen[i])

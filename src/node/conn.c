@@ -327,6 +327,18 @@ static int consume(struct conn *c, size_t *ret_need) {
     return 0;
 }
 
+/* consume, and again when it stopped for a full output that could be sent. */
+static int advance(struct conn *c, size_t *ret_need) {
+    for (;;) {
+        int rc = consume(c, ret_need);
+        if (rc < 0 || c->closing || !congested(c))
+            return rc;
+        conn_flush(c);
+        if (c->closing || congested(c))
+            return 0; /* goes on when the peer has read: on_poll */
+    }
+}
+
 static int in_need(struct conn *c, size_t need) {
     if (need <= c->in_cap)
         return 0;
@@ -380,7 +392,7 @@ static void conn_read(struct conn *c) {
             return;
         }
         NODE_ADD(c->node, in_bytes, n);
-        int rc = consume(c, &need);
+        int rc = advance(c, &need);
         if (rc == 0 && !c->closing)
             rc = in_need(c, need);
         if (rc < 0) {
@@ -393,6 +405,8 @@ static void conn_read(struct conn *c) {
     }
     if (!c->closing)
         conn_flush(c);
+    if (yk_store_short(c->node->store)) /* c stays readable: it is freed by the loop, later */
+        node_more(c->node);
 }
 
 /* Goes on with what waited: input that was read already, then the socket. */
@@ -400,8 +414,8 @@ void conn_resume(struct conn *c) {
     size_t need;
     if (c->closing)
         return;
-    int rc = consume(c, &need);
-    if (rc == 0)
+    int rc = advance(c, &need);
+    if (rc == 0 && !c->closing)
         rc = in_need(c, need);
     if (rc < 0)
         conn_fail(c, rc);

@@ -17,6 +17,8 @@
 
 /* One call of yk_store_alloc evicts no more blocks than this before it says ENOSPC. */
 #define EVICT_MAX 4096u
+/* One tick no more than these, some 50 us: messages that arrive meanwhile wait for it. */
+#define TICK_EVICTIONS 64u
 
 static void count_retired(struct yk_store *s, enum retire_reason why) {
     switch (why) {
@@ -306,19 +308,26 @@ static void gauges(struct yk_store *s) {
     STORE(&s->n.clients, s->slot_count);
 }
 
-int yk_store_tick(struct yk_store *s) {
+/* Bytes that allocations can have now, or as soon as limbo is scanned. */
+static uint64_t room(const struct yk_store *s) {
     struct yk_alloc_stats st;
+    yk_alloc_stats(s->alloc, &st);
+    return st.free_bytes + st.idle_bytes + s->n.limbo_bytes;
+}
+
+int yk_store_short(const struct yk_store *s) {
+    return s->n.blocks > 0 && room(s) < s->low_bytes;
+}
+
+int yk_store_tick(struct yk_store *s) {
     uint64_t boot_ms = yk_boot_ms();
     tick_clock(s, boot_ms);
     if (s->sweep_cursor < s->sweep_end)
         sweep_step(s);
-    yk_alloc_stats(s->alloc, &st);
-    uint64_t room = st.free_bytes + st.idle_bytes;
     int more = 0;
-    if (room + s->n.limbo_bytes < s->low_bytes && s->n.blocks > 0) {
+    if (yk_store_short(s)) {
         yk_store_drain(s);
-        uint64_t want = s->high_bytes - room - s->n.limbo_bytes;
-        more = evict_bytes(s, want, 256u) == 256u;
+        more = evict_bytes(s, s->high_bytes - room(s), TICK_EVICTIONS) == TICK_EVICTIONS;
     }
     if (s->limbo_head != 0)
         yk_store_scan(s);

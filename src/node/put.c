@@ -411,6 +411,7 @@ int yk_store_commit(struct yk_store *s, uint32_t slot, uint32_t ns, uint64_t epo
     if (rc == 1) {
         COUNT(s, duplicates);
         yk_store_access(s, old);
+        yk_store_prolong(s, old, &c->attrs);
         yk_store_unreserve(s, c->idx);
         return 0;
     }

@@ -108,7 +108,9 @@ void yk_store_close(struct yk_store *s, int clean) {
     free(s);
 }
 
-const char *yk_store_policy(const struct yk_store *s) { return s->policy_ops->name; }
+const char *yk_store_policy(const struct yk_store *s) {
+    return s->policy_ops->name;
+}
 
 struct yk_segment *yk_store_segment(struct yk_store *s) {
     return &s->seg;

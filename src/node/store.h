@@ -203,6 +203,9 @@ void yk_store_drain(struct yk_store *store);
  * Bounded work; returns 1 when there is more to do at once. */
 int yk_store_tick(struct yk_store *store);
 
+/* 1 when free space is below the mark at which reclaim begins: a tick is due. */
+int yk_store_short(const struct yk_store *store);
+
 /* Adds what the clients counted in their pages since the last call. */
 void yk_store_count_clients(struct yk_store *store);
 

@@ -145,6 +145,10 @@ void yk_store_reservation_unlink(struct yk_store *s, uint32_t idx);
 int yk_store_share_add(struct yk_store *s, uint32_t idx);
 void yk_store_share_drop(struct yk_store *s, uint32_t idx, int by_policy);
 
+/* change.c */
+/* A put of bytes that are there: its time to live and pin, if it has any, hold for the block. */
+void yk_store_prolong(struct yk_store *s, uint32_t idx, const struct yk_attrs *attrs);
+
 /* recover.c */
 int yk_store_recover(struct yk_store *s, struct yk_err *err);
 
