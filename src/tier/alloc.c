@@ -6,7 +6,7 @@
  *
  * Arrays with a word a page are reserved at once without being populated: memory is used as
  * extents are, and no get or put ever allocates. With 64 KiB pages and blocks of 8 KiB that is
- * about 3 bytes a block when the tier is full.
+ * about 4 bytes a block when 8 GiB are full, the table included.
  *
  * Thread: owner of the struct yk_alloc.
  */
@@ -20,9 +20,10 @@
 
 #define PAGE_SHIFT_MIN 12u
 #define PAGE_SHIFT_MAX 16u
-/* Enough pages that the last, partly used ones don't matter in a small tier either. */
-#define HUGE_BYTES ((uintptr_t)2 << 20)
+/* Enough pages that partly used ones don't matter in a small tier either. At 20 bytes a page, as
+ * many as 64 KiB pages in 4 GiB; larger tiers keep to 64 KiB and have more of them. */
 #define PAGES_AIM  65536ull
+#define HUGE_BYTES ((uintptr_t)2 << 20)
 
 static uint32_t page_shift_for(uint64_t capacity_bytes) {
     uint32_t shift = PAGE_SHIFT_MIN;

@@ -19,7 +19,7 @@ static void random_gets_and_puts_never_overlap(void **state) {
         for (int sizes = SIZES_FEW; sizes <= SIZES_ALL; sizes++) {
             struct model m;
             model_init(&m, capacities[c], false, c * 10 + (uint64_t)sizes);
-            for (int op = 0; op < 4000; op++) {
+            for (int op = 0; op < 3000; op++) {
                 /* Drifts between nearly empty and full. */
                 bool get = m.count == 0 || model_rand(&m, 100) < (op / 500 % 2 ? 35u : 75u);
                 if (!get)
@@ -103,7 +103,7 @@ static void wrong_puts_are_refused(void **state) {
     model_init(&m, 20000001, false, 11);
     while (model_get(&m, model_len(&m, SIZES_ALL)) == 0)
         ;
-    for (int i = 0; i < 20000; i++) {
+    for (int i = 0; i < 3000; i++) {
         struct model_block b = m.live[model_rand(&m, m.count)];
         uint64_t wrong[] = {
             b.offset + 1 + model_rand(&m, 63),         b.offset + 64 * (1 + model_rand(&m, 2000)),

@@ -228,6 +228,37 @@ static void a_drain_never_makes_a_get_fail(void **state) {
     model_fini(&m);
 }
 
+/* Thousands of runs: the planner looks at a window at a time, and what it looked at is merged and
+ * split between its calls. */
+static void many_runs_and_a_map_that_changes(void **state) {
+    (void)state;
+    struct model m;
+    struct late late = {.count = 0};
+    struct yk_alloc_move mv;
+    model_init(&m, 256ull << 20, false, 15);
+    while (model_get(&m, 65536 + 4096 * model_rand(&m, 3)) == 0)
+        ;
+    for (size_t n = m.count / 2; n > 0; n--)
+        model_put(&m, model_rand(&m, m.count));
+    for (int round = 0; round < 5; round++) {
+        assert_int_equal(yk_alloc_compact_begin(m.a, 0), 0);
+        for (int op = 0; op < 400; op++) {
+            int rc = yk_alloc_compact_next(m.a, &mv);
+            if (rc == 1)
+                handle(&m, &late, &mv, 2); /* half are pinned: the windows move on */
+            for (int i = 0; i < 2; i++) {
+                model_put(&m, model_rand(&m, m.count));
+                model_get(&m, 65536 + 4096 * model_rand(&m, 3));
+            }
+        }
+        while (late.count > 0)
+            late_put(&m, &late, 0);
+        session(&m, 0, 3);
+    }
+    model_empty(&m);
+    model_fini(&m);
+}
+
 static void wrong_commits_and_skips_are_refused(void **state) {
     (void)state;
     struct model m;
@@ -256,6 +287,7 @@ int main(void) {
         cmocka_unit_test(pinned_blocks_stay_and_sessions_end),
         cmocka_unit_test(extents_give_way_to_a_large_block),
         cmocka_unit_test(a_drain_never_makes_a_get_fail),
+        cmocka_unit_test(many_runs_and_a_map_that_changes),
         cmocka_unit_test(wrong_commits_and_skips_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
