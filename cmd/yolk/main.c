@@ -149,7 +149,7 @@ int main(int argc, char **argv) {
         return yolk_finish(YOLK_OK);
     }
     if (argc == 2 && strcmp(argv[1], "--version") == 0)
-        argv[1] = (char[]){"version"};
+        argv[1] += 2; /* the command of that name */
     int code = run_line(&opts, argc, argv);
     yk_opt_fini(&opts);
     return code;

@@ -135,11 +135,13 @@ static int ns(struct yolk_ctx *ctx) {
 
 const struct yolk_cmd yolk_cmd_ns = {
     .name = "ns",
-    .args = "[list | create NAME | quota NAME SIZE | epoch NAME N | rm NAME]",
+    .args = "[list|create|quota|epoch|rm [NAME [VALUE]]]",
     .max_args = 3,
     .help = "list, make, limit, renew and remove namespaces",
-    .more = "Raising the epoch (new weights) makes every older block of the namespace invisible at "
-            "once. quota 0 takes the limit away.",
+    .more =
+        "list (or nothing) prints them; create NAME makes one; quota NAME SIZE limits its bytes, 0 "
+        "takes the limit away; epoch NAME N raises its epoch (new weights), which makes every "
+        "older block invisible at once; rm NAME removes it and its blocks.",
     YOLK_CMD_OPTIONS(rows),
     .config_bytes = sizeof(struct ns_config),
     .fn = ns,
