@@ -141,7 +141,8 @@ int yk_store_share_add(struct yk_store *s, uint32_t idx) {
         s->policies[s->policy_count++] = sh->policy;
     }
     struct yk_policy_block pb = {d->hash, d->len, d->parent, d->depth_tokens};
-    if (d->parent == YK_SHM_NONE || !desc_live(desc_at(s, d->parent)))
+    if (d->parent >= s->own.layout.max_blocks || !desc_live(desc_at(s, d->parent)) ||
+        desc_at(s, d->parent)->birth != d->parent_birth)
         pb.parent_id = YK_POLICY_NONE;
     int rc = yk_policy_insert(sh->policy, idx, &pb);
     if (rc < 0)
