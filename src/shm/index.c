@@ -4,7 +4,9 @@
  *
  * Order of stores that readers rely on (view.c, tests/model):
  *   insert   entry release (the descriptor was complete before)
- *   remove   entry = 0 (release); nothing else moves
+ *   remove   entry = 0 (release); where there are overflow buckets the chain's last entry takes its
+ *            place: that entry's copy (release), then version++, then its old place = 0. Otherwise
+ *            chains would only grow while blocks come and go, until no overflow bucket is left
  *   replace  entry release, then version++; the caller retires the old block after that
  *   split    copies into the new chain, table release, then version++ and entry = 0 in the old one
  *   trim     unlinks an empty overflow bucket, then version++, and only then writes to that bucket
@@ -230,12 +232,33 @@ int yk_index_replace(struct yk_index *index, uint64_t hash, uint32_t old_idx, ui
     return 0;
 }
 
+/* The last entry of a chain that holds one at least. */
+static uint64_t *chain_last(const struct yk_index *x, struct yk_bucket *primary, uint64_t *last) {
+    struct yk_bucket *b = primary;
+    for (unsigned hops = 0; b != NULL && hops < CHAIN_MAX; b = overflow_at(x, b->next), hops++)
+        for (unsigned i = 0; i < ENTRIES; i++)
+            if (b->entry[i] != 0)
+                last = &b->entry[i];
+    return last;
+}
+
 int yk_index_remove(struct yk_index *index, uint64_t hash, uint32_t idx) {
+    struct yk_bucket *primary = &index->buckets[bucket_of(index, hash)];
     uint64_t *e = entry_find(index, hash, idx);
     if (e == NULL)
         return -YK_ENOENT;
-    STORE_RELEASE(e, 0);
     index->count--;
+    if (primary->next == 0) {
+        STORE_RELEASE(e, 0);
+        return 0;
+    }
+    uint64_t *last = chain_last(index, primary, e);
+    if (last != e) {
+        STORE_RELEASE(e, *last);
+        version_raise(primary); /* who passed e before and finds `last` empty looks again */
+    }
+    STORE_RELEASE(last, 0);
+    chain_trim(index, primary);
     return 0;
 }
 

@@ -5,9 +5,11 @@
  *
  * Why linear hashing: resident memory follows the number of blocks, no insert ever pays for a
  * whole-table resize, and a reader needs one word (level, split) to find its bucket. Entries move
- * in one case only: when their bucket is split; then they are written to the new bucket, the table
- * word is published, and only then do they leave the old one, after its version was raised. The
- * table never shrinks. Rejected: open addressing (a removal must move entries or leave tombstones),
+ * in two cases only. When their bucket is split, they are written to the new bucket, the table word
+ * is published, and only then do they leave the old one, after its version was raised. When an entry
+ * leaves a chain that has overflow buckets, the chain's last one takes its place (copy, version,
+ * clear), so that chains are as short as their entries allow however many came and went. The table
+ * never shrinks. Rejected: open addressing (a removal must move entries or leave tombstones),
  * cuckoo hashing (an insert moves entries of keys that are being looked up).
  *
  * Threads: the owner's only. Readers run at the same time in other processes.

@@ -133,6 +133,28 @@ static uint32_t fill_bucket(uint32_t idx, uint64_t low, unsigned char *present) 
     return n;
 }
 
+/* Blocks come and go for ever in a full table: overflow buckets must not be used up by chains that
+ * were long once. */
+static void a_full_table_takes_what_another_leaves(void **state) {
+    (void)state;
+    const uint32_t sizes[] = {37, 1000, 4096 * 5, 6200 * 5};
+    for (unsigned k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++) {
+        uint32_t n = sizes[k];
+        uint64_t seed = n;
+        rig_open(&rig, 1 << 20, n, 1);
+        for (uint32_t i = 0; i < n; i++)
+            assert_int_equal(insert(i, rig_random(&seed)), 0);
+        for (uint32_t i = 0; i < 30 * n; i++) {
+            uint32_t idx = (uint32_t)(rig_random(&seed) % n);
+            assert_int_equal(yk_index_remove(&rig.index, rig.owner.desc[idx].hash, idx), 0);
+            assert_int_equal(insert(idx, rig_random(&seed)), 0);
+        }
+        for (uint32_t i = 0; i < n; i++)
+            assert_int_equal(times_found(i), 1);
+        rig_close(&rig);
+    }
+}
+
 static void one_bucket_ends_at_the_chain_limit(void **state) {
     (void)state;
     rig_open(&rig, 1 << 20, 20000, 1);
@@ -225,6 +247,7 @@ int main(void) {
         cmocka_unit_test(random_operations_agree_with_a_shadow),
         cmocka_unit_test(few_buckets_and_equal_tags_too),
         cmocka_unit_test(a_full_table_holds_every_block),
+        cmocka_unit_test(a_full_table_takes_what_another_leaves),
         cmocka_unit_test(one_bucket_ends_at_the_chain_limit),
         cmocka_unit_test(no_overflow_left_loses_nothing),
         cmocka_unit_test(splits_divide_chains_and_give_buckets_back),

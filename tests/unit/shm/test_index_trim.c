@@ -95,6 +95,22 @@ static uint32_t fill_to_page_end(uint32_t idx) {
     }
 }
 
+/* Takes an entry out where it stands. yk_index_remove would close the gap; a split leaves gaps, too,
+ * and the buckets in question must not move before it. */
+static void leave_gap(uint32_t bucket, uint32_t idx) {
+    struct yk_bucket *b = &rig.index.buckets[bucket];
+    for (;; b = overflow(b->next)) {
+        for (unsigned i = 0; i < ENTRIES; i++) {
+            if ((uint32_t)b->entry[i] == idx + 1) {
+                b->entry[i] = 0;
+                rig.index.count--;
+                return;
+            }
+        }
+        assert_int_not_equal(b->next, 0);
+    }
+}
+
 /* In the bucket that is split next: a primary and two overflow buckets of entries that go again, on
  * two pages, and a third with the block that stays. One entry of the first overflow bucket is still
  * there at the split and moves to the new bucket. */
@@ -109,7 +125,7 @@ static uint32_t chain_build(uint32_t idx, struct yk_query *ret_q) {
     assert_int_equal(stays, end);
     for (uint32_t i = idx; i < end; i++)
         if (i != mover)
-            assert_int_equal(yk_index_remove(&rig.index, rig.owner.desc[i].hash, i), 0);
+            leave_gap(low, i);
     *ret_q = rig_query(0, key, 5);
     ret_q->hash = b.hash;
     return stays;
