@@ -120,7 +120,8 @@ struct yk_rec {
     uint8_t fix;        /* put of a block that was there: FIX_* to bring up to date */
     uint8_t in_place;   /* has rsv */
     uint8_t tried;      /* yk_op_try said YK_PENDING a moment ago */
-    int32_t end_status; /* when io: what to end with after it */
+    uint8_t end_due;    /* to be ended when io is over */
+    int32_t end_status; /* with this */
 };
 
 enum { YK_FIX_EXPIRE = 1, YK_FIX_PIN = 2 };

@@ -66,8 +66,9 @@ static int map_range(struct yk_map *m, int fd, uint64_t offset, uint64_t bytes, 
         return yk_err_set(err, -YK_EIO, "keeping the node's memory out of forks: %s",
                           strerror(errno));
     if (guard && (yk_guard_install() < 0 || yk_guard_add(p, bytes, prot, &m->lost) < 0))
-        return yk_err_set(err, -YK_ELIMIT, "no SIGBUS guard for this mapping: too many in this process, or "
-                                        "no handler can be installed");
+        return yk_err_set(err, -YK_ELIMIT,
+                          "no SIGBUS guard for this mapping: too many in this process, or "
+                          "no handler can be installed");
     return 0;
 }
 

@@ -257,7 +257,8 @@ static void rec_settle(yk_client *c, struct yk_rec *rec) {
 void yk_rec_end(yk_client *c, struct yk_rec *rec, int status) {
     if (rec->op == NULL)
         return;
-    if (rec->io) {
+    if (rec->io) { /* the reply may overtake the thread that sent */
+        rec->end_due = 1;
         rec->end_status = status;
         return;
     }
@@ -287,7 +288,7 @@ void yk_rec_end(yk_client *c, struct yk_rec *rec, int status) {
 
 void yk_rec_io_done(yk_client *c, struct yk_rec *rec) {
     rec->io = 0;
-    if (rec->end_status != 0)
+    if (rec->end_due)
         yk_rec_end(c, rec, rec->end_status);
 }
 
@@ -302,8 +303,8 @@ uint64_t yk_recs_expire(yk_client *c, struct yk_link *recs, uint64_t now_ns) {
             yk_rec_end(c, rec, yk_rec_late_status(c, rec));
             next = recs->next; /* others may have gone with it */
             first = UINT64_MAX;
-        } else {
-            rec->end_status = yk_rec_late_status(c, rec);
+        } else if (!rec->end_due) {
+            yk_rec_end(c, rec, yk_rec_late_status(c, rec)); /* when its memory is free */
         }
     }
     return first;
@@ -321,7 +322,7 @@ struct yk_rec *yk_rec_next(struct yk_link *runnable) {
 int yk_rec_lock(yk_client *c, struct yk_rec *rec) {
     pthread_mutex_lock(&c->lock);
     rec->io = 0;
-    if (rec->end_status == 0)
+    if (!rec->end_due)
         return 1;
     yk_rec_end(c, rec, rec->end_status);
     pthread_mutex_unlock(&c->lock);

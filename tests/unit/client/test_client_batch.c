@@ -59,7 +59,7 @@ static void batches_of_each_kind(void **state) {
         ops[5].key = yk_key_str(items[5].key);
         assert_int_equal(yk_run(c, ops, N, 0), N - 1);
         for (int i = 0; i < N; i++) {
-            assert_int_equal(ops[i].status, i == 5 ? YK_MISS : 0);
+            assert_status(ops[i].status, i == 5 ? YK_MISS : 0);
             if (i == 5)
                 continue;
             assert_int_equal(ops[i].len, len_of(i));
@@ -115,7 +115,7 @@ static void operations_of_a_key_keep_their_order(void **state) {
         for (int round = 0; round < 2; round++) {
             for (int i = 0, g = 0; i < 9; i++) {
                 o[i].opcode = code[i];
-                o[i].key = yk_key_str("k");
+                o[i].key = yk_key_str(i_ == 0 ? "k0" : "k1");
                 if (code[i] == YK_OP_PUT)
                     o[i].iov = &src[i == 3];
                 else if (code[i] == YK_OP_GET) {
@@ -264,7 +264,7 @@ static void a_put_waits_for_space_until_its_deadline(void **state) {
     yk_reservation r[4];
     int held = 0;
     /* Half of the tier may be reserved. */
-    while (held < 4 && yk_reserve(holder, 16u * MIB, 100, &r[held]) == 0)
+    while (held < 4 && yk_reserve(holder, 15u * MIB, 100, &r[held]) == 0)
         held++;
     assert_int_equal(held, 2);
     EACH_HANDLE(f, c) {
@@ -290,7 +290,7 @@ static void a_put_waits_for_space_until_its_deadline(void **state) {
         if (i_ == 0) {
             yk_close(c); /* and what it holds ahead */
             c = open_client(f);
-            assert_status(yk_reserve(holder, 16u * MIB, 5000, &r[0]), 0);
+            assert_status(yk_reserve(holder, 15u * MIB, 5000, &r[0]), 0);
         }
     }
     yk_close(holder);
@@ -300,8 +300,8 @@ static void a_deadline_in_a_batch_ends_its_put_only(void **state) {
     struct fixture *f = *state;
     yk_client *holder = open_client(f), *c = open_client(f);
     yk_reservation r[2];
-    assert_status(yk_reserve(holder, 16u * MIB, 0, &r[0]), 0);
-    assert_status(yk_reserve(holder, 16u * MIB, 0, &r[1]), 0);
+    assert_status(yk_reserve(holder, 15u * MIB, 0, &r[0]), 0);
+    assert_status(yk_reserve(holder, 15u * MIB, 0, &r[1]), 0);
     char *big = calloc(1, 4u * MIB);
     struct iovec iov = {big, 4u * MIB};
     yk_put_opts soon = {.size = sizeof(soon), .timeout_ms = 40};
@@ -324,10 +324,17 @@ static void a_deadline_in_a_batch_ends_its_put_only(void **state) {
 
 struct worker {
     yk_client *c;
-    int number, submit;
+    int number;
     pthread_t thread;
     int wrong;
 };
+
+static void must(struct worker *w, int good, const char *what, int rc) {
+    if (good)
+        return;
+    print_error("thread %d: %s: %d\n", w->number, what, rc);
+    w->wrong++;
+}
 
 static void *work(void *arg) {
     struct worker *w = arg;
@@ -339,18 +346,18 @@ static void *work(void *arg) {
         size_t len = 500 + (size_t)(i % 40) * 60;
         fill(data, len, (uint64_t)(i % 40));
         int rc = yk_put(w->c, yk_key_str(key), data, len, NULL);
-        w->wrong += rc != 0;
+        must(w, rc == 0, "put", rc);
         rc = yk_get(w->c, yk_key_str(key), got, sizeof(got), &n);
-        w->wrong += rc < 0 || (rc == YK_MISS && !shared);
-        w->wrong += rc == 0 && (n != len || memcmp(got, data, len) != 0);
+        must(w, rc == 0 || (rc == YK_MISS && shared), "get", rc);
+        must(w, rc != 0 || (n == len && memcmp(got, data, len) == 0), "bytes of a get", rc);
         yk_ref ref;
         if (yk_ref_get(w->c, yk_key_str(key), &ref) == 0) {
-            w->wrong += ref.len != len || memcmp(ref.data, data, len) != 0;
+            must(w, ref.len == len && memcmp(ref.data, data, len) == 0, "bytes of a ref", 0);
             yk_ref_release(w->c, &ref);
         }
-        w->wrong += yk_exists(w->c, yk_key_str(key)) < 0;
-        if (i % 5 == 0)
-            w->wrong += yk_remove(w->c, yk_key_str(key)) < 0;
+        must(w, yk_exists(w->c, yk_key_str(key)) >= 0, "exists", 0);
+        rc = i % 5 == 0 ? yk_remove(w->c, yk_key_str(key)) : 0;
+        must(w, rc >= 0, "remove", rc);
     }
     return NULL;
 }
@@ -364,8 +371,8 @@ static void *submitter(void *arg) {
     snprintf(name, sizeof(name), "u%d", w->number);
     for (int round = 0; round < 10; round++) {
         make(o, it, 50, round % 2 ? YK_OP_REMOVE : YK_OP_PUT, name);
-        if (yk_submit(w->c, o, 50, 0) != 0)
-            w->wrong++;
+        int rc = yk_submit(w->c, o, 50, 0);
+        must(w, rc == 0, "submit", rc);
         /* Another thread may fetch ours, and we fetch theirs: count ends only. */
         for (int i = 0; i < 50;) {
             int k = yk_poll(w->c, out, 50, 5);
@@ -375,7 +382,7 @@ static void *submitter(void *arg) {
                 i++;
         }
         for (int i = 0; i < 50; i++)
-            w->wrong += o[i].status != 0;
+            must(w, o[i].status == 0, "submitted operation", o[i].status);
     }
     free(it);
     free(o);
