@@ -19,6 +19,8 @@
 #include <unistd.h>
 
 #define TEXT_MAX (1u << 20)
+#define TIMEOUT_NS                                                                                 \
+    YK_NS_PER_S /* unless --timeout is given: keys must not wait for a node that hangs */
 
 struct top_config {
     struct yolk_common common;
@@ -149,10 +151,12 @@ static int run_lines(struct yolk_ctx *ctx, struct yolk_top_view *v) {
 }
 
 static int top(struct yolk_ctx *ctx) {
-    const struct top_config *config = ctx->config;
+    struct top_config *config = ctx->config;
     struct yolk_top_view v = {.url = ctx->common->url};
     bool live =
         !config->common.json && !config->once && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+    if (!yk_opt_is_set(ctx->opts, "timeout"))
+        config->common.timeout_ns = TIMEOUT_NS;
     int code = yolk_open(ctx, 0);
     if (code != 0)
         return code;
@@ -168,7 +172,8 @@ static int top(struct yolk_ctx *ctx) {
 const struct yolk_cmd yolk_cmd_top = {
     .name = "top",
     .help = "show what the node does, live",
-    .more = "q ends it. Latencies are the node's own, from a message's arrival to its answer; what "
+    .more = "q ends it. A look may take 1s if --timeout is not given. Latencies are the node's "
+            "own, from a message's arrival to its answer; what "
             "mapped clients do without a message has none.",
     YOLK_CMD_OPTIONS(rows),
     .config_bytes = sizeof(struct top_config),

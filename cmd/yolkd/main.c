@@ -139,7 +139,10 @@ static void put_segment(const struct yolkd *d, struct yk_buf *out) {
     const char *why;
     enum yk_segment_found found = yk_node_found(d->node, &why);
     yk_node_stats(d->node, &n);
-    yk_buf_printf(out, "segment '%s' ", d->config.ephemeral ? "" : d->config.name);
+    if (d->config.ephemeral)
+        yk_buf_puts(out, "nameless segment ");
+    else
+        yk_buf_printf(out, "segment '%s' ", d->config.name);
     if (found == YK_SEGMENT_FRESH) {
         yk_buf_puts(out, why[0] != '\0' ? "fresh, the old one was set aside: " : "fresh");
         yk_buf_puts(out, why);

@@ -218,6 +218,25 @@ def test_reader_that_goes_away(node):
     assert get.wait(60) == -signal.SIGPIPE
 
 
+def test_progress_of_a_long_transfer(node, place):
+    master, slave = pty.openpty()
+    p = place.spawn([program("yolk"), "--url", node.url, "put", "k", "-"], stdin=subprocess.PIPE, stdout=slave,
+                    stderr=slave, env=clean_env())
+
+    def shown():
+        p.stdin.write(b"x")
+        p.stdin.flush()
+        return select.select([master], [], [], 0)[0]
+
+    wait_for(shown, "a line of progress")
+    assert re.match(rb"\rput: \d+ B, \d+ B/s\x1b\[K", os.read(master, 4096))
+    p.stdin.close()
+    assert p.wait(60) == 0
+    assert os.read(master, 4096).endswith(b"\r\x1b[K")
+    os.close(master)
+    os.close(slave)
+
+
 def test_json_of_put_and_get(node, place):
     assert node.json("put", "k", "-", data=b"abc") == [{"key": "k", "len": 3}]
     got, = node.json("get", "k", place.dir / "out")

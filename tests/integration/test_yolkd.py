@@ -121,7 +121,7 @@ def test_huge_pages_required_but_not_there(place):
 
 def test_start_line_says_what_it_serves(make_node):
     node = make_node("--policy", "chain-lru", "--http", "127.0.0.1:0").start()
-    line, = node.log().splitlines()
+    line, = [line for line in node.log().splitlines() if " serves " in line]
     assert "serves 64 MiB of DRAM" in line and "policy chain-lru" in line
     assert f"on {node.url}, http 127.0.0.1:" in line and "segment 'node' fresh" in line
     port = re.search(r"http 127\.0\.0\.1:(\d+)", line).group(1)
