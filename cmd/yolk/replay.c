@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * yolk replay: runs a trace against a node, or against one of its own (src/replay/replay.h).
+ */
+#include "commands.h"
+#include "replaying.h"
+
+#include <stdio.h>
+
+struct replay_config {
+    struct yolk_common common;
+    struct yolk_replaying replaying;
+    bool own, exact;
+};
+
+static const struct yk_opt rows[] = {
+    {.name = "own",
+     .type = YK_OPT_BOOL,
+     YK_OPT_AT(struct replay_config, own),
+     .help = "Start a node for this run, which leaves nothing behind; --capacity, --dram and "
+             "--policy say so, too."},
+    YOLK_REPLAYING_ROWS(struct replay_config, "256K", "0", "1"),
+    {.name = "exact",
+     .type = YK_OPT_BOOL,
+     YK_OPT_AT(struct replay_config, exact),
+     .help =
+         "Insist on the trace's exact order of accesses, as a simulator has it: one client, one "
+         "put at a time."},
+};
+
+static int own_asked(const struct yolk_ctx *ctx) {
+    const struct replay_config *c = ctx->config;
+    return c->own || c->replaying.capacity > 0 || c->replaying.dram_bytes > 0 ||
+           yk_opt_is_set(ctx->opts, "policy");
+}
+
+static int check(const struct yolk_ctx *ctx) {
+    const struct replay_config *c = ctx->config;
+    const struct yolk_replaying *r = &c->replaying;
+    if (own_asked(ctx) && r->capacity == 0 && r->dram_bytes == 0)
+        return yolk_fail(YOLK_USAGE, "a node of its own needs --capacity or --dram");
+    if (c->exact && (r->clients != 1 || r->inflight > 1))
+        return yolk_fail(YOLK_USAGE,
+                         "--exact: found --clients %lld --inflight %lld, expected one "
+                         "client and one put at a time",
+                         (long long)r->clients, (long long)r->inflight);
+    return 0;
+}
+
+static int replay(struct yolk_ctx *ctx) {
+    const struct replay_config *c = ctx->config;
+    struct yk_replay_trace trace = {0};
+    struct yk_replay_opts o = {0};
+    struct yk_err err = {0};
+    int code = check(ctx);
+    if (code != 0)
+        return code;
+    (void)yolk_replaying_opts(&c->replaying, &o);
+    if (!own_asked(ctx)) {
+        o.url = c->common.url;
+        o.capacity_blocks = 0; /* of that node we know none */
+    }
+    /* The namespace of other keys would be in the way of the trace's. */
+    o.name_space = yk_opt_is_set(ctx->opts, "namespace") ? c->common.name_space : NULL;
+    o.no_map = !c->common.map;
+    o.timeout_ms =
+        yk_opt_is_set(ctx->opts, "timeout") ? (uint32_t)(c->common.timeout_ns / 1000000u) : 0;
+    if (yk_replay_load(ctx->args[0], (uint64_t)c->replaying.requests, &trace, &err) < 0)
+        return yolk_replaying_load_failed(ctx->args[0], &err);
+    code = yolk_replaying_run(ctx, &o, &trace, NULL);
+    yk_replay_trace_fini(&trace);
+    return code;
+}
+
+const struct yolk_cmd yolk_cmd_replay = {
+    .name = "replay",
+    .args = "TRACE",
+    .min_args = 1,
+    .max_args = 1,
+    .help = "run a request trace with real bytes and check every byte that comes back",
+    .more = "TRACE is a file in the public Mooncake format, plain or Zstandard-compressed; - is "
+            "standard input. For each request the leading run of its blocks that is present is got "
+            "and compared, the rest is put. Keys go into the namespace 'replay' unless another is "
+            "named. A wrong byte ends the run with exit code 1.",
+    YOLK_CMD_OPTIONS(rows),
+    .config_bytes = sizeof(struct replay_config),
+    .fn = replay,
+};

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * yolk run: the first thing to try. Starts a node for itself, replays a trace with real bytes through
+ * the real data path, prints what came of it, and leaves nothing behind.
+ *
+ * Without --trace it generates one: chats, shared system prompts, agents and documents, about as
+ * many as a two-core machine replays in half a minute.
+ */
+#include "commands.h"
+#include "replaying.h"
+
+#include "base/fmt.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define REQUESTS_DEFAULT 2500u /* 20 to 40 s on two cores with the defaults below */
+
+struct run_config {
+    struct yolk_common common;
+    struct yolk_replaying replaying;
+    char *trace;
+    int64_t seed;
+};
+
+static const struct yk_opt rows[] = {
+    {.name = "trace",
+     .letter = 'T',
+     .type = YK_OPT_STR,
+     YK_OPT_AT(struct run_config, trace),
+     .metavar = "FILE",
+     .help = "A trace in the public Mooncake format; without it one is generated."},
+    {.name = "seed",
+     .type = YK_OPT_INT,
+     YK_OPT_AT(struct run_config, seed),
+     .def = "1",
+     .min = "0",
+     .help = "Of the generated trace."},
+    YOLK_REPLAYING_ROWS(struct run_config, "256K", "8000", "2"),
+};
+
+static int load(const struct run_config *c, struct yk_replay_trace *trace) {
+    struct yk_trace_gen_opts go;
+    struct yk_err err = {0};
+    uint64_t requests = (uint64_t)c->replaying.requests;
+    if (c->trace != NULL)
+        return yk_replay_load(c->trace, requests, trace, &err) < 0
+                   ? yolk_replaying_load_failed(c->trace, &err)
+                   : 0;
+    yk_trace_gen_opts_init(&go);
+    go.seed = (uint64_t)c->seed;
+    go.requests = requests != 0 ? requests : REQUESTS_DEFAULT;
+    go.block_tokens = (uint32_t)c->replaying.block_tokens;
+    return yk_replay_generate(&go, trace, &err) < 0 ? yolk_fail(YOLK_FAIL, "%s", err.text) : 0;
+}
+
+static void say_plan(const struct run_config *c, const struct yk_replay_opts *o,
+                     const struct yk_replay_trace *t, uint64_t dram_bytes) {
+    char block[YK_FMT_MAX], dram[YK_FMT_MAX], capacity[YK_FMT_MAX];
+    printf("Trace: %s, %" PRIu64 " requests, %" PRIu64 " blocks of %s.\n",
+           c->trace != NULL ? c->trace : "generated (chats, system prompts, agents, documents)",
+           t->req_count, t->id_count, yk_fmt_bytes(o->block_bytes, block));
+    printf("Node:  %s of shared memory", yk_fmt_bytes(dram_bytes, dram));
+    if (o->capacity_blocks > 0)
+        printf(", at most %s blocks", yk_fmt_count(o->capacity_blocks, capacity));
+    printf(", policy %s, embedded metadata; ends with this run.\n", o->policy);
+    printf("Load:  %u client process%s, %s; every byte that a get returns is checked.\n\n",
+           o->clients, o->clients == 1 ? "" : "es",
+           o->speed > 0 ? "on the trace's timestamps" : "as fast as possible");
+    fflush(stdout);
+}
+
+static void say_next(const struct run_config *c) {
+    printf("\nTry next:\n"
+           "  make run CLIENTS=4 BLOCK=1M CAPACITY=2000     other sizes\n"
+           "  make run POLICY=s3fifo                        another eviction policy\n");
+    if (c->trace == NULL)
+        printf("  make run TRACE=FILE BLOCK=16K CLIENTS=1       a trace in the Mooncake format\n");
+    printf(
+        "  build/bin/yolk bench store                    each operation beside the machine's "
+        "limit\n"
+        "  build/bin/yolkd --dram 1G --listen unix:/tmp/yolk.sock &\n"
+        "  build/bin/yolk --url unix:/tmp/yolk.sock top  a node that stays, and its live view\n");
+}
+
+static int run(struct yolk_ctx *ctx) {
+    const struct run_config *c = ctx->config;
+    struct yk_replay_trace trace = {0};
+    struct yk_replay_opts o = {0};
+    struct yk_err err = {0};
+    uint64_t dram_bytes;
+    (void)yolk_replaying_opts(&c->replaying, &o);
+    /* With a size in bytes alone, as many blocks as fit. */
+    if (o.dram_bytes > 0 && !yk_opt_is_set(ctx->opts, "capacity"))
+        o.capacity_blocks = 0;
+    if (o.capacity_blocks == 0 && o.dram_bytes == 0)
+        return yolk_fail(YOLK_USAGE, "--capacity 0 needs --dram");
+    if (yk_replay_dram(&o, &dram_bytes, &err) < 0)
+        return yolk_fail(YOLK_USAGE, "--dram: %s", err.text);
+    int code = load(c, &trace);
+    if (code != 0)
+        return code;
+    if (!ctx->common->json)
+        say_plan(c, &o, &trace, dram_bytes);
+    code = yolk_replaying_run(ctx, &o, &trace, "What came of it:");
+    if (code == YOLK_OK && !ctx->common->json) {
+        say_next(c);
+        code = yolk_finish(code);
+    }
+    yk_replay_trace_fini(&trace);
+    return code;
+}
+
+const struct yolk_cmd yolk_cmd_run = {
+    .name = "run",
+    .help = "start a node, replay a workload through it, print the figures, leave nothing",
+    .more = "What `make run` calls. With its defaults it ends by itself in less than two minutes.",
+    YOLK_CMD_OPTIONS(rows),
+    .config_bytes = sizeof(struct run_config),
+    .flags = YOLK_CMD_LOCAL,
+    .fn = run,
+};

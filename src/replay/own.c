@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A node in a child process (src/replay/own.h).
+ */
+#include "replay/own.h"
+
+#include "base/clock.h"
+#include "node/node.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MIB (1ull << 20)
+
+#define CLIENTS_DEFAULT 128u
+#define STOP_TIMEOUT_MS 10000
+/* What a client holds ahead by default, and what it has under way (yk_open_opts.hold_bytes). */
+#define CLIENT_HOLD_BYTES (16 * MIB)
+#define CLIENT_BLOCKS     16u
+/* Blocks evicted and not yet reused: the node frees them in lots. */
+#define LIMBO_BLOCKS 128u
+
+uint64_t yk_own_dram_bytes(uint64_t blocks, uint64_t block_bytes, uint32_t clients,
+                           uint32_t reserve_percent) {
+    uint64_t n = blocks + LIMBO_BLOCKS + (uint64_t)clients * CLIENT_BLOCKS;
+    uint64_t bytes = n * block_bytes + clients * CLIENT_HOLD_BYTES + 64 * MIB;
+    bytes += bytes / 64;                              /* tails of extents */
+    return bytes + bytes * reserve_percent * 3 / 200; /* reclaim goes on to 1.5 times it */
+}
+
+/* ---- the child ------------------------------------------------------------------------------ */
+
+struct report {
+    int status;
+    char text[YK_ERR_TEXT_MAX];
+};
+
+static void node_opts(const struct yk_own_opts *o, const struct yk_own *own,
+                      struct yk_node_opts *no) {
+    memset(no, 0, sizeof(*no));
+    no->store.segment.name = o->segment;
+    no->store.segment.data_bytes = o->dram_bytes;
+    no->store.segment.max_blocks = o->max_blocks;
+    no->store.segment.max_clients = o->max_clients != 0 ? o->max_clients : CLIENTS_DEFAULT;
+    no->store.segment.numa_node = -1;
+    no->store.policy = o->policy != NULL ? o->policy : "lru";
+    no->store.capacity_blocks = o->capacity_blocks;
+    no->store.reserve_percent = o->reserve_percent;
+    no->store.held_percent = 50;
+    no->store.seed = 1;
+    no->listen[0].kind = YK_ADDR_UNIX;
+    snprintf(no->listen[0].host, sizeof(no->listen[0].host), "%s", own->url + strlen("unix:"));
+    no->listen_count = 1;
+    no->populate = o->populate;
+}
+
+/* The terminal's interrupt is for the parent, which closes the pipe when it is done. */
+static void child(const struct yk_own_opts *o, const struct yk_own *own, pid_t parent, int life_fd,
+                  int report_fd) {
+    struct yk_node_opts no;
+    struct yk_node *node = NULL;
+    struct yk_err err = {0};
+    struct report r = {0};
+    char byte;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(1);
+    signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+    node_opts(o, own, &no);
+    r.status = yk_node_start(&no, &node, &err);
+    snprintf(r.text, sizeof(r.text), "%s", err.text);
+    int told = write(report_fd, &r, sizeof(r)) == (ssize_t)sizeof(r);
+    close(report_fd);
+    if (r.status < 0 || !told)
+        _exit(1);
+    while (read(life_fd, &byte, 1) < 0 && errno == EINTR)
+        continue;
+    yk_node_stop(node);
+    _exit(0);
+}
+
+/* ---- the parent ----------------------------------------------------------------------------- */
+
+static int make_dir(struct yk_own *own, struct yk_err *err) {
+    const char *tmp = getenv("TMPDIR");
+    if (tmp == NULL || tmp[0] == '\0' || strlen(tmp) > 60)
+        tmp = "/tmp";
+    snprintf(own->dir, sizeof(own->dir), "%s/yolk-XXXXXX", tmp);
+    if (mkdtemp(own->dir) == NULL) {
+        own->dir[0] = '\0';
+        return yk_err_set(err, -YK_EIO, "cannot make a directory in %s: %s", tmp, strerror(errno));
+    }
+    snprintf(own->url, sizeof(own->url), "unix:%s/sock", own->dir);
+    return 0;
+}
+
+void yk_own_hide(struct yk_own *own) {
+    if (own->dir[0] == '\0')
+        return;
+    unlink(own->url + strlen("unix:"));
+    rmdir(own->dir);
+    own->dir[0] = '\0';
+}
+
+static int wait_report(struct yk_own *own, int fd, struct yk_err *err) {
+    struct report r;
+    ssize_t n;
+    while ((n = read(fd, &r, sizeof(r))) < 0 && errno == EINTR)
+        continue;
+    if (n != (ssize_t)sizeof(r))
+        return yk_err_set(err, -YK_EGONE, "the node's process ended before it served");
+    r.text[sizeof(r.text) - 1] = '\0';
+    return r.status < 0 ? yk_err_set(err, r.status, "%s", r.text) : 0;
+}
+
+static int start_child(const struct yk_own_opts *opts, struct yk_own *own, struct yk_err *err) {
+    int life[2], report[2];
+    pid_t parent = getpid();
+    if (pipe2(life, O_CLOEXEC) < 0)
+        return yk_err_set(err, -YK_EIO, "pipe: %s", strerror(errno));
+    if (pipe2(report, O_CLOEXEC) < 0) {
+        close(life[0]);
+        close(life[1]);
+        return yk_err_set(err, -YK_EIO, "pipe: %s", strerror(errno));
+    }
+    own->pid = fork();
+    if (own->pid == 0) {
+        close(life[1]);
+        close(report[0]);
+        child(opts, own, parent, life[0], report[1]);
+    }
+    int rc = own->pid < 0 ? yk_err_set(err, -YK_EIO, "fork: %s", strerror(errno)) : 0;
+    close(life[0]);
+    close(report[1]);
+    own->life_fd = life[1];
+    if (rc == 0)
+        rc = wait_report(own, report[0], err);
+    else
+        own->pid = 0;
+    close(report[0]);
+    return rc;
+}
+
+int yk_own_start(const struct yk_own_opts *opts, struct yk_own *ret_own, struct yk_err *err) {
+    uint64_t start = yk_now_ns();
+    struct yk_own own = {.life_fd = -1};
+    int rc = make_dir(&own, err);
+    if (rc == 0)
+        rc = start_child(opts, &own, err);
+    own.start_ns = yk_now_ns() - start;
+    if (rc < 0) {
+        yk_own_stop(&own, NULL);
+        return rc;
+    }
+    *ret_own = own;
+    return 0;
+}
+
+void yk_own_forget(struct yk_own *own) {
+    if (own->life_fd >= 0)
+        close(own->life_fd);
+    own->life_fd = -1;
+    own->dir[0] = '\0';
+    own->pid = 0;
+}
+
+/* Waits for the child for so long: 1 when it is gone. pidfd: a wait with a deadline. */
+static int gone_within(pid_t pid, int timeout_ms) {
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0u);
+    if (fd < 0)
+        return 0;
+    struct pollfd p = {fd, POLLIN, 0};
+    int n;
+    while ((n = poll(&p, 1, timeout_ms)) < 0 && errno == EINTR)
+        continue;
+    close(fd);
+    return n > 0;
+}
+
+static double seconds(const struct timeval *tv) {
+    return (double)tv->tv_sec + (double)tv->tv_usec / 1e6;
+}
+
+static void reap(struct yk_own *own, double *ret_cpu_s) {
+    struct rusage ru = {0};
+    while (wait4(own->pid, NULL, 0, &ru) < 0 && errno == EINTR)
+        continue;
+    if (ret_cpu_s != NULL)
+        *ret_cpu_s = seconds(&ru.ru_utime) + seconds(&ru.ru_stime);
+    own->pid = 0;
+    yk_own_hide(own);
+}
+
+void yk_own_stop(struct yk_own *own, double *ret_cpu_s) {
+    if (ret_cpu_s != NULL)
+        *ret_cpu_s = 0;
+    if (own->life_fd >= 0)
+        close(own->life_fd);
+    own->life_fd = -1;
+    if (own->pid == 0) {
+        yk_own_hide(own);
+        return;
+    }
+    if (!gone_within(own->pid, STOP_TIMEOUT_MS))
+        kill(own->pid, SIGKILL);
+    reap(own, ret_cpu_s);
+}
+
+void yk_own_kill(struct yk_own *own) {
+    if (own->pid == 0)
+        return;
+    kill(own->pid, SIGKILL);
+    reap(own, NULL);
+    if (own->life_fd >= 0)
+        close(own->life_fd);
+    own->life_fd = -1;
+}

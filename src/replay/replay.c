@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The parent of a replay: node, clients, progress, end (src/replay/replay.h).
+ *
+ * Signals that would end the process are blocked and waited for together with SIGCHLD and the next
+ * progress line in one sigtimedwait; so there are no handlers, and whatever happens the clients are
+ * told to stop, the node is stopped, and the socket is removed.
+ */
+#include "replay/replay.h"
+
+#include "base/clock.h"
+#include "base/fmt.h"
+#include "replay/own.h"
+#include "replay/worker_priv.h"
+
+#include <yolk/yolk.h>
+
+#include <errno.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define RESERVE_PERCENT     2u
+#define PROGRESS_DEFAULT_MS 1000u
+#define DESCRIPTORS_MAX     (64000000u) /* of a node */
+#define STOP_GRACE_NS       (5 * YK_NS_PER_S)
+
+struct run {
+    const struct yk_replay_opts *o;
+    const struct yk_replay_trace *trace;
+    struct yk_replay_result *r;
+    struct yk_err *err;
+    struct yk_own own;
+    const char *url;
+    yk_client *watch; /* the parent's own handle, for statistics */
+    struct yk_replay_node_counts before;
+    struct share *share;
+    size_t share_bytes;
+    pid_t *pids; /* 0 = gone */
+    uint32_t alive;
+    uint64_t start_ns, stop_ns;
+    int status;
+};
+
+/* ---- the node ------------------------------------------------------------------------------- */
+
+static int own_node(const struct yk_replay_opts *o) {
+    return o->url == NULL;
+}
+
+int yk_replay_dram(const struct yk_replay_opts *o, uint64_t *ret_bytes, struct yk_err *err) {
+    char have[YK_FMT_MAX], want[YK_FMT_MAX], block[YK_FMT_MAX];
+    uint64_t need =
+        yk_own_dram_bytes(o->capacity_blocks, o->block_bytes, o->clients, RESERVE_PERCENT);
+    if (o->dram_bytes != 0 && o->dram_bytes < need)
+        return yk_err_set(
+            err, -YK_EINVAL, "%s of memory is too little: %llu blocks of %s for %u clients need %s",
+            yk_fmt_bytes(o->dram_bytes, have), (unsigned long long)o->capacity_blocks,
+            yk_fmt_bytes_exact(o->block_bytes, block), o->clients, yk_fmt_bytes(need, want));
+    *ret_bytes = o->dram_bytes != 0 ? o->dram_bytes : need;
+    return 0;
+}
+
+/* For all blocks that fit, and for those on their way in (held ahead by clients) or out. */
+static uint32_t descriptors(const struct yk_replay_opts *o, uint64_t dram_bytes) {
+    uint64_t block = o->block_bytes < 64 ? 64 : o->block_bytes;
+    uint64_t n = o->capacity_blocks != 0 ? o->capacity_blocks : dram_bytes / block;
+    n += o->clients * 2048u + 4096u;
+    return n < DESCRIPTORS_MAX ? (uint32_t)n : DESCRIPTORS_MAX;
+}
+
+static int start_node(struct run *u) {
+    const struct yk_replay_opts *o = u->o;
+    struct yk_own_opts oo = {.capacity_blocks = o->capacity_blocks,
+                             .max_clients = o->clients + 8u,
+                             .reserve_percent = RESERVE_PERCENT,
+                             .policy = o->policy,
+                             .populate = 1};
+    int rc = yk_replay_dram(o, &oo.dram_bytes, u->err);
+    if (rc < 0)
+        return rc;
+    oo.max_blocks = descriptors(o, oo.dram_bytes);
+    u->r->dram_bytes = oo.dram_bytes;
+    rc = yk_own_start(&oo, &u->own, u->err);
+    u->url = u->own.url;
+    return rc;
+}
+
+static uint64_t number(const json_t *root, const char *name) {
+    return (uint64_t)json_integer_value(json_object_get(root, name));
+}
+
+static void node_counts(struct run *u, struct yk_replay_node_counts *ret) {
+    char *text = NULL;
+    memset(ret, 0, sizeof(*ret));
+    if (u->watch == NULL || yk_stats_json(u->watch, &text) < 0)
+        return;
+    json_t *root = json_loads(text, 0, NULL);
+    free(text);
+    if (root == NULL)
+        return;
+    ret->known = true;
+    ret->evictions =
+        number(root, "evict_capacity") + number(root, "evict_space") + number(root, "evict_quota");
+    ret->evict_space = number(root, "evict_space");
+    ret->evicted_bytes = number(root, "evicted_bytes");
+    ret->commits = number(root, "commits");
+    ret->duplicates = number(root, "duplicates");
+    ret->events_lost = number(root, "events_lost");
+    ret->blocks = number(root, "blocks");
+    ret->capacity_bytes = number(root, "capacity_bytes");
+    json_decref(root);
+}
+
+static void node_counts_end(struct run *u) {
+    struct yk_replay_node_counts *n = &u->r->node;
+    node_counts(u, n);
+    n->evictions -= u->before.evictions;
+    n->evict_space -= u->before.evict_space;
+    n->evicted_bytes -= u->before.evicted_bytes;
+    n->commits -= u->before.commits;
+    n->duplicates -= u->before.duplicates;
+    n->events_lost -= u->before.events_lost;
+}
+
+/* The parent's handle; it comes after the last fork. */
+static int open_watch(struct run *u) {
+    yk_open_opts oo = {.size = sizeof(oo),
+                       .flags = YK_OPEN_NO_MAP,
+                       .name_space = u->o->name_space != NULL ? u->o->name_space : "replay"};
+    int rc = yk_open(u->url, &oo, &u->watch);
+    return rc < 0 ? yk_err_set(u->err, rc, "%s", yk_error_text(NULL)) : 0;
+}
+
+/* ---- clients -------------------------------------------------------------------------------- */
+
+static void client_main(struct run *u, uint32_t i, pid_t parent, const sigset_t *signals) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(1);
+    /* The parent alone is interrupted; it stops us. */
+    signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    sigprocmask(SIG_UNBLOCK, signals, NULL);
+    yk_own_forget(&u->own);
+    worker_run(u->o, u->url, u->trace, u->share, &u->share->clients[i]);
+    _exit(0);
+}
+
+static int fork_clients(struct run *u, const sigset_t *signals) {
+    pid_t parent = getpid();
+    for (uint32_t i = 0; i < u->o->clients; i++) {
+        u->pids[i] = fork();
+        if (u->pids[i] == 0)
+            client_main(u, i, parent, signals);
+        if (u->pids[i] < 0) {
+            u->pids[i] = 0;
+            return yk_err_set(u->err, -YK_EIO, "fork: %s", strerror(errno));
+        }
+        u->alive++;
+    }
+    return 0;
+}
+
+static enum worker_state state_of(const struct run *u, uint32_t i) {
+    return (enum worker_state)__atomic_load_n(&u->share->clients[i].state, __ATOMIC_ACQUIRE);
+}
+
+static void stop_clients(struct run *u) {
+    if (u->stop_ns == 0)
+        u->stop_ns = yk_now_ns();
+    __atomic_store_n(&u->share->stop, 1, __ATOMIC_RELAXED);
+}
+
+/* Takes the first failure as the result, and ends the others. */
+static void client_failed(struct run *u, int status, const char *text) {
+    if (u->status == 0)
+        u->status = yk_err_set(u->err, status, "%s", text);
+    stop_clients(u);
+}
+
+static void client_gone(struct run *u, uint32_t i, int wstatus) {
+    char text[80];
+    u->pids[i] = 0;
+    u->alive--;
+    if (state_of(u, i) == WORKER_FAILED) {
+        const struct yk_err *e = &u->share->clients[i].err;
+        client_failed(u, e->code, e->text);
+    } else if (state_of(u, i) != WORKER_DONE) {
+        if (WIFSIGNALED(wstatus))
+            snprintf(text, sizeof(text), "client %u was ended by signal %d", i, WTERMSIG(wstatus));
+        else
+            snprintf(text, sizeof(text), "client %u ended in the middle", i);
+        client_failed(u, -YK_EINTERNAL, text);
+    }
+}
+
+static void reap_clients(struct run *u) {
+    int wstatus;
+    for (uint32_t i = 0; i < u->o->clients; i++)
+        if (u->pids[i] != 0 && waitpid(u->pids[i], &wstatus, WNOHANG) == u->pids[i])
+            client_gone(u, i, wstatus);
+}
+
+static void kill_clients(struct run *u) {
+    for (uint32_t i = 0; i < u->o->clients; i++) {
+        if (u->pids[i] == 0)
+            continue;
+        kill(u->pids[i], SIGKILL);
+        while (waitpid(u->pids[i], NULL, 0) < 0 && errno == EINTR)
+            continue;
+        u->pids[i] = 0;
+        u->alive--;
+    }
+}
+
+/* ---- waiting -------------------------------------------------------------------------------- */
+
+/* One turn: a signal, or the time is over. */
+static void turn(struct run *u, const sigset_t *signals, uint32_t ms) {
+    const struct timespec ts = {ms / 1000u, (long)(ms % 1000u) * 1000000L};
+    int sig = sigtimedwait(signals, NULL, &ts);
+    if (sig == SIGINT || sig == SIGTERM || sig == SIGHUP) {
+        u->r->interrupted = true;
+        stop_clients(u);
+    }
+    reap_clients(u);
+    if (u->own.pid != 0 && sig == SIGCHLD && waitpid(u->own.pid, NULL, WNOHANG) == u->own.pid) {
+        u->own.pid = 0;
+        client_failed(u, -YK_EGONE, "the node's process ended in the middle");
+    }
+    if (u->stop_ns != 0 && yk_now_ns() - u->stop_ns > STOP_GRACE_NS)
+        kill_clients(u); /* one hangs in a call */
+}
+
+static int all_ready(const struct run *u) {
+    for (uint32_t i = 0; i < u->o->clients; i++)
+        if (state_of(u, i) == WORKER_STARTING)
+            return 0;
+    return 1;
+}
+
+static void add_counts(struct yk_replay_counts *to, const struct yk_replay_counts *from) {
+    const uint64_t *f = (const uint64_t *)(const void *)from;
+    uint64_t *t = (uint64_t *)(void *)to;
+    uint64_t late = to->late_ns_max > from->late_ns_max ? to->late_ns_max : from->late_ns_max;
+    for (size_t i = 0; i < sizeof(*to) / sizeof(uint64_t); i++)
+        t[i] += __atomic_load_n(&f[i], __ATOMIC_RELAXED);
+    to->late_ns_max = late;
+}
+
+static void counts(const struct run *u, struct yk_replay_counts *ret) {
+    memset(ret, 0, sizeof(*ret));
+    for (uint32_t i = 0; i < u->o->clients; i++)
+        add_counts(ret, &u->share->clients[i].n);
+}
+
+static void show(struct run *u) {
+    struct yk_replay_counts n;
+    counts(u, &n);
+    struct yk_replay_progress p = {.elapsed_s = (double)(yk_now_ns() - u->start_ns) / 1e9,
+                                   .requests = n.requests,
+                                   .requests_all = u->trace->req_count,
+                                   .blocks = n.blocks,
+                                   .hits = n.hits,
+                                   .put_bytes = n.put_bytes,
+                                   .get_bytes = n.get_bytes};
+    u->o->progress(u->o->progress_arg, &p);
+}
+
+static void wait_end(struct run *u, const sigset_t *signals) {
+    uint32_t ms = u->o->progress_ms != 0 ? u->o->progress_ms : PROGRESS_DEFAULT_MS;
+    uint64_t shown = u->start_ns;
+    while (u->alive > 0) {
+        turn(u, signals, ms);
+        uint64_t now = yk_now_ns();
+        if (u->o->progress != NULL && u->alive > 0 && now - shown >= ms * YK_NS_PER_MS) {
+            show(u);
+            shown = now;
+        }
+    }
+}
+
+/* ---- the whole ------------------------------------------------------------------------------ */
+
+static int make_share(struct run *u) {
+    u->share_bytes = sizeof(struct share) + u->o->clients * sizeof(struct worker_share) + 128;
+    void *p = mmap(NULL, u->share_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    u->pids = calloc(u->o->clients, sizeof(*u->pids));
+    if (p == MAP_FAILED || u->pids == NULL) {
+        free(u->pids);
+        if (p != MAP_FAILED)
+            munmap(p, u->share_bytes);
+        return yk_err_set(u->err, -YK_ENOMEM, "out of memory");
+    }
+    u->share = p;
+    u->share->client_count = u->o->clients;
+    return 0;
+}
+
+static int begin(struct run *u, const sigset_t *signals) {
+    int rc = own_node(u->o) ? start_node(u) : 0;
+    if (rc == 0)
+        rc = fork_clients(u, signals);
+    if (rc == 0)
+        rc = open_watch(u);
+    while (rc == 0 && u->status == 0 && u->stop_ns == 0 && !all_ready(u))
+        turn(u, signals, 2);
+    yk_own_hide(&u->own); /* all are connected, or it is over */
+    return rc < 0 ? rc : u->status;
+}
+
+static void add_up(struct run *u) {
+    counts(u, &u->r->n);
+    for (uint32_t i = 0; i < u->o->clients; i++) {
+        yk_hist_merge(&u->r->put, &u->share->clients[i].put);
+        yk_hist_merge(&u->r->get, &u->share->clients[i].get);
+        yk_hist_merge(&u->r->match, &u->share->clients[i].match);
+    }
+}
+
+static int run(struct run *u, const sigset_t *signals) {
+    int rc = make_share(u);
+    if (rc < 0)
+        return rc;
+    rc = begin(u, signals);
+    if (rc == 0) {
+        node_counts(u, &u->before);
+        u->start_ns = yk_now_ns();
+        __atomic_store_n(&u->share->go_ns, u->start_ns, __ATOMIC_RELEASE);
+        wait_end(u, signals);
+        u->r->elapsed_s = (double)(yk_now_ns() - u->start_ns) / 1e9;
+        node_counts_end(u);
+        rc = u->status;
+    }
+    kill_clients(u);
+    add_up(u);
+    yk_close(u->watch);
+    yk_own_stop(&u->own, &u->r->node_cpu_s);
+    free(u->pids);
+    munmap(u->share, u->share_bytes);
+    return rc;
+}
+
+int yk_replay_run(const struct yk_replay_opts *opts, const struct yk_replay_trace *trace,
+                  struct yk_replay_result *ret_result, struct yk_err *err) {
+    struct run u = {.o = opts, .trace = trace, .r = ret_result, .err = err, .url = opts->url};
+    sigset_t signals, old;
+    memset(ret_result, 0, sizeof(*ret_result));
+    if (opts->clients == 0 || opts->clients > YK_REPLAY_CLIENTS_MAX || opts->inflight == 0 ||
+        opts->inflight > YK_REPLAY_INFLIGHT_MAX || opts->block_bytes == 0 ||
+        opts->block_bytes > YK_BLOCK_MAX)
+        return yk_err_set(err, -YK_EINVAL,
+                          "clients %u, puts under way %u, block %llu: out of range", opts->clients,
+                          opts->inflight, (unsigned long long)opts->block_bytes);
+    u.own.life_fd = -1;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGHUP);
+    sigaddset(&signals, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &signals, &old);
+    int rc = run(&u, &signals);
+    sigprocmask(SIG_SETMASK, &old, NULL);
+    return rc;
+}

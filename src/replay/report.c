@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a replay found, for people and as JSON (src/replay/replay.h).
+ */
+#include "replay/replay.h"
+
+#include "base/fmt.h"
+#include "base/json.h"
+
+#include <inttypes.h>
+
+static double part(uint64_t n, uint64_t of) {
+    return of == 0 ? 0 : (double)n / (double)of;
+}
+
+static double rate(uint64_t n, double seconds) {
+    return seconds > 0 ? (double)n / seconds : 0;
+}
+
+void yk_replay_progress_line(const struct yk_replay_progress *p, char buf[YK_REPLAY_LINE_MAX]) {
+    char put[YK_FMT_MAX], got[YK_FMT_MAX];
+    snprintf(buf, YK_REPLAY_LINE_MAX,
+             "%5.1f s  %3.0f %%  %" PRIu64 "/%" PRIu64
+             " requests  hit %.1f %%  put %s  got %s  %.2f GB/s",
+             p->elapsed_s, 100 * part(p->requests, p->requests_all), p->requests, p->requests_all,
+             100 * part(p->hits, p->blocks), yk_fmt_bytes(p->put_bytes, put),
+             yk_fmt_bytes(p->get_bytes, got),
+             rate(p->put_bytes + p->get_bytes, p->elapsed_s) / 1e9);
+}
+
+/* ---- table ---------------------------------------------------------------------------------- */
+
+static void print_latency(FILE *out, const char *name, const struct yk_hist *h) {
+    char count[YK_FMT_MAX], a[YK_FMT_MAX], b[YK_FMT_MAX], c[YK_FMT_MAX], m[YK_FMT_MAX];
+    fprintf(out, "  %-8s %9s %10s %10s %10s %10s\n", name, yk_fmt_count(yk_hist_count(h), count),
+            yk_fmt_duration(yk_hist_percentile(h, 50), a),
+            yk_fmt_duration(yk_hist_percentile(h, 99), b),
+            yk_fmt_duration(yk_hist_percentile(h, 99.9), c), yk_fmt_duration(yk_hist_max(h), m));
+}
+
+static void print_node(FILE *out, const struct yk_replay_result *r) {
+    char bytes[YK_FMT_MAX];
+    if (!r->node.known)
+        return;
+    fprintf(out, "  %-28s %" PRIu64 " blocks, %s\n", "evicted", r->node.evictions,
+            yk_fmt_bytes(r->node.evicted_bytes, bytes));
+    fprintf(out, "  %-28s %" PRIu64 "\n", "blocks in the node at the end", r->node.blocks);
+}
+
+static void print_moved(FILE *out, const struct yk_replay_result *r) {
+    const struct yk_replay_counts *n = &r->n;
+    uint64_t bytes = n->put_bytes + n->get_bytes;
+    fprintf(out, "  %-28s %.2f GB (put %.2f, got %.2f)\n", "moved", (double)bytes / 1e9,
+            (double)n->put_bytes / 1e9, (double)n->get_bytes / 1e9);
+    fprintf(out, "  %-28s %.2f GB/s; %.2f GB/s a client inside the calls\n", "rate",
+            rate(bytes, r->elapsed_s) / 1e9, rate(bytes, (double)n->call_ns / 1e9) / 1e9);
+}
+
+void yk_replay_print(FILE *out, const struct yk_replay_opts *o, const struct yk_replay_result *r) {
+    const struct yk_replay_counts *n = &r->n;
+    fprintf(out, "  %-28s %" PRIu64 " in %.1f s%s\n", "requests", n->requests, r->elapsed_s,
+            r->interrupted ? " (interrupted)" : "");
+    fprintf(out, "  %-28s %" PRIu64 ", of them hits %" PRIu64 "\n", "blocks", n->blocks, n->hits);
+    fprintf(out, "  %-28s %.2f %%\n", "hit ratio", 100 * part(n->hits, n->blocks));
+    fprintf(out, "  %-28s %" PRIu64 " of %" PRIu64 " (%.1f %%)\n", "tokens not recomputed",
+            n->tokens_saved, n->tokens, 100 * part(n->tokens_saved, n->tokens));
+    print_moved(out, r);
+    print_node(out, r);
+    if (n->vanished > 0)
+        fprintf(out, "  %-28s %" PRIu64 "\n", "hits gone before the get", n->vanished);
+    if (n->refused > 0)
+        fprintf(out, "  %-28s %" PRIu64 "\n", "puts refused (no room)", n->refused);
+    if (o->speed > 0)
+        fprintf(out, "  %-28s %.3f s\n", "furthest behind the trace", (double)n->late_ns_max / 1e9);
+    fprintf(out, "  %-28s clients %.1f s, node %.1f s\n", "CPU time", (double)n->cpu_ns / 1e9,
+            r->node_cpu_s);
+    fprintf(out, "  %-28s %" PRIu64 " (%s checked)\n", "wrong bytes", n->wrong_bytes,
+            o->sample ? "a sample" : "every byte");
+    fprintf(out, "\n  %-8s %9s %10s %10s %10s %10s\n", "latency", "calls", "p50", "p99", "p99.9",
+            "max");
+    print_latency(out, "put", &r->put);
+    print_latency(out, "get", &r->get);
+    print_latency(out, "match", &r->match);
+}
+
+/* ---- JSON ----------------------------------------------------------------------------------- */
+
+static void json_latency(struct yk_json *j, const char *name, const struct yk_hist *h) {
+    yk_json_key(j, name);
+    yk_json_begin_object(j);
+    yk_json_put_uint(j, "count", yk_hist_count(h));
+    yk_json_put_double(j, "mean_us", yk_hist_mean(h) / 1e3);
+    yk_json_put_double(j, "p50_us", (double)yk_hist_percentile(h, 50) / 1e3);
+    yk_json_put_double(j, "p99_us", (double)yk_hist_percentile(h, 99) / 1e3);
+    yk_json_put_double(j, "p999_us", (double)yk_hist_percentile(h, 99.9) / 1e3);
+    yk_json_put_double(j, "max_us", (double)yk_hist_max(h) / 1e3);
+    yk_json_end_object(j);
+}
+
+static void json_config(struct yk_json *j, const struct yk_replay_opts *o,
+                        const struct yk_replay_result *r) {
+    yk_json_put_uint(j, "block_bytes", o->block_bytes);
+    yk_json_put_uint(j, "capacity_blocks", o->capacity_blocks);
+    yk_json_put_uint(j, "dram_bytes", r->dram_bytes);
+    yk_json_put_uint(j, "clients", o->clients);
+    yk_json_put_uint(j, "inflight", o->inflight);
+    yk_json_put_str(j, "policy", o->url == NULL ? o->policy : NULL);
+    yk_json_put_str(j, "order", o->order == YK_REPLAY_TAIL_FIRST ? "tail-first" : "head-first");
+    yk_json_put_double(j, "speed", o->speed);
+    yk_json_put_str(j, "verify", o->sample ? "sample" : "full");
+}
+
+static void json_node(struct yk_json *j, const struct yk_replay_node_counts *n) {
+    yk_json_key(j, "node");
+    if (!n->known) {
+        yk_json_null(j);
+        return;
+    }
+    yk_json_begin_object(j);
+    yk_json_put_uint(j, "evictions", n->evictions);
+    yk_json_put_uint(j, "evictions_for_space", n->evict_space);
+    yk_json_put_uint(j, "evicted_bytes", n->evicted_bytes);
+    yk_json_put_uint(j, "commits", n->commits);
+    yk_json_put_uint(j, "duplicates", n->duplicates);
+    yk_json_put_uint(j, "events_lost", n->events_lost);
+    yk_json_put_uint(j, "blocks", n->blocks);
+    yk_json_put_uint(j, "capacity_bytes", n->capacity_bytes);
+    yk_json_end_object(j);
+}
+
+int yk_replay_print_json(FILE *out, const struct yk_replay_opts *o,
+                         const struct yk_replay_result *r) {
+    const struct yk_replay_counts *n = &r->n;
+    struct yk_json j;
+    yk_json_init_file(&j, out);
+    yk_json_begin_object(&j);
+    json_config(&j, o, r);
+    yk_json_put_uint(&j, "requests", n->requests);
+    yk_json_put_uint(&j, "blocks", n->blocks);
+    yk_json_put_uint(&j, "hit_blocks", n->hits);
+    yk_json_put_double(&j, "hit_ratio", part(n->hits, n->blocks));
+    yk_json_put_uint(&j, "tokens", n->tokens);
+    yk_json_put_uint(&j, "tokens_saved", n->tokens_saved);
+    yk_json_put_uint(&j, "puts", n->puts);
+    yk_json_put_uint(&j, "put_bytes", n->put_bytes);
+    yk_json_put_uint(&j, "gets", n->gets);
+    yk_json_put_uint(&j, "get_bytes", n->get_bytes);
+    yk_json_put_double(&j, "bytes_per_s", rate(n->put_bytes + n->get_bytes, r->elapsed_s));
+    yk_json_put_uint(&j, "vanished", n->vanished);
+    yk_json_put_uint(&j, "refused", n->refused);
+    yk_json_put_uint(&j, "wrong_bytes", n->wrong_bytes);
+    yk_json_put_uint(&j, "checked_bytes", n->checked_bytes);
+    yk_json_put_double(&j, "elapsed_s", r->elapsed_s);
+    yk_json_put_double(&j, "late_s", (double)n->late_ns_max / 1e9);
+    yk_json_put_double(&j, "clients_cpu_s", (double)n->cpu_ns / 1e9);
+    yk_json_put_double(&j, "calls_s", (double)n->call_ns / 1e9);
+    yk_json_put_double(&j, "node_cpu_s", r->node_cpu_s);
+    yk_json_put_bool(&j, "interrupted", r->interrupted);
+    json_node(&j, &r->node);
+    json_latency(&j, "put", &r->put);
+    json_latency(&j, "get", &r->get);
+    json_latency(&j, "match", &r->match);
+    yk_json_end_object(&j);
+    yk_json_newline(&j);
+    return yk_json_finish(&j);
+}
