@@ -11,93 +11,37 @@ to pass, everything waits for a condition with a deadline.
 
 import json
 import os
-import pathlib
 import random
 import resource
-import shutil
 import signal
 import socket
 import struct
 import subprocess
-import tempfile
 import threading
-import time
 
 import pytest
 
-BUILD = pathlib.Path(os.environ.get("YOLK_BUILD", pathlib.Path(__file__).parents[2] / "build"))
+import harness
+from harness import DEADLINE_S, program, wait_for
+
 LONG = os.environ.get("YOLK_LONG") == "1"
-DEADLINE_S = 60
-
-
-def program(name):
-    for folder in ("bin", "cmd/" + name, "tests/integration", "."):
-        path = BUILD / folder / name
-        if path.is_file() and os.access(path, os.X_OK):
-            return str(path)
-    pytest.skip(f"{name} is not built in {BUILD}")
 
 
 def pause(seconds):
     threading.Event().wait(seconds)
 
 
-def wait_for(condition, what):
-    end = time.monotonic() + DEADLINE_S
-    while time.monotonic() < end:
-        value = condition()
-        if value:
-            return value
-        pause(0.01)
-    raise AssertionError(f"{what}: not within {DEADLINE_S} s")
-
-
-class Node:
-    """A yolkd with its own folder, socket and segment; gone when the test is."""
-
-    def __init__(self, *extra, dram="512M", name="node"):
-        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="yolk-test-", dir="/tmp"))
-        self.shm = pathlib.Path(tempfile.mkdtemp(prefix="yolk-test-", dir="/dev/shm"))
-        self.socket = self.dir / "sock"
-        self.url = f"unix:{self.socket}"
-        self.log = open(self.dir / "log", "ab")
-        self.args = [program("yolkd"), "--dram", dram, "--listen", self.url, "--http", "none",
-                     "--name", name, "--shm-dir", str(self.shm), *extra]
-        self.process = None
-        self.children = []
-
-    def start(self):
-        self.process = subprocess.Popen(self.args, stdout=self.log, stderr=self.log,
-                                        stdin=subprocess.DEVNULL)
-        wait_for(self.answers, "the node answers")
-        return self
-
-    def answers(self):
-        assert self.process.poll() is None, self.text()
-        with socket.socket(socket.AF_UNIX) as s:
-            try:
-                s.connect(str(self.socket))
-            except OSError:
-                return False
-            return True
-
-    def text(self):
-        return (self.dir / "log").read_text(errors="replace")[-4000:]
-
-    def signal(self, number):
-        self.process.send_signal(number)
+class Node(harness.Node):
+    """A node to be hurt, and the checking clients that use it meanwhile."""
 
     def kill(self):
-        self.process.kill()
-        self.process.wait()
+        self.stop(signal.SIGKILL)
 
     def segment(self, suffix):
-        return self.shm / f"yolk-node.{suffix}"
+        return self.place.shm / f"yolk-{self.name}.{suffix}"
 
-    def driver(self, *args, **kw):
-        p = subprocess.Popen([program("fault_driver"), *map(str, args)], **kw)
-        self.children.append(p)
-        return p
+    def driver(self, *args, **options):
+        return self.place.spawn([program("fault_driver"), *args], **options)
 
     def check(self, ledger, workers, **options):
         args = ["check", "--url", self.url, "--ledger", ledger, "--workers", workers]
@@ -109,42 +53,21 @@ class Node:
         return json.loads(p.stdout)
 
     def stats(self):
-        p = subprocess.run([program("yolk"), "--url", self.url, "--no-map", "stat", "--json"],
-                           stdout=subprocess.PIPE, text=True, timeout=DEADLINE_S)
-        assert p.returncode == 0
-        return json.loads(p.stdout)
-
-    def close(self):
-        for p in self.children + ([self.process] if self.process else []):
-            if p.poll() is None:
-                try:
-                    p.send_signal(signal.SIGCONT)
-                except ProcessLookupError:
-                    pass
-                p.kill()
-                p.wait()
-        self.log.close()
-        shutil.rmtree(self.dir, ignore_errors=True)
-        shutil.rmtree(self.shm, ignore_errors=True)
+        """Without a mapping, so that the asking process takes no client slot itself."""
+        return self.json("--no-map", "stat")[0]
 
 
 @pytest.fixture
-def node():
-    made = []
+def node(place):
+    def make(*options, dram="512M"):
+        return Node(place, *options, dram=dram).start()
 
-    def make(*extra, **kw):
-        n = Node(*extra, **kw)
-        made.append(n)
-        return n.start()
-
-    yield make
-    for n in made:
-        n.close()
+    return make
 
 
 def start_workers(n, count, keys=256, length=65536, seed=1, refs=True):
-    until = n.dir / "stop"
-    ledger = n.dir / "ledger"
+    until = n.place.dir / "stop"
+    ledger = n.place.dir / "ledger"
     workers = [n.driver("work", "--url", n.url, "--ledger", ledger, "--id", i, "--keys", keys,
                         "--len", length, "--seed", seed + i, "--until-file", until,
                         "--no-refs", 0 if refs else 1)
@@ -197,9 +120,9 @@ def test_stop_of_the_daemon_past_every_deadline(node):
     workers, ledger, until = start_workers(n, 2)
     for _ in range(rounds):
         pause(0.3)
-        n.signal(signal.SIGSTOP)
+        n.process.send_signal(signal.SIGSTOP)
         pause(22 if LONG else 3)
-        n.signal(signal.SIGCONT)
+        n.process.send_signal(signal.SIGCONT)
     pause(0.5)
     finish(workers, until)
     assert n.check(ledger, 2, keys=256, len=65536)["wrong"] == 0
@@ -275,8 +198,7 @@ def fill_and_stop(n, how, workers=2):
     if how == "kill":
         n.kill()
     else:
-        n.signal(signal.SIGTERM)
-        assert n.process.wait(timeout=DEADLINE_S) == 0, n.text()
+        assert n.stop() == 0, n.log()
     return ledger
 
 
@@ -317,7 +239,7 @@ def test_truncated_while_down_starts_empty(node, suffix):
     ledger = fill_and_stop(n, "kill")
     os.truncate(n.segment(suffix), 8192)
     n.start()
-    wait_for(lambda: "truncated" in n.text(), "the log says why the segment is empty")
+    wait_for(lambda: "truncated" in n.log(), "the log says why the segment is empty")
     assert n.check(ledger, 2, keys=128, len=65536)["intact"] == 0
 
 
@@ -328,7 +250,7 @@ def test_another_version_starts_empty(node):
         f.seek(8)
         f.write(struct.pack("<I", 77))
     n.start()
-    wait_for(lambda: "format version" in n.text(), "the log says why the segment is empty")
+    wait_for(lambda: "format version" in n.log(), "the log says why the segment is empty")
     assert n.check(ledger, 2, keys=128, len=65536)["intact"] == 0
 
 
@@ -339,8 +261,8 @@ def test_truncated_live_costs_the_tier_not_the_processes(node, suffix):
     workers, ledger, until = start_workers(n, 2, keys=128, refs=False)
     wait_for(lambda: n.stats()["blocks"] > 100, "blocks are there")
     os.truncate(n.segment(suffix), 4096)
-    wait_for(lambda: "tier is lost" in n.text(), "the node says that its tier is lost")
-    assert n.process.poll() is None, "the daemon died: " + n.text()
+    wait_for(lambda: "tier is lost" in n.log(), "the node says that its tier is lost")
+    assert n.process.poll() is None, "the daemon died: " + n.log()
     finish(workers, until)
     n.kill()
     n.start()
@@ -358,7 +280,7 @@ def test_metadata_scribbled_on_live_crashes_nobody(node):
             f.seek(rng.randrange(4096, size))
             f.write(bytes([rng.randrange(256)]))
     pause(1.0)
-    assert n.process.poll() is None, "the daemon died: " + n.text()
+    assert n.process.poll() is None, "the daemon died: " + n.log()
     # Answers may be wrong only for local references inside this trust domain: nobody crashes.
     until.touch()
     for w in workers:
