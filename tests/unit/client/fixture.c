@@ -103,7 +103,7 @@ void fixture_fini(struct fixture *f) {
     rmdir(f->dir);
     static const char *const ends[] = {"meta", "data", "clients"};
     for (int i = 0; f->name[0] != 0 && i < 3; i++) {
-        snprintf(path, sizeof(path), "/dev/shm/%s.%s", f->name, ends[i]);
+        snprintf(path, sizeof(path), "/dev/shm/yolk-%s.%s", f->name, ends[i]);
         unlink(path);
     }
 }
