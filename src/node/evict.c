@@ -110,9 +110,9 @@ void yk_store_scan(struct yk_store *s) {
     uint32_t keep = 0;
     for (uint64_t n = s->n.limbo_blocks; link != 0 && n > 0; n--) {
         uint32_t idx = link - 1u;
-        if (idx >= s->own.layout.max_blocks)
-            break; /* a scribbled link: the rest of the list is leaked until the restart */
         struct yk_desc *d = desc_at(s, idx);
+        if (idx >= s->own.layout.max_blocks || YK_WORD_STATE(d->word) != YK_DESC_RETIRED)
+            break; /* a scribbled link: the rest of the list is leaked until the restart */
         link = LOAD(&d->parent);
         if (yk_owner_named(&s->own, idx)) {
             STORE(&d->parent, keep);

@@ -526,7 +526,11 @@ int yk_node_start(const struct yk_node_opts *opts, struct yk_node **ret_node, st
         node->opts.max_conns = 4096;
     pthread_mutex_init(&node->lock, NULL);
     pthread_mutex_init(&node->helper_lock, NULL);
-    pthread_cond_init(&node->helper_cond, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&node->helper_cond, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     int rc = node_alloc(node, err);
     if (rc < 0 || uv_loop_init(&node->loop) < 0) {
         node_free(node, 0);

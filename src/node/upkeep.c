@@ -23,7 +23,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define POPULATE_CHUNK (32ull << 20)
+/* One call holds the lock of the address space, which the loop's own allocations need now and then. */
+#define POPULATE_CHUNK (2ull << 20)
 #define SCRUB_BURST    (4ull << 20) /* bytes between two looks at the rate */
 /* Suspect blocks are read at this rate however slow the background pass is: 8 GiB in 16 s, and the
  * other core stays free. */
@@ -40,7 +41,7 @@ static int stopped(struct yk_node *node) {
 /* Sleeps for ns or until the stop. */
 static void nap(struct yk_node *node, uint64_t ns) {
     struct timespec ts;
-    clock_gettime(CLOCK_REALTIME, &ts);
+    clock_gettime(CLOCK_MONOTONIC, &ts); /* the clock of helper_cond */
     ts.tv_sec += (time_t)(ns / 1000000000u);
     ts.tv_nsec += (long)(ns % 1000000000u);
     if (ts.tv_nsec >= 1000000000L) {

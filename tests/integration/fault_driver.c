@@ -3,7 +3,7 @@
  * A client that checks every byte, for tests that kill, stop and starve the node or its clients.
  *
  *   fault_driver work   --url U --ledger F --id N --seed S [--keys K] [--len L] [--until-file P]
- *                       [--no-refs 1]
+ *                       [--no-refs 1] [--timeout-ms T]
  *   fault_driver check  --url U --ledger F --workers W
  *   fault_driver hold   --url U --phase reserve|written|ref|idle      (to be killed in that phase)
  *
@@ -40,7 +40,7 @@ struct ledger {
 
 struct options {
     const char *url, *ledger, *until, *phase;
-    uint32_t id, keys, len, workers, no_refs;
+    uint32_t id, keys, len, workers, no_refs, timeout_ms;
     uint64_t seed;
 };
 
@@ -218,7 +218,8 @@ static void do_match(struct worker *w, uint32_t from) {
 }
 
 static int client_open(const struct options *o, yk_client **ret) {
-    yk_open_opts oo = {.size = sizeof(oo), .flags = YK_OPEN_HANDLE_SIGBUS, .timeout_ms = 20000};
+    yk_open_opts oo = {
+        .size = sizeof(oo), .flags = YK_OPEN_HANDLE_SIGBUS, .timeout_ms = o->timeout_ms};
     int rc = yk_open(o->url, &oo, ret);
     if (rc < 0)
         fprintf(stderr, "fault_driver: open: %s\n", yk_error_text(NULL));
@@ -242,32 +243,30 @@ static int work(const struct options *o) {
     if (w.l == NULL || w.buf == NULL || client_open(o, &w.c) < 0)
         return 2;
     while (access(o->until, F_OK) != 0) {
-        for (int i = 0; i < 64; i++) {
-            uint32_t n = pick(o->keys);
-            switch (pick(10)) {
-            case 0:
-            case 1:
-                do_put(&w, n, 0);
-                break;
-            case 2:
-                do_put(&w, n, 1);
-                break;
-            case 3:
-                if (pick(4) == 0)
-                    do_remove(&w, n);
-                break;
-            case 4:
-                do_match(&w, n);
-                break;
-            case 5:
-            case 6:
-                if (!o->no_refs)
-                    do_ref(&w, n);
-                break;
-            default:
-                do_get(&w, n);
-                break;
-            }
+        uint32_t n = pick(o->keys);
+        switch (pick(10)) {
+        case 0:
+        case 1:
+            do_put(&w, n, 0);
+            break;
+        case 2:
+            do_put(&w, n, 1);
+            break;
+        case 3:
+            if (pick(4) == 0)
+                do_remove(&w, n);
+            break;
+        case 4:
+            do_match(&w, n);
+            break;
+        case 5:
+        case 6:
+            if (!o->no_refs)
+                do_ref(&w, n);
+            break;
+        default:
+            do_get(&w, n);
+            break;
         }
     }
     for (unsigned i = 0; i < REFS; i++)
@@ -345,7 +344,12 @@ static int hold(const struct options *o) {
 }
 
 int main(int argc, char **argv) {
-    struct options o = {.keys = 512, .len = 1u << 16, .workers = 1, .seed = 1, .phase = "idle"};
+    struct options o = {.keys = 512,
+                        .len = 1u << 16,
+                        .workers = 1,
+                        .timeout_ms = 20000,
+                        .seed = 1,
+                        .phase = "idle"};
     if (argc < 2) {
         fprintf(stderr, "fault_driver: work, check or hold?\n");
         return 2;
@@ -368,6 +372,8 @@ int main(int argc, char **argv) {
             o.len = (uint32_t)strtoul(v, NULL, 10) % (1u << 21);
         else if (strcmp(name, "--workers") == 0)
             o.workers = (uint32_t)strtoul(v, NULL, 10) % (WORKERS_MAX + 1u);
+        else if (strcmp(name, "--timeout-ms") == 0)
+            o.timeout_ms = (uint32_t)strtoul(v, NULL, 10);
         else if (strcmp(name, "--no-refs") == 0)
             o.no_refs = (uint32_t)strtoul(v, NULL, 10);
         else if (strcmp(name, "--seed") == 0)

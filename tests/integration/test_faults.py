@@ -65,12 +65,12 @@ def node(place):
     return make
 
 
-def start_workers(n, count, keys=256, length=65536, seed=1, refs=True):
+def start_workers(n, count, keys=256, length=65536, seed=1, refs=True, timeout_ms=20000):
     until = n.place.dir / "stop"
     ledger = n.place.dir / "ledger"
     workers = [n.driver("work", "--url", n.url, "--ledger", ledger, "--id", i, "--keys", keys,
                         "--len", length, "--seed", seed + i, "--until-file", until,
-                        "--no-refs", 0 if refs else 1)
+                        "--no-refs", 0 if refs else 1, "--timeout-ms", timeout_ms)
                for i in range(count)]
     return workers, ledger, until
 
@@ -271,7 +271,7 @@ def test_truncated_live_costs_the_tier_not_the_processes(node, suffix):
 
 def test_metadata_scribbled_on_live_crashes_nobody(node):
     n = node(dram="64M")
-    workers, ledger, until = start_workers(n, 2, keys=128)
+    workers, ledger, until = start_workers(n, 2, keys=128, timeout_ms=2000)
     wait_for(lambda: n.stats()["blocks"] > 100, "blocks are there")
     rng = random.Random(5)
     with open(n.segment("meta"), "r+b") as f:
