@@ -377,6 +377,8 @@ static void sent(yk_client *c, size_t n) {
     head = n < head ? n : head;
     tx->at += head;
     n -= head;
+    if (n == 0)
+        return; /* without payload the cursor points at what is long gone */
     yk_cursor_advance(&tx->payload, n);
     tx->payload_left -= n;
     if (tx->payload_left == 0)

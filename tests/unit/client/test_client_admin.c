@@ -181,7 +181,8 @@ static void namespaces_are_apart(void **state) {
         snprintf(key, sizeof(key), "q%d", i);
         put_ok(c, key, 1000, (uint64_t)i);
     }
-    assert_status(yk_put(c, yk_key_str("big"), infos, sizeof(infos) * 8, NULL), -YK_EQUOTA);
+    static const char big[6000];
+    assert_status(yk_put(c, yk_key_str("big"), big, sizeof(big), NULL), -YK_EQUOTA);
     assert_status(yk_ns_remove(a, "b"), 0);
     assert_status(get_is(b, "k", 1000, 2), YK_MISS);
     assert_status(yk_put(b, yk_key_str("k"), "x", 1, NULL), -YK_ENONS);
