@@ -207,9 +207,7 @@ void mc_mem_normalise(struct mc *mc) {
     for (int t = 0; t < mc->model->nthreads; t++) {
         const struct mc_thread *th = &mc->s.thread[t];
         if (th->nframes == 0 && !th->stopped) {
-            memset(&w->cur[t], 0, sizeof(w->cur[t]));
-            memset(&w->acq[t], 0, sizeof(w->acq[t]));
-            memset(&w->rel[t], 0, sizeof(w->rel[t]));
+            w->cur[t] = w->acq[t] = w->rel[t] = (struct mc_view){.reads = 0};
             continue;
         }
         for (int l = 0; l < MC_MAX_LOCS; l++)

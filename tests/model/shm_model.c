@@ -55,6 +55,10 @@ static void layout(void) {
                 at.entry[a][b][i] = number('e', a, b << 4 | i);
         }
     }
+    for (int i = 0; sc->chain && i < 3; i++) {
+        at.next[i] = number('n', i, 0);
+        at.over[i] = number('E', i, 0);
+    }
     for (int i = 0; i < MAX_MAIL; i++)
         at.mail[i] = number('m', i, 0);
     if (sc->writer_ver) {
@@ -84,7 +88,7 @@ static void init_block(struct mc *mc, int d, int ver) {
     mc_init_loc(mc, at.off[d], (uint8_t)d);
     mc_init_loc(mc, at.crc[d], crc_of(key_of[ver], ver, d));
     mc_init_loc(mc, at.cell[d], (uint8_t)ver);
-    mc_init_loc(mc, at.entry[0][0][d], entry_of(key_of[ver], d));
+    mc_init_loc(mc, sc->chain ? at.over[2] : at.entry[0][0][d], entry_of(key_of[ver], d));
     o->dfree &= (uint8_t) ~(1 << d);
     o->sfree &= (uint8_t) ~(1 << d);
 }
@@ -95,6 +99,8 @@ static void init(struct mc *mc) {
     o->sfree = (uint8_t)((1 << sc->nslot) - 1);
     o->gen = 1;
     mc_init_loc(mc, at.table[0], 1);
+    for (int i = 0; sc->chain && i < 2; i++)
+        mc_init_loc(mc, at.next[i], (uint8_t)(i + 1));
     for (int d = 0; d < sc->ndesc; d++)
         if (sc->block[d])
             init_block(mc, d, sc->block[d]);
@@ -156,6 +162,9 @@ static void print_loc(FILE *f, int loc) {
     case 'v':
         fprintf(f, "version[area %d][bucket %d]", n[1], n[2]);
         return;
+    case 'E':
+        fprintf(f, "entry[overflow %d]", n[1]);
+        return;
     case 'e':
         fprintf(f, "entry[area %d][bucket %d][%d]", n[1], n[2] >> 4, n[2] & 15);
         return;
@@ -172,6 +181,7 @@ static void print_loc(FILE *f, int loc) {
                        : n[0] == 'a' ? "active"
                        : n[0] == 'T' ? "hazard_top"
                        : n[0] == 't' ? "table"
+                       : n[0] == 'n' ? "next"
                        : n[0] == 'm' ? "mail"
                        : n[0] == 'g' ? "grant"
                                      : "commit";
@@ -187,6 +197,7 @@ static void print_val(FILE *f, int loc, int val) {
         fprintf(f, "(incarnation %d, area %d)", val >> 1, val & 1);
         return;
     case 'e':
+    case 'E':
         if (val)
             fprintf(f, "(tag %d, descriptor %d)", val >> 4, (val & 15) - 1);
         else
@@ -204,31 +215,15 @@ static void print_val(FILE *f, int loc, int val) {
 }
 
 static const mc_fn fns[FNS] = {
-    [FN_OWNER] = shm_owner,
-    [FN_PUT] = shm_put,
-    [FN_UPSERT] = shm_upsert,
-    [FN_REMOVE] = shm_remove,
-    [FN_RETIRE] = shm_retire,
-    [FN_HAZARDS] = shm_hazards,
-    [FN_SCAN] = shm_scan,
-    [FN_DRAIN] = shm_drain,
-    [FN_COMPACT] = shm_compact,
-    [FN_SPLIT] = shm_split,
-    [FN_RELOCATE] = shm_relocate,
-    [FN_RESERVE] = shm_reserve,
-    [FN_SETTLE] = shm_settle,
-    [FN_RECOVER] = shm_recover,
-    [FN_ZERO] = shm_zero,
-    [FN_REBUILD] = shm_rebuild,
-    [FN_LOSERS] = shm_retire_losers,
-    [FN_READER] = shm_reader,
-    [FN_LOOKUP] = shm_lookup,
-    [FN_ENTER] = shm_enter,
-    [FN_PIN] = shm_pin,
-    [FN_USE] = shm_use,
-    [FN_COPY] = shm_copy,
-    [FN_PEEK] = shm_peek,
-    [FN_STEADY] = shm_steady,
+    [FN_OWNER] = shm_owner,     [FN_PUT] = shm_put,         [FN_UPSERT] = shm_upsert,
+    [FN_REMOVE] = shm_remove,   [FN_RETIRE] = shm_retire,   [FN_HAZARDS] = shm_hazards,
+    [FN_SCAN] = shm_scan,       [FN_DRAIN] = shm_drain,     [FN_COMPACT] = shm_compact,
+    [FN_SPLIT] = shm_split,     [FN_TRIM] = shm_trim,       [FN_RELOCATE] = shm_relocate,
+    [FN_RESERVE] = shm_reserve, [FN_SETTLE] = shm_settle,   [FN_RECOVER] = shm_recover,
+    [FN_ZERO] = shm_zero,       [FN_REBUILD] = shm_rebuild, [FN_LOSERS] = shm_retire_losers,
+    [FN_READER] = shm_reader,   [FN_LOOKUP] = shm_lookup,   [FN_PASS] = shm_pass,
+    [FN_ENTER] = shm_enter,     [FN_PIN] = shm_pin,         [FN_USE] = shm_use,
+    [FN_COPY] = shm_copy,       [FN_PEEK] = shm_peek,       [FN_STEADY] = shm_steady,
     [FN_WRITER] = shm_writer,
 };
 

@@ -89,6 +89,9 @@ enum mut {
     MUT_RELOCATE_NO_BUMP,
     MUT_RELOCATE_DELETE_FIRST,
     MUT_RELOCATE_BUMP_FIRST,
+    MUT_TRIM_NO_BUMP,
+    MUT_TRIM_BUMP_FIRST,
+    MUT_TRIM_REUSE_RELAXED,
     MUT_ACK_BEFORE_RETIRE,
     MUT_NO_RETIRE_WORD,
     /* Owner, compaction. */
@@ -105,7 +108,7 @@ enum mut {
     MUT_RECOVER_NO_SCAN,
     MUT_RECOVER_LOWER_WINS,
     MUT_RECOVER_KEEP_LOSER,
-    MUT_RECOVER_RETIRE_FIRST,
+    MUT_RECOVER_RETIRE_LAST,
     MUT_RECOVER_LOSER_NO_FENCE,
     MUT_RECOVER_FLIP_FIRST,
     MUT_RECOVER_FLIP_RELAXED,
@@ -137,6 +140,7 @@ enum op_kind {
     OP_DRAIN,   /* later scans until nothing waits */
     OP_COMPACT, /* key */
     OP_SPLIT,
+    OP_TRIM,     /* the empty first overflow bucket leaves its chain and is used elsewhere */
     OP_RELOCATE, /* key: to another entry of its bucket */
     OP_VERIFY,   /* every suspect block becomes committed */
     OP_ACK,      /* mail `ver` */
@@ -162,6 +166,7 @@ struct scenario {
     uint8_t ndesc, nslot, nent, nreaders;
     uint8_t block[MAX_DESC];
     uint8_t crashes;    /* of the owner, at most */
+    bool chain;         /* bucket 0 has two overflow buckets; block 0's entry is in the second */
     bool tops;          /* hazards count only below their client's top */
     bool suspect;       /* recovery keeps blocks as SUSPECT, not COMMITTED */
     uint8_t writer_ver; /* a writer thread for OP_RESERVE, putting this; 0: none */
@@ -169,6 +174,7 @@ struct scenario {
     struct op op[MAX_SCRIPT];
     struct look look[MAX_READERS][4];
     uint32_t must; /* enum note: what has to be seen happening */
+    bool deep;     /* minutes, not seconds: only when asked for */
 };
 
 /* Numbers of the locations of the scenario that runs. */
@@ -182,6 +188,8 @@ struct layout {
     uint8_t table[2];
     uint8_t version[2][2];
     uint8_t entry[2][2][MAX_ENT];
+    uint8_t over[3]; /* the entry of overflow buckets 1 and 2 */
+    uint8_t next[3]; /* of bucket 0, and of the overflow buckets: 0 ends the chain */
     uint8_t mail[MAX_MAIL], grant, commit;
     int n;
 };
@@ -218,6 +226,7 @@ enum fn {
     FN_DRAIN,
     FN_COMPACT,
     FN_SPLIT,
+    FN_TRIM,
     FN_RELOCATE,
     FN_RESERVE,
     FN_SETTLE,
@@ -227,6 +236,7 @@ enum fn {
     FN_LOSERS,
     FN_READER,
     FN_LOOKUP,
+    FN_PASS,
     FN_ENTER,
     FN_PIN,
     FN_USE,
@@ -237,8 +247,9 @@ enum fn {
     FNS
 };
 
-extern const struct scenario *sc; /* that runs */
-extern enum mut mut, mut2;        /* what is taken away */
+extern const struct scenario shm_scenarios[]; /* ends with a NULL name */
+extern const struct scenario *sc;             /* that runs */
+extern enum mut mut, mut2;                    /* what is taken away */
 extern struct layout at;
 extern const uint8_t key_of[]; /* of versions 1.. */
 
@@ -310,6 +321,7 @@ void shm_scan(struct mc *mc);
 void shm_drain(struct mc *mc);
 void shm_compact(struct mc *mc);
 void shm_split(struct mc *mc);
+void shm_trim(struct mc *mc);
 void shm_relocate(struct mc *mc);
 void shm_reserve(struct mc *mc);
 void shm_settle(struct mc *mc);
@@ -319,6 +331,7 @@ void shm_rebuild(struct mc *mc);
 void shm_retire_losers(struct mc *mc);
 void shm_reader(struct mc *mc);
 void shm_lookup(struct mc *mc);
+void shm_pass(struct mc *mc);
 void shm_enter(struct mc *mc);
 void shm_pin(struct mc *mc);
 void shm_use(struct mc *mc);

@@ -87,7 +87,8 @@ static bool room(struct mc *mc) {
     return me(mc)->dfree && me(mc)->sfree;
 }
 
-/* key, ver -> d: a committed block, not in the index unless it replaces `old`. */
+/* key, ver -> d: a committed block. It is in the index before it can be read, so that a full index
+ * fails the put and takes nothing back; a block that replaces `old` is swapped in later. */
 void shm_put(struct mc *mc) {
     struct owner *o = me(mc);
     MC_BEGIN(mc);
@@ -100,7 +101,9 @@ void shm_put(struct mc *mc) {
     WRITE(mc, at.sum[o->d], o->ver);
     WRITE(mc, at.off[o->d], o->s);
     WRITE(mc, at.crc[o->d], crc_of(o->key, o->ver, o->s));
-    if (o->old != NO && without(MUT_SWAP_BEFORE_COMMIT))
+    if (o->old == NO)
+        STORE(mc, free_entry(mc, o->key), entry_of(o->key, o->d), MC_REL);
+    else if (without(MUT_SWAP_BEFORE_COMMIT))
         STORE(mc, entry_for(mc, o->old), entry_of(o->key, o->d), MC_REL);
     STORE(mc, at.word[o->d], word_of(gen_of(mc_latest(mc, at.word[o->d])), COMMITTED),
           unless(MUT_COMMIT_RELAXED, MC_REL));
@@ -267,6 +270,23 @@ static void bump(struct mc *mc) {
     mc_store(mc, loc, (uint8_t)(mc_latest(mc, loc) + 1), unless(MUT_BUMP_RELAXED, MC_REL));
 }
 
+/* The first overflow bucket of bucket 0 is empty: out of the chain, then into another one. */
+void shm_trim(struct mc *mc) {
+    MC_BEGIN(mc);
+    if (without(MUT_TRIM_BUMP_FIRST)) {
+        MC_STEP(mc, MC_ST);
+        bump(mc);
+    }
+    STORE(mc, at.next[0], 2, MC_REL);
+    if (!without(MUT_TRIM_NO_BUMP) && !without(MUT_TRIM_BUMP_FIRST)) {
+        MC_STEP(mc, MC_ST);
+        bump(mc);
+    }
+    STORE(mc, at.next[1], 0, unless(MUT_TRIM_REUSE_RELAXED, MC_REL));
+    STORE(mc, at.over[1], entry_of(A, 0), unless(MUT_TRIM_REUSE_RELAXED, MC_REL));
+    MC_END(mc);
+}
+
 /* d's entry moves to a free place of its bucket. */
 void shm_relocate(struct mc *mc) {
     struct owner *o = me(mc);
@@ -380,9 +400,9 @@ void shm_settle(struct mc *mc) {
     STORE(mc, at.key[o->d], o->key, MC_RLX);
     WRITE(mc, at.sum[o->d], o->ver);
     WRITE(mc, at.crc[o->d], crc_of(o->key, o->ver, o->s));
+    STORE(mc, free_entry(mc, o->key), entry_of(o->key, o->d), MC_REL);
     STORE(mc, at.word[o->d], word_of(gen_of(mc_latest(mc, at.word[o->d])), COMMITTED), MC_REL);
     o->held = 0;
-    STORE(mc, free_entry(mc, o->key), entry_of(o->key, o->d), MC_REL);
     MC_END(mc);
 }
 
@@ -413,7 +433,6 @@ void shm_owner(struct mc *mc) {
         begin(mc);
         if (op(mc)->kind == OP_PUT && o->d == NO && room(mc)) {
             MC_CALL(mc, FN_PUT);
-            STORE(mc, free_entry(mc, o->key), entry_of(o->key, o->d), MC_REL);
         } else if (op(mc)->kind == OP_UPSERT && o->d != NO && room(mc)) {
             MC_CALL(mc, FN_UPSERT);
         } else if ((op(mc)->kind == OP_EVICT || op(mc)->kind == OP_REMOVE) && o->d != NO) {
@@ -430,6 +449,8 @@ void shm_owner(struct mc *mc) {
             MC_CALL(mc, FN_COMPACT);
         } else if (op(mc)->kind == OP_SPLIT) {
             MC_CALL(mc, FN_SPLIT);
+        } else if (op(mc)->kind == OP_TRIM) {
+            MC_CALL(mc, FN_TRIM);
         } else if (op(mc)->kind == OP_RELOCATE && o->d != NO) {
             MC_CALL(mc, FN_RELOCATE);
         } else if (op(mc)->kind == OP_VERIFY) {

@@ -22,7 +22,7 @@ struct reader {
     uint8_t script;
     uint8_t act, table, b, version; /* of this pass */
     uint8_t act2, table2, version2;
-    uint8_t i, e, d, w1, w2;
+    uint8_t over, i, e, d, w1, w2;
     uint8_t key, sum, off, val;
     uint8_t changed, hit;
     uint8_t pin; /* hazard that pins */
@@ -221,16 +221,23 @@ void shm_peek(struct mc *mc) {
     MC_END(mc);
 }
 
-/* One lookup, by reference or match. */
-void shm_lookup(struct mc *mc) {
+static int entries(const struct reader *r) {
+    return r->over ? 1 : sc->nent;
+}
+
+static uint8_t entry_at(const struct reader *r) {
+    return r->over ? at.over[r->over] : at.entry[r->act & 1][r->b][r->i];
+}
+
+/* One pass over the bucket and its overflow: the block found is used, `hit` says whether. */
+void shm_pass(struct mc *mc) {
     struct reader *r = me(mc);
     MC_BEGIN(mc);
-    r->pin = (uint8_t)(at.nhazards > sc->nreaders ? 1 : mc_self(mc) - 1);
-    for (r->pass = 0; r->pass < PASSES; r->pass++) {
-        YIELD(mc);
-        MC_CALL(mc, FN_ENTER);
-        for (r->i = 0; r->i < sc->nent; r->i++) {
-            LOAD(mc, r->e, at.entry[r->act & 1][r->b][r->i], unless(MUT_ENTRY_RELAXED, MC_ACQ));
+    YIELD(mc);
+    MC_CALL(mc, FN_ENTER);
+    do {
+        for (r->i = 0; r->i < entries(r); r->i++) {
+            LOAD(mc, r->e, entry_at(r), unless(MUT_ENTRY_RELAXED, MC_ACQ));
             if (r->e >> 4 != tag_of(look(mc)->key))
                 continue;
             r->d = (r->e & 15) - 1;
@@ -240,16 +247,31 @@ void shm_lookup(struct mc *mc) {
                 MC_CALL(mc, FN_PIN);
             if (!r->hit)
                 continue;
-            if (look(mc)->kind == LOOK_MATCH) {
-                found(mc, r->sum);
-                payload(mc);
-                mc_note(mc, SAW_MATCH);
-            } else {
+            if (look(mc)->kind != LOOK_MATCH)
                 MC_CALL(mc, FN_USE);
-            }
             MC_RETURN(mc);
         }
-        MC_CALL(mc, FN_STEADY);
+        if (sc->chain && (r->over || !r->b))
+            LOAD(mc, r->over, at.next[r->over], MC_ACQ);
+    } while (r->over);
+    MC_CALL(mc, FN_STEADY);
+    MC_END(mc);
+}
+
+/* One lookup, by reference or match. */
+void shm_lookup(struct mc *mc) {
+    struct reader *r = me(mc);
+    MC_BEGIN(mc);
+    r->pin = (uint8_t)(at.nhazards > sc->nreaders ? 1 : mc_self(mc) - 1);
+    for (r->pass = 0; r->pass < PASSES; r->pass++) {
+        MC_CALL(mc, FN_PASS);
+        if (r->hit && look(mc)->kind == LOOK_MATCH) {
+            found(mc, r->sum);
+            payload(mc);
+            mc_note(mc, SAW_MATCH);
+        }
+        if (r->hit)
+            MC_RETURN(mc);
         if (!r->changed && steady(r))
             break;
         mc_note(mc, SAW_RETRY);

@@ -3,10 +3,11 @@
  * Recovery in the modelled protocol: a new owner after kill -9, from the descriptors and the
  * hazards alone. It may be killed too, at any access, and starts again from the top.
  *
- * Order: fence; read hazards; give each descriptor its verdict; rebuild the index in the other
- * area; flip `active`; and only then retire what lost (of two blocks of one key the higher
- * generation wins), since readers may still go by the old index. Kept blocks keep their generation,
- * so that a second recovery comes to the same verdict.
+ * Order: fence; read hazards; give each descriptor its verdict (of two blocks of one key the higher
+ * generation wins); retire what lost; rebuild the index in the other area; flip `active`; fence, scan
+ * again, and only then free what lost: the first look at the hazards came before it was retired. A
+ * reader in the old index that meets a retired block looks again, and ends in the new one. Kept blocks
+ * keep their generation, so that a second recovery comes to the same verdict.
  *
  * Threads: single-threaded; the function is a thread of the model.
  */
@@ -180,7 +181,7 @@ void shm_recover(struct mc *mc) {
         else if (o->pend >> o->i & 1)
             STORE(mc, at.key[o->i], NONE, MC_RLX); /* its key cell is given away at once */
     }
-    if (without(MUT_RECOVER_RETIRE_FIRST))
+    if (!without(MUT_RECOVER_KEEP_LOSER) && !without(MUT_RECOVER_RETIRE_LAST))
         MC_CALL(mc, FN_LOSERS);
     if (without(MUT_RECOVER_FLIP_FIRST))
         STORE(mc, at.active, next_active(mc), MC_REL);
@@ -197,7 +198,7 @@ void shm_recover(struct mc *mc) {
         o->v = !(mc_latest(mc, at.active) & 1);
         MC_CALL(mc, FN_ZERO);
     }
-    if (!without(MUT_RECOVER_KEEP_LOSER))
+    if (without(MUT_RECOVER_RETIRE_LAST))
         MC_CALL(mc, FN_LOSERS);
     o->keep = o->writer_lives = 0;
     if (!without(MUT_RECOVER_LOSER_NO_FENCE))
