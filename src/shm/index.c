@@ -9,6 +9,8 @@
  *            chains would only grow while blocks come and go, until no overflow bucket is left
  *   replace  entry release, then version++; the caller retires the old block after that
  *   split    copies into the new chain, table release, then version++ and entry = 0 in the old one
+ *   pack     copies an entry of an overflow bucket into an empty place before it, then version++,
+ *            then entry = 0
  *   trim     unlinks an empty overflow bucket, then version++, and only then writes to that bucket
  * A reader may stand in a bucket when it is unlinked, and walk on through the list of free ones or
  * through a stranger's chain. Every store into a bucket is a release, and those into an unlinked
@@ -115,6 +117,33 @@ static int chain_add(struct yk_index *x, struct yk_bucket *b, uint64_t entry) {
     return -YK_ELIMIT;
 }
 
+/* Fills the empty places of a chain from its overflow buckets: without it, what a split leaves behind
+ * stays where it was, and a third of all buckets had overflow instead of a sixth. */
+static void chain_pack(struct yk_index *x, struct yk_bucket *primary) {
+    struct yk_bucket *hole = primary;
+    unsigned slot = 0;
+    struct yk_bucket *b = overflow_at(x, primary->next);
+    for (unsigned hops = 1; b != NULL && hops < CHAIN_MAX; b = overflow_at(x, b->next), hops++) {
+        for (unsigned i = 0; i < ENTRIES; i++) {
+            if (b->entry[i] == 0)
+                continue;
+            while (hole != b && hole->entry[slot] != 0) {
+                if (++slot == ENTRIES) {
+                    slot = 0;
+                    hole = overflow_at(x, hole->next);
+                    if (hole == NULL)
+                        return; /* a scribbled chain */
+                }
+            }
+            if (hole == b)
+                break; /* all full up to here */
+            STORE_RELEASE(&hole->entry[slot], b->entry[i]);
+            version_raise(primary);
+            STORE_RELEASE(&b->entry[i], 0);
+        }
+    }
+}
+
 /* Unlinks overflow buckets of a chain that became empty. */
 static void chain_trim(struct yk_index *x, struct yk_bucket *primary) {
     struct yk_bucket *b = primary;
@@ -142,10 +171,22 @@ static uint64_t entry_hash(const struct yk_index *x, uint64_t entry) {
     return idx < x->max_blocks ? x->desc[idx].hash : 0;
 }
 
-/* Moves the entries of bucket `from` that belong to `to` under the next table word. */
+/* The descriptors of a chain lie anywhere: their cache misses overlap this way. */
+static void prefetch_hashes(const struct yk_index *x, const struct yk_bucket *b) {
+    for (unsigned hops = 0; b != NULL && hops < CHAIN_MAX; b = overflow_at(x, b->next), hops++) {
+        for (unsigned i = 0; i < ENTRIES; i++) {
+            uint32_t idx = (uint32_t)b->entry[i] - 1u;
+            if (idx < x->max_blocks)
+                __builtin_prefetch(&x->desc[idx].hash);
+        }
+    }
+}
+
+/* Copies the entries of bucket `from` that belong to `to` under the next table word. */
 static int split_copy(struct yk_index *x, struct yk_bucket *from, uint32_t to_index) {
     uint32_t mask = (uint32_t)((2ull << x->level) - 1u);
     struct yk_bucket *b = from;
+    prefetch_hashes(x, from);
     for (unsigned hops = 0; b != NULL && hops < CHAIN_MAX; b = overflow_at(x, b->next), hops++) {
         for (unsigned i = 0; i < ENTRIES; i++) {
             uint64_t e = b->entry[i];
@@ -168,6 +209,7 @@ static void split_clear(struct yk_index *x, struct yk_bucket *from, uint32_t to_
         for (unsigned i = 0; i < ENTRIES; i++)
             if (b->entry[i] != 0 && ((uint32_t)entry_hash(x, b->entry[i]) & mask) == to_index)
                 STORE_RELEASE(&b->entry[i], 0);
+    chain_pack(x, from);
     chain_trim(x, from);
 }
 

@@ -68,8 +68,8 @@ enum yk_desc_state {
 #define YK_WORD_STATE(w)    ((unsigned)((w)&0xffu))
 #define YK_WORD_GEN(w)      ((w) >> 8)
 
-/* One block. 128 bytes, two cache lines: what a lookup reads is in the first, expiry apart.
- * Written by the owner only. */
+/* One block. 128 bytes, two cache lines: what a lookup reads is in the first. Written by the owner
+ * only. */
 struct yk_desc {
     uint64_t word;     /* generation << 8 | state; pairs: view.c loads it with acquire */
     uint64_t hash;     /* yk_hash_key(ns, key) */
@@ -82,10 +82,10 @@ struct yk_desc {
     uint8_t key_len;   /* 1..255 */
     uint8_t kind;
     uint16_t reserved0;
+    uint64_t expiry_ms; /* wall clock, 0 = never; changes by one store */
+    /* second line */
     uint32_t depth_tokens;
     uint32_t length_tokens;
-    /* second line */
-    uint64_t expiry_ms;    /* wall clock, 0 = never; changes by one store */
     uint64_t pin_until_ms; /* CLOCK_BOOTTIME ms, ~0 = hard, 0 = none; changes by one store */
     uint64_t session;
     uint32_t parent;       /* descriptor of the parent, or YK_SHM_NONE */

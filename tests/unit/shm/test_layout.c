@@ -90,14 +90,18 @@ static const struct field {
 } fields[] = {
 #define FIELD(name, sums)                                                                          \
     { offsetof(struct yk_desc, name), sizeof(((struct yk_desc *)0)->name), sums }
-    FIELD(word, NO_SUM),         FIELD(hash, IDENT),       FIELD(sum, IDENT),
-    FIELD(offset, PLACE),        FIELD(len, IDENT),        FIELD(key_cell, IDENT),
-    FIELD(epoch, IDENT),         FIELD(ns, IDENT),         FIELD(key_len, IDENT),
-    FIELD(kind, IDENT),          FIELD(reserved0, NO_SUM), FIELD(depth_tokens, IDENT),
-    FIELD(length_tokens, IDENT), FIELD(expiry_ms, NO_SUM), FIELD(pin_until_ms, NO_SUM),
-    FIELD(session, IDENT),       FIELD(parent, IDENT),     FIELD(parent_birth, IDENT),
-    FIELD(birth, IDENT),         FIELD(children, NO_SUM),  FIELD(model, IDENT),
-    FIELD(owner, PLACE),         FIELD(cap, PLACE),        FIELD(place_sum, STORED),
+    FIELD(word, NO_SUM),         FIELD(hash, IDENT),
+    FIELD(sum, IDENT),           FIELD(offset, PLACE),
+    FIELD(len, IDENT),           FIELD(key_cell, IDENT),
+    FIELD(epoch, IDENT),         FIELD(ns, IDENT),
+    FIELD(key_len, IDENT),       FIELD(kind, IDENT),
+    FIELD(reserved0, NO_SUM),    FIELD(expiry_ms, NO_SUM),
+    FIELD(depth_tokens, IDENT),  FIELD(length_tokens, IDENT),
+    FIELD(pin_until_ms, NO_SUM), FIELD(session, IDENT),
+    FIELD(parent, IDENT),        FIELD(parent_birth, IDENT),
+    FIELD(birth, IDENT),         FIELD(children, NO_SUM),
+    FIELD(model, IDENT),         FIELD(owner, PLACE),
+    FIELD(cap, PLACE),           FIELD(place_sum, STORED),
     FIELD(ident_sum, STORED),    FIELD(reserved1, NO_SUM),
 #undef FIELD
 };
@@ -127,6 +131,9 @@ static void every_byte_of_a_descriptor_is_in_its_sum(void **state) {
         }
     }
     assert_int_equal(next, sizeof(d));
+    /* What a lookup without a copy reads is one cache line. */
+    assert_int_equal(offsetof(struct yk_desc, expiry_ms), 56);
+    assert_int_equal(offsetof(struct yk_desc, depth_tokens), 64);
 }
 
 static void sums_cover_place_and_key(void **state) {

@@ -245,6 +245,37 @@ static void match_ends_at_the_first_absent(void **state) {
     assert_int_equal(unsure, 1);
 }
 
+static void many_at_once_are_as_one_by_one(void **state) {
+    (void)state;
+    enum { N = 200 };
+    static char key[N][8];
+    static struct yk_query q[N];
+    static struct yk_found found_many[N];
+    static int rc[N + 1];
+    for (unsigned i = 0; i < N; i++) {
+        snprintf(key[i], sizeof(key[i]), "f%u", i);
+        q[i] = rig_query(0, key[i], (uint32_t)strlen(key[i]));
+        if (i % 3 == 0)
+            continue;
+        uint32_t idx = put_text(key[i], (struct rig_block){.offset = i});
+        if (i % 5 == 0)
+            rig.owner.desc[idx].word = YK_WORD(1, YK_DESC_MOVING);
+    }
+    for (size_t n = 0; n <= N; n += n < 40 ? 1 : 40) {
+        for (int copies = 0; copies < 2; copies++) {
+            rc[n] = 12345;
+            yk_view_find_many(&rig.view, q, n, 0, copies ? found_many : NULL, rc);
+            for (size_t i = 0; i < n; i++) {
+                assert_int_equal(rc[i], yk_view_find(&rig.view, &q[i], 0, &found));
+                assert_int_equal(rc[i], yk_view_find(&rig.view, &q[i], 0, NULL));
+                if (rc[i] == 0 && copies)
+                    assert_memory_equal(&found_many[i], &found, sizeof(found));
+            }
+            assert_int_equal(rc[n], 12345);
+        }
+    }
+}
+
 static void a_pin_holds_block_and_place(void **state) {
     (void)state;
     uint32_t *hazard = &rig.pages[0].hazard[3];
@@ -322,6 +353,7 @@ int main(void) {
         TEST(removed_and_lost_are_missed),
         TEST(nothing_outside_the_regions_is_followed),
         TEST(match_ends_at_the_first_absent),
+        TEST(many_at_once_are_as_one_by_one),
         TEST(a_pin_holds_block_and_place),
         TEST(a_strange_header_is_refused),
         TEST(the_clock_never_goes_back),
