@@ -8,6 +8,7 @@
 
 const struct yk_bench yk_benches[] = {
     {"alloc", "block allocator: usable share of the pool, allocations a second", yk_bench_alloc},
+    {"store", "the store's operations, each beside the machine's limit", yk_bench_store},
     {NULL, NULL, NULL},
 };
 

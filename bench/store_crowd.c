@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Many client processes at once: 64 of them with mixed puts and gets beside two, and four whose
+ * payload goes through the node's memory beside four whose payload goes through its socket.
+ *
+ * All processes of a run begin together and stop when the time is over; an operation that began
+ * before the end counts. Blocks have keys of their own process, so that puts never meet; gets ask
+ * for what the process put most recently, most of which is still there (a miss is an answer, and
+ * counts neither as bytes nor as latency).
+ */
+#include "bench/store_priv.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define KIB          1024u
+#define MIB          (1024u * KIB)
+#define CROWD        64u
+#define FEW          2u
+#define FIELD        4u           /* clients of the headline cases */
+#define FIELD_BYTES  (256u * KIB) /* and their blocks */
+#define FIELD_PUTS   4u           /* one operation of so many is a put */
+#define OWN_BLOCKS   32u          /* of a process, that its gets choose from */
+#define TIER_BYTES   (768ull * MIB)
+#define SECONDS_MORE 2.0 /* times the run's seconds, for each crowd */
+
+struct member {
+    uint64_t ops, bytes, misses;
+    double cpu_s;
+    int status;
+    struct yk_hist hist;
+} __attribute__((aligned(128)));
+
+struct crowd {
+    uint32_t n, flags;
+    uint32_t min_bytes, max_bytes; /* powers of two; sizes are those from the one to the other */
+    uint32_t put_of;               /* one of so many */
+    double seconds;
+    uint64_t seed;
+    struct yk_own *own;
+    struct shared {
+        uint32_t ready; /* atomic */
+        uint64_t go_ns; /* 0: wait */
+        struct member members[];
+    } * shared;
+    size_t shared_bytes;
+    pid_t pids[CROWD];
+    /* result */
+    uint64_t ops, bytes;
+    double total, slowest, mean; /* B/s */
+    double node_s;
+    struct yk_hist hist;
+};
+
+/* ---- in a client ------------------------------------------------------------------------------ */
+
+struct client {
+    yk_client *c;
+    const struct crowd *crowd;
+    struct member *m;
+    unsigned char *buf;
+    uint64_t random, base, puts;
+    uint32_t sizes; /* how many powers of two */
+};
+
+/* A block's length follows from its number. */
+static size_t length_of(const struct client *k, uint64_t number) {
+    return (size_t)k->crowd->min_bytes << (number * UINT64_C(0x9e3779b97f4a7c15) >> 40) % k->sizes;
+}
+
+static int put(struct client *k, size_t *ret_len) {
+    char text[YK_RIG_KEY_BYTES];
+    yk_key key = {text, sizeof(text)};
+    *ret_len = length_of(k, k->puts);
+    yk_rig_key(k->base + k->puts, text);
+    k->puts++;
+    return yk_put(k->c, key, k->buf, *ret_len, NULL);
+}
+
+static int get(struct client *k, size_t *ret_len) {
+    char text[YK_RIG_KEY_BYTES];
+    yk_key key = {text, sizeof(text)};
+    uint64_t have = k->puts < OWN_BLOCKS ? k->puts : OWN_BLOCKS;
+    yk_rig_key(k->base + k->puts - 1 - yk_random_below(&k->random, have), text);
+    return yk_get(k->c, key, k->buf, k->crowd->max_bytes, ret_len);
+}
+
+static int one(struct client *k) {
+    size_t len = 0;
+    int is_put = k->puts == 0 || yk_random_below(&k->random, k->crowd->put_of) == 0;
+    uint64_t start = yk_now_ns();
+    int rc = is_put ? put(k, &len) : get(k, &len);
+    uint64_t ns = yk_now_ns() - start;
+    if (rc == YK_MISS) {
+        k->m->misses++;
+        return 0;
+    }
+    if (rc < 0)
+        return yk_rig_failed(k->c, is_put ? "put" : "get", rc);
+    yk_hist_record(&k->m->hist, ns);
+    k->m->ops++;
+    k->m->bytes += len;
+    return 0;
+}
+
+static void wait_go(struct shared *s) {
+    __atomic_fetch_add(&s->ready, 1, __ATOMIC_RELEASE);
+    while (__atomic_load_n(&s->go_ns, __ATOMIC_ACQUIRE) == 0)
+        usleep(1000);
+}
+
+static int client_run(struct client *k) {
+    const struct crowd *w = k->crowd;
+    int rc = yk_rig_connect(w->own->url, w->flags, &k->c);
+    k->buf = yk_bench_buffer(w->max_bytes);
+    if (rc == 0 && k->buf == NULL)
+        rc = -YK_ENOMEM;
+    /* Its blocks, before the clock runs: pages are mapped, lengths are known. */
+    for (uint32_t i = 0; i < OWN_BLOCKS && rc == 0; i++) {
+        size_t len;
+        rc = put(k, &len);
+    }
+    wait_go(w->shared);
+    uint64_t end = w->shared->go_ns + (uint64_t)(w->seconds * 1e9);
+    double cpu = yk_bench_cpu_s();
+    while (rc == 0 && yk_now_ns() < end)
+        rc = one(k);
+    k->m->cpu_s = yk_bench_cpu_s() - cpu;
+    return rc;
+}
+
+static void client_main(struct crowd *w, uint32_t i) {
+    struct client k = {.crowd = w,
+                       .m = &w->shared->members[i],
+                       .random = (w->seed + i) * UINT64_C(0x9e3779b97f4a7c15) | 1u,
+                       .base = (uint64_t)(i + 1) << 40 | (uint64_t)w->n << 32};
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (uint32_t b = w->min_bytes; b <= w->max_bytes; b *= 2)
+        k.sizes++;
+    char url[sizeof(w->own->url)];
+    memcpy(url, w->own->url, sizeof(url));
+    yk_own_forget(w->own);
+    k.m->status = client_run(&k);
+    yk_close(k.c);
+    _exit(0);
+}
+
+/* ---- in the parent ---------------------------------------------------------------------------- */
+
+static int crowd_fork(struct crowd *w) {
+    for (uint32_t i = 0; i < w->n; i++) {
+        w->pids[i] = fork();
+        if (w->pids[i] == 0)
+            client_main(w, i);
+        if (w->pids[i] < 0) {
+            w->n = i;
+            return -YK_EIO;
+        }
+    }
+    return 0;
+}
+
+/* Waits for all; a client that died without a word is a failure. */
+static int crowd_join(struct crowd *w, int rc) {
+    for (uint32_t i = 0; i < w->n; i++) {
+        int status = 0;
+        while (waitpid(w->pids[i], &status, 0) < 0 && errno == EINTR)
+            continue;
+        if (rc == 0 && status != 0)
+            rc = -YK_EINTERNAL;
+        if (rc == 0)
+            rc = w->shared->members[i].status;
+    }
+    return rc;
+}
+
+static void crowd_add_up(struct crowd *w) {
+    w->slowest = -1;
+    for (uint32_t i = 0; i < w->n; i++) {
+        const struct member *m = &w->shared->members[i];
+        double rate = (double)m->bytes / w->seconds;
+        w->ops += m->ops;
+        w->bytes += m->bytes;
+        w->total += rate;
+        if (w->slowest < 0 || rate < w->slowest)
+            w->slowest = rate;
+        yk_hist_merge(&w->hist, &m->hist);
+    }
+    w->mean = w->total / w->n;
+}
+
+static int crowd_run(struct crowd *w) {
+    w->shared_bytes = sizeof(*w->shared) + (w->n + 1) * sizeof(struct member);
+    w->shared =
+        mmap(NULL, w->shared_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (w->shared == MAP_FAILED)
+        return -YK_ENOMEM;
+    int rc = crowd_fork(w);
+    while (rc == 0 && __atomic_load_n(&w->shared->ready, __ATOMIC_ACQUIRE) < w->n)
+        usleep(1000);
+    double node = yk_process_cpu_s(w->own->pid);
+    __atomic_store_n(&w->shared->go_ns, yk_now_ns(), __ATOMIC_RELEASE);
+    rc = crowd_join(w, rc);
+    w->node_s = yk_process_cpu_s(w->own->pid) - node;
+    if (rc == 0)
+        crowd_add_up(w);
+    munmap(w->shared, w->shared_bytes);
+    return rc;
+}
+
+static int crowd_of(struct yk_bench_run *run, struct yk_own *own, struct crowd *w, uint32_t n) {
+    memset(w, 0, sizeof(*w));
+    w->own = own;
+    w->n = n;
+    w->min_bytes = 64 * KIB;
+    w->max_bytes = MIB;
+    w->put_of = 2;
+    w->seconds = SECONDS_MORE * run->seconds;
+    w->seed = run->seed;
+    return 0;
+}
+
+/* ---- cases ------------------------------------------------------------------------------------ */
+
+static int many(struct yk_bench_run *run, struct yk_own *own) {
+    static struct crowd few, all;
+    crowd_of(run, own, &few, FEW);
+    crowd_of(run, own, &all, CROWD);
+    all.seconds *= 2;
+    int rc = crowd_run(&few);
+    if (rc == 0)
+        rc = crowd_run(&all);
+    if (rc < 0)
+        return rc;
+    struct yk_bench_row row = YK_BENCH_ROW("base 2 clients mixed", "B/s", few.total);
+    yk_row_hist(&row, &few.hist);
+    yk_bench_report_row(&run->report, &row);
+    row = YK_BENCH_ROW("64 clients mixed", "B/s", all.total);
+    row.limit = few.total;
+    yk_row_hist(&row, &all.hist);
+    yk_bench_report_row(&run->report, &row);
+    row = YK_BENCH_ROW("64 clients mixed slowest", "B/s", all.slowest);
+    row.limit = all.mean;
+    yk_bench_report_row(&run->report, &row);
+    /* The fair share: as long as an operation takes when all take turns. */
+    row =
+        YK_BENCH_ROW("64 clients mixed p99", "s", (double)yk_hist_percentile(&all.hist, 99) / 1e9);
+    row.limit = all.n * all.seconds / (double)all.ops;
+    yk_bench_report_row(&run->report, &row);
+    return 0;
+}
+
+static int headline(struct yk_bench_run *run, struct yk_own *own) {
+    static struct crowd near, far;
+    crowd_of(run, own, &near, FIELD);
+    crowd_of(run, own, &far, FIELD);
+    near.min_bytes = near.max_bytes = far.min_bytes = far.max_bytes = FIELD_BYTES;
+    near.put_of = far.put_of = FIELD_PUTS;
+    far.flags = YK_OPEN_NO_MAP;
+    int rc = crowd_run(&near);
+    if (rc == 0)
+        rc = crowd_run(&far);
+    if (rc < 0)
+        return rc;
+    struct yk_bench_row row = YK_BENCH_ROW("headline throughput", "B/s", near.total);
+    row.limit = far.total;
+    yk_row_hist(&row, &near.hist);
+    yk_bench_report_row(&run->report, &row);
+    row = YK_BENCH_ROW("headline latency", "s", yk_hist_mean(&near.hist) / 1e9);
+    row.limit = yk_hist_mean(&far.hist) / 1e9;
+    yk_bench_report_row(&run->report, &row);
+    return 0;
+}
+
+int yk_store_crowd(struct yk_bench_run *run) {
+    uint64_t bytes = yk_rig_memory(TIER_BYTES);
+    /* Clients hold places ahead: half of the tier may be held. */
+    struct yk_own_opts oo = {
+        .dram_bytes = bytes + CROWD * 32ull * MIB, .max_clients = CROWD + 8, .reserve_percent = 5};
+    struct yk_err err = {0};
+    struct yk_own own;
+    int rc = yk_own_start(&oo, &own, &err);
+    if (rc < 0) {
+        fprintf(stderr, "yolk bench: %s\n", err.text);
+        return rc;
+    }
+    rc = many(run, &own);
+    if (rc == 0)
+        rc = headline(run, &own);
+    yk_own_stop(&own, NULL);
+    return rc;
+}
