@@ -94,21 +94,32 @@ static int attach(yk_client *c, struct yk_batch *b, yk_op *op, uint64_t deadline
     return 0;
 }
 
-int yk_ops_run(yk_client *c, yk_op *ops, size_t count, uint64_t deadline_ns, void **copy) {
-    struct yk_waiter w;
-    struct yk_batch b = {.waiter = &w};
+/* Answers what needs no node, from the first operation on; returns where that ends. */
+static size_t run_local(yk_client *c, yk_op *ops, size_t count, uint32_t *good) {
     size_t i = 0;
-    int status = 0;
-    for (; i < count; i++) {
-        status = yk_op_check(c, &ops[i]);
+    while (i < count) {
+        size_t many = yk_local_exists_many(c, ops + i, count - i);
+        for (size_t end = i + many; i < end; i++)
+            *good += ops[i].status == 0;
+        if (i == count)
+            break;
+        int status = yk_op_check(c, &ops[i]);
         if (status == 0)
-            status = copy != NULL ? YK_PENDING : yk_op_try(c, &ops[i]);
+            status = yk_op_try(c, &ops[i]);
         if (status == YK_PENDING)
             break;
         ops[i].status = status;
-        b.good += status == 0;
+        *good += status == 0;
         yk_op_count_put(c, &ops[i], status);
+        i++;
     }
+    return i;
+}
+
+int yk_ops_run(yk_client *c, yk_op *ops, size_t count, uint64_t deadline_ns, void **copy) {
+    struct yk_waiter w;
+    struct yk_batch b = {.waiter = &w};
+    size_t i = copy != NULL ? 0 : run_local(c, ops, count, &b.good);
     if (i == count)
         return (int)b.good;
     yk_list_init(&b.recs);

@@ -365,6 +365,9 @@ int yk_local_verify(yk_client *c, const struct yk_pin *pin, uint64_t hash);
 int yk_local_must_verify(const yk_client *c, const struct yk_pin *pin);
 void yk_local_unpin(struct yk_pin *pin);
 void yk_local_access(yk_client *c, struct yk_map *map, const struct yk_found *found);
+uint64_t yk_local_now_ms(const struct yk_map *m);
+/* Answers existence checks at the head of a batch; returns how many (0: not mapped, or not such). */
+size_t yk_local_exists_many(yk_client *c, yk_op *ops, size_t count);
 int yk_local_get(yk_client *c, yk_op *op);
 int yk_local_exists(yk_client *c, yk_op *op);
 /* yk_hash64 of the first len bytes of a scatter list. 0 or -YK_ENOMEM. */

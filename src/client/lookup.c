@@ -161,7 +161,7 @@ static size_t local_match(yk_client *c, const yk_key *keys, size_t count, yk_blo
     *ret_unsure = m == NULL;
     if (m == NULL)
         return 0;
-    uint64_t now_ms = yk_view_now_ms(&m->view);
+    uint64_t now_ms = yk_local_now_ms(m);
     while (at < count && !yk_map_lost(m)) {
         size_t n = count - at < most ? count - at : most;
         size_t run =
@@ -193,4 +193,50 @@ int yk_match(yk_client *c, const yk_key *keys, size_t count, yk_block_info *ret_
         return (int)at;
     rc = ask_match(c, keys + at, count - at, ret_infos != NULL ? ret_infos + at : NULL);
     return rc < 0 ? rc : (int)at + rc;
+}
+
+/* ---- existence in batches -------------------------------------------------------------------------------- */
+
+/* Looks up n keys, up to MATCH_KEYS: sets status 0, YK_MISS, or YK_PENDING where the node must be
+ * asked. The view looks at many keys at a time as long as they are found, which hides the latency of
+ * memory; after a miss it is asked for fewer, so that what it fetched ahead is not thrown away. */
+static void exists_in(yk_client *c, struct yk_map *m, yk_op *ops, size_t n) {
+    struct yk_query q[MATCH_KEYS];
+    uint64_t epoch = yk_client_epoch(c), now_ms = yk_local_now_ms(m);
+    size_t window = 16;
+    for (size_t i = 0; i < n; i++)
+        q[i] = (struct yk_query){yk_hash_key(m->ns, ops[i].key.data, ops[i].key.len), epoch,
+                                 ops[i].key.data, (uint32_t)ops[i].key.len, m->ns};
+    for (size_t at = 0; at < n;) {
+        int unsure;
+        size_t k = n - at < window ? n - at : window;
+        size_t run = yk_view_match(&m->view, q + at, k, now_ms, NULL, &unsure);
+        for (size_t i = 0; i < run; i++)
+            ops[at + i].status = 0;
+        at += run;
+        if (run < k)
+            ops[at++].status = unsure ? YK_PENDING : YK_MISS;
+        window = run == k ? 64 : run > 0 ? run : 1;
+    }
+}
+
+size_t yk_local_exists_many(yk_client *c, yk_op *ops, size_t count) {
+    size_t n = 0;
+    while (n < count && n < MATCH_KEYS && ops[n].opcode == YK_OP_EXISTS &&
+           yk_op_check(c, &ops[n]) == 0)
+        n++;
+    struct yk_map *m = n > 1 ? yk_map_enter(&c->map) : NULL;
+    if (m == NULL)
+        return 0;
+    if (!yk_map_lost(m)) {
+        exists_in(c, m, ops, n);
+    } else {
+        for (size_t i = 0; i < n; i++)
+            ops[i].status = YK_MISS;
+    }
+    yk_map_leave(m);
+    for (size_t i = 0; i < n; i++)
+        if (ops[i].status == YK_PENDING)
+            return i;
+    return n;
 }
