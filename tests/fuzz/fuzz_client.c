@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A node that answers libyolk with whatever bytes it likes.
+ *
+ * The first byte of the input chooses what the client asks, the rest is what comes back after a
+ * proper welcome. A thread plays the node's listener; the answers are written by the fuzzing thread
+ * itself, frame by frame between polls, so that later frames can answer requests which earlier ones
+ * caused (ids are predictable: sequence << 20 | table index). Whatever happens, each operation must
+ * end exactly once and nothing be read or written outside its buffer.
+ */
+#include "client/dial.h"
+#include "shm/segment.h"
+#include "wire/msg.h"
+
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <yolk/yolk.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static struct sockaddr_un address = {.sun_family = AF_UNIX};
+static int listener = -1, accepted[2];
+static struct yk_segment segment;
+
+static void welcome(int fd, uint32_t flags) {
+    unsigned char frame[256];
+    struct yk_wr w;
+    yk_wr_init(&w, frame + YK_FRAME_HDR, sizeof(frame) - YK_FRAME_HDR);
+    yk_wr_u32(&w, 0);
+    yk_wr_text(&w, "");
+    yk_wr_u32(&w, flags);
+    yk_wr_u32(&w, 1);
+    yk_wr_u64(&w, 77);
+    yk_wr_u64(&w, 1);
+    yk_wr_u32(&w, 0);
+    yk_wr_u64(&w, 0);
+    yk_wr_u32(&w, 1);
+    yk_wr_u64(&w, segment.layout.meta_bytes);
+    yk_wr_u64(&w, segment.layout.data_bytes);
+    yk_wr_u64(&w, segment.layout.clients_bytes);
+    yk_wr_u64(&w, 1u << 20);
+    yk_wr_u64(&w, 4096);
+    yk_wr_u64(&w, 0);
+    struct yk_frame f = {(uint32_t)yk_wr_len(&w), YK_MSG_HELLO, YK_FRAME_REPLY, 1};
+    yk_frame_encode(frame, &f);
+    union {
+        char buf[CMSG_SPACE(3 * sizeof(int))];
+        struct cmsghdr align;
+    } u;
+    struct iovec iov = {frame, YK_FRAME_HDR + yk_wr_len(&w)};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+    const int fds[3] = {segment.fd_meta_ro, segment.fd_data, segment.fd_clients};
+    if (flags & YK_HELLO_MAP) {
+        memset(&u, 0, sizeof(u));
+        m.msg_control = u.buf;
+        m.msg_controllen = sizeof(u.buf);
+        struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+        h->cmsg_level = SOL_SOCKET;
+        h->cmsg_type = SCM_RIGHTS;
+        h->cmsg_len = CMSG_LEN(sizeof(fds));
+        memcpy(CMSG_DATA(h), fds, sizeof(fds));
+    }
+    if (sendmsg(fd, &m, MSG_NOSIGNAL) < 0)
+        abort();
+}
+
+static void *listen_main(void *arg) {
+    (void)arg;
+    for (int fd; (fd = accept(listener, NULL, NULL)) >= 0;) {
+        unsigned char hello[256];
+        if (recv(fd, hello, sizeof(hello), 0) < 20)
+            abort();
+        welcome(fd, hello[YK_FRAME_HDR + 8] & YK_HELLO_MAP);
+        if (write(accepted[1], &fd, sizeof(fd)) != (ssize_t)sizeof(fd))
+            abort();
+    }
+    return NULL;
+}
+
+static void remove_socket(void) {
+    unlink(address.sun_path);
+}
+
+static void start(void) {
+    pthread_t thread;
+    struct yk_err err;
+    struct yk_segment_opts o = {.data_bytes = 1u << 20,
+                                .extents_bytes = 4096,
+                                .max_blocks = 256,
+                                .max_clients = 2,
+                                .numa_node = -1};
+    snprintf(address.sun_path, sizeof(address.sun_path), "/tmp/yk-fuzz-client-%d", (int)getpid());
+    listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+        listen(listener, 8) < 0 || pipe(accepted) < 0 || yk_segment_open(&segment, &o, &err) < 0 ||
+        pthread_create(&thread, NULL, listen_main, NULL) != 0)
+        abort();
+    atexit(remove_socket);
+}
+
+/* Writes the next frame of the input, or all that is left when it is none. */
+static void answer(int fd, const uint8_t **data, size_t *size) {
+    size_t n = *size;
+    if (n >= YK_FRAME_HDR) {
+        uint32_t body = (uint32_t)(*data)[0] | (uint32_t)(*data)[1] << 8 |
+                        (uint32_t)(*data)[2] << 16 | (uint32_t)(*data)[3] << 24;
+        if (body < n - YK_FRAME_HDR)
+            n = YK_FRAME_HDR + body;
+    }
+    (void)!send(fd, *data, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+    *data += n;
+    *size -= n;
+}
+
+#define OPS 10
+
+/* Operations of all kinds at once, polled while the answers come in. */
+static void many(yk_client *c, int fd, const uint8_t *data, size_t size) {
+    static const uint32_t codes[OPS] = {YK_OP_PUT,    YK_OP_PUT,       YK_OP_PUT,   YK_OP_GET,
+                                        YK_OP_GET,    YK_OP_GET_RANGE, YK_OP_TOUCH, YK_OP_EXISTS,
+                                        YK_OP_EXISTS, YK_OP_REMOVE};
+    char keys[OPS][2], buf[OPS][64];
+    struct iovec iov[OPS];
+    yk_op ops[OPS], *out[OPS];
+    int ended = 0;
+    memset(ops, 0, sizeof(ops));
+    for (int i = 0; i < OPS; i++) {
+        keys[i][0] = (char)('a' + i);
+        iov[i] = (struct iovec){buf[i], i == 2 ? 33 : 32};
+        memset(buf[i], i, sizeof(buf[i]));
+        ops[i] = (yk_op){.opcode = codes[i], .key = {keys[i], 1}, .iov = &iov[i], .iov_count = 1};
+    }
+    if (yk_submit(c, ops, OPS, 0) != 0)
+        abort();
+    while (size > 0) {
+        answer(fd, &data, &size);
+        int n = yk_poll(c, out, OPS, 0);
+        ended += n > 0 ? n : 0;
+    }
+    shutdown(fd, SHUT_RDWR);
+    while (ended < OPS) {
+        int n = yk_poll(c, out, OPS, 1000);
+        if (n <= 0)
+            abort(); /* one did not end */
+        ended += n;
+    }
+    for (int i = 0; i < OPS; i++)
+        if (ops[i].status == YK_PENDING || buf[i][40] != i)
+            abort();
+}
+
+static int ignore(void *arg, yk_key key, const yk_block_info *info) {
+    (void)arg;
+    (void)info;
+    return key.len > YK_KEY_MAX;
+}
+
+/* One call, whose answer is there already. */
+static void single(yk_client *c, unsigned what) {
+    const yk_key keys[3] = {yk_key_str("a"), yk_key_str("b"), yk_key_str("c")};
+    yk_block_info infos[3];
+    yk_ns_info spaces[2];
+    yk_reservation r;
+    yk_ref ref;
+    uint64_t n;
+    char *json;
+    switch (what) {
+    case 0:
+        yk_match(c, keys, 3, NULL);
+        break;
+    case 1:
+        yk_match(c, keys, 3, infos);
+        break;
+    case 2:
+        yk_list(c, keys[0], ignore, NULL);
+        break;
+    case 3:
+        if (yk_stats_json(c, &json) == 0)
+            free(json);
+        break;
+    case 4:
+        yk_ns_list(c, spaces, 2);
+        break;
+    case 5:
+        yk_prefetch(c, keys, 3, YK_TIER_DRAM, 1);
+        break;
+    case 6:
+        yk_remove_many(c, YK_REMOVE_PREFIX, keys[0], &n);
+        break;
+    case 7:
+        yk_verify(c, keys, 3);
+        break;
+    case 8:
+        if (yk_ref_get(c, keys[0], &ref) == 0)
+            yk_ref_release(c, &ref);
+        break;
+    case 9:
+        yk_ns_create(c, "x", 1);
+        break;
+    default:
+        if (yk_reserve(c, 100, 0, &r) == 0) {
+            memset(r.data, 1, r.len);
+            yk_commit(c, &r, keys[0], NULL);
+        }
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    struct yk_welcome ignored;
+    yk_client *c;
+    int fd;
+    if (listener < 0)
+        start();
+    if (size == 0)
+        return 0;
+    unsigned what = data[0] % 14;
+    data++;
+    size--;
+    if (what == 13) {
+        (void)yk_dial_welcome(data, (uint32_t)size, &ignored, NULL);
+        return 0;
+    }
+    char url[128];
+    int mapped = what == 0 || what == 12;
+    yk_open_opts o = {.size = sizeof(o),
+                      .timeout_ms = 5000,
+                      .inflight_max = 16,
+                      .flags = YK_OPEN_NO_RECONNECT | (mapped ? 0u : (uint32_t)YK_OPEN_NO_MAP)};
+    snprintf(url, sizeof(url), "unix:%s", address.sun_path);
+    if (yk_open(url, &o, &c) != 0)
+        abort();
+    if (read(accepted[0], &fd, sizeof(fd)) != (ssize_t)sizeof(fd))
+        abort();
+    if (what < 2) {
+        many(c, fd, data, size);
+    } else {
+        (void)!send(fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+        shutdown(fd, SHUT_WR);
+        single(c, what - 2);
+    }
+    shutdown(fd, SHUT_RDWR);
+    yk_close(c);
+    close(fd);
+    return 0;
+}
