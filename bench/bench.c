@@ -9,6 +9,7 @@
 const struct yk_bench yk_benches[] = {
     {"alloc", "block allocator: usable share of the pool, allocations a second", yk_bench_alloc},
     {"store", "the store's operations, each beside the machine's limit", yk_bench_store},
+    {"peers", "the store beside Redis, in the same run", yk_bench_peers},
     {NULL, NULL, NULL},
 };
 

@@ -44,6 +44,7 @@ const struct yk_bench *yk_bench_find(const char *name);
 
 int yk_bench_alloc(const struct yk_bench_opts *opts);
 int yk_bench_store(const struct yk_bench_opts *opts);
+int yk_bench_peers(const struct yk_bench_opts *opts);
 
 #ifdef __cplusplus
 }
