@@ -51,11 +51,6 @@ void yk_rig_close(struct yk_rig *rig) {
     yk_own_stop(&rig->own, NULL);
 }
 
-void yk_rig_key(uint64_t i, char key[YK_RIG_KEY_BYTES]) {
-    for (unsigned k = YK_RIG_KEY_BYTES; k-- > 0; i >>= 4)
-        key[k] = "0123456789abcdef"[i & 15u];
-}
-
 int yk_rig_keys_make(struct yk_rig_keys *k, uint64_t first, uint64_t n) {
     k->n = n;
     k->bytes = malloc(n * YK_RIG_KEY_BYTES);

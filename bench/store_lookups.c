@@ -34,16 +34,20 @@ struct lookups {
     struct yk_rig rig;
     yk_client *far; /* without the mapping */
     struct yk_pingpong pp;
-    struct yk_rig_keys keys;
+    struct yk_rig_keys keys; /* for filling */
+    uint64_t n;
     struct yk_load_limit one, many;
     uint64_t random, next;
+    char room[BATCH_KEYS][YK_RIG_KEY_BYTES];
     yk_key picked[BATCH_KEYS];
     yk_op ops[BATCH_KEYS];
     unsigned char payload[PAYLOAD_BYTES];
 };
 
-static yk_key pick(struct lookups *l) {
-    return l->keys.keys[yk_random_below(&l->random, l->keys.n)];
+/* A key at random; room is as the key's bytes. */
+static yk_key pick(struct lookups *l, char room[YK_RIG_KEY_BYTES]) {
+    yk_rig_key(yk_random_below(&l->random, l->n), room);
+    return (yk_key){room, YK_RIG_KEY_BYTES};
 }
 
 static int expect(struct lookups *l, const char *what, int have, int want) {
@@ -60,7 +64,7 @@ static int expect(struct lookups *l, const char *what, int have, int want) {
 static int op_ref(void *arg, uint64_t i) {
     struct lookups *l = arg;
     yk_ref ref;
-    int rc = yk_ref_get(l->rig.client, pick(l), &ref);
+    int rc = yk_ref_get(l->rig.client, pick(l, l->room[0]), &ref);
     if (rc == 0)
         yk_ref_release(l->rig.client, &ref);
     return expect(l, "reference", rc, 0);
@@ -68,12 +72,12 @@ static int op_ref(void *arg, uint64_t i) {
 
 static int op_exists(void *arg, uint64_t i) {
     struct lookups *l = arg;
-    return expect(l, "exists", yk_exists(l->rig.client, pick(l)), 1);
+    return expect(l, "exists", yk_exists(l->rig.client, pick(l, l->room[0])), 1);
 }
 
 static int match(struct lookups *l, yk_client *c, size_t n) {
     for (size_t k = 0; k < n; k++)
-        l->picked[k] = pick(l);
+        l->picked[k] = pick(l, l->room[k]);
     return expect(l, "match", yk_match(c, l->picked, n, NULL), (int)n);
 }
 
@@ -89,7 +93,7 @@ static int op_far_match(void *arg, uint64_t i) {
 
 static int batch(struct lookups *l, yk_client *c, uint32_t opcode) {
     for (size_t k = 0; k < BATCH_KEYS; k++)
-        l->ops[k] = (yk_op){.opcode = opcode, .key = pick(l)};
+        l->ops[k] = (yk_op){.opcode = opcode, .key = pick(l, l->room[k])};
     return expect(l, "batch", yk_run(c, l->ops, BATCH_KEYS, 0), BATCH_KEYS);
 }
 
@@ -105,14 +109,14 @@ static int op_far_exists(void *arg, uint64_t i) {
 
 static int op_touch(void *arg, uint64_t i) {
     struct lookups *l = arg;
-    return expect(l, "touch", yk_touch(l->rig.client, pick(l)), 0);
+    return expect(l, "touch", yk_touch(l->rig.client, pick(l, l->room[0])), 0);
 }
 
 static int op_far_get(void *arg, uint64_t i) {
     struct lookups *l = arg;
     unsigned char buf[PAYLOAD_BYTES];
     size_t len;
-    return expect(l, "get", yk_get(l->far, pick(l), buf, sizeof(buf), &len), 0);
+    return expect(l, "get", yk_get(l->far, pick(l, l->room[0]), buf, sizeof(buf), &len), 0);
 }
 
 /* The number is new, so the block is not there. */
@@ -300,8 +304,8 @@ static void putter_stop(struct putter *p) {
 static int op_hot(void *arg, uint64_t i) {
     struct lookups *l = arg;
     yk_ref ref;
-    yk_key key = l->keys.keys[yk_random_below(&l->random, l->keys.n / HOT_PART)];
-    int rc = yk_ref_get(l->rig.client, key, &ref);
+    yk_rig_key(yk_random_below(&l->random, l->n / HOT_PART), l->room[0]);
+    int rc = yk_ref_get(l->rig.client, (yk_key){l->room[0], YK_RIG_KEY_BYTES}, &ref);
     if (rc == 0)
         yk_ref_release(l->rig.client, &ref);
     return rc < 0 ? expect(l, "reference", rc, 0) : 0;
@@ -346,6 +350,7 @@ static int lookups_open(struct lookups *l, const struct yk_bench_run *run) {
     l->rig.own.life_fd = -1;
     l->random = run->seed * UINT64_C(0x9e3779b97f4a7c15) | 1u;
     l->next = UINT64_C(1) << 32;
+    l->n = n;
     int rc = yk_pingpong_open(&l->pp);
     if (rc == 0)
         rc = yk_rig_open(&l->rig, &oo, 0);
