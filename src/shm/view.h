@@ -64,9 +64,9 @@ int yk_view_init(struct yk_view *view, const void *meta, uint64_t meta_bytes, co
 /* Prefetches what a find of this hash will touch first. */
 void yk_view_prefetch(const struct yk_view *view, uint64_t hash);
 
-/* Looks up without pinning. Returns 0 with *ret filled (NULL: not wanted), YK_MISS, or -YK_EAGAIN (the index would
- * not hold still, or the block is being moved: ask the node). A SUSPECT block is found: its state
- * is in the word. Reads expiry against now_ms. */
+/* Looks up without pinning. Returns 0 with *ret filled (NULL: not wanted), YK_MISS, or -YK_EAGAIN
+ * (the index would not hold still, or the block is being moved: ask the node). A SUSPECT block is
+ * found: its state is in the word. Reads expiry against now_ms. */
 int yk_view_find(const struct yk_view *view, const struct yk_query *q, uint64_t now_ms,
                  struct yk_found *ret);
 

@@ -207,6 +207,21 @@ void rig_readers_end(struct rig_reader *rd) {
     }
 }
 
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define __SANITIZE_THREAD__ 1
+#endif
+#endif
+
+int rig_may_fault(void) {
+#ifdef __SANITIZE_THREAD__
+    return 0;
+#else
+    const char *preload = getenv("LD_PRELOAD");
+    return preload == NULL || strstr(preload, "vgpreload") == NULL;
+#endif
+}
+
 uint64_t rig_random(uint64_t *seed) {
     uint64_t z = *seed += 0x9e3779b97f4a7c15ull; /* splitmix64's constants */
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;

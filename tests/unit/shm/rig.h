@@ -99,6 +99,11 @@ int rig_readers_lag(const struct rig_reader *rd, uint64_t looks);
 /* Ends them; fails the test when one missed something or saw something wrong. */
 void rig_readers_end(struct rig_reader *rd);
 
+/* 1 if a handler may open a page and let the access that faulted be made again. Not so under the thread
+ * sanitizer (it makes atomic accesses inside its run time) and valgrind (it does not keep registers
+ * exact at each access). */
+int rig_may_fault(void);
+
 /* Deterministic random numbers. */
 uint64_t rig_random(uint64_t *seed);
 

@@ -501,6 +501,30 @@ static void a_truncated_file_costs_the_tier_only(void **state) {
     assert_no_files();
 }
 
+static void a_truncated_file_is_noticed_before_it_is_touched(void **state) {
+    (void)state;
+    static const char *const parts[] = {"meta", "data", "clients"};
+    for (unsigned i = 0; i < 3; i++) {
+        struct yk_segment seg;
+        struct yk_segment_opts o = opts_named();
+        struct yk_view view;
+        assert_int_equal(sigaction(SIGBUS, &guard_action, NULL), 0);
+        assert_int_equal(open_named(&seg, &o), 0);
+        assert_int_equal(yk_view_init(&view, seg.meta, seg.layout.meta_bytes, seg.data, DATA), 0);
+        assert_int_equal(yk_segment_check(&seg), 0);
+        file_truncate(parts[i], 2 * DATA); /* longer does no harm */
+        assert_int_equal(yk_segment_check(&seg), 0);
+        assert_int_equal(yk_view_lost(&view), 0);
+        file_truncate(parts[i], 100);
+        assert_int_equal(yk_segment_check(&seg), 1);
+        assert_int_equal(yk_segment_check(&seg), 1); /* for good */
+        assert_int_equal(yk_view_lost(&view), 1);
+        yk_segment_unlink(&seg);
+        yk_segment_close(&seg, 1);
+        assert_no_files();
+    }
+}
+
 static int dir_make(void) {
     const char *tmp = getenv("TMPDIR");
     struct stat st;
@@ -542,6 +566,7 @@ static int run(void) {
         cmocka_unit_test(of_two_at_once_one_wins),
         cmocka_unit_test(index_areas_are_emptied_alone),
         cmocka_unit_test(a_truncated_file_costs_the_tier_only),
+        cmocka_unit_test(a_truncated_file_is_noticed_before_it_is_touched),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
