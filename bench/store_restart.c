@@ -18,6 +18,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,6 +26,7 @@
 #define BLOCKS_QUICK 4096u
 #define BLOCK_BYTES  8192u
 #define CHECKED      20000u
+#define FILL_S       30.0 /* a machine that takes longer to touch its memory restarts with less */
 
 struct restart {
     struct yk_own_opts oo;
@@ -84,7 +86,12 @@ static int fill(struct restart *r) {
     unsigned char *room = yk_bench_buffer((uint64_t)BATCH * BLOCK_BYTES);
     if (room == NULL)
         return -YK_ENOMEM;
+    uint64_t end = yk_now_ns() + (uint64_t)(FILL_S * 1e9);
     for (uint64_t at = 0; at < r->n; at += BATCH) {
+        if (yk_now_ns() > end) {
+            r->n = at;
+            break;
+        }
         for (uint32_t k = 0; k < BATCH; k++) {
             unsigned char *data = room + (size_t)k * BLOCK_BYTES;
             yk_payload_fill(data, BLOCK_BYTES, yk_payload_seed(at + k));
@@ -99,6 +106,7 @@ static int fill(struct restart *r) {
         if (good != (int)BATCH)
             return yk_rig_failed(r->rig.client, "put", good < 0 ? good : ops[0].status);
     }
+    munmap(room, (uint64_t)BATCH * BLOCK_BYTES);
     return 0;
 }
 
