@@ -16,7 +16,6 @@
 
 #define TTY_MS   250u
 #define PLAIN_MS 5000u
-#define INFLIGHT 4u
 
 const char *const yolk_order_names[] = {"auto", "tail-first", "head-first", NULL};
 const char *const yolk_verify_names[] = {"full", "sample", NULL};
@@ -31,7 +30,7 @@ int yolk_replaying_opts(const struct yolk_replaying *r, struct yk_replay_opts *o
     o->block_bytes = r->block_bytes;
     o->block_tokens = (uint32_t)r->block_tokens;
     o->clients = (uint32_t)r->clients;
-    o->inflight = r->inflight > 0 ? (uint32_t)r->inflight : r->clients == 1 ? 1u : INFLIGHT;
+    o->inflight = (uint32_t)r->inflight;
     o->speed = r->speed;
     o->order = order_of(r);
     o->sample = r->verify == 1;

@@ -64,10 +64,10 @@ struct yolk_replaying {
              "In which order a request's blocks count as used. auto: tail-first, so that the "     \
              "tail of a chain goes before its head; head-first for the chain policies, which see " \
              "to that themselves."},                                                               \
-        {YOLK_REPLAYING_ROW(config, "inflight", YK_OPT_INT, inflight), .def = "0", .min = "0",     \
+        {YOLK_REPLAYING_ROW(config, "inflight", YK_OPT_INT, inflight), .def = "1", .min = "1",     \
          .max = "64",                                                                              \
-         .help = "Puts of a client that are under way at a time. 0: 1 with one client, "           \
-                 "which makes its accesses those of the trace in exact order, else 4."},           \
+         .help = "Puts of a client that are under way at a time. With one, and one "               \
+                 "client, the node sees the trace's accesses in exact order."},                    \
         {YOLK_REPLAYING_ROW(config, "verify", YK_OPT_ENUM, verify), .values = yolk_verify_names,   \
          .def = "full",                                                                            \
          .help = "Check every byte that a get returns, or a sample: one cache line of "            \
