@@ -133,14 +133,15 @@ static int pin(struct yk_store *s, struct yk_desc *d, uint64_t pin_ms) {
     if (pin_ms == 0) {
         if (was_hard)
             return 0;
-        if (s->n.hard_pinned_bytes + s->n.reserved_bytes + d->cap > s->held_max)
+        if (s->n.hard_pinned_bytes + s->n.reserved_bytes + d->cap > s->held_max ||
+            s->n.hard_pinned_bytes + d->cap > pins_max(s))
             return -YK_ELIMIT;
         STORE(&d->pin_until_ms, YK_PIN_HARD);
         COUNT_ADD(s, hard_pinned_bytes, d->cap);
         return 0;
     }
     uint64_t now = yk_boot_ms();
-    STORE(&d->pin_until_ms, pin_ms > YK_PIN_HARD - 1 - now ? YK_PIN_HARD - 1 : now + pin_ms);
+    STORE(&d->pin_until_ms, yk_store_after(now, pin_ms, YK_PIN_HARD - 1));
     if (was_hard)
         COUNT_SUB(s, hard_pinned_bytes, d->cap);
     return 0;
@@ -155,7 +156,7 @@ static int unpin(struct yk_store *s, struct yk_desc *d) {
 
 static int expire(struct yk_store *s, struct yk_desc *d, uint64_t ttl_ms) {
     uint64_t now = yk_view_now_ms(&s->view);
-    uint64_t at = ttl_ms == 0 ? 0 : ttl_ms > UINT64_MAX - now ? UINT64_MAX : now + ttl_ms;
+    uint64_t at = ttl_ms == 0 ? 0 : yk_store_after(now, ttl_ms, UINT64_MAX);
     STORE(&d->expiry_ms, at);
     yk_store_expiry_seen(s, at);
     return 0;

@@ -19,8 +19,15 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-/* Field 22 of /proc/PID/stat, after the command name, which may hold spaces and brackets. */
-static int proc_stat(uint32_t pid, char *ret_state, uint64_t *ret_start) {
+struct proc {
+    char state;
+    long threads;
+    unsigned long long start;
+};
+
+/* Fields 3, 20 and 22 of /proc/PID/stat, after the command name, which may hold spaces and
+ * brackets. */
+static int proc_stat(uint32_t pid, struct proc *ret) {
     char path[64], buf[1024];
     snprintf(path, sizeof(path), "/proc/%u/stat", pid);
     FILE *f = fopen(path, "re");
@@ -30,28 +37,26 @@ static int proc_stat(uint32_t pid, char *ret_state, uint64_t *ret_start) {
     fclose(f);
     buf[n] = 0;
     char *p = strrchr(buf, ')');
-    unsigned long long start;
     if (p == NULL ||
         sscanf(p + 1,
-               " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
+               " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld "
                "%*d %llu",
-               ret_state, &start) != 2)
+               &ret->state, &ret->threads, &ret->start) != 3)
         return -1;
-    *ret_start = start;
     return 0;
 }
 
 uint64_t yk_process_start_time(uint32_t pid) {
-    char state;
-    uint64_t start;
-    return proc_stat(pid, &state, &start) == 0 ? start : 0;
+    struct proc p;
+    return proc_stat(pid, &p) == 0 ? p.start : 0;
 }
 
 int yk_process_alive(uint32_t pid, uint64_t start_time) {
-    char state;
-    uint64_t start;
-    return proc_stat(pid, &state, &start) == 0 && start == start_time && state != 'Z' &&
-           state != 'X';
+    struct proc p;
+    if (proc_stat(pid, &p) < 0 || p.start != start_time || p.state == 'X')
+        return 0;
+    /* A process whose first thread has ended is a zombie in which others run on. */
+    return p.state != 'Z' || p.threads > 1;
 }
 
 int yk_store_clients_init(struct yk_store *s) {
@@ -143,6 +148,23 @@ void yk_store_client_count(struct yk_store *s, uint32_t slot) {
 void yk_store_count_clients(struct yk_store *s) {
     for (uint32_t i = 0; i < s->slot_count; i++)
         yk_store_client_count(s, s->slots[i]);
+}
+
+void yk_store_client_heard(struct yk_store *s, uint32_t slot, uint64_t gen) {
+    if (slot == 0 || slot >= s->own.layout.max_clients || !s->clients[slot].active)
+        return;
+    struct client *c = &s->clients[slot];
+    uint32_t link = c->reserved_head;
+    for (uint32_t n = c->reserved_count; n > 0 && link != 0; n--) {
+        uint32_t idx = link - 1u;
+        if (idx >= s->own.layout.max_blocks || desc_at(s, idx)->owner != slot)
+            return; /* a scribbled link */
+        link = desc_at(s, idx)->parent;
+        if (YK_WORD_GEN(desc_at(s, idx)->word) <= gen)
+            continue;
+        yk_store_unreserve(s, idx);
+        COUNT(s, abandoned);
+    }
 }
 
 void yk_store_client_release(struct yk_store *s, uint32_t slot) {

@@ -22,7 +22,8 @@
 #include <unistd.h>
 
 #define IN_FIRST   (64u << 10)
-#define READ_TURNS 16 /* receives before other connections get their turn */
+#define STALL_MS   5000u /* a put whose payload stops this long, its deadline over, is given up */
+#define READ_TURNS 16    /* receives before other connections get their turn */
 
 static struct yk_log_limit garbage_limit = YK_LOG_LIMIT_INIT(5000);
 
@@ -142,7 +143,7 @@ static ssize_t send_some(struct conn *c) {
     return sendmsg(c->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-void conn_flush(struct conn *c) {
+static void send_queued(struct conn *c) {
     while (c->piece_count > 0 && !c->closing) {
         ssize_t n = send_some(c);
         if (n < 0 && errno == EINTR)
@@ -155,6 +156,28 @@ void conn_flush(struct conn *c) {
             break;
         NODE_ADD(c->node, out_bytes, n);
         pieces_sent(c, (size_t)n);
+    }
+}
+
+static int consume(struct conn *c, size_t *ret_need);
+static int in_need(struct conn *c, size_t need);
+static void conn_fail(struct conn *c, int code);
+
+/* Whoever makes room in the output goes on with the input that stood there for it: nothing else
+ * would wake the connection again. */
+void conn_flush(struct conn *c) {
+    for (;;) {
+        send_queued(c);
+        if (c->closing || !c->stalled || congested(c))
+            break;
+        size_t need;
+        int rc = consume(c, &need);
+        if (rc == 0 && !c->closing)
+            rc = in_need(c, need);
+        if (rc < 0) {
+            conn_fail(c, rc);
+            return;
+        }
     }
     if (!c->closing)
         conn_arm(c);
@@ -186,6 +209,7 @@ int conn_send_fds(struct conn *c, const int fds[3]) {
 
 static void conn_fail(struct conn *c, int code) {
     struct yk_wr w;
+    c->stalled = 0; /* nothing after the error is looked at */
     NODE_ADD(c->node, protocol_errors, 1);
     yk_log_limited(&garbage_limit, YK_LOG_WARN, "node", "closing a connection of process %u: %s",
                    c->pid, c->err.text);
@@ -226,7 +250,8 @@ static int put_decode(struct conn *c, const struct yk_frame *f, const unsigned c
     const void *parent = yk_rd_str8(&r, &c->put.parent_len);
     if (parent != NULL)
         memcpy(c->put.parent, parent, c->put.parent_len);
-    c->put.got = 0;
+    c->put.got = c->put.seen = 0;
+    c->put.seen_ms = yk_boot_ms();
     c->put.status = 0;
     c->put.deadline_ns = yk_now_ns() + timeout_ms * 1000000ull;
     if (!yk_rd_ok(&r) || c->put.len != f->body_bytes - prefix)
@@ -324,19 +349,16 @@ static int consume(struct conn *c, size_t *ret_need) {
     if (at > 0 && at < c->in_len)
         memmove(c->in, c->in + at, c->in_len - at);
     c->in_len -= at;
+    c->stalled = c->in_len > 0 && c->state != CONN_WAIT && congested(c);
     return 0;
 }
 
-/* consume, and again when it stopped for a full output that could be sent. */
+/* consume, and on when it stopped for a full output that could be sent. */
 static int advance(struct conn *c, size_t *ret_need) {
-    for (;;) {
-        int rc = consume(c, ret_need);
-        if (rc < 0 || c->closing || !congested(c))
-            return rc;
+    int rc = consume(c, ret_need);
+    if (rc == 0 && !c->closing && c->stalled)
         conn_flush(c);
-        if (c->closing || congested(c))
-            return 0; /* goes on when the peer has read: on_poll */
-    }
+    return rc;
 }
 
 static int in_need(struct conn *c, size_t need) {
@@ -374,12 +396,13 @@ static ssize_t receive(struct conn *c) {
 static void conn_read(struct conn *c) {
     size_t need = YK_FRAME_HDR;
     for (int turn = 0; turn < READ_TURNS && !c->closing; turn++) {
-        size_t room = c->in_cap - c->in_len;
-        if (in_need(c, IN_FIRST) < 0) {
+        if (c->state == CONN_WAIT || congested(c))
+            break;
+        if (in_need(c, c->in_len < IN_FIRST ? IN_FIRST : c->in_len + 1u) < 0) {
             conn_fail(c, c->err.code);
             return;
         }
-        room = c->in_cap - c->in_len;
+        size_t room = c->in_cap - c->in_len;
         size_t direct =
             c->state == CONN_PUT && c->in_len == 0 ? (size_t)(c->put.len - c->put.got) : 0;
         ssize_t n = receive(c);
@@ -399,8 +422,7 @@ static void conn_read(struct conn *c) {
             conn_fail(c, rc);
             return;
         }
-        if (c->state == CONN_WAIT || congested(c) ||
-            (size_t)n < (direct != 0 ? direct : room)) /* the socket is empty now */
+        if ((size_t)n < (direct != 0 ? direct : room)) /* the socket is empty now */
             break;
     }
     if (!c->closing)
@@ -430,11 +452,8 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
         conn_close(c);
         return;
     }
-    if (events & UV_WRITABLE) {
+    if (events & UV_WRITABLE)
         conn_flush(c);
-        if (!c->closing && c->in_len > 0 && c->state != CONN_WAIT)
-            conn_resume(c);
-    }
     if (!c->closing && (events & UV_READABLE))
         conn_read(c);
 }
@@ -478,6 +497,32 @@ static void on_closed(uv_handle_t *handle) {
     free(c->in);
     free(c->obuf);
     free(c);
+}
+
+void conns_close_slot(struct yk_node *node, uint32_t slot, const struct conn *but) {
+    for (struct conn *c = node->conns, *next; c != NULL; c = next) {
+        next = c->next;
+        if (c != but && c->mapped && c->slot == slot)
+            conn_close(c);
+    }
+}
+
+/* The node itself receives, so that nobody else writes to the place. The rest of the payload is read
+ * and dropped, if it ever comes. */
+void conns_drop_stalled(struct yk_node *node) {
+    uint64_t now_ms = yk_boot_ms(), now_ns = yk_now_ns();
+    for (struct conn *c = node->conns; c != NULL; c = c->next) {
+        if (c->state != CONN_PUT)
+            continue;
+        if (c->put.seen != c->put.got) {
+            c->put.seen = c->put.got;
+            c->put.seen_ms = now_ms;
+        } else if (now_ms - c->put.seen_ms > STALL_MS && now_ns > c->put.deadline_ns) {
+            yk_store_abort(node->store, 0, c->put.place.idx, c->put.place.gen);
+            c->put.status = -YK_ETIMEDOUT;
+            c->state = CONN_DROP;
+        }
+    }
 }
 
 void conn_close(struct conn *c) {

@@ -51,6 +51,7 @@ struct conn {
 
     unsigned char *in;
     size_t in_len, in_cap;
+    int stalled; /* input stands there for a full output */
 
     unsigned char *obuf;
     size_t olen, ocap;
@@ -62,6 +63,7 @@ struct conn {
     struct {
         uint64_t id, len, sum, got;
         uint64_t deadline_ns;
+        uint64_t seen, seen_ms; /* got, when upkeep last saw it grow */
         struct yk_place place;
         struct yk_attrs attrs;
         unsigned char key[256], parent[256];

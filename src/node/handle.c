@@ -57,6 +57,12 @@ static int hello_ns(struct conn *c, const void *name, uint32_t name_len, uint64_
     return 0;
 }
 
+/* Reservations of a connection are its slot's; without one it has none. (Slot 0 is the node's own:
+ * puts through the socket.) */
+static uint32_t slot_of(const struct conn *c) {
+    return c->mapped ? c->slot : YK_SHM_NONE;
+}
+
 /* A client slot, if the peer's process can be seen from here (its death must be). */
 static int hello_slot(struct conn *c, uint32_t slot, uint64_t cookie, uint64_t *ret_cookie,
                       struct yk_err *err) {
@@ -68,6 +74,8 @@ static int hello_slot(struct conn *c, uint32_t slot, uint64_t cookie, uint64_t *
     if (rc < 0)
         return yk_err_set(err, rc, "all %u client slots are taken: raise --max-clients",
                           c->node->seg->layout.max_clients - 1u);
+    /* What an older connection of the slot has not delivered is void: its replies are not read. */
+    conns_close_slot(c->node, c->slot, c);
     node_watch(c->node, c->slot, c->pid);
     c->mapped = 1;
     return 0;
@@ -103,6 +111,15 @@ static int hello_reply(struct conn *c, const struct yk_frame *f, uint64_t cookie
     return conn_send_fds(c, fds);
 }
 
+static void slot_release(struct conn *c) {
+    uint32_t slot = c->slot;
+    conns_close_slot(c->node, slot, c);
+    node_unwatch(c->node, slot);
+    yk_store_client_release(c->node->store, slot);
+    c->slot = 0;
+    c->mapped = 0;
+}
+
 static int do_hello(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
     uint32_t name_len;
     uint32_t magic = yk_rd_u32(r);
@@ -113,6 +130,7 @@ static int do_hello(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
     uint64_t segment_id = yk_rd_u64(r);
     uint64_t epoch = yk_rd_u64(r);
     const void *name = yk_rd_str8(r, &name_len);
+    uint64_t heard = yk_rd_left(r) > 0 ? yk_rd_u64(r) : UINT64_MAX;
     const struct yk_shm_hdr *hdr = c->node->seg->meta;
     struct yk_err why = {0};
     if (!yk_rd_ok(r) || magic != YK_WIRE_MAGIC || c->state != CONN_HELLO || c->piece_count != 0)
@@ -125,6 +143,7 @@ static int do_hello(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
         rc = hello_ns(c, name, name_len, epoch, &why);
     if (segment_id != 0 && segment_id != hdr->segment_id)
         cookie = 0; /* the slot was of a segment that is gone */
+    uint64_t had = cookie;
     if (rc == 0 && (flags & YK_HELLO_MAP) && c->is_unix) {
         rc = hello_slot(c, slot, cookie, &cookie, &why);
         if (rc == -YK_EPERM)
@@ -132,17 +151,18 @@ static int do_hello(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
     }
     if (rc < 0)
         return reply_text(c, f, rc, why.text);
+    if (c->mapped && cookie == had)
+        yk_store_client_heard(c->node->store, c->slot, heard);
     c->state = CONN_OPEN;
-    return hello_reply(c, f, cookie);
+    rc = hello_reply(c, f, cookie);
+    if (rc < 0 && c->mapped && cookie != had)
+        slot_release(c); /* granted to somebody who has left and never heard of it */
+    return rc;
 }
 
 static int do_bye(struct conn *c, const struct yk_frame *f) {
-    if (c->slot != 0) {
-        node_unwatch(c->node, c->slot);
-        yk_store_client_release(c->node->store, c->slot);
-        c->slot = 0;
-        c->mapped = 0;
-    }
+    if (c->mapped)
+        slot_release(c);
     return reply_status(c, f->op, f->id, 0);
 }
 
@@ -159,11 +179,16 @@ static int do_ping(struct conn *c, const struct yk_frame *f, struct yk_rd *r) {
 /* ---- RESERVE, COMMIT, ABORT -------------------------------------------------------------------
  */
 
+/* May this connection have a place that it may not need at once? Not while others wait for one. */
+static int may_hold(const struct conn *c, uint64_t len) {
+    return c->node->waiter_count == 0 && yk_store_may_hold(c->node->store, len);
+}
+
 /* Reserves up to count places. Returns how many, or the failure of the first. */
 static int reserve_many(struct conn *c, uint64_t len, uint32_t count, struct yk_place *places,
                         struct yk_err *err) {
     uint32_t n = 0;
-    for (; n < count; n++) {
+    for (; n < count && (n == 0 || may_hold(c, len)); n++) {
         int rc = yk_store_reserve(c->node->store, c->slot, len, &places[n], n == 0 ? err : NULL);
         if (rc < 0)
             return n > 0 ? (int)n : rc;
@@ -245,11 +270,13 @@ static int do_commit(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
         rd_commit(r, &cm);
         if (r->bad)
             return bad_body(err, f);
-        yk_wr_u32(&w, (uint32_t)yk_store_commit(c->node->store, c->slot, c->ns, c->epoch, &cm));
+        yk_wr_u32(&w, (uint32_t)yk_store_commit(c->node->store, slot_of(c), c->ns, c->epoch, &cm));
     }
     if (!yk_rd_ok(r))
         return bad_body(err, f);
-    int got = refill > 0 && c->mapped ? reserve_many(c, refill_len, refill, places, NULL) : 0;
+    int got = 0;
+    if (refill > 0 && c->mapped && may_hold(c, refill_len))
+        got = reserve_many(c, refill_len, refill, places, NULL);
     wr_places(&w, places, got > 0 ? (uint32_t)got : 0);
     reply_end(c, &w, f->op, f->id);
     NODE_ADD(c->node, keys[f->op], n);
@@ -270,7 +297,7 @@ static int do_abort(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
         uint64_t gen = yk_rd_u64(r);
         if (r->bad)
             return bad_body(err, f);
-        yk_wr_u32(&w, (uint32_t)yk_store_abort(c->node->store, c->slot, idx, gen));
+        yk_wr_u32(&w, (uint32_t)yk_store_abort(c->node->store, slot_of(c), idx, gen));
     }
     if (!yk_rd_ok(r))
         return bad_body(err, f);

@@ -56,6 +56,8 @@ static void on_death(uv_poll_t *poll, int status, int events) {
     struct watch *w = poll->data;
     struct yk_node *node = w->node;
     uint32_t slot = w->slot;
+    /* A connection may outlive it: bytes that are not read yet, a forked child that has it. */
+    conns_close_slot(node, slot, NULL);
     node_unwatch(node, slot);
     yk_store_client_release(node->store, slot);
     node_active(node);
@@ -90,8 +92,10 @@ static void watch_missing(void *arg, uint32_t slot, uint32_t pid) {
     struct yk_node *node = arg;
     if (node->watches[slot] == NULL) {
         node_watch(node, slot, pid);
-        if (node->watches[slot] == NULL && yk_process_start_time(pid) == 0)
+        if (node->watches[slot] == NULL && yk_process_start_time(pid) == 0) {
+            conns_close_slot(node, slot, NULL);
             yk_store_client_release(node->store, slot);
+        }
     }
 }
 
@@ -110,8 +114,24 @@ int node_wait(struct yk_node *node, const struct waiter *w) {
     return 0;
 }
 
-/* In order of arrival. Answering may close connections, which removes waiters: so the table is
- * taken anew after each. */
+/* Answering may close connections, which removes waiters: the one that was answered is where it
+ * was, or further to the front, or gone. Returns where to go on. */
+static uint32_t waiter_done(struct yk_node *node, uint32_t at) {
+    if (at >= node->waiter_count)
+        at = node->waiter_count - 1u;
+    for (uint32_t i = at + 1u; i-- > 0;) {
+        if (!node->waiters[i].answered)
+            continue;
+        memmove(&node->waiters[i], &node->waiters[i + 1],
+                (node->waiter_count - i - 1) * sizeof(node->waiters[0]));
+        node->waiter_count--;
+        NODE_ADD(node, waiting, -1);
+        return i;
+    }
+    return at;
+}
+
+/* In order of arrival. */
 static void on_wait_tick(uv_timer_t *timer) {
     struct yk_node *node = timer->data;
     uint64_t now = yk_now_ns();
@@ -119,17 +139,11 @@ static void on_wait_tick(uv_timer_t *timer) {
     yk_store_tick(node->store);
     for (uint32_t i = 0; i < node->waiter_count;) {
         struct waiter w = node->waiters[i];
-        if (!handle_waiter(node, &w, now)) {
-            i++;
-            continue;
-        }
-        if (i < node->waiter_count && node->waiters[i].conn == w.conn &&
-            node->waiters[i].id == w.id) {
-            memmove(&node->waiters[i], &node->waiters[i + 1],
-                    (node->waiter_count - i - 1) * sizeof(w));
-            node->waiter_count--;
-            NODE_ADD(node, waiting, -1);
-        }
+        node->waiters[i].answered = 1;
+        if (handle_waiter(node, &w, now))
+            i = node->waiter_count > 0 ? waiter_done(node, i) : 0;
+        else
+            node->waiters[i++].answered = 0;
     }
     if (node->waiter_count == 0)
         uv_timer_stop(timer);
@@ -188,6 +202,19 @@ void node_more(struct yk_node *node) {
         uv_idle_start(&node->busy, on_busy);
 }
 
+static void on_accept(uv_poll_t *poll, int status, int events);
+
+/* A listener that can't accept stays readable: left in the loop it would spin. */
+static void accept_pause(struct yk_node *node, int pause) {
+    node->accept_paused = pause;
+    for (uint32_t i = 0; i < node->listener_count && !node->stopping; i++) {
+        if (pause)
+            uv_poll_stop(&node->listeners[i]);
+        else
+            uv_poll_start(&node->listeners[i], UV_READABLE, on_accept);
+    }
+}
+
 static void close_silent(struct yk_node *node) {
     uint64_t now = yk_boot_ms();
     for (struct conn *c = node->conns, *next; c != NULL; c = next) {
@@ -211,6 +238,9 @@ static void on_upkeep(uv_timer_t *timer) {
     if (yk_store_tick(node->store))
         node_more(node);
     close_silent(node);
+    conns_drop_stalled(node);
+    if (node->accept_paused)
+        accept_pause(node, 0);
     if (yk_segment_check(node->seg))
         yk_log_limited(
             &lost_limit, YK_LOG_ERROR, "node",
@@ -224,8 +254,9 @@ static void on_upkeep(uv_timer_t *timer) {
     yk_store_counters(node->store, &n);
     int silent = 0;
     for (const struct conn *c = node->conns; c != NULL; c = c->next)
-        silent |= c->state == CONN_HELLO;
-    if (node->idle_ticks < DOZE_TICKS || n.limbo_blocks > 0 || n.suspect_blocks > 0 || silent)
+        silent |= c->state == CONN_HELLO || c->state == CONN_PUT;
+    if (node->idle_ticks < DOZE_TICKS || n.limbo_blocks > 0 || n.suspect_blocks > 0 || silent ||
+        node->accept_paused)
         return;
     node->dozing = 1;
     yk_store_doze(node->store, 1);
@@ -259,10 +290,12 @@ static void on_accept(uv_poll_t *poll, int status, int events) {
     for (int i = 0; i < 256; i++) {
         int fd = accept4(lfd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0) {
-            if (errno == EMFILE || errno == ENFILE)
+            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
                 yk_log_limited(&accept_limit, YK_LOG_WARN, "node",
-                               "out of file descriptors with %llu connections: raise LimitNOFILE",
-                               (unsigned long long)node->n.conns);
+                               "cannot accept with %llu connections: %s (LimitNOFILE?)",
+                               (unsigned long long)node->n.conns, strerror(errno));
+                accept_pause(node, 1);
+            }
             return;
         }
         if (node->n.conns >= node->opts.max_conns) {
@@ -443,6 +476,7 @@ static void on_wake(uv_async_t *async) {
     node->handover_count = 0;
     int stop = node->stop_asked;
     pthread_mutex_unlock(&node->lock);
+    yk_store_drain(node->store); /* the scrubber waits for room for its reports */
     for (uint32_t i = 0; i < n; i++)
         conn_open(node, fds[i], 1);
     node_active(node);

@@ -30,7 +30,8 @@ struct waiter {
     uint64_t len;
     uint64_t deadline_ns;
     uint32_t count;
-    int is_put; /* the conn's put; else a RESERVE */
+    int is_put;   /* the conn's put; else a RESERVE */
+    int answered; /* while it is being */
 };
 
 #define WAITERS_MAX 4096u
@@ -71,6 +72,7 @@ struct yk_node {
     struct job *jobs;
     uint32_t job_count;
     uint32_t idle_ticks;
+    int accept_paused; /* out of descriptors: listeners are looked at by upkeep */
     int dozing;
     int stopping;
     uint64_t last_events, stop_deadline_ns;
@@ -99,6 +101,10 @@ struct yk_node {
 void conn_open(struct yk_node *node, int fd, int is_unix);
 void conn_close(struct conn *c);
 void conn_resume(struct conn *c);
+/* Ends the connections of a client slot, but for one (or NULL). */
+void conns_close_slot(struct yk_node *node, uint32_t slot, const struct conn *but);
+/* Puts whose payload has stopped coming give their places back. */
+void conns_drop_stalled(struct yk_node *node);
 
 /* handle.c: runs one complete frame. Returns 0, or a failure that ends the connection, with its
  * text in err. */

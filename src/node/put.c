@@ -65,6 +65,18 @@ static uint32_t desc_need(struct yk_store *s) {
     return idx;
 }
 
+/* Is there room for a reservation of len bytes in the share (R4)? A block larger than all of it may
+ * pass it, one at a time; nothing else may. */
+static int share_has(const struct yk_store *s, uint64_t len) {
+    uint64_t pins = s->n.hard_pinned_bytes < pins_max(s) ? s->n.hard_pinned_bytes : pins_max(s);
+    uint64_t budget = s->held_max - pins;
+    return s->n.reserved_bytes <= budget && (len > budget || s->n.reserved_bytes + len <= budget);
+}
+
+int yk_store_may_hold(const struct yk_store *s, uint64_t len) {
+    return s->n.reserved_bytes + s->n.hard_pinned_bytes + len <= s->held_max / 2u;
+}
+
 int yk_store_reserve(struct yk_store *s, uint32_t slot, uint64_t len, struct yk_place *ret_place,
                      struct yk_err *err) {
     uint64_t tier = s->own.layout.data_bytes;
@@ -74,9 +86,8 @@ int yk_store_reserve(struct yk_store *s, uint32_t slot, uint64_t len, struct yk_
                           (unsigned long long)len, (unsigned long long)tier, YK_BLOCK_MAX);
     if (__atomic_load_n(&s->seg.lost, __ATOMIC_ACQUIRE))
         return yk_err_set(err, -YK_EIO, "the tier is lost (its file was truncated)");
-    /* A lone large block may pass the share; nothing else may. */
     uint64_t held = s->n.reserved_bytes + s->n.hard_pinned_bytes;
-    if (held != 0 && held + len > s->held_max)
+    if (!share_has(s, len))
         return yk_err_set(
             err, -YK_ENOSPC, "%llu bytes are reserved or pinned, %llu may be: no room for %llu",
             (unsigned long long)held, (unsigned long long)s->held_max, (unsigned long long)len);
@@ -242,14 +253,15 @@ static void fill(struct yk_store *s, uint32_t idx, uint32_t ns, uint64_t epoch, 
     STORE(&d->session, a->session);
     STORE(&d->model, a->model);
     STORE(&d->children, 0u);
-    uint64_t expiry = a->ttl_ms == 0 ? 0 : yk_view_now_ms(&s->view) + a->ttl_ms;
+    uint64_t expiry =
+        a->ttl_ms == 0 ? 0 : yk_store_after(yk_view_now_ms(&s->view), a->ttl_ms, UINT64_MAX);
     STORE(&d->expiry_ms, expiry);
     yk_store_expiry_seen(s, expiry);
     uint64_t pin = 0;
     if (a->flags & YK_PUT_HARD_PIN)
         pin = YK_PIN_HARD;
     else if (a->flags & YK_PUT_SOFT_PIN)
-        pin = yk_boot_ms() + a->pin_ms;
+        pin = yk_store_after(yk_boot_ms(), a->pin_ms, YK_PIN_HARD - 1);
     STORE(&d->pin_until_ms, pin);
     link_parent(s, d, ns, epoch, c);
     STORE(&d->ident_sum, yk_desc_ident_sum(d, c->key));
@@ -334,14 +346,17 @@ static int enter(struct yk_store *s, uint32_t idx, uint64_t gen, uint64_t hash, 
     return 0;
 }
 
-/* A commit whose reservation is no longer one: was it this very commit, made before? */
+/* A commit whose reservation is no longer one: was it made before? It left its block, or found the
+ * same bytes there. */
 static int committed_before(struct yk_store *s, uint32_t ns, uint64_t epoch,
                             const struct yk_commit *c) {
     uint32_t idx;
-    if (yk_store_find(s, ns, epoch, c->key, c->key_len, &idx) != 0 || idx != c->idx)
+    if (yk_store_find(s, ns, epoch, c->key, c->key_len, &idx) != 0)
         return -YK_EGONE;
     const struct yk_desc *d = desc_at(s, idx);
-    return d->birth == (uint32_t)c->gen && d->sum == c->sum && d->len == c->len ? 0 : -YK_EGONE;
+    if (d->sum != c->sum || d->len != c->len)
+        return -YK_EGONE;
+    return yk_store_settle(s, idx) == 0 ? 0 : -YK_EGONE;
 }
 
 static int commit_checks(struct yk_store *s, uint32_t ns, uint64_t epoch,
@@ -354,7 +369,7 @@ static int commit_checks(struct yk_store *s, uint32_t ns, uint64_t epoch,
     if (rc == 0 && s->own.ns[ns].epoch != epoch)
         rc = -YK_ESTALE;
     if (rc == 0 && (c->attrs.flags & YK_PUT_HARD_PIN) &&
-        s->n.hard_pinned_bytes + c->len > s->held_max)
+        s->n.hard_pinned_bytes + desc_at(s, c->idx)->cap > pins_max(s))
         rc = -YK_ELIMIT;
     return rc;
 }

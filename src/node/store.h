@@ -92,6 +92,10 @@ void yk_store_counters(const struct yk_store *store, struct yk_counters *ret);
 int yk_store_client_attach(struct yk_store *store, uint32_t pid, uint32_t slot, uint64_t cookie,
                            uint32_t *ret_slot, uint64_t *ret_cookie);
 
+/* The client came back and has heard of reservations up to this generation. Grants reach it in
+ * their order, so those above were lost on the way and are over: nobody writes there. */
+void yk_store_client_heard(struct yk_store *store, uint32_t slot, uint64_t gen);
+
 /* The client said goodbye, or its process is known dead: hazards and reservations are over. */
 void yk_store_client_release(struct yk_store *store, uint32_t slot);
 
@@ -136,6 +140,10 @@ struct yk_place {
  * never; both with a text. */
 int yk_store_reserve(struct yk_store *store, uint32_t slot, uint64_t len,
                      struct yk_place *ret_place, struct yk_err *err);
+
+/* May one more place of len bytes be granted ahead of need? Only while half of the share is free:
+ * the rest is for those who need one now. */
+int yk_store_may_hold(const struct yk_store *store, uint64_t len);
 
 struct yk_commit {
     uint32_t idx;

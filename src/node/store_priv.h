@@ -137,6 +137,12 @@ static inline void yk_store_expiry_seen(struct yk_store *s, uint64_t expiry_ms) 
         s->next_expiry_ms = expiry_ms;
 }
 
+/* What hard pins may have of the share: reservations keep a quarter of it, or pins alone could
+ * refuse every put. */
+static inline uint64_t pins_max(const struct yk_store *s) {
+    return s->held_max - s->held_max / 4u;
+}
+
 /* put.c */
 /* Links idx into its owner's list of reservations, or out of it. */
 void yk_store_reservation_link(struct yk_store *s, uint32_t idx);
@@ -144,6 +150,11 @@ void yk_store_reservation_unlink(struct yk_store *s, uint32_t idx);
 /* Puts a committed descriptor into its share: policy, counts. The index is the caller's. */
 int yk_store_share_add(struct yk_store *s, uint32_t idx);
 void yk_store_share_drop(struct yk_store *s, uint32_t idx, int by_policy);
+
+/* from + ms, at most `most`. */
+static inline uint64_t yk_store_after(uint64_t from, uint64_t ms, uint64_t most) {
+    return from < most && ms < most - from ? from + ms : most;
+}
 
 /* change.c */
 /* A put of bytes that are there: its time to live and pin, if it has any, hold for the block. */

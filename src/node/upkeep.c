@@ -28,7 +28,8 @@
 #define SCRUB_BURST    (4ull << 20) /* bytes between two looks at the rate */
 /* Suspect blocks are read at this rate however slow the background pass is: 8 GiB in 16 s, and the
  * other core stays free. */
-#define SUSPECT_RATE (512ull << 20)
+#define SUSPECT_RATE  (512ull << 20)
+#define REPORT_NAP_NS 1000000ull
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
@@ -73,9 +74,15 @@ static void *populate_main(void *arg) {
     return NULL;
 }
 
+/* Waits for the loop where the ring is full: a report that is overwritten is lost. */
 static void report(struct yk_node *node, unsigned kind, const struct yk_desc *d, uint32_t idx) {
     struct yk_client_page *page = node->seg->clients; /* slot 0 */
     uint64_t head = page->ring_head;
+    while (head - __atomic_load_n(&page->ring_tail, __ATOMIC_ACQUIRE) >= YK_SHM_RING &&
+           !stopped(node)) {
+        uv_async_send(&node->wake);
+        nap(node, REPORT_NAP_NS);
+    }
     __atomic_store_n(&page->ring[head & (YK_SHM_RING - 1u)], YK_EVENT(kind, d->birth, idx),
                      __ATOMIC_RELAXED);
     __atomic_store_n(&page->ring_head, head + 1u, __ATOMIC_RELEASE);
@@ -114,20 +121,14 @@ static void scrub_pass(struct yk_node *node, int suspect_only, uint64_t rate) {
     const struct yk_view *view = yk_store_view(node->store);
     uint64_t burst = 0;
     uint32_t top = __atomic_load_n(&view->hdr->desc_top, __ATOMIC_RELAXED);
-    uint64_t reports = 0;
     for (uint32_t idx = 0; idx < top && idx < view->layout.max_blocks && !stopped(node); idx++) {
         uint64_t n = scrub_one(node, idx, suspect_only);
         burst += n;
-        reports += n > 0;
         __atomic_store_n(&node->n.scrubbed_bytes, node->n.scrubbed_bytes + n, __ATOMIC_RELAXED);
-        /* Not more reports than the ring holds between two drains. */
-        if (burst < SCRUB_BURST && reports < YK_SHM_RING / 2u)
+        if (burst < SCRUB_BURST)
             continue;
-        if (suspect_only && reports >= YK_SHM_RING / 4u)
-            uv_async_send(&node->wake);
         nap(node, burst * 1000000000ull / rate);
         burst = 0;
-        reports = 0;
     }
 }
 
@@ -138,7 +139,7 @@ static void *scrub_main(void *arg) {
     if (node->seg->found == YK_SEGMENT_UNCLEAN) {
         uint64_t rate = o->scrub_bytes_per_s > SUSPECT_RATE ? o->scrub_bytes_per_s : SUSPECT_RATE;
         scrub_pass(node, 1, rate);
-        scrub_pass(node, 1, rate); /* those whose report was lost, or that were being moved */
+        scrub_pass(node, 1, rate); /* those that were being moved */
     }
     while (o->scrub_bytes_per_s != 0 && !stopped(node)) {
         nap(node, (o->scrub_interval_s != 0 ? o->scrub_interval_s : 3600u) * 1000000000ull);

@@ -17,7 +17,9 @@
  *
  * HELLO      u32 magic, u32 version, u32 flags(YK_HELLO_*), u32 slot, u64 cookie (both 0 on a first
  *            hello; on a reconnect those of the last reply), u64 segment_id (0 = first),
- *            u64 epoch (0 = the namespace's), str8 namespace
+ *            u64 epoch (0 = the namespace's), str8 namespace, u64 heard (may be left out): the highest
+ *            generation of a reservation that reached the client; those above were granted in
+ *            replies that were lost, and are over
  *       ->   i32 status, str8-like text: u16 len + bytes; and if status is 0: u32 flags granted,
  *            u32 slot, u64 cookie, u64 segment_id, u32 ns, u64 epoch, u32 node pid, u64 meta_bytes,
  *            u64 data_bytes, u64 clients_bytes, u64 max_block_bytes, u64 page_bytes,
