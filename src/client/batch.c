@@ -62,13 +62,18 @@ static void end_left(yk_client *c, struct yk_batch *b) {
 
 /* Turns until all records of the batch have ended. */
 static void finish(yk_client *c, struct yk_batch *b, uint64_t deadline_ns) {
-    while (b->left > 0) {
+    for (;;) {
+        uint64_t until = deadline_ns;
         run_ready(c, &b->runnable);
-        if (b->left > 0 && yk_conn_step(c, b->waiter, deadline_ns) < 0)
+        if (b->own_deadlines) { /* a put in the batch may have an earlier one of its own */
+            uint64_t next = yk_recs_expire(c, &b->recs, yk_now_ns());
+            until = next < until ? next : until;
+        }
+        if (b->left == 0)
+            return;
+        if (yk_conn_step(c, b->waiter, until) < 0 &&
+            (until == deadline_ns || c->state == YK_CONN_DEAD))
             end_left(c, b);
-        /* A put in the batch may have an earlier deadline of its own. */
-        else if (b->own_deadlines)
-            (void)yk_recs_expire(c, &b->recs, yk_now_ns());
     }
 }
 

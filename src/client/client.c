@@ -164,13 +164,7 @@ static int init_tables(yk_client *c) {
     if (c->event_fd < 0)
         return yk_status_from_errno(errno);
     c->rx.cap = YK_RX_BYTES;
-    for (uint32_t i = recs; i > 0; i--)
-        yk_list_add_first(&c->recs_free, &c->recs[i - 1].link);
-    c->recs_free_count = recs;
-    for (uint32_t i = c->req_count; i > 0; i--) {
-        c->reqs[i - 1].next = c->req_free;
-        c->req_free = &c->reqs[i - 1];
-    }
+    c->recs_left = recs;
     return 0;
 }
 

@@ -72,7 +72,8 @@ struct yk_call {
     int status;        /* YK_PENDING, 0, or failure */
     yk_reply_fn reply; /* decodes, under the lock; < 0: the reply is malformed */
     void *arg;
-    uint64_t reserve_len; /* of a RESERVE: its places are not lost when the call was given up */
+    uint64_t place_len; /* of places that its reply grants: not lost if the call is given up */
+    uint32_t ahead;     /* how many of them were wished for ahead of need */
 };
 
 enum yk_queue {
@@ -183,7 +184,7 @@ struct yk_client {
     uint64_t epoch;          /* of the weights; follows yk_ns_raise_epoch */
     uint64_t max_block_bytes;
     uint64_t own[YK_COUNTERS]; /* counters of handles and times without a map */
-    uint64_t conflicts, retries, puts, put_bytes;
+    uint64_t conflicts, puts, put_bytes;
 
     pthread_mutex_t lock;
     struct yk_link sleepers;
@@ -198,15 +199,15 @@ struct yk_client {
     struct yk_tx tx;
     struct yk_rx rx;
 
-    struct yk_req *reqs, *req_free;
-    uint32_t req_count;
+    struct yk_req *reqs, *req_free; /* a table; used from its front on, then again */
+    uint32_t req_count, req_top;
     uint32_t gets_sent; /* GET requests under way: payload goes to its place directly */
     uint64_t next_id;
     struct yk_link calls;
     struct yk_link queue[YK_QUEUES];
+    struct yk_rec *recs; /* as reqs: what was never used is never touched */
     struct yk_link recs_free;
-    uint32_t recs_free_count;
-    struct yk_rec *recs;
+    uint32_t rec_top, recs_left;
     struct yk_link keys[YK_KEY_BUCKETS];
     struct yk_link async_recs, async_runnable;
     yk_op *ended_first, *ended_last; /* linked through priv[1] */
@@ -286,6 +287,9 @@ void yk_rx_pump(yk_client *c, uint64_t deadline_ns, int kickable);
 /* Lock held. Forgets what was received and sent in part. */
 void yk_rx_reset(yk_client *c);
 void yk_tx_reset(yk_client *c);
+
+/* Lock held. Keeps the places that a reply grants: a count (at most `most`), and they. */
+int yk_reply_places(yk_client *c, struct yk_rd *r, uint64_t len, uint32_t most);
 
 /* Lock held. Handles the reply of one frame whose body is complete. 0 or -YK_EPROTO. */
 int yk_reply(yk_client *c, const struct yk_frame *f, const void *body);

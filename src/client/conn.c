@@ -305,7 +305,7 @@ void yk_conn_lost(yk_client *c) {
     yk_tx_reset(c);
     if (receiving != NULL)
         unsent(c, receiving);
-    for (uint32_t i = 0; i < c->req_count; i++)
+    for (uint32_t i = 0; i < c->req_top; i++)
         if (c->reqs[i].id != 0)
             request_lost(c, &c->reqs[i]);
     if ((c->flags & YK_OPEN_NO_RECONNECT) || c->node != NULL)
@@ -387,7 +387,7 @@ static void call_forget(yk_client *c, struct yk_call *call) {
     if (call->req == NULL)
         return;
     call->req->call = NULL;
-    if (call->reserve_len == 0)
+    if (call->place_len == 0)
         yk_req_free(c, call->req);
 }
 

@@ -190,6 +190,8 @@ static int recv_all(int fd, void *buf, size_t len, uint64_t deadline_ns, int fds
         if (n <= 0)
             return -YK_EGONE;
         take_fds(&msg, fds);
+        if (msg.msg_flags & MSG_CTRUNC)
+            return -YK_ELIMIT; /* this process may open no more descriptors */
         p += n;
         len -= (size_t)n;
     }
@@ -265,8 +267,9 @@ static int hello_receive(int fd, uint64_t deadline_ns, struct yk_welcome *ret, i
     }
     if (rc < 0)
         return yk_err_set(err, rc, "%s",
-                          rc == -YK_EGONE ? "the node closed the connection during hello"
-                                          : "the node did not answer hello in time");
+                          rc == -YK_EGONE    ? "the node closed the connection during hello"
+                          : rc == -YK_ELIMIT ? "the process has no room for more descriptors"
+                                             : "the node did not answer hello in time");
     return yk_dial_welcome(buf, f.body_bytes, ret, err);
 }
 

@@ -75,7 +75,7 @@ static int ask(yk_client *c, struct granted *g, uint32_t timeout_ms) {
                            .body_bytes = sizeof(body),
                            .reply = reserve_reply,
                            .arg = g,
-                           .reserve_len = g->len};
+                           .place_len = g->len};
     int rc = yk_conn_call(c, &call, yk_client_deadline(c, timeout_ms));
     return rc < 0 ? rc : g->status;
 }
@@ -89,7 +89,7 @@ static int take_held(yk_client *c, struct granted *g) {
         g->map = yk_map_enter_write(&c->map);
     else /* their room may be what is missing */
         (void)yk_hold_yield(&c->hold, g->len);
-    while (c->recs_free_count > 0 && yk_hold_stale(&c->hold, &stale))
+    while (c->recs_left > 0 && yk_hold_stale(&c->hold, &stale))
         yk_rec_give_back(c, &stale);
     yk_conn_unlock(c);
     return have;
@@ -120,15 +120,21 @@ int yk_reserve(yk_client *c, size_t len, uint32_t timeout_ms, yk_reservation *re
 
 /* ---- commit, abort ---------------------------------------------------------------------------------------------- */
 
-/* One status after a count; what follows (places that were not asked for) is not looked at. */
-static int status_reply(void *arg, struct yk_rd *r) {
-    int *status = arg;
+struct answer {
+    yk_client *c;
+    uint64_t len;
+    uint32_t ahead;
+    int status;
+};
+
+/* One status, and the places for the next reservations. */
+static int commit_reply(void *arg, struct yk_rd *r) {
+    struct answer *a = arg;
     uint32_t n = yk_rd_u32(r);
-    int32_t s = (int32_t)yk_rd_u32(r);
-    if (n != 1 || r->bad || s > YK_MISS)
+    a->status = (int32_t)yk_rd_u32(r);
+    if (n != 1 || r->bad || a->status > YK_MISS)
         return -YK_EPROTO;
-    *status = s;
-    return 0;
+    return yk_reply_places(a->c, r, a->len, a->ahead);
 }
 
 static int commit_call(yk_client *c, const yk_reservation *r, const yk_op *op,
@@ -136,13 +142,18 @@ static int commit_call(yk_client *c, const yk_reservation *r, const yk_op *op,
     unsigned char body[1024];
     struct yk_wr w;
     struct yk_attrs a;
-    int status = 0;
+    struct answer answer = {.c = c, .len = r->len};
     const struct yk_map *m = map_of(r);
+    if (yk_map_lost(m))
+        return -YK_EGONE;
+    pthread_mutex_lock(&c->lock);
+    answer.ahead = yk_hold_wish(&c->hold, r->len, YK_RESERVE_MAX);
+    yk_conn_unlock(c);
     yk_put_attrs(o, &a);
     yk_wr_init(&w, body, sizeof(body));
     yk_wr_u32(&w, 1);
-    yk_wr_u32(&w, 0);
-    yk_wr_u64(&w, 0);
+    yk_wr_u32(&w, answer.ahead);
+    yk_wr_u64(&w, answer.ahead > 0 ? r->len : 0);
     yk_wr_u32(&w, (uint32_t)r->priv[1]);
     yk_wr_u64(&w, r->priv[2]);
     yk_wr_u64(&w, yk_hash64(m->rw + r->priv[3], r->len));
@@ -153,12 +164,12 @@ static int commit_call(yk_client *c, const yk_reservation *r, const yk_op *op,
     struct yk_call call = {.op = YK_MSG_COMMIT,
                            .body = body,
                            .body_bytes = (uint32_t)yk_wr_len(&w),
-                           .reply = status_reply,
-                           .arg = &status};
-    if (yk_map_lost(m))
-        return -YK_EGONE;
+                           .reply = commit_reply,
+                           .arg = &answer,
+                           .place_len = r->len,
+                           .ahead = answer.ahead};
     int rc = yk_conn_call(c, &call, yk_client_deadline(c, o->timeout_ms));
-    return rc < 0 ? rc : status;
+    return rc < 0 ? rc : answer.status;
 }
 
 /* A reservation in a segment that the node does not have any more. */

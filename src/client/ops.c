@@ -113,10 +113,10 @@ static struct yk_rec *key_first(yk_client *c, uint64_t hash) {
 
 static struct yk_rec *rec_take(yk_client *c) {
     struct yk_link *l = yk_list_take(&c->recs_free);
-    if (l == NULL)
+    if (c->recs_left == 0)
         return NULL;
-    c->recs_free_count--;
-    struct yk_rec *rec = YK_LIST_ITEM(l, struct yk_rec, link);
+    c->recs_left--;
+    struct yk_rec *rec = l != NULL ? YK_LIST_ITEM(l, struct yk_rec, link) : &c->recs[c->rec_top++];
     memset(rec, 0, sizeof(*rec));
     yk_list_init(&rec->link);
     yk_list_init(&rec->owner_link);
@@ -154,7 +154,7 @@ void yk_rec_free(yk_client *c, struct yk_rec *rec) {
     yk_list_remove(&rec->link);
     rec->state = YK_REC_FREE;
     yk_list_add_first(&c->recs_free, &rec->link); /* the warm one first */
-    c->recs_free_count++;
+    c->recs_left++;
 }
 
 void yk_rec_drop_place(struct yk_rec *rec) {

@@ -160,7 +160,7 @@ static int place_take(yk_client *c, struct yk_rec *rec) {
         rec->map = yk_map_enter_write(&c->map);
         rec->in_place = 1;
     }
-    while (c->recs_free_count > 0 && yk_hold_stale(&c->hold, &stale))
+    while (c->recs_left > 0 && yk_hold_stale(&c->hold, &stale))
         yk_rec_give_back(c, &stale);
     int placed = rec->in_place;
     if (placed)

@@ -103,13 +103,27 @@ static int reply_reserve(yk_client *c, struct yk_req *req, struct yk_rd *r) {
     return 0;
 }
 
-/* A RESERVE of yk_reserve whose caller gave up: one place, nobody's. */
-static int reply_reserve_late(yk_client *c, struct yk_req *req, struct yk_rd *r) {
-    int32_t status = (int32_t)yk_rd_u32(r);
+int yk_reply_places(yk_client *c, struct yk_rd *r, uint64_t len, uint32_t most) {
+    struct yk_rsv rsv;
     uint32_t n = yk_rd_u32(r);
-    if (status != 0 || n == 0)
-        return 0;
-    return n == 1 ? places_read(c, req, r, n) : -YK_EPROTO;
+    if (r->bad || n > most)
+        return -YK_EPROTO;
+    for (uint32_t i = 0; i < n; i++) {
+        if (!place_read(c, r, len, &rsv))
+            return -YK_EPROTO;
+        place_keep(c, len, &rsv);
+    }
+    return yk_rd_ok(r) ? 0 : -YK_EPROTO;
+}
+
+/* The answer to yk_reserve or yk_commit whose caller gave up: the places in it are nobody's. */
+static int reply_late(yk_client *c, struct yk_req *req, struct yk_rd *r) {
+    uint32_t most = req->ahead + (req->op == YK_MSG_RESERVE);
+    came(c, req);
+    if (req->op == YK_MSG_COMMIT && yk_rd_u32(r) != 1)
+        return -YK_EPROTO;
+    (void)yk_rd_u32(r); /* status */
+    return yk_reply_places(c, r, req->ahead_len, most);
 }
 
 /* ---- records ------------------------------------------------------------------------------------------------ */
@@ -202,9 +216,11 @@ static int reply_exists(yk_client *c, struct yk_req *req, struct yk_rd *r) {
 }
 
 static int reply_records(yk_client *c, struct yk_req *req, struct yk_rd *r) {
+    if (req->items == 0)
+        return reply_late(c, req, r);
     switch (req->op) {
     case YK_MSG_RESERVE:
-        return yk_list_empty(&req->recs) ? reply_reserve_late(c, req, r) : reply_reserve(c, req, r);
+        return reply_reserve(c, req, r);
     case YK_MSG_COMMIT:
         return reply_commit(c, req, r);
     case YK_MSG_CHANGE:
@@ -261,6 +277,7 @@ int yk_reply(yk_client *c, const struct yk_frame *f, const void *body) {
         call->req = NULL;
         call->status = rc;
         req->call = NULL;
+        came(c, req);
         yk_waiter_wake(call->waiter);
     } else {
         rc = reply_records(c, req, &r);
@@ -274,10 +291,12 @@ int yk_reply(yk_client *c, const struct yk_frame *f, const void *body) {
 /* ---- GET ------------------------------------------------------------------------------------------------------ */
 
 /* Checks one piece against what was asked for. */
-static int piece_check(struct yk_rec *rec, const yk_block_info *info, uint64_t n) {
+static int piece_check(const yk_client *c, struct yk_rec *rec, const yk_block_info *info,
+                       uint64_t n) {
     const yk_op *op = rec->op;
     uint64_t base = op->opcode == YK_OP_GET_RANGE ? op->arg : 0;
-    if (n > rec->len - rec->at || info->len > YK_BLOCK_MAX || base + rec->at + n > info->len)
+    if (n > rec->len - rec->at || info->len > c->welcome.max_block_bytes ||
+        base + rec->at + n > info->len)
         return -YK_EPROTO;
     return 0;
 }
@@ -335,7 +354,7 @@ int yk_reply_get_begin(yk_client *c, const struct yk_frame *f, const unsigned ch
     }
     struct yk_rec *rec = YK_LIST_ITEM(req->recs.next, struct yk_rec, link);
     if (status == 0 && rec->op != NULL) {
-        if (piece_check(rec, &info, n) < 0)
+        if (piece_check(c, rec, &info, n) < 0)
             return -YK_EPROTO;
         status = copy_begin(rec, &info);
         if (status == 0)

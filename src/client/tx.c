@@ -32,9 +32,12 @@ _Static_assert(YK_FRAME_HDR + YK_CALL_BYTES <= FRAME_ROOM, "a call fits");
 
 struct yk_req *yk_req_new(yk_client *c, unsigned op) {
     struct yk_req *req = c->req_free;
-    if (req == NULL)
+    if (req != NULL)
+        c->req_free = req->next;
+    else if (c->req_top < c->req_count)
+        req = &c->reqs[c->req_top++];
+    else
         return NULL;
-    c->req_free = req->next;
     uint64_t index = (uint64_t)(req - c->reqs);
     yk_list_init(&req->recs);
     req->id = ++c->next_id << REQ_INDEX_BITS | index;
@@ -49,7 +52,7 @@ struct yk_req *yk_req_new(yk_client *c, unsigned op) {
 
 struct yk_req *yk_req_find(yk_client *c, uint64_t id) {
     uint64_t index = id & ((1u << REQ_INDEX_BITS) - 1u);
-    return index < c->req_count && id != 0 && c->reqs[index].id == id ? &c->reqs[index] : NULL;
+    return index < c->req_top && id != 0 && c->reqs[index].id == id ? &c->reqs[index] : NULL;
 }
 
 void yk_req_free(yk_client *c, struct yk_req *req) {
@@ -136,7 +139,8 @@ static void fill_call(yk_client *c, struct yk_req *req, struct yk_call *call) {
     struct yk_wr w;
     yk_list_remove(&call->link);
     req->call = call;
-    req->ahead_len = call->reserve_len;
+    req->ahead_len = call->place_len;
+    req->ahead = call->ahead;
     call->req = req;
     frame_begin(c, &w);
     yk_wr_bytes(&w, call->body, call->body_bytes);
@@ -351,7 +355,7 @@ static void fill(yk_client *c) {
 int yk_tx_pending(const yk_client *c) {
     if (c->tx.at < c->tx.len || c->tx.payload_left > 0 || c->want_drain)
         return 1;
-    if (c->req_free == NULL)
+    if (c->req_free == NULL && c->req_top == c->req_count)
         return 0;
     if (!yk_list_empty(&c->calls))
         return 1;

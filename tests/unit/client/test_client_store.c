@@ -245,6 +245,29 @@ static void put_in_place(void **state) {
     yk_close(c);
 }
 
+/* One round trip for each, as for puts that copy. */
+static void many_puts_in_place(void **state) {
+    yk_client *c = open_client(*state);
+    uint64_t before = 0;
+    for (int i = 0; i < 100; i++) {
+        yk_reservation r;
+        char key[8];
+        snprintf(key, sizeof(key), "p%d", i);
+        if (i == 4)
+            before = STAT(c, round_trips);
+        assert_status(yk_reserve(c, 4000, 0, &r), 0);
+        fill(r.data, r.len, (uint64_t)i);
+        assert_status(yk_commit(c, &r, yk_key_str(key), NULL), 0);
+    }
+    assert_int_equal(STAT(c, round_trips), before + 96);
+    for (int i = 0; i < 100; i++) {
+        char key[8];
+        snprintf(key, sizeof(key), "p%d", i);
+        assert_status(get_is(c, key, 4000, (uint64_t)i), 0);
+    }
+    yk_close(c);
+}
+
 static void bad_arguments_are_refused(void **state) {
     char long_key[256];
     memset(long_key, 'k', sizeof(long_key));
@@ -390,6 +413,7 @@ int main(void) {
                                         without_node),
         cmocka_unit_test_setup_teardown(a_put_costs_one_round_trip, with_node, without_node),
         cmocka_unit_test_setup_teardown(put_in_place, with_node, without_node),
+        cmocka_unit_test_setup_teardown(many_puts_in_place, with_node, without_node),
         cmocka_unit_test_setup_teardown(bad_arguments_are_refused, with_node, without_node),
         cmocka_unit_test_setup_teardown(keys_may_hold_any_bytes, with_node, without_node),
         cmocka_unit_test_setup_teardown(a_full_tier_evicts_and_never_mixes_blocks_up, with_node,
