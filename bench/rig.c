@@ -4,8 +4,6 @@
  */
 #include "bench/rig.h"
 
-#include "shm/segment.h"
-
 #include <stdlib.h>
 #include <string.h>
 
@@ -91,6 +89,6 @@ int yk_rig_fill(yk_client *c, const struct yk_rig_keys *k, uint64_t first, uint6
 }
 
 uint64_t yk_rig_memory(uint64_t wish) {
-    uint64_t room = yk_segment_room(NULL) / 3;
+    uint64_t room = yk_own_room() / 3;
     return room != 0 && room < wish ? room : wish;
 }

@@ -64,7 +64,7 @@ void yk_rig_keys_free(struct yk_rig_keys *k);
 int yk_rig_fill(yk_client *c, const struct yk_rig_keys *k, uint64_t first, uint64_t n,
                 const void *data, size_t len);
 
-/* Bytes of memory that a benchmark may take: `wish`, or what is left of a third of the machine's. */
+/* Bytes of memory that a benchmark may take: `wish`, or a third of what the machine has left. */
 uint64_t yk_rig_memory(uint64_t wish);
 
 /* A failed call of libyolk: tells it on standard error and returns status. */

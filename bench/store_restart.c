@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "replay/payload.h"
+#include "shm/segment.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -196,11 +197,12 @@ static int cases(struct yk_bench_run *run, struct restart *r) {
     return 0;
 }
 
-/* As many blocks as fit into half of what the machine has left. */
+/* As many blocks as fit into half of what there is in /dev/shm. */
 static uint64_t blocks_wanted(const struct yk_bench_run *run) {
     uint64_t want = run->opts->quick ? BLOCKS_QUICK : BLOCKS;
-    uint64_t most = yk_rig_memory(UINT64_MAX) / 2 * 3 / BLOCK_BYTES / BATCH * BATCH;
-    return want < most ? want : most;
+    uint64_t room = yk_segment_room(NULL);
+    uint64_t most = room == 0 ? want : room / 2 / BLOCK_BYTES / BATCH * BATCH;
+    return most < BATCH ? BATCH : want < most ? want : most;
 }
 
 int yk_store_restart(struct yk_bench_run *run) {

@@ -10,6 +10,7 @@
 #include "replaying.h"
 
 #include "base/fmt.h"
+#include "replay/own.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -38,6 +39,18 @@ static const struct yk_opt rows[] = {
      .help = "Of the generated trace."},
     YOLK_REPLAYING_ROWS(struct run_config, "256K", "8000", "2"),
 };
+
+/* The capacity by default; less where it would take more than half of the memory there is. */
+static void fit(const struct yolk_ctx *ctx, struct yk_replay_opts *o) {
+    uint64_t room = yk_own_room() / 2;
+    if (o->dram_bytes > 0 && !yk_opt_is_set(ctx->opts, "capacity"))
+        o->capacity_blocks = 0; /* a size in bytes alone: as many as fit */
+    if (yk_opt_is_set(ctx->opts, "capacity") || o->dram_bytes > 0 || room == 0)
+        return;
+    while (o->capacity_blocks > 1 &&
+           yk_own_dram_bytes(o->capacity_blocks, o->block_bytes, o->clients, 0) > room)
+        o->capacity_blocks /= 2;
+}
 
 static int load(const struct run_config *c, struct yk_replay_trace *trace) {
     struct yk_trace_gen_opts go;
@@ -90,9 +103,7 @@ static int run(struct yolk_ctx *ctx) {
     struct yk_err err = {0};
     uint64_t dram_bytes;
     (void)yolk_replaying_opts(&c->replaying, &o);
-    /* With a size in bytes alone, as many blocks as fit. */
-    if (o.dram_bytes > 0 && !yk_opt_is_set(ctx->opts, "capacity"))
-        o.capacity_blocks = 0;
+    fit(ctx, &o);
     if (o.capacity_blocks == 0 && o.dram_bytes == 0)
         return yolk_fail(YOLK_USAGE, "--capacity 0 needs --dram");
     if (yk_replay_dram(&o, &dram_bytes, &err) < 0)

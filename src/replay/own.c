@@ -38,6 +38,10 @@ uint64_t yk_own_dram_bytes(uint64_t blocks, uint64_t block_bytes, uint32_t clien
     return bytes + bytes * reserve_percent * 3 / 200; /* reclaim goes on to 1.5 times it */
 }
 
+uint64_t yk_own_room(void) {
+    return yk_segment_room("/"); /* a memfd has no file system of its own that could be full */
+}
+
 /* ---- the child ------------------------------------------------------------------------------ */
 
 struct report {

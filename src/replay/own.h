@@ -47,6 +47,9 @@ struct yk_own {
 uint64_t yk_own_dram_bytes(uint64_t blocks, uint64_t block_bytes, uint32_t clients,
                            uint32_t reserve_percent);
 
+/* Memory that a nameless node may take on this machine now; 0 = not known. */
+uint64_t yk_own_room(void);
+
 /* Serving when it returns 0; else failures of yk_node_start with their text, or of fork. */
 int yk_own_start(const struct yk_own_opts *opts, struct yk_own *ret_own, struct yk_err *err);
 
