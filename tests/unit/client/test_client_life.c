@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -357,6 +358,108 @@ static void a_client_that_dies(void **state) {
     yk_close(c);
 }
 
+/* ---- many threads, many deaths ---- */
+
+struct shared {
+    uint64_t done, wrong, lost; /* operations; wrong bytes or statuses; acknowledged and missing */
+    int stop;
+};
+
+struct hand {
+    struct shared *sh;
+    yk_client *c;
+    int number;
+    pthread_t thread;
+};
+
+static void tell(struct hand *h, const char *what, int rc) {
+    print_error("thread %d: %s: %d (%s)\n", h->number, what, rc, yk_error_text(NULL));
+    __atomic_add_fetch(&h->sh->wrong, 1, __ATOMIC_RELAXED);
+}
+
+static void *labour(void *arg) {
+    struct hand *h = arg;
+    char key[32], data[4000], got[4000];
+    for (uint64_t i = 0; !__atomic_load_n(&h->sh->stop, __ATOMIC_RELAXED); i++) {
+        uint64_t seed = (uint64_t)h->number * 1000000 + i;
+        size_t len = 1000 + i % 3 * 1000, n;
+        yk_ref ref;
+        snprintf(key, sizeof(key), "%d/%llu", h->number, (unsigned long long)i);
+        fill(data, len, seed);
+        int rc = yk_put(h->c, yk_key_str(key), data, len, NULL);
+        if (rc != 0)
+            tell(h, "put", rc);
+        rc = yk_get(h->c, yk_key_str(key), got, sizeof(got), &n);
+        if (rc < 0 || (rc == 0 && (n != len || memcmp(got, data, len) != 0)))
+            tell(h, "get", rc);
+        if (rc == YK_MISS)
+            __atomic_add_fetch(&h->sh->lost, 1, __ATOMIC_RELAXED);
+        rc = yk_ref_get(h->c, yk_key_str(key), &ref);
+        if (rc == 0) {
+            if (ref.len != len || memcmp(ref.data, data, len) != 0)
+                tell(h, "ref", 0);
+            yk_ref_release(h->c, &ref);
+        }
+        if (i % 2 == 0) {
+            rc = yk_remove(h->c, yk_key_str(key));
+            if (rc < 0)
+                tell(h, "remove", rc);
+        } else {
+            struct iovec iov = {data, len};
+            yk_op *out, op = {.opcode = YK_OP_EXISTS, .key = yk_key_str(key), .iov = &iov};
+            op.user = &op;
+            rc = yk_run(h->c, &op, 1, 0);
+            if (rc < 0 || op.status < 0)
+                tell(h, "run", op.status);
+            (void)yk_poll(h->c, &out, 1, 0);
+        }
+        __atomic_add_fetch(&h->sh->done, 1, __ATOMIC_RELAXED);
+    }
+    return NULL;
+}
+
+static void labour_process(struct fixture *f, struct shared *sh) {
+    yk_client *c[2] = {open_with(f, 0, 60000), open_with(f, YK_OPEN_NO_MAP, 60000)};
+    struct hand h[4];
+    for (int i = 0; i < 4; i++) {
+        h[i] = (struct hand){.sh = sh, .c = c[i % 2], .number = i};
+        pthread_create(&h[i].thread, NULL, labour, &h[i]);
+    }
+    for (int i = 0; i < 4; i++)
+        pthread_join(h[i].thread, NULL);
+    yk_close(c[0]);
+    yk_close(c[1]);
+    _exit(0);
+}
+
+static void threads_go_on_whatever_happens_to_the_node(void **state) {
+    struct fixture *f = *state;
+    struct shared *sh = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(sh, MAP_FAILED);
+    pid_t pid = fork();
+    if (pid == 0)
+        labour_process(f, sh);
+    uint64_t end = yk_now_ns() + 60 * YK_NS_PER_S;
+    for (int round = 0; round < 12; round++) {
+        uint64_t goal = __atomic_load_n(&sh->done, __ATOMIC_RELAXED) + 40;
+        while (__atomic_load_n(&sh->done, __ATOMIC_RELAXED) < goal && yk_now_ns() < end)
+            sched_yield();
+        assert_true(__atomic_load_n(&sh->done, __ATOMIC_RELAXED) >= goal); /* it went on */
+        fixture_kill(f, round % 3 == 2 ? SIGSTOP : round % 3 == 1 ? SIGTERM : SIGKILL);
+        if (round % 3 == 2)
+            fixture_kill(f, SIGCONT);
+        else
+            fixture_fork(f);
+    }
+    __atomic_store_n(&sh->stop, 1, __ATOMIC_RELAXED);
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(sh->wrong, 0);
+    assert_true(sh->lost <= 4 * 8); /* what was being written when it was killed */
+    munmap(sh, 4096);
+}
+
 /* ---- not a node ---- */
 
 struct liar {
@@ -440,6 +543,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_forked_child_cannot_use_the_handle, nameless_node,
                                         without_node),
         cmocka_unit_test_setup_teardown(a_client_that_dies, nameless_node, without_node),
+        cmocka_unit_test_setup_teardown(threads_go_on_whatever_happens_to_the_node, named_node,
+                                        without_node),
         cmocka_unit_test_setup_teardown(something_that_is_no_node, no_node, without_node),
         cmocka_unit_test_setup_teardown(something_that_is_silent, no_node, without_node),
     };
