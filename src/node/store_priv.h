@@ -75,7 +75,8 @@ struct yk_store {
 #define STORE(p, v)        __atomic_store_n((p), (v), __ATOMIC_RELAXED)
 #define COUNT(s, f)        STORE(&(s)->n.f, (s)->n.f + 1)
 #define COUNT_ADD(s, f, v) STORE(&(s)->n.f, (s)->n.f + (v))
-#define COUNT_SUB(s, f, v) STORE(&(s)->n.f, (s)->n.f - (v))
+/* Never below 0: a size that was scribbled on must not make a sum of sizes absurd for good. */
+#define COUNT_SUB(s, f, v) STORE(&(s)->n.f, (s)->n.f > (v) ? (s)->n.f - (v) : 0)
 
 static inline struct yk_desc *desc_at(const struct yk_store *s, uint32_t idx) {
     return &s->own.desc[idx];

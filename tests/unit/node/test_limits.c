@@ -140,6 +140,29 @@ static void a_commit_that_comes_twice_is_answered_twice(void **state) {
     yk_store_close(f.s, 0);
 }
 
+/* Somebody wrote into the meta file of a running node: figures may be wrong, puts go on. */
+static void scribbled_sizes_do_not_end_puts(void **state) {
+    struct fixture f;
+    struct yk_counters n;
+    fixture_open(&f);
+    const struct yk_segment *seg = yk_store_segment(f.s);
+    struct yk_desc *desc = (struct yk_desc *)((char *)seg->meta + seg->layout.off_desc);
+    struct yk_commit c = reserved(&f, "reserved", 1000);
+    desc[c.idx].cap = 0x7fffffff;
+    assert_int_equal(yk_store_abort(f.s, 0, c.idx, c.gen), 0);
+    c = reserved(&f, "pinned", 1000);
+    assert_int_equal(commit(&f, &c), 0);
+    desc[c.idx].pin_until_ms = YK_PIN_HARD;
+    assert_int_equal(change(&f, YK_CHANGE_UNPIN, 0, "pinned"), 0);
+    yk_store_counters(f.s, &n);
+    assert_true(n.reserved_bytes < seg->layout.data_bytes);
+    assert_true(n.hard_pinned_bytes < seg->layout.data_bytes);
+    c = reserved(&f, "put", 1000);
+    assert_int_equal(commit(&f, &c), 0);
+    assert_int_equal(change(&f, YK_CHANGE_PIN, 0, "put"), 0);
+    yk_store_close(f.s, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hard_pins_leave_room_for_puts),
@@ -147,6 +170,7 @@ int main(void) {
         cmocka_unit_test(a_block_larger_than_the_share_passes_it_alone),
         cmocka_unit_test(a_time_to_live_without_end_does_not_wrap),
         cmocka_unit_test(a_commit_that_comes_twice_is_answered_twice),
+        cmocka_unit_test(scribbled_sizes_do_not_end_puts),
     };
     return cmocka_run_group_tests_name("limits", tests, NULL, NULL);
 }
