@@ -443,9 +443,28 @@ static int do_lookup(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
     return 0;
 }
 
+/* Keys are looked up in groups, so that their cache misses overlap (view.h). */
+#define GROUP 64u
+
+/* The next keys of a body as queries: up to GROUP of the `left` ones. Returns how many. */
+static uint32_t rd_queries(struct conn *c, struct yk_rd *r, uint32_t left, struct yk_query *q) {
+    uint32_t n = left < GROUP ? left : GROUP;
+    for (uint32_t i = 0; i < n; i++) {
+        q[i].key = yk_rd_str8(r, &q[i].key_len);
+        q[i].ns = c->ns;
+        q[i].epoch = c->epoch;
+        q[i].hash = r->bad ? 0 : yk_hash_key(c->ns, q[i].key, q[i].key_len);
+    }
+    return n;
+}
+
 static int do_exists(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
                      struct yk_err *err) {
     uint32_t n = yk_rd_u32(r);
+    const struct yk_view *view = yk_store_view(c->node->store);
+    uint64_t now_ms = yk_view_now_ms(view);
+    struct yk_query q[GROUP];
+    int found[GROUP];
     struct yk_wr w;
     if (n > YK_BATCH_MAX)
         return bad_body(err, f);
@@ -456,13 +475,14 @@ static int do_exists(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
     unsigned char *bits = yk_wr_space(&w, (n + 7u) / 8u);
     if (bits != NULL)
         memset(bits, 0, (n + 7u) / 8u);
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t len, idx;
-        const void *key = yk_rd_str8(r, &len);
+    for (uint32_t at = 0; at < n; at += GROUP) {
+        uint32_t k = rd_queries(c, r, n - at, q);
         if (r->bad)
             return bad_body(err, f);
-        if (present(c, key, len, &idx) == 0)
-            bits[i / 8u] |= (unsigned char)(1u << (i % 8u));
+        yk_view_find_many(view, q, k, now_ms, NULL, found);
+        for (uint32_t i = 0; i < k; i++)
+            if (found[i] == 0)
+                bits[(at + i) / 8u] |= (unsigned char)(1u << ((at + i) % 8u));
     }
     if (!yk_rd_ok(r))
         return bad_body(err, f);
@@ -473,15 +493,19 @@ static int do_exists(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
 
 static int do_match(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
     uint32_t n = yk_rd_u32(r), run = 0;
-    int running = 1;
+    const struct yk_view *view = yk_store_view(c->node->store);
+    uint64_t now_ms = yk_view_now_ms(view);
+    struct yk_query q[GROUP];
     struct yk_wr w;
     if (n > YK_BATCH_MAX)
         return bad_body(err, f);
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t len, idx;
-        const void *key = yk_rd_str8(r, &len);
-        running = running && !r->bad && present(c, key, len, &idx) == 0;
-        run += (uint32_t)running;
+    for (uint32_t at = 0; at < n; at += GROUP) {
+        uint32_t k = rd_queries(c, r, n - at, q);
+        int unsure;
+        if (r->bad)
+            return bad_body(err, f);
+        if (run == at) /* the run goes on so far */
+            run += (uint32_t)yk_view_match(view, q, k, now_ms, NULL, &unsure);
     }
     if (!yk_rd_ok(r))
         return bad_body(err, f);
