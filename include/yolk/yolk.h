@@ -16,6 +16,10 @@
  * Errors: >= 0 is success, -YK_E... (yolk/status.h) is failure; yk_error_text(handle) says more
  *   about the last failure of the calling thread. YK_MISS (1) is an answer, not an error.
  * Deadlines: every call ends with a result or an error within its timeout_ms (0 = the handle's).
+ * Node away: calls wait for it to come back, up to their deadline, and send again what it did not
+ *   answer (a remove may then say YK_MISS for a block that it removed itself). At the deadline a
+ *   change fails with -YK_EGONE, and a lookup or get is a miss; where the node's memory is mapped
+ *   these need no node. -YK_ETIMEDOUT: the node is there and silent; the change may yet be made.
  * Option structs begin with `size`, set to sizeof by the caller; new fields go at the end; NULL
  *   stands for all defaults.
  */
@@ -149,7 +153,8 @@ YK_API int yk_abort(yk_client *client, yk_reservation *reservation);
 /* ---- get ------------------------------------------------------------------------------------ */
 
 /* Copies the block into buf. 0: *ret_len bytes written; YK_MISS; -YK_ETOOBIG: cap is smaller than
- * the block, whose length is then in *ret_len all the same. */
+ * the block, whose length is then in *ret_len all the same. Payload that comes through the socket is
+ * verified (asked for twice at most); bytes that fail their checksum are a miss. */
 YK_API int yk_get(yk_client *client, yk_key key, void *buf, size_t cap, size_t *ret_len);
 
 /* The same into a scatter list. */

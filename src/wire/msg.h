@@ -28,7 +28,7 @@
  *            (SCM_RIGHTS): meta read-only, data, clients.
  * BYE        empty: references and reservations are released, the slot is free -> i32 status
  * PING       any bytes -> the same bytes
- * RESERVE    u32 timeout_ms, u32 count (1..64), u64 len -> i32 status, u32 n, n x { u32 idx,
+ * RESERVE    u32 timeout_ms (0: is answered at once), u32 count (1..64), u64 len -> i32 status, u32 n, n x { u32 idx,
  *            u64 gen, u64 offset }; n < count when space is short (n >= 1 with status 0)
  * COMMIT     u32 n, u32 refill_count, u64 refill_len, n x { u32 idx, u64 gen, u64 sum, u32 len,
  *            attrs, key, str8 parent } -> u32 n, n x i32 status, u32 r, r x { as RESERVE }.
@@ -45,7 +45,8 @@
  * CHANGE     u32 n, n x { u8 what(enum yk_change), u64 arg, key } -> u32 n, n x i32
  * REMOVE_MANY u8 how(enum yk_remove_many), str8 pattern -> i32 status, u64 count
  * PREFETCH   u8 tier, u32 deadline_ms, u32 n, n x key -> i32 status, u32 count, u16 len + text
- * NS         u8 what(enum yk_ns_op), u64 arg, str8 name -> i32 status, u16 len + text
+ * NS         u8 what(enum yk_ns_op), u64 arg, str8 name -> i32 status, u16 len + text. A raise of
+ *            the connection's own namespace moves the connection's epoch.
  * NS_LIST    empty -> i32 status, u32 n, n x { str8 name, u64 epoch, u64 quota, u64 used,
  *            u64 blocks }
  * LIST       u64 cursor (0 first), u32 max, str8 prefix -> i32 status, u64 next cursor (0 = end),
