@@ -260,9 +260,14 @@ int yk_ns_create(yk_client *c, const char *name, uint64_t quota_bytes) {
 }
 
 int yk_ns_raise_epoch(yk_client *c, const char *name, uint64_t epoch) {
+    int own = c != NULL && name != NULL && strcmp(name, c->name_space) == 0;
+    if (own) /* a reconnect in the middle of it greets with this one */
+        __atomic_store_n(&c->raise_to, epoch, __ATOMIC_RELAXED);
     int rc = ns_change(c, YK_NS_RAISE, name, epoch);
-    if (rc == 0 && strcmp(name, c->name_space) == 0)
+    if (own && rc == 0)
         __atomic_store_n(&c->epoch, epoch, __ATOMIC_RELEASE);
+    if (own)
+        __atomic_store_n(&c->raise_to, 0, __ATOMIC_RELAXED);
     return rc;
 }
 

@@ -194,7 +194,9 @@ struct yk_client {
     uint32_t conn_number; /* counts connections: whoever slept compares it */
     int connecting;       /* a thread is connecting */
     uint64_t retry_at_ns, backoff_ns;
-    uint64_t seed; /* of the jitter */
+    uint64_t seed;     /* of the jitter */
+    uint64_t heard;    /* highest generation of a place that arrived in this segment */
+    uint64_t raise_to; /* atomic: epoch that yk_ns_raise_epoch is asking for, or 0 */
     struct yk_welcome welcome;
     struct yk_tx tx;
     struct yk_rx rx;

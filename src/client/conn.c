@@ -132,8 +132,15 @@ static int same_map(const struct yk_map *m, const struct yk_welcome *w) {
 static int establish(yk_client *c, int fd, uint64_t deadline_ns, struct yk_welcome *ret_welcome,
                      struct yk_map **ret_map, struct yk_err *err) {
     const struct yk_map *old = c->map; /* changed by the thread that connects only */
-    struct yk_greeting g = {c->name_space,         yk_client_epoch(c), c->welcome.cookie,
-                            c->welcome.segment_id, c->welcome.slot,    0};
+    struct yk_greeting g = {.name_space = c->name_space,
+                            .epoch = yk_client_epoch(c),
+                            .cookie = c->welcome.cookie,
+                            .segment_id = c->welcome.segment_id,
+                            .slot = c->welcome.slot,
+                            .heard = c->heard}; /* no reply is read while we connect */
+    /* A raise whose answer was lost may have been made: the epoch before would be refused. */
+    uint64_t raise_to = __atomic_load_n(&c->raise_to, __ATOMIC_RELAXED);
+    g.epoch = raise_to > g.epoch ? raise_to : g.epoch;
     *ret_map = NULL;
     int rc = fd >= 0 ? 0 : yk_dial(&c->addr, deadline_ns, &fd, err);
     if (rc < 0)
@@ -199,6 +206,7 @@ static void map_replace(yk_client *c, struct yk_map *map) {
         c->unmapped = old;
     }
     __atomic_store_n(&c->map, map, __ATOMIC_SEQ_CST);
+    c->heard = 0;
     forget_places(c);
     if (old != NULL)
         yk_map_retire(old);

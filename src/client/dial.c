@@ -210,6 +210,7 @@ static int hello_send(int fd, const struct yk_greeting *g, uint64_t deadline_ns)
     yk_wr_u64(&w, g->segment_id);
     yk_wr_u64(&w, g->epoch);
     yk_wr_str8(&w, g->name_space, strlen(g->name_space));
+    yk_wr_u64(&w, g->heard);
     struct yk_frame f = {(uint32_t)yk_wr_len(&w), YK_MSG_HELLO, 0, 1};
     yk_frame_encode(frame, &f);
     return send_all(fd, frame, YK_FRAME_HDR + yk_wr_len(&w), deadline_ns);

@@ -31,6 +31,7 @@ struct yk_greeting {
     uint64_t segment_id; /* of the last hello, 0 = first */
     uint32_t slot;
     uint32_t flags; /* YK_HELLO_* */
+    uint64_t heard; /* highest generation of a place that was granted and arrived */
 };
 
 struct yk_welcome {

@@ -54,7 +54,9 @@ static int reserve_reply(void *arg, struct yk_rd *r) {
     g->rsv.idx = yk_rd_u32(r);
     g->rsv.gen = yk_rd_u64(r);
     g->rsv.offset = yk_rd_u64(r);
-    const struct yk_map *m = g->c->map; /* under the lock */
+    if (!r->bad && g->rsv.gen > g->c->heard) /* under the lock */
+        g->c->heard = g->rsv.gen;
+    const struct yk_map *m = g->c->map;
     if (n != 1 || !yk_rd_ok(r) || m == NULL || g->rsv.offset > m->view.layout.data_bytes ||
         g->len > m->view.layout.data_bytes - g->rsv.offset)
         return -YK_EPROTO;

@@ -22,6 +22,8 @@ static int place_read(yk_client *c, struct yk_rd *r, uint64_t len, struct yk_rsv
     ret->idx = yk_rd_u32(r);
     ret->gen = yk_rd_u64(r);
     ret->offset = yk_rd_u64(r);
+    if (!r->bad && ret->gen > c->heard)
+        c->heard = ret->gen;
     const struct yk_map *m = c->map; /* replaced under the lock only */
     return m != NULL && !r->bad && ret->idx < m->view.layout.max_blocks &&
            ret->offset <= m->view.layout.data_bytes &&
