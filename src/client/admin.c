@@ -15,8 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Bodies with many keys are encoded on the stack. */
-#define KEYS_BYTES (32u << 10)
 /* Keys that one LIST asks for: 330 bytes each at most. */
 #define LIST_KEYS 1024u
 
@@ -116,7 +114,7 @@ static int check_keys(yk_client *c, const yk_key *keys, size_t count, const char
 /* Verifies as many keys as fit in one frame; moves *at. */
 static int verify_some(yk_client *c, const yk_key *keys, size_t count, size_t *at,
                        struct changes *ch) {
-    unsigned char body[KEYS_BYTES];
+    unsigned char body[YK_CALL_BYTES];
     struct yk_wr w;
     yk_wr_init(&w, body, sizeof(body));
     unsigned char *n = yk_wr_space(&w, 4);
@@ -207,7 +205,7 @@ int yk_prefetch(yk_client *c, const yk_key *keys, size_t count, int tier, uint32
     if (tier < YK_TIER_ANY || tier > YK_TIER_VRAM)
         return yk_fail(-YK_EINVAL, "prefetch: no tier has the number %d", tier);
     while (at < count) {
-        unsigned char body[KEYS_BYTES];
+        unsigned char body[YK_CALL_BYTES];
         struct yk_wr w;
         struct told t = {.has_count = 1};
         uint32_t n = 0;

@@ -17,8 +17,6 @@
 /* Keys of a match whose queries stand on the stack at a time; fewer when what was found does, too. */
 #define MATCH_KEYS 256u
 #define INFO_KEYS  64u
-/* Keys of one frame, on the stack: 100 of the longest, 800 of 40 bytes. */
-#define ASK_BYTES (32u << 10)
 
 /* ---- through the socket ----------------------------------------------------------------------------------- */
 
@@ -61,7 +59,7 @@ static int lookup_reply(void *arg, struct yk_rd *r) {
 /* Asks for as many of the keys as fit in one frame. */
 static int ask(yk_client *c, const yk_key *keys, size_t count, struct asked *a,
                uint64_t deadline_ns) {
-    unsigned char body[ASK_BYTES];
+    unsigned char body[YK_CALL_BYTES];
     struct yk_wr w;
     yk_wr_init(&w, body, sizeof(body));
     unsigned char *n = yk_wr_space(&w, 4);

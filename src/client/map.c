@@ -14,6 +14,8 @@
 
 /* Pages are populated by chunks of this size: a page table's worth. */
 #define CHUNK_SHIFT 21u
+/* A read fault maps this much at once (the kernel's default): for less, a chunk is too much. */
+#define FAULT_AROUND (64u << 10)
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ  22
@@ -300,6 +302,8 @@ void yk_map_pinned(const struct yk_map *m, uint64_t *ret_refs, uint64_t *ret_byt
 
 void yk_map_populate(struct yk_map *m, uint64_t offset, uint64_t len, int write) {
     if (len == 0 || offset > m->data_bytes || len > m->data_bytes - offset)
+        return;
+    if (!write && len <= FAULT_AROUND)
         return;
     uint64_t first = offset >> CHUNK_SHIFT, last = (offset + len - 1) >> CHUNK_SHIFT;
     unsigned char *base = write ? m->rw : (unsigned char *)(uintptr_t)m->view.data;

@@ -405,7 +405,8 @@ static int send_some(yk_client *c) {
     if (rec != NULL)
         rec->io = 1;
     pthread_mutex_unlock(&c->lock);
-    ssize_t k = sendmsg(fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t k = n == 1 ? send(fd, iov[0].iov_base, iov[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)
+                       : sendmsg(fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
     int e = errno;
     pthread_mutex_lock(&c->lock);
     int same = c->state == YK_CONN_UP && c->conn_number == number;

@@ -114,6 +114,18 @@ static void a_reservation_survives_the_node(void **state) {
     yk_close(c);
 }
 
+/* Mappings of segments in this process. */
+static int mappings(void) {
+    char line[512];
+    int n = 0;
+    FILE *f = fopen("/proc/self/maps", "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof(line), f) != NULL)
+        n += strstr(line, "memfd:yolk") != NULL;
+    fclose(f);
+    return n;
+}
+
 /* Another segment: what was there is gone, what is held stays readable, all goes on. */
 static void a_node_that_lost_its_memory(void **state) {
     struct fixture *f = *state;
@@ -143,7 +155,9 @@ static void a_node_that_lost_its_memory(void **state) {
     assert_status(yk_commit(c, &r, yk_key_str("r"), NULL), -YK_EGONE);
     assert_status(yk_abort(c, &s), 0);
     assert_int_equal(STAT(c, refs_held), 1);
+    assert_int_equal(mappings(), 8); /* the old one's as long as somebody reads there */
     yk_ref_release(c, &ref);
+    assert_int_equal(mappings(), 4);
     assert_int_equal(STAT(c, refs_held), 0);
     assert_int_equal(STAT(c, puts), 20);
     yk_close(c);
