@@ -45,12 +45,11 @@
 
 #include <yolk/yolk.h>
 
-#define YK_TX_BYTES (256u << 10) /* frames encoded at a time */
-#define YK_RX_BYTES (64u << 10)  /* read at a time; grows for a longer frame */
-#define YK_CALL_BYTES                                                                              \
-    (32u << 10)              /* body of a call, on the caller's stack: long key lists are cut */
-#define YK_FRAME_ITEMS 128u  /* operations in a frame */
-#define YK_RECS_SPARE  1024u /* records beyond inflight_max: yk_run, orphans, give-backs */
+#define YK_TX_BYTES    (256u << 10) /* frames encoded at a time */
+#define YK_RX_BYTES    (64u << 10)  /* read at a time; grows for a longer frame */
+#define YK_CALL_BYTES  (32u << 10)  /* body of a call, on the caller's stack; longer is cut */
+#define YK_FRAME_ITEMS 128u         /* operations in a frame */
+#define YK_RECS_SPARE  1024u        /* records beyond inflight_max: yk_run, orphans, give-backs */
 #define YK_KEY_BUCKETS 1024u
 
 /* Threads asleep in a call. On the stack of the sleeper. */
