@@ -165,6 +165,7 @@ struct yk_shm_hdr {
     uint64_t clock_ms __attribute__((aligned(64))); /* latest wall clock seen, for expiry */
     uint64_t gen_limit; /* generations below may have been used; raised ahead of use */
     uint64_t clean;     /* 1: stopped in good order; 0 while running */
+    uint64_t data_mtime_ns; /* of the data file at that stop: somebody may write to it afterwards */
     uint32_t desc_top;  /* descriptors at or above were never used */
     uint32_t key_top;   /* granules at or above were never used */
     uint32_t index_next[2];

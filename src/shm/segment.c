@@ -333,6 +333,14 @@ static int replace_files(struct yk_segment *seg, const struct yk_segment_opts *o
     return open_files(seg, opts, err);
 }
 
+/* When a file was last written to; a client's first write to a page of its mapping counts, too. */
+static uint64_t mtime_ns(int fd) {
+    struct stat st;
+    return fstat(fd, &st) < 0
+               ? 0
+               : (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec;
+}
+
 int yk_segment_open(struct yk_segment *seg, const struct yk_segment_opts *opts,
                     struct yk_err *err) {
     memset(seg, 0, sizeof(*seg));
@@ -369,7 +377,8 @@ int yk_segment_open(struct yk_segment *seg, const struct yk_segment_opts *opts,
     if (fresh)
         header_fresh(seg);
     else
-        seg->found = h->clean ? YK_SEGMENT_CLEAN : YK_SEGMENT_UNCLEAN;
+        seg->found = h->clean && h->data_mtime_ns == mtime_ns(seg->fd_data) ? YK_SEGMENT_CLEAN
+                                                                            : YK_SEGMENT_UNCLEAN;
     h->clean = 0;
     __atomic_store_n(&h->lost, 0, __ATOMIC_RELEASE); /* clients of the last life may be looking */
     return 0;
@@ -392,8 +401,11 @@ static void unmap_one(void **p, uint64_t bytes) {
 void yk_segment_close(struct yk_segment *seg, int clean) {
     if (seg == NULL)
         return;
-    if (seg->meta != NULL && clean)
-        __atomic_store_n(&((struct yk_shm_hdr *)seg->meta)->clean, 1, __ATOMIC_RELEASE);
+    struct yk_shm_hdr *h = seg->meta;
+    if (h != NULL && clean) {
+        h->data_mtime_ns = mtime_ns(seg->fd_data);
+        __atomic_store_n(&h->clean, 1, __ATOMIC_RELEASE);
+    }
     unmap_one(&seg->meta, seg->layout.meta_bytes);
     unmap_one(&seg->data, seg->layout.data_bytes);
     unmap_one(&seg->clients, seg->layout.clients_bytes);

@@ -36,8 +36,8 @@ struct yk_segment_opts {
 
 enum yk_segment_found {
     YK_SEGMENT_FRESH = 0,   /* new, empty */
-    YK_SEGMENT_CLEAN = 1,   /* stopped in good order */
-    YK_SEGMENT_UNCLEAN = 2, /* its daemon was killed */
+    YK_SEGMENT_CLEAN = 1,   /* stopped in good order, payload not written to since */
+    YK_SEGMENT_UNCLEAN = 2, /* its daemon was killed, or somebody wrote to the payload since */
 };
 
 struct yk_segment {

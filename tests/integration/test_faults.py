@@ -202,9 +202,10 @@ def fill_and_stop(n, how, workers=2):
     return ledger
 
 
-def test_payload_scribbled_on_while_down_is_a_counted_miss(node):
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_payload_scribbled_on_while_down_is_a_counted_miss(node, how):
     n = node(dram="64M")
-    ledger = fill_and_stop(n, "kill")
+    ledger = fill_and_stop(n, how)
     rng = random.Random(3)
     with open(n.segment("data"), "r+b") as f:
         size = os.fstat(f.fileno()).st_size
