@@ -293,11 +293,13 @@ static int peers_open(struct peers *p, struct yk_bench_run *run) {
     p->payload = yk_bench_buffer(MIB);
     p->buffer = yk_bench_buffer(MIB);
     p->command = yk_bench_buffer(64u << 10);
+    yk_bench_run_at(YK_BENCH_THERE); /* either server on the other core */
     int rc = redis_start(&p->redis);
     if (rc == 0 && (p->payload == NULL || p->buffer == NULL || p->command == NULL))
         rc = -YK_ENOMEM;
     if (rc == 0)
         rc = yk_rig_open(&p->rig, &oo, 0);
+    yk_bench_run_at(YK_BENCH_HERE);
     if (rc == 0)
         rc = yk_rig_keys_make(&p->large, 0, large);
     if (rc == 0)
@@ -314,6 +316,7 @@ int yk_bench_peers(const struct yk_bench_opts *opts) {
     int rc = peers_open(&p, &run);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]) && rc == 0; i++)
         rc = run_case(&run, &p, &cases[i]);
+    yk_bench_run_at(YK_BENCH_ANYWHERE);
     yk_rig_close(&p.rig);
     redis_stop(&p.redis);
     yk_rig_keys_free(&p.large);

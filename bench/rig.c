@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Nodes, clients and keys of benchmarks (bench/rig.h).
+ * Places, nodes, clients and keys of benchmarks (bench/rig.h).
  */
 #include "bench/rig.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,52 @@ void yk_bench_run_init(struct yk_bench_run *run, const char *name, const struct 
     yk_bench_report_init(&run->report, name, opts->out, opts->json);
     run->seconds = opts->quick ? seconds_quick : seconds;
 }
+
+/* ---- places --------------------------------------------------------------------------------- */
+
+static long topology(int cpu, const char *what) {
+    char path[96];
+    long value = -1;
+    snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/topology/%s", cpu, what);
+    FILE *f = fopen(path, "re");
+    if (f == NULL)
+        return -1;
+    if (fscanf(f, "%ld", &value) != 1)
+        value = -1;
+    fclose(f);
+    return value;
+}
+
+/* Another core of the package of `cpu` among those we may use, or -1. */
+static int other_core(const cpu_set_t *allowed, int cpu) {
+    for (int i = 0; i < CPU_SETSIZE; i++)
+        if (i != cpu && CPU_ISSET(i, allowed) &&
+            topology(i, "physical_package_id") == topology(cpu, "physical_package_id") &&
+            topology(i, "core_id") != topology(cpu, "core_id"))
+            return i;
+    return -1;
+}
+
+void yk_bench_run_at(enum yk_bench_place place) {
+    static cpu_set_t allowed; /* as this process was started */
+    static int here = -1, there = -1;
+    cpu_set_t set;
+    if (here < 0) {
+        if (sched_getaffinity(0, sizeof(allowed), &allowed) < 0)
+            return;
+        for (here = 0; here < CPU_SETSIZE - 1 && !CPU_ISSET(here, &allowed);)
+            here++;
+        there = other_core(&allowed, here);
+    }
+    set = allowed;
+    if (place != YK_BENCH_ANYWHERE && there >= 0) {
+        CPU_ZERO(&set);
+        CPU_SET(place == YK_BENCH_HERE ? here : there, &set);
+    }
+    (void)sched_setaffinity(0, sizeof(set), &set);
+}
+
+/* ---- nodes, clients, keys ------------------------------------------------------------------- */
 
 int yk_rig_failed(const yk_client *c, const char *what, int status) {
     const char *text = yk_error_text(c);

@@ -32,6 +32,14 @@ struct yk_bench_run {
 void yk_bench_run_init(struct yk_bench_run *run, const char *name, const struct yk_bench_opts *opts,
                        double seconds, double seconds_quick);
 
+/* Where this process runs, and what it forks: on one processor (YK_BENCH_HERE), on another core of
+ * the same package (YK_BENCH_THERE), or anywhere. A ping-pong between two processes takes three times
+ * as long across cores as on one, and which of them the scheduler chooses changes from second to
+ * second: cases of one client and its node, and the ping-pong beside them, are held across. No effect
+ * where there is one core only. */
+enum yk_bench_place { YK_BENCH_ANYWHERE, YK_BENCH_HERE, YK_BENCH_THERE };
+void yk_bench_run_at(enum yk_bench_place place);
+
 /* A node and a client of it. */
 struct yk_rig {
     struct yk_own own;

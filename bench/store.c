@@ -30,7 +30,9 @@ static int base(struct yk_bench_run *run) {
     struct yk_pingpong pp;
     static struct yk_series ping = {.op = yk_pingpong_op, .per_round = 500, .weight = 1};
     struct yk_series *series[] = {&ping};
+    yk_bench_run_at(YK_BENCH_THERE);
     int rc = yk_pingpong_open(&pp);
+    yk_bench_run_at(YK_BENCH_HERE);
     if (rc < 0)
         return rc;
     ping.arg = &pp;
@@ -38,6 +40,7 @@ static int base(struct yk_bench_run *run) {
     if (rc == 0)
         yk_series_row(&run->report, "base unix socket ping-pong", "1/s", &ping, NULL);
     yk_pingpong_close(&pp);
+    yk_bench_run_at(YK_BENCH_ANYWHERE);
     return rc;
 }
 

@@ -112,6 +112,7 @@ static int puts_pipelined(struct yk_series *s, uint64_t first, uint64_t n) {
 }
 
 static void copies_close(struct copies *c) {
+    yk_bench_run_at(YK_BENCH_ANYWHERE);
     yk_rig_close(&c->rig);
     yk_copy_limit_close(&c->out);
     yk_copy_limit_close(&c->in);
@@ -130,9 +131,11 @@ static int copies_open(struct copies *c, const struct yk_bench_run *run, uint64_
     c->bytes = bytes;
     c->random = run->seed * UINT64_C(0x9e3779b97f4a7c15) | 1u;
     c->rig.own.life_fd = -1;
+    yk_bench_run_at(YK_BENCH_THERE);
     int rc = yk_pingpong_open(&c->pp);
     if (rc == 0)
         rc = yk_rig_open(&c->rig, &oo, 0);
+    yk_bench_run_at(YK_BENCH_HERE);
     if (rc == 0)
         rc = yk_copy_limit_open(&c->out, n * bytes, bytes);
     if (rc == 0)

@@ -280,9 +280,11 @@ static int putter_start(struct putter *p, struct lookups *l) {
         mmap(NULL, sizeof(*p->puts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (p->puts == MAP_FAILED)
         return -YK_ENOMEM;
+    yk_bench_run_at(YK_BENCH_THERE); /* with the node: the lookups' processor is their own */
     p->pid = fork();
     if (p->pid == 0)
         putter_main(&l->rig.own, UINT64_C(1) << 40, p->puts);
+    yk_bench_run_at(YK_BENCH_HERE);
     if (p->pid < 0) {
         munmap(p->puts, sizeof(*p->puts));
         return -YK_EIO;
@@ -351,9 +353,11 @@ static int lookups_open(struct lookups *l, const struct yk_bench_run *run) {
     l->random = run->seed * UINT64_C(0x9e3779b97f4a7c15) | 1u;
     l->next = UINT64_C(1) << 32;
     l->n = n;
+    yk_bench_run_at(YK_BENCH_THERE);
     int rc = yk_pingpong_open(&l->pp);
     if (rc == 0)
         rc = yk_rig_open(&l->rig, &oo, 0);
+    yk_bench_run_at(YK_BENCH_HERE);
     if (rc == 0)
         rc = yk_rig_connect(l->rig.own.url, YK_OPEN_NO_MAP, &l->far);
     if (rc == 0)
@@ -366,6 +370,7 @@ static int lookups_open(struct lookups *l, const struct yk_bench_run *run) {
 }
 
 static void lookups_close(struct lookups *l) {
+    yk_bench_run_at(YK_BENCH_ANYWHERE);
     yk_close(l->far);
     yk_rig_close(&l->rig);
     yk_pingpong_close(&l->pp);
