@@ -75,7 +75,8 @@ uint32_t yk_owner_desc_take(struct yk_owner *o) {
     o->desc_free = 0;
     o->desc_free_count = 0;
     for (idx = o->hdr->desc_top; idx < o->layout.max_blocks; idx++) {
-        o->hdr->desc_top = idx + 1u;
+        /* Relaxed: the scrubber only wants to know where to stop. */
+        __atomic_store_n(&o->hdr->desc_top, idx + 1u, __ATOMIC_RELAXED);
         if (desc_is_free(o, idx))
             return idx;
     }
