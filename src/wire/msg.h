@@ -25,7 +25,10 @@
  *            u64 data_bytes, u64 clients_bytes, u64 max_block_bytes, u64 page_bytes,
  *            u64 generation_floor (generations below belong to earlier incarnations).
  *            With YK_HELLO_MAP granted, three descriptors travel with the reply's first byte
- *            (SCM_RIGHTS): meta read-only, data, clients.
+ *            (SCM_RIGHTS): meta read-only, data, clients. With YK_HELLO_FILTER granted, too (the node
+ *            has tiers beside DRAM), the reply ends with u64 filter_bytes, and a fourth descriptor is
+ *            the read-only filter (src/shm/filter.h): a key that DRAM has not and the filter denies is
+ *            a miss; one that the filter allows may be in another tier: ask.
  * BYE        empty: references and reservations are released, the slot is free -> i32 status
  * PING       any bytes -> the same bytes
  * RESERVE    u32 timeout_ms (0: is answered at once), u32 count (1..64), u64 len -> i32 status, u32 n, n x { u32 idx,
@@ -44,6 +47,9 @@
  * MATCH      u32 n, n x key -> u32 length of the leading run
  * CHANGE     u32 n, n x { u8 what(enum yk_change), u64 arg, key } -> u32 n, n x i32
  * REMOVE_MANY u8 how(enum yk_remove_many), str8 pattern -> i32 status, u64 count
+ * RAISE      u32 timeout_ms, u8 prio (0 demand, 1 prefetch), u32 n (1..64), n x key -> u32 n, n x i32
+ *            status: 0 the block is in DRAM now (or was all the time), YK_MISS it is nowhere,
+ *            -YK_EAGAIN or -YK_ETIMEDOUT it could not be raised now. Answered when all have ended.
  * PREFETCH   u8 tier, u32 deadline_ms, u32 n, n x key -> i32 status, u32 count, u16 len + text
  * NS         u8 what(enum yk_ns_op), u64 arg, str8 name -> i32 status, u16 len + text. A raise of
  *            the connection's own namespace moves the connection's epoch.
@@ -80,6 +86,7 @@ extern "C" {
 #define YK_FRAME_HDR       16u
 #define YK_FRAME_BODY_MAX  (4u << 20) /* of all frames but PUT requests and GET replies */
 #define YK_RESERVE_MAX     64u
+#define YK_RAISE_MAX       64u
 #define YK_LIST_MAX        4096u
 
 enum yk_wire_op {
@@ -103,12 +110,13 @@ enum yk_wire_op {
     YK_MSG_STATS,
     YK_MSG_ERROR,
     YK_MSG_DRAIN, /* empty, no reply: the access ring is half full and the node dozes */
+    YK_MSG_RAISE,
     YK_MSG_OPS
 };
 
 enum yk_frame_flags { YK_FRAME_REPLY = 1 };
 
-enum yk_hello_flags { YK_HELLO_MAP = 1 };
+enum yk_hello_flags { YK_HELLO_MAP = 1, YK_HELLO_FILTER = 2 };
 
 enum yk_change {
     YK_CHANGE_REMOVE = 1,
