@@ -13,6 +13,8 @@
 #include "shm/owner.h"
 #include "tier/alloc.h"
 
+struct ssd_side;
+
 /* Retired descriptors that are gathered before the hazards are scanned, if nobody is short. */
 #define LIMBO_BATCH 64u
 
@@ -67,6 +69,8 @@ struct yk_store {
     uint32_t *move_map; /* offset -> descriptor + 1, of a compaction session; NULL outside */
     uint32_t move_map_mask;
     uint64_t move_map_ms;
+
+    struct ssd_side *low; /* the SSD tier (ssd_priv.h); NULL = none */
 
     struct yk_counters n;
 };
