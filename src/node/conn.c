@@ -93,6 +93,46 @@ int reply_status(struct conn *c, unsigned op, uint64_t id, int status) {
     return 0;
 }
 
+void reply_settle(struct conn *c, unsigned op, uint64_t id, uint64_t ticket) {
+    int rc = yk_store_durable(c->node->store, ticket);
+    unsigned char *body = c->obuf + c->reply_at + YK_FRAME_HDR;
+    size_t len = c->olen - c->reply_at - YK_FRAME_HDR;
+    if (rc == 1 || c->closing)
+        return;
+    if (rc < 0) {
+        reply_fail(body, len, op, rc);
+        return;
+    }
+    struct yk_frame f = {(uint32_t)len, (uint8_t)op, YK_FRAME_REPLY, id};
+    if (held_add(c->node, c, ticket, &f, body, 0) < 0) {
+        reply_fail(body, len, op, -YK_EAGAIN); /* it is done, but not known to be durable */
+        return;
+    }
+    struct piece *last = piece_at(c, c->piece_count - 1);
+    last->len -= YK_FRAME_HDR + len;
+    c->olen = c->reply_at;
+    if (last->len == 0)
+        c->piece_count--;
+}
+
+void reply_fail(unsigned char *body, size_t len, unsigned op, int rc) {
+    uint32_t n = 1, at = 0, v;
+    struct yk_wr w;
+    if ((op == YK_MSG_COMMIT || op == YK_MSG_CHANGE) && len >= 4) {
+        struct yk_rd r;
+        yk_rd_init(&r, body, 4);
+        n = yk_rd_u32(&r);
+        at = 4;
+    }
+    for (uint32_t i = 0; i < n && at + 4u <= len; i++, at += 4u) {
+        memcpy(&v, body + at, 4);
+        if (v != 0)
+            continue;
+        yk_wr_init(&w, body + at, 4);
+        yk_wr_u32(&w, (uint32_t)rc);
+    }
+}
+
 /* Must the peer read before it may ask more? */
 static int congested(const struct conn *c) {
     return c->olen > OUT_MAX || c->piece_count + 3 > SEGMENTS_MAX;
@@ -183,21 +223,22 @@ void conn_flush(struct conn *c) {
         conn_arm(c);
 }
 
-int conn_send_fds(struct conn *c, const int fds[3]) {
+int conn_send_fds(struct conn *c, const int *fds, uint32_t count) {
     union {
-        char buf[CMSG_SPACE(3 * sizeof(int))];
+        char buf[CMSG_SPACE(4 * sizeof(int))];
         struct cmsghdr align;
     } u;
     struct piece *p = piece_at(c, 0);
     struct iovec iov = {c->obuf + p->off, p->len};
     struct msghdr m = {
-        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = u.buf, .msg_controllen = sizeof(u.buf)};
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = u.buf,
+        .msg_controllen = CMSG_SPACE(count * sizeof(int))};
     memset(&u, 0, sizeof(u));
     struct cmsghdr *h = CMSG_FIRSTHDR(&m);
     h->cmsg_level = SOL_SOCKET;
     h->cmsg_type = SCM_RIGHTS;
-    h->cmsg_len = CMSG_LEN(3 * sizeof(int));
-    memcpy(CMSG_DATA(h), fds, 3 * sizeof(int));
+    h->cmsg_len = CMSG_LEN(count * sizeof(int));
+    memcpy(CMSG_DATA(h), fds, count * sizeof(int));
     ssize_t n = sendmsg(c->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n <= 0)
         return -YK_EGONE;
@@ -328,8 +369,46 @@ static ssize_t take(struct conn *c, const unsigned char *data, size_t have, size
     if (rc < 0)
         return rc;
     NODE_ADD(c->node, requests[f.op], 1);
-    yk_hist_record(&c->node->latency[f.op], yk_now_ns() - t0);
+    uint64_t ticket = yk_store_ticket_take(c->node->store);
+    if (ticket != 0)
+        reply_settle(c, f.op, f.id, ticket);
+    if (rc != HANDLE_PARKED)
+        yk_hist_record(&c->node->latency[f.op], yk_now_ns() - t0);
     return (ssize_t)*ret_need;
+}
+
+int conn_reply(struct conn *c, const struct yk_frame *f, const void *body) {
+    struct yk_wr w;
+    if (congested(c))
+        return 1;
+    if (reply_begin(c, f->body_bytes, &w) < 0) {
+        conn_close(c);
+        return 0;
+    }
+    yk_wr_bytes(&w, body, f->body_bytes);
+    reply_end(c, &w, f->op, f->id);
+    conn_flush(c);
+    return 0;
+}
+
+int conn_rerun(struct conn *c, const struct yk_frame *f, const void *body, uint64_t begun_ns) {
+    struct yk_rd r;
+    if (congested(c))
+        return 1;
+    yk_rd_init(&r, body, f->body_bytes);
+    c->rerun = 1;
+    int rc = handle_frame(c, f, &r, &c->err);
+    c->rerun = 0;
+    if (rc < 0) {
+        conn_fail(c, rc);
+        return 0;
+    }
+    uint64_t ticket = yk_store_ticket_take(c->node->store);
+    if (ticket != 0)
+        reply_settle(c, f->op, f->id, ticket);
+    yk_hist_record(&c->node->latency[f->op], yk_now_ns() - begun_ns);
+    conn_flush(c);
+    return 0;
 }
 
 /* Runs what the input buffer holds. 0, or a failure. */

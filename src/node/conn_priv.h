@@ -58,6 +58,7 @@ struct conn {
     struct piece pieces[SEGMENTS_MAX];
     uint32_t piece_first, piece_count;
     size_t reply_at; /* of the frame header being written */
+    int rerun;       /* the request being handled was parked: what it waited for has come, or never will */
 
     /* the put under way */
     struct {
@@ -79,11 +80,17 @@ void reply_end(struct conn *c, struct yk_wr *w, unsigned op, uint64_t id);
 /* As reply_end; payload bytes of a held block follow the body. */
 void reply_end_payload(struct conn *c, struct yk_wr *w, unsigned op, uint64_t id,
                        const void *payload, size_t len, int hold);
+/* A whole reply that was kept. 0: queued and sent; 1: not now, the output is full. */
+int conn_reply(struct conn *c, const struct yk_frame *f, const void *body);
 /* i32 status alone. */
 int reply_status(struct conn *c, unsigned op, uint64_t id, int status);
+/* The reply that was written last waits for what the store has changed to be durable. */
+void reply_settle(struct conn *c, unsigned op, uint64_t id, uint64_t ticket);
+/* Statuses of a reply's body that said 0 say rc: what was changed could not be recorded. */
+void reply_fail(unsigned char *body, size_t len, unsigned op, int rc);
 /* Sends what is queued; arms the poll for the rest. */
 void conn_flush(struct conn *c);
-/* Sends the reply of HELLO with three descriptors at once. */
-int conn_send_fds(struct conn *c, const int fds[3]);
+/* Sends the reply of HELLO with up to four descriptors at once. */
+int conn_send_fds(struct conn *c, const int *fds, uint32_t count);
 
 #endif

@@ -81,8 +81,10 @@ static int hello_slot(struct conn *c, uint32_t slot, uint64_t cookie, uint64_t *
     return 0;
 }
 
-static int hello_reply(struct conn *c, const struct yk_frame *f, uint64_t cookie) {
+static int hello_reply(struct conn *c, const struct yk_frame *f, uint64_t cookie, int want_filter) {
     struct yk_node *node = c->node;
+    uint64_t filter_bytes = 0;
+    int filter = want_filter && c->mapped ? yk_store_filter_fd(node->store, &filter_bytes) : -1;
     const struct yk_shm_hdr *hdr = node->seg->meta;
     struct yk_wr w;
     int rc = reply_begin(c, 256, &w);
@@ -90,7 +92,7 @@ static int hello_reply(struct conn *c, const struct yk_frame *f, uint64_t cookie
         return rc;
     yk_wr_u32(&w, 0);
     yk_wr_text(&w, "");
-    yk_wr_u32(&w, c->mapped ? YK_HELLO_MAP : 0);
+    yk_wr_u32(&w, (c->mapped ? YK_HELLO_MAP : 0) | (filter >= 0 ? YK_HELLO_FILTER : 0));
     yk_wr_u32(&w, c->slot);
     yk_wr_u64(&w, cookie);
     yk_wr_u64(&w, hdr->segment_id);
@@ -104,11 +106,13 @@ static int hello_reply(struct conn *c, const struct yk_frame *f, uint64_t cookie
                                                               : YK_BLOCK_MAX);
     yk_wr_u64(&w, node->seg->page_bytes);
     yk_wr_u64(&w, hdr->gen_limit);
+    if (filter >= 0)
+        yk_wr_u64(&w, filter_bytes);
     reply_end(c, &w, f->op, f->id);
     if (!c->mapped)
         return 0;
-    const int fds[3] = {node->seg->fd_meta_ro, node->seg->fd_data, node->seg->fd_clients};
-    return conn_send_fds(c, fds);
+    const int fds[4] = {node->seg->fd_meta_ro, node->seg->fd_data, node->seg->fd_clients, filter};
+    return conn_send_fds(c, fds, filter >= 0 ? 4 : 3);
 }
 
 static void slot_release(struct conn *c) {
@@ -131,6 +135,7 @@ static int do_hello(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
     uint64_t epoch = yk_rd_u64(r);
     const void *name = yk_rd_str8(r, &name_len);
     uint64_t heard = yk_rd_left(r) > 0 ? yk_rd_u64(r) : UINT64_MAX;
+    const void *body = r->at - (f->body_bytes - yk_rd_left(r));
     const struct yk_shm_hdr *hdr = c->node->seg->meta;
     struct yk_err why = {0};
     if (!yk_rd_ok(r) || magic != YK_WIRE_MAGIC || c->state != CONN_HELLO || c->piece_count != 0)
@@ -141,6 +146,10 @@ static int do_hello(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
                         YK_WIRE_VERSION);
     if (rc == 0)
         rc = hello_ns(c, name, name_len, epoch, &why);
+    /* An epoch that it raised is durable before anything is said (R9). */
+    uint64_t ticket = yk_store_ticket_take(c->node->store);
+    if (rc == 0 && yk_store_durable(c->node->store, ticket) == 0)
+        return held_add(c->node, c, ticket, f, body, 1) == 0 ? HANDLE_PARKED : -YK_ENOMEM;
     if (segment_id != 0 && segment_id != hdr->segment_id)
         cookie = 0; /* the slot was of a segment that is gone */
     uint64_t had = cookie;
@@ -154,7 +163,7 @@ static int do_hello(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
     if (c->mapped && cookie == had)
         yk_store_client_heard(c->node->store, c->slot, heard);
     c->state = CONN_OPEN;
-    rc = hello_reply(c, f, cookie);
+    rc = hello_reply(c, f, cookie, (flags & YK_HELLO_FILTER) != 0);
     if (rc < 0 && c->mapped && cookie != had)
         slot_release(c); /* granted to somebody who has left and never heard of it */
     return rc;
@@ -351,8 +360,85 @@ void handle_put_end(struct conn *c) {
     c->state = CONN_OPEN;
     NODE_ADD(c->node, requests[YK_MSG_PUT], 1);
     NODE_ADD(c->node, keys[YK_MSG_PUT], 1);
+    uint64_t ticket = yk_store_ticket_take(store);
     if (reply_status(c, YK_MSG_PUT, c->put.id, c->put.status) < 0)
         conn_close(c);
+    else if (ticket != 0)
+        reply_settle(c, YK_MSG_PUT, c->put.id, ticket);
+}
+
+/* ---- what is on SSD comes up first --------------------------------------------------------------- */
+
+/* Blocks that a request needs in DRAM. */
+struct needs {
+    uint64_t token; /* of the slot it will be parked in, 0 = none yet */
+    uint32_t pending;
+};
+
+/* Asks for one; a status as yk_store_raise. A request that is run again takes what there is. */
+static int need_block(struct conn *c, struct needs *n, const void *key, uint32_t key_len,
+                      unsigned prio, uint64_t deadline_ns) {
+    uint32_t idx;
+    if (key_len == 0)
+        return -YK_EKEY;
+    int rc = yk_store_find_any(c->node->store, c->ns, c->epoch, key, key_len, &idx);
+    if (rc != 0 || !YK_IS_ON_SSD(idx))
+        return rc;
+    if (c->rerun)
+        return -YK_EAGAIN;
+    if (n->token == 0)
+        n->token = park_take(c->node);
+    if (n->token == 0)
+        return -YK_EAGAIN;
+    rc = yk_store_raise(c->node->store, c->ns, c->epoch, key, key_len, prio, deadline_ns, n->token);
+    n->pending += rc == YK_PENDING;
+    return rc;
+}
+
+/* HANDLE_PARKED when something is on its way; 0: go on. */
+static int needs_wait(struct conn *c, struct needs *n, const struct yk_frame *f, const void *body) {
+    if (n->pending > 0)
+        return park_keep(c->node, n->token, c, f, body, n->pending) == 0 ? HANDLE_PARKED
+                                                                         : -YK_ENOMEM;
+    if (n->token != 0)
+        park_drop(c->node, n->token);
+    return 0;
+}
+
+static int do_raise(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
+    const void *body = r->at;
+    uint64_t deadline_ns = yk_now_ns() + (uint64_t)yk_rd_u32(r) * 1000000ull;
+    unsigned prio = yk_rd_u8(r) == 0 ? YK_SSD_PRIO_DEMAND : YK_SSD_PRIO_PREFETCH;
+    uint32_t n = yk_rd_u32(r);
+    int32_t status[YK_RAISE_MAX];
+    struct needs needs = {0, 0};
+    struct yk_wr w;
+    if (r->bad || n == 0 || n > YK_RAISE_MAX)
+        return bad_body(err, f);
+    struct yk_rd keys = *r;
+    for (uint32_t i = 0; i < n; i++) { /* all of it is whole before anything is begun */
+        uint32_t len;
+        yk_rd_str8(&keys, &len);
+    }
+    if (!yk_rd_ok(&keys))
+        return bad_body(err, f);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t len;
+        const void *key = yk_rd_str8(r, &len);
+        status[i] = need_block(c, &needs, key, len, prio, deadline_ns);
+    }
+    int rc = needs_wait(c, &needs, f, body);
+    if (rc != 0)
+        return rc;
+    rc = reply_begin(c, 4u + n * 4u, &w);
+    if (rc < 0)
+        return rc;
+    yk_wr_u32(&w, n);
+    for (uint32_t i = 0; i < n; i++)
+        yk_wr_u32(&w, (uint32_t)status[i]);
+    reply_end(c, &w, f->op, f->id);
+    NODE_ADD(c->node, keys[f->op], n);
+    return 0;
 }
 
 static int find_readable(struct conn *c, const void *key, uint32_t key_len, uint32_t *ret_idx) {
@@ -366,6 +452,8 @@ static int find_readable(struct conn *c, const void *key, uint32_t key_len, uint
 }
 
 static int do_get(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
+    const void *body = r->at;
+    struct needs needs = {0, 0};
     uint32_t key_len, idx;
     uint64_t offset = yk_rd_u64(r);
     uint64_t max_len = yk_rd_u64(r);
@@ -375,6 +463,11 @@ static int do_get(struct conn *c, const struct yk_frame *f, struct yk_rd *r, str
     if (!yk_rd_ok(r))
         return bad_body(err, f);
     int rc = find_readable(c, key, key_len, &idx);
+    if (rc == YK_MISS && need_block(c, &needs, key, key_len, YK_SSD_PRIO_DEMAND, 0) != YK_MISS) {
+        int parked = needs_wait(c, &needs, f, body);
+        if (parked != 0)
+            return parked;
+    }
     if (rc != 0) {
         yk_store_count_get(c->node->store, 0, 0);
         return reply_status(c, f->op, f->id, rc);
@@ -410,7 +503,7 @@ static int do_get(struct conn *c, const struct yk_frame *f, struct yk_rd *r, str
  */
 static int present(struct conn *c, const void *key, uint32_t key_len, uint32_t *ret_idx) {
     return key_len == 0 ? -YK_EKEY
-                        : yk_store_find(c->node->store, c->ns, c->epoch, key, key_len, ret_idx);
+                        : yk_store_find_any(c->node->store, c->ns, c->epoch, key, key_len, ret_idx);
 }
 
 static int do_lookup(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
@@ -458,6 +551,27 @@ static uint32_t rd_queries(struct conn *c, struct yk_rd *r, uint32_t left, struc
     return n;
 }
 
+/* A key that DRAM has not. */
+static int present_below(struct conn *c, const struct yk_query *q) {
+    uint32_t idx;
+    return yk_store_ssd(c->node->store) != NULL && q->key_len > 0 &&
+           yk_store_find_any(c->node->store, q->ns, q->epoch, q->key, q->key_len, &idx) == 0;
+}
+
+/* The leading run of n keys, over both tiers. */
+static uint32_t run_of(struct conn *c, const struct yk_query *q, uint32_t n, uint64_t now_ms) {
+    uint32_t run = 0;
+    while (run < n) {
+        int unsure;
+        run += (uint32_t)yk_view_match(yk_store_view(c->node->store), q + run, n - run, now_ms,
+                                       NULL, &unsure);
+        if (run == n || !present_below(c, &q[run]))
+            break;
+        run++;
+    }
+    return run;
+}
+
 static int do_exists(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
                      struct yk_err *err) {
     uint32_t n = yk_rd_u32(r);
@@ -481,7 +595,7 @@ static int do_exists(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
             return bad_body(err, f);
         yk_view_find_many(view, q, k, now_ms, NULL, found);
         for (uint32_t i = 0; i < k; i++)
-            if (found[i] == 0)
+            if (found[i] == 0 || present_below(c, &q[i]))
                 bits[(at + i) / 8u] |= (unsigned char)(1u << ((at + i) % 8u));
     }
     if (!yk_rd_ok(r))
@@ -501,11 +615,10 @@ static int do_match(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
         return bad_body(err, f);
     for (uint32_t at = 0; at < n; at += GROUP) {
         uint32_t k = rd_queries(c, r, n - at, q);
-        int unsure;
         if (r->bad)
             return bad_body(err, f);
         if (run == at) /* the run goes on so far */
-            run += (uint32_t)yk_view_match(view, q, k, now_ms, NULL, &unsure);
+            run += run_of(c, q, k, now_ms);
     }
     if (!yk_rd_ok(r))
         return bad_body(err, f);
@@ -518,13 +631,35 @@ static int do_match(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
     return 0;
 }
 
+/* Pins and verifications of blocks that are on SSD alone: those come up before anything of the frame is
+ * done, so that its order is kept. */
+static int change_needs(struct conn *c, const struct yk_frame *f, struct yk_rd r, uint32_t n,
+                        const void *body) {
+    struct needs needs = {0, 0};
+    for (uint32_t i = 0; i < n && yk_store_ssd(c->node->store) != NULL && !c->rerun; i++) {
+        uint32_t len;
+        unsigned what = yk_rd_u8(&r);
+        yk_rd_u64(&r);
+        const void *key = yk_rd_str8(&r, &len);
+        if (r.bad)
+            break; /* said when it is read in earnest */
+        if (what == YK_CHANGE_PIN || what == YK_CHANGE_VERIFY)
+            need_block(c, &needs, key, len, YK_SSD_PRIO_DEMAND, 0);
+    }
+    return needs_wait(c, &needs, f, body);
+}
+
 static int do_change(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
                      struct yk_err *err) {
+    const void *body = r->at;
     uint32_t n = yk_rd_u32(r);
     struct yk_wr w;
     if (n > YK_BATCH_MAX)
         return bad_body(err, f);
-    int rc = reply_begin(c, 4u + n * 4u, &w);
+    int rc = change_needs(c, f, *r, n, body);
+    if (rc != 0)
+        return rc;
+    rc = reply_begin(c, 4u + n * 4u, &w);
     if (rc < 0)
         return rc;
     yk_store_drain(c->node->store);
@@ -556,6 +691,8 @@ void handle_job_done(struct job *j) {
     yk_wr_u32(&w, 0);
     yk_wr_u64(&w, j->removed);
     reply_end(j->conn, &w, YK_MSG_REMOVE_MANY, j->id);
+    if (j->ticket != 0)
+        reply_settle(j->conn, YK_MSG_REMOVE_MANY, j->id, j->ticket);
     conn_flush(j->conn);
 }
 
@@ -586,32 +723,45 @@ static int do_remove_many(struct conn *c, const struct yk_frame *f, struct yk_rd
                       .id = f->id,
                       .ns = c->ns,
                       .how = (uint8_t)how,
-                      .pattern_len = (uint8_t)len,
-                      .top = yk_store_desc_top(c->node->store)};
+                      .pattern_len = (uint8_t)len};
     if (len > 0)
         memcpy(j->pattern, pattern, len);
     node_more(c->node);
     return 0;
 }
 
+/* Why a prefetch raises nothing at all; NULL: it may. */
+static const char *no_prefetch(const struct conn *c, unsigned tier) {
+    if (yk_store_ssd(c->node->store) == NULL)
+        return "this node has one tier: there is nothing to raise";
+    return tier == YK_TIER_ANY || tier == YK_TIER_DRAM ? NULL
+                                                       : "blocks can be raised to DRAM alone";
+}
+
 static int do_prefetch(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
                        struct yk_err *err) {
     struct yk_wr w;
-    static const char why[] = "this node has one tier: there is nothing to raise";
-    yk_rd_u8(r);
-    yk_rd_u32(r);
-    uint32_t n = yk_rd_u32(r);
+    unsigned tier = yk_rd_u8(r);
+    uint64_t deadline_ns = yk_now_ns() + (uint64_t)yk_rd_u32(r) * 1000000ull;
+    uint32_t n = yk_rd_u32(r), raised = 0;
+    const char *why = no_prefetch(c, tier);
+    /* In the chain's order: an ancestor is of use without its descendants, not the other way round. */
     for (uint32_t i = 0; i < n && !r->bad; i++) {
         uint32_t len;
-        yk_rd_str8(r, &len);
+        const void *key = yk_rd_str8(r, &len);
+        if (why == NULL && !r->bad)
+            raised += yk_store_raise(c->node->store, c->ns, c->epoch, key, len,
+                                     YK_SSD_PRIO_PREFETCH, deadline_ns, 0) == YK_PENDING;
     }
     if (!yk_rd_ok(r))
         return bad_body(err, f);
-    int rc = reply_begin(c, 8u + 2u + sizeof(why), &w);
+    if (why == NULL)
+        why = "";
+    int rc = reply_begin(c, 8u + 2u + strlen(why), &w);
     if (rc < 0)
         return rc;
     yk_wr_u32(&w, 0);
-    yk_wr_u32(&w, 0);
+    yk_wr_u32(&w, raised);
     yk_wr_text(&w, why);
     reply_end(c, &w, f->op, f->id);
     return 0;
@@ -700,7 +850,7 @@ static int do_list(struct conn *c, const struct yk_frame *f, struct yk_rd *r, st
     if (patch != NULL) { /* always: the room was made sure of */
         struct yk_wr head;
         yk_wr_init(&head, patch, 12);
-        yk_wr_u64(&head, cursor < yk_store_desc_top(store) ? cursor : 0);
+        yk_wr_u64(&head, cursor != YK_WALK_END ? cursor : 0);
         yk_wr_u32(&head, n);
     }
     reply_end(c, &w, f->op, f->id);
@@ -777,6 +927,8 @@ int handle_frame(struct conn *c, const struct yk_frame *f, struct yk_rd *r, stru
         return do_change(c, f, r, err);
     case YK_MSG_REMOVE_MANY:
         return do_remove_many(c, f, r, err);
+    case YK_MSG_RAISE:
+        return do_raise(c, f, r, err);
     case YK_MSG_PREFETCH:
         return do_prefetch(c, f, r, err);
     case YK_MSG_NS:

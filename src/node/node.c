@@ -132,11 +132,8 @@ static uint32_t waiter_done(struct yk_node *node, uint32_t at) {
 }
 
 /* In order of arrival. */
-static void on_wait_tick(uv_timer_t *timer) {
-    struct yk_node *node = timer->data;
+static void waiters_try(struct yk_node *node) {
     uint64_t now = yk_now_ns();
-    yk_store_drain(node->store);
-    yk_store_tick(node->store);
     for (uint32_t i = 0; i < node->waiter_count;) {
         struct waiter w = node->waiters[i];
         node->waiters[i].answered = 1;
@@ -146,7 +143,38 @@ static void on_wait_tick(uv_timer_t *timer) {
             node->waiters[i++].answered = 0;
     }
     if (node->waiter_count == 0)
-        uv_timer_stop(timer);
+        uv_timer_stop(&node->wait_timer);
+}
+
+static void on_wait_tick(uv_timer_t *timer) {
+    struct yk_node *node = timer->data;
+    yk_store_drain(node->store);
+    yk_store_tick(node->store);
+    waiters_try(node);
+}
+
+/* After each turn of the loop: writes that this turn asked for leave together, blocks that have come up
+ * are handed to who waits for them, memory that was written to SSD to who waits for space. */
+static void low_turn(struct yk_node *node) {
+    yk_store_ssd_poll(node->store);
+    park_run(node);
+    if (node->waiter_count > 0)
+        waiters_try(node);
+}
+
+static void on_turn(uv_check_t *check) {
+    low_turn(check->data);
+}
+
+static void on_low(uv_async_t *async) {
+    struct yk_node *node = async->data;
+    node_active(node); /* the work is done by on_turn, which follows */
+}
+
+/* From any thread. */
+static void low_wake(void *arg) {
+    struct yk_node *node = arg;
+    uv_async_send(&node->low);
 }
 
 void node_forget(struct yk_node *node, struct conn *c) {
@@ -159,6 +187,7 @@ void node_forget(struct yk_node *node, struct conn *c) {
     for (uint32_t i = 0; i < node->job_count; i++)
         if (node->jobs[i].conn == c)
             node->jobs[i].conn = NULL;
+    park_forget(node, c);
 }
 
 /* ---- upkeep
@@ -176,10 +205,11 @@ static void ns_snapshot(struct yk_node *node) {
 static void jobs_step(struct yk_node *node) {
     for (uint32_t i = 0; i < node->job_count;) {
         struct job *j = &node->jobs[i];
-        uint32_t left = j->top - j->cursor;
         j->removed += yk_store_remove_step(node->store, j->ns, j->how, j->pattern, j->pattern_len,
-                                           &j->cursor, left < JOB_STEPS ? left : JOB_STEPS);
-        if (j->cursor < j->top) {
+                                           &j->cursor, JOB_STEPS);
+        uint64_t ticket = yk_store_ticket_take(node->store);
+        j->ticket = ticket > j->ticket ? ticket : j->ticket;
+        if (j->cursor != YK_WALK_END) {
             i++;
             continue;
         }
@@ -256,7 +286,7 @@ static void on_upkeep(uv_timer_t *timer) {
     for (const struct conn *c = node->conns; c != NULL; c = c->next)
         silent |= c->state == CONN_HELLO || c->state == CONN_PUT;
     if (node->idle_ticks < DOZE_TICKS || n.limbo_blocks > 0 || n.suspect_blocks > 0 || silent ||
-        node->accept_paused)
+        node->accept_paused || yk_store_ssd_busy(node->store))
         return;
     node->dozing = 1;
     yk_store_doze(node->store, 1);
@@ -508,6 +538,7 @@ static void node_free(struct yk_node *node, int clean) {
     free(node->watches);
     free(node->waiters);
     free(node->jobs);
+    park_fini(node);
     pthread_mutex_destroy(&node->lock);
     pthread_mutex_destroy(&node->helper_lock);
     pthread_cond_destroy(&node->helper_cond);
@@ -515,12 +546,19 @@ static void node_free(struct yk_node *node, int clean) {
 }
 
 static int node_alloc(struct yk_node *node, struct yk_err *err) {
-    int rc = yk_store_open(&node->opts.store, &node->store, err);
+    node->opts.store.wake = low_wake;
+    node->opts.store.raised = park_raised;
+    node->opts.store.arg = node;
+    int rc = park_init(node);
+    if (rc < 0)
+        return yk_err_set(err, rc, "out of memory");
+    rc = yk_store_open(&node->opts.store, &node->store, err);
     if (rc < 0)
         return rc;
     node->seg = yk_store_segment(node->store);
     node->opts.store.policy = yk_store_policy(node->store); /* the caller's strings were its own */
     node->opts.store.segment.name = node->opts.store.segment.dir = NULL;
+    memset(&node->opts.store.ssd, 0, sizeof(node->opts.store.ssd));
     node->watches = calloc(node->seg->layout.max_clients, sizeof(*node->watches));
     node->waiters = calloc(WAITERS_MAX, sizeof(*node->waiters));
     node->jobs = calloc(JOBS_MAX, sizeof(*node->jobs));
@@ -536,6 +574,10 @@ static void loop_init(struct yk_node *node) {
     uv_idle_init(&node->loop, &node->busy);
     uv_async_init(&node->loop, &node->wake, on_wake);
     uv_async_init(&node->loop, &node->beat, on_beat);
+    uv_check_init(&node->loop, &node->turn);
+    node->turn.data = node->low.data = node;
+    if (yk_store_ssd(node->store) != NULL)
+        uv_check_start(&node->turn, on_turn);
     node->upkeep.data = node->wait_timer.data = node->stop_timer.data = node;
     node->busy.data = node->wake.data = node->beat.data = node;
     uv_timer_start(&node->upkeep, on_upkeep, UPKEEP_MS, UPKEEP_MS);
@@ -565,10 +607,20 @@ int yk_node_start(const struct yk_node_opts *opts, struct yk_node **ret_node, st
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&node->helper_cond, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    int rc = node_alloc(node, err);
-    if (rc < 0 || uv_loop_init(&node->loop) < 0) {
+    /* The loop comes first: the SSD tier's workers wake it from their beginning on. */
+    int rc = 0;
+    if (uv_loop_init(&node->loop) < 0 || uv_async_init(&node->loop, &node->low, on_low) < 0)
+        rc = yk_err_set(err, -YK_EIO, "cannot make an event loop");
+    if (rc == 0) {
+        rc = node_alloc(node, err);
+        if (rc < 0) {
+            uv_close((uv_handle_t *)&node->low, NULL);
+            uv_run(&node->loop, UV_RUN_DEFAULT);
+        }
+    }
+    if (rc < 0) {
         node_free(node, 0);
-        return rc < 0 ? rc : yk_err_set(err, -YK_EIO, "cannot make an event loop");
+        return rc;
     }
     loop_init(node);
     rc = listen_all(node, err);

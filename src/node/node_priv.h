@@ -34,7 +34,31 @@ struct waiter {
     int answered; /* while it is being */
 };
 
+/* A request that waits for blocks to come up from SSD; it is run again when they have. */
+struct parked {
+    struct conn *conn; /* NULL: it has left, or the slot is free */
+    unsigned char *body;
+    struct yk_frame frame;
+    uint64_t begun_ns;
+    uint32_t pending; /* raises that have not ended */
+    uint32_t seq;     /* of the slot's use: part of the token */
+    uint32_t next;    /* free or ready list, +1 */
+    uint8_t used;
+};
+
+/* A reply that waits for a removal to be durable, or (rerun) a request that does. */
+struct held {
+    struct held *next;
+    struct conn *conn;
+    uint64_t ticket;
+    struct yk_frame frame; /* body_bytes: of body */
+    int rerun;
+    unsigned char body[];
+};
+
 #define WAITERS_MAX 4096u
+#define PARKED_MAX  4096u
+#define HELD_MAX    65536u
 #define JOBS_MAX    64u
 
 /* A batch removal that goes on in steps. */
@@ -42,7 +66,8 @@ struct job {
     struct conn *conn; /* NULL when it has left: the removal goes on all the same */
     uint64_t id;
     uint64_t removed;
-    uint32_t ns, cursor, top;
+    uint64_t ticket;
+    uint32_t ns, cursor;
     uint8_t how, pattern_len;
     unsigned char pattern[255];
 };
@@ -57,6 +82,8 @@ struct yk_node {
     uv_timer_t stop_timer;
     uv_idle_t busy;  /* runs while there is work left from a tick */
     uv_async_t wake; /* stop, connect */
+    uv_async_t low;  /* the SSD tier has done something */
+    uv_check_t turn; /* after each turn of the loop: what it gave to the SSD tier leaves */
     uv_async_t beat; /* apart from wake, which ends a doze */
     uint64_t beats;  /* atomic; relaxed: a counter of its own */
     uv_poll_t *listeners;
@@ -71,6 +98,10 @@ struct yk_node {
     uint32_t waiter_count;
     struct job *jobs;
     uint32_t job_count;
+    struct parked *parked;
+    uint32_t parked_free, parked_ready, parked_count; /* lists, +1 */
+    struct held *held, **held_tail;
+    uint32_t held_count;
     uint32_t idle_ticks;
     int accept_paused; /* out of descriptors: listeners are looked at by upkeep */
     int dozing;
@@ -106,9 +137,30 @@ void conns_close_slot(struct yk_node *node, uint32_t slot, const struct conn *bu
 /* Puts whose payload has stopped coming give their places back. */
 void conns_drop_stalled(struct yk_node *node);
 
+/* Runs a request again that was parked or held. 0: done with; 1: not now, its output is full. */
+int conn_rerun(struct conn *c, const struct yk_frame *f, const void *body, uint64_t begun_ns);
+
+/* park.c */
+int park_init(struct yk_node *node);
+void park_fini(struct yk_node *node);
+/* A slot to be parked in: its token for yk_store_raise, or 0 when all are taken. Then either _keep,
+ * with the raises that are under way, or _drop. */
+uint64_t park_take(struct yk_node *node);
+int park_keep(struct yk_node *node, uint64_t token, struct conn *c, const struct yk_frame *f,
+              const void *body, uint32_t pending);
+void park_drop(struct yk_node *node, uint64_t token);
+void park_raised(void *arg, uint64_t token); /* the store's callback */
+/* Keeps a reply, or a request, until the ticket is durable. */
+int held_add(struct yk_node *node, struct conn *c, uint64_t ticket, const struct yk_frame *f,
+             const void *body, int rerun);
+/* Runs and sends what can be now. */
+void park_run(struct yk_node *node);
+void park_forget(struct yk_node *node, const struct conn *c);
+
 /* handle.c: runs one complete frame. Returns 0, or a failure that ends the connection, with its
  * text in err. */
 int handle_frame(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err);
+#define HANDLE_PARKED 1 /* it will be run again, and answered then */
 /* Answers a waiter if it can be now, or if its time is over: 1 answered. */
 int handle_waiter(struct yk_node *node, struct waiter *w, uint64_t now_ns);
 /* Starts the PUT whose fixed part is complete. 0: payload is wanted; 1: waits for space. */

@@ -11,7 +11,7 @@
  * The reservations of a client are linked through `parent` (next) and `parent_birth` (previous),
  * +1, which mean nothing before the commit.
  */
-#include "node/store_priv.h"
+#include "node/ssd_priv.h"
 
 #include "base/clock.h"
 #include "base/hash.h"
@@ -53,10 +53,13 @@ void yk_store_reservation_unlink(struct yk_store *s, uint32_t idx) {
     COUNT_SUB(s, reserved_bytes, d->cap);
 }
 
+/* Blocks on their way to SSD whose descriptors and keys are free soon: no more are chosen for those. */
+#define LEAVING_ENOUGH 64u
+
 /* A descriptor, evicting for one when all are in use. */
 static uint32_t desc_need(struct yk_store *s) {
     uint32_t idx = yk_owner_desc_take(&s->own);
-    for (int i = 0; idx == YK_SHM_NONE && i < 64; i++) {
+    for (int i = 0; idx == YK_SHM_NONE && i < 64 && s->n.leaving_blocks < LEAVING_ENOUGH; i++) {
         if (yk_store_evict_one(s, YK_SHM_NONE, RETIRE_SPACE) != 0)
             break;
         yk_store_scan(s);
@@ -113,6 +116,7 @@ int yk_store_reserve(struct yk_store *s, uint32_t slot, uint64_t len, struct yk_
     STORE(&d->owner, slot);
     STORE(&d->birth, (uint32_t)gen);
     STORE(&d->key_len, (uint8_t)0);
+    STORE(&d->ssd, 0u);
     STORE(&d->place_sum, yk_desc_place_sum(d, idx));
     yk_store_reservation_link(s, idx);
     desc_publish(d, YK_WORD(gen, YK_DESC_RESERVED));
@@ -315,7 +319,7 @@ static uint32_t key_need(struct yk_store *s, const void *key, uint32_t key_len) 
         keys_merge(s);
         cell = yk_owner_key_take(&s->own, key, key_len);
     }
-    for (int i = 0; cell == YK_SHM_NONE && i < 64; i++) {
+    for (int i = 0; cell == YK_SHM_NONE && i < 64 && s->n.leaving_blocks < LEAVING_ENOUGH; i++) {
         if (yk_store_evict_one(s, YK_SHM_NONE, RETIRE_SPACE) != 0)
             break;
         yk_store_scan(s);
@@ -327,7 +331,8 @@ static uint32_t key_need(struct yk_store *s, const void *key, uint32_t key_len) 
 /* Puts the filled descriptor into index and share; old (or YK_SHM_NONE) makes way for it. What can
  * fail comes before the word is published: a generation that was COMMITTED once is never taken
  * back. A lookup that meets the entry before the word looks again. */
-static int enter(struct yk_store *s, uint32_t idx, uint64_t gen, uint64_t hash, uint32_t old) {
+static int enter(struct yk_store *s, uint32_t idx, uint64_t gen, uint64_t hash, uint32_t old,
+                 unsigned state) {
     struct yk_desc *d = desc_at(s, idx);
     int fresh = old == YK_SHM_NONE;
     if (fresh && yk_index_insert(&s->index, hash, idx) < 0)
@@ -338,7 +343,7 @@ static int enter(struct yk_store *s, uint32_t idx, uint64_t gen, uint64_t hash, 
             yk_index_remove(&s->index, hash, idx);
         return rc;
     }
-    desc_publish(d, YK_WORD(gen, YK_DESC_COMMITTED));
+    desc_publish(d, YK_WORD(gen, state));
     if (!fresh) {
         yk_index_replace(&s->index, hash, old, idx);
         yk_store_retire(s, old, RETIRE_REPLACED, 1);
@@ -387,8 +392,9 @@ static int against(struct yk_store *s, uint32_t old, uint64_t epoch, const struc
     return (c->attrs.flags & YK_PUT_UPSERT) ? 0 : -YK_ECONFLICT;
 }
 
+/* expiry_ms: of a block that came up from SSD; 0 = none, or the commit's own. */
 static int commit_new(struct yk_store *s, uint32_t ns, uint64_t epoch, uint64_t hash,
-                      const struct yk_commit *c) {
+                      const struct yk_commit *c, unsigned state, uint64_t expiry_ms) {
     int rc = make_room(s, ns, c->len);
     if (rc < 0)
         return rc;
@@ -401,7 +407,11 @@ static int commit_new(struct yk_store *s, uint32_t ns, uint64_t epoch, uint64_t 
         old = YK_SHM_NONE;
     yk_store_reservation_unlink(s, c->idx);
     fill(s, c->idx, ns, epoch, hash, cell, c);
-    rc = enter(s, c->idx, c->gen, hash, old);
+    if (expiry_ms != 0) {
+        STORE(&desc_at(s, c->idx)->expiry_ms, expiry_ms);
+        yk_store_expiry_seen(s, expiry_ms);
+    }
+    rc = enter(s, c->idx, c->gen, hash, old, state);
     if (rc == 0) {
         if (desc_at(s, c->idx)->pin_until_ms == YK_PIN_HARD)
             COUNT_ADD(s, hard_pinned_bytes, desc_at(s, c->idx)->cap);
@@ -414,6 +424,30 @@ static int commit_new(struct yk_store *s, uint32_t ns, uint64_t epoch, uint64_t 
     return rc;
 }
 
+int yk_store_commit_raised(struct yk_store *s, uint32_t ns, uint64_t epoch, uint64_t hash,
+                           const struct yk_commit *c, uint64_t expiry_ms) {
+    return commit_new(s, ns, epoch, hash, c, YK_DESC_SUSPECT, expiry_ms);
+}
+
+/* What stands on SSD under the key, and not in DRAM, means for the commit: 0 it is the same, or makes
+ * way; -YK_ECONFLICT. The same bytes are put into DRAM all the same: the writer had to compute them, so
+ * they are wanted, and their copy on SSD stays. */
+static int against_ssd(struct yk_store *s, uint32_t ns, uint64_t hash, const struct yk_commit *c) {
+    struct yk_ssd_info info;
+    uint32_t id;
+    if (yk_store_ssd_find(s, ns, hash, c->key, c->key_len, &id) != 0) {
+        yk_store_ssd_await(s, ns, hash);
+        return 0;
+    }
+    yk_ssd_info_get(s->low->ssd, id, &info);
+    if (info.len == c->len && info.sum == c->sum)
+        return 0;
+    if (!(c->attrs.flags & YK_PUT_UPSERT))
+        return -YK_ECONFLICT;
+    yk_store_ssd_remove(s, id);
+    return 0;
+}
+
 int yk_store_commit(struct yk_store *s, uint32_t slot, uint32_t ns, uint64_t epoch,
                     const struct yk_commit *c) {
     int rc = reservation_at(s, slot, c->idx, c->gen);
@@ -422,8 +456,11 @@ int yk_store_commit(struct yk_store *s, uint32_t slot, uint32_t ns, uint64_t epo
     uint64_t hash = yk_hash_key(ns, c->key, c->key_len);
     uint32_t old;
     rc = commit_checks(s, ns, epoch, c);
-    if (rc == 0 && standing(s, hash, ns, c->key, c->key_len, &old) == 0)
+    int in_dram = rc == 0 && standing(s, hash, ns, c->key, c->key_len, &old) == 0;
+    if (in_dram)
         rc = against(s, old, epoch, c);
+    if (rc == 0 && s->low != NULL)
+        rc = against_ssd(s, ns, hash, c);
     if (rc == 1) {
         COUNT(s, duplicates);
         yk_store_access(s, old);
@@ -432,7 +469,7 @@ int yk_store_commit(struct yk_store *s, uint32_t slot, uint32_t ns, uint64_t epo
         return 0;
     }
     if (rc == 0)
-        rc = commit_new(s, ns, epoch, hash, c);
+        rc = commit_new(s, ns, epoch, hash, c, YK_DESC_COMMITTED, 0);
     if (rc < 0) {
         if (rc == -YK_ECONFLICT)
             COUNT(s, conflicts);
@@ -441,5 +478,9 @@ int yk_store_commit(struct yk_store *s, uint32_t slot, uint32_t ns, uint64_t epo
     }
     COUNT(s, commits);
     COUNT_ADD(s, put_bytes, c->len);
+    if (s->low != NULL) {
+        yk_store_ssd_link(s, c->idx);
+        yk_store_write_through(s, c->idx);
+    }
     return 0;
 }

@@ -161,12 +161,21 @@ static inline uint64_t yk_store_after(uint64_t from, uint64_t ms, uint64_t most)
     return from < most && ms < most - from ? from + ms : most;
 }
 
+/* A block that came up from SSD takes the place that was reserved for it, to be verified at its first
+ * use. 0; on a failure the reservation is as it was. */
+int yk_store_commit_raised(struct yk_store *s, uint32_t ns, uint64_t epoch, uint64_t hash,
+                           const struct yk_commit *commit, uint64_t expiry_ms);
+
 /* change.c */
+/* The policy hears of an access; what else an access means is left out. */
+void yk_store_policy_access(struct yk_store *s, uint32_t idx);
 /* A put of bytes that are there: its time to live and pin, if it has any, hold for the block. */
 void yk_store_prolong(struct yk_store *s, uint32_t idx, const struct yk_attrs *attrs);
 
 /* recover.c */
 int yk_store_recover(struct yk_store *s, struct yk_err *err);
+/* Epochs as a crash left them; before anything is judged by them. */
+void yk_store_namespaces_recover(struct yk_store *s);
 
 /* client.c */
 int yk_store_clients_init(struct yk_store *s);
