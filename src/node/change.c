@@ -276,6 +276,7 @@ int yk_store_change(struct yk_store *s, uint32_t ns, uint64_t epoch, unsigned wh
         yk_store_access(s, idx);
         return 0;
     case YK_CHANGE_PIN:
+        yk_store_demote_undo(s, idx);
         return pin(s, d, arg);
     case YK_CHANGE_UNPIN:
         return unpin(s, d);

@@ -128,6 +128,10 @@ int yk_store_demote_undo(struct yk_store *s, uint32_t idx) {
     if (yk_store_share_add(s, idx) < 0)
         return 0; /* it leaves, then */
     stay(s, idx);
+    has_copy(s, idx); /* which is used, too */
+    while (s->capacity_blocks != 0 && s->n.blocks > s->capacity_blocks)
+        if (yk_store_evict_one(s, YK_SHM_NONE, RETIRE_CAPACITY) != 0)
+            break;
     return 1;
 }
 

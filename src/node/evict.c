@@ -156,7 +156,9 @@ static enum yk_policy_answer can_go(void *arg, uint32_t id) {
     const struct yk_desc *d = desc_at(c->s, id);
     if (d->pin_until_ms == YK_PIN_HARD || (d->pin_until_ms > c->boot_ms && !c->soft_too))
         return YK_POLICY_SKIP;
-    return yk_owner_named(&c->s->own, id) ? YK_POLICY_SKIP : YK_POLICY_TAKE;
+    /* The node's own hazard on what it is writing to SSD is no reason: it may leave when that is done. */
+    return yk_owner_named(&c->s->own, id) && !yk_store_writing(c->s, id) ? YK_POLICY_SKIP
+                                                                        : YK_POLICY_TAKE;
 }
 
 static int choose_victim(struct yk_store *s, uint32_t ns, struct can_arg *arg, uint32_t *ret_idx) {

@@ -470,6 +470,8 @@ static void stop_now(struct yk_node *node) {
         node_unwatch(node, slot);
     while (node->conns != NULL)
         conn_close(node->conns);
+    /* Before the handle that its workers wake is closed. */
+    yk_store_ssd_close(node->store, !yk_node_tier_lost(node));
     uv_walk(&node->loop, close_any, NULL);
 }
 

@@ -356,8 +356,13 @@ static int enter(struct yk_store *s, uint32_t idx, uint64_t gen, uint64_t hash, 
 static int committed_before(struct yk_store *s, uint32_t ns, uint64_t epoch,
                             const struct yk_commit *c) {
     uint32_t idx;
-    if (yk_store_find(s, ns, epoch, c->key, c->key_len, &idx) != 0)
+    if (yk_store_find_any(s, ns, epoch, c->key, c->key_len, &idx) != 0)
         return -YK_EGONE;
+    if (YK_IS_ON_SSD(idx)) {
+        yk_block_info info;
+        yk_store_info(s, idx, &info);
+        return info.checksum == c->sum && info.len == c->len ? 0 : -YK_EGONE;
+    }
     const struct yk_desc *d = desc_at(s, idx);
     if (d->sum != c->sum || d->len != c->len)
         return -YK_EGONE;

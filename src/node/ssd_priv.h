@@ -125,7 +125,6 @@ void ssd_preload_plan(struct yk_store *s);
 /* ssd.c */
 /* Opens the tier before the descriptors are recovered: namespaces come from it, too. */
 int yk_store_ssd_open(struct yk_store *s, const struct yk_store_opts *opts, struct yk_err *err);
-void yk_store_ssd_close(struct yk_store *s, int clean);
 /* The live entry that stands under the key, whatever the caller's epoch: 0 or YK_MISS. */
 int yk_store_ssd_find(const struct yk_store *s, uint32_t ns, uint64_t hash, const void *key,
                       uint32_t key_len, uint32_t *ret_id);
@@ -153,6 +152,10 @@ void yk_store_write_through(struct yk_store *s, uint32_t idx);
 int yk_store_demote_undo(struct yk_store *s, uint32_t idx);
 /* A descriptor is being retired, for whatever reason: it is on no way any more. */
 void yk_store_demote_forget(struct yk_store *s, uint32_t idx);
+
+static inline int yk_store_writing(const struct yk_store *s, uint32_t idx) {
+    return s->low != NULL && (s->low->marks[idx] & MARK_WRITING) != 0;
+}
 
 /* raise.c */
 static inline int desc_fetched(const struct yk_store *s, uint32_t idx) {

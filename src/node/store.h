@@ -281,6 +281,10 @@ int yk_store_raise(struct yk_store *store, uint32_t ns, uint64_t epoch, const vo
 uint64_t yk_store_ticket_take(struct yk_store *store);
 int yk_store_durable(const struct yk_store *store, uint64_t ticket);
 
+/* Ends the SSD tier, while its owner can still be woken; close does so, too. clean: what is queued is
+ * written. Blocks for some seconds at most. */
+void yk_store_ssd_close(struct yk_store *store, int clean);
+
 /* Takes what the devices have done; moves what waits for them on. */
 void yk_store_ssd_poll(struct yk_store *store);
 
