@@ -319,6 +319,16 @@ static int put_complete(struct conn *c) {
     return 1;
 }
 
+/* What a frame changed below DRAM is durable before its reply, if it has written one, is sent. */
+static int run_frame(struct conn *c, const struct yk_frame *f, struct yk_rd *r) {
+    size_t before = c->olen;
+    int rc = handle_frame(c, f, r, &c->err);
+    uint64_t ticket = rc < 0 ? 0 : yk_store_ticket_take(c->node->store);
+    if (ticket != 0 && c->olen > before)
+        reply_settle(c, f->op, f->id, ticket);
+    return rc;
+}
+
 /* Takes one frame, or a piece of one, from data. Returns bytes used, 0 when more are needed, or a
  * failure. *ret_need: bytes that must be together for the next step. */
 static ssize_t take(struct conn *c, const unsigned char *data, size_t have, size_t *ret_need) {
@@ -365,13 +375,10 @@ static ssize_t take(struct conn *c, const unsigned char *data, size_t have, size
     struct yk_rd r;
     yk_rd_init(&r, data + YK_FRAME_HDR, f.body_bytes);
     uint64_t t0 = yk_now_ns();
-    rc = handle_frame(c, &f, &r, &c->err);
+    rc = run_frame(c, &f, &r);
     if (rc < 0)
         return rc;
     NODE_ADD(c->node, requests[f.op], 1);
-    uint64_t ticket = yk_store_ticket_take(c->node->store);
-    if (ticket != 0)
-        reply_settle(c, f.op, f.id, ticket);
     if (rc != HANDLE_PARKED)
         yk_hist_record(&c->node->latency[f.op], yk_now_ns() - t0);
     return (ssize_t)*ret_need;
@@ -397,15 +404,12 @@ int conn_rerun(struct conn *c, const struct yk_frame *f, const void *body, uint6
         return 1;
     yk_rd_init(&r, body, f->body_bytes);
     c->rerun = 1;
-    int rc = handle_frame(c, f, &r, &c->err);
+    int rc = run_frame(c, f, &r);
     c->rerun = 0;
     if (rc < 0) {
         conn_fail(c, rc);
         return 0;
     }
-    uint64_t ticket = yk_store_ticket_take(c->node->store);
-    if (ticket != 0)
-        reply_settle(c, f->op, f->id, ticket);
     yk_hist_record(&c->node->latency[f->op], yk_now_ns() - begun_ns);
     conn_flush(c);
     return 0;
