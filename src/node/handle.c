@@ -422,6 +422,7 @@ static int do_raise(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
     }
     if (!yk_rd_ok(&keys))
         return bad_body(err, f);
+    yk_store_drain(c->node->store); /* what comes up takes the place of what is used least */
     for (uint32_t i = 0; i < n; i++) {
         uint32_t len;
         const void *key = yk_rd_str8(r, &len);
