@@ -15,7 +15,7 @@
 
 #include <string.h>
 
-/* yk_reservation.priv: the map, descriptor, generation, offset. priv[0] 0: over. */
+/* yk_reservation.priv: the map, descriptor, generation, epoch at yk_reserve. priv[0] 0: over. */
 static struct yk_map *map_of(const yk_reservation *r) {
     return (struct yk_map *)(uintptr_t)r->priv[0];
 }
@@ -102,6 +102,7 @@ int yk_reserve(yk_client *c, size_t len, uint32_t timeout_ms, yk_reservation *re
     int rc = yk_client_enter(c);
     if (rc < 0)
         return rc;
+    uint64_t epoch = yk_client_epoch(c);
     if (ret == NULL)
         return yk_fail(-YK_EINVAL, "yk_reserve: ret_reservation is NULL");
     if (__atomic_load_n(&c->map, __ATOMIC_RELAXED) == NULL)
@@ -114,9 +115,8 @@ int yk_reserve(yk_client *c, size_t len, uint32_t timeout_ms, yk_reservation *re
     if (rc < 0)
         return yk_fail(rc, "reserving %zu bytes: %s", len, yk_status_text(rc));
     yk_map_populate(g.map, g.rsv.offset, len, 1);
-    *ret = (yk_reservation){g.map->rw + g.rsv.offset,
-                            len,
-                            {(uint64_t)(uintptr_t)g.map, g.rsv.idx, g.rsv.gen, g.rsv.offset}};
+    *ret = (yk_reservation){
+        g.map->rw + g.rsv.offset, len, {(uint64_t)(uintptr_t)g.map, g.rsv.idx, g.rsv.gen, epoch}};
     return 0;
 }
 
@@ -158,7 +158,8 @@ static int commit_call(yk_client *c, const yk_reservation *r, const yk_op *op,
     yk_wr_u64(&w, answer.ahead > 0 ? r->len : 0);
     yk_wr_u32(&w, (uint32_t)r->priv[1]);
     yk_wr_u64(&w, r->priv[2]);
-    yk_wr_u64(&w, yk_hash64(m->rw + r->priv[3], r->len));
+    yk_wr_u64(&w, r->priv[3]);
+    yk_wr_u64(&w, yk_hash64(r->data, r->len));
     yk_wr_u32(&w, (uint32_t)r->len);
     yk_wr_attrs(&w, &a);
     yk_wr_str8(&w, op->key.data, op->key.len);
@@ -208,7 +209,7 @@ int yk_abort(yk_client *c, yk_reservation *r) {
     int rc = check(c, r, "yk_abort");
     if (rc < 0)
         return rc;
-    struct yk_rsv rsv = {(uint32_t)r->priv[1], r->priv[2], r->priv[3]};
+    struct yk_rsv rsv = {(uint32_t)r->priv[1], r->priv[2], 0}; /* to give back: no offset */
     pthread_mutex_lock(&c->lock);
     if (!is_gone(c, r))
         yk_rec_give_back(c, &rsv); /* sent again after a reconnect, and nobody waits for it */

@@ -225,7 +225,7 @@ static void conn_fail(struct conn *c, int code) {
 /* Bytes of a PUT's body that must be there before its payload: fixed part and two strings. Returns
  * 0 when more are needed. */
 static size_t put_prefix(const unsigned char *body, size_t have) {
-    size_t n = 4u + 8u + 8u + YK_WIRE_ATTRS_BYTES;
+    size_t n = 4u + 8u + 8u + 8u + YK_WIRE_ATTRS_BYTES;
     if (have < n + 1)
         return 0;
     n += 1u + body[n];
@@ -243,6 +243,7 @@ static int put_decode(struct conn *c, const struct yk_frame *f, const unsigned c
     c->put.id = f->id;
     c->put.len = yk_rd_u64(&r);
     c->put.sum = yk_rd_u64(&r);
+    c->put.epoch = yk_rd_u64(&r);
     yk_rd_attrs(&r, &c->put.attrs);
     const void *key = yk_rd_str8(&r, &c->put.key_len);
     if (key != NULL)

@@ -46,7 +46,6 @@ struct conn {
     /* from HELLO */
     uint32_t slot; /* client slot, 0 = none (not mapped) */
     uint32_t ns;
-    uint64_t epoch;
     int mapped;
 
     unsigned char *in;
@@ -61,7 +60,7 @@ struct conn {
 
     /* the put under way */
     struct {
-        uint64_t id, len, sum, got;
+        uint64_t id, len, sum, epoch, got;
         uint64_t deadline_ns;
         uint64_t seen, seen_ms; /* got, when upkeep last saw it grow */
         struct yk_place place;

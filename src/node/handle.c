@@ -35,7 +35,7 @@ static int reply_text(struct conn *c, const struct yk_frame *f, int status, cons
 /* ---- HELLO, BYE -------------------------------------------------------------------------------
  */
 
-/* Namespace and epoch of the connection. 0, or a status with its text in err. */
+/* Namespace of the connection, at the epoch of its engine. 0, or a status with its text in err. */
 static int hello_ns(struct conn *c, const void *name, uint32_t name_len, uint64_t epoch,
                     struct yk_err *err) {
     uint32_t ns;
@@ -53,7 +53,6 @@ static int hello_ns(struct conn *c, const void *name, uint32_t name_len, uint64_
     if (rc < 0)
         return yk_err_set(err, rc, "epoch %llu cannot be used", (unsigned long long)epoch);
     c->ns = ns;
-    c->epoch = epoch;
     return 0;
 }
 
@@ -95,7 +94,7 @@ static int hello_reply(struct conn *c, const struct yk_frame *f, uint64_t cookie
     yk_wr_u64(&w, cookie);
     yk_wr_u64(&w, hdr->segment_id);
     yk_wr_u32(&w, c->ns);
-    yk_wr_u64(&w, c->epoch);
+    yk_wr_u64(&w, yk_store_ns_epoch(node->store, c->ns));
     yk_wr_u32(&w, (uint32_t)getpid());
     yk_wr_u64(&w, node->seg->layout.meta_bytes);
     yk_wr_u64(&w, node->seg->layout.data_bytes);
@@ -244,6 +243,7 @@ static int do_reserve(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
 static void rd_commit(struct yk_rd *r, struct yk_commit *ret) {
     ret->idx = yk_rd_u32(r);
     ret->gen = yk_rd_u64(r);
+    ret->epoch = yk_rd_u64(r);
     ret->sum = yk_rd_u64(r);
     ret->len = yk_rd_u32(r);
     yk_rd_attrs(r, &ret->attrs);
@@ -270,7 +270,7 @@ static int do_commit(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
         rd_commit(r, &cm);
         if (r->bad)
             return bad_body(err, f);
-        yk_wr_u32(&w, (uint32_t)yk_store_commit(c->node->store, slot_of(c), c->ns, c->epoch, &cm));
+        yk_wr_u32(&w, (uint32_t)yk_store_commit(c->node->store, slot_of(c), c->ns, &cm));
     }
     if (!yk_rd_ok(r))
         return bad_body(err, f);
@@ -332,6 +332,7 @@ void handle_put_end(struct conn *c) {
         struct yk_commit cm = {
             .idx = c->put.place.idx,
             .gen = c->put.place.gen,
+            .epoch = c->put.epoch,
             .sum = yk_hash64(payload, (size_t)c->put.len),
             .len = (uint32_t)c->put.len,
             .attrs = c->put.attrs,
@@ -345,7 +346,7 @@ void handle_put_end(struct conn *c) {
             yk_store_abort(store, 0, cm.idx, cm.gen);
         } else {
             yk_store_drain(store);
-            c->put.status = yk_store_commit(store, 0, c->ns, c->epoch, &cm);
+            c->put.status = yk_store_commit(store, 0, c->ns, &cm);
         }
     }
     c->state = CONN_OPEN;
@@ -355,18 +356,20 @@ void handle_put_end(struct conn *c) {
         conn_close(c);
 }
 
-static int find_readable(struct conn *c, const void *key, uint32_t key_len, uint32_t *ret_idx) {
+static int find_readable(struct conn *c, uint64_t epoch, const void *key, uint32_t key_len,
+                         uint32_t *ret_idx) {
     struct yk_store *store = c->node->store;
     if (key_len == 0)
         return -YK_EKEY;
     int rc = yk_store_ns_check(store, c->ns);
     if (rc == 0)
-        rc = yk_store_find(store, c->ns, c->epoch, key, key_len, ret_idx);
+        rc = yk_store_find(store, c->ns, epoch, key, key_len, ret_idx);
     return rc == 0 ? yk_store_settle(store, *ret_idx) : rc;
 }
 
 static int do_get(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
     uint32_t key_len, idx;
+    uint64_t epoch = yk_rd_u64(r);
     uint64_t offset = yk_rd_u64(r);
     uint64_t max_len = yk_rd_u64(r);
     const void *key = yk_rd_str8(r, &key_len);
@@ -374,7 +377,7 @@ static int do_get(struct conn *c, const struct yk_frame *f, struct yk_rd *r, str
     struct yk_wr w;
     if (!yk_rd_ok(r))
         return bad_body(err, f);
-    int rc = find_readable(c, key, key_len, &idx);
+    int rc = find_readable(c, epoch, key, key_len, &idx);
     if (rc != 0) {
         yk_store_count_get(c->node->store, 0, 0);
         return reply_status(c, f->op, f->id, rc);
@@ -408,13 +411,15 @@ static int do_get(struct conn *c, const struct yk_frame *f, struct yk_rd *r, str
 
 /* A block that is there for an existence check: a SUSPECT one counts, its checksum is read at use.
  */
-static int present(struct conn *c, const void *key, uint32_t key_len, uint32_t *ret_idx) {
+static int present(struct conn *c, uint64_t epoch, const void *key, uint32_t key_len,
+                   uint32_t *ret_idx) {
     return key_len == 0 ? -YK_EKEY
-                        : yk_store_find(c->node->store, c->ns, c->epoch, key, key_len, ret_idx);
+                        : yk_store_find(c->node->store, c->ns, epoch, key, key_len, ret_idx);
 }
 
 static int do_lookup(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
                      struct yk_err *err) {
+    uint64_t epoch = yk_rd_u64(r);
     uint32_t n = yk_rd_u32(r);
     struct yk_wr w;
     if (n > YK_BATCH_MAX)
@@ -429,7 +434,7 @@ static int do_lookup(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
         const void *key = yk_rd_str8(r, &len);
         if (r->bad)
             return bad_body(err, f);
-        rc = present(c, key, len, &idx);
+        rc = present(c, epoch, key, len, &idx);
         yk_wr_u32(&w, (uint32_t)rc);
         if (rc == 0) {
             yk_store_info(c->node->store, idx, &info);
@@ -447,12 +452,13 @@ static int do_lookup(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
 #define GROUP 64u
 
 /* The next keys of a body as queries: up to GROUP of the `left` ones. Returns how many. */
-static uint32_t rd_queries(struct conn *c, struct yk_rd *r, uint32_t left, struct yk_query *q) {
+static uint32_t rd_queries(struct conn *c, uint64_t epoch, struct yk_rd *r, uint32_t left,
+                           struct yk_query *q) {
     uint32_t n = left < GROUP ? left : GROUP;
     for (uint32_t i = 0; i < n; i++) {
         q[i].key = yk_rd_str8(r, &q[i].key_len);
         q[i].ns = c->ns;
-        q[i].epoch = c->epoch;
+        q[i].epoch = epoch;
         q[i].hash = r->bad ? 0 : yk_hash_key(c->ns, q[i].key, q[i].key_len);
     }
     return n;
@@ -460,6 +466,7 @@ static uint32_t rd_queries(struct conn *c, struct yk_rd *r, uint32_t left, struc
 
 static int do_exists(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
                      struct yk_err *err) {
+    uint64_t epoch = yk_rd_u64(r);
     uint32_t n = yk_rd_u32(r);
     const struct yk_view *view = yk_store_view(c->node->store);
     uint64_t now_ms = yk_view_now_ms(view);
@@ -476,7 +483,7 @@ static int do_exists(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
     if (bits != NULL)
         memset(bits, 0, (n + 7u) / 8u);
     for (uint32_t at = 0; at < n; at += GROUP) {
-        uint32_t k = rd_queries(c, r, n - at, q);
+        uint32_t k = rd_queries(c, epoch, r, n - at, q);
         if (r->bad)
             return bad_body(err, f);
         yk_view_find_many(view, q, k, now_ms, NULL, found);
@@ -492,6 +499,7 @@ static int do_exists(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
 }
 
 static int do_match(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
+    uint64_t epoch = yk_rd_u64(r);
     uint32_t n = yk_rd_u32(r), run = 0;
     const struct yk_view *view = yk_store_view(c->node->store);
     uint64_t now_ms = yk_view_now_ms(view);
@@ -500,7 +508,7 @@ static int do_match(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
     if (n > YK_BATCH_MAX)
         return bad_body(err, f);
     for (uint32_t at = 0; at < n; at += GROUP) {
-        uint32_t k = rd_queries(c, r, n - at, q);
+        uint32_t k = rd_queries(c, epoch, r, n - at, q);
         int unsure;
         if (r->bad)
             return bad_body(err, f);
@@ -520,6 +528,7 @@ static int do_match(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
 
 static int do_change(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
                      struct yk_err *err) {
+    uint64_t epoch = yk_rd_u64(r);
     uint32_t n = yk_rd_u32(r);
     struct yk_wr w;
     if (n > YK_BATCH_MAX)
@@ -536,8 +545,7 @@ static int do_change(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
         const void *key = yk_rd_str8(r, &len);
         if (r->bad)
             return bad_body(err, f);
-        yk_wr_u32(&w,
-                  (uint32_t)yk_store_change(c->node->store, c->ns, c->epoch, what, arg, key, len));
+        yk_wr_u32(&w, (uint32_t)yk_store_change(c->node->store, c->ns, epoch, what, arg, key, len));
     }
     if (!yk_rd_ok(r))
         return bad_body(err, f);
@@ -631,8 +639,6 @@ static int do_ns(struct conn *c, const struct yk_frame *f, struct yk_rd *r, stru
         rc = yk_store_ns_quota(store, ns, arg);
     else if (rc == 0 && what == YK_NS_RAISE) {
         rc = yk_store_ns_raise(store, ns, arg);
-        if (rc == 0 && ns == c->ns)
-            c->epoch = arg;
         if (rc == -YK_ESTALE)
             yk_err_set(&why, rc, "namespace '%.*s' is at epoch %llu", (int)len, (const char *)name,
                        (unsigned long long)yk_store_ns_epoch(store, ns));
@@ -672,6 +678,7 @@ static int do_ns_list(struct conn *c, const struct yk_frame *f) {
 
 static int do_list(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
     uint32_t prefix_len, idx, steps = LIST_STEPS, n = 0;
+    uint64_t epoch = yk_rd_u64(r);
     uint64_t from = yk_rd_u64(r);
     uint32_t max = yk_rd_u32(r);
     const void *prefix = yk_rd_str8(r, &prefix_len);
@@ -688,8 +695,8 @@ static int do_list(struct conn *c, const struct yk_frame *f, struct yk_rd *r, st
     uint32_t cursor = (uint32_t)from;
     yk_wr_u32(&w, (uint32_t)yk_store_ns_check(store, c->ns));
     unsigned char *patch = yk_wr_space(&w, 12);
-    while (n < max && yk_store_list_next(store, c->ns, c->epoch, prefix, prefix_len, &cursor,
-                                         &steps, &idx) == 1) {
+    while (n < max && yk_store_list_next(store, c->ns, epoch, prefix, prefix_len, &cursor, &steps,
+                                         &idx) == 1) {
         uint32_t key_len;
         const void *key = yk_store_key(store, idx, &key_len);
         yk_store_info(store, idx, &info);

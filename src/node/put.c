@@ -224,27 +224,27 @@ static int parent_take(struct yk_desc *p) {
     return 0;
 }
 
-static void link_parent(struct yk_store *s, struct yk_desc *d, uint32_t ns, uint64_t epoch,
+static void link_parent(struct yk_store *s, struct yk_desc *d, uint32_t ns,
                         const struct yk_commit *c) {
     uint32_t p;
     STORE(&d->parent, YK_SHM_NONE);
     STORE(&d->parent_birth, 0u);
-    if (c->parent_len == 0 || yk_store_find(s, ns, epoch, c->parent, c->parent_len, &p) != 0 ||
+    if (c->parent_len == 0 || yk_store_find(s, ns, c->epoch, c->parent, c->parent_len, &p) != 0 ||
         !parent_take(desc_at(s, p)))
         return;
     STORE(&d->parent, p);
     STORE(&d->parent_birth, desc_at(s, p)->birth);
 }
 
-static void fill(struct yk_store *s, uint32_t idx, uint32_t ns, uint64_t epoch, uint64_t hash,
-                 uint32_t cell, const struct yk_commit *c) {
+static void fill(struct yk_store *s, uint32_t idx, uint32_t ns, uint64_t hash, uint32_t cell,
+                 const struct yk_commit *c) {
     struct yk_desc *d = desc_at(s, idx);
     const struct yk_attrs *a = &c->attrs;
     STORE(&d->hash, hash);
     STORE(&d->sum, c->sum);
     STORE(&d->len, c->len);
     STORE(&d->key_cell, cell);
-    STORE(&d->epoch, epoch);
+    STORE(&d->epoch, c->epoch);
     STORE(&d->ns, ns);
     STORE(&d->key_len, (uint8_t)c->key_len);
     STORE(&d->kind, a->kind);
@@ -263,7 +263,7 @@ static void fill(struct yk_store *s, uint32_t idx, uint32_t ns, uint64_t epoch, 
     else if (a->flags & YK_PUT_SOFT_PIN)
         pin = yk_store_after(yk_boot_ms(), a->pin_ms, YK_PIN_HARD - 1);
     STORE(&d->pin_until_ms, pin);
-    link_parent(s, d, ns, epoch, c);
+    link_parent(s, d, ns, c);
     STORE(&d->ident_sum, yk_desc_ident_sum(d, c->key));
 }
 
@@ -348,10 +348,9 @@ static int enter(struct yk_store *s, uint32_t idx, uint64_t gen, uint64_t hash, 
 
 /* A commit whose reservation is no longer one: was it made before? It left its block, or found the
  * same bytes there. */
-static int committed_before(struct yk_store *s, uint32_t ns, uint64_t epoch,
-                            const struct yk_commit *c) {
+static int committed_before(struct yk_store *s, uint32_t ns, const struct yk_commit *c) {
     uint32_t idx;
-    if (yk_store_find(s, ns, epoch, c->key, c->key_len, &idx) != 0)
+    if (yk_store_find(s, ns, c->epoch, c->key, c->key_len, &idx) != 0)
         return -YK_EGONE;
     const struct yk_desc *d = desc_at(s, idx);
     if (d->sum != c->sum || d->len != c->len)
@@ -359,15 +358,14 @@ static int committed_before(struct yk_store *s, uint32_t ns, uint64_t epoch,
     return yk_store_settle(s, idx) == 0 ? 0 : -YK_EGONE;
 }
 
-static int commit_checks(struct yk_store *s, uint32_t ns, uint64_t epoch,
-                         const struct yk_commit *c) {
+static int commit_checks(struct yk_store *s, uint32_t ns, const struct yk_commit *c) {
     if (c->key_len == 0 || c->key_len > YK_KEY_MAX)
         return -YK_EKEY;
     if (c->len == 0 || c->len > desc_at(s, c->idx)->cap)
         return -YK_EINVAL;
     int rc = yk_store_ns_check(s, ns);
-    if (rc == 0 && s->own.ns[ns].epoch != epoch)
-        rc = -YK_ESTALE;
+    if (rc == 0 && s->own.ns[ns].epoch != c->epoch)
+        rc = -YK_ESTALE; /* R9: raised since the put began */
     if (rc == 0 && (c->attrs.flags & YK_PUT_HARD_PIN) &&
         s->n.hard_pinned_bytes + desc_at(s, c->idx)->cap > pins_max(s))
         rc = -YK_ELIMIT;
@@ -376,9 +374,9 @@ static int commit_checks(struct yk_store *s, uint32_t ns, uint64_t epoch,
 
 /* What a block that stands under the key means for the commit: 1 it is the same (nothing to do), 0
  * it makes way, or -YK_ECONFLICT. */
-static int against(struct yk_store *s, uint32_t old, uint64_t epoch, const struct yk_commit *c) {
+static int against(struct yk_store *s, uint32_t old, const struct yk_commit *c) {
     const struct yk_desc *o = desc_at(s, old);
-    if (!visible(s, o, epoch))
+    if (!visible(s, o, c->epoch))
         return 0;
     if (YK_WORD_STATE(o->word) == YK_DESC_SUSPECT && yk_store_settle(s, old) != 0)
         return 0; /* it was rotten and is gone: see commit_new */
@@ -387,8 +385,7 @@ static int against(struct yk_store *s, uint32_t old, uint64_t epoch, const struc
     return (c->attrs.flags & YK_PUT_UPSERT) ? 0 : -YK_ECONFLICT;
 }
 
-static int commit_new(struct yk_store *s, uint32_t ns, uint64_t epoch, uint64_t hash,
-                      const struct yk_commit *c) {
+static int commit_new(struct yk_store *s, uint32_t ns, uint64_t hash, const struct yk_commit *c) {
     int rc = make_room(s, ns, c->len);
     if (rc < 0)
         return rc;
@@ -400,7 +397,7 @@ static int commit_new(struct yk_store *s, uint32_t ns, uint64_t epoch, uint64_t 
     if (standing(s, hash, ns, c->key, c->key_len, &old) != 0)
         old = YK_SHM_NONE;
     yk_store_reservation_unlink(s, c->idx);
-    fill(s, c->idx, ns, epoch, hash, cell, c);
+    fill(s, c->idx, ns, hash, cell, c);
     rc = enter(s, c->idx, c->gen, hash, old);
     if (rc == 0) {
         if (desc_at(s, c->idx)->pin_until_ms == YK_PIN_HARD)
@@ -414,16 +411,15 @@ static int commit_new(struct yk_store *s, uint32_t ns, uint64_t epoch, uint64_t 
     return rc;
 }
 
-int yk_store_commit(struct yk_store *s, uint32_t slot, uint32_t ns, uint64_t epoch,
-                    const struct yk_commit *c) {
+int yk_store_commit(struct yk_store *s, uint32_t slot, uint32_t ns, const struct yk_commit *c) {
     int rc = reservation_at(s, slot, c->idx, c->gen);
     if (rc < 0)
-        return committed_before(s, ns, epoch, c);
+        return committed_before(s, ns, c);
     uint64_t hash = yk_hash_key(ns, c->key, c->key_len);
     uint32_t old;
-    rc = commit_checks(s, ns, epoch, c);
+    rc = commit_checks(s, ns, c);
     if (rc == 0 && standing(s, hash, ns, c->key, c->key_len, &old) == 0)
-        rc = against(s, old, epoch, c);
+        rc = against(s, old, c);
     if (rc == 1) {
         COUNT(s, duplicates);
         yk_store_access(s, old);
@@ -432,7 +428,7 @@ int yk_store_commit(struct yk_store *s, uint32_t slot, uint32_t ns, uint64_t epo
         return 0;
     }
     if (rc == 0)
-        rc = commit_new(s, ns, epoch, hash, c);
+        rc = commit_new(s, ns, hash, c);
     if (rc < 0) {
         if (rc == -YK_ECONFLICT)
             COUNT(s, conflicts);

@@ -100,6 +100,7 @@ static int put_as(struct fixture *f, uint32_t slot, const char *key, const char 
     memcpy((char *)yk_store_segment(f->s)->data + p.offset, data, len);
     struct yk_commit c = {.idx = p.idx,
                           .gen = p.gen,
+                          .epoch = f->epoch,
                           .sum = yk_hash64(data, len),
                           .len = len,
                           .key = key,
@@ -109,7 +110,7 @@ static int put_as(struct fixture *f, uint32_t slot, const char *key, const char 
         c.parent = parent;
         c.parent_len = (uint32_t)strlen(parent);
     }
-    return yk_store_commit(f->s, slot, f->ns, f->epoch, &c);
+    return yk_store_commit(f->s, slot, f->ns, &c);
 }
 
 static int put(struct fixture *f, const char *key, const void *data, uint32_t len) {
@@ -209,14 +210,15 @@ static void a_commit_sent_twice_is_answered_alike(void **state) {
     memcpy((char *)yk_store_segment(f.s)->data + p.offset, "data", 4);
     struct yk_commit c = {.idx = p.idx,
                           .gen = p.gen,
+                          .epoch = f.epoch,
                           .sum = yk_hash64("data", 4),
                           .len = 4,
                           .key = "k",
                           .key_len = 1};
-    assert_int_equal(yk_store_commit(f.s, 0, f.ns, f.epoch, &c), 0);
-    assert_int_equal(yk_store_commit(f.s, 0, f.ns, f.epoch, &c), 0);
+    assert_int_equal(yk_store_commit(f.s, 0, f.ns, &c), 0);
+    assert_int_equal(yk_store_commit(f.s, 0, f.ns, &c), 0);
     assert_int_equal(change(&f, YK_CHANGE_REMOVE, 0, "k"), 0);
-    assert_int_equal(yk_store_commit(f.s, 0, f.ns, f.epoch, &c), -YK_EGONE);
+    assert_int_equal(yk_store_commit(f.s, 0, f.ns, &c), -YK_EGONE);
     fixture_close(&f);
 }
 
@@ -373,6 +375,34 @@ static void raising_the_epoch_hides_older_blocks_at_once(void **state) {
     crash(&f);
     assert_int_equal(f.epoch, old + 5);
     assert_true(same(&f, "a", "new", 3));
+    fixture_close(&f);
+}
+
+static void a_put_that_began_before_a_raise_is_refused(void **state) {
+    struct fixture f;
+    struct yk_place p;
+    fixture_open(&f, 8 * MIB, 0, "lru");
+    assert_int_equal(yk_store_reserve(f.s, 0, 4, &p, NULL), 0);
+    memcpy((char *)yk_store_segment(f.s)->data + p.offset, "data", 4);
+    struct yk_commit c = {.idx = p.idx,
+                          .gen = p.gen,
+                          .epoch = f.epoch,
+                          .sum = yk_hash64("data", 4),
+                          .len = 4,
+                          .key = "k",
+                          .key_len = 1};
+    f.epoch += 5;
+    assert_int_equal(yk_store_ns_raise(f.s, f.ns, f.epoch), 0);
+    assert_int_equal(yk_store_commit(f.s, 0, f.ns, &c), -YK_ESTALE);
+    assert_false(here(&f, "k"));
+    struct yk_counters n;
+    yk_store_counters(f.s, &n);
+    assert_int_equal(n.reserved_blocks, 0);
+    c.epoch = f.epoch + 1; /* nor one of an epoch that the namespace never had */
+    assert_int_equal(yk_store_reserve(f.s, 0, 4, &p, NULL), 0);
+    c.idx = p.idx;
+    c.gen = p.gen;
+    assert_int_equal(yk_store_commit(f.s, 0, f.ns, &c), -YK_ESTALE);
     fixture_close(&f);
 }
 
@@ -556,11 +586,12 @@ static void reservations_of_living_clients_survive(void **state) {
     memcpy((char *)yk_store_segment(f.s)->data + p.offset, "data", 4);
     struct yk_commit c = {.idx = p.idx,
                           .gen = p.gen,
+                          .epoch = f.epoch,
                           .sum = yk_hash64("data", 4),
                           .len = 4,
                           .key = "k",
                           .key_len = 1};
-    assert_int_equal(yk_store_commit(f.s, slot, f.ns, f.epoch, &c), 0);
+    assert_int_equal(yk_store_commit(f.s, slot, f.ns, &c), 0);
     crash(&f);
     assert_true(same(&f, "k", "data", 4));
     fixture_close(&f);
@@ -667,6 +698,7 @@ int main(void) {
         cmocka_unit_test(what_a_hazard_names_is_not_reused),
         cmocka_unit_test(chain_policies_keep_parents_of_live_children),
         cmocka_unit_test(raising_the_epoch_hides_older_blocks_at_once),
+        cmocka_unit_test(a_put_that_began_before_a_raise_is_refused),
         cmocka_unit_test(the_sweep_reclaims_outdated_blocks),
         cmocka_unit_test(quotas_evict_from_their_own_namespace),
         cmocka_unit_test(a_removed_namespace_hides_its_blocks_and_its_name_is_free),
