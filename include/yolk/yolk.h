@@ -296,7 +296,8 @@ typedef struct yk_ns_info {
     uint64_t blocks;
 } yk_ns_info;
 
-/* Creates a namespace, or changes the quota of one. */
+/* Creates a namespace, or changes the quota of one. What is over a lower one is evicted in the
+ * background; puts make room for themselves meanwhile. */
 YK_API int yk_ns_create(yk_client *client, const char *name, uint64_t quota_bytes);
 
 /* Raises the epoch: every older block is invisible when this returns. -YK_ESTALE if the namespace's

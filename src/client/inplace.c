@@ -10,6 +10,7 @@
  */
 #include "client/client_priv.h"
 
+#include "base/clock.h"
 #include "base/hash.h"
 #include "client/fail.h"
 
@@ -139,8 +140,8 @@ static int commit_reply(void *arg, struct yk_rd *r) {
     return yk_reply_places(a->c, r, a->len, a->ahead);
 }
 
-static int commit_call(yk_client *c, const yk_reservation *r, const yk_op *op,
-                       const yk_put_opts *o) {
+static int commit_call(yk_client *c, const yk_reservation *r, const yk_op *op, const yk_put_opts *o,
+                       uint64_t deadline_ns) {
     unsigned char body[1024];
     struct yk_wr w;
     struct yk_attrs a;
@@ -171,7 +172,7 @@ static int commit_call(yk_client *c, const yk_reservation *r, const yk_op *op,
                            .arg = &answer,
                            .place_len = r->len,
                            .ahead = answer.ahead};
-    int rc = yk_conn_call(c, &call, yk_client_deadline(c, o->timeout_ms));
+    int rc = yk_conn_call(c, &call, deadline_ns);
     return rc < 0 ? rc : answer.status;
 }
 
@@ -195,7 +196,12 @@ int yk_commit(yk_client *c, yk_reservation *r, yk_key key, const yk_put_opts *op
         return yk_fail(rc, "%s", text);
     }
     yk_put_opts_read(opts, &o);
-    rc = is_gone(c, r) ? -YK_EGONE : commit_call(c, r, &op, &o);
+    uint64_t deadline_ns = yk_client_deadline(c, o.timeout_ms);
+    do /* -YK_EAGAIN: the node makes room in steps */
+        rc = is_gone(c, r) ? -YK_EGONE : commit_call(c, r, &op, &o, deadline_ns);
+    while (rc == -YK_EAGAIN && yk_now_ns() < deadline_ns);
+    if (rc == -YK_EAGAIN)
+        rc = -YK_ETIMEDOUT;
     /* Without the node nothing is known of a commit: it may be made again. */
     if (rc == -YK_EGONE && !is_gone(c, r) && yk_conn_is_down(c))
         rc = -YK_ETIMEDOUT;

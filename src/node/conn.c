@@ -275,7 +275,6 @@ static int put_complete(struct conn *c) {
     if (c->put.got < c->put.len)
         return 0;
     handle_put_end(c);
-    c->state = CONN_OPEN;
     return 1;
 }
 
@@ -536,7 +535,8 @@ void conn_close(struct conn *c) {
         c->piece_first = (c->piece_first + 1) % SEGMENTS_MAX;
         c->piece_count--;
     }
-    if (c->state == CONN_PUT) /* received by the node itself: nobody else writes there */
+    /* Received by the node itself: nobody else writes there. */
+    if (c->state == CONN_PUT || (c->state == CONN_WAIT && c->put.got == c->put.len))
         yk_store_abort(c->node->store, 0, c->put.place.idx, c->put.place.gen);
     *c->prev = c->next;
     if (c->next != NULL)

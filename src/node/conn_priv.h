@@ -5,7 +5,7 @@
  *   HELLO --hello--> OPEN --put frame--> PUT --payload complete--> OPEN
  *                     |                   | ^
  *                     |                   v | space is there
- *                     |                  WAIT (reads nothing)
+ *                     |                  WAIT (reads nothing; payload complete: for its commit)
  *                     +--error, EOF--> closed
  *   A put that is refused reads its payload all the same and drops it (DROP), so that the frames
  *   after it are found.

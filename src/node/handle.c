@@ -325,35 +325,50 @@ int handle_put_begin(struct conn *c) {
     return 1;
 }
 
-void handle_put_end(struct conn *c) {
+/* -YK_EAGAIN: its turn may not evict any more, the place stays. */
+static int put_commit(struct conn *c) {
     struct yk_store *store = c->node->store;
-    if (c->put.status == 0) {
-        const void *payload = (const char *)c->node->seg->data + c->put.place.offset;
-        struct yk_commit cm = {
-            .idx = c->put.place.idx,
-            .gen = c->put.place.gen,
-            .epoch = c->put.epoch,
-            .sum = yk_hash64(payload, (size_t)c->put.len),
-            .len = (uint32_t)c->put.len,
-            .attrs = c->put.attrs,
-            .key = c->put.key,
-            .key_len = c->put.key_len,
-            .parent = c->put.parent,
-            .parent_len = c->put.parent_len,
-        };
-        if (c->put.sum != 0 && c->put.sum != cm.sum) {
-            c->put.status = -YK_ECORRUPT;
-            yk_store_abort(store, 0, cm.idx, cm.gen);
-        } else {
-            yk_store_drain(store);
-            c->put.status = yk_store_commit(store, 0, c->ns, &cm);
-        }
+    const void *payload = (const char *)c->node->seg->data + c->put.place.offset;
+    struct yk_commit cm = {
+        .idx = c->put.place.idx,
+        .gen = c->put.place.gen,
+        .epoch = c->put.epoch,
+        .sum = yk_hash64(payload, (size_t)c->put.len),
+        .len = (uint32_t)c->put.len,
+        .attrs = c->put.attrs,
+        .key = c->put.key,
+        .key_len = c->put.key_len,
+        .parent = c->put.parent,
+        .parent_len = c->put.parent_len,
+    };
+    if (c->put.sum != 0 && c->put.sum != cm.sum) {
+        yk_store_abort(store, 0, cm.idx, cm.gen);
+        return -YK_ECORRUPT;
+    }
+    yk_store_drain(store);
+    return yk_store_commit(store, 0, c->ns, &cm);
+}
+
+static void put_done(struct conn *c) {
+    if (c->put.status == -YK_EAGAIN) { /* its time is over */
+        yk_store_abort(c->node->store, 0, c->put.place.idx, c->put.place.gen);
+        c->put.status = -YK_ENOSPC;
     }
     c->state = CONN_OPEN;
     NODE_ADD(c->node, requests[YK_MSG_PUT], 1);
     NODE_ADD(c->node, keys[YK_MSG_PUT], 1);
     if (reply_status(c, YK_MSG_PUT, c->put.id, c->put.status) < 0)
         conn_close(c);
+}
+
+void handle_put_end(struct conn *c) {
+    if (c->put.status == 0)
+        c->put.status = put_commit(c);
+    struct waiter w = {.conn = c, .id = c->put.id, .is_put = 1, .deadline_ns = c->put.deadline_ns};
+    if (c->put.status == -YK_EAGAIN && node_wait(c->node, &w) == 0)
+        c->state = CONN_WAIT;
+    else
+        put_done(c);
 }
 
 static int find_readable(struct conn *c, uint64_t epoch, const void *key, uint32_t key_len,
@@ -739,6 +754,14 @@ static int do_stats(struct conn *c, const struct yk_frame *f) {
 int handle_waiter(struct yk_node *node, struct waiter *w, uint64_t now_ns) {
     struct conn *c = w->conn;
     int over = now_ns >= w->deadline_ns;
+    if (w->is_put && c->put.got == c->put.len) {
+        c->put.status = put_commit(c);
+        if (c->put.status == -YK_EAGAIN && !over)
+            return 0;
+        put_done(c);
+        conn_resume(c);
+        return 1;
+    }
     if (w->is_put) {
         c->put.status = yk_store_reserve(node->store, 0, w->len, &c->put.place, NULL);
         if (c->put.status == -YK_ENOSPC && !over)

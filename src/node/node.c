@@ -197,6 +197,10 @@ static void on_busy(uv_idle_t *idle) {
         uv_idle_stop(idle);
 }
 
+static void on_turn(uv_prepare_t *turn) {
+    yk_store_turn(((struct yk_node *)turn->data)->store);
+}
+
 void node_more(struct yk_node *node) {
     if (!uv_is_active((uv_handle_t *)&node->busy))
         uv_idle_start(&node->busy, on_busy);
@@ -534,10 +538,12 @@ static void loop_init(struct yk_node *node) {
     uv_timer_init(&node->loop, &node->wait_timer);
     uv_timer_init(&node->loop, &node->stop_timer);
     uv_idle_init(&node->loop, &node->busy);
+    uv_prepare_init(&node->loop, &node->turn);
     uv_async_init(&node->loop, &node->wake, on_wake);
     uv_async_init(&node->loop, &node->beat, on_beat);
     node->upkeep.data = node->wait_timer.data = node->stop_timer.data = node;
-    node->busy.data = node->wake.data = node->beat.data = node;
+    node->busy.data = node->turn.data = node->wake.data = node->beat.data = node;
+    uv_prepare_start(&node->turn, on_turn);
     uv_timer_start(&node->upkeep, on_upkeep, UPKEEP_MS, UPKEEP_MS);
 }
 

@@ -20,6 +20,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* For the quotas of all commits of one turn, about a millisecond: other connections wait for it. */
+#define TURN_EVICTIONS 1024u
+
 void yk_store_reservation_link(struct yk_store *s, uint32_t idx) {
     struct yk_desc *d = desc_at(s, idx);
     struct client *c = &s->clients[d->owner];
@@ -267,18 +270,28 @@ static void fill(struct yk_store *s, uint32_t idx, uint32_t ns, uint64_t hash, u
     STORE(&d->ident_sum, yk_desc_ident_sum(d, c->key));
 }
 
-/* Room for one more block of len bytes in capacity and quota. */
+void yk_store_turn(struct yk_store *s) {
+    s->turn_evictions = TURN_EVICTIONS;
+}
+
+/* Room for one more block of len bytes in capacity and quota. What was over before (a limit that was
+ * lowered) is not this put's to evict: it makes room for itself, and ticks do the rest. */
 static int make_room(struct yk_store *s, uint32_t ns, uint32_t len) {
     const struct share *sh = &s->shares[ns];
     uint64_t quota = s->own.ns[ns].quota_bytes;
+    uint64_t bytes = sh->bytes, blocks = s->n.blocks;
     if (quota != 0 && len > quota)
         return -YK_EQUOTA;
-    while (quota != 0 && sh->bytes + len > quota)
+    while (quota != 0 && sh->bytes + len > quota && bytes - sh->bytes < len) {
+        if (s->turn_evictions == 0)
+            return -YK_EAGAIN;
+        s->turn_evictions--;
         if (yk_store_evict_one(s, ns, RETIRE_QUOTA) != 0)
             return -YK_EQUOTA;
-    while (s->capacity_blocks != 0 && s->n.blocks >= s->capacity_blocks)
-        if (yk_store_evict_one(s, YK_SHM_NONE, RETIRE_CAPACITY) != 0)
-            return -YK_ENOSPC;
+    }
+    if (s->capacity_blocks != 0 && s->n.blocks >= s->capacity_blocks && s->n.blocks == blocks &&
+        yk_store_evict_one(s, YK_SHM_NONE, RETIRE_CAPACITY) != 0)
+        return -YK_ENOSPC;
     return 0;
 }
 
@@ -429,6 +442,8 @@ int yk_store_commit(struct yk_store *s, uint32_t slot, uint32_t ns, const struct
     }
     if (rc == 0)
         rc = commit_new(s, ns, hash, c);
+    if (rc == -YK_EAGAIN)
+        return rc;
     if (rc < 0) {
         if (rc == -YK_ECONFLICT)
             COUNT(s, conflicts);

@@ -51,7 +51,8 @@ struct yk_store {
     uint32_t *slot_at;                       /* slot -> position in slots */
     uint64_t hold_used[YK_SHM_HAZARDS / 64]; /* the node's own hazards, slot 0 */
 
-    uint32_t limbo_head; /* descriptor + 1, linked through parent */
+    uint32_t limbo_head;     /* descriptor + 1, linked through parent */
+    uint32_t turn_evictions; /* left for quotas in this turn */
     uint64_t capacity_blocks;
     uint64_t seed;
     uint64_t low_bytes,

@@ -35,7 +35,8 @@
  *            u32 len, attrs, key, str8 parent } -> u32 n, n x i32 status, u32 r, r x { as RESERVE }.
  *            -YK_ESTALE: the namespace is not at that epoch any more.
  *            A commit that is sent again after a reconnect is answered as the first would have been.
- *            On any status but -YK_EGONE the reservation is over.
+ *            On any status but -YK_EGONE and -YK_EAGAIN the reservation is over; -YK_EAGAIN: room in
+ *            the quota takes more evictions than one turn may make, to be sent again.
  * ABORT      u32 n, n x { u32 idx, u64 gen } -> u32 n, n x i32
  * PUT        u32 timeout_ms, u64 len, u64 sum, u64 epoch, attrs, key, str8 parent, then len payload
  *            bytes -> i32 status. sum 0: the node computes it; else it verifies it (-YK_ECORRUPT).

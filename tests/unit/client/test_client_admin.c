@@ -217,6 +217,36 @@ static void raising_the_epoch_hides_older_blocks(void **state) {
     }
 }
 
+/* More of them are in the way than the node evicts in one turn of its loop. */
+static void a_large_put_makes_room_in_a_quota_of_tiny_blocks(void **state) {
+    enum { N = 3000 };
+    static yk_op ops[N];
+    static char keys[N][8];
+    struct iovec one = {(char *)"x", 1};
+    EACH_HANDLE(*state, c) {
+        yk_reservation r;
+        for (int in_place = 0; in_place < 2; in_place++) {
+            assert_status(yk_ns_create(c, "default", 2 * N), 0);
+            for (int i = 0; i < N; i++) {
+                snprintf(keys[i], sizeof(keys[i]), "%d", i);
+                ops[i] = (yk_op){
+                    .opcode = YK_OP_PUT, .key = yk_key_str(keys[i]), .iov = &one, .iov_count = 1};
+            }
+            assert_int_equal(yk_run(c, ops, N, 0), N);
+            assert_status(yk_ns_create(c, "default", N), 0);
+            if (!in_place) {
+                put_ok(c, "large", N - 10, 1);
+            } else if (i_ == 0) {
+                assert_status(yk_reserve(c, N - 10, 0, &r), 0);
+                fill(r.data, N - 10, 1);
+                assert_status(yk_commit(c, &r, yk_key_str("large"), NULL), 0);
+            }
+            assert_status(get_is(c, "large", N - 10, 1), in_place && i_ == 1 ? YK_MISS : 0);
+            assert_status(yk_remove_many(c, YK_REMOVE_ALL, yk_key_str(""), NULL), 0);
+        }
+    }
+}
+
 /* A put whose payload was computed with the old weights, by the handle that raises the epoch. */
 static void a_put_under_way_stays_in_its_epoch(void **state) {
     yk_client *c = open_client(*state);
@@ -346,6 +376,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(listing, with_node, without_node),
         cmocka_unit_test_setup_teardown(namespaces_are_apart, with_node, without_node),
         cmocka_unit_test_setup_teardown(raising_the_epoch_hides_older_blocks, with_node,
+                                        without_node),
+        cmocka_unit_test_setup_teardown(a_large_put_makes_room_in_a_quota_of_tiny_blocks, with_node,
                                         without_node),
         cmocka_unit_test_setup_teardown(a_put_under_way_stays_in_its_epoch, with_node,
                                         without_node),
