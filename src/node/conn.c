@@ -266,7 +266,7 @@ static void conn_fail(struct conn *c, int code) {
 /* Bytes of a PUT's body that must be there before its payload: fixed part and two strings. Returns
  * 0 when more are needed. */
 static size_t put_prefix(const unsigned char *body, size_t have) {
-    size_t n = 4u + 8u + 8u + YK_WIRE_ATTRS_BYTES;
+    size_t n = 4u + 8u + 8u + 8u + YK_WIRE_ATTRS_BYTES;
     if (have < n + 1)
         return 0;
     n += 1u + body[n];
@@ -284,6 +284,7 @@ static int put_decode(struct conn *c, const struct yk_frame *f, const unsigned c
     c->put.id = f->id;
     c->put.len = yk_rd_u64(&r);
     c->put.sum = yk_rd_u64(&r);
+    c->put.epoch = yk_rd_u64(&r);
     yk_rd_attrs(&r, &c->put.attrs);
     const void *key = yk_rd_str8(&r, &c->put.key_len);
     if (key != NULL)
@@ -315,7 +316,6 @@ static int put_complete(struct conn *c) {
     if (c->put.got < c->put.len)
         return 0;
     handle_put_end(c);
-    c->state = CONN_OPEN;
     return 1;
 }
 
@@ -618,7 +618,8 @@ void conn_close(struct conn *c) {
         c->piece_first = (c->piece_first + 1) % SEGMENTS_MAX;
         c->piece_count--;
     }
-    if (c->state == CONN_PUT) /* received by the node itself: nobody else writes there */
+    /* Received by the node itself: nobody else writes there. */
+    if (c->state == CONN_PUT || (c->state == CONN_WAIT && c->put.got == c->put.len))
         yk_store_abort(c->node->store, 0, c->put.place.idx, c->put.place.gen);
     *c->prev = c->next;
     if (c->next != NULL)
