@@ -8,6 +8,7 @@
 #define YK_NODE_NODE_PRIV_H
 
 #include "node/node.h"
+#include "node/store.h"
 #include "wire/msg.h"
 
 #include <pthread.h>
@@ -37,9 +38,20 @@ struct waiter {
 #define WAITERS_MAX 4096u
 #define JOBS_MAX    64u
 
-/* A batch removal that goes on in steps. */
+/* A CHANGE that verifies. */
+struct changes {
+    uint64_t epoch;
+    uint32_t n, done; /* items of the frame, those that have their status */
+    int verifying;    /* item `done` is under way */
+    struct yk_verify verify;
+    struct yk_rd rest;   /* of the body, a copy behind the statuses */
+    uint32_t statuses[]; /* n */
+};
+
+/* What goes on in steps: a batch removal, or changes that verify. */
 struct job {
-    struct conn *conn; /* NULL when it has left: the removal goes on all the same */
+    struct conn *conn;       /* NULL when it has left: a removal goes on all the same */
+    struct changes *changes; /* NULL: a removal */
     uint64_t id;
     uint64_t removed;
     uint32_t ns, cursor, top;
@@ -115,7 +127,10 @@ int handle_waiter(struct yk_node *node, struct waiter *w, uint64_t now_ns);
 /* Starts the PUT whose fixed part is complete. 0: payload is wanted; 1: waits for space. */
 int handle_put_begin(struct conn *c);
 void handle_put_end(struct conn *c);
-void handle_job_done(struct job *j);
+void handle_job_done(struct yk_node *node, struct job *j);
+/* Goes on with changes; 1 done. */
+int handle_changes_step(struct yk_node *node, struct job *j, uint64_t budget_bytes);
+void handle_changes_free(struct yk_node *node, struct job *j);
 
 /* node.c */
 void node_watch(struct yk_node *node, uint32_t slot, uint32_t pid);

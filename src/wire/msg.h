@@ -47,7 +47,8 @@
  * EXISTS     u64 epoch, u32 n, n x key -> u32 n, bitmap of (n + 7) / 8 bytes, bit i = key i is
  *            present
  * MATCH      u64 epoch, u32 n, n x key -> u32 length of the leading run
- * CHANGE     u64 epoch, u32 n, n x { u8 what(enum yk_change), u64 arg, key } -> u32 n, n x i32
+ * CHANGE     u64 epoch, u32 n, n x { u8 what(enum yk_change), u64 arg, key } -> u32 n, n x i32. One that
+ *            verifies goes on beside other requests; -YK_EAGAIN: too many of them do
  * REMOVE_MANY u8 how(enum yk_remove_many), str8 pattern -> i32 status, u64 count
  * PREFETCH   u8 tier, u32 deadline_ms, u32 n, n x key -> i32 status, u32 count, u16 len + text
  * NS         u8 what(enum yk_ns_op), u64 arg, str8 name -> i32 status, u16 len + text
