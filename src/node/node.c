@@ -249,6 +249,7 @@ static void on_upkeep(uv_timer_t *timer) {
         node_more(node);
     close_silent(node);
     conns_drop_stalled(node);
+    conns_shrink(node);
     if (node->accept_paused)
         accept_pause(node, 0);
     if (yk_segment_check(node->seg))

@@ -116,6 +116,8 @@ void conn_close(struct conn *c);
 void conn_resume(struct conn *c);
 /* Ends the connections of a client slot, but for one (or NULL). */
 void conns_close_slot(struct yk_node *node, uint32_t slot, const struct conn *but);
+/* Connections on which nothing happens give their buffers back. */
+void conns_shrink(struct yk_node *node);
 /* Puts whose payload has stopped coming give their places back. */
 void conns_drop_stalled(struct yk_node *node);
 

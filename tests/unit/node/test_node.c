@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -369,6 +370,36 @@ static void verifying_holds_nobody(void **state) {
     yk_node_stop(node);
 }
 
+static uint64_t wait_for_buffers(struct yk_node *node, uint64_t least, uint64_t most) {
+    struct yk_node_stats st;
+    uint64_t end = yk_now_ns() + WAIT_MS * 1000000ull;
+    do {
+        sched_yield();
+        yk_node_stats(node, &st);
+    } while ((st.conn_buffer_bytes < least || st.conn_buffer_bytes > most) && yk_now_ns() < end);
+    return st.conn_buffer_bytes;
+}
+
+static void quiet_connections_have_no_buffers(void **state) {
+    struct yk_node *node = start(16 * MIB, 0);
+    struct peer *p = peer_open(node);
+    unsigned char *ping = calloc(1, YK_FRAME_HDR + MIB);
+    struct yk_frame f = {MIB, YK_MSG_PING, 0, 5};
+    struct yk_rd r;
+    yk_frame_encode(ping, &f);
+    assert_int_equal(hello(p, 0, "default", 0), 0);
+    for (int i = 0; i < 2; i++) {
+        send_all(p->fd, ping, MIB / 2); /* what has arrived in part is kept */
+        assert_true(wait_for_buffers(node, MIB, UINT64_MAX) >= MIB);
+        send_all(p->fd, ping + MIB / 2, YK_FRAME_HDR + MIB - MIB / 2);
+        assert_true(reply(p, &r));
+        assert_int_equal(wait_for_buffers(node, 0, 0), 0);
+    }
+    free(ping);
+    peer_close(p);
+    yk_node_stop(node);
+}
+
 static void a_put_waits_for_space_until_its_deadline(void **state) {
     struct yk_node *node = start(4 * MIB, 0);
     struct peer *p = peer_open(node);
@@ -535,6 +566,7 @@ int main(void) {
         cmocka_unit_test(every_request_is_of_the_epoch_that_it_carries),
         cmocka_unit_test(reserve_write_commit_through_the_mapping),
         cmocka_unit_test(verifying_holds_nobody),
+        cmocka_unit_test(quiet_connections_have_no_buffers),
         cmocka_unit_test(a_put_waits_for_space_until_its_deadline),
         cmocka_unit_test(garbage_gets_an_error_and_is_closed),
         cmocka_unit_test(malformed_bodies_of_every_op_are_refused),
