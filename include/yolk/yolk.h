@@ -162,7 +162,11 @@ YK_API int yk_get(yk_client *client, yk_key key, void *buf, size_t cap, size_t *
 YK_API int yk_getv(yk_client *client, yk_key key, const struct iovec *iov, int iov_count,
                    size_t *ret_len);
 
-/* Copies bytes [offset, offset + len) of the block; -YK_EINVAL when the range leaves it. */
+/* Copies bytes [offset, offset + len) of the block; -YK_EINVAL when the range leaves it. Through the
+ * socket no more than these travel. What is verified: the node compares the block's checksum, which
+ * is of the whole, before it serves a block that an unclean stop may have damaged; a mapped handle
+ * does so itself, and always with YK_OPEN_VERIFY. A part that comes through the socket is not
+ * compared again here, a range that is the whole block is, as with yk_get. */
 YK_API int yk_get_range(yk_client *client, yk_key key, uint64_t offset, void *buf, size_t len);
 
 /* A borrowed view of a block. On a mapped handle: the node's own memory, read-only, pinned until

@@ -119,6 +119,7 @@ struct yk_rec {
     uint8_t tries;
     uint8_t io;         /* the caller's memory is in use without the lock */
     uint8_t check;      /* get: payload is here, compare checksums */
+    uint8_t whole;      /* get of a range: that of the whole block, by its length */
     uint8_t fix;        /* put of a block that was there: FIX_* to bring up to date */
     uint8_t in_place;   /* has rsv */
     uint8_t tried;      /* yk_op_try said YK_PENDING a moment ago */

@@ -336,7 +336,7 @@ int yk_rec_lock(yk_client *c, struct yk_rec *rec) {
 static void get_check(yk_client *c, struct yk_rec *rec) {
     const yk_op *op = rec->op;
     int status = 0;
-    if (op->opcode == YK_OP_GET) {
+    if (op->opcode == YK_OP_GET || rec->whole) { /* there is no checksum of a part */
         uint64_t hash;
         status = yk_iov_hash(op->iov, op->iov_count, rec->len, &hash);
         if (status == 0 && hash != rec->sum)

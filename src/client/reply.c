@@ -318,6 +318,7 @@ static int piece_begin(struct yk_rec *rec, const yk_block_info *info) {
         return -YK_EAGAIN; /* another block by now: from the beginning */
     rec->gen = info->generation;
     rec->sum = info->checksum;
+    rec->whole = op->arg == 0 && rec->len == info->len;
     if (op->opcode == YK_OP_GET_RANGE)
         return op->arg > info->len || rec->len > info->len - op->arg ? -YK_EINVAL : YK_PENDING;
     op->len = info->len;
