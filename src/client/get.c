@@ -47,7 +47,7 @@ void yk_found_info(const struct yk_found *f, yk_block_info *ret) {
     ret->epoch = d->epoch;
     ret->expiry_ms = d->expiry_ms;
     ret->session = d->session;
-    ret->tiers = 1u << YK_TIER_DRAM;
+    ret->tiers = 1u << YK_TIER_DRAM | (d->ssd != 0 ? 1u << YK_TIER_SSD : 0u);
     ret->depth_tokens = d->depth_tokens;
     ret->length_tokens = d->length_tokens;
     ret->model = d->model;
@@ -80,19 +80,31 @@ int yk_iov_hash(const struct iovec *iov, int count, uint64_t len, uint64_t *ret_
 
 /* ---- finding, pinning ----------------------------------------------------------------------------------- */
 
-int yk_local_find_in(yk_client *c, struct yk_map *m, yk_key key, struct yk_found *ret_found) {
-    struct yk_query q = query(c, m, key);
-    int rc = yk_map_lost(m) ? YK_MISS : yk_view_find(&m->view, &q, yk_local_now_ms(m), ret_found);
+static int find(struct yk_map *m, const struct yk_query *q, struct yk_found *ret_found) {
+    int rc = yk_map_lost(m) ? YK_MISS : yk_view_find(&m->view, q, yk_local_now_ms(m), ret_found);
     if (rc == -YK_EAGAIN)
         yk_map_count(m, YK_COUNT_RETRY, 1);
     return rc;
+}
+
+/* Of what DRAM has not. */
+static int may_be_below(const struct yk_map *m, uint64_t hash) {
+    return yk_map_lower_maybe(m, hash) && !yk_map_lost(m);
+}
+
+int yk_local_find_in(yk_client *c, struct yk_map *m, yk_key key, struct yk_found *ret_found) {
+    struct yk_query q = query(c, m, key);
+    return find(m, &q, ret_found);
 }
 
 int yk_local_find(yk_client *c, yk_key key, struct yk_found *ret_found) {
     struct yk_map *m = yk_map_enter(&c->map);
     if (m == NULL)
         return -YK_EAGAIN;
-    int rc = yk_local_find_in(c, m, key, ret_found);
+    struct yk_query q = query(c, m, key);
+    int rc = find(m, &q, ret_found);
+    if (rc == YK_MISS && may_be_below(m, q.hash))
+        rc = -YK_EAGAIN;
     yk_map_leave(m);
     return rc;
 }
