@@ -125,7 +125,7 @@ typedef struct yk_put_opts {
 
 /* Stores a block. 0: stored, or the same bytes were there already. -YK_ECONFLICT: the key has other
  * bytes. -YK_ENOSPC after the deadline. -YK_ETOOBIG: larger than the tier. -YK_ESTALE: the epoch
- * was raised. */
+ * was raised since the put began, by this handle too. */
 YK_API int yk_put(yk_client *client, yk_key key, const void *data, size_t len,
                   const yk_put_opts *opts);
 YK_API int yk_putv(yk_client *client, yk_key key, const struct iovec *iov, int iov_count,
@@ -139,13 +139,14 @@ typedef struct yk_reservation {
     uint64_t priv[4];
 } yk_reservation;
 
-/* Reserves len bytes. The reservation survives a restart of the node. -YK_ENOSPC as yk_put;
- * -YK_ENOTSUP on a handle without the mapping. */
+/* Reserves len bytes, for a block of the handle's epoch now. The reservation survives a restart of
+ * the node. -YK_ENOSPC as yk_put; -YK_ENOTSUP on a handle without the mapping. */
 YK_API int yk_reserve(yk_client *client, size_t len, uint32_t timeout_ms,
                       yk_reservation *ret_reservation);
 
 /* Makes the reserved block visible under key; the payload is hashed here. On any outcome but
- * -YK_ETIMEDOUT the reservation is over. -YK_EGONE: it was lost with the node's memory. */
+ * -YK_ETIMEDOUT the reservation is over. -YK_EGONE: it was lost with the node's memory. -YK_ESTALE:
+ * the epoch was raised since yk_reserve. */
 YK_API int yk_commit(yk_client *client, yk_reservation *reservation, yk_key key,
                      const yk_put_opts *opts);
 YK_API int yk_abort(yk_client *client, yk_reservation *reservation);
@@ -295,7 +296,8 @@ typedef struct yk_ns_info {
     uint64_t blocks;
 } yk_ns_info;
 
-/* Creates a namespace, or changes the quota of one. */
+/* Creates a namespace, or changes the quota of one. What is over a lower one is evicted in the
+ * background; puts make room for themselves meanwhile. */
 YK_API int yk_ns_create(yk_client *client, const char *name, uint64_t quota_bytes);
 
 /* Raises the epoch: every older block is invisible when this returns. -YK_ESTALE if the namespace's

@@ -109,6 +109,7 @@ struct yk_rec {
     struct yk_rsv rsv;
     uint64_t deadline_ns;
     uint64_t hash;     /* of the key, for the order */
+    uint64_t epoch;    /* the handle's when the operation began (R9) */
     uint64_t len, sum; /* put: payload; get: bytes wanted, checksum by the node */
     uint64_t at;       /* get: bytes received */
     uint64_t gen;      /* get: generation of the first piece */
@@ -314,7 +315,7 @@ void yk_cursor_advance(struct yk_cursor *cur, uint64_t bytes);
 
 /* Lock held. NULL: none is free. */
 struct yk_rec *yk_rec_new(yk_client *c, yk_op *op, struct yk_batch *batch, uint64_t hash,
-                          uint64_t deadline_ns);
+                          uint64_t epoch, uint64_t deadline_ns);
 void yk_rec_free(yk_client *c, struct yk_rec *rec);
 void yk_rec_enqueue(yk_client *c, struct yk_rec *rec, enum yk_queue queue);
 void yk_rec_runnable(yk_client *c, struct yk_rec *rec);

@@ -62,6 +62,7 @@ static int ask(yk_client *c, const yk_key *keys, size_t count, struct asked *a,
     unsigned char body[YK_CALL_BYTES];
     struct yk_wr w;
     yk_wr_init(&w, body, sizeof(body));
+    yk_wr_u64(&w, yk_client_epoch(c));
     unsigned char *n = yk_wr_space(&w, 4);
     for (a->n = 0; a->n < count && (size_t)(w.end - w.at) > keys[a->n].len; a->n++)
         yk_wr_str8(&w, keys[a->n].data, keys[a->n].len);

@@ -125,13 +125,14 @@ static struct yk_rec *rec_take(yk_client *c) {
 }
 
 struct yk_rec *yk_rec_new(yk_client *c, yk_op *op, struct yk_batch *batch, uint64_t hash,
-                          uint64_t deadline_ns) {
+                          uint64_t epoch, uint64_t deadline_ns) {
     struct yk_rec *rec = rec_take(c);
     if (rec == NULL)
         return NULL;
     rec->op = op;
     rec->batch = batch;
     rec->hash = hash;
+    rec->epoch = epoch;
     rec->deadline_ns = deadline_ns;
     if (is_get(op) || op->opcode == YK_OP_PUT)
         rec->len = yk_iov_len(op->iov, op->iov_count);
@@ -376,7 +377,8 @@ void yk_rec_run(yk_client *c, struct yk_rec *rec) {
         return;
     }
     int status = YK_PENDING;
-    if (!rec->in_place && !rec->tried && rec->copy == NULL)
+    /* Not at another epoch than that of its beginning: what is here now is not what it means. */
+    if (!rec->in_place && !rec->tried && rec->copy == NULL && rec->epoch == yk_client_epoch(c))
         status = yk_op_try(c, op);
     rec->tried = 0;
     if (status == YK_PENDING && op->opcode == YK_OP_PUT && op->priv[2] == 0) {

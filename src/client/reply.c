@@ -137,6 +137,13 @@ static int32_t status_read(struct yk_rd *r) {
 }
 
 static void committed(yk_client *c, struct yk_rec *rec, int32_t status) {
+    if (status == -YK_EAGAIN) { /* the place is still ours */
+        if (rec->op != NULL) {
+            yk_rec_enqueue(c, rec, YK_Q_COMMIT);
+            return;
+        }
+        yk_rec_give_back(c, &rec->rsv);
+    }
     yk_rec_drop_place(rec); /* used up, or lost */
     if (rec->op == NULL) {
         yk_rec_free(c, rec);

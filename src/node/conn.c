@@ -266,7 +266,7 @@ static void conn_fail(struct conn *c, int code) {
 /* Bytes of a PUT's body that must be there before its payload: fixed part and two strings. Returns
  * 0 when more are needed. */
 static size_t put_prefix(const unsigned char *body, size_t have) {
-    size_t n = 4u + 8u + 8u + YK_WIRE_ATTRS_BYTES;
+    size_t n = 4u + 8u + 8u + 8u + YK_WIRE_ATTRS_BYTES;
     if (have < n + 1)
         return 0;
     n += 1u + body[n];
@@ -284,6 +284,7 @@ static int put_decode(struct conn *c, const struct yk_frame *f, const unsigned c
     c->put.id = f->id;
     c->put.len = yk_rd_u64(&r);
     c->put.sum = yk_rd_u64(&r);
+    c->put.epoch = yk_rd_u64(&r);
     yk_rd_attrs(&r, &c->put.attrs);
     const void *key = yk_rd_str8(&r, &c->put.key_len);
     if (key != NULL)
@@ -315,8 +316,17 @@ static int put_complete(struct conn *c) {
     if (c->put.got < c->put.len)
         return 0;
     handle_put_end(c);
-    c->state = CONN_OPEN;
     return 1;
+}
+
+/* What a frame changed below DRAM is durable before its reply, if it has written one, is sent. */
+static int run_frame(struct conn *c, const struct yk_frame *f, struct yk_rd *r) {
+    size_t before = c->olen;
+    int rc = handle_frame(c, f, r, &c->err);
+    uint64_t ticket = rc < 0 ? 0 : yk_store_ticket_take(c->node->store);
+    if (ticket != 0 && c->olen > before)
+        reply_settle(c, f->op, f->id, ticket);
+    return rc;
 }
 
 /* Takes one frame, or a piece of one, from data. Returns bytes used, 0 when more are needed, or a
@@ -365,13 +375,10 @@ static ssize_t take(struct conn *c, const unsigned char *data, size_t have, size
     struct yk_rd r;
     yk_rd_init(&r, data + YK_FRAME_HDR, f.body_bytes);
     uint64_t t0 = yk_now_ns();
-    rc = handle_frame(c, &f, &r, &c->err);
+    rc = run_frame(c, &f, &r);
     if (rc < 0)
         return rc;
     NODE_ADD(c->node, requests[f.op], 1);
-    uint64_t ticket = yk_store_ticket_take(c->node->store);
-    if (ticket != 0)
-        reply_settle(c, f.op, f.id, ticket);
     if (rc != HANDLE_PARKED)
         yk_hist_record(&c->node->latency[f.op], yk_now_ns() - t0);
     return (ssize_t)*ret_need;
@@ -397,15 +404,12 @@ int conn_rerun(struct conn *c, const struct yk_frame *f, const void *body, uint6
         return 1;
     yk_rd_init(&r, body, f->body_bytes);
     c->rerun = 1;
-    int rc = handle_frame(c, f, &r, &c->err);
+    int rc = run_frame(c, f, &r);
     c->rerun = 0;
     if (rc < 0) {
         conn_fail(c, rc);
         return 0;
     }
-    uint64_t ticket = yk_store_ticket_take(c->node->store);
-    if (ticket != 0)
-        reply_settle(c, f->op, f->id, ticket);
     yk_hist_record(&c->node->latency[f->op], yk_now_ns() - begun_ns);
     conn_flush(c);
     return 0;
@@ -614,7 +618,8 @@ void conn_close(struct conn *c) {
         c->piece_first = (c->piece_first + 1) % SEGMENTS_MAX;
         c->piece_count--;
     }
-    if (c->state == CONN_PUT) /* received by the node itself: nobody else writes there */
+    /* Received by the node itself: nobody else writes there. */
+    if (c->state == CONN_PUT || (c->state == CONN_WAIT && c->put.got == c->put.len))
         yk_store_abort(c->node->store, 0, c->put.place.idx, c->put.place.gen);
     *c->prev = c->next;
     if (c->next != NULL)

@@ -5,7 +5,7 @@
  *   HELLO --hello--> OPEN --put frame--> PUT --payload complete--> OPEN
  *                     |                   | ^
  *                     |                   v | space is there
- *                     |                  WAIT (reads nothing)
+ *                     |                  WAIT (reads nothing; payload complete: for its commit)
  *                     +--error, EOF--> closed
  *   A put that is refused reads its payload all the same and drops it (DROP), so that the frames
  *   after it are found.
@@ -46,7 +46,6 @@ struct conn {
     /* from HELLO */
     uint32_t slot; /* client slot, 0 = none (not mapped) */
     uint32_t ns;
-    uint64_t epoch;
     int mapped;
 
     unsigned char *in;
@@ -62,7 +61,7 @@ struct conn {
 
     /* the put under way */
     struct {
-        uint64_t id, len, sum, got;
+        uint64_t id, len, sum, epoch, got;
         uint64_t deadline_ns;
         uint64_t seen, seen_ms; /* got, when upkeep last saw it grow */
         struct yk_place place;

@@ -216,6 +216,32 @@ static uint32_t evict_bytes(struct yk_store *s, uint64_t want, uint32_t max) {
     return n;
 }
 
+/* Evicts what is over quotas and capacity (they were lowered), at most max blocks. Returns how many
+ * were. */
+static uint32_t evict_over(struct yk_store *s, uint32_t max) {
+    uint32_t n = 0;
+    int collected = 0;
+    for (uint32_t i = 0; i <= s->policy_count; i++) {
+        uint32_t ns = i < s->policy_count ? s->policy_ns[i] : YK_SHM_NONE;
+        uint64_t limit = ns != YK_SHM_NONE ? s->own.ns[ns].quota_bytes : s->capacity_blocks;
+        const uint64_t *used = ns != YK_SHM_NONE ? &s->shares[ns].bytes : &s->n.blocks;
+        while (limit != 0 && *used > limit && n < max) {
+            if (!collected) {
+                yk_store_drain(s);
+                yk_owner_hazards_collect(&s->own, s->slots, s->slot_count);
+                collected = 1;
+                continue; /* what was drained may have dropped some */
+            }
+            if (evict_collected(s, ns, ns != YK_SHM_NONE ? RETIRE_QUOTA : RETIRE_CAPACITY) != 0)
+                break;
+            n++;
+        }
+    }
+    if (collected)
+        yk_owner_hazards_clear(&s->own);
+    return n;
+}
+
 /* Bytes are free, only not together: is it worth moving blocks for this allocation? Only when a good
  * part of the tier lies in fragments; otherwise an eviction is cheaper than the copies. */
 static int fragmented(const struct yk_store *s, uint64_t len) {
@@ -336,10 +362,10 @@ int yk_store_tick(struct yk_store *s) {
     tick_clock(s, boot_ms);
     if (s->sweep_cursor < s->sweep_end)
         sweep_step(s);
-    int more = 0;
+    int more = evict_over(s, TICK_EVICTIONS) == TICK_EVICTIONS;
     if (yk_store_short(s)) {
         yk_store_drain(s);
-        more = evict_bytes(s, s->high_bytes - room(s), TICK_EVICTIONS) == TICK_EVICTIONS;
+        more |= evict_bytes(s, s->high_bytes - room(s), TICK_EVICTIONS) == TICK_EVICTIONS;
     }
     yk_store_ssd_tick(s, &more);
     if (s->limbo_head != 0)

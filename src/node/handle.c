@@ -35,7 +35,7 @@ static int reply_text(struct conn *c, const struct yk_frame *f, int status, cons
 /* ---- HELLO, BYE -------------------------------------------------------------------------------
  */
 
-/* Namespace and epoch of the connection. 0, or a status with its text in err. */
+/* Namespace of the connection, at the epoch of its engine. 0, or a status with its text in err. */
 static int hello_ns(struct conn *c, const void *name, uint32_t name_len, uint64_t epoch,
                     struct yk_err *err) {
     uint32_t ns;
@@ -53,7 +53,6 @@ static int hello_ns(struct conn *c, const void *name, uint32_t name_len, uint64_
     if (rc < 0)
         return yk_err_set(err, rc, "epoch %llu cannot be used", (unsigned long long)epoch);
     c->ns = ns;
-    c->epoch = epoch;
     return 0;
 }
 
@@ -97,7 +96,7 @@ static int hello_reply(struct conn *c, const struct yk_frame *f, uint64_t cookie
     yk_wr_u64(&w, cookie);
     yk_wr_u64(&w, hdr->segment_id);
     yk_wr_u32(&w, c->ns);
-    yk_wr_u64(&w, c->epoch);
+    yk_wr_u64(&w, yk_store_ns_epoch(node->store, c->ns));
     yk_wr_u32(&w, (uint32_t)getpid());
     yk_wr_u64(&w, node->seg->layout.meta_bytes);
     yk_wr_u64(&w, node->seg->layout.data_bytes);
@@ -253,6 +252,7 @@ static int do_reserve(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
 static void rd_commit(struct yk_rd *r, struct yk_commit *ret) {
     ret->idx = yk_rd_u32(r);
     ret->gen = yk_rd_u64(r);
+    ret->epoch = yk_rd_u64(r);
     ret->sum = yk_rd_u64(r);
     ret->len = yk_rd_u32(r);
     yk_rd_attrs(r, &ret->attrs);
@@ -279,7 +279,7 @@ static int do_commit(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
         rd_commit(r, &cm);
         if (r->bad)
             return bad_body(err, f);
-        yk_wr_u32(&w, (uint32_t)yk_store_commit(c->node->store, slot_of(c), c->ns, c->epoch, &cm));
+        yk_wr_u32(&w, (uint32_t)yk_store_commit(c->node->store, slot_of(c), c->ns, &cm));
     }
     if (!yk_rd_ok(r))
         return bad_body(err, f);
@@ -334,33 +334,39 @@ int handle_put_begin(struct conn *c) {
     return 1;
 }
 
-void handle_put_end(struct conn *c) {
+/* -YK_EAGAIN: its turn may not evict any more, the place stays. */
+static int put_commit(struct conn *c) {
     struct yk_store *store = c->node->store;
-    if (c->put.status == 0) {
-        const void *payload = (const char *)c->node->seg->data + c->put.place.offset;
-        struct yk_commit cm = {
-            .idx = c->put.place.idx,
-            .gen = c->put.place.gen,
-            .sum = yk_hash64(payload, (size_t)c->put.len),
-            .len = (uint32_t)c->put.len,
-            .attrs = c->put.attrs,
-            .key = c->put.key,
-            .key_len = c->put.key_len,
-            .parent = c->put.parent,
-            .parent_len = c->put.parent_len,
-        };
-        if (c->put.sum != 0 && c->put.sum != cm.sum) {
-            c->put.status = -YK_ECORRUPT;
-            yk_store_abort(store, 0, cm.idx, cm.gen);
-        } else {
-            yk_store_drain(store);
-            c->put.status = yk_store_commit(store, 0, c->ns, c->epoch, &cm);
-        }
+    const void *payload = (const char *)c->node->seg->data + c->put.place.offset;
+    struct yk_commit cm = {
+        .idx = c->put.place.idx,
+        .gen = c->put.place.gen,
+        .epoch = c->put.epoch,
+        .sum = yk_hash64(payload, (size_t)c->put.len),
+        .len = (uint32_t)c->put.len,
+        .attrs = c->put.attrs,
+        .key = c->put.key,
+        .key_len = c->put.key_len,
+        .parent = c->put.parent,
+        .parent_len = c->put.parent_len,
+    };
+    if (c->put.sum != 0 && c->put.sum != cm.sum) {
+        yk_store_abort(store, 0, cm.idx, cm.gen);
+        return -YK_ECORRUPT;
+    }
+    yk_store_drain(store);
+    return yk_store_commit(store, 0, c->ns, &cm);
+}
+
+static void put_done(struct conn *c) {
+    if (c->put.status == -YK_EAGAIN) { /* its time is over */
+        yk_store_abort(c->node->store, 0, c->put.place.idx, c->put.place.gen);
+        c->put.status = -YK_ENOSPC;
     }
     c->state = CONN_OPEN;
     NODE_ADD(c->node, requests[YK_MSG_PUT], 1);
     NODE_ADD(c->node, keys[YK_MSG_PUT], 1);
-    uint64_t ticket = yk_store_ticket_take(store);
+    uint64_t ticket = yk_store_ticket_take(c->node->store);
     if (reply_status(c, YK_MSG_PUT, c->put.id, c->put.status) < 0)
         conn_close(c);
     else if (ticket != 0)
@@ -376,12 +382,12 @@ struct needs {
 };
 
 /* Asks for one; a status as yk_store_raise. A request that is run again takes what there is. */
-static int need_block(struct conn *c, struct needs *n, const void *key, uint32_t key_len,
-                      unsigned prio, uint64_t deadline_ns) {
+static int need_block(struct conn *c, struct needs *n, uint64_t epoch, const void *key,
+                      uint32_t key_len, unsigned prio, uint64_t deadline_ns) {
     uint32_t idx;
     if (key_len == 0)
         return -YK_EKEY;
-    int rc = yk_store_find_any(c->node->store, c->ns, c->epoch, key, key_len, &idx);
+    int rc = yk_store_find_any(c->node->store, c->ns, epoch, key, key_len, &idx);
     if (rc != 0 || !YK_IS_ON_SSD(idx))
         return rc;
     if (c->rerun)
@@ -390,7 +396,7 @@ static int need_block(struct conn *c, struct needs *n, const void *key, uint32_t
         n->token = park_take(c->node);
     if (n->token == 0)
         return -YK_EAGAIN;
-    rc = yk_store_raise(c->node->store, c->ns, c->epoch, key, key_len, prio, deadline_ns, n->token);
+    rc = yk_store_raise(c->node->store, c->ns, epoch, key, key_len, prio, deadline_ns, n->token);
     n->pending += rc == YK_PENDING;
     return rc;
 }
@@ -407,6 +413,7 @@ static int needs_wait(struct conn *c, struct needs *n, const struct yk_frame *f,
 
 static int do_raise(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
     const void *body = r->at;
+    uint64_t epoch = yk_rd_u64(r);
     uint64_t deadline_ns = yk_now_ns() + (uint64_t)yk_rd_u32(r) * 1000000ull;
     unsigned prio = yk_rd_u8(r) == 0 ? YK_SSD_PRIO_DEMAND : YK_SSD_PRIO_PREFETCH;
     uint32_t n = yk_rd_u32(r);
@@ -422,10 +429,11 @@ static int do_raise(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
     }
     if (!yk_rd_ok(&keys))
         return bad_body(err, f);
+    yk_store_drain(c->node->store); /* what comes up takes the place of what is used least */
     for (uint32_t i = 0; i < n; i++) {
         uint32_t len;
         const void *key = yk_rd_str8(r, &len);
-        status[i] = need_block(c, &needs, key, len, prio, deadline_ns);
+        status[i] = need_block(c, &needs, epoch, key, len, prio, deadline_ns);
     }
     int rc = needs_wait(c, &needs, f, body);
     if (rc != 0)
@@ -441,13 +449,24 @@ static int do_raise(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
     return 0;
 }
 
-static int find_readable(struct conn *c, const void *key, uint32_t key_len, uint32_t *ret_idx) {
+void handle_put_end(struct conn *c) {
+    if (c->put.status == 0)
+        c->put.status = put_commit(c);
+    struct waiter w = {.conn = c, .id = c->put.id, .is_put = 1, .deadline_ns = c->put.deadline_ns};
+    if (c->put.status == -YK_EAGAIN && node_wait(c->node, &w) == 0)
+        c->state = CONN_WAIT;
+    else
+        put_done(c);
+}
+
+static int find_readable(struct conn *c, uint64_t epoch, const void *key, uint32_t key_len,
+                         uint32_t *ret_idx) {
     struct yk_store *store = c->node->store;
     if (key_len == 0)
         return -YK_EKEY;
     int rc = yk_store_ns_check(store, c->ns);
     if (rc == 0)
-        rc = yk_store_find(store, c->ns, c->epoch, key, key_len, ret_idx);
+        rc = yk_store_find(store, c->ns, epoch, key, key_len, ret_idx);
     return rc == 0 ? yk_store_settle(store, *ret_idx) : rc;
 }
 
@@ -455,6 +474,7 @@ static int do_get(struct conn *c, const struct yk_frame *f, struct yk_rd *r, str
     const void *body = r->at;
     struct needs needs = {0, 0};
     uint32_t key_len, idx;
+    uint64_t epoch = yk_rd_u64(r);
     uint64_t offset = yk_rd_u64(r);
     uint64_t max_len = yk_rd_u64(r);
     const void *key = yk_rd_str8(r, &key_len);
@@ -462,8 +482,8 @@ static int do_get(struct conn *c, const struct yk_frame *f, struct yk_rd *r, str
     struct yk_wr w;
     if (!yk_rd_ok(r))
         return bad_body(err, f);
-    int rc = find_readable(c, key, key_len, &idx);
-    if (rc == YK_MISS && need_block(c, &needs, key, key_len, YK_SSD_PRIO_DEMAND, 0) != YK_MISS) {
+    int rc = find_readable(c, epoch, key, key_len, &idx);
+    if (rc == YK_MISS && need_block(c, &needs, epoch, key, key_len, YK_SSD_PRIO_DEMAND, 0) != YK_MISS) {
         int parked = needs_wait(c, &needs, f, body);
         if (parked != 0)
             return parked;
@@ -501,13 +521,15 @@ static int do_get(struct conn *c, const struct yk_frame *f, struct yk_rd *r, str
 
 /* A block that is there for an existence check: a SUSPECT one counts, its checksum is read at use.
  */
-static int present(struct conn *c, const void *key, uint32_t key_len, uint32_t *ret_idx) {
+static int present(struct conn *c, uint64_t epoch, const void *key, uint32_t key_len,
+                   uint32_t *ret_idx) {
     return key_len == 0 ? -YK_EKEY
-                        : yk_store_find_any(c->node->store, c->ns, c->epoch, key, key_len, ret_idx);
+                        : yk_store_find_any(c->node->store, c->ns, epoch, key, key_len, ret_idx);
 }
 
 static int do_lookup(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
                      struct yk_err *err) {
+    uint64_t epoch = yk_rd_u64(r);
     uint32_t n = yk_rd_u32(r);
     struct yk_wr w;
     if (n > YK_BATCH_MAX)
@@ -522,7 +544,7 @@ static int do_lookup(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
         const void *key = yk_rd_str8(r, &len);
         if (r->bad)
             return bad_body(err, f);
-        rc = present(c, key, len, &idx);
+        rc = present(c, epoch, key, len, &idx);
         yk_wr_u32(&w, (uint32_t)rc);
         if (rc == 0) {
             yk_store_info(c->node->store, idx, &info);
@@ -540,12 +562,13 @@ static int do_lookup(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
 #define GROUP 64u
 
 /* The next keys of a body as queries: up to GROUP of the `left` ones. Returns how many. */
-static uint32_t rd_queries(struct conn *c, struct yk_rd *r, uint32_t left, struct yk_query *q) {
+static uint32_t rd_queries(struct conn *c, uint64_t epoch, struct yk_rd *r, uint32_t left,
+                           struct yk_query *q) {
     uint32_t n = left < GROUP ? left : GROUP;
     for (uint32_t i = 0; i < n; i++) {
         q[i].key = yk_rd_str8(r, &q[i].key_len);
         q[i].ns = c->ns;
-        q[i].epoch = c->epoch;
+        q[i].epoch = epoch;
         q[i].hash = r->bad ? 0 : yk_hash_key(c->ns, q[i].key, q[i].key_len);
     }
     return n;
@@ -574,6 +597,7 @@ static uint32_t run_of(struct conn *c, const struct yk_query *q, uint32_t n, uin
 
 static int do_exists(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
                      struct yk_err *err) {
+    uint64_t epoch = yk_rd_u64(r);
     uint32_t n = yk_rd_u32(r);
     const struct yk_view *view = yk_store_view(c->node->store);
     uint64_t now_ms = yk_view_now_ms(view);
@@ -590,7 +614,7 @@ static int do_exists(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
     if (bits != NULL)
         memset(bits, 0, (n + 7u) / 8u);
     for (uint32_t at = 0; at < n; at += GROUP) {
-        uint32_t k = rd_queries(c, r, n - at, q);
+        uint32_t k = rd_queries(c, epoch, r, n - at, q);
         if (r->bad)
             return bad_body(err, f);
         yk_view_find_many(view, q, k, now_ms, NULL, found);
@@ -606,6 +630,7 @@ static int do_exists(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
 }
 
 static int do_match(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
+    uint64_t epoch = yk_rd_u64(r);
     uint32_t n = yk_rd_u32(r), run = 0;
     const struct yk_view *view = yk_store_view(c->node->store);
     uint64_t now_ms = yk_view_now_ms(view);
@@ -614,7 +639,7 @@ static int do_match(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
     if (n > YK_BATCH_MAX)
         return bad_body(err, f);
     for (uint32_t at = 0; at < n; at += GROUP) {
-        uint32_t k = rd_queries(c, r, n - at, q);
+        uint32_t k = rd_queries(c, epoch, r, n - at, q);
         if (r->bad)
             return bad_body(err, f);
         if (run == at) /* the run goes on so far */
@@ -633,8 +658,8 @@ static int do_match(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
 
 /* Pins and verifications of blocks that are on SSD alone: those come up before anything of the frame is
  * done, so that its order is kept. */
-static int change_needs(struct conn *c, const struct yk_frame *f, struct yk_rd r, uint32_t n,
-                        const void *body) {
+static int change_needs(struct conn *c, const struct yk_frame *f, struct yk_rd r, uint64_t epoch,
+                        uint32_t n, const void *body) {
     struct needs needs = {0, 0};
     for (uint32_t i = 0; i < n && yk_store_ssd(c->node->store) != NULL && !c->rerun; i++) {
         uint32_t len;
@@ -644,7 +669,7 @@ static int change_needs(struct conn *c, const struct yk_frame *f, struct yk_rd r
         if (r.bad)
             break; /* said when it is read in earnest */
         if (what == YK_CHANGE_PIN || what == YK_CHANGE_VERIFY)
-            need_block(c, &needs, key, len, YK_SSD_PRIO_DEMAND, 0);
+            need_block(c, &needs, epoch, key, len, YK_SSD_PRIO_DEMAND, 0);
     }
     return needs_wait(c, &needs, f, body);
 }
@@ -652,11 +677,12 @@ static int change_needs(struct conn *c, const struct yk_frame *f, struct yk_rd r
 static int do_change(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
                      struct yk_err *err) {
     const void *body = r->at;
+    uint64_t epoch = yk_rd_u64(r);
     uint32_t n = yk_rd_u32(r);
     struct yk_wr w;
     if (n > YK_BATCH_MAX)
         return bad_body(err, f);
-    int rc = change_needs(c, f, *r, n, body);
+    int rc = change_needs(c, f, *r, epoch, n, body);
     if (rc != 0)
         return rc;
     rc = reply_begin(c, 4u + n * 4u, &w);
@@ -671,8 +697,7 @@ static int do_change(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
         const void *key = yk_rd_str8(r, &len);
         if (r->bad)
             return bad_body(err, f);
-        yk_wr_u32(&w,
-                  (uint32_t)yk_store_change(c->node->store, c->ns, c->epoch, what, arg, key, len));
+        yk_wr_u32(&w, (uint32_t)yk_store_change(c->node->store, c->ns, epoch, what, arg, key, len));
     }
     if (!yk_rd_ok(r))
         return bad_body(err, f);
@@ -745,12 +770,13 @@ static int do_prefetch(struct conn *c, const struct yk_frame *f, struct yk_rd *r
     uint64_t deadline_ns = yk_now_ns() + (uint64_t)yk_rd_u32(r) * 1000000ull;
     uint32_t n = yk_rd_u32(r), raised = 0;
     const char *why = no_prefetch(c, tier);
+    uint64_t epoch = yk_store_ns_epoch(c->node->store, c->ns);
     /* In the chain's order: an ancestor is of use without its descendants, not the other way round. */
     for (uint32_t i = 0; i < n && !r->bad; i++) {
         uint32_t len;
         const void *key = yk_rd_str8(r, &len);
         if (why == NULL && !r->bad)
-            raised += yk_store_raise(c->node->store, c->ns, c->epoch, key, len,
+            raised += yk_store_raise(c->node->store, c->ns, epoch, key, len,
                                      YK_SSD_PRIO_PREFETCH, deadline_ns, 0) == YK_PENDING;
     }
     if (!yk_rd_ok(r))
@@ -781,8 +807,6 @@ static int do_ns(struct conn *c, const struct yk_frame *f, struct yk_rd *r, stru
         rc = yk_store_ns_quota(store, ns, arg);
     else if (rc == 0 && what == YK_NS_RAISE) {
         rc = yk_store_ns_raise(store, ns, arg);
-        if (rc == 0 && ns == c->ns)
-            c->epoch = arg;
         if (rc == -YK_ESTALE)
             yk_err_set(&why, rc, "namespace '%.*s' is at epoch %llu", (int)len, (const char *)name,
                        (unsigned long long)yk_store_ns_epoch(store, ns));
@@ -822,6 +846,7 @@ static int do_ns_list(struct conn *c, const struct yk_frame *f) {
 
 static int do_list(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
     uint32_t prefix_len, idx, steps = LIST_STEPS, n = 0;
+    uint64_t epoch = yk_rd_u64(r);
     uint64_t from = yk_rd_u64(r);
     uint32_t max = yk_rd_u32(r);
     const void *prefix = yk_rd_str8(r, &prefix_len);
@@ -838,8 +863,8 @@ static int do_list(struct conn *c, const struct yk_frame *f, struct yk_rd *r, st
     uint32_t cursor = (uint32_t)from;
     yk_wr_u32(&w, (uint32_t)yk_store_ns_check(store, c->ns));
     unsigned char *patch = yk_wr_space(&w, 12);
-    while (n < max && yk_store_list_next(store, c->ns, c->epoch, prefix, prefix_len, &cursor,
-                                         &steps, &idx) == 1) {
+    while (n < max && yk_store_list_next(store, c->ns, epoch, prefix, prefix_len, &cursor, &steps,
+                                         &idx) == 1) {
         uint32_t key_len;
         const void *key = yk_store_key(store, idx, &key_len);
         yk_store_info(store, idx, &info);
@@ -882,6 +907,14 @@ static int do_stats(struct conn *c, const struct yk_frame *f) {
 int handle_waiter(struct yk_node *node, struct waiter *w, uint64_t now_ns) {
     struct conn *c = w->conn;
     int over = now_ns >= w->deadline_ns;
+    if (w->is_put && c->put.got == c->put.len) {
+        c->put.status = put_commit(c);
+        if (c->put.status == -YK_EAGAIN && !over)
+            return 0;
+        put_done(c);
+        conn_resume(c);
+        return 1;
+    }
     if (w->is_put) {
         c->put.status = yk_store_reserve(node->store, 0, w->len, &c->put.place, NULL);
         if (c->put.status == -YK_ENOSPC && !over)

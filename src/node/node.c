@@ -162,13 +162,13 @@ static void low_turn(struct yk_node *node) {
         waiters_try(node);
 }
 
-static void on_turn(uv_check_t *check) {
+static void on_after(uv_check_t *check) {
     low_turn(check->data);
 }
 
 static void on_low(uv_async_t *async) {
     struct yk_node *node = async->data;
-    node_active(node); /* the work is done by on_turn, which follows */
+    node_active(node); /* the work is done by on_after, which follows */
 }
 
 /* From any thread. */
@@ -225,6 +225,10 @@ static void on_busy(uv_idle_t *idle) {
     int more = yk_store_tick(node->store);
     if (node->job_count == 0 && !more)
         uv_idle_stop(idle);
+}
+
+static void on_turn(uv_prepare_t *turn) {
+    yk_store_turn(((struct yk_node *)turn->data)->store);
 }
 
 void node_more(struct yk_node *node) {
@@ -574,14 +578,16 @@ static void loop_init(struct yk_node *node) {
     uv_timer_init(&node->loop, &node->wait_timer);
     uv_timer_init(&node->loop, &node->stop_timer);
     uv_idle_init(&node->loop, &node->busy);
+    uv_prepare_init(&node->loop, &node->turn);
     uv_async_init(&node->loop, &node->wake, on_wake);
     uv_async_init(&node->loop, &node->beat, on_beat);
-    uv_check_init(&node->loop, &node->turn);
-    node->turn.data = node->low.data = node;
+    uv_check_init(&node->loop, &node->after);
+    node->after.data = node->low.data = node;
     if (yk_store_ssd(node->store) != NULL)
-        uv_check_start(&node->turn, on_turn);
+        uv_check_start(&node->after, on_after);
     node->upkeep.data = node->wait_timer.data = node->stop_timer.data = node;
-    node->busy.data = node->wake.data = node->beat.data = node;
+    node->busy.data = node->turn.data = node->wake.data = node->beat.data = node;
+    uv_prepare_start(&node->turn, on_turn);
     uv_timer_start(&node->upkeep, on_upkeep, UPKEEP_MS, UPKEEP_MS);
 }
 

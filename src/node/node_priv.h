@@ -30,7 +30,7 @@ struct waiter {
     uint64_t len;
     uint64_t deadline_ns;
     uint32_t count;
-    int is_put;   /* the conn's put; else a RESERVE */
+    int is_put;   /* the conn's put, for its place or to be committed; else a RESERVE */
     int answered; /* while it is being */
 };
 
@@ -80,12 +80,13 @@ struct yk_node {
     uv_timer_t upkeep;
     uv_timer_t wait_timer;
     uv_timer_t stop_timer;
-    uv_idle_t busy;  /* runs while there is work left from a tick */
-    uv_async_t wake; /* stop, connect */
-    uv_async_t low;  /* the SSD tier has done something */
-    uv_check_t turn; /* after each turn of the loop: what it gave to the SSD tier leaves */
-    uv_async_t beat; /* apart from wake, which ends a doze */
-    uint64_t beats;  /* atomic; relaxed: a counter of its own */
+    uv_idle_t busy;    /* runs while there is work left from a tick */
+    uv_prepare_t turn; /* at each turn of the loop */
+    uv_check_t after;  /* after each turn: what it gave to the SSD tier leaves */
+    uv_async_t wake;   /* stop, connect */
+    uv_async_t low;    /* the SSD tier has done something */
+    uv_async_t beat;   /* apart from wake, which ends a doze */
+    uint64_t beats;    /* atomic; relaxed: a counter of its own */
     uv_poll_t *listeners;
     int *listener_fds;
     uint32_t listener_count;

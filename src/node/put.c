@@ -20,6 +20,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* For the quotas of all commits of one turn, about a millisecond: other connections wait for it. */
+#define TURN_EVICTIONS 1024u
+
 void yk_store_reservation_link(struct yk_store *s, uint32_t idx) {
     struct yk_desc *d = desc_at(s, idx);
     struct client *c = &s->clients[d->owner];
@@ -228,27 +231,27 @@ static int parent_take(struct yk_desc *p) {
     return 0;
 }
 
-static void link_parent(struct yk_store *s, struct yk_desc *d, uint32_t ns, uint64_t epoch,
+static void link_parent(struct yk_store *s, struct yk_desc *d, uint32_t ns,
                         const struct yk_commit *c) {
     uint32_t p;
     STORE(&d->parent, YK_SHM_NONE);
     STORE(&d->parent_birth, 0u);
-    if (c->parent_len == 0 || yk_store_find(s, ns, epoch, c->parent, c->parent_len, &p) != 0 ||
+    if (c->parent_len == 0 || yk_store_find(s, ns, c->epoch, c->parent, c->parent_len, &p) != 0 ||
         !parent_take(desc_at(s, p)))
         return;
     STORE(&d->parent, p);
     STORE(&d->parent_birth, desc_at(s, p)->birth);
 }
 
-static void fill(struct yk_store *s, uint32_t idx, uint32_t ns, uint64_t epoch, uint64_t hash,
-                 uint32_t cell, const struct yk_commit *c) {
+static void fill(struct yk_store *s, uint32_t idx, uint32_t ns, uint64_t hash, uint32_t cell,
+                 const struct yk_commit *c) {
     struct yk_desc *d = desc_at(s, idx);
     const struct yk_attrs *a = &c->attrs;
     STORE(&d->hash, hash);
     STORE(&d->sum, c->sum);
     STORE(&d->len, c->len);
     STORE(&d->key_cell, cell);
-    STORE(&d->epoch, epoch);
+    STORE(&d->epoch, c->epoch);
     STORE(&d->ns, ns);
     STORE(&d->key_len, (uint8_t)c->key_len);
     STORE(&d->kind, a->kind);
@@ -267,22 +270,32 @@ static void fill(struct yk_store *s, uint32_t idx, uint32_t ns, uint64_t epoch, 
     else if (a->flags & YK_PUT_SOFT_PIN)
         pin = yk_store_after(yk_boot_ms(), a->pin_ms, YK_PIN_HARD - 1);
     STORE(&d->pin_until_ms, pin);
-    link_parent(s, d, ns, epoch, c);
+    link_parent(s, d, ns, c);
     STORE(&d->ident_sum, yk_desc_ident_sum(d, c->key));
 }
 
-/* Room for one more block of len bytes in capacity and quota. */
+void yk_store_turn(struct yk_store *s) {
+    s->turn_evictions = TURN_EVICTIONS;
+}
+
+/* Room for one more block of len bytes in capacity and quota. What was over before (a limit that was
+ * lowered) is not this put's to evict: it makes room for itself, and ticks do the rest. */
 static int make_room(struct yk_store *s, uint32_t ns, uint32_t len) {
     const struct share *sh = &s->shares[ns];
     uint64_t quota = s->own.ns[ns].quota_bytes;
+    uint64_t bytes = sh->bytes, blocks = s->n.blocks;
     if (quota != 0 && len > quota)
         return -YK_EQUOTA;
-    while (quota != 0 && sh->bytes + len > quota)
+    while (quota != 0 && sh->bytes + len > quota && bytes - sh->bytes < len) {
+        if (s->turn_evictions == 0)
+            return -YK_EAGAIN;
+        s->turn_evictions--;
         if (yk_store_evict_one(s, ns, RETIRE_QUOTA) != 0)
             return -YK_EQUOTA;
-    while (s->capacity_blocks != 0 && s->n.blocks >= s->capacity_blocks)
-        if (yk_store_evict_one(s, YK_SHM_NONE, RETIRE_CAPACITY) != 0)
-            return -YK_ENOSPC;
+    }
+    if (s->capacity_blocks != 0 && s->n.blocks >= s->capacity_blocks && s->n.blocks == blocks &&
+        yk_store_evict_one(s, YK_SHM_NONE, RETIRE_CAPACITY) != 0)
+        return -YK_ENOSPC;
     return 0;
 }
 
@@ -353,10 +366,9 @@ static int enter(struct yk_store *s, uint32_t idx, uint64_t gen, uint64_t hash, 
 
 /* A commit whose reservation is no longer one: was it made before? It left its block, or found the
  * same bytes there. */
-static int committed_before(struct yk_store *s, uint32_t ns, uint64_t epoch,
-                            const struct yk_commit *c) {
+static int committed_before(struct yk_store *s, uint32_t ns, const struct yk_commit *c) {
     uint32_t idx;
-    if (yk_store_find_any(s, ns, epoch, c->key, c->key_len, &idx) != 0)
+    if (yk_store_find_any(s, ns, c->epoch, c->key, c->key_len, &idx) != 0)
         return -YK_EGONE;
     if (YK_IS_ON_SSD(idx)) {
         yk_block_info info;
@@ -369,15 +381,14 @@ static int committed_before(struct yk_store *s, uint32_t ns, uint64_t epoch,
     return yk_store_settle(s, idx) == 0 ? 0 : -YK_EGONE;
 }
 
-static int commit_checks(struct yk_store *s, uint32_t ns, uint64_t epoch,
-                         const struct yk_commit *c) {
+static int commit_checks(struct yk_store *s, uint32_t ns, const struct yk_commit *c) {
     if (c->key_len == 0 || c->key_len > YK_KEY_MAX)
         return -YK_EKEY;
     if (c->len == 0 || c->len > desc_at(s, c->idx)->cap)
         return -YK_EINVAL;
     int rc = yk_store_ns_check(s, ns);
-    if (rc == 0 && s->own.ns[ns].epoch != epoch)
-        rc = -YK_ESTALE;
+    if (rc == 0 && s->own.ns[ns].epoch != c->epoch)
+        rc = -YK_ESTALE; /* R9: raised since the put began */
     if (rc == 0 && (c->attrs.flags & YK_PUT_HARD_PIN) &&
         s->n.hard_pinned_bytes + desc_at(s, c->idx)->cap > pins_max(s))
         rc = -YK_ELIMIT;
@@ -386,9 +397,9 @@ static int commit_checks(struct yk_store *s, uint32_t ns, uint64_t epoch,
 
 /* What a block that stands under the key means for the commit: 1 it is the same (nothing to do), 0
  * it makes way, or -YK_ECONFLICT. */
-static int against(struct yk_store *s, uint32_t old, uint64_t epoch, const struct yk_commit *c) {
+static int against(struct yk_store *s, uint32_t old, const struct yk_commit *c) {
     const struct yk_desc *o = desc_at(s, old);
-    if (!visible(s, o, epoch))
+    if (!visible(s, o, c->epoch))
         return 0;
     if (YK_WORD_STATE(o->word) == YK_DESC_SUSPECT && yk_store_settle(s, old) != 0)
         return 0; /* it was rotten and is gone: see commit_new */
@@ -398,8 +409,8 @@ static int against(struct yk_store *s, uint32_t old, uint64_t epoch, const struc
 }
 
 /* expiry_ms: of a block that came up from SSD; 0 = none, or the commit's own. */
-static int commit_new(struct yk_store *s, uint32_t ns, uint64_t epoch, uint64_t hash,
-                      const struct yk_commit *c, unsigned state, uint64_t expiry_ms) {
+static int commit_new(struct yk_store *s, uint32_t ns, uint64_t hash, const struct yk_commit *c,
+                      unsigned state, uint64_t expiry_ms) {
     int rc = make_room(s, ns, c->len);
     if (rc < 0)
         return rc;
@@ -411,7 +422,7 @@ static int commit_new(struct yk_store *s, uint32_t ns, uint64_t epoch, uint64_t 
     if (standing(s, hash, ns, c->key, c->key_len, &old) != 0)
         old = YK_SHM_NONE;
     yk_store_reservation_unlink(s, c->idx);
-    fill(s, c->idx, ns, epoch, hash, cell, c);
+    fill(s, c->idx, ns, hash, cell, c);
     if (expiry_ms != 0) {
         STORE(&desc_at(s, c->idx)->expiry_ms, expiry_ms);
         yk_store_expiry_seen(s, expiry_ms);
@@ -429,9 +440,9 @@ static int commit_new(struct yk_store *s, uint32_t ns, uint64_t epoch, uint64_t 
     return rc;
 }
 
-int yk_store_commit_raised(struct yk_store *s, uint32_t ns, uint64_t epoch, uint64_t hash,
+int yk_store_commit_raised(struct yk_store *s, uint32_t ns, uint64_t hash,
                            const struct yk_commit *c, uint64_t expiry_ms) {
-    return commit_new(s, ns, epoch, hash, c, YK_DESC_SUSPECT, expiry_ms);
+    return commit_new(s, ns, hash, c, YK_DESC_SUSPECT, expiry_ms);
 }
 
 /* What stands on SSD under the key, and not in DRAM, means for the commit: 0 it is the same, or makes
@@ -453,17 +464,16 @@ static int against_ssd(struct yk_store *s, uint32_t ns, uint64_t hash, const str
     return 0;
 }
 
-int yk_store_commit(struct yk_store *s, uint32_t slot, uint32_t ns, uint64_t epoch,
-                    const struct yk_commit *c) {
+int yk_store_commit(struct yk_store *s, uint32_t slot, uint32_t ns, const struct yk_commit *c) {
     int rc = reservation_at(s, slot, c->idx, c->gen);
     if (rc < 0)
-        return committed_before(s, ns, epoch, c);
+        return committed_before(s, ns, c);
     uint64_t hash = yk_hash_key(ns, c->key, c->key_len);
     uint32_t old;
-    rc = commit_checks(s, ns, epoch, c);
+    rc = commit_checks(s, ns, c);
     int in_dram = rc == 0 && standing(s, hash, ns, c->key, c->key_len, &old) == 0;
     if (in_dram)
-        rc = against(s, old, epoch, c);
+        rc = against(s, old, c);
     if (rc == 0 && s->low != NULL)
         rc = against_ssd(s, ns, hash, c);
     if (rc == 1) {
@@ -474,7 +484,9 @@ int yk_store_commit(struct yk_store *s, uint32_t slot, uint32_t ns, uint64_t epo
         return 0;
     }
     if (rc == 0)
-        rc = commit_new(s, ns, epoch, hash, c, YK_DESC_COMMITTED, 0);
+        rc = commit_new(s, ns, hash, c, YK_DESC_COMMITTED, 0);
+    if (rc == -YK_EAGAIN)
+        return rc;
     if (rc < 0) {
         if (rc == -YK_ECONFLICT)
             COUNT(s, conflicts);

@@ -225,6 +225,7 @@ static int publish(struct yk_store *s, struct fetch *f) {
         .gen = f->place.gen,
         .sum = f->sum,
         .len = (uint32_t)f->len,
+        .epoch = f->epoch,
         .attrs = {.depth_tokens = info.depth_tokens,
                   .length_tokens = info.length_tokens,
                   .model = info.model,
@@ -234,7 +235,7 @@ static int publish(struct yk_store *s, struct fetch *f) {
         .key_len = f->key_len,
     };
     fill_parent(s, &info, &c);
-    int rc = yk_store_commit_raised(s, f->ns, f->epoch, f->hash, &c, info.expiry_ms);
+    int rc = yk_store_commit_raised(s, f->ns, f->hash, &c, info.expiry_ms);
     if (rc < 0)
         return rc;
     STORE(&desc_at(s, f->place.idx)->ssd, id + 1u);

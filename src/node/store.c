@@ -63,6 +63,7 @@ static int open_parts(struct yk_store *s, const struct yk_store_opts *opts, stru
     s->held_max = data / 100u * opts->held_percent;
     s->capacity_blocks = opts->capacity_blocks;
     s->next_expiry_ms = UINT64_MAX;
+    yk_store_turn(s);
     s->seed = opts->seed;
     COUNT_ADD(s, meta_blocks_max, s->seg.layout.max_blocks);
     yk_store_namespaces_recover(s);

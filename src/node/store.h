@@ -199,6 +199,7 @@ int yk_store_may_hold(const struct yk_store *store, uint64_t len);
 struct yk_commit {
     uint32_t idx;
     uint64_t gen;
+    uint64_t epoch; /* that its writer had when the put began */
     uint64_t sum;
     uint32_t len;
     struct yk_attrs attrs;
@@ -208,10 +209,14 @@ struct yk_commit {
     uint32_t parent_len; /* 0 = none */
 };
 
-/* Makes a reservation a block. Whatever it returns but -YK_EGONE, the reservation is over.
+/* Begins a turn of the loop: what the commits up to the next one may evict for quotas is bounded. */
+void yk_store_turn(struct yk_store *store);
+
+/* Makes a reservation a block. Whatever it returns but -YK_EGONE and -YK_EAGAIN (the turn has done
+ * enough: again in the next one), the reservation is over.
  * 0 (also for a duplicate of the same bytes, and for a commit that was made before), -YK_ECONFLICT,
  * -YK_ESTALE, -YK_ENONS, -YK_EQUOTA, -YK_EKEY, -YK_ENOSPC, -YK_EINVAL, -YK_EGONE. */
-int yk_store_commit(struct yk_store *store, uint32_t slot, uint32_t ns, uint64_t epoch,
+int yk_store_commit(struct yk_store *store, uint32_t slot, uint32_t ns,
                     const struct yk_commit *commit);
 int yk_store_abort(struct yk_store *store, uint32_t slot, uint32_t idx, uint64_t gen);
 

@@ -53,7 +53,8 @@ struct yk_store {
     uint32_t *slot_at;                       /* slot -> position in slots */
     uint64_t hold_used[YK_SHM_HAZARDS / 64]; /* the node's own hazards, slot 0 */
 
-    uint32_t limbo_head; /* descriptor + 1, linked through parent */
+    uint32_t limbo_head;     /* descriptor + 1, linked through parent */
+    uint32_t turn_evictions; /* left for quotas in this turn */
     uint64_t capacity_blocks;
     uint64_t seed;
     uint64_t low_bytes,
@@ -163,7 +164,7 @@ static inline uint64_t yk_store_after(uint64_t from, uint64_t ms, uint64_t most)
 
 /* A block that came up from SSD takes the place that was reserved for it, to be verified at its first
  * use. 0; on a failure the reservation is as it was. */
-int yk_store_commit_raised(struct yk_store *s, uint32_t ns, uint64_t epoch, uint64_t hash,
+int yk_store_commit_raised(struct yk_store *s, uint32_t ns, uint64_t hash,
                            const struct yk_commit *commit, uint64_t expiry_ms);
 
 /* change.c */

@@ -25,7 +25,8 @@
 #include <yolk/status.h>
 
 #define ENTRIES YK_SHM_BUCKET_ENTRIES
-/* Mean entries of a primary bucket above which one more is split; see layout.c. */
+/* Mean entries of a primary bucket above which one more is split: leaves room for the spread of a
+ * random hash, so that overflow buckets stay few. */
 #define SPLIT_FILL  5u
 #define FIRST_LEVEL 4u
 #define CHAIN_MAX   64u
@@ -57,18 +58,45 @@ static struct yk_bucket *overflow_at(const struct yk_index *x, uint32_t link) {
     return &x->buckets[x->max_buckets + link - 1u];
 }
 
+void yk_index_init_at(struct yk_index *index, void *mem, uint32_t max_buckets,
+                      uint32_t max_overflow, const struct yk_index_ids *ids) {
+    memset(index, 0, sizeof(*index));
+    index->hdr = mem;
+    index->buckets = (struct yk_bucket *)(index->hdr + 1);
+    index->ids = *ids;
+    index->max_buckets = max_buckets;
+    index->max_overflow = max_overflow;
+    index->level = FIRST_LEVEL;
+    STORE_RELEASE(&index->hdr->table, (uint64_t)index->level << 32);
+}
+
+static uint64_t desc_hash(const void *arg, uint32_t idx) {
+    return ((const struct yk_desc *)arg)[idx].hash;
+}
+
+static void desc_prefetch(const void *arg, uint32_t idx) {
+    __builtin_prefetch(&((const struct yk_desc *)arg)[idx].hash);
+}
+
 void yk_index_init(struct yk_index *index, void *meta, const struct yk_shm_layout *layout,
                    unsigned area) {
     unsigned char *base = meta;
-    memset(index, 0, sizeof(*index));
-    index->hdr = (struct yk_index_hdr *)(base + layout->off_index[area & 1u]);
-    index->buckets = (struct yk_bucket *)(index->hdr + 1);
-    index->desc = (const struct yk_desc *)(base + layout->off_desc);
-    index->max_blocks = layout->max_blocks;
-    index->max_buckets = layout->max_buckets;
-    index->max_overflow = layout->max_overflow;
-    index->level = FIRST_LEVEL;
-    STORE_RELEASE(&index->hdr->table, (uint64_t)index->level << 32);
+    struct yk_index_ids ids = {.hash = desc_hash,
+                               .prefetch = desc_prefetch,
+                               .arg = base + layout->off_desc,
+                               .max = layout->max_blocks};
+    yk_index_init_at(index, base + layout->off_index[area & 1u], layout->max_buckets,
+                     layout->max_overflow, &ids);
+}
+
+void yk_index_size(uint32_t max_ids, uint32_t *ret_max_buckets, uint32_t *ret_max_overflow) {
+    *ret_max_buckets = max_ids / SPLIT_FILL + 64;
+    *ret_max_overflow = *ret_max_buckets / 2 + 64;
+}
+
+uint64_t yk_index_bytes(uint32_t max_buckets, uint32_t max_overflow) {
+    return sizeof(struct yk_index_hdr) +
+           ((uint64_t)max_buckets + max_overflow) * sizeof(struct yk_bucket);
 }
 
 static struct yk_bucket *overflow_take(struct yk_index *x, uint32_t *ret_link) {
@@ -168,7 +196,7 @@ static void chain_trim(struct yk_index *x, struct yk_bucket *primary) {
 
 static uint64_t entry_hash(const struct yk_index *x, uint64_t entry) {
     uint32_t idx = (uint32_t)entry - 1u;
-    return idx < x->max_blocks ? x->desc[idx].hash : 0;
+    return idx < x->ids.max ? x->ids.hash(x->ids.arg, idx) : 0;
 }
 
 /* The descriptors of a chain lie anywhere: their cache misses overlap this way. */
@@ -176,8 +204,8 @@ static void prefetch_hashes(const struct yk_index *x, const struct yk_bucket *b)
     for (unsigned hops = 0; b != NULL && hops < CHAIN_MAX; b = overflow_at(x, b->next), hops++) {
         for (unsigned i = 0; i < ENTRIES; i++) {
             uint32_t idx = (uint32_t)b->entry[i] - 1u;
-            if (idx < x->max_blocks)
-                __builtin_prefetch(&x->desc[idx].hash);
+            if (idx < x->ids.max)
+                x->ids.prefetch(x->ids.arg, idx);
         }
     }
 }
@@ -304,28 +332,39 @@ int yk_index_remove(struct yk_index *index, uint64_t hash, uint32_t idx) {
     return 0;
 }
 
-int yk_index_next(const struct yk_index *index, uint64_t hash, struct yk_index_cursor *cursor,
-                  uint32_t *ret_idx) {
-    uint32_t tag = (uint32_t)(hash >> 32);
+/* The next entry of the chain whose bits under mask are those of want. */
+static int next_entry(const struct yk_index *x, uint64_t hash, uint64_t want, uint64_t mask,
+                      struct yk_index_cursor *cursor, uint32_t *ret_idx) {
     if (cursor->bucket == NULL) {
-        cursor->bucket = &index->buckets[bucket_of(index, hash)];
+        cursor->bucket = &x->buckets[bucket_of(x, hash)];
         cursor->slot = 0;
         cursor->hops = 0;
     }
     while (cursor->bucket != NULL && cursor->hops < CHAIN_MAX) {
         for (; cursor->slot < ENTRIES; cursor->slot++) {
             uint64_t e = cursor->bucket->entry[cursor->slot];
-            if (e != 0 && (uint32_t)(e >> 32) == tag && (uint32_t)e - 1u < index->max_blocks) {
+            if (e != 0 && (e & mask) == want && (uint32_t)e - 1u < x->ids.max) {
                 cursor->slot++;
                 *ret_idx = (uint32_t)e - 1u;
                 return 1;
             }
         }
-        cursor->bucket = overflow_at(index, cursor->bucket->next);
+        cursor->bucket = overflow_at(x, cursor->bucket->next);
         cursor->slot = 0;
         cursor->hops++;
     }
     return 0;
+}
+
+int yk_index_next(const struct yk_index *index, uint64_t hash, struct yk_index_cursor *cursor,
+                  uint32_t *ret_idx) {
+    uint64_t mask = (uint64_t)UINT32_MAX << 32;
+    return next_entry(index, hash, hash & mask, mask, cursor, ret_idx);
+}
+
+int yk_index_next_any(const struct yk_index *index, uint32_t half, struct yk_index_cursor *cursor,
+                      uint32_t *ret_idx) {
+    return next_entry(index, half, 0, 0, cursor, ret_idx);
 }
 
 void yk_index_prefetch(const struct yk_index *index, uint64_t hash) {

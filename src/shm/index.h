@@ -12,7 +12,10 @@
  * never shrinks. Rejected: open addressing (a removal must move entries or leave tombstones),
  * cuckoo hashing (an insert moves entries of keys that are being looked up).
  *
- * Threads: the owner's only. Readers run at the same time in other processes.
+ * It knows nothing of what it holds but ids and how to hash one of them again (struct yk_index_ids),
+ * so the block table in shared memory and the SSD tier's use the same code and the same buckets.
+ *
+ * Threads: the owner's only. Readers run at the same time in other processes (view.c, filter.c).
  */
 #ifndef YK_SHM_INDEX_H
 #define YK_SHM_INDEX_H
@@ -23,11 +26,20 @@
 extern "C" {
 #endif
 
+/* What the entries are: ids 0 .. max - 1. Immutable. */
+struct yk_index_ids {
+    /* Hash of an id that is in the index; called when its bucket is split. Only the low half counts. */
+    uint64_t (*hash)(const void *arg, uint32_t id);
+    void (*prefetch)(const void *arg, uint32_t id); /* what hash will read */
+    const void *arg;
+    uint32_t max;
+};
+
 struct yk_index {
     struct yk_index_hdr *hdr;
-    struct yk_bucket *buckets;  /* max_buckets primary, then max_overflow */
-    const struct yk_desc *desc; /* for the hashes of entries that are split */
-    uint32_t max_blocks, max_buckets, max_overflow;
+    struct yk_bucket *buckets; /* max_buckets primary, then max_overflow */
+    struct yk_index_ids ids;
+    uint32_t max_buckets, max_overflow;
     uint32_t overflow_free; /* list of freed overflow buckets, +1; 0 = empty */
     uint32_t overflow_top;  /* overflow buckets at or above were never used */
     uint32_t count;         /* entries */
@@ -37,6 +49,15 @@ struct yk_index {
 /* Starts an empty index in area 0 or 1 of the mapped meta file, whose pages must be all zero. */
 void yk_index_init(struct yk_index *index, void *meta, const struct yk_shm_layout *layout,
                    unsigned area);
+
+/* The same at any place: mem (64-byte aligned, all zero) holds the head, max_buckets buckets (a few
+ * dozen at least), max_overflow overflow buckets; yk_index_bytes of them. */
+void yk_index_init_at(struct yk_index *index, void *mem, uint32_t max_buckets,
+                      uint32_t max_overflow, const struct yk_index_ids *ids);
+uint64_t yk_index_bytes(uint32_t max_buckets, uint32_t max_overflow);
+
+/* How many buckets of either kind so many ids want (layout.c uses it, too). */
+void yk_index_size(uint32_t max_ids, uint32_t *ret_max_buckets, uint32_t *ret_max_overflow);
 
 /* Adds descriptor idx under its hash. Does not look for duplicates. -YK_ELIMIT: no overflow bucket
  * is left. */
@@ -58,6 +79,10 @@ struct yk_index_cursor {
 };
 int yk_index_next(const struct yk_index *index, uint64_t hash, struct yk_index_cursor *cursor,
                   uint32_t *ret_idx);
+
+/* Likewise, whatever the tag: all ids of the chain that the low half of a hash leads to. */
+int yk_index_next_any(const struct yk_index *index, uint32_t half, struct yk_index_cursor *cursor,
+                      uint32_t *ret_idx);
 
 /* Prefetches the bucket of a hash. */
 void yk_index_prefetch(const struct yk_index *index, uint64_t hash);

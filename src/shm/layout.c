@@ -5,15 +5,12 @@
 #include "shm/layout.h"
 
 #include "base/hash.h"
+#include "shm/index.h"
 
 #include <stddef.h>
 #include <string.h>
 
 #include <yolk/status.h>
-
-/* Mean fill of a primary bucket at which the index splits; leaves room for the spread of a random
- * hash, so that overflow buckets stay few. */
-#define BUCKET_FILL 5u
 
 static uint64_t page_up(uint64_t n) {
     return (n + YK_SHM_PAGE - 1) & ~(uint64_t)(YK_SHM_PAGE - 1);
@@ -40,8 +37,7 @@ int yk_shm_layout_make(uint64_t data_bytes, uint32_t max_blocks, uint32_t max_cl
     l.max_blocks = max_blocks;
     l.max_clients = max_clients;
     l.max_namespaces = YK_SHM_NAMESPACES;
-    l.max_buckets = max_blocks / BUCKET_FILL + 64;
-    l.max_overflow = l.max_buckets / 2 + 64;
+    yk_index_size(max_blocks, &l.max_buckets, &l.max_overflow);
     /* 128 bytes of key a block, sparse: cells are not merged before a restart, so the region must
      * hold the keys of two populations of different lengths. Never less than 1,024 longest keys. */
     l.max_key_granules = max_blocks > (1u << 28) ? 1u << 31 : max_blocks * 8u;
@@ -53,8 +49,7 @@ int yk_shm_layout_make(uint64_t data_bytes, uint32_t max_blocks, uint32_t max_cl
     l.off_extents = place(&off, extents_bytes);
     l.off_desc = place(&off, (uint64_t)max_blocks * sizeof(struct yk_desc));
     l.off_keys = place(&off, (uint64_t)l.max_key_granules * YK_SHM_KEY_GRANULE);
-    l.index_bytes = sizeof(struct yk_index_hdr) +
-                    ((uint64_t)l.max_buckets + l.max_overflow) * sizeof(struct yk_bucket);
+    l.index_bytes = yk_index_bytes(l.max_buckets, l.max_overflow);
     l.off_index[0] = place(&off, l.index_bytes);
     l.off_index[1] = place(&off, l.index_bytes);
     l.meta_bytes = off;

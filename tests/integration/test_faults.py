@@ -295,7 +295,7 @@ def test_thousand_clients_connect_at_once(node):
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
     socks = []
     try:
-        hello = struct.pack("<IIIIQQQ", 0x6B6C6F59, 1, 0, 0, 0, 0, 0) + b"\x07default"
+        hello = struct.pack("<IIIIQQQ", 0x6B6C6F59, 2, 0, 0, 0, 0, 0) + b"\x07default"
         frame = struct.pack("<IBBHQ", len(hello), 1, 0, 0, 1) + hello
         for _ in range(count):
             s = socket.socket(socket.AF_UNIX)

@@ -243,7 +243,7 @@ def test_several_addresses(make_node):
 # ---- clients that hold a stop up, and those that speak something else --------------------------
 
 HELLO, GET, LAST_OP = 1, 8, 20
-MAGIC, VERSION = 0x6B6C6F59, 1
+MAGIC, VERSION = 0x6B6C6F59, 2
 
 
 def frame(op, body, number=1):
@@ -255,7 +255,7 @@ def hello(namespace=b"default"):
 
 
 def get_request(key):
-    return frame(GET, struct.pack("<QQB", 0, 1 << 32, len(key)) + key, 2)
+    return frame(GET, struct.pack("<QQQB", 1, 0, 1 << 32, len(key)) + key, 2)  # at epoch 1
 
 
 def reader_that_does_not_read(node):

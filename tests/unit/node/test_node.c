@@ -176,6 +176,7 @@ static int put(struct peer *p, const char *key, const void *data, size_t len, ui
     yk_wr_u32(&w, timeout_ms);
     yk_wr_u64(&w, len);
     yk_wr_u64(&w, sum);
+    yk_wr_u64(&w, p->epoch);
     yk_wr_attrs(&w, &a);
     yk_wr_str8(&w, key, strlen(key));
     yk_wr_str8(&w, NULL, 0);
@@ -194,6 +195,7 @@ static int get(struct peer *p, const char *key, const void **ret_data, uint64_t 
     struct yk_rd r;
     yk_block_info info;
     yk_wr_init(&w, b, sizeof(b));
+    yk_wr_u64(&w, p->epoch);
     yk_wr_u64(&w, 0);
     yk_wr_u64(&w, UINT64_MAX);
     yk_wr_str8(&w, key, strlen(key));
@@ -235,6 +237,41 @@ static void payload_goes_through_the_socket(void **state) {
     yk_node_stop(node);
 }
 
+static int raise_epoch(struct peer *p, const char *ns, uint64_t epoch) {
+    unsigned char b[64];
+    struct yk_wr w;
+    struct yk_rd r;
+    yk_wr_init(&w, b, sizeof(b));
+    yk_wr_u8(&w, YK_NS_RAISE);
+    yk_wr_u64(&w, epoch);
+    yk_wr_str8(&w, ns, strlen(ns));
+    request(p, YK_MSG_NS, 4, b, yk_wr_len(&w));
+    assert_true(reply(p, &r));
+    return (int)yk_rd_u32(&r);
+}
+
+/* The connection that raises the epoch is no exception: what it began before is of the old one. */
+static void every_request_is_of_the_epoch_that_it_carries(void **state) {
+    struct yk_node *node = start(16 * MIB, 0);
+    struct peer *p = peer_open(node);
+    const void *data;
+    uint64_t len;
+    assert_int_equal(hello(p, 0, "default", 3), 0);
+    assert_int_equal(put(p, "k", "old", 3, 0, 1000), 0);
+    assert_int_equal(raise_epoch(p, "default", 8), 0);
+    assert_int_equal(put(p, "k2", "late", 4, 0, 1000), -YK_ESTALE);
+    assert_int_equal(get(p, "k", &data, &len), YK_MISS);
+    p->epoch = 8;
+    assert_int_equal(get(p, "k", &data, &len), YK_MISS);
+    assert_int_equal(get(p, "k2", &data, &len), YK_MISS);
+    assert_int_equal(put(p, "k", "new", 3, 0, 1000), 0);
+    assert_int_equal(get(p, "k", &data, &len), 0);
+    p->epoch = 3;
+    assert_int_equal(get(p, "k", &data, &len), YK_MISS);
+    peer_close(p);
+    yk_node_stop(node);
+}
+
 static void reserve_write_commit_through_the_mapping(void **state) {
     struct yk_node *node = start(16 * MIB, 0);
     struct peer *p = peer_open(node);
@@ -266,6 +303,7 @@ static void reserve_write_commit_through_the_mapping(void **state) {
     yk_wr_u64(&w, 5000);
     yk_wr_u32(&w, idx);
     yk_wr_u64(&w, gen);
+    yk_wr_u64(&w, p->epoch);
     yk_wr_u64(&w, yk_hash64(map + offset, 5000));
     yk_wr_u32(&w, 5000);
     yk_wr_attrs(&w, &a);
@@ -414,6 +452,7 @@ static void a_peer_that_does_not_read_holds_nobody(void **state) {
     assert_int_equal(hello(q, 0, "default", 0), 0);
     assert_int_equal(put(p, "big", big, 2 * MIB, 0, 100), 0);
     yk_wr_init(&w, b, sizeof(b));
+    yk_wr_u64(&w, p->epoch);
     yk_wr_u64(&w, 0);
     yk_wr_u64(&w, UINT64_MAX);
     yk_wr_str8(&w, "big", 3);
@@ -451,6 +490,7 @@ static void statistics_are_one_json_object(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(payload_goes_through_the_socket),
+        cmocka_unit_test(every_request_is_of_the_epoch_that_it_carries),
         cmocka_unit_test(reserve_write_commit_through_the_mapping),
         cmocka_unit_test(a_put_waits_for_space_until_its_deadline),
         cmocka_unit_test(garbage_gets_an_error_and_is_closed),

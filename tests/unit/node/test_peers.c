@@ -38,6 +38,7 @@
 
 #define MIB     (1u << 20)
 #define WAIT_MS 20000
+#define EPOCH   1 /* that of a fresh namespace */
 
 static int full_sends; /* so many of the node's sends find the socket full */
 static int accepts;    /* calls of accept4 */
@@ -266,6 +267,7 @@ static size_t put_head(unsigned char *b, size_t cap, const char *key, uint64_t l
     yk_wr_u32(&w, 0);
     yk_wr_u64(&w, len);
     yk_wr_u64(&w, 0);
+    yk_wr_u64(&w, EPOCH);
     yk_wr_attrs(&w, &a);
     yk_wr_str8(&w, key, strlen(key));
     yk_wr_str8(&w, NULL, 0);
@@ -482,6 +484,7 @@ static void requests_go_on_after_a_socket_that_was_full(void **state) {
     size_t n = 0;
     assert_int_equal(put(p, "k", 100), 0);
     yk_wr_init(&w, b, sizeof(b));
+    yk_wr_u64(&w, EPOCH);
     yk_wr_u64(&w, 0);
     yk_wr_u64(&w, 100);
     yk_wr_str8(&w, "k", 1);
@@ -627,12 +630,13 @@ static void the_scrubber_loses_no_report(void **state) {
         char *data = (char *)yk_store_segment(s)->data + at.offset;
         memset(data, (int)i, 64);
         struct yk_commit c = {.idx = at.idx,
+                              .epoch = yk_store_ns_epoch(s, ns),
                               .gen = at.gen,
                               .sum = yk_hash64(data, 64),
                               .len = 64,
                               .key = &i,
                               .key_len = sizeof(i)};
-        assert_int_equal(yk_store_commit(s, 0, ns, yk_store_ns_epoch(s, ns), &c), 0);
+        assert_int_equal(yk_store_commit(s, 0, ns, &c), 0);
     }
     yk_store_close(s, 0);
     struct yk_node *node = start(&o);

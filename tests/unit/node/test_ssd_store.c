@@ -185,7 +185,7 @@ static int put_flags(struct fixture *f, uint32_t i, uint32_t version, uint32_t l
     assert_int_equal(rc, 0);
     unsigned char *to = (unsigned char *)yk_store_segment(f->s)->data + p.offset;
     fill(to, len, i * 1000u + version);
-    struct yk_commit c = {.idx = p.idx, .gen = p.gen, .sum = yk_hash64(to, len), .len = len};
+    struct yk_commit c = {.idx = p.idx, .gen = p.gen, .sum = yk_hash64(to, len), .len = len, .epoch = f->epoch};
     c.key = key;
     c.key_len = key_of(key, i);
     c.attrs.flags = flags;
@@ -194,7 +194,7 @@ static int put_flags(struct fixture *f, uint32_t i, uint32_t version, uint32_t l
     c.attrs.length_tokens = 512;
     c.attrs.session = 7;
     c.attrs.kind = 3;
-    return yk_store_commit(f->s, 0, f->ns, f->epoch, &c);
+    return yk_store_commit(f->s, 0, f->ns, &c);
 }
 
 static void put(struct fixture *f, uint32_t i, uint32_t len) {

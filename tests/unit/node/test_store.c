@@ -100,6 +100,7 @@ static int put_as(struct fixture *f, uint32_t slot, const char *key, const char 
     memcpy((char *)yk_store_segment(f->s)->data + p.offset, data, len);
     struct yk_commit c = {.idx = p.idx,
                           .gen = p.gen,
+                          .epoch = f->epoch,
                           .sum = yk_hash64(data, len),
                           .len = len,
                           .key = key,
@@ -109,7 +110,7 @@ static int put_as(struct fixture *f, uint32_t slot, const char *key, const char 
         c.parent = parent;
         c.parent_len = (uint32_t)strlen(parent);
     }
-    return yk_store_commit(f->s, slot, f->ns, f->epoch, &c);
+    return yk_store_commit(f->s, slot, f->ns, &c);
 }
 
 static int put(struct fixture *f, const char *key, const void *data, uint32_t len) {
@@ -209,14 +210,15 @@ static void a_commit_sent_twice_is_answered_alike(void **state) {
     memcpy((char *)yk_store_segment(f.s)->data + p.offset, "data", 4);
     struct yk_commit c = {.idx = p.idx,
                           .gen = p.gen,
+                          .epoch = f.epoch,
                           .sum = yk_hash64("data", 4),
                           .len = 4,
                           .key = "k",
                           .key_len = 1};
-    assert_int_equal(yk_store_commit(f.s, 0, f.ns, f.epoch, &c), 0);
-    assert_int_equal(yk_store_commit(f.s, 0, f.ns, f.epoch, &c), 0);
+    assert_int_equal(yk_store_commit(f.s, 0, f.ns, &c), 0);
+    assert_int_equal(yk_store_commit(f.s, 0, f.ns, &c), 0);
     assert_int_equal(change(&f, YK_CHANGE_REMOVE, 0, "k"), 0);
-    assert_int_equal(yk_store_commit(f.s, 0, f.ns, f.epoch, &c), -YK_EGONE);
+    assert_int_equal(yk_store_commit(f.s, 0, f.ns, &c), -YK_EGONE);
     fixture_close(&f);
 }
 
@@ -376,6 +378,34 @@ static void raising_the_epoch_hides_older_blocks_at_once(void **state) {
     fixture_close(&f);
 }
 
+static void a_put_that_began_before_a_raise_is_refused(void **state) {
+    struct fixture f;
+    struct yk_place p;
+    fixture_open(&f, 8 * MIB, 0, "lru");
+    assert_int_equal(yk_store_reserve(f.s, 0, 4, &p, NULL), 0);
+    memcpy((char *)yk_store_segment(f.s)->data + p.offset, "data", 4);
+    struct yk_commit c = {.idx = p.idx,
+                          .gen = p.gen,
+                          .epoch = f.epoch,
+                          .sum = yk_hash64("data", 4),
+                          .len = 4,
+                          .key = "k",
+                          .key_len = 1};
+    f.epoch += 5;
+    assert_int_equal(yk_store_ns_raise(f.s, f.ns, f.epoch), 0);
+    assert_int_equal(yk_store_commit(f.s, 0, f.ns, &c), -YK_ESTALE);
+    assert_false(here(&f, "k"));
+    struct yk_counters n;
+    yk_store_counters(f.s, &n);
+    assert_int_equal(n.reserved_blocks, 0);
+    c.epoch = f.epoch + 1; /* nor one of an epoch that the namespace never had */
+    assert_int_equal(yk_store_reserve(f.s, 0, 4, &p, NULL), 0);
+    c.idx = p.idx;
+    c.gen = p.gen;
+    assert_int_equal(yk_store_commit(f.s, 0, f.ns, &c), -YK_ESTALE);
+    fixture_close(&f);
+}
+
 static void the_sweep_reclaims_outdated_blocks(void **state) {
     struct fixture f;
     char key[16] = {0};
@@ -415,6 +445,79 @@ static void quotas_evict_from_their_own_namespace(void **state) {
     assert_int_equal(put(&f, "big", big, 6000), -YK_EQUOTA);
     f.ns = mine;
     assert_true(here(&f, "mine"));
+    fixture_close(&f);
+}
+
+static void put_tiny(struct fixture *f, int n) {
+    char key[16] = {0};
+    for (int i = 0; i < n; i++) {
+        snprintf(key, sizeof(key), "t%d", i);
+        assert_int_equal(put(f, key, "x", 1), 0);
+    }
+}
+
+/* What a lowered limit leaves over is not one put's to evict. */
+static void a_lowered_limit_is_reached_in_steps(void **state) {
+    struct fixture f;
+    yk_ns_info info;
+    struct yk_counters n; /* without the tick of counters() */
+    fixture_open(&f, 8 * MIB, 0, "lru");
+    put_tiny(&f, 1500);
+    assert_int_equal(yk_store_ns_quota(f.s, f.ns, 100), 0);
+    assert_int_equal(put(&f, "new", "y", 1), 0);
+    yk_store_counters(f.s, &n);
+    assert_int_equal(n.evict_quota, 1);
+    while (yk_store_tick(f.s))
+        ;
+    assert_int_equal(yk_store_ns_info(f.s, f.ns, &info), 0);
+    assert_int_equal(info.used_bytes, 100);
+    assert_true(here(&f, "new"));
+    assert_true(here(&f, "t1499"));
+    assert_int_equal(yk_store_ns_quota(f.s, f.ns, 0), 0);
+    put_tiny(&f, 1000);
+    f.o.capacity_blocks = 50;
+    crash(&f);
+    assert_int_equal(put(&f, "newer", "y", 1), 0);
+    yk_store_counters(f.s, &n);
+    assert_int_equal(n.evict_capacity, 1);
+    while (yk_store_tick(f.s))
+        ;
+    assert_int_equal(counters(&f).blocks, 50);
+    assert_true(here(&f, "newer"));
+    fixture_close(&f);
+}
+
+/* A large block among tiny ones: each turn evicts a part of what is in its way. */
+static void room_in_a_quota_is_made_in_turns(void **state) {
+    struct fixture f;
+    static const char large[2900];
+    int turns = 1;
+    fixture_open(&f, 8 * MIB, 0, "lru");
+    assert_int_equal(yk_store_ns_quota(f.s, f.ns, 3000), 0);
+    put_tiny(&f, 3000);
+    struct yk_place p;
+    assert_int_equal(yk_store_reserve(f.s, 0, sizeof(large), &p, NULL), 0);
+    memset((char *)yk_store_segment(f.s)->data + p.offset, 0, sizeof(large));
+    struct yk_commit c = {.idx = p.idx,
+                          .gen = p.gen,
+                          .epoch = f.epoch,
+                          .sum = yk_hash64(large, sizeof(large)),
+                          .len = sizeof(large),
+                          .key = "large",
+                          .key_len = 5};
+    yk_store_turn(f.s);
+    int rc;
+    while ((rc = yk_store_commit(f.s, 0, f.ns, &c)) == -YK_EAGAIN) {
+        struct yk_counters n;
+        yk_store_counters(f.s, &n);
+        assert_int_equal(n.evict_quota, 1024 * turns);
+        yk_store_turn(f.s);
+        turns++;
+    }
+    assert_int_equal(rc, 0);
+    assert_int_equal(turns, 3);
+    assert_int_equal(counters(&f).evict_quota, 2900);
+    assert_true(same(&f, "large", large, sizeof(large)));
     fixture_close(&f);
 }
 
@@ -556,11 +659,12 @@ static void reservations_of_living_clients_survive(void **state) {
     memcpy((char *)yk_store_segment(f.s)->data + p.offset, "data", 4);
     struct yk_commit c = {.idx = p.idx,
                           .gen = p.gen,
+                          .epoch = f.epoch,
                           .sum = yk_hash64("data", 4),
                           .len = 4,
                           .key = "k",
                           .key_len = 1};
-    assert_int_equal(yk_store_commit(f.s, slot, f.ns, f.epoch, &c), 0);
+    assert_int_equal(yk_store_commit(f.s, slot, f.ns, &c), 0);
     crash(&f);
     assert_true(same(&f, "k", "data", 4));
     fixture_close(&f);
@@ -667,8 +771,11 @@ int main(void) {
         cmocka_unit_test(what_a_hazard_names_is_not_reused),
         cmocka_unit_test(chain_policies_keep_parents_of_live_children),
         cmocka_unit_test(raising_the_epoch_hides_older_blocks_at_once),
+        cmocka_unit_test(a_put_that_began_before_a_raise_is_refused),
         cmocka_unit_test(the_sweep_reclaims_outdated_blocks),
         cmocka_unit_test(quotas_evict_from_their_own_namespace),
+        cmocka_unit_test(a_lowered_limit_is_reached_in_steps),
+        cmocka_unit_test(room_in_a_quota_is_made_in_turns),
         cmocka_unit_test(a_removed_namespace_hides_its_blocks_and_its_name_is_free),
         cmocka_unit_test(expired_blocks_are_misses),
         cmocka_unit_test(everything_committed_survives_a_crash),
