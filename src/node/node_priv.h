@@ -194,6 +194,10 @@ void node_forget(struct yk_node *node, struct conn *c);      /* its waiters and 
 void node_active(struct yk_node *node);                      /* something happened: no dozing */
 void node_more(struct yk_node *node);                        /* there is work for the busy handle */
 
+/* stats_ssd.c: appends `,"ssd":...`. Any thread. */
+struct yk_buf;
+void node_stats_ssd(const struct yk_node *node, struct yk_buf *out);
+
 /* upkeep.c */
 int helpers_start(struct yk_node *node);
 void helpers_stop(struct yk_node *node);

@@ -128,6 +128,12 @@ static void ns_in(struct yk_store *s, uint32_t ns, const struct yk_ssd_ns *from)
     }
 }
 
+static void on_progress(void *arg, uint64_t done, uint64_t all) {
+    struct yk_store *s = arg;
+    if (s->low->opts.progress != NULL)
+        s->low->opts.progress(s->low->opts.progress_arg, done, all);
+}
+
 static int open_tier(struct yk_store *s, const struct yk_store_opts *opts, struct yk_err *err) {
     struct ssd_side *l = s->low;
     const struct yk_store_ssd_opts *o = &opts->ssd;
@@ -156,6 +162,7 @@ static int open_tier(struct yk_store *s, const struct yk_store_opts *opts, struc
         .on_read = ssd_on_read,
         .on_durable = on_durable,
         .on_drop = on_drop,
+        .on_progress = on_progress,
         .arg = s,
         .index_mem = l->filter,
         .index_bytes = l->filter_bytes,

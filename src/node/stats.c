@@ -102,6 +102,23 @@ static const struct {
     F(recovered),
     F(recovery_dropped),
     F(recovery_us),
+    F(demoted),
+    F(demoted_bytes),
+    F(demote_failed),
+    F(demote_refused),
+    F(raised),
+    F(raised_bytes),
+    F(raise_failed),
+    F(ssd_hits),
+    F(ssd_hit_bytes),
+    F(prefetched),
+    F(preloaded),
+    F(preloaded_bytes),
+    F(preload_goal),
+    F(unverified_blocks),
+    F(leaving_blocks),
+    F(leaving_bytes),
+    F(raising),
 #undef F
 };
 
@@ -154,6 +171,7 @@ int yk_node_stats_json(struct yk_node *node, char **ret_json) {
         yk_buf_printf(&b, ",\"%s\":%llu", fields[i].name, (unsigned long long)v);
     }
     put_latency(node, &b);
+    node_stats_ssd(node, &b);
     yk_buf_puts(&b, "}");
     if (b.status < 0 || b.data == NULL) {
         yk_buf_fini(&b);

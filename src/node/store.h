@@ -62,6 +62,9 @@ struct yk_store_ssd_opts {
     const struct yk_ssd_io_ops *io; /* NULL = the real devices */
     int (*io_wrap)(void *arg, struct yk_ssd_io *io, struct yk_ssd_io **ret_io);
     void *io_wrap_arg;
+    /* Progress of recovery, within open: bytes of the devices looked at, of all. May be NULL. */
+    void (*progress)(void *arg, uint64_t done, uint64_t all);
+    void *progress_arg;
 };
 
 struct yk_store_opts {
