@@ -213,10 +213,10 @@ static void jobs_step(struct yk_node *node) {
     uint64_t bytes = VERIFY_BYTES / (node->job_count != 0 ? node->job_count : 1u);
     for (uint32_t i = 0; i < node->job_count;) {
         struct job *j = &node->jobs[i];
-        int done = j->changes != NULL ? handle_changes_step(node, j, bytes) : removal_step(node, j);
+        int over = j->changes != NULL ? handle_changes_step(node, j, bytes) : removal_step(node, j);
         uint64_t ticket = yk_store_ticket_take(node->store);
         j->ticket = ticket > j->ticket ? ticket : j->ticket;
-        if (!done) {
+        if (!over) {
             i++;
             continue;
         }
