@@ -215,7 +215,7 @@ static void jobs_step(struct yk_node *node) {
         struct job *j = &node->jobs[i];
         int over = j->changes != NULL ? handle_changes_step(node, j, bytes) : removal_step(node, j);
         uint64_t ticket = yk_store_ticket_take(node->store);
-        j->ticket = ticket > j->ticket ? ticket : j->ticket;
+        j->ticket = yk_store_ticket_join(j->ticket, ticket);
         if (!over) {
             i++;
             continue;

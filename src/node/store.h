@@ -303,6 +303,8 @@ int yk_store_raise(struct yk_store *store, uint32_t ns, uint64_t epoch, const vo
 /* What was changed since the last call needs this ticket to be durable before it is acknowledged; 0 =
  * nothing does. yk_store_durable: 1, 0, or -YK_EIO as yk_ssd_durable. */
 uint64_t yk_store_ticket_take(struct yk_store *store);
+/* One ticket for what two wait for. */
+uint64_t yk_store_ticket_join(uint64_t a, uint64_t b);
 int yk_store_durable(const struct yk_store *store, uint64_t ticket);
 
 /* Ends the SSD tier, while its owner can still be woken; close does so, too. clean: what is queued is
