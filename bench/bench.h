@@ -22,12 +22,14 @@ extern "C" {
 #define YK_BENCH_NO_PEER 3
 
 struct yk_bench_opts {
-    uint32_t size;  /* sizeof(struct yk_bench_opts) */
-    bool json;      /* one-line objects instead of a table */
-    bool quick;     /* smallest run that still exercises every case; figures mean little */
-    double seconds; /* about how long to measure in all; 0: the benchmark's own default */
-    uint64_t seed;  /* of everything random; 0: the default, 1 */
-    FILE *out;      /* NULL: stdout */
+    uint32_t size;     /* sizeof(struct yk_bench_opts) */
+    bool json;         /* one-line objects instead of a table */
+    bool quick;        /* smallest run that still exercises every case; figures mean little */
+    double seconds;    /* about how long to measure in all; 0: the benchmark's own default */
+    uint64_t seed;     /* of everything random; 0: the default, 1 */
+    const char *cases; /* glob: only what these cases need is run, only their rows, and those of
+                        * baselines and costs beside them, are printed; NULL: all */
+    FILE *out;         /* NULL: stdout */
 };
 
 struct yk_bench {

@@ -280,7 +280,15 @@ static int headline(struct yk_bench_run *run, struct yk_own *own) {
     return 0;
 }
 
+static const char *const many_cases[] = {"base 2 clients mixed", "64 clients mixed",
+                                         "64 clients mixed slowest", "64 clients mixed p99", NULL};
+static const char *const headline_cases[] = {"headline throughput", "headline latency", NULL};
+
 int yk_store_crowd(struct yk_bench_run *run) {
+    int want_many = yk_bench_wants(&run->report, many_cases);
+    int want_headline = yk_bench_wants(&run->report, headline_cases);
+    if (!want_many && !want_headline)
+        return 0;
     uint64_t bytes = yk_rig_memory(TIER_BYTES);
     /* Clients hold places ahead: half of the tier may be held. */
     struct yk_own_opts oo = {
@@ -292,8 +300,9 @@ int yk_store_crowd(struct yk_bench_run *run) {
         fprintf(stderr, "yolk bench: %s\n", err.text);
         return rc;
     }
-    rc = many(run, &own);
-    if (rc == 0)
+    if (want_many)
+        rc = many(run, &own);
+    if (rc == 0 && want_headline)
         rc = headline(run, &own);
     yk_own_stop(&own, NULL);
     return rc;

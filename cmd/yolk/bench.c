@@ -15,6 +15,7 @@ struct bench_config {
     bool quick;
     uint64_t time_ns;
     int64_t seed;
+    char *cases;
 };
 
 static const struct yk_opt rows[] = {
@@ -34,6 +35,10 @@ static const struct yk_opt rows[] = {
      .def = "1",
      .min = "1",
      .help = "Of everything random."},
+    {.name = "case",
+     .type = YK_OPT_STR,
+     YK_OPT_AT(struct bench_config, cases),
+     .help = "Only the cases whose names this glob matches, and the baselines beside them."},
 };
 
 static int list(const struct yolk_ctx *ctx) {
@@ -54,16 +59,21 @@ static int list(const struct yolk_ctx *ctx) {
 }
 
 static int run_one(const struct yolk_ctx *ctx, const struct yk_bench *b) {
+    char quoted[YK_QUOTE_MAX];
     const struct bench_config *config = ctx->config;
     struct yk_bench_opts opts = {.size = sizeof(opts),
                                  .json = ctx->common->json,
                                  .quick = config->quick,
                                  .seconds = (double)config->time_ns / 1e9,
                                  .seed = (uint64_t)config->seed,
+                                 .cases = config->cases,
                                  .out = stdout};
     int rc = b->fn(&opts);
     if (rc == YK_BENCH_NO_PEER)
         return YOLK_MISS; /* it has named the package */
+    if (rc == -YK_ENOENT && config->cases != NULL)
+        return yolk_fail(YOLK_USAGE, "found --case %s, which no case of %s matches",
+                         yk_quote(config->cases, quoted), b->name);
     return rc < 0 ? yolk_fail(yolk_exit_of(rc), "bench %s: %s", b->name, yk_strerror(rc)) : YOLK_OK;
 }
 
@@ -82,6 +92,8 @@ static int bench(struct yolk_ctx *ctx) {
     const char *name = ctx->args[0];
     if (strcmp(name, "list") == 0)
         return yolk_finish(list(ctx));
+    if (strcmp(name, "all") == 0 && ((const struct bench_config *)ctx->config)->cases != NULL)
+        return yolk_fail(YOLK_USAGE, "found --case with all, expected the name of one benchmark");
     if (strcmp(name, "all") == 0)
         return yolk_finish(run_all(ctx));
     const struct yk_bench *b = yk_bench_find(name);

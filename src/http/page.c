@@ -106,6 +106,7 @@ static const struct row rows[] = {
     NODE_ROW(G, "yolk_connections", "Open connections.", conns),
     NODE_ROW(C, "yolk_connections_accepted_total", "Connections accepted.", conns_accepted),
     NODE_ROW(C, "yolk_connections_refused_total", "Connections over the limit.", conns_refused),
+    NODE_ROW(G, "yolk_connection_buffer_bytes", "Buffers of connections.", conn_buffer_bytes),
     NODE_ROW(C, "yolk_protocol_errors_total", "Connections closed for malformed frames.",
              protocol_errors),
     NODE_ROW(G, "yolk_waiting_requests", "Requests that wait for space.", waiting),

@@ -153,17 +153,18 @@ int yk_node_stats_json(struct yk_node *node, char **ret_json) {
                   "{\"version\":\"%s\",\"pid\":%d,\"uptime_ms\":%llu,\"start\":\"%s\","
                   "\"tier_lost\":%s,\"policy\":\"%s\",\"connections\":%llu,"
                   "\"connections_accepted\":%llu,\"connections_refused\":%llu,"
-                  "\"protocol_errors\":%llu,\"waiting\":%llu,\"wait_timeouts\":%llu,"
+                  "\"connection_buffer_bytes\":%llu,\"protocol_errors\":%llu,\"waiting\":%llu,"
+                  "\"wait_timeouts\":%llu,"
                   "\"in_bytes\":%llu,\"out_bytes\":%llu,\"populated_bytes\":%llu,"
                   "\"scrubbed_bytes\":%llu",
                   YK_VERSION, (int)getpid(), (unsigned long long)(yk_wall_ms() - n.start_wall_ms),
                   found_name(node->seg->found), yk_node_tier_lost(node) ? "true" : "false",
                   node->opts.store.policy, (unsigned long long)n.conns,
                   (unsigned long long)n.conns_accepted, (unsigned long long)n.conns_refused,
-                  (unsigned long long)n.protocol_errors, (unsigned long long)n.waiting,
-                  (unsigned long long)n.wait_timeouts, (unsigned long long)n.in_bytes,
-                  (unsigned long long)n.out_bytes, (unsigned long long)n.populated_bytes,
-                  (unsigned long long)n.scrubbed_bytes);
+                  (unsigned long long)n.conn_buffer_bytes, (unsigned long long)n.protocol_errors,
+                  (unsigned long long)n.waiting, (unsigned long long)n.wait_timeouts,
+                  (unsigned long long)n.in_bytes, (unsigned long long)n.out_bytes,
+                  (unsigned long long)n.populated_bytes, (unsigned long long)n.scrubbed_bytes);
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
         uint64_t v;
         memcpy(&v, (const char *)&n.store + fields[i].offset, sizeof(v));
