@@ -456,8 +456,10 @@ static int against_ssd(struct yk_store *s, uint32_t ns, uint64_t hash, const str
         return 0;
     }
     yk_ssd_info_get(s->low->ssd, id, &info);
-    if (info.len == c->len && info.sum == c->sum)
+    if (info.len == c->len && info.sum == c->sum) {
+        yk_ssd_touch(s->low->ssd, id); /* it is used */
         return 0;
+    }
     if (!(c->attrs.flags & YK_PUT_UPSERT))
         return -YK_ECONFLICT;
     yk_store_ssd_remove(s, id);
