@@ -65,6 +65,10 @@ struct yk_node_stats {
 /* A relaxed copy; any thread. */
 void yk_node_stats(const struct yk_node *node, struct yk_node_stats *ret);
 
+/* The SSD tier, for its figures; NULL: there is none. Valid until stop; any thread may copy counters,
+ * statistics of devices and latencies. */
+const struct yk_ssd *yk_node_ssd(const struct yk_node *node);
+
 /* Service time of an op in the node, from its frame complete to its reply queued. Any thread may
  * take a snapshot of it. Never NULL for an op of enum yk_wire_op. */
 const struct yk_hist *yk_node_latency(const struct yk_node *node, unsigned op);

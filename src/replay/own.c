@@ -66,6 +66,8 @@ static void node_opts(const struct yk_own_opts *o, const struct yk_own *own,
     snprintf(no->listen[0].host, sizeof(no->listen[0].host), "%s", own->url + strlen("unix:"));
     no->listen_count = 1;
     no->populate = o->populate;
+    if (o->tune != NULL)
+        o->tune(o->arg, no);
 }
 
 /* The terminal's interrupt is for the parent, which closes the pipe when it is done. */
@@ -86,6 +88,8 @@ static void child(const struct yk_own_opts *o, const struct yk_own *own, pid_t p
     node_opts(o, own, &no);
     r.status = yk_node_start(&no, &node, &err);
     snprintf(r.text, sizeof(r.text), "%s", err.text);
+    if (r.status == 0 && o->serving != NULL)
+        o->serving(o->arg, node);
     int told = write(report_fd, &r, sizeof(r)) == (ssize_t)sizeof(r);
     close(report_fd);
     if (r.status < 0 || !told)

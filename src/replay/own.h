@@ -23,6 +23,9 @@
 extern "C" {
 #endif
 
+struct yk_node;
+struct yk_node_opts;
+
 struct yk_own_opts {
     uint64_t dram_bytes;      /* of payload */
     uint64_t capacity_blocks; /* committed blocks at most; 0 = as many as fit */
@@ -32,6 +35,10 @@ struct yk_own_opts {
     const char *policy;       /* NULL = "lru" */
     const char *segment;      /* name in /dev/shm; NULL = nameless. The caller unlinks it */
     int populate;             /* touch the memory in the background */
+    /* In the child, both may be NULL: the last word on the node's options; the node serves. */
+    void (*tune)(void *arg, struct yk_node_opts *opts);
+    void (*serving)(void *arg, struct yk_node *node);
+    void *arg;
 };
 
 struct yk_own {
