@@ -12,8 +12,6 @@
 #include <math.h>
 #include <string.h>
 
-#define BAR_CELLS 30
-
 struct flow {
     const char *label, *name;
 };
@@ -82,15 +80,11 @@ static void put_head(const struct yolk_top_view *v, struct yk_buf *out) {
                   percent(yolk_sample_hit_ratio(NULL, s), all));
 }
 
-/* A row for each tier; a node has one so far. */
-static void put_tiers(const struct yolk_sample *s, struct yk_buf *out) {
-    char bar[BAR_CELLS + 1], used[YK_FMT_MAX], all[YK_FMT_MAX], free_text[YK_FMT_MAX];
+static void put_dram(const struct yolk_sample *s, struct yk_buf *out) {
+    char bar[YOLK_TOP_BAR + 1], used[YK_FMT_MAX], all[YK_FMT_MAX], free_text[YK_FMT_MAX];
     char blocks[YK_FMT_MAX];
     uint64_t capacity = yolk_sample_get(s, "capacity_bytes"), n = yolk_sample_get(s, "block_bytes");
-    size_t cells = capacity > 0 ? (size_t)((double)n / (double)capacity * BAR_CELLS + 0.5) : 0;
-    memset(bar, '.', BAR_CELLS);
-    memset(bar, '#', cells < BAR_CELLS ? cells : BAR_CELLS);
-    bar[BAR_CELLS] = '\0';
+    yolk_top_bar(n, capacity, bar);
     yk_buf_printf(out, "dram       [%s] %s of %s in %s blocks, %s free\n", bar,
                   yk_fmt_bytes(n, used), yk_fmt_bytes(capacity, all),
                   yk_fmt_count(yolk_sample_get(s, "blocks"), blocks),
@@ -170,10 +164,12 @@ static void put_namespaces(const struct yolk_top_view *v, struct yk_buf *out) {
 
 void yolk_top_text(const struct yolk_top_view *v, struct yk_buf *out) {
     put_head(v, out);
-    put_tiers(&v->now, out);
+    put_dram(&v->now, out);
+    yolk_top_ssd_text(v, out);
     put_clients(&v->now, out);
     put_flows(v, out);
     put_latency(v, out);
+    yolk_top_ssd_devices_text(v, out);
     put_namespaces(v, out);
 }
 
@@ -226,6 +222,7 @@ void yolk_top_json(const struct yolk_top_view *v, struct yk_json *json) {
     json_flows(v, done, json);
     json_flows(v, gone, json);
     json_latency(v, json);
+    yolk_top_ssd_json(v, json);
     yk_json_end_object(json);
     yk_json_newline(json);
 }

@@ -162,7 +162,11 @@ YK_API int yk_get(yk_client *client, yk_key key, void *buf, size_t cap, size_t *
 YK_API int yk_getv(yk_client *client, yk_key key, const struct iovec *iov, int iov_count,
                    size_t *ret_len);
 
-/* Copies bytes [offset, offset + len) of the block; -YK_EINVAL when the range leaves it. */
+/* Copies bytes [offset, offset + len) of the block; -YK_EINVAL when the range leaves it. Through the
+ * socket no more than these travel. What is verified: the node compares the block's checksum, which
+ * is of the whole, before it serves a block that an unclean stop may have damaged; a mapped handle
+ * does so itself, and always with YK_OPEN_VERIFY. A part that comes through the socket is not
+ * compared again here, a range that is the whole block is, as with yk_get. */
 YK_API int yk_get_range(yk_client *client, yk_key key, uint64_t offset, void *buf, size_t len);
 
 /* A borrowed view of a block. On a mapped handle: the node's own memory, read-only, pinned until
@@ -230,8 +234,9 @@ YK_API int yk_touch(yk_client *client, yk_key key);
 /* Sets the time to live from now (0 = for ever). 0 or YK_MISS. */
 YK_API int yk_expire(yk_client *client, yk_key key, uint64_t ttl_ms);
 
-/* Asks that the blocks be in tier within deadline_ms. Returns how many will be raised; 0 on a node
- * of one tier, with yk_error_text saying so. */
+/* Asks that the blocks be in tier within deadline_ms (YK_TIER_ANY: in DRAM), in the order of keys.
+ * Does not wait for them. Returns how many will be raised: those that are there already do not count;
+ * 0 on a node of one tier, with yk_error_text saying so. */
 YK_API int yk_prefetch(yk_client *client, const yk_key *keys, size_t count, int tier,
                        uint32_t deadline_ms);
 
@@ -324,6 +329,8 @@ typedef struct yk_client_stats {
     uint64_t hits, misses, hit_bytes, puts, put_bytes, conflicts, retries, verify_failures;
     uint64_t round_trips, reconnects;
     uint64_t refs_held, ref_bytes_held;
+    uint64_t raised, raised_bytes; /* of hits and hit_bytes: found on SSD, brought up for it (on
+                                      handles with the mapping) */
 } yk_client_stats;
 
 /* Counters of this handle. size = sizeof(yk_client_stats). */

@@ -56,8 +56,8 @@ static int check_file(int fd, uint64_t bytes, const char *what, struct yk_err *e
     return 0;
 }
 
-/* Maps, keeps out of forked children (R3), guards. *ret NULL on failure. */
-static int map_range(struct yk_map *m, int fd, uint64_t offset, uint64_t bytes, int prot, int guard,
+/* Maps, keeps out of forked children (R3), guards. *ret NULL: nothing was mapped. */
+static int map_range(int *lost, int fd, uint64_t offset, uint64_t bytes, int prot, int guard,
                      void **ret, struct yk_err *err) {
     void *p = mmap(NULL, bytes, prot, MAP_SHARED | MAP_NORESERVE, fd, (off_t)offset);
     if (p == MAP_FAILED)
@@ -67,7 +67,7 @@ static int map_range(struct yk_map *m, int fd, uint64_t offset, uint64_t bytes, 
     if (madvise(p, bytes, MADV_DONTFORK) < 0)
         return yk_err_set(err, -YK_EIO, "keeping the node's memory out of forks: %s",
                           strerror(errno));
-    if (guard && (yk_guard_install() < 0 || yk_guard_add(p, bytes, prot, &m->lost) < 0))
+    if (guard && (yk_guard_install() < 0 || yk_guard_add(p, bytes, prot, lost) < 0))
         return yk_err_set(err, -YK_ELIMIT,
                           "no SIGBUS guard for this mapping: too many in this process, or "
                           "no handler can be installed");
@@ -77,16 +77,17 @@ static int map_range(struct yk_map *m, int fd, uint64_t offset, uint64_t bytes, 
 static int map_all(struct yk_map *m, const struct yk_map_opts *o, struct yk_err *err) {
     void *meta = NULL, *data = NULL, *rw = NULL, *page = NULL;
     uint64_t page_at = (uint64_t)o->slot * sizeof(struct yk_client_page);
-    int rc = map_range(m, o->fd_meta, 0, o->meta_bytes, PROT_READ, o->guard, &meta, err);
+    int rc = map_range(&m->lost, o->fd_meta, 0, o->meta_bytes, PROT_READ, o->guard, &meta, err);
     m->view.meta = meta;
     if (rc == 0)
-        rc = map_range(m, o->fd_data, 0, o->data_bytes, PROT_READ, o->guard, &data, err);
+        rc = map_range(&m->lost, o->fd_data, 0, o->data_bytes, PROT_READ, o->guard, &data, err);
     m->view.data = data;
     if (rc == 0)
-        rc = map_range(m, o->fd_data, 0, o->data_bytes, PROT_READ | PROT_WRITE, o->guard, &rw, err);
+        rc = map_range(&m->lost, o->fd_data, 0, o->data_bytes, PROT_READ | PROT_WRITE, o->guard,
+                       &rw, err);
     m->rw = rw;
     if (rc == 0)
-        rc = map_range(m, o->fd_clients, page_at, sizeof(struct yk_client_page),
+        rc = map_range(&m->lost, o->fd_clients, page_at, sizeof(struct yk_client_page),
                        PROT_READ | PROT_WRITE, o->guard, &page, err);
     m->page = page;
     return rc;
@@ -105,6 +106,14 @@ static int map_check(const struct yk_map_opts *o, struct yk_err *err) {
     return rc;
 }
 
+static void lower_unmap(struct yk_lower *l) {
+    if (l->base == NULL)
+        return;
+    if (l->guarded)
+        yk_guard_remove(l->base);
+    munmap(l->base, l->bytes);
+}
+
 static void unmap(struct yk_map *m) {
     void *const base[4] = {(void *)(uintptr_t)m->view.meta, (void *)(uintptr_t)m->view.data, m->rw,
                            m->page};
@@ -117,6 +126,8 @@ static void unmap(struct yk_map *m) {
             yk_guard_remove(base[i]);
         munmap(base[i], bytes[i]);
     }
+    for (struct yk_lower *l = m->lower; l != NULL; l = l->older)
+        lower_unmap(l);
 }
 
 int yk_map_open(const struct yk_map_opts *o, struct yk_map **ret_map, struct yk_err *err) {
@@ -146,6 +157,8 @@ int yk_map_open(const struct yk_map_opts *o, struct yk_map **ret_map, struct yk_
         if (rc < 0)
             yk_err_set(err, rc, "the node's segment cannot be read: %s", yk_status_text(rc));
     }
+    if (rc == 0)
+        rc = yk_map_lower_open(m, o, &m->lower, err);
     if (rc < 0) {
         yk_map_close(m, 0);
         return rc;
@@ -161,7 +174,71 @@ void yk_map_close(struct yk_map *m, int forked) {
         unmap(m);
     free(m->touched[0]);
     free(m->touched[1]);
+    for (struct yk_lower *l = m->lower, *older; l != NULL; l = older) {
+        older = l->older;
+        free(l);
+    }
     free(m);
+}
+
+/* ---- tiers below -------------------------------------------------------------------------------- */
+
+static int lower_map(struct yk_lower *l, const struct yk_map_opts *o, struct yk_err *err) {
+    int rc = check_file(o->fd_filter, o->filter_bytes, "filter", err);
+    if (rc == 0)
+        rc = map_range(&l->lost, o->fd_filter, 0, o->filter_bytes, PROT_READ, o->guard, &l->base,
+                       err);
+    if (rc == 0) {
+        rc = yk_filter_init(&l->filter, l->base, o->filter_bytes);
+        if (rc < 0)
+            yk_err_set(err, rc, "the node's filter cannot be read: %s", yk_status_text(rc));
+    }
+    return rc;
+}
+
+int yk_map_lower_open(const struct yk_map *m, const struct yk_map_opts *o,
+                      struct yk_lower **ret_lower, struct yk_err *err) {
+    struct yk_lower *l = calloc(1, sizeof(*l));
+    if (l == NULL)
+        return yk_err_set(err, -YK_ENOMEM, "out of memory");
+    l->run = __atomic_load_n(&m->view.hdr->ssd_run, __ATOMIC_RELAXED);
+    l->bytes = o->filter_bytes;
+    l->guarded = o->guard;
+    int rc = o->fd_filter >= 0 ? lower_map(l, o, err) : 0;
+    if (rc < 0) {
+        yk_map_lower_close(l);
+        return rc;
+    }
+    *ret_lower = l;
+    return 0;
+}
+
+/* Zeros in place of what nobody is to trust any more. The kernel puts the new pages there at once for
+ * all threads: who reads a zero anywhere reads the zero of yk_filter's `complete` after it. If it
+ * cannot, the run number still says that this filter is of another node. */
+static void lower_cover(struct yk_lower *l) {
+    if (l->base == NULL ||
+        mmap(l->base, l->bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE,
+             -1, 0) != l->base)
+        return;
+    if (l->guarded)
+        yk_guard_remove(l->base);
+    l->guarded = 0;
+    (void)madvise(l->base, l->bytes, MADV_DONTFORK);
+}
+
+void yk_map_lower_set(struct yk_map *m, struct yk_lower *lower) {
+    struct yk_lower *old = m->lower;
+    lower->older = old;
+    __atomic_store_n(&m->lower, lower, __ATOMIC_RELEASE); /* pairs: yk_map_lower_maybe */
+    lower_cover(old);
+}
+
+void yk_map_lower_close(struct yk_lower *l) {
+    if (l == NULL)
+        return;
+    lower_unmap(l);
+    free(l);
 }
 
 /* ---- who is inside ---------------------------------------------------------------------------- */

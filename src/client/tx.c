@@ -252,6 +252,24 @@ static void fill_get(yk_client *c, struct yk_req *req) {
     frame_end(c, &w, YK_MSG_GET, req->id, 0);
 }
 
+void yk_tx_raise(struct yk_wr *w, yk_key key, uint64_t epoch, uint64_t deadline_ns) {
+    uint32_t ms = ms_left(deadline_ns);
+    yk_wr_u64(w, epoch);
+    /* A little less than is left, as for a reserve. */
+    yk_wr_u32(w, ms - ms / 16);
+    yk_wr_u8(w, 0);
+    yk_wr_u32(w, 1);
+    yk_wr_str8(w, key.data, key.len);
+}
+
+static void fill_raise(yk_client *c, struct yk_req *req) {
+    struct yk_wr w;
+    struct yk_rec *rec = send_next(c, YK_Q_RAISE, req);
+    frame_begin(c, &w);
+    yk_tx_raise(&w, rec->op->key, rec->epoch, rec->deadline_ns);
+    frame_end(c, &w, YK_MSG_RAISE, req->id, 0);
+}
+
 static void fill_exists(yk_client *c, struct yk_req *req) {
     struct yk_wr w;
     struct yk_rec *rec;
@@ -333,6 +351,7 @@ static const struct {
     {YK_Q_RESERVE, YK_MSG_RESERVE, fill_reserve},
     {YK_Q_CHANGE, YK_MSG_CHANGE, fill_change},
     {YK_Q_EXISTS, YK_MSG_EXISTS, fill_exists},
+    {YK_Q_RAISE, YK_MSG_RAISE, fill_raise},
     {YK_Q_GET, YK_MSG_GET, fill_get},
     {YK_Q_PUT, YK_MSG_PUT, fill_put},
 };

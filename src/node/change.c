@@ -66,17 +66,70 @@ static void settled(struct yk_store *s, uint32_t idx) {
     desc_publish(d, YK_WORD(YK_WORD_GEN(d->word), YK_DESC_COMMITTED));
 }
 
-int yk_store_settle(struct yk_store *s, uint32_t idx) {
+/* A payload was hashed: 0 and the block may be used, or it is dropped: -YK_ECORRUPT. */
+static int judge(struct yk_store *s, uint32_t idx, int good) {
     struct yk_desc *d = desc_at(s, idx);
-    if (YK_WORD_STATE(d->word) != YK_DESC_SUSPECT)
-        return in_tier(s, d) ? 0 : YK_MISS;
-    if (!payload_good(s, idx)) {
+    if (!good) {
         COUNT(s, verify_failed);
         yk_store_retire(s, idx, RETIRE_CORRUPT, 0);
-        return YK_MISS;
+        return -YK_ECORRUPT;
     }
-    settled(s, idx);
+    if (YK_WORD_STATE(d->word) == YK_DESC_SUSPECT)
+        settled(s, idx);
+    else
+        COUNT(s, verified);
     return 0;
+}
+
+int yk_store_settle(struct yk_store *s, uint32_t idx) {
+    const struct yk_desc *d = desc_at(s, idx);
+    if (YK_WORD_STATE(d->word) != YK_DESC_SUSPECT)
+        return in_tier(s, d) ? 0 : YK_MISS;
+    return judge(s, idx, payload_good(s, idx)) == 0 ? 0 : YK_MISS;
+}
+
+int yk_store_verify_begin(struct yk_store *s, uint32_t ns, uint64_t epoch, const void *key,
+                          uint32_t key_len, struct yk_verify *v) {
+    uint32_t idx;
+    int rc = yk_store_ns_check(s, ns);
+    if (rc == 0 && (key_len == 0 || key_len > YK_KEY_MAX))
+        rc = -YK_EKEY;
+    if (rc == 0)
+        rc = yk_store_find(s, ns, epoch, key, key_len, &idx);
+    if (rc != 0)
+        return rc;
+    int hold = yk_store_hold(s, idx); /* not moved meanwhile, its memory not reused */
+    if (hold < 0)
+        return -YK_EAGAIN;
+    *v = (struct yk_verify){.idx = idx, .hold = hold, .gen = YK_WORD_GEN(desc_at(s, idx)->word)};
+    return 0;
+}
+
+int yk_store_verify_step(struct yk_store *s, struct yk_verify *v, uint64_t *budget_bytes) {
+    const struct yk_desc *d = desc_at(s, v->idx);
+    if (!desc_live(d) || YK_WORD_GEN(d->word) != v->gen)
+        return YK_MISS; /* it went meanwhile */
+    if (!in_tier(s, d))
+        return judge(s, v->idx, 0);
+    uint64_t left = d->len > v->at ? d->len - v->at : 0;
+    uint64_t n = left < *budget_bytes ? left : *budget_bytes;
+    *budget_bytes -= n;
+    if (v->at == 0 && n == left) /* all at once, by the faster kernel */
+        return judge(s, v->idx, payload_good(s, v->idx));
+    if (v->hash == NULL)
+        v->hash = yk_hasher_new();
+    if (v->hash == NULL)
+        return -YK_ENOMEM;
+    yk_hasher_add(v->hash, (const char *)yk_store_payload(s, v->idx) + v->at, n);
+    v->at += n;
+    return n < left ? YK_PENDING : judge(s, v->idx, yk_hasher_sum(v->hash) == d->sum);
+}
+
+void yk_store_verify_end(struct yk_store *s, struct yk_verify *v) {
+    yk_store_unhold(s, v->hold);
+    yk_hasher_free(v->hash);
+    v->hash = NULL;
+    v->hold = -1;
 }
 
 /* An event names a descriptor as it was when the client used it; it may be another block's now. */
@@ -218,19 +271,6 @@ void yk_store_prolong(struct yk_store *s, uint32_t idx, const struct yk_attrs *a
         pin(s, d, attrs->pin_ms);
 }
 
-static int verify(struct yk_store *s, uint32_t idx) {
-    struct yk_desc *d = desc_at(s, idx);
-    if (YK_WORD_STATE(d->word) == YK_DESC_SUSPECT)
-        return yk_store_settle(s, idx) == 0 ? 0 : -YK_ECORRUPT;
-    if (payload_good(s, idx)) {
-        COUNT(s, verified);
-        return 0;
-    }
-    COUNT(s, verify_failed);
-    yk_store_retire(s, idx, RETIRE_CORRUPT, 0);
-    return -YK_ECORRUPT;
-}
-
 /* Of a block that is on SSD alone. What needs its payload, or a pin, needs it in DRAM first. */
 static int change_on_ssd(struct yk_store *s, uint32_t id, unsigned what, uint64_t arg) {
     switch (what) {
@@ -283,7 +323,7 @@ int yk_store_change(struct yk_store *s, uint32_t ns, uint64_t epoch, unsigned wh
     case YK_CHANGE_EXPIRE:
         return expire(s, idx, arg);
     case YK_CHANGE_VERIFY:
-        return verify(s, idx);
+        return judge(s, idx, payload_good(s, idx));
     default:
         return -YK_EINVAL;
     }

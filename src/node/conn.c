@@ -38,6 +38,7 @@ static int obuf_need(struct conn *c, size_t more) {
     unsigned char *p = realloc(c->obuf, cap);
     if (p == NULL)
         return -YK_ENOMEM;
+    NODE_ADD(c->node, conn_buffer_bytes, cap - c->ocap);
     c->obuf = p;
     c->ocap = cap;
     return 0;
@@ -453,6 +454,7 @@ static int in_need(struct conn *c, size_t need) {
     unsigned char *p = realloc(c->in, cap);
     if (p == NULL)
         return yk_err_set(&c->err, -YK_ENOMEM, "no memory for a frame of %zu bytes", need);
+    NODE_ADD(c->node, conn_buffer_bytes, cap - c->in_cap);
     c->in = p;
     c->in_cap = cap;
     return 0;
@@ -530,6 +532,7 @@ void conn_resume(struct conn *c) {
 
 static void on_poll(uv_poll_t *poll, int status, int events) {
     struct conn *c = poll->data;
+    c->quiet = 0;
     node_active(c->node);
     if (status < 0 || (events & UV_DISCONNECT && !(events & UV_READABLE))) {
         conn_close(c);
@@ -590,6 +593,28 @@ void conns_close_slot(struct yk_node *node, uint32_t slot, const struct conn *bu
     }
 }
 
+/* A large frame or listing leaves a large buffer behind, and a thousand quiet clients need none. */
+void conns_shrink(struct yk_node *node) {
+    for (struct conn *c = node->conns; c != NULL; c = c->next) {
+        if (!c->quiet) { /* since the last call */
+            c->quiet = 1;
+            continue;
+        }
+        if (c->in != NULL && c->in_len == 0) {
+            NODE_ADD(node, conn_buffer_bytes, -(int64_t)c->in_cap);
+            free(c->in);
+            c->in = NULL;
+            c->in_cap = 0;
+        }
+        if (c->obuf != NULL && c->piece_count == 0) {
+            NODE_ADD(node, conn_buffer_bytes, -(int64_t)c->ocap);
+            free(c->obuf);
+            c->obuf = NULL;
+            c->ocap = c->olen = 0;
+        }
+    }
+}
+
 /* The node itself receives, so that nobody else writes to the place. The rest of the payload is read
  * and dropped, if it ever comes. */
 void conns_drop_stalled(struct yk_node *node) {
@@ -625,6 +650,7 @@ void conn_close(struct conn *c) {
     if (c->next != NULL)
         c->next->prev = c->prev;
     NODE_ADD(c->node, conns, -1);
+    NODE_ADD(c->node, conn_buffer_bytes, -(int64_t)(c->in_cap + c->ocap));
     uv_close((uv_handle_t *)&c->poll, on_closed);
     close(c->fd); /* after uv_close, which takes it out of the poll set: the number is reused */
 }

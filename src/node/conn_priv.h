@@ -51,6 +51,7 @@ struct conn {
     unsigned char *in;
     size_t in_len, in_cap;
     int stalled; /* input stands there for a full output */
+    int quiet;   /* nothing happened on it since upkeep looked last */
 
     unsigned char *obuf;
     size_t olen, ocap;

@@ -31,6 +31,7 @@
 #define WAIT_TICK_MS     2u
 #define HELLO_TIMEOUT_MS 10000u
 #define JOB_STEPS        8192u
+#define VERIFY_BYTES     (8ull << 20) /* that jobs hash in a turn: one or two milliseconds */
 #define BACKLOG          1024
 
 static struct yk_log_limit lost_limit = YK_LOG_LIMIT_INIT(60000);
@@ -201,21 +202,27 @@ static void ns_snapshot(struct yk_node *node) {
     pthread_mutex_unlock(&node->lock);
 }
 
-/* A step of every batch removal. */
+static int removal_step(struct yk_node *node, struct job *j) {
+    j->removed += yk_store_remove_step(node->store, j->ns, j->how, j->pattern, j->pattern_len,
+                                       &j->cursor, JOB_STEPS);
+    return j->cursor == YK_WALK_END;
+}
+
+/* A step of every job. */
 static void jobs_step(struct yk_node *node) {
+    uint64_t bytes = VERIFY_BYTES / (node->job_count != 0 ? node->job_count : 1u);
     for (uint32_t i = 0; i < node->job_count;) {
         struct job *j = &node->jobs[i];
-        j->removed += yk_store_remove_step(node->store, j->ns, j->how, j->pattern, j->pattern_len,
-                                           &j->cursor, JOB_STEPS);
+        int over = j->changes != NULL ? handle_changes_step(node, j, bytes) : removal_step(node, j);
         uint64_t ticket = yk_store_ticket_take(node->store);
-        j->ticket = ticket > j->ticket ? ticket : j->ticket;
-        if (j->cursor != YK_WALK_END) {
+        j->ticket = yk_store_ticket_join(j->ticket, ticket);
+        if (!over) {
             i++;
             continue;
         }
         struct job done = *j;
         *j = node->jobs[--node->job_count];
-        handle_job_done(&done);
+        handle_job_done(node, &done);
     }
 }
 
@@ -273,6 +280,7 @@ static void on_upkeep(uv_timer_t *timer) {
         node_more(node);
     close_silent(node);
     conns_drop_stalled(node);
+    conns_shrink(node);
     if (node->accept_paused)
         accept_pause(node, 0);
     if (yk_segment_check(node->seg))
@@ -538,6 +546,8 @@ static void *node_main(void *arg) {
 }
 
 static void node_free(struct yk_node *node, int clean) {
+    for (uint32_t i = 0; i < node->job_count; i++)
+        handle_changes_free(node, &node->jobs[i]);
     yk_store_close(node->store, clean);
     free(node->listeners);
     free(node->listener_fds);

@@ -58,6 +58,7 @@ struct yk_node_stats {
     uint64_t in_bytes, out_bytes, waiting, wait_timeouts;
     uint64_t requests[YK_MSG_OPS]; /* frames, by op */
     uint64_t keys[YK_MSG_OPS];     /* items in them */
+    uint64_t conn_buffer_bytes;    /* of frames that arrive and replies that leave */
     uint64_t populated_bytes, scrubbed_bytes, scrub_passes;
     uint64_t start_wall_ms;
 };

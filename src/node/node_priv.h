@@ -8,6 +8,7 @@
 #define YK_NODE_NODE_PRIV_H
 
 #include "node/node.h"
+#include "node/store.h"
 #include "wire/msg.h"
 
 #include <pthread.h>
@@ -61,9 +62,20 @@ struct held {
 #define HELD_MAX    65536u
 #define JOBS_MAX    64u
 
-/* A batch removal that goes on in steps. */
+/* A CHANGE that verifies. */
+struct changes {
+    uint64_t epoch;
+    uint32_t n, done; /* items of the frame, those that have their status */
+    int verifying;    /* item `done` is under way */
+    struct yk_verify verify;
+    struct yk_rd rest;   /* of the body, a copy behind the statuses */
+    uint32_t statuses[]; /* n */
+};
+
+/* What goes on in steps: a batch removal, or changes that verify. */
 struct job {
-    struct conn *conn; /* NULL when it has left: the removal goes on all the same */
+    struct conn *conn;       /* NULL when it has left: a removal goes on all the same */
+    struct changes *changes; /* NULL: a removal */
     uint64_t id;
     uint64_t removed;
     uint64_t ticket;
@@ -135,6 +147,8 @@ void conn_close(struct conn *c);
 void conn_resume(struct conn *c);
 /* Ends the connections of a client slot, but for one (or NULL). */
 void conns_close_slot(struct yk_node *node, uint32_t slot, const struct conn *but);
+/* Connections on which nothing happens give their buffers back. */
+void conns_shrink(struct yk_node *node);
 /* Puts whose payload has stopped coming give their places back. */
 void conns_drop_stalled(struct yk_node *node);
 
@@ -167,7 +181,10 @@ int handle_waiter(struct yk_node *node, struct waiter *w, uint64_t now_ns);
 /* Starts the PUT whose fixed part is complete. 0: payload is wanted; 1: waits for space. */
 int handle_put_begin(struct conn *c);
 void handle_put_end(struct conn *c);
-void handle_job_done(struct job *j);
+void handle_job_done(struct yk_node *node, struct job *j);
+/* Goes on with changes; 1 done. */
+int handle_changes_step(struct yk_node *node, struct job *j, uint64_t budget_bytes);
+void handle_changes_free(struct yk_node *node, struct job *j);
 
 /* node.c */
 void node_watch(struct yk_node *node, uint32_t slot, uint32_t pid);
@@ -176,6 +193,10 @@ int node_wait(struct yk_node *node, const struct waiter *w); /* -YK_EAGAIN: the 
 void node_forget(struct yk_node *node, struct conn *c);      /* its waiters and jobs */
 void node_active(struct yk_node *node);                      /* something happened: no dozing */
 void node_more(struct yk_node *node);                        /* there is work for the busy handle */
+
+/* stats_ssd.c: appends `,"ssd":...`. Any thread. */
+struct yk_buf;
+void node_stats_ssd(const struct yk_node *node, struct yk_buf *out);
 
 /* upkeep.c */
 int helpers_start(struct yk_node *node);

@@ -384,6 +384,7 @@ static void preload_step(struct yk_store *s) {
     if ((l->preload_at == l->preload_count || full) && l->fetch_count == 0) {
         preload_order(s);
         preload_end(l);
+        STORE(&s->n.preload_goal, s->n.preloaded_bytes); /* who shows progress sees its end */
     }
 }
 

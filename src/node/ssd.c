@@ -128,6 +128,12 @@ static void ns_in(struct yk_store *s, uint32_t ns, const struct yk_ssd_ns *from)
     }
 }
 
+static void on_progress(void *arg, uint64_t done, uint64_t all) {
+    struct yk_store *s = arg;
+    if (s->low->opts.progress != NULL)
+        s->low->opts.progress(s->low->opts.progress_arg, done, all);
+}
+
 static int open_tier(struct yk_store *s, const struct yk_store_opts *opts, struct yk_err *err) {
     struct ssd_side *l = s->low;
     const struct yk_store_ssd_opts *o = &opts->ssd;
@@ -156,6 +162,7 @@ static int open_tier(struct yk_store *s, const struct yk_store_opts *opts, struc
         .on_read = ssd_on_read,
         .on_durable = on_durable,
         .on_drop = on_drop,
+        .on_progress = on_progress,
         .arg = s,
         .index_mem = l->filter,
         .index_bytes = l->filter_bytes,
@@ -271,9 +278,20 @@ int yk_store_find_any(struct yk_store *s, uint32_t ns, uint64_t epoch, const voi
 
 /* ---- removals ------------------------------------------------------------------------------------- */
 
+/* Of a ticket of the tier: its low five bits say which device records it (ssd.h), 31 all. Here 30 says
+ * each of them, whatever became of the others: what several removals on several devices wait for. */
+#define TAG(ticket) ((ticket)&31u)
+#define TAG_EACH    30u
+
+uint64_t yk_store_ticket_join(uint64_t a, uint64_t b) {
+    uint64_t most = a > b ? a : b;
+    if (a == 0 || b == 0 || TAG(a) == TAG(b))
+        return most;
+    return (most & ~31ull) | TAG_EACH;
+}
+
 static void await(struct yk_store *s, uint64_t ticket) {
-    if (ticket > s->low->ticket)
-        s->low->ticket = ticket;
+    s->low->ticket = yk_store_ticket_join(s->low->ticket, ticket);
 }
 
 uint64_t yk_store_ticket_take(struct yk_store *s) {
@@ -285,7 +303,14 @@ uint64_t yk_store_ticket_take(struct yk_store *s) {
 }
 
 int yk_store_durable(const struct yk_store *s, uint64_t ticket) {
-    return ticket == 0 || s->low == NULL ? 1 : yk_ssd_durable(s->low->ssd, ticket);
+    if (ticket == 0 || s->low == NULL)
+        return 1;
+    if (TAG(ticket) != TAG_EACH)
+        return yk_ssd_durable(s->low->ssd, ticket);
+    int all = 1;
+    for (uint32_t i = 0; i < s->low->opts.dev_count && all == 1; i++)
+        all = yk_ssd_durable(s->low->ssd, (ticket & ~31ull) | i);
+    return all;
 }
 
 void yk_store_ssd_remove(struct yk_store *s, uint32_t id) {

@@ -62,6 +62,9 @@ struct yk_store_ssd_opts {
     const struct yk_ssd_io_ops *io; /* NULL = the real devices */
     int (*io_wrap)(void *arg, struct yk_ssd_io *io, struct yk_ssd_io **ret_io);
     void *io_wrap_arg;
+    /* Progress of recovery, within open: bytes of the devices looked at, of all. May be NULL. */
+    void (*progress)(void *arg, uint64_t done, uint64_t all);
+    void *progress_arg;
 };
 
 struct yk_store_opts {
@@ -237,6 +240,22 @@ int yk_store_settle(struct yk_store *store, uint32_t idx);
 int yk_store_change(struct yk_store *store, uint32_t ns, uint64_t epoch, unsigned what,
                     uint64_t arg, const void *key, uint32_t key_len);
 
+/* Verifies one block in steps: begin finds and holds it, step hashes up to *budget_bytes of it, and
+ * takes what it hashed off the budget; YK_PENDING: there is more. Any other status is the answer, as
+ * of YK_CHANGE_VERIFY, and end follows. begin: 0, or the answer (-YK_EAGAIN: nothing can be held). */
+struct yk_hasher;
+struct yk_verify {
+    uint32_t idx;
+    int hold;
+    uint64_t gen;
+    uint64_t at; /* bytes hashed */
+    struct yk_hasher *hash;
+};
+int yk_store_verify_begin(struct yk_store *store, uint32_t ns, uint64_t epoch, const void *key,
+                          uint32_t key_len, struct yk_verify *ret_verify);
+int yk_store_verify_step(struct yk_store *store, struct yk_verify *verify, uint64_t *budget_bytes);
+void yk_store_verify_end(struct yk_store *store, struct yk_verify *verify);
+
 /* A walk over all blocks of the pool: descriptors, then the blocks that are on SSD alone. Starts at
  * 0; YK_WALK_END when it is over. */
 #define YK_WALK_END UINT32_MAX
@@ -284,6 +303,8 @@ int yk_store_raise(struct yk_store *store, uint32_t ns, uint64_t epoch, const vo
 /* What was changed since the last call needs this ticket to be durable before it is acknowledged; 0 =
  * nothing does. yk_store_durable: 1, 0, or -YK_EIO as yk_ssd_durable. */
 uint64_t yk_store_ticket_take(struct yk_store *store);
+/* One ticket for what two wait for. */
+uint64_t yk_store_ticket_join(uint64_t a, uint64_t b);
 int yk_store_durable(const struct yk_store *store, uint64_t ticket);
 
 /* Ends the SSD tier, while its owner can still be woken; close does so, too. clean: what is queued is

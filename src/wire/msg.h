@@ -50,7 +50,8 @@
  * EXISTS     u64 epoch, u32 n, n x key -> u32 n, bitmap of (n + 7) / 8 bytes, bit i = key i is
  *            present
  * MATCH      u64 epoch, u32 n, n x key -> u32 length of the leading run
- * CHANGE     u64 epoch, u32 n, n x { u8 what(enum yk_change), u64 arg, key } -> u32 n, n x i32
+ * CHANGE     u64 epoch, u32 n, n x { u8 what(enum yk_change), u64 arg, key } -> u32 n, n x i32. One that
+ *            verifies goes on beside other requests; -YK_EAGAIN: too many of them do
  * REMOVE_MANY u8 how(enum yk_remove_many), str8 pattern -> i32 status, u64 count
  * RAISE      u64 epoch, u32 timeout_ms, u8 prio (0 demand, 1 prefetch), u32 n (1..64), n x key -> u32 n, n x i32
  *            status: 0 the block is in DRAM now (or was all the time), YK_MISS it is nowhere,

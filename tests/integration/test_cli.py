@@ -152,6 +152,10 @@ def test_ranges(node):
     put(node, "k", bytes(range(256)))
     assert node.yolk("get", "k", "--offset", "10", "--length", "5", text=False).stdout == bytes(range(10, 15))
     assert node.yolk("get", "k", "--offset", "250", text=False).stdout == bytes(range(250, 256))
+    # Where payload goes through the socket no more of it does than was asked for.
+    before = node.stats()["node_get_bytes"]
+    done = node.yolk("--no-map", "get", "k", "--offset", "250", text=False)
+    assert done.stdout == bytes(range(250, 256)) and node.stats()["node_get_bytes"] - before == 6
     line = one_line(node.yolk("get", "k", "--offset", "250", "--length", "7"), 2)
     assert "found bytes 250 to 257, expected some of the block's 256" in line
 

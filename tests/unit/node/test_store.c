@@ -521,6 +521,53 @@ static void room_in_a_quota_is_made_in_turns(void **state) {
     fixture_close(&f);
 }
 
+static void verifying_a_large_block_goes_in_steps(void **state) {
+    struct fixture f;
+    struct yk_verify v;
+    struct yk_counters n;
+    uint64_t left;
+    int rc, steps = 1;
+    fixture_open(&f, 32 * MIB, 0, "lru");
+    char *data = malloc(5 * MIB);
+    for (unsigned i = 0; i < 5 * MIB; i++)
+        data[i] = (char)(i * 7);
+    assert_int_equal(put(&f, "k", data, 5 * MIB), 0);
+    assert_int_equal(yk_store_verify_begin(f.s, f.ns, f.epoch, "none", 4, &v), YK_MISS);
+    assert_int_equal(yk_store_verify_begin(f.s, f.ns, f.epoch, "k", 1, &v), 0);
+    for (left = 2 * MIB; (rc = yk_store_verify_step(f.s, &v, &left)) == YK_PENDING; left = 2 * MIB)
+        steps++;
+    yk_store_verify_end(f.s, &v);
+    assert_int_equal(rc, 0);
+    assert_int_equal(steps, 3);
+    assert_int_equal(left, MIB); /* goes to the next block */
+    /* What is removed meanwhile is a miss, and its memory is nobody else's before the end. */
+    assert_int_equal(yk_store_verify_begin(f.s, f.ns, f.epoch, "k", 1, &v), 0);
+    left = MIB;
+    assert_int_equal(yk_store_verify_step(f.s, &v, &left), YK_PENDING);
+    assert_int_equal(change(&f, YK_CHANGE_REMOVE, 0, "k"), 0);
+    assert_int_equal(counters(&f).limbo_blocks, 1);
+    left = MIB;
+    assert_int_equal(yk_store_verify_step(f.s, &v, &left), YK_MISS);
+    yk_store_verify_end(f.s, &v);
+    assert_int_equal(counters(&f).limbo_blocks, 0);
+    /* A rotten byte near the end. */
+    uint32_t idx;
+    assert_int_equal(put(&f, "k", data, 5 * MIB), 0);
+    assert_int_equal(find(&f, "k", &idx), 0);
+    ((char *)(uintptr_t)yk_store_payload(f.s, idx))[5 * MIB - 3] ^= 1;
+    assert_int_equal(yk_store_verify_begin(f.s, f.ns, f.epoch, "k", 1, &v), 0);
+    do
+        left = 2 * MIB;
+    while ((rc = yk_store_verify_step(f.s, &v, &left)) == YK_PENDING);
+    yk_store_verify_end(f.s, &v);
+    assert_int_equal(rc, -YK_ECORRUPT);
+    assert_false(here(&f, "k"));
+    yk_store_counters(f.s, &n);
+    assert_int_equal(n.verify_failed, 1);
+    free(data);
+    fixture_close(&f);
+}
+
 static void a_removed_namespace_hides_its_blocks_and_its_name_is_free(void **state) {
     struct fixture f;
     fixture_open(&f, 8 * MIB, 0, "lru");
@@ -776,6 +823,7 @@ int main(void) {
         cmocka_unit_test(quotas_evict_from_their_own_namespace),
         cmocka_unit_test(a_lowered_limit_is_reached_in_steps),
         cmocka_unit_test(room_in_a_quota_is_made_in_turns),
+        cmocka_unit_test(verifying_a_large_block_goes_in_steps),
         cmocka_unit_test(a_removed_namespace_hides_its_blocks_and_its_name_is_free),
         cmocka_unit_test(expired_blocks_are_misses),
         cmocka_unit_test(everything_committed_survives_a_crash),
