@@ -3,10 +3,13 @@
  * A device as the SSD tier sees it: asynchronous reads, writes, flushes and discards at byte offsets
  * of one file or block device, behind an ops table.
  *
- *   uring   a worker thread with an io_uring: O_DIRECT, registered file and buffers where the kernel
- *           lets it, buffered where the file system knows no O_DIRECT (io_uring.c)
- *   fault   wraps any other: delay, error, short, corrupt, at the Nth request or at a rate
- *           (io_fault.c)
+ *   uring    a worker thread with an io_uring: O_DIRECT, registered file and buffers where the kernel
+ *            lets it, buffered where the file system knows no O_DIRECT (io_uring.c). Where the
+ *            kernel forbids io_uring it is `threads`, with a note.
+ *   threads  a pool of threads that block in preadv and pwritev (io_threads.c): also for tools that
+ *            cannot follow a ring
+ *   fault    wraps any other: delay, error, short, corrupt, at the Nth request or at a rate
+ *            (io_fault.c)
  *   tests bring their own: a device in memory that records its writes (tests/unit/tier)
  *
  * Requests are the caller's memory from submit to the moment that reap returns them, and so is what
@@ -14,10 +17,13 @@
  * a status, never silence. A request that the device has kept for YK_SSD_IO_STALL_MS is reported by
  * stalled(), so that the tier can be given up; its memory stays in use until it is reaped.
  *
- * Reads go before writes: while reads wait, no more than a few writes are under way.
+ * Requests that are with the device at one time have no order among each other. Reads go before
+ * writes: while reads wait or are under way, no more than a few writes are. Of either kind, lower
+ * `prio` goes first.
  *
- * Threads: open, submit, reap, close by one owner thread. `wake` is called from the device's worker
- * when there is something to reap that was not there before; it must not block.
+ * Threads: one owner thread calls everything. `wake` is called when there is something to reap where
+ * there was nothing, from the device's threads (within submit for a request that is refused); it
+ * must not block.
  */
 #ifndef YK_TIER_SSD_IO_H
 #define YK_TIER_SSD_IO_H
@@ -58,7 +64,9 @@ struct yk_ssd_io_req {
     uint16_t iov_count;
     uint8_t op;   /* enum yk_ssd_io_op */
     uint8_t prio; /* enum yk_ssd_io_prio */
-    int32_t status; /* out: 0; -YK_EIO, -YK_ENOSPC, -YK_EGONE (the device left), -YK_ECANCELED */
+    int32_t status; /* out: 0; -YK_EIO, -YK_ENOSPC, -YK_EGONE (the device left, or the file was cut
+                     * short under us); -YK_EINVAL outside of the device or not whole sectors;
+                     * -YK_EPERM a write to a device that was opened read_only */
     int32_t os_error; /* out: errno of it, 0 = none */
     uint64_t submit_ns, done_ns; /* out: monotonic */
     void *user;                  /* the caller's */
@@ -68,11 +76,11 @@ struct yk_ssd_io_req {
 struct yk_ssd_io_opts {
     const char *path;     /* file, or block device */
     uint64_t size_bytes;  /* of the file to be; 0 = as large as what is there */
-    int create;           /* make, or extend, a file; its space is allocated at once */
+    int create;           /* with a size: make, or extend, a file; its space is allocated at once */
     int read_only;        /* for the offline tool: no lock is taken, writes are refused */
     int buffered;         /* do not try O_DIRECT */
-    uint32_t depth;       /* requests under way in the device; 0 = 64 */
-    void *mem;            /* memory that most pieces lie in, registered if possible; NULL = none */
+    uint32_t depth;       /* requests under way in the device; 0 = 64; 1024 at most */
+    void *mem;            /* memory that most pieces lie in, registered as mem_ready says; NULL = none */
     uint64_t mem_bytes;
     void (*wake)(void *arg);
     void *wake_arg;
@@ -83,8 +91,12 @@ struct yk_ssd_io_info {
     uint32_t sector_bytes;  /* the device's own logical block, at most YK_SSD_SECTOR */
     uint8_t direct;         /* O_DIRECT */
     uint8_t is_block;       /* a block device */
-    uint8_t fixed_file, fixed_mem; /* registered */
-    char note[200];         /* one line for the log about what is slower than it could be; "" = none */
+    uint8_t ring;                  /* 1: io_uring; 0: threads */
+    uint8_t fixed_file, fixed_mem; /* registered; mem: some of it */
+    uint64_t fixed_bytes;          /* of mem that are registered now */
+    /* One line for the log about what is slower than it could be; "" = none. May come, or grow, when
+     * memory is registered: look again when it has changed. */
+    char note[400];
 };
 
 struct yk_ssd_io_stats {
@@ -116,10 +128,19 @@ struct yk_ssd_io_ops {
     /* Requests that have ended, as a list; NULL = none now. */
     struct yk_ssd_io_req *(*reap)(struct yk_ssd_io *io);
 
+    /* The first `bytes` of opts.mem are populated and stay where they are until close: the device may
+     * register (and so pin) them. It does so in the background, a chunk at a time. Until this is
+     * called nothing is registered, since that would populate what nobody touched yet. Never less
+     * than before. */
+    void (*mem_ready)(struct yk_ssd_io *io, uint64_t bytes);
+
     /* Blocks until there is something to reap, or timeout_ms: for start and stop only. */
     void (*wait)(struct yk_ssd_io *io, uint32_t timeout_ms);
 
-    /* Milliseconds that the oldest request has been with the device; 0 = nothing there. */
+    /* Milliseconds that the oldest request (discards apart) has been with the device; 0 = nothing
+     * there. Time in which the owner called nothing of the device counts for a second at most, so
+     * that a process that was stopped does not blame its devices: call it every second or sooner, and
+     * after reap. */
     uint64_t (*stalled)(const struct yk_ssd_io *io);
 
     /* Is the path still the file that is open? 0; -YK_EGONE: removed, replaced, or cut short below the
@@ -129,35 +150,40 @@ struct yk_ssd_io_ops {
     void (*stats)(const struct yk_ssd_io *io, struct yk_ssd_io_stats *ret_stats);
 };
 
-/* The head of every implementation's object. */
+/* The head of every implementation's object; open sets all of it (wrappers wake the owner, too). */
 struct yk_ssd_io {
     const struct yk_ssd_io_ops *ops;
+    void (*wake)(void *arg); /* of opts; NULL = none */
+    void *wake_arg;
 };
 
 extern const struct yk_ssd_io_ops yk_ssd_io_uring;
+extern const struct yk_ssd_io_ops yk_ssd_io_threads;
 
 /* ---- fault ---------------------------------------------------------------------------------- */
 
 enum yk_ssd_fault_kind {
     YK_SSD_FAULT_EIO = 1,  /* the request fails, nothing is done */
     YK_SSD_FAULT_SHORT,    /* half of it is done, then it fails */
-    YK_SSD_FAULT_CORRUPT,  /* a bit of what is read, or written, is flipped; success is reported */
-    YK_SSD_FAULT_DELAY,    /* comes back arg milliseconds late */
+    YK_SSD_FAULT_CORRUPT,  /* a bit of what is read, or written, is flipped; success is reported. Bit
+                              arg modulo those of the request; arg 0: any, by the seed */
+    YK_SSD_FAULT_DELAY,    /* comes back arg milliseconds late; close does not wait for that */
     YK_SSD_FAULT_ENOSPC,
-    YK_SSD_FAULT_GONE,     /* from here on every request fails with -YK_EGONE */
+    YK_SSD_FAULT_GONE,     /* from here on every request fails with -YK_EGONE, as does check, until
+                              another fault, or none, is set */
 };
 
 struct yk_ssd_fault {
     uint8_t kind;      /* enum yk_ssd_fault_kind */
     uint8_t op_mask;   /* bit (1 << enum yk_ssd_io_op) of the ops it may hit */
-    uint64_t nth;      /* hits the Nth such request from now (1 = the next); 0 = by rate */
+    uint64_t nth;      /* hits the Nth such request from now (1 = the next), once; 0 = by rate */
     uint32_t rate_ppm; /* of such requests, by the seed */
     uint64_t arg;
     uint64_t seed;
 };
 
 /* Wraps io, which it then owns (close closes both). The fault can be set at any time by the owner
- * thread; NULL ends it. -YK_ENOMEM. */
+ * thread, and hits what is submitted from then on; NULL ends it. -YK_ENOMEM. */
 int yk_ssd_io_fault_new(struct yk_ssd_io *io, struct yk_ssd_io **ret_io);
 void yk_ssd_io_fault_set(struct yk_ssd_io *io, const struct yk_ssd_fault *fault);
 uint64_t yk_ssd_io_fault_hits(const struct yk_ssd_io *io);

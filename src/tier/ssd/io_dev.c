@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The owner's half of a real device, whichever engine carries the requests out.
+ *
+ * Ended requests come back through one stack, pushed by compare-and-swap and emptied by one exchange:
+ * no lock, no limit, and who pushes onto an empty stack knows that it must wake the owner. A ring
+ * buffer would need a size, and a mutex the owner's system call when it is contended.
+ *
+ * The owner keeps its requests in a list by age, so that the oldest is known without a search; its
+ * links are in the requests (priv).
+ */
+#include "base/clock.h"
+#include "tier/ssd/io_priv.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define POOL_THREADS 16u
+#define OWNER_GAP_MS 1000u
+
+enum { PRIV_OLDER, PRIV_YOUNGER, PRIV_CLOCK }; /* of yk_ssd_io_req.priv: the owner's */
+
+static struct yk_ssd_io_req *link_of(const struct yk_ssd_io_req *req, int which) {
+    return (struct yk_ssd_io_req *)(uintptr_t)req->priv[which];
+}
+
+static struct yk_ssd_dev *dev_of(const struct yk_ssd_io *io) {
+    return (struct yk_ssd_dev *)(uintptr_t)io;
+}
+
+/* ---- back to the owner ---------------------------------------------------------------------- */
+
+static void count(struct yk_ssd_dev *dev, const struct yk_ssd_io_req *req) {
+    __atomic_fetch_add(&dev->st.ops[req->op], 1, __ATOMIC_RELAXED);
+    if (req->status == 0 && req->os_error == 0)
+        __atomic_fetch_add(&dev->st.bytes[req->op], req->bytes, __ATOMIC_RELAXED);
+    else
+        __atomic_fetch_add(&dev->st.errors[req->op], 1, __ATOMIC_RELAXED);
+}
+
+void yk_ssd_batch_add(struct yk_ssd_dev *dev, struct yk_ssd_batch *batch,
+                      struct yk_ssd_io_req *req) {
+    req->done_ns = yk_now_ns();
+    count(dev, req);
+    req->next = batch->head;
+    batch->head = req;
+    if (!batch->tail)
+        batch->tail = req;
+}
+
+void yk_ssd_batch_push(struct yk_ssd_dev *dev, struct yk_ssd_batch *batch) {
+    if (!batch->head)
+        return;
+    struct yk_ssd_io_req *head = __atomic_load_n(&dev->done, __ATOMIC_RELAXED);
+    do
+        batch->tail->next = head;
+    /* Releases the requests to reap's exchange; seq_cst for the pair with dev_wait: either it sees
+     * them, or `waits` is seen here. */
+    while (!__atomic_compare_exchange_n(&dev->done, &head, batch->head, 1, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_RELAXED));
+    batch->head = batch->tail = NULL;
+    if (head)
+        return;
+    if (__atomic_load_n(&dev->waits, __ATOMIC_SEQ_CST))
+        (void)eventfd_write(dev->done_fd, 1);
+    if (dev->io.wake)
+        dev->io.wake(dev->io.wake_arg);
+}
+
+/* ---- threads of the engines -------------------------------------------------------------------- */
+
+int yk_ssd_thread(pthread_t *ret_thread, const char *name, void *(*main)(void *), void *arg) {
+    sigset_t all, old;
+    sigfillset(&all);
+    sigdelset(&all, SIGBUS); /* memory that goes away is handled where it is touched */
+    sigdelset(&all, SIGSEGV);
+    pthread_sigmask(SIG_BLOCK, &all, &old);
+    int rc = pthread_create(ret_thread, NULL, main, arg);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (rc == 0)
+        (void)pthread_setname_np(*ret_thread, name);
+    return rc == 0 ? 0 : -YK_ELIMIT;
+}
+
+/* ---- owner ---------------------------------------------------------------------------------- */
+
+static void clock_tick(struct yk_ssd_dev *dev) {
+    uint64_t now = yk_now_ns(), ms = (now - dev->clock_ns) / YK_NS_PER_MS;
+    if (ms == 0)
+        return;
+    dev->clock_ms += ms < OWNER_GAP_MS ? ms : OWNER_GAP_MS;
+    dev->clock_ns = now;
+}
+
+static void hold(struct yk_ssd_dev *dev, struct yk_ssd_io_req *req) {
+    req->submit_ns = yk_now_ns();
+    req->done_ns = 0;
+    req->status = 0;
+    req->os_error = 0;
+    req->priv[PRIV_CLOCK] = dev->clock_ms;
+    dev->held++;
+    if (req->op == YK_SSD_IO_DISCARD)
+        return;
+    req->priv[PRIV_OLDER] = (uintptr_t)dev->young;
+    req->priv[PRIV_YOUNGER] = 0;
+    if (dev->young)
+        dev->young->priv[PRIV_YOUNGER] = (uintptr_t)req;
+    else
+        dev->old = req;
+    dev->young = req;
+}
+
+static void let_go(struct yk_ssd_dev *dev, struct yk_ssd_io_req *req) {
+    dev->held--;
+    if (req->op == YK_SSD_IO_DISCARD)
+        return;
+    struct yk_ssd_io_req *older = link_of(req, PRIV_OLDER), *younger = link_of(req, PRIV_YOUNGER);
+    if (older)
+        older->priv[PRIV_YOUNGER] = (uintptr_t)younger;
+    else
+        dev->old = younger;
+    if (younger)
+        younger->priv[PRIV_OLDER] = (uintptr_t)older;
+    else
+        dev->young = older;
+}
+
+/* What a request must be before an engine sees it. */
+static int32_t judge(const struct yk_ssd_dev *dev, const struct yk_ssd_io_req *req) {
+    if (req->op != YK_SSD_IO_READ && dev->file.read_only)
+        return -YK_EPERM;
+    if (req->op == YK_SSD_IO_FLUSH)
+        return 0;
+    if (req->bytes == 0 || req->offset % YK_SSD_SECTOR != 0 || req->offset > dev->file.size ||
+        req->bytes > dev->file.size - req->offset ||
+        (req->op != YK_SSD_IO_READ && req->bytes % YK_SSD_SECTOR != 0))
+        return -YK_EINVAL;
+    if (req->op == YK_SSD_IO_DISCARD)
+        return 0;
+    uint64_t sum = 0;
+    if (req->iov_count > YK_SSD_IO_IOVS || req->bytes > YK_SSD_IO_BYTES)
+        return -YK_EINVAL;
+    for (uint32_t i = 0; i < req->iov_count; i++)
+        sum += req->iov[i].iov_len;
+    return sum == req->bytes ? 0 : -YK_EINVAL;
+}
+
+static void dev_submit(struct yk_ssd_io *io, struct yk_ssd_io_req *reqs) {
+    struct yk_ssd_dev *dev = dev_of(io);
+    struct yk_ssd_list ring = {0}, pool = {0};
+    struct yk_ssd_batch refused = {0};
+    clock_tick(dev);
+    while (reqs) {
+        struct yk_ssd_io_req *req = reqs;
+        reqs = req->next;
+        assert(req->op < YK_SSD_IO_OPS);
+        hold(dev, req);
+        req->status = judge(dev, req);
+        if (req->status < 0)
+            yk_ssd_batch_add(dev, &refused, req);
+        else
+            yk_ssd_list_add(dev->ring && req->op != YK_SSD_IO_DISCARD ? &ring : &pool, req);
+    }
+    if (ring.head)
+        yk_ssd_ring_submit(dev->ring, ring.head);
+    if (pool.head)
+        yk_ssd_pool_submit(dev->pool, pool.head);
+    yk_ssd_batch_push(dev, &refused);
+}
+
+static struct yk_ssd_io_req *dev_reap(struct yk_ssd_io *io) {
+    struct yk_ssd_dev *dev = dev_of(io);
+    clock_tick(dev);
+    if (!__atomic_load_n(&dev->done, __ATOMIC_RELAXED))
+        return NULL;
+    /* Acquires what batch_push released. */
+    struct yk_ssd_io_req *reqs =
+        yk_ssd_list_turn(__atomic_exchange_n(&dev->done, NULL, __ATOMIC_ACQUIRE));
+    for (struct yk_ssd_io_req *req = reqs; req; req = req->next)
+        let_go(dev, req);
+    return reqs;
+}
+
+static void dev_wait(struct yk_ssd_io *io, uint32_t timeout_ms) {
+    struct yk_ssd_dev *dev = dev_of(io);
+    /* Pairs with batch_push: one of both sees the other. */
+    __atomic_store_n(&dev->waits, 1, __ATOMIC_SEQ_CST);
+    if (!__atomic_load_n(&dev->done, __ATOMIC_SEQ_CST)) {
+        struct pollfd p = {.fd = dev->done_fd, .events = POLLIN};
+        (void)poll(&p, 1, timeout_ms > INT32_MAX ? INT32_MAX : (int)timeout_ms);
+    }
+    __atomic_store_n(&dev->waits, 0, __ATOMIC_RELAXED);
+    eventfd_t n;
+    (void)eventfd_read(dev->done_fd, &n);
+}
+
+static uint64_t dev_stalled(const struct yk_ssd_io *io) {
+    struct yk_ssd_dev *dev = dev_of(io);
+    clock_tick(dev);
+    return dev->old ? dev->clock_ms - dev->old->priv[PRIV_CLOCK] : 0;
+}
+
+static void dev_mem_ready(struct yk_ssd_io *io, uint64_t bytes) {
+    if (dev_of(io)->ring)
+        yk_ssd_ring_mem_ready(dev_of(io)->ring, bytes);
+}
+
+static int dev_check(struct yk_ssd_io *io) {
+    return yk_ssd_file_check(&dev_of(io)->file);
+}
+
+static void dev_info(const struct yk_ssd_io *io, struct yk_ssd_io_info *ret_info) {
+    const struct yk_ssd_dev *dev = dev_of(io);
+    char mem[200] = "";
+    memset(ret_info, 0, sizeof(*ret_info));
+    ret_info->size_bytes = dev->file.size;
+    ret_info->sector_bytes = dev->file.sector_bytes;
+    ret_info->direct = dev->file.direct;
+    ret_info->is_block = dev->file.is_block;
+    ret_info->ring = dev->ring != NULL;
+    if (dev->ring)
+        yk_ssd_ring_info(dev->ring, ret_info, mem, sizeof(mem));
+    const char *parts[] = {dev->file.note, dev->note, mem};
+    size_t at = 0;
+    for (unsigned i = 0; i < 3; i++)
+        if (parts[i][0] && at < sizeof(ret_info->note))
+            at += (size_t)snprintf(ret_info->note + at, sizeof(ret_info->note) - at, "%s%s",
+                                   at > 0 ? "; " : "", parts[i]);
+}
+
+static void dev_stats(const struct yk_ssd_io *io, struct yk_ssd_io_stats *ret_stats) {
+    const struct yk_ssd_dev *dev = dev_of(io);
+    for (unsigned op = 0; op < YK_SSD_IO_OPS; op++) {
+        ret_stats->ops[op] = __atomic_load_n(&dev->st.ops[op], __ATOMIC_RELAXED);
+        ret_stats->bytes[op] = __atomic_load_n(&dev->st.bytes[op], __ATOMIC_RELAXED);
+        ret_stats->errors[op] = __atomic_load_n(&dev->st.errors[op], __ATOMIC_RELAXED);
+    }
+    ret_stats->bounced_bytes = __atomic_load_n(&dev->st.bounced_bytes, __ATOMIC_RELAXED);
+    ret_stats->queued = dev->held;
+}
+
+/* ---- open and close ------------------------------------------------------------------------- */
+
+/* The engines end by themselves when everything that they were given has ended. */
+static void dev_close(struct yk_ssd_io *io) {
+    if (!io)
+        return;
+    struct yk_ssd_dev *dev = dev_of(io);
+    yk_ssd_ring_free(dev->ring);
+    yk_ssd_pool_free(dev->pool);
+    yk_ssd_file_close(&dev->file);
+    if (dev->done_fd >= 0)
+        close(dev->done_fd);
+    free(dev);
+}
+
+static int start_engines(struct yk_ssd_dev *dev, const struct yk_ssd_io_opts *opts, int ring,
+                         struct yk_err *err) {
+    uint32_t threads = 1; /* for discards */
+    int rc = ring ? yk_ssd_ring_new(dev, opts, &dev->ring) : 0;
+    if (rc < 0)
+        snprintf(dev->note, sizeof(dev->note),
+                 "io_uring cannot be had (%s%s): %u threads block in its place, at up to three "
+                 "times the "
+                 "CPU for small blocks",
+                 strerror(-rc),
+                 rc == -EPERM || rc == -ENOSYS ? "; see kernel.io_uring_disabled and seccomp" : "",
+                 POOL_THREADS);
+    if (!dev->ring)
+        threads = opts->depth > 0 && opts->depth < POOL_THREADS ? opts->depth : POOL_THREADS;
+    rc = yk_ssd_pool_new(dev, threads, &dev->pool);
+    if (rc < 0)
+        return yk_err_set(err, rc, "'%s': threads for it cannot be started", dev->file.path);
+    return 0;
+}
+
+static int dev_open(const struct yk_ssd_io_opts *opts, int ring, const struct yk_ssd_io_ops *ops,
+                    struct yk_ssd_io **ret_io, struct yk_err *err) {
+    struct yk_ssd_dev *dev = calloc(1, sizeof(*dev));
+    if (!dev)
+        return yk_err_set(err, -YK_ENOMEM, "no memory for a device");
+    dev->io.ops = ops;
+    dev->file.fd = -1;
+    dev->io.wake = opts->wake;
+    dev->io.wake_arg = opts->wake_arg;
+    dev->clock_ns = yk_now_ns();
+    dev->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int rc = dev->done_fd < 0 ? yk_err_set(err, -YK_ELIMIT, "no file descriptor is left for '%s'",
+                                           opts->path ? opts->path : "")
+                              : yk_ssd_file_open(opts, &dev->file, err);
+    if (rc == 0)
+        rc = start_engines(dev, opts, ring, err);
+    if (rc < 0) {
+        dev_close(&dev->io);
+        return rc;
+    }
+    *ret_io = &dev->io;
+    return 0;
+}
+
+static int open_uring(const struct yk_ssd_io_opts *opts, struct yk_ssd_io **ret_io,
+                      struct yk_err *err) {
+    return dev_open(opts, 1, &yk_ssd_io_uring, ret_io, err);
+}
+
+static int open_threads(const struct yk_ssd_io_opts *opts, struct yk_ssd_io **ret_io,
+                        struct yk_err *err) {
+    return dev_open(opts, 0, &yk_ssd_io_threads, ret_io, err);
+}
+
+const struct yk_ssd_io_ops yk_ssd_io_uring = {
+    .name = "uring",
+    .open = open_uring,
+    .close = dev_close,
+    .info = dev_info,
+    .submit = dev_submit,
+    .reap = dev_reap,
+    .mem_ready = dev_mem_ready,
+    .wait = dev_wait,
+    .stalled = dev_stalled,
+    .check = dev_check,
+    .stats = dev_stats,
+};
+
+const struct yk_ssd_io_ops yk_ssd_io_threads = {
+    .name = "threads",
+    .open = open_threads,
+    .close = dev_close,
+    .info = dev_info,
+    .submit = dev_submit,
+    .reap = dev_reap,
+    .mem_ready = dev_mem_ready,
+    .wait = dev_wait,
+    .stalled = dev_stalled,
+    .check = dev_check,
+    .stats = dev_stats,
+};
