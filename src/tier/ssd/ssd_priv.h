@@ -216,7 +216,7 @@ struct yk_ssd_dev {
     uint8_t index, state; /* enum yk_ssd_dev_state */
     uint8_t direct, fixed_file, fixed_mem;
     char path[256];
-    char note[256];
+    char note[512];
     uint64_t opt_size;
     struct yk_ssd_super super;
     struct yk_ssd_seg *segs;
