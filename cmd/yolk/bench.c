@@ -16,6 +16,8 @@ struct bench_config {
     uint64_t time_ns;
     int64_t seed;
     char *cases;
+    char *path;
+    uint64_t size_bytes;
 };
 
 static const struct yk_opt rows[] = {
@@ -39,6 +41,16 @@ static const struct yk_opt rows[] = {
      .type = YK_OPT_STR,
      YK_OPT_AT(struct bench_config, cases),
      .help = "Only the cases whose names this glob matches, and the baselines beside them."},
+    {.name = "path",
+     .type = YK_OPT_STR,
+     YK_OPT_AT(struct bench_config, path),
+     .metavar = "DIR",
+     .help = "Of ssd: a directory on the file system to measure. Nothing stays there."},
+    {.name = "size",
+     .type = YK_OPT_SIZE,
+     YK_OPT_AT(struct bench_config, size_bytes),
+     .def = "0",
+     .help = "Of ssd: bytes of each of its three files; 0 is 4G."},
 };
 
 static int list(const struct yolk_ctx *ctx) {
@@ -67,6 +79,8 @@ static int run_one(const struct yolk_ctx *ctx, const struct yk_bench *b) {
                                  .seconds = (double)config->time_ns / 1e9,
                                  .seed = (uint64_t)config->seed,
                                  .cases = config->cases,
+                                 .path = config->path,
+                                 .size_bytes = config->size_bytes,
                                  .out = stdout};
     int rc = b->fn(&opts);
     if (rc == YK_BENCH_NO_PEER)
@@ -79,8 +93,13 @@ static int run_one(const struct yolk_ctx *ctx, const struct yk_bench *b) {
 
 /* All that can run, runs; the code is the last one that is not 0. */
 static int run_all(const struct yolk_ctx *ctx) {
+    const struct bench_config *config = ctx->config;
     int code = YOLK_OK;
     for (const struct yk_bench *b = yk_benches; b->name != NULL; b++) {
+        if (b->needs_path && config->path == NULL) {
+            fprintf(stderr, "yolk: bench %s is left out without --path DIR\n", b->name);
+            continue;
+        }
         int one = run_one(ctx, b);
         code = one != YOLK_OK ? one : code;
     }
@@ -100,6 +119,10 @@ static int bench(struct yolk_ctx *ctx) {
     if (b == NULL)
         return yolk_fail(YOLK_USAGE, "found %s, which is no benchmark (see yolk bench list)",
                          yk_quote(name, quoted));
+    if (b->needs_path && ((const struct bench_config *)ctx->config)->path == NULL)
+        return yolk_fail(YOLK_USAGE,
+                         "bench %s: expected --path DIR, a directory on the file system to measure",
+                         b->name);
     return yolk_finish(run_one(ctx, b));
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/fmt.h"
+#include "base/hist.h"
 
 #include <math.h>
 #include <string.h>
@@ -123,28 +124,65 @@ static void put_flows(const struct yolk_top_view *v, struct yk_buf *out) {
     }
 }
 
-static double op_rate(const struct yolk_top_view *v, const char *op, json_t *row) {
+/* The messages of one kind up to a look, from the pairs of its buckets. */
+static void op_hist(const struct yolk_sample *s, const char *op, struct yk_hist *ret) {
+    json_t *row = json_object_get(json_object_get(s->root, "latency"), op);
+    json_t *pairs = json_object_get(row, "buckets");
+    memset(ret, 0, sizeof(*ret));
+    for (size_t k = 0; k + 1 < json_array_size(pairs); k += 2) {
+        json_int_t i = json_integer_value(json_array_get(pairs, k));
+        json_int_t n = json_integer_value(json_array_get(pairs, k + 1));
+        if (i < 0 || i >= (json_int_t)YK_HIST_BUCKETS || n <= 0)
+            continue; /* a node of another version */
+        ret->buckets[i] = (uint64_t)n;
+        ret->count += (uint64_t)n;
+        if (ret->min_ns_plus_1 == 0)
+            ret->min_ns_plus_1 = yk_hist_bucket_low((uint32_t)i) + 1;
+        ret->max_ns = yk_hist_bucket_high((uint32_t)i);
+    }
+}
+
+/* Those between the two looks; of the first look, or after a restart of the node, all so far. */
+static void op_between(const struct yolk_top_view *v, const char *op, struct yk_hist *ret) {
+    struct yk_hist before;
+    op_hist(&v->now, op, ret);
+    if (yolk_sample_seconds(&v->before, &v->now) <= 0)
+        return;
+    op_hist(&v->before, op, &before);
+    yk_hist_subtract(ret, &before, ret);
+}
+
+static double op_rate(const struct yolk_top_view *v, const struct yk_hist *h) {
     double seconds = yolk_sample_seconds(&v->before, &v->now);
-    json_t *old = json_object_get(json_object_get(v->before.root, "latency"), op);
-    double n = json_number_value(json_object_get(row, "count")) -
-               json_number_value(json_object_get(old, "count"));
-    return seconds > 0 && n > 0 ? n / seconds : 0;
+    return seconds > 0 ? (double)yk_hist_count(h) / seconds : 0;
+}
+
+/* Microseconds; NAN when nothing came. */
+static double op_percentile(const struct yk_hist *h, double percent) {
+    return yk_hist_count(h) > 0 ? (double)yk_hist_percentile(h, percent) / 1e3 : NAN;
 }
 
 static void put_latency(const struct yolk_top_view *v, struct yk_buf *out) {
+    static const double percents[] = {50, 99, 99.9};
     const char *op;
     char rate[YK_FMT_MAX];
     json_t *row, *all = json_object_get(v->now.root, "latency");
     if (json_object_size(all) == 0)
         return;
-    yk_buf_printf(out, "\n%-13s%11s%11s%11s%11s   (in the node, since the start)\n", "MESSAGES",
+    yk_buf_printf(out, "\n%-13s%11s%11s%11s%11s   (in the node, in this interval)\n", "MESSAGES",
                   "a second", "p50 us", "p99 us", "p99.9 us");
     json_object_foreach(all, op, row) {
-        yk_buf_printf(out, "%-13s%11s%11.1f%11.1f%11.1f\n", op,
-                      yk_fmt_count((uint64_t)(op_rate(v, op, row) + 0.5), rate),
-                      json_number_value(json_object_get(row, "p50_us")),
-                      json_number_value(json_object_get(row, "p99_us")),
-                      json_number_value(json_object_get(row, "p999_us")));
+        struct yk_hist h;
+        op_between(v, op, &h);
+        yk_buf_printf(out, "%-13s%11s", op, yk_fmt_count((uint64_t)(op_rate(v, &h) + 0.5), rate));
+        for (size_t i = 0; i < sizeof(percents) / sizeof(percents[0]); i++) {
+            double us = op_percentile(&h, percents[i]);
+            if (isnan(us))
+                yk_buf_printf(out, "%11s", "-");
+            else
+                yk_buf_printf(out, "%11.1f", us);
+        }
+        yk_buf_putc(out, '\n');
     }
 }
 
@@ -192,17 +230,19 @@ static void json_flows(const struct yolk_top_view *v, const struct flow *flows,
 }
 
 static void json_latency(const struct yolk_top_view *v, struct yk_json *json) {
-    static const char *const names[] = {"p50_us", "p99_us", "p999_us"};
     const char *op;
     json_t *row, *all = json_object_get(v->now.root, "latency");
     yk_json_key(json, "latency");
     yk_json_begin_object(json);
     json_object_foreach(all, op, row) {
+        struct yk_hist h;
+        op_between(v, op, &h);
         yk_json_key(json, op);
         yk_json_begin_object(json);
-        yk_json_put_double(json, "per_s", op_rate(v, op, row));
-        for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-            yk_json_put_double(json, names[i], json_number_value(json_object_get(row, names[i])));
+        yk_json_put_double(json, "per_s", op_rate(v, &h));
+        yk_json_put_double(json, "p50_us", op_percentile(&h, 50));
+        yk_json_put_double(json, "p99_us", op_percentile(&h, 99));
+        yk_json_put_double(json, "p999_us", op_percentile(&h, 99.9));
         yk_json_end_object(json);
     }
     yk_json_end_object(json);

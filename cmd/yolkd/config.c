@@ -65,11 +65,6 @@ static int check_listen(const char *text, struct yk_err *err) {
     int rc = yk_parse_addr(text, &addr, err);
     if (rc == 0 && addr.kind == YK_ADDR_TCP && addr.port == 0)
         return yk_err_set(err, -YK_EINVAL, "found '%s', expected a port from 1 to 65535", text);
-    if (rc == 0 && is_remote(&addr))
-        return yk_err_set(err, -YK_EINVAL,
-                          "found '%s', expected a loopback address such as 127.0.0.1: clients do "
-                          "not authenticate themselves yet",
-                          text);
     return rc;
 }
 
@@ -185,6 +180,10 @@ static struct yk_opt table[] = {
     {ROW("http", YK_OPT_ADDR, http), .def = "127.0.0.1:7780", .metavar = "HOST:PORT",
      .section = "network",
      .help = "Where metrics, health and statistics are served over HTTP; none turns it off."},
+    {ROW("insecure-network", YK_OPT_BOOL, insecure_network), .section = "network",
+     .help = "Allow addresses beyond loopback in --listen, --http and sockets passed in. There is no "
+             "authentication and no encryption yet: whoever reaches such an address can read, "
+             "replace and remove every block. Only for a network on which all may."},
     {ROW("max-clients", YK_OPT_INT, max_clients), .def = "2048", .min = "1", .max = "65535",
      .section = "network",
      .help = "Client processes that may map the memory at a time. Another value than last time "
@@ -347,6 +346,10 @@ static int check_machine(const struct yolkd_config *config, const char **ret_hug
 
 /* ---- addresses ------------------------------------------------------------------------------ */
 
+#define REMOTE_TEXT                                                                                \
+    "found '%s', expected a loopback address such as 127.0.0.1, or --insecure-network: nobody is "  \
+    "authenticated yet"
+
 static int fill_listen(const struct yolkd_config *config, bool activated, struct yk_node_opts *opts,
                        struct yk_err *err) {
     if (activated && !yk_opt_is_set(&config->opts, "listen"))
@@ -361,6 +364,8 @@ static int fill_listen(const struct yolkd_config *config, bool activated, struct
         int rc = yk_parse_addr(config->listen.items[i], &opts->listen[opts->listen_count++], err);
         if (rc < 0)
             return rc;
+        if (!config->insecure_network && is_remote(&opts->listen[opts->listen_count - 1]))
+            return yk_opt_fail(&config->opts, "listen", err, REMOTE_TEXT, config->listen.items[i]);
     }
     if (opts->listen_count > 0 || activated)
         return 0;
@@ -370,11 +375,14 @@ static int fill_listen(const struct yolkd_config *config, bool activated, struct
 
 static int check_http(const struct yolkd_config *config, struct yk_err *err) {
     char text[YK_ADDR_TEXT_MAX];
-    if (config->http.kind != YK_ADDR_UNIX && !is_remote(&config->http))
+    yk_addr_format(&config->http, text);
+    if (config->http.kind == YK_ADDR_UNIX)
+        return yk_opt_fail(&config->opts, "http", err,
+                           "found '%s', expected a TCP address such as 127.0.0.1:7780, or none",
+                           text);
+    if (config->insecure_network || !is_remote(&config->http))
         return 0;
-    return yk_opt_fail(&config->opts, "http", err,
-                       "found '%s', expected a loopback address such as 127.0.0.1:7780, or none",
-                       yk_addr_format(&config->http, text));
+    return yk_opt_fail(&config->opts, "http", err, REMOTE_TEXT, text);
 }
 
 int yolkd_config_node(const struct yolkd_config *config, bool activated,
@@ -388,6 +396,7 @@ int yolkd_config_node(const struct yolkd_config *config, bool activated,
         .scrub_bytes_per_s = config->scrub_rate_bytes,
         .scrub_interval_s = (uint32_t)(config->scrub_interval_ns / 1000000000u),
         .populate = config->populate,
+        .allow_remote = config->insecure_network,
     };
     int rc = fill_listen(config, activated, &opts, err);
     if (rc == 0)

@@ -174,6 +174,10 @@ static void log_start(const struct yolkd *d, const char *sockets) {
            d->node_opts.store.policy, yk_buf_text(&addresses), yk_buf_text(&segment));
     yk_buf_fini(&addresses);
     yk_buf_fini(&segment);
+    if (d->config.insecure_network)
+        yk_log(YK_LOG_WARN, "yolkd",
+               "--insecure-network: whoever reaches an address beyond loopback can read, replace "
+               "and remove every block");
 }
 
 static void notify_status(const struct yolkd *d, const char *before) {
@@ -221,7 +225,8 @@ static void name_sockets(const struct yolkd *d, struct yk_buf *out) {
 
 static int start_http(struct yolkd *d, struct yk_err *err) {
     char text[sizeof(err->text)];
-    struct yk_http_opts opts = {.listen = d->config.http};
+    struct yk_http_opts opts = {.listen = d->config.http,
+                                .allow_remote = d->config.insecure_network};
     if (d->config.http.kind == YK_ADDR_NONE)
         return 0;
     int rc = yk_http_start(&opts, d->node, &d->http, err);
@@ -362,7 +367,7 @@ static int run(struct yolkd *d, int argc, char **argv) {
         return EXIT_CLEAN;
     }
     if (rc == 0)
-        rc = yolkd_systemd_init(&d->systemd, &err);
+        rc = yolkd_systemd_init(&d->systemd, d->config.insecure_network, &err);
     if (rc == 0)
         rc = yolkd_config_node(&d->config, d->systemd.n_fds > 0, &d->node_opts, &err);
     if (rc < 0)

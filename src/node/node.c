@@ -402,7 +402,7 @@ static int loopback(const struct sockaddr *a) {
            IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)a)->sin6_addr);
 }
 
-static int listen_tcp(const struct yk_addr *addr, struct yk_err *err) {
+static int listen_tcp(const struct yk_node *node, const struct yk_addr *addr, struct yk_err *err) {
     struct addrinfo hints = {.ai_family = AF_UNSPEC,
                              .ai_socktype = SOCK_STREAM,
                              .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
@@ -412,11 +412,11 @@ static int listen_tcp(const struct yk_addr *addr, struct yk_err *err) {
     int rc = getaddrinfo(addr->host, port, &hints, &ai);
     if (rc != 0)
         return yk_err_set(err, -YK_EINVAL, "cannot resolve '%s': %s", addr->host, gai_strerror(rc));
-    if (!loopback(ai->ai_addr)) {
+    if (!node->opts.allow_remote && !loopback(ai->ai_addr)) {
         freeaddrinfo(ai);
         return yk_err_set(err, -YK_EPERM,
-                          "'%s' is not a loopback address: without authentication a node listens "
-                          "on 127.0.0.1 or ::1 only",
+                          "'%s' is not a loopback address, and others are not allowed: nobody is "
+                          "authenticated yet",
                           addr->host);
     }
     int one = 1;
@@ -461,7 +461,7 @@ static int listen_all(struct yk_node *node, struct yk_err *err) {
     }
     for (uint32_t i = 0; i < o->listen_count; i++) {
         const struct yk_addr *a = &o->listen[i];
-        int fd = a->kind == YK_ADDR_UNIX ? listen_unix(node, a, err) : listen_tcp(a, err);
+        int fd = a->kind == YK_ADDR_UNIX ? listen_unix(node, a, err) : listen_tcp(node, a, err);
         int rc = fd < 0 ? fd : listen_add(node, fd, err);
         if (rc < 0)
             return rc;

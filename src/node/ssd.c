@@ -80,8 +80,9 @@ static void on_durable(void *arg, uint64_t ticket) {
 }
 
 static void on_wake(void *arg) {
-    struct yk_store *s = arg;
-    (void)s;
+    const struct ssd_side *l = ((struct yk_store *)arg)->low;
+    if (l->wake != NULL)
+        l->wake(l->arg);
 }
 
 /* The tier let an entry go. A copy in DRAM stands alone now. */
@@ -157,7 +158,7 @@ static int open_tier(struct yk_store *s, const struct yk_store_opts *opts, struc
         .mem = s->seg.data,
         .mem_bytes = s->seg.layout.data_bytes,
         .now_ms = yk_view_now_ms(&s->view),
-        .wake = opts->wake != NULL ? opts->wake : on_wake,
+        .wake = on_wake,
         .on_put = ssd_on_put,
         .on_read = ssd_on_read,
         .on_durable = on_durable,
@@ -200,6 +201,7 @@ int yk_store_ssd_open(struct yk_store *s, const struct yk_store_opts *opts, stru
     l->opts = opts->ssd;
     l->raised = opts->raised;
     l->durable = opts->durable;
+    l->wake = opts->wake;
     l->arg = opts->arg;
     l->filter_fd = l->filter_fd_ro = -1;
     l->marks = calloc(s->own.layout.max_blocks, 1);

@@ -73,6 +73,7 @@ struct ssd_side {
     struct yk_store_ssd_opts opts;
     void (*raised)(void *arg, uint64_t token);
     void (*durable)(void *arg, uint64_t ticket);
+    void (*wake)(void *arg);
     void *arg;
     int filter_fd, filter_fd_ro;
     void *filter;

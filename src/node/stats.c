@@ -122,20 +122,36 @@ static const struct {
 #undef F
 };
 
+/* Pairs of a bucket's number (base/hist.h) and its count, of those that are not empty: so that the
+ * difference of two looks is a histogram too. */
+static void put_buckets(const struct yk_hist *h, struct yk_buf *b) {
+    const char *sep = "";
+    yk_buf_puts(b, ",\"buckets\":[");
+    for (uint32_t i = 0; i < YK_HIST_BUCKETS; i++) {
+        if (h->buckets[i] == 0)
+            continue;
+        yk_buf_printf(b, "%s%u,%llu", sep, i, (unsigned long long)h->buckets[i]);
+        sep = ",";
+    }
+    yk_buf_puts(b, "]");
+}
+
 static void put_latency(const struct yk_node *node, struct yk_buf *b) {
-    static struct yk_hist const empty;
-    int first = 1;
+    const char *sep = "";
     yk_buf_puts(b, ",\"latency\":{");
     for (unsigned op = 1; op < YK_MSG_OPS; op++) {
-        const struct yk_hist *h = &node->latency[op];
-        if (yk_hist_load(&h->count) == empty.count)
+        struct yk_hist h;
+        if (yk_hist_load(&node->latency[op].count) == 0)
             continue;
+        yk_hist_snapshot(&node->latency[op], &h);
         yk_buf_printf(
-            b, "%s\"%s\":{\"count\":%llu,\"p50_us\":%.3f,\"p99_us\":%.3f,\"p999_us\":%.3f}",
-            first ? "" : ",", yk_wire_op_name(op), (unsigned long long)yk_hist_count(h),
-            (double)yk_hist_percentile(h, 50) / 1e3, (double)yk_hist_percentile(h, 99) / 1e3,
-            (double)yk_hist_percentile(h, 99.9) / 1e3);
-        first = 0;
+            b, "%s\"%s\":{\"count\":%llu,\"p50_us\":%.3f,\"p99_us\":%.3f,\"p999_us\":%.3f", sep,
+            yk_wire_op_name(op), (unsigned long long)yk_hist_count(&h),
+            (double)yk_hist_percentile(&h, 50) / 1e3, (double)yk_hist_percentile(&h, 99) / 1e3,
+            (double)yk_hist_percentile(&h, 99.9) / 1e3);
+        put_buckets(&h, b);
+        yk_buf_puts(b, "}");
+        sep = ",";
     }
     yk_buf_puts(b, "}");
 }

@@ -100,12 +100,14 @@ static void node_opts(const struct yk_own_opts *o, const struct yk_own *own, con
     snprintf(no->listen[0].host, sizeof(no->listen[0].host), "%s", own->url + strlen("unix:"));
     no->listen_count = 1;
     no->populate = o->populate;
-    if (ssd_path == NULL)
-        return;
-    no->store.ssd.dev[0] = (struct yk_ssd_dev_opts){ssd_path, o->ssd_bytes};
-    no->store.ssd.dev_count = 1;
-    no->store.ssd.segment_bytes = o->ssd_segment_bytes;
-    no->store.ssd.capacity_blocks = o->ssd_capacity_blocks;
+    if (ssd_path != NULL) {
+        no->store.ssd.dev[0] = (struct yk_ssd_dev_opts){ssd_path, o->ssd_bytes};
+        no->store.ssd.dev_count = 1;
+        no->store.ssd.segment_bytes = o->ssd_segment_bytes;
+        no->store.ssd.capacity_blocks = o->ssd_capacity_blocks;
+    }
+    if (o->tune != NULL)
+        o->tune(o->arg, no);
 }
 
 /* The terminal's interrupt is for the parent, which closes the pipe when it is done. */
@@ -128,6 +130,8 @@ static void child(const struct yk_own_opts *o, const struct yk_own *own, pid_t p
     node_opts(o, own, ssd_fd >= 0 ? ssd_path : NULL, &no);
     r.status = yk_node_start(&no, &node, &err);
     snprintf(r.text, sizeof(r.text), "%s", err.text);
+    if (r.status == 0 && o->serving != NULL)
+        o->serving(o->arg, node);
     int told = write(report_fd, &r, sizeof(r)) == (ssize_t)sizeof(r);
     close(report_fd);
     if (r.status < 0 || !told)

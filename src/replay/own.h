@@ -24,6 +24,9 @@
 extern "C" {
 #endif
 
+struct yk_node;
+struct yk_node_opts;
+
 struct yk_own_opts {
     uint64_t dram_bytes;      /* of payload */
     uint64_t capacity_blocks; /* committed blocks at most; 0 = as many as fit */
@@ -36,6 +39,10 @@ struct yk_own_opts {
     uint64_t ssd_bytes;       /* of a file for the SSD tier; 0 = none */
     uint64_t ssd_segment_bytes, ssd_capacity_blocks; /* 0 = the node's own choice, as many as fit */
     const char *ssd_dir;      /* where it lies; NULL = yk_own_ssd_dir */
+    /* In the child, both may be NULL: the last word on the node's options; the node serves. */
+    void (*tune)(void *arg, struct yk_node_opts *opts);
+    void (*serving)(void *arg, struct yk_node *node);
+    void *arg;
 };
 
 struct yk_own {

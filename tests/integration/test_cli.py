@@ -443,6 +443,18 @@ def test_top_once(node):
     assert re.search(r"^hits +0 +1 ", node.yolk("top", "--interval", "100ms").stdout, re.M)  # no terminal
 
 
+def test_top_latencies_are_of_the_interval(node):
+    for i in range(50):
+        put(node, f"k{i}", b"x")
+    first, second = node.json("top", "--count", "2", "--interval", "200ms")
+    for line in first, second:  # nothing was committed meanwhile; the looks themselves were answered
+        latency = line["latency"]
+        assert latency["commit"] == {"per_s": 0, "p50_us": None, "p99_us": None, "p999_us": None}
+        assert latency["stats"]["per_s"] > 0 and 0 < latency["stats"]["p50_us"] <= latency["stats"]["p999_us"]
+    total = node.stats()["latency"]["commit"]
+    assert total["count"] == sum(total["buckets"][1::2]) >= 50 and total["p50_us"] > 0
+
+
 def test_top_json(node):
     lines = node.json("top", "--count", "3", "--interval", "100ms")
     assert len(lines) == 3
