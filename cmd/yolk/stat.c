@@ -34,7 +34,6 @@ static const struct yk_opt rows[] = {
      .metavar = "FILE|-",
      .help = "Read the keys from a file, one a line."},
     {.name = "node",
-     .letter = 'n',
      .type = YK_OPT_BOOL,
      YK_OPT_AT(struct stat_config, node),
      .help = "Print the node's figures, as it does without a key."},
