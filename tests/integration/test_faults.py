@@ -402,3 +402,44 @@ def test_memory_limit_refuses_at_the_start(tmp_path):
                        timeout=DEADLINE_S)
     assert p.returncode != 0
     assert "--dram" in p.stderr and len(p.stderr.strip().splitlines()) == 1
+
+
+def test_memory_that_runs_out_under_a_running_node(place):
+    """The file system of the segment is filled by somebody else after the node has started."""
+    mount = 'mount -t tmpfs -o size=96m none "$0" && exec "$@"'
+    probe = subprocess.run(["unshare", "-rm", "sh", "-c", mount, place.shm, "true"], stderr=subprocess.PIPE, text=True)
+    if probe.returncode != 0:
+        pytest.skip(f"no tmpfs can be mounted in a namespace here: {probe.stderr.strip()}")
+    n = Node(place, "--populate=no", dram="64M")
+    n.start(before=["unshare", "-rm", "sh", "-c", mount, place.shm])
+    files = f"/proc/{n.process.pid}/root{place.shm}"
+
+    def put(key, size, *options):
+        return n.yolk("--timeout", "2s", *options, "put", key, "-", data=key[:1].encode() * size)
+
+    def there(key, size, *options):
+        done = n.yolk(*options, "get", key, text=False)
+        assert done.returncode in (0, 3), done.stderr
+        assert done.returncode == 3 or done.stdout == key[:1].encode() * size
+        return done.returncode == 0
+
+    for i in range(8):
+        assert put(f"{i}", 1 << 20).returncode == 0
+    with open(f"{files}/filler", "wb") as filler:
+        with pytest.raises(OSError):
+            while True:
+                filler.write(bytes(1 << 20))
+                filler.flush()
+    # Its memory is gone from under it: the tier is lost, the node is not, and no answer is wrong.
+    for options in (["--no-map"], []):
+        for size in (4 << 20, 1 << 20, 3000):
+            assert put("x", size, *options).returncode != 0, "a put was acknowledged that went nowhere"
+            assert not there("x", size, *options)
+    for i in range(8):
+        there(f"{i}", 1 << 20), there(f"{i}", 1 << 20, "--no-map")
+    assert n.process.poll() is None
+    assert n.stats()["tier_lost"] is True
+    # The same again with memory.
+    n.stop()
+    n.start(before=["unshare", "-rm", "sh", "-c", mount, place.shm])
+    assert put("x", 4 << 20).returncode == 0 and there("x", 4 << 20)
