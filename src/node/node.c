@@ -305,10 +305,10 @@ static void on_upkeep(uv_timer_t *timer) {
     if (node->accept_paused)
         accept_pause(node, 0);
     if (yk_segment_check(node->seg))
-        yk_log_limited(
-            &lost_limit, YK_LOG_ERROR, "node",
-            "the DRAM tier is lost: a file of its segment was truncated. Lookups miss and "
-            "puts are refused until a restart");
+        yk_log_limited(&lost_limit, YK_LOG_ERROR, "node",
+                       "the DRAM tier is lost: a file of its segment was truncated, or its file "
+                       "system is full. "
+                       "Lookups miss and puts are refused until a restart");
     ns_snapshot(node);
     uint64_t events = happened(node);
     node->idle_ticks = events == node->last_events ? node->idle_ticks + 1 : 0;
