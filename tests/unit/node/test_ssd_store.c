@@ -10,6 +10,7 @@
 #include "base/hash.h"
 
 #include <dirent.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,8 +18,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -39,12 +40,14 @@ struct fixture {
 
 static int counter;
 static char shm_dir[64], ssd_dir[128];
+static int wake_fd = -1;
 
 static int make_dirs(void **state) {
     const char *tmp = getenv("TMPDIR");
     snprintf(shm_dir, sizeof(shm_dir), "/dev/shm/yolk-test-%d", (int)getpid());
     snprintf(ssd_dir, sizeof(ssd_dir), "%s/yolk-ssd-XXXXXX", tmp != NULL ? tmp : "/tmp");
-    return mkdir(shm_dir, 0700) < 0 || mkdtemp(ssd_dir) == NULL;
+    wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return wake_fd < 0 || mkdir(shm_dir, 0700) < 0 || mkdtemp(ssd_dir) == NULL;
 }
 
 static void empty(const char *dir) {
@@ -75,7 +78,9 @@ static void on_durable(void *arg, uint64_t ticket) {
         f->durable = ticket;
 }
 
+/* From a device's thread. */
 static void on_wake(void *arg) {
+    eventfd_write(wake_fd, 1);
 }
 
 static void store_open(struct fixture *f) {
@@ -114,10 +119,12 @@ static void fixture_open(struct fixture *f, uint64_t dram, uint64_t ssd, uint8_t
 }
 
 static void turn(struct fixture *f) {
-    struct timespec ts = {0, 200000};
+    struct pollfd p = {wake_fd, POLLIN, 0};
+    eventfd_t n;
     yk_store_ssd_poll(f->s);
     yk_store_tick(f->s);
-    nanosleep(&ts, NULL); /* the device's thread has its turn; whoever waits has a limit */
+    if (poll(&p, 1, 2) == 1) /* until a device has done something; a tick is due anyway */
+        eventfd_read(wake_fd, &n);
 }
 
 static void settle(struct fixture *f) {
