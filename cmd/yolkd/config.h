@@ -37,6 +37,7 @@ struct yolkd_config {
     uint64_t scrub_rate_bytes;
     uint64_t scrub_interval_ns;
     bool populate;
+    int compact_percent;
     uint64_t stop_timeout_ns;
     int log_level; /* enum yk_log_level */
     bool check_config;

@@ -88,7 +88,7 @@ struct yk_node {
     int accept_paused; /* out of descriptors: listeners are looked at by upkeep */
     int dozing;
     int stopping;
-    uint64_t last_events, stop_deadline_ns;
+    uint64_t last_events, last_in_bytes, stop_deadline_ns;
 
     pthread_mutex_t lock; /* guards handover[] and ns_snapshot[]; rank 1 in docs/locks.md */
     int handover[64];
