@@ -19,7 +19,8 @@
  * Node away: calls wait for it to come back, up to their deadline, and send again what it did not
  *   answer (a remove may then say YK_MISS for a block that it removed itself). At the deadline a
  *   change fails with -YK_EGONE, and a lookup or get is a miss; where the node's memory is mapped
- *   these need no node. -YK_ETIMEDOUT: the node is there and silent; the change may yet be made.
+ *   these need no node, but for blocks that are on SSD alone. -YK_ETIMEDOUT: the node is there and
+ *   silent; the change may yet be made.
  * Option structs begin with `size`, set to sizeof by the caller; new fields go at the end; NULL
  *   stands for all defaults.
  */
@@ -170,7 +171,7 @@ YK_API int yk_getv(yk_client *client, yk_key key, const struct iovec *iov, int i
 YK_API int yk_get_range(yk_client *client, yk_key key, uint64_t offset, void *buf, size_t len);
 
 /* A borrowed view of a block. On a mapped handle: the node's own memory, read-only, pinned until
- * released; on others a private copy. */
+ * released; on others, and where the node could not bring a block up from SSD, a private copy. */
 typedef struct yk_ref {
     const void *data;
     size_t len;

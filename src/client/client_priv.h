@@ -33,6 +33,7 @@
 #define YK_CLIENT_PRIV_H
 
 #include "base/parse.h"
+#include "base/spin.h"
 #include "client/dial.h"
 #include "client/hold.h"
 #include "client/list.h"
@@ -170,8 +171,9 @@ struct yk_rx {
     struct yk_rec *rec; /* whose payload is being received; NULL: it is dropped */
     struct yk_cursor payload;
     uint64_t payload_left;
-    int busy;     /* a thread is receiving */
-    int kickable; /* it is in yk_poll and looks at event_fd, too */
+    int busy;            /* a thread is receiving */
+    int kickable;        /* it is in yk_poll and looks at event_fd, too */
+    struct yk_spin spin; /* the thread's that is receiving */
 };
 
 enum yk_conn_state { YK_CONN_DOWN, YK_CONN_UP, YK_CONN_DEAD };

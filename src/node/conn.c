@@ -540,8 +540,10 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
     }
     if (events & UV_WRITABLE)
         conn_flush(c);
-    if (!c->closing && (events & UV_READABLE))
+    if (!c->closing && (events & UV_READABLE)) {
         conn_read(c);
+        node_heard(c->node);
+    }
 }
 
 /* ---- life --------------------------------------------------------------------------------------

@@ -228,9 +228,16 @@ static void jobs_step(struct yk_node *node) {
 
 static void on_busy(uv_idle_t *idle) {
     struct yk_node *node = idle->data;
-    jobs_step(node);
-    int more = yk_store_tick(node->store);
-    if (node->job_count == 0 && !more)
+    if (node->more) {
+        jobs_step(node);
+        int more = yk_store_tick(node->store);
+        node->more = node->job_count > 0 || more;
+    }
+    if (node->spin_until_ns != 0 && yk_now_ns() >= node->spin_until_ns) {
+        yk_spin_end(&node->spin, 0);
+        node->spin_until_ns = 0;
+    }
+    if (!node->more && node->spin_until_ns == 0)
         uv_idle_stop(idle);
 }
 
@@ -238,7 +245,21 @@ static void on_turn(uv_prepare_t *turn) {
     yk_store_turn(((struct yk_node *)turn->data)->store);
 }
 
+/* While the idle handle is active the loop polls without waiting: the reply's reader is likely to ask
+ * again before a sleep and a wake-up would be over (base/spin.h). */
+void node_heard(struct yk_node *node) {
+    if (node->spin_until_ns != 0)
+        yk_spin_end(&node->spin, 1);
+    node->spin_until_ns = 0;
+    if (node->stopping || !yk_spin_try(&node->spin))
+        return;
+    node->spin_until_ns = yk_now_ns() + YK_SPIN_NS;
+    if (!uv_is_active((uv_handle_t *)&node->busy))
+        uv_idle_start(&node->busy, on_busy);
+}
+
 void node_more(struct yk_node *node) {
+    node->more = 1;
     if (!uv_is_active((uv_handle_t *)&node->busy))
         uv_idle_start(&node->busy, on_busy);
 }
@@ -284,10 +305,10 @@ static void on_upkeep(uv_timer_t *timer) {
     if (node->accept_paused)
         accept_pause(node, 0);
     if (yk_segment_check(node->seg))
-        yk_log_limited(
-            &lost_limit, YK_LOG_ERROR, "node",
-            "the DRAM tier is lost: a file of its segment was truncated. Lookups miss and "
-            "puts are refused until a restart");
+        yk_log_limited(&lost_limit, YK_LOG_ERROR, "node",
+                       "the DRAM tier is lost: a file of its segment was truncated, or its file "
+                       "system is full. "
+                       "Lookups miss and puts are refused until a restart");
     ns_snapshot(node);
     uint64_t events = happened(node);
     node->idle_ticks = events == node->last_events ? node->idle_ticks + 1 : 0;

@@ -7,6 +7,7 @@
 #ifndef YK_NODE_NODE_PRIV_H
 #define YK_NODE_NODE_PRIV_H
 
+#include "base/spin.h"
 #include "node/node.h"
 #include "node/store.h"
 #include "wire/msg.h"
@@ -92,7 +93,7 @@ struct yk_node {
     uv_timer_t upkeep;
     uv_timer_t wait_timer;
     uv_timer_t stop_timer;
-    uv_idle_t busy;    /* runs while there is work left from a tick */
+    uv_idle_t busy;    /* runs while there is work left from a tick, or a message is looked for */
     uv_prepare_t turn; /* at each turn of the loop */
     uv_check_t after;  /* after each turn: what it gave to the SSD tier leaves */
     uv_async_t wake;   /* stop, connect */
@@ -118,6 +119,9 @@ struct yk_node {
     uint32_t idle_ticks;
     int accept_paused; /* out of descriptors: listeners are looked at by upkeep */
     int dozing;
+    int more;               /* there is work left from a tick */
+    struct yk_spin spin;    /* before the loop sleeps */
+    uint64_t spin_until_ns; /* 0: not looking */
     int stopping;
     uint64_t last_events, stop_deadline_ns;
 
@@ -193,6 +197,7 @@ int node_wait(struct yk_node *node, const struct waiter *w); /* -YK_EAGAIN: the 
 void node_forget(struct yk_node *node, struct conn *c);      /* its waiters and jobs */
 void node_active(struct yk_node *node);                      /* something happened: no dozing */
 void node_more(struct yk_node *node);                        /* there is work for the busy handle */
+void node_heard(struct yk_node *node); /* a message came: the next may follow */
 
 /* stats_ssd.c: appends `,"ssd":...`. Any thread. */
 struct yk_buf;

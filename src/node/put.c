@@ -91,7 +91,8 @@ int yk_store_reserve(struct yk_store *s, uint32_t slot, uint64_t len, struct yk_
                           "a block of %llu bytes: the tier has %llu, a block at most %u",
                           (unsigned long long)len, (unsigned long long)tier, YK_BLOCK_MAX);
     if (__atomic_load_n(&s->seg.lost, __ATOMIC_ACQUIRE))
-        return yk_err_set(err, -YK_EIO, "the tier is lost (its file was truncated)");
+        return yk_err_set(err, -YK_EIO,
+                          "the tier is lost (its file was truncated, or memory ran out)");
     uint64_t held = s->n.reserved_bytes + s->n.hard_pinned_bytes;
     if (!share_has(s, len))
         return yk_err_set(
@@ -386,6 +387,9 @@ static int commit_checks(struct yk_store *s, uint32_t ns, const struct yk_commit
         return -YK_EKEY;
     if (c->len == 0 || c->len > desc_at(s, c->idx)->cap)
         return -YK_EINVAL;
+    /* Its payload may be in pages that nobody else has (guard.h), and so may this descriptor. */
+    if (__atomic_load_n(&s->seg.lost, __ATOMIC_ACQUIRE))
+        return -YK_EIO;
     int rc = yk_store_ns_check(s, ns);
     if (rc == 0 && s->own.ns[ns].epoch != c->epoch)
         rc = -YK_ESTALE; /* R9: raised since the put began */

@@ -215,7 +215,8 @@ void yk_store_turn(struct yk_store *store);
 /* Makes a reservation a block. Whatever it returns but -YK_EGONE and -YK_EAGAIN (the turn has done
  * enough: again in the next one), the reservation is over.
  * 0 (also for a duplicate of the same bytes, and for a commit that was made before), -YK_ECONFLICT,
- * -YK_ESTALE, -YK_ENONS, -YK_EQUOTA, -YK_EKEY, -YK_ENOSPC, -YK_EINVAL, -YK_EGONE. */
+ * -YK_ESTALE, -YK_ENONS, -YK_EQUOTA, -YK_EKEY, -YK_ENOSPC, -YK_EINVAL, -YK_EGONE, -YK_EIO (the tier
+ * is lost). */
 int yk_store_commit(struct yk_store *store, uint32_t slot, uint32_t ns,
                     const struct yk_commit *commit);
 int yk_store_abort(struct yk_store *store, uint32_t slot, uint32_t idx, uint64_t gen);

@@ -248,11 +248,33 @@ static void single(yk_client *c, unsigned what) {
     }
 }
 
+/* A filter that is the input. It may be refused; what is taken for one must hold what is asked of it. */
+static void odd_filter(const char *url, const yk_open_opts *o, const uint8_t *data, size_t size) {
+    yk_client *c;
+    int fd;
+    size_t n = size < filter_bytes ? size : (size_t)filter_bytes;
+    if (pwrite(filter_fd, data, n, 0) != (ssize_t)n)
+        abort();
+    int rc = yk_open(url, o, &c);
+    if (read(accepted[0], &fd, sizeof(fd)) != (ssize_t)sizeof(fd))
+        abort();
+    shutdown(fd, SHUT_RDWR);
+    for (unsigned i = 0; rc == 0 && i < 64; i++)
+        if (yk_exists(c, (yk_key){&i, sizeof(i)}) != 0)
+            abort();
+    if (rc == 0)
+        yk_close(c);
+    close(fd);
+    close(filter_fd);
+    make_filter();
+}
+
 /* First bytes: 0 and 1 many, mapped and not; 2 to 12 one call; 13 a welcome; then with tiers below DRAM:
- * many, and the calls of single() that are other ones then. */
+ * many, the calls of single() that are other ones then, and a filter. */
 #define FIRST_LOWER 14u
 static const unsigned lower_calls[] = {0, 1, 8, 10};
-#define KINDS (FIRST_LOWER + 1u + (unsigned)(sizeof(lower_calls) / sizeof(lower_calls[0])))
+#define ODD_FILTER (FIRST_LOWER + 1u + (unsigned)(sizeof(lower_calls) / sizeof(lower_calls[0])))
+#define KINDS      (ODD_FILTER + 1u)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct yk_welcome ignored;
@@ -278,6 +300,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                       .flags = YK_OPEN_NO_RECONNECT | (mapped ? 0u : (uint32_t)YK_OPEN_NO_MAP)};
     snprintf(url, sizeof(url), "unix:%s", address.sun_path);
     __atomic_store_n(&grant_filter, lower, __ATOMIC_RELAXED);
+    if (what == ODD_FILTER) {
+        odd_filter(url, &o, data, size);
+        return 0;
+    }
     if (yk_open(url, &o, &c) != 0)
         abort();
     if (read(accepted[0], &fd, sizeof(fd)) != (ssize_t)sizeof(fd))

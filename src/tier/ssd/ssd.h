@@ -215,6 +215,11 @@ int yk_ssd_durable(const struct yk_ssd *ssd, uint64_t ticket);
  * removed by somebody else); 0 = none. A put of other bytes under the key waits for it. */
 uint64_t yk_ssd_pending(const struct yk_ssd *ssd, uint32_t ns, uint64_t hash);
 
+/* 1: a device is gone, and no other has recorded durably that it misses what is removed from now on.
+ * Should this node be started again without knowing a higher run (opts.run) and the device be back by
+ * then, removals meanwhile are not known there: acknowledge none, or keep yk_ssd_run, which was raised. */
+int yk_ssd_hole(const struct yk_ssd *ssd);
+
 /* ---- upkeep ------------------------------------------------------------------------------------------ */
 
 /* Takes what the devices have done and calls back; begins what is queued. Cheap when there is nothing.

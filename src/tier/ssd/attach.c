@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What stands on the devices at start: ours, somebody else's, nothing; and which of them missed a run.
+ *
+ * Every opening of a node has a run number. It is first written to all devices as not started, then,
+ * when all have it, as started, and only then work is accepted. So a device whose run is below the
+ * highest that was started was not there then, and what it holds may have been removed: it comes back
+ * empty. An opening that is killed half way leaves runs that were never started, and nothing is lost.
+ *
+ * Empty means a new uid: whatever is on the device then belongs to nobody, without writing over it.
+ *
+ * Threads: the owner's; blocks.
+ */
+#include "tier/ssd/ssd_priv.h"
+
+#include "base/clock.h"
+#include "base/fmt.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include <yolk/status.h>
+
+#define SEGMENT_DEFAULT (64u << 20)
+#define SEGMENTS_WANT   16u /* of a small device: with smaller segments, not below 4 MiB */
+#define SEGMENTS_LEAST  4u
+
+uint64_t yk_ssd_random(void) {
+    uint64_t v = 0;
+    while (v == 0)
+        if (getrandom(&v, sizeof(v), 0) != sizeof(v))
+            v = yk_now_ns() ^ yk_wall_ms() << 20; /* no random numbers: unique at least */
+    return v;
+}
+
+int yk_ssd_dev_open_io(struct yk_ssd_dev *d, int create, struct yk_err *err) {
+    struct yk_ssd *ssd = d->ssd;
+    struct yk_ssd_io *wrapped;
+    struct yk_ssd_io_opts o = {.path = d->path,
+                               .size_bytes = d->opt_size,
+                               .create = create,
+                               .buffered = ssd->o.buffered,
+                               .mem = ssd->o.mem,
+                               .mem_bytes = ssd->o.mem_bytes,
+                               .wake = ssd->o.wake,
+                               .wake_arg = ssd->o.arg};
+    int rc = ssd->o.io->open(&o, &d->io, err);
+    if (rc < 0)
+        return rc;
+    if (ssd->o.io_wrap != NULL) {
+        rc = ssd->o.io_wrap(ssd->o.io_wrap_arg, d->io, &wrapped);
+        if (rc < 0) {
+            d->io->ops->close(d->io);
+            d->io = NULL;
+            return yk_err_set(err, rc, "%s: the device could not be wrapped", d->path);
+        }
+        d->io = wrapped;
+    }
+    d->ops = d->io->ops;
+    return 0;
+}
+
+static int read_at(struct yk_ssd_dev *d, uint64_t offset, void *buf, uint64_t bytes) {
+    struct yk_ssd_script *s = &d->ret;
+    s->n = 0;
+    yk_ssd_script_add(s, YK_SSD_IO_READ, offset, buf, bytes);
+    return yk_ssd_script_wait(d, s);
+}
+
+/* ---- somebody else's ---------------------------------------------------------------------------------- */
+
+static int refuse_foreign(struct yk_ssd_dev *d, uint64_t size, struct yk_err *err) {
+    uint64_t bytes = size < YK_SSD_FOREIGN_BYTES ? size / YK_SSD_SECTOR * YK_SSD_SECTOR
+                                                 : YK_SSD_FOREIGN_BYTES;
+    unsigned char *buf = malloc(bytes + 1);
+    if (buf == NULL)
+        return yk_err_set(err, -YK_ENOMEM, "%s: no memory", d->path);
+    int rc = bytes > 0 ? read_at(d, 0, buf, bytes) : 0;
+    const char *what = rc == 0 ? yk_ssd_foreign(buf, bytes) : NULL;
+    free(buf);
+    if (rc < 0)
+        return yk_err_set(err, -YK_EIO, "%s: cannot read its beginning", d->path);
+    if (what != NULL)
+        return yk_err_set(err, -YK_EPERM,
+                          "%s: holds %s, not a Yolk SSD tier; nothing was changed "
+                          "(--ssd-format overwrites it)",
+                          d->path, what);
+    return 0;
+}
+
+/* ---- ours ------------------------------------------------------------------------------------------------ */
+
+/* The superblock, from either copy. 0; -YK_ENOENT: not ours; else an error with its text. */
+static int super_read(struct yk_ssd_dev *d, uint64_t size, struct yk_err *err) {
+    uint32_t version = 0;
+    int rc[2] = {-YK_ENOENT, -YK_ENOENT};
+    for (uint32_t i = 0; i < 2; i++) {
+        if (YK_SSD_SUPER_AT(i) + YK_SSD_SECTOR > size)
+            break;
+        rc[i] = read_at(d, YK_SSD_SUPER_AT(i), d->super_buf, YK_SSD_SECTOR);
+        if (rc[i] == 0)
+            rc[i] = yk_ssd_super_get(d->super_buf, &d->super, &version);
+        if (rc[i] == 0)
+            return 0;
+        if (rc[i] == -YK_EVERSION)
+            return yk_err_set(err, rc[i],
+                              "%s: written by another version of Yolk (format %u, this one knows "
+                              "%u); use that version, or --ssd-format to start it empty",
+                              d->path, version, YK_SSD_FORMAT);
+    }
+    if (rc[0] == -YK_ECORRUPT || rc[1] == -YK_ECORRUPT)
+        return yk_err_set(err, -YK_EPERM,
+                          "%s: both superblocks of this Yolk SSD tier are damaged; nothing was "
+                          "changed (--ssd-format starts it empty)",
+                          d->path);
+    if (rc[0] == -YK_EIO || rc[1] == -YK_EIO)
+        return yk_err_set(err, -YK_EIO, "%s: cannot read its superblock", d->path);
+    return -YK_ENOENT;
+}
+
+static int size_check(struct yk_ssd_dev *d, uint64_t size, struct yk_err *err) {
+    char a[YK_FMT_MAX], b[YK_FMT_MAX];
+    if (d->super.size_bytes <= size)
+        return 0;
+    return yk_err_set(err, -YK_EINVAL,
+                      "%s: is %s now, but was formatted with %s; give it its size back, or "
+                      "--ssd-format to start it empty",
+                      d->path, yk_fmt_bytes_exact(size, a),
+                      yk_fmt_bytes_exact(d->super.size_bytes, b));
+}
+
+static void ckpt_read(struct yk_ssd_dev *d, struct yk_ssd_ckpt *ret) {
+    memset(ret, 0, sizeof(*ret));
+    struct yk_ssd_ckpt *c = malloc(sizeof(*c));
+    for (uint32_t i = 0; i < 2 && c != NULL; i++)
+        if (read_at(d, YK_SSD_CKPT_AT(i), d->ckpt_buf, YK_SSD_CKPT_BYTES) == 0 &&
+            yk_ssd_ckpt_get(d->ckpt_buf, d->super.uid, c) == 0 && c->seq > ret->seq)
+            *ret = *c;
+    free(c);
+    d->ckpt_seq = ret->seq;
+    d->wear_bytes += ret->wear_bytes;
+}
+
+/* ---- made new ---------------------------------------------------------------------------------------------- */
+
+static int geometry(struct yk_ssd_dev *d, uint64_t size, struct yk_err *err) {
+    uint64_t segment = d->ssd->o.segment_bytes;
+    char a[YK_FMT_MAX], b[YK_FMT_MAX];
+    if (d->opt_size != 0 && d->opt_size < size)
+        size = d->opt_size;
+    if (segment == 0)
+        for (segment = SEGMENT_DEFAULT;
+             segment > (4u << 20) && yk_ssd_segments(size, segment) < SEGMENTS_WANT;)
+            segment /= 2;
+    if (segment < YK_SSD_SEGMENT_MIN || segment > YK_SSD_SEGMENT_MAX ||
+        segment % YK_SSD_SECTOR != 0)
+        return yk_err_set(err, -YK_EINVAL, "segments of %s are not possible: 64 KiB to 1 GiB, whole sectors of 4 KiB",
+                          yk_fmt_bytes_exact(segment, a));
+    if (yk_ssd_segments(size, segment) < SEGMENTS_LEAST)
+        return yk_err_set(err, -YK_ETOOBIG,
+                          "%s: %s is too small: it must hold %u segments of %s and a little more",
+                          d->path, yk_fmt_bytes_exact(size, a), SEGMENTS_LEAST,
+                          yk_fmt_bytes_exact(segment, b));
+    d->super.size_bytes = size;
+    d->super.segment_bytes = segment;
+    return 0;
+}
+
+static int format(struct yk_ssd_dev *d, struct yk_err *err) {
+    struct yk_ssd_script *s = &d->ret;
+    d->super.node_id = d->ssd->node_id;
+    d->super.cluster_id = 0;
+    d->super.uid = yk_ssd_random();
+    d->super.created_ms = yk_wall_ms();
+    yk_ssd_super_put(d->super_buf, &d->super);
+    s->n = 0;
+    yk_ssd_script_add(s, YK_SSD_IO_WRITE, YK_SSD_SUPER_AT(0), d->super_buf, YK_SSD_SECTOR);
+    yk_ssd_script_add(s, YK_SSD_IO_WRITE, YK_SSD_SUPER_AT(1), d->super_buf, YK_SSD_SECTOR);
+    yk_ssd_script_add(s, YK_SSD_IO_FLUSH, 0, NULL, 0);
+    if (yk_ssd_script_wait(d, s) < 0)
+        return yk_err_set(err, s->status, "%s: cannot be written", d->path);
+    return 0;
+}
+
+/* ---- one device ------------------------------------------------------------------------------------------------ */
+
+/* ret_ours 1: it has a superblock of this node; 0: it is to be formatted. */
+static int dev_look(struct yk_ssd_dev *d, int *ret_ours, struct yk_err *err) {
+    struct yk_ssd_io_info info;
+    d->ckpt_buf = aligned_alloc(YK_SSD_SECTOR, 2u * YK_SSD_CKPT_BYTES + YK_SSD_SECTOR);
+    if (d->ckpt_buf == NULL)
+        return yk_err_set(err, -YK_ENOMEM, "%s: no memory", d->path);
+    d->super_buf = d->ckpt_buf + 2u * YK_SSD_CKPT_BYTES;
+    int rc = yk_ssd_dev_open_io(d, 1, err);
+    if (rc < 0)
+        return rc;
+    d->ops->info(d->io, &info);
+    d->direct = info.direct;
+    d->fixed_file = info.fixed_file;
+    d->fixed_mem = info.fixed_mem;
+    snprintf(d->note, sizeof(d->note), "%.*s", (int)sizeof(d->note) - 1, info.note);
+    *ret_ours = 0;
+    if (d->ssd->o.format)
+        return geometry(d, info.size_bytes, err);
+    rc = super_read(d, info.size_bytes, err);
+    if (rc == -YK_ENOENT) {
+        rc = refuse_foreign(d, info.size_bytes, err);
+        return rc < 0 ? rc : geometry(d, info.size_bytes, err);
+    }
+    if (rc < 0)
+        return rc;
+    *ret_ours = 1;
+    return size_check(d, info.size_bytes, err);
+}
+
+/* All that have one agree on the node; it becomes ours if we have none. */
+static int node_agree(struct yk_ssd *ssd, const int *ours, struct yk_err *err) {
+    for (uint32_t i = 0; i < ssd->ndev; i++) {
+        const struct yk_ssd_dev *d = ssd->devs[i];
+        if (!ours[i])
+            continue;
+        if (ssd->node_id == 0)
+            ssd->node_id = d->super.node_id;
+        if (ssd->node_id != d->super.node_id)
+            return yk_err_set(err, -YK_EPERM,
+                              "%s: belongs to node %016llx, this one is %016llx; nothing was "
+                              "changed (--ssd-format starts it empty)",
+                              d->path, (unsigned long long)d->super.node_id,
+                              (unsigned long long)ssd->node_id);
+    }
+    while (ssd->node_id == 0)
+        ssd->node_id = yk_ssd_random();
+    return 0;
+}
+
+static uint64_t run_started(const struct yk_ssd_ckpt *c) {
+    return c->started || c->run == 0 ? c->run : c->run - 1;
+}
+
+/* Formats what is new, has missed a run, or lost both checkpoints. */
+static int devs_settle(struct yk_ssd *ssd, const int *ours, struct yk_ssd_ckpt *ckpts,
+                       struct yk_err *err) {
+    uint64_t started = ssd->o.run, highest = ssd->o.run;
+    for (uint32_t i = 0; i < ssd->ndev; i++) {
+        if (run_started(&ckpts[i]) > started)
+            started = run_started(&ckpts[i]);
+        if (ckpts[i].run > highest)
+            highest = ckpts[i].run;
+    }
+    ssd->run = highest + 1;
+    for (uint32_t i = 0; i < ssd->ndev; i++) {
+        struct yk_ssd_dev *d = ssd->devs[i];
+        if (ours[i] && ckpts[i].seq != 0 && ckpts[i].run >= started)
+            continue;
+        if (ours[i] && ckpts[i].seq == 0)
+            snprintf(d->note, sizeof(d->note), "%.120s: has no good checkpoint: it starts empty",
+                     d->path);
+        else if (ours[i])
+            snprintf(d->note, sizeof(d->note),
+                     "%.120s: was not there in a run since (%llu of %llu), and removals may be "
+                     "missing: it starts empty",
+                     d->path, (unsigned long long)ckpts[i].run, (unsigned long long)started);
+        memset(&ckpts[i], 0, sizeof(ckpts[i]));
+        d->ckpt_seq = 0;
+        int rc = format(d, err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+int yk_ssd_devs_attach(struct yk_ssd *ssd, struct yk_ssd_ckpt *ret_ckpts, struct yk_err *err) {
+    int ours[YK_SSD_DEVICES_MAX] = {0};
+    for (uint32_t i = 0; i < ssd->ndev; i++) {
+        int rc = dev_look(ssd->devs[i], &ours[i], err);
+        if (rc < 0)
+            return rc;
+    }
+    int rc = node_agree(ssd, ours, err);
+    if (rc < 0)
+        return rc;
+    for (uint32_t i = 0; i < ssd->ndev; i++)
+        if (ours[i])
+            ckpt_read(ssd->devs[i], &ret_ckpts[i]);
+    rc = devs_settle(ssd, ours, ret_ckpts, err);
+    for (uint32_t i = 0; i < ssd->ndev && rc == 0; i++) {
+        struct yk_ssd_dev *d = ssd->devs[i];
+        d->nseg = (uint32_t)yk_ssd_segments(d->super.size_bytes, d->super.segment_bytes);
+        if (ret_ckpts[i].gen_max > ssd->gen)
+            ssd->gen = ret_ckpts[i].gen_max;
+        if (ret_ckpts[i].clock_ms > ssd->clock_ms)
+            ssd->clock_ms = ret_ckpts[i].clock_ms;
+        if (ret_ckpts[i].ns_gen > ssd->ns_gen)
+            ssd->ns_gen = ret_ckpts[i].ns_gen;
+    }
+    return rc;
+}

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Tickets: what was removed, changed or raised, and when it is durable.
+ *
+ * A ticket is a count, and in its low five bits the device that has to record it (31: all). Each
+ * device knows the lowest ticket that still waits with it: in records without a batch, in a batch,
+ * for a flush, in a flush. Whatever is below is durable. When a device stops writing, what waited with
+ * it, and everything given to it from then on, is lost: -YK_EIO, as a range of counts.
+ *
+ * A namespace is recorded on all devices, and recovery takes the highest epoch of any; so it is durable
+ * when all that still write have it, and one at least does.
+ *
+ * Removals that are not durable yet are remembered by the hash of their key: a later removal of the
+ * same key must not be acknowledged before them.
+ */
+#include "tier/ssd/ssd_priv.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <yolk/status.h>
+
+#define PEND_MIN 1024u
+
+uint64_t yk_ssd_ticket_new(struct yk_ssd *ssd, uint32_t tag) {
+    return ++ssd->ticket << 5 | tag;
+}
+
+static uint64_t lower(uint64_t a, uint64_t b) {
+    return a == 0 || (b != 0 && b < a) ? b : a;
+}
+
+uint64_t yk_ssd_dev_waits(const struct yk_ssd_dev *d) {
+    uint64_t t = lower(d->tk_done, lower(d->tk_flush, d->back_ticket));
+    for (const struct yk_ssd_batch *b = d->fifo; b != NULL; b = b->next)
+        t = lower(t, b->ticket_min);
+    return t;
+}
+
+static int dev_lost(const struct yk_ssd_dev *d, uint64_t count) {
+    return d->broken_from != 0 && count >= d->broken_from;
+}
+
+static int dev_has(const struct yk_ssd_dev *d, uint64_t count) {
+    uint64_t waits = yk_ssd_dev_waits(d);
+    if (dev_lost(d, count))
+        return -YK_EIO;
+    return waits == 0 || count < waits;
+}
+
+int yk_ssd_durable(const struct yk_ssd *ssd, uint64_t ticket) {
+    uint32_t tag = (uint32_t)ticket & 31u;
+    uint64_t count = ticket >> 5;
+    int have = 0;
+    if (ticket == 0)
+        return 1;
+    if (tag < ssd->ndev)
+        return dev_has(ssd->devs[tag], count);
+    for (uint32_t i = 0; i < ssd->ndev; i++) {
+        int rc = dev_has(ssd->devs[i], count);
+        if (rc == 0)
+            return 0;
+        have += rc > 0;
+    }
+    return have > 0 ? 1 : -YK_EIO;
+}
+
+void yk_ssd_durable_tell(struct yk_ssd *ssd) {
+    uint64_t waits = 0;
+    for (uint32_t i = 0; i < ssd->ndev; i++)
+        if (ssd->devs[i]->state == YK_SSD_DEV_OK)
+            waits = lower(waits, yk_ssd_dev_waits(ssd->devs[i]));
+    uint64_t upto = waits == 0 ? ssd->ticket : waits - 1;
+    if (upto <= ssd->ticket_told)
+        return;
+    ssd->ticket_told = upto;
+    if (ssd->o.on_durable != NULL)
+        ssd->o.on_durable(ssd->o.arg, upto << 5 | YK_SSD_TAG_ALL);
+}
+
+/* ---- flush ------------------------------------------------------------------------------------------- */
+
+uint64_t yk_ssd_flush_want(struct yk_ssd_dev *d) {
+    return ++d->flush_want;
+}
+
+static void flush_ended(struct yk_ssd_dev *d, struct yk_ssd_op *op) {
+    if (op->req.status < 0) /* the device is read-only or gone by now: what waits is lost */
+        return;
+    d->tk_flush = 0;
+    d->flush_done = d->flush_started;
+    YK_SSD_ADD(d->ssd->c.flushes, 1);
+}
+
+void yk_ssd_flush_pump(struct yk_ssd_dev *d) {
+    if (d->flush_op.busy || d->state != YK_SSD_DEV_OK ||
+        (d->tk_done == 0 && d->flush_want == d->flush_started))
+        return;
+    d->tk_flush = d->tk_done;
+    d->tk_done = 0;
+    d->flush_started = d->flush_want;
+    d->flush_op.done = flush_ended;
+    yk_ssd_op_start(d, &d->flush_op, YK_SSD_IO_FLUSH, 0, 0, NULL, 0, YK_SSD_PRIO_DEMAND);
+}
+
+/* ---- removals that are not durable --------------------------------------------------------------------- */
+
+static uint64_t pend_key(uint32_t ns, uint64_t hash) {
+    return hash ^ (uint64_t)ns * 0x9e3779b97f4a7c15ull;
+}
+
+static void pend_insert(struct yk_ssd_pend *p, uint32_t cap, uint64_t key, uint64_t ticket) {
+    uint32_t i = (uint32_t)(key & (cap - 1u));
+    while (p[i].ticket != 0 && p[i].hash != key)
+        i = (i + 1u) & (cap - 1u);
+    p[i] = (struct yk_ssd_pend){key, ticket};
+}
+
+/* Forgets what is durable; doubles if much is left. */
+static int pend_rebuild(struct yk_ssd *ssd) {
+    uint32_t n = 0, cap = PEND_MIN;
+    for (uint32_t i = 0; i < ssd->pend_cap; i++)
+        n += ssd->pend[i].ticket != 0 && yk_ssd_durable(ssd, ssd->pend[i].ticket) != 1;
+    while (cap < 4u * (n + 1u))
+        cap *= 2u;
+    struct yk_ssd_pend *p = calloc(cap, sizeof(*p));
+    if (p == NULL)
+        return -YK_ENOMEM;
+    for (uint32_t i = 0; i < ssd->pend_cap; i++)
+        if (ssd->pend[i].ticket != 0 && yk_ssd_durable(ssd, ssd->pend[i].ticket) != 1)
+            pend_insert(p, cap, ssd->pend[i].hash, ssd->pend[i].ticket);
+    free(ssd->pend);
+    ssd->pend = p;
+    ssd->pend_cap = cap;
+    ssd->pend_count = n;
+    return 0;
+}
+
+void yk_ssd_pend_add(struct yk_ssd *ssd, uint32_t ns, uint64_t hash, uint64_t ticket) {
+    if (2u * (ssd->pend_count + 1u) > ssd->pend_cap && pend_rebuild(ssd) < 0) {
+        ssd->pend_lost = ticket; /* from here on any key may be pending until it is durable */
+        return;
+    }
+    pend_insert(ssd->pend, ssd->pend_cap, pend_key(ns, hash), ticket);
+    ssd->pend_count++;
+}
+
+uint64_t yk_ssd_pending(const struct yk_ssd *ssd, uint32_t ns, uint64_t hash) {
+    uint64_t key = pend_key(ns, hash);
+    uint32_t i = (uint32_t)(key & (ssd->pend_cap - 1u));
+    if (ssd->pend_lost != 0 && yk_ssd_durable(ssd, ssd->pend_lost) != 1)
+        return ssd->pend_lost;
+    for (; ssd->pend_cap > 0 && ssd->pend[i].ticket != 0; i = (i + 1u) & (ssd->pend_cap - 1u))
+        if (ssd->pend[i].hash == key)
+            return yk_ssd_durable(ssd, ssd->pend[i].ticket) == 1 ? 0 : ssd->pend[i].ticket;
+    return 0;
+}
+
+/* ---- what is asked for ------------------------------------------------------------------------------------ */
+
+/* Records that an entry's block is gone; the entry is still there. Returns the ticket. */
+uint64_t yk_ssd_tomb(struct yk_ssd *ssd, uint32_t id, uint64_t gen) {
+    const struct yk_ssd_entry *e = &ssd->table.e[id];
+    struct yk_ssd_dev *d = yk_dev_of(ssd, id);
+    uint64_t ticket = yk_ssd_ticket_new(ssd, d->index);
+    struct yk_ssd_rec rec = {.type = YK_SSD_REC_TOMB,
+                             .ns_uid = ssd->ns[e->ns].uid,
+                             .gen = yk_ssd_gen_next(ssd, gen),
+                             .origin = yk_seg_of(ssd, id)->seq,
+                             .key = yk_ssd_table_key(&ssd->table, id),
+                             .key_len = e->key_len};
+    yk_ssd_pend_add(ssd, e->ns, yk_ssd_table_hash(&ssd->table, id), ticket);
+    if (rec.ns_uid != 0) { /* else its namespace is gone, and all of its blocks */
+        yk_ssd_log_record(d, &rec, ticket >> 5);
+        YK_SSD_ADD(ssd->c.tombstones, 1);
+    }
+    return ticket;
+}
+
+uint64_t yk_ssd_remove(struct yk_ssd *ssd, uint32_t id, uint64_t gen) {
+    uint64_t ticket = yk_ssd_tomb(ssd, id, gen);
+    YK_SSD_ADD(ssd->c.removed, 1);
+    yk_ssd_entry_forget(ssd, id);
+    if (ssd->table.e[id].flags & YK_SSD_E_WRITTEN)
+        yk_ssd_entry_free(ssd, id); /* else when its put ends */
+    return ticket;
+}
+
+void yk_ssd_rotten(struct yk_ssd *ssd, uint32_t id, uint64_t gen) {
+    YK_SSD_ADD(ssd->c.rotten, 1);
+    yk_ssd_remove(ssd, id, gen);
+}
+
+uint64_t yk_ssd_expire(struct yk_ssd *ssd, uint32_t id, uint64_t expiry_ms, uint64_t gen) {
+    struct yk_ssd_entry *e = &ssd->table.e[id];
+    struct yk_ssd_dev *d = yk_dev_of(ssd, id);
+    uint64_t ticket = yk_ssd_ticket_new(ssd, d->index);
+    struct yk_ssd_rec rec = {.type = YK_SSD_REC_EXPIRY,
+                             .ns_uid = ssd->ns[e->ns].uid,
+                             .gen = yk_ssd_gen_next(ssd, gen),
+                             .expiry_ms = expiry_ms,
+                             .key = yk_ssd_table_key(&ssd->table, id),
+                             .key_len = e->key_len};
+    if (rec.ns_uid == 0) /* not live */
+        return 0;
+    yk_ssd_log_record(d, &rec, ticket >> 5);
+    e->flags |= YK_SSD_E_EXPREC;
+    /* No room for the word: it is gone early rather than late. */
+    if (yk_ssd_table_expiry_set(&ssd->table, id, expiry_ms) < 0) {
+        ssd->ns_tags[e->ns][e->flags & YK_SSD_E_TAG]--;
+        ssd->ns_tags[e->ns][0]++;
+        e->flags &= (uint8_t)~YK_SSD_E_TAG;
+    }
+    return ticket;
+}
+
+uint64_t yk_ssd_ns_set(struct yk_ssd *ssd, uint32_t ns, const struct yk_ssd_ns *entry) {
+    struct yk_ssd_rec rec = {.type = YK_SSD_REC_NS,
+                             .ns_number = (uint8_t)ns,
+                             .ns_uid = entry->uid,
+                             .gen = yk_ssd_gen_next(ssd, 0),
+                             .ns = *entry};
+    uint64_t ticket = yk_ssd_ticket_new(ssd, YK_SSD_TAG_ALL);
+    int made = ssd->ns[ns].uid != entry->uid;
+    yk_ssd_ns_apply(ssd, ns, entry);
+    if (entry->uid == 0)
+        return 0;
+    ssd->ns_gen = rec.gen;
+    if (made)
+        ssd->ns_made[ns] = rec.gen;
+    for (uint32_t i = 0; i < ssd->ndev; i++) {
+        yk_ssd_log_record(ssd->devs[i], &rec, ticket >> 5);
+        ssd->devs[i]->ckpt_want |= (uint8_t)made;
+    }
+    return ticket;
+}
