@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The SSD tier as its user meets it: options and what is wrong with them, what is shown, what moves, what a
 restart, a reboot and a removal leave, and hit counts that are those of a two-level simulator."""
+import ctypes
+import ctypes.util
 import json
 import os
 import re
@@ -12,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import DEADLINE_S, clean_env, one_line, program, wait_for, yolk, yolkd
+from harness import BUILD, DEADLINE_S, clean_env, one_line, program, wait_for, yolk, yolkd
 
 LONG = os.environ.get("YOLK_LONG") == "1"
-TRACES = Path(__file__).resolve().parents[3] / "shared" / "traces"
+TRACES = Path(os.environ.get("YOLK_TRACES", Path(__file__).resolve().parents[3] / "shared" / "traces"))
 SEGMENT = "1M"
 MIB = 1 << 20
 
@@ -153,10 +155,18 @@ def test_what_is_something_elses_is_not_overwritten(ssd_node, where, signature, 
 def test_a_newer_version_is_not_overwritten(ssd_node):
     node = ssd_node(size="64M").start()
     assert node.stop() == 0
+    name = ctypes.util.find_library("xxhash")
+    if not name:
+        pytest.skip("libxxhash, which a superblock of another version needs, is not found")
+    xxh3 = ctypes.CDLL(name).XXH3_64bits
+    xxh3.restype, xxh3.argtypes = ctypes.c_uint64, [ctypes.c_char_p, ctypes.c_size_t]
     with open(node.ssd, "r+b") as file:
         for at in (0, 32768):
-            file.seek(at + 8)  # behind the magic of each superblock
-            file.write(struct.pack("<I", 900))
+            file.seek(at)
+            sector = file.read(4096)
+            newer = sector[:8] + struct.pack("<I", 900) + sector[12:-8]
+            file.seek(at)
+            file.write(newer + struct.pack("<Q", xxh3(newer, len(newer))))
     line = refused(node)
     assert str(node.ssd) in line and "version" in line and "900" in line and "--ssd-format" in line
 
@@ -269,12 +279,13 @@ def test_a_node_without_the_tier_shows_none(node):
 def test_an_embedded_node_has_a_tier(place):
     path = place.dir / "embedded.ssd"
     url = f"embedded:dram=32M,ssd={path}:128M,ssd_segment=1M"
-    done = yolk("--url", url, "stat", "--node")
+    env = {"LD_LIBRARY_PATH": f"{BUILD}/lib:{BUILD}/src/node"}
+    done = yolk("--url", url, "stat", "--node", env=env)
     if "libyolk-node" in done.stderr:
         pytest.skip("libyolk-node is not beside the program")
     assert done.returncode == 0 and str(path) in done.stdout, done.stderr
     assert path.stat().st_size == 128 * MIB
-    assert "there is no directory" in one_line(yolk("--url", "embedded:ssd=/tmp/none/x:1G", "stat"), 1)
+    assert "there is no directory" in one_line(yolk("--url", "embedded:ssd=/tmp/none/x:1G", "stat", env=env), 1)
 
 
 # ---- what moves, what stays -------------------------------------------------------------------
@@ -374,7 +385,8 @@ def test_several_files(make_node, place):
     assert node.stop() == 0
     reboot(node)
     node.start()
-    assert all(get(node, key) == payload(int(key[1:])) for key in keys[::20])
+    # The youngest were in memory alone.
+    assert all(get(node, key) == payload(int(key[1:])) for key in keys[:240:20])
 
 
 # ---- traces -----------------------------------------------------------------------------------
