@@ -269,7 +269,7 @@ static void put_many(struct fixture *f, uint32_t n) {
 static void a_pool_larger_than_dram_keeps_everything(void **state) {
     struct fixture f;
     struct yk_counters n;
-    uint32_t tiers, low = 0;
+    uint32_t tiers = 0, low = 0;
     fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
     put_many(&f, 600);
     for (uint32_t i = 0; i < 600; i++) {
@@ -322,7 +322,7 @@ static void a_second_write_is_not_needed(void **state) {
 
 static void write_through_has_a_copy_at_once(void **state) {
     struct fixture f;
-    uint32_t tiers;
+    uint32_t tiers = 0;
     fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_WRITE_THROUGH);
     put(&f, 1, BLOCK);
     settle(&f);
@@ -370,7 +370,7 @@ static void preloading_brings_blocks_up(void **state) {
     yk_store_counters(f.s, &n);
     assert_true(n.preloaded > 100);
     assert_int_equal(n.preloaded_bytes, n.preloaded * BLOCK);
-    uint32_t tiers;
+    uint32_t tiers = 0;
     assert_true(known(&f, 599, &tiers)); /* the youngest is among them */
     assert_true(tiers & 1u << YK_TIER_DRAM);
     assert_true(get(&f, 599, 0, BLOCK));
@@ -473,7 +473,7 @@ static void other_bytes_conflict_and_an_upsert_replaces(void **state) {
     struct fixture f;
     fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
     put_many(&f, 600);
-    uint32_t tiers;
+    uint32_t tiers = 0;
     assert_true(known(&f, 0, &tiers));
     assert_int_equal(tiers, 1u << YK_TIER_SSD);
     assert_int_equal(put_flags(&f, 0, 1, BLOCK, 0, 0), -YK_ECONFLICT);
@@ -493,7 +493,7 @@ static void the_same_bytes_again_are_no_conflict(void **state) {
     put_many(&f, 600);
     assert_int_equal(put_flags(&f, 0, 0, BLOCK, 0, 0), 0);
     assert_int_equal(yk_store_ticket_take(f.s), 0);
-    uint32_t tiers;
+    uint32_t tiers = 0;
     assert_true(known(&f, 0, &tiers));
     assert_int_equal(tiers, 1u << YK_TIER_DRAM | 1u << YK_TIER_SSD);
     fixture_close(&f);
