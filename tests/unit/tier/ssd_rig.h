@@ -29,7 +29,7 @@ struct version {
     uint32_t key, ns;
     uint64_t epoch, ns_uid, seed, len, sum;
     uint32_t put, done; /* done: on_put said 0 */
-    uint32_t removed, removed_acked, dropped, dropped_from;
+    uint32_t removed, removed_acked, dropped;
     uint64_t ticket;
     struct expiry_change expiry[4];
     uint32_t expiries;
@@ -60,8 +60,6 @@ struct ssd_rig {
     uint32_t reading;
     uint32_t max_large;
     unsigned small_percent;
-    uint64_t read_sum; /* of the last read that ended */
-    int read_status, read_ended;
 };
 
 /* disks: 1 or 2, of so many segments of segment_bytes. Opens; namespaces 0 .. RIG_NS-1 are made. */
