@@ -81,8 +81,17 @@ static void on_read(void *arg, uint64_t cookie, int status) {
     r->reading--;
     r->reads_ok += status == 0;
     r->reads_bad += status != 0;
-    if (status == 0 && yk_hash64(buf + 64, v->len) != v->sum)
-        fail_msg("a read gave other bytes than were put");
+    if (status == 0 && yk_hash64(buf + 64, v->len) != v->sum) {
+        if (!r->rot)
+            fail_msg("a read gave other bytes than were put");
+        r->rotten++;
+        if (r->live[v->ns][v->key] == i + 1 && v->removed == RIG_NEVER && !v->failed &&
+            v->dropped == RIG_NEVER) {
+            r->v[i].removed = disk_clock;
+            r->live[v->ns][v->key] = 0;
+            yk_ssd_rotten(r->ssd, v->id, ++r->gen);
+        }
+    }
     free(buf);
 }
 
@@ -124,9 +133,18 @@ static uint32_t change_add(struct ssd_rig *r, uint32_t ns) {
     return r->nchanges++;
 }
 
-void ssd_rig_open(struct ssd_rig *r, unsigned disks, uint32_t segments, uint64_t segment_bytes,
+static int wrap(void *arg, struct yk_ssd_io *io, struct yk_ssd_io **ret_io) {
+    struct ssd_rig *r = arg;
+    int rc = yk_ssd_io_fault_new(io, ret_io);
+    if (rc == 0 && r->fault.kind != 0 && r->fault_io == NULL) {
+        r->fault_io = *ret_io;
+        yk_ssd_io_fault_set(*ret_io, &r->fault);
+    }
+    return rc;
+}
+
+void ssd_rig_init(struct ssd_rig *r, unsigned disks, uint32_t segments, uint64_t segment_bytes,
                   uint64_t seed, int record) {
-    struct yk_err err = {0};
     memset(r, 0, sizeof(*r));
     r->seed = seed;
     r->now_ms = 1000000;
@@ -134,20 +152,36 @@ void ssd_rig_open(struct ssd_rig *r, unsigned disks, uint32_t segments, uint64_t
     r->small_percent = 60;
     disk_clock = 0;
     opts_make(r, disks, segment_bytes);
+    r->opts.io_wrap = wrap;
+    r->opts.io_wrap_arg = r;
     for (unsigned i = 0; i < disks; i++) {
         r->disk[i] = disk_new(r->opts.dev[i].path, (1u << 20) + segments * segment_bytes);
         r->disk[i]->record = record;
         r->disk[i]->slow = 1;
         r->disk[i]->seed = seed + i;
     }
-    if (yk_ssd_open(&r->opts, r->ns, &r->ssd, &err) < 0)
-        fail_msg("open: %s", err.text);
+}
+
+int ssd_rig_start(struct ssd_rig *r) {
+    int rc = yk_ssd_open(&r->opts, r->ns, &r->ssd, &r->err);
+    if (rc < 0)
+        return rc;
     for (uint32_t i = 0; i < RIG_NS; i++) {
+        if (r->ns[i].uid != 0)
+            continue;
         r->ns[i] = (struct yk_ssd_ns){.uid = ++r->uid, .epoch = 1};
         snprintf(r->ns[i].name, sizeof(r->ns[i].name), "ns%u", i);
         change_add(r, i);
     }
     ssd_rig_settle(r);
+    return 0;
+}
+
+void ssd_rig_open(struct ssd_rig *r, unsigned disks, uint32_t segments, uint64_t segment_bytes,
+                  uint64_t seed, int record) {
+    ssd_rig_init(r, disks, segments, segment_bytes, seed, record);
+    if (ssd_rig_start(r) < 0)
+        fail_msg("open: %s", r->err.text);
 }
 
 void ssd_rig_close(struct ssd_rig *r, int clean) {
@@ -276,7 +310,9 @@ void ssd_rig_ns_remove(struct ssd_rig *r, uint32_t ns) {
     r->ns[ns].removed = 1;
     forget_ns(r, ns);
     uint32_t at = change_add(r, ns);
-    for (uint32_t n = 0; r->changes[at].acked == RIG_NEVER || yk_ssd_ns_busy(r->ssd, ns); n++) {
+    for (uint32_t n = 0; yk_ssd_durable(r->ssd, r->changes[at].ticket) == 0 ||
+                         yk_ssd_ns_busy(r->ssd, ns);
+         n++) {
         ssd_rig_turn(r, 1);
         assert_true(n < 100000);
     }
@@ -541,6 +577,7 @@ void ssd_rig_judge(struct ssd_rig *r, unsigned char *const *images, uint32_t at,
     opts.on_drop = NULL;
     opts.on_durable = NULL;
     opts.on_read = judge_read;
+    opts.io_wrap = NULL;
     opts.now_ms = r->now_ms;
     if (yk_ssd_open(&opts, ns, &ssd, &err) < 0)
         fail_msg("cut %u: open: %s", at, err.text);
