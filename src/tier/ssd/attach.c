@@ -235,20 +235,17 @@ static int node_agree(struct yk_ssd *ssd, const int *ours, struct yk_err *err) {
     return 0;
 }
 
-static uint64_t run_started(const struct yk_ssd_ckpt *c) {
-    return c->started || c->run == 0 ? c->run : c->run - 1;
-}
-
 /* Formats what is new, has missed a run, or lost both checkpoints. */
 static int devs_settle(struct yk_ssd *ssd, const int *ours, struct yk_ssd_ckpt *ckpts,
                        struct yk_err *err) {
     uint64_t started = ssd->o.run, highest = ssd->o.run;
     for (uint32_t i = 0; i < ssd->ndev; i++) {
-        if (run_started(&ckpts[i]) > started)
-            started = run_started(&ckpts[i]);
+        if (ckpts[i].started > started)
+            started = ckpts[i].started;
         if (ckpts[i].run > highest)
             highest = ckpts[i].run;
     }
+    ssd->started = started;
     ssd->run = highest + 1;
     for (uint32_t i = 0; i < ssd->ndev; i++) {
         struct yk_ssd_dev *d = ssd->devs[i];

@@ -118,14 +118,13 @@ static void ckpt_fill(struct yk_ssd_dev *d, struct yk_ssd_script *s, int started
                             .gen_max = ssd->gen,
                             .ns_gen = ssd->ns_gen,
                             .wear_bytes = d->wear_bytes,
-                            .started = (uint8_t)started,
+                            .started = started ? ssd->run : ssd->started,
                             .clean = (uint8_t)clean};
     memcpy(c.ns, ssd->ns, sizeof(c.ns));
     d->ckpt_ns_gen_next = ssd->ns_gen;
     d->ckpt_run_next = ssd->run;
     d->ckpt_clock_next = ssd->clock_ms;
     d->ckpt_want = 0;
-    d->ckpt_started = (uint8_t)started;
     for (uint32_t i = 0; i < 2; i++) {
         unsigned char *slot = d->ckpt_buf + (size_t)i * YK_SSD_CKPT_BYTES;
         c.seq = ++d->ckpt_seq;

@@ -103,12 +103,12 @@ void yk_ssd_ckpt_put(void *slot, const struct yk_ssd_ckpt *c) {
     yk_wr_u64(&w, c->uid);
     yk_wr_u64(&w, c->seq);
     yk_wr_u64(&w, c->run);
+    yk_wr_u64(&w, c->started);
     yk_wr_u64(&w, c->clock_ms);
     yk_wr_u64(&w, c->gen_max);
     yk_wr_u64(&w, c->ns_gen);
     yk_wr_u64(&w, c->wear_bytes);
-    yk_wr_u8(&w, c->started != 0);
-    yk_wr_u8(&w, c->clean != 0);
+    yk_wr_u16(&w, c->clean != 0);
     yk_wr_u16(&w, (uint16_t)count);
     yk_wr_u32(&w, 0);
     for (uint32_t i = 0; i < YK_SSD_NAMESPACES; i++)
@@ -146,12 +146,12 @@ int yk_ssd_ckpt_get(const void *slot, uint64_t uid, struct yk_ssd_ckpt *c) {
         return -YK_ENOENT;
     c->seq = yk_rd_u64(&r);
     c->run = yk_rd_u64(&r);
+    c->started = yk_rd_u64(&r);
     c->clock_ms = yk_rd_u64(&r);
     c->gen_max = yk_rd_u64(&r);
     c->ns_gen = yk_rd_u64(&r);
     c->wear_bytes = yk_rd_u64(&r);
-    c->started = yk_rd_u8(&r);
-    c->clean = yk_rd_u8(&r);
+    c->clean = yk_rd_u16(&r) != 0;
     uint32_t count = yk_rd_u16(&r);
     yk_rd_u32(&r);
     for (uint32_t i = 0; i < count; i++)

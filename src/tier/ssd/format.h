@@ -54,11 +54,11 @@ struct yk_ssd_ckpt {
     uint64_t uid;
     uint64_t seq; /* the higher of two valid slots counts */
     uint64_t run;
+    uint64_t started;  /* highest run known to have accepted work: this one, or an earlier one */
     uint64_t clock_ms; /* latest wall clock seen */
     uint64_t gen_max;  /* no record had a higher one then */
     uint64_t ns_gen;   /* namespace records up to this generation are in the table */
     uint64_t wear_bytes;
-    uint8_t started; /* 1: the run has accepted work; 0: all devices are only being told of it */
     uint8_t clean;   /* 1: closed in good order */
     struct yk_ssd_ns ns[YK_SSD_NAMESPACES];
 };

@@ -329,7 +329,7 @@ static void footer_write(struct yk_ssd_dev *d, struct yk_ssd_open *o) {
 }
 
 static void opens_advance(struct yk_ssd_dev *d) {
-    if (d->open != NULL && d->open->failed)
+    if (d->open != NULL && (d->open->failed || d->state != YK_SSD_DEV_OK))
         yk_ssd_log_seal(d);
     for (uint32_t i = 0; i < YK_SSD_OPENS; i++) {
         struct yk_ssd_open *o = &d->opens[i];

@@ -119,8 +119,10 @@ static int older_than_known(struct recover *r, struct job *job, const struct yk_
         return 0;
     struct yk_ssd_seg *other = yk_seg_of(ssd, id);
     uint64_t gen = r->gens[id];
-    if (gen == rec->gen) { /* a copy that the cleaner had made: the older segment goes soon */
-        if (other->seq > job->scan.seq) {
+    if (gen == rec->gen) {
+        /* The cleaner had made a copy. The one that it was made from was durable; the copy perhaps not
+         * yet, payload and header reach a device in any order. The other segment goes soon. */
+        if (other->seq < job->scan.seq) {
             job->stale = 1;
             return 1;
         }

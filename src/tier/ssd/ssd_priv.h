@@ -262,7 +262,7 @@ struct yk_ssd_dev {
     uint64_t ckpt_wear; /* wear_bytes when the last one was written */
     uint64_t ckpt_seq, ckpt_ns_gen, ckpt_ns_gen_next, ckpt_run, ckpt_run_next, ckpt_at_ms;
     uint64_t ckpt_clock, ckpt_clock_next;
-    uint8_t ckpt_want, ckpt_started, ckpt_clean;
+    uint8_t ckpt_want;
     uint64_t wear_bytes;
 
     struct yk_ssd_clean clean;
@@ -295,7 +295,7 @@ struct yk_ssd {
     struct yk_ssd_dev *devs[YK_SSD_DEVICES_MAX];
     uint32_t ndev, nseg;
     struct yk_ssd_seg *segs; /* of all devices */
-    uint64_t node_id, run;
+    uint64_t node_id, run, started; /* started: highest run before this one that was */
     uint64_t gen;   /* highest that any record has */
     uint64_t clock_ms, now_ms;
     uint64_t capacity;

@@ -52,19 +52,9 @@ static void on_put(void *arg, uint32_t id, uint64_t cookie, int status) {
     else
         v->failed = 1;
     if (status != 0 && status != -YK_ECANCELED)
-        v->dropped = v->dropped_from = v->put;
+        v->dropped = v->put;
     if (status != 0 && r->live[v->ns][v->key] == cookie + 1)
         r->live[v->ns][v->key] = 0;
-}
-
-/* The event from which on recovery may miss what was dropped just now: the first of the two sectors that
- * make its segment invalid was submitted. Cleaning takes one segment at a time. */
-static uint32_t dropped_from(const struct disk *d) {
-    unsigned seen = 0;
-    for (uint32_t i = d->nevents; i > 0; i--)
-        if (d->events[i - 1].kind == EV_WRITE && d->events[i - 1].zero && ++seen == 2)
-            return d->events[i - 1].stamp;
-    return 0;
 }
 
 static void on_drop(void *arg, uint32_t id) {
@@ -75,7 +65,6 @@ static void on_drop(void *arg, uint32_t id) {
             v->removed != RIG_NEVER)
             continue;
         v->dropped = disk_clock;
-        v->dropped_from = dropped_from(r->disk[v->device]);
         if (r->live[v->ns][v->key] == i)
             r->live[v->ns][v->key] = 0;
         return;
@@ -92,8 +81,17 @@ static void on_read(void *arg, uint64_t cookie, int status) {
     r->reading--;
     r->reads_ok += status == 0;
     r->reads_bad += status != 0;
-    if (status == 0 && yk_hash64(buf + 64, v->len) != v->sum)
-        fail_msg("a read gave other bytes than were put");
+    if (status == 0 && yk_hash64(buf + 64, v->len) != v->sum) {
+        if (!r->rot)
+            fail_msg("a read gave other bytes than were put");
+        r->rotten++;
+        if (r->live[v->ns][v->key] == i + 1 && v->removed == RIG_NEVER && !v->failed &&
+            v->dropped == RIG_NEVER) {
+            r->v[i].removed = disk_clock;
+            r->live[v->ns][v->key] = 0;
+            yk_ssd_rotten(r->ssd, v->id, ++r->gen);
+        }
+    }
     free(buf);
 }
 
@@ -135,9 +133,18 @@ static uint32_t change_add(struct ssd_rig *r, uint32_t ns) {
     return r->nchanges++;
 }
 
-void ssd_rig_open(struct ssd_rig *r, unsigned disks, uint32_t segments, uint64_t segment_bytes,
+static int wrap(void *arg, struct yk_ssd_io *io, struct yk_ssd_io **ret_io) {
+    struct ssd_rig *r = arg;
+    int rc = yk_ssd_io_fault_new(io, ret_io);
+    if (rc == 0 && r->fault.kind != 0 && r->fault_io == NULL) {
+        r->fault_io = *ret_io;
+        yk_ssd_io_fault_set(*ret_io, &r->fault);
+    }
+    return rc;
+}
+
+void ssd_rig_init(struct ssd_rig *r, unsigned disks, uint32_t segments, uint64_t segment_bytes,
                   uint64_t seed, int record) {
-    struct yk_err err = {0};
     memset(r, 0, sizeof(*r));
     r->seed = seed;
     r->now_ms = 1000000;
@@ -145,20 +152,36 @@ void ssd_rig_open(struct ssd_rig *r, unsigned disks, uint32_t segments, uint64_t
     r->small_percent = 60;
     disk_clock = 0;
     opts_make(r, disks, segment_bytes);
+    r->opts.io_wrap = wrap;
+    r->opts.io_wrap_arg = r;
     for (unsigned i = 0; i < disks; i++) {
         r->disk[i] = disk_new(r->opts.dev[i].path, (1u << 20) + segments * segment_bytes);
         r->disk[i]->record = record;
         r->disk[i]->slow = 1;
         r->disk[i]->seed = seed + i;
     }
-    if (yk_ssd_open(&r->opts, r->ns, &r->ssd, &err) < 0)
-        fail_msg("open: %s", err.text);
+}
+
+int ssd_rig_start(struct ssd_rig *r) {
+    int rc = yk_ssd_open(&r->opts, r->ns, &r->ssd, &r->err);
+    if (rc < 0)
+        return rc;
     for (uint32_t i = 0; i < RIG_NS; i++) {
+        if (r->ns[i].uid != 0)
+            continue;
         r->ns[i] = (struct yk_ssd_ns){.uid = ++r->uid, .epoch = 1};
         snprintf(r->ns[i].name, sizeof(r->ns[i].name), "ns%u", i);
         change_add(r, i);
     }
     ssd_rig_settle(r);
+    return 0;
+}
+
+void ssd_rig_open(struct ssd_rig *r, unsigned disks, uint32_t segments, uint64_t segment_bytes,
+                  uint64_t seed, int record) {
+    ssd_rig_init(r, disks, segments, segment_bytes, seed, record);
+    if (ssd_rig_start(r) < 0)
+        fail_msg("open: %s", r->err.text);
 }
 
 void ssd_rig_close(struct ssd_rig *r, int clean) {
@@ -197,8 +220,7 @@ int ssd_rig_put(struct ssd_rig *r, uint32_t ns, uint32_t key, uint64_t len, uint
                           .done = RIG_NEVER,
                           .removed = RIG_NEVER,
                           .removed_acked = RIG_NEVER,
-                          .dropped = RIG_NEVER,
-                          .dropped_from = RIG_NEVER};
+                          .dropped = RIG_NEVER};
     v->expiry[v->expiries++] = (struct expiry_change){.ms = expiry_ms, .acked = 0};
     v->payload = malloc(len + 1);
     assert_non_null(v->payload);
@@ -288,7 +310,9 @@ void ssd_rig_ns_remove(struct ssd_rig *r, uint32_t ns) {
     r->ns[ns].removed = 1;
     forget_ns(r, ns);
     uint32_t at = change_add(r, ns);
-    for (uint32_t n = 0; r->changes[at].acked == RIG_NEVER || yk_ssd_ns_busy(r->ssd, ns); n++) {
+    for (uint32_t n = 0; yk_ssd_durable(r->ssd, r->changes[at].ticket) == 0 ||
+                         yk_ssd_ns_busy(r->ssd, ns);
+         n++) {
         ssd_rig_turn(r, 1);
         assert_true(n < 100000);
     }
@@ -366,19 +390,19 @@ static uint64_t random_len(struct ssd_rig *r) {
 void ssd_rig_random(struct ssd_rig *r) {
     uint32_t ns = below(r, RIG_NS), key = below(r, RIG_KEYS), what = below(r, 1000);
     uint64_t expiry = below(r, 8) == 0 ? r->now_ms + below(r, 60) * 1000u : 0;
-    if (what < 500 && live_of(r, ns, key) == NULL)
+    if (what < 250 && live_of(r, ns, key) == NULL)
         r->unlucky += ssd_rig_put(r, ns, key, random_len(r), expiry) < 0;
-    else if (what < 650)
+    else if (what < 350)
         ssd_rig_read(r, ns, key);
-    else if (what < 760)
+    else if (what < 400)
         ssd_rig_remove(r, ns, key);
-    else if (what < 790)
+    else if (what < 420)
         ssd_rig_expire(r, ns, key, below(r, 3) == 0 ? 0 : r->now_ms + 1 + below(r, 60) * 1000u);
-    else if (what < 792)
+    else if (what < 422)
         ssd_rig_raise(r, ns);
-    else if (what < 793)
+    else if (what < 423)
         ssd_rig_ns_remove(r, ns);
-    else if (what < 800)
+    else if (what < 430)
         r->now_ms += 500;
     else
         ssd_rig_turn(r, what % 3 == 0);
@@ -416,80 +440,120 @@ static int may_expire(const struct version *v, uint64_t now_ms, uint32_t at) {
     return 0;
 }
 
-static int must_be_found(const struct ssd_rig *r, const struct version *v, uint32_t at) {
-    return v->done <= disk_covered(r->disk[v->device], at) && v->removed > at &&
-           v->dropped_from > at && !ns_kills(r, v, at, 0) && !may_expire(v, r->now_ms, at);
+/* When the model saw it go: by removal, by the cleaner, by a change of its namespace. */
+static uint32_t ends_at(const struct ssd_rig *r, const struct version *v) {
+    uint32_t end = v->removed < v->dropped ? v->removed : v->dropped;
+    for (uint32_t i = 0; i < r->nchanges; i++) {
+        const struct ns_change *c = &r->changes[i];
+        if (c->ns == v->ns && c->asked >= v->put && c->asked < end &&
+            (c->entry.uid != v->ns_uid || c->entry.removed || c->entry.epoch > v->epoch))
+            end = c->asked;
+    }
+    return end;
 }
+
+/* The event from which on recovery may miss it: the cleaner makes a segment invalid (two writes of
+ * zeros) before it drops what is in it, and something else may end it in between. */
+static uint32_t may_go_from(const struct ssd_rig *r, const struct version *v) {
+    const struct disk *d = r->disk[v->device];
+    uint32_t end = ends_at(r, v);
+    for (uint32_t i = d->nevents; i > 0 && end != RIG_NEVER; i--) {
+        const struct event *e = &d->events[i - 1];
+        if (e->stamp < end && e->kind == EV_WRITE && e->zero &&
+            (e->offset - (1u << 20)) % r->opts.segment_bytes == 0)
+            return e->stamp;
+    }
+    return end;
+}
+
+static int must_be_found(const struct ssd_rig *r, const struct version *v, uint32_t at) {
+    return v->done <= disk_covered(r->disk[v->device], at) && may_go_from(r, v) > at &&
+           !may_expire(v, r->now_ms, at);
+}
+
+/* What was found of one key: all are read before the first poll, since the tier begins to clean then. */
+struct found {
+    struct yk_ssd_info info;
+    unsigned char *buf;
+    int is, status;
+};
+
+static struct found found[RIG_NS][RIG_KEYS];
+static uint32_t found_reading;
 
 static void judge_read(void *arg, uint64_t cookie, int status) {
-    struct ssd_rig *r = arg;
-    (void)cookie;
-    r->read_status = status;
-    r->read_ended = 1;
+    (void)arg;
+    found[cookie / RIG_KEYS][cookie % RIG_KEYS].status = status;
+    found_reading--;
 }
 
-/* The version that this entry is; NULL: its bytes do not match the checksum, which is a miss. */
-static const struct version *version_of(struct ssd_rig *r, struct yk_ssd *ssd, uint32_t id,
-                                        uint32_t ns, uint32_t key) {
-    struct yk_ssd_info info;
-    yk_ssd_info_get(ssd, id, &info);
-    unsigned char *buf = malloc(info.len + 1);
-    assert_non_null(buf);
-    r->read_ended = 0;
-    assert_int_equal(yk_ssd_read(ssd, id, buf, YK_SSD_PRIO_DEMAND, 0), 0);
-    for (uint32_t n = 0; !r->read_ended; n++) {
-        yk_ssd_poll(ssd);
-        assert_true(n < 10000);
+static void find_all(struct ssd_rig *r, struct yk_ssd *ssd) {
+    memset(found, 0, sizeof(found));
+    for (uint32_t i = 0; i < RIG_NS * RIG_KEYS; i++) {
+        struct found *f = &found[i / RIG_KEYS][i % RIG_KEYS];
+        char k[64];
+        uint32_t id, len = key_make(i % RIG_KEYS, k);
+        if (yk_ssd_find(ssd, i / RIG_KEYS, key_hash(i / RIG_KEYS, i % RIG_KEYS), k, len, r->now_ms,
+                        &id) != 0)
+            continue;
+        yk_ssd_info_get(ssd, id, &f->info);
+        f->is = 1;
+        f->buf = malloc(f->info.len + 1);
+        assert_non_null(f->buf);
+        assert_int_equal(yk_ssd_read(ssd, id, f->buf, YK_SSD_PRIO_DEMAND, i), 0);
+        found_reading++;
     }
-    uint64_t sum = r->read_status == 0 ? yk_hash64(buf, info.len) : ~info.sum;
-    free(buf);
-    if (sum != info.sum)
+    for (uint32_t n = 0; found_reading > 0; n++) {
+        yk_ssd_poll(ssd);
+        assert_true(n < 100000);
+    }
+}
+
+/* The version that was found; NULL: none, or its bytes do not match the checksum, which is a miss. */
+static const struct version *version_of(struct ssd_rig *r, uint32_t ns, uint32_t key) {
+    struct found *f = &found[ns][key];
+    if (!f->is || f->status != 0 || yk_hash64(f->buf, f->info.len) != f->info.sum)
         return NULL;
     for (uint32_t i = r->nv; i > 0; i--) {
         const struct version *v = &r->v[i - 1];
-        if (v->ns == ns && v->key == key && v->sum == sum) {
-            assert_int_equal(v->len, info.len);
+        if (v->ns == ns && v->key == key && v->sum == f->info.sum && v->len == f->info.len)
             return v;
-        }
     }
     fail_msg("found bytes that were never put");
     return NULL;
 }
 
-static void judge_key(struct ssd_rig *r, struct yk_ssd *ssd, uint32_t ns, uint32_t key, uint32_t at,
-                      int must) {
-    const struct version *found = NULL;
-    struct yk_ssd_info info = {0};
-    char k[64];
-    uint32_t id, len = key_make(key, k);
-    if (yk_ssd_find(ssd, ns, key_hash(ns, key), k, len, r->now_ms, &id) == 0) {
-        yk_ssd_info_get(ssd, id, &info);
-        found = version_of(r, ssd, id, ns, key);
-    }
-    if (found != NULL) {
-        if (found->put > at)
-            fail_msg("cut %u: found what was put later, at %u", at, found->put);
-        if (found->removed_acked <= at)
-            fail_msg("cut %u: found what was removed, acknowledged at %u", at, found->removed_acked);
-        if (ns_kills(r, found, at, 1))
-            fail_msg("cut %u: found a block of an older epoch or a removed namespace", at);
-        if (!expiry_allowed(found, info.expiry_ms, at))
-            fail_msg("cut %u: expiry %llu is not what was acknowledged", at,
-                     (unsigned long long)info.expiry_ms);
-        assert_int_equal(info.session, key % 3);
-        assert_int_equal(info.depth_tokens, key * 16);
-        assert_int_equal(info.length_tokens, key % 7);
-        assert_int_equal(info.model, key % 2);
-        assert_int_equal(info.parent_hash, key > 0 ? (uint32_t)key_hash(ns, key - 1) : 0);
-    }
+static void judge_found(const struct ssd_rig *r, const struct version *v,
+                        const struct yk_ssd_info *info, uint32_t at) {
+    if (v->put > at)
+        fail_msg("cut %u: found what was put later, at %u", at, v->put);
+    if (v->removed_acked <= at)
+        fail_msg("cut %u: found what was removed, acknowledged at %u", at, v->removed_acked);
+    if (ns_kills(r, v, at, 1))
+        fail_msg("cut %u: found a block of an older epoch or a removed namespace", at);
+    if (!expiry_allowed(v, info->expiry_ms, at))
+        fail_msg("cut %u: expiry %llu is not what was acknowledged", at,
+                 (unsigned long long)info->expiry_ms);
+    assert_int_equal(info->session, v->key % 3);
+    assert_int_equal(info->depth_tokens, v->key * 16);
+    assert_int_equal(info->length_tokens, v->key % 7);
+    assert_int_equal(info->model, v->key % 2);
+    assert_int_equal(info->parent_hash, v->key > 0 ? (uint32_t)key_hash(v->ns, v->key - 1) : 0);
+}
+
+static void judge_key(struct ssd_rig *r, uint32_t ns, uint32_t key, uint32_t at, int must) {
+    const struct version *f = version_of(r, ns, key);
+    if (f != NULL)
+        judge_found(r, f, &found[ns][key].info, at);
     for (uint32_t i = 0; i < r->nv && must; i++) {
         const struct version *v = &r->v[i];
-        if (v->ns == ns && v->key == key && v != found && must_be_found(r, v, at))
+        if (v->ns == ns && v->key == key && v != f && must_be_found(r, v, at))
             fail_msg("cut %u: key %u of namespace %u is missing: put %u, done %u, covered %u, "
-                     "dropped from %u",
+                     "ends %u, may go from %u; %s found",
                      at, key, ns, v->put, v->done, disk_covered(r->disk[v->device], at),
-                     v->dropped_from);
+                     ends_at(r, v), may_go_from(r, v), f != NULL ? "another one was" : "nothing");
     }
+    free(found[ns][key].buf);
 }
 
 void ssd_rig_judge(struct ssd_rig *r, unsigned char *const *images, uint32_t at, int node_knows,
@@ -513,12 +577,14 @@ void ssd_rig_judge(struct ssd_rig *r, unsigned char *const *images, uint32_t at,
     opts.on_drop = NULL;
     opts.on_durable = NULL;
     opts.on_read = judge_read;
+    opts.io_wrap = NULL;
     opts.now_ms = r->now_ms;
     if (yk_ssd_open(&opts, ns, &ssd, &err) < 0)
         fail_msg("cut %u: open: %s", at, err.text);
+    find_all(r, ssd);
     for (uint32_t n = 0; n < RIG_NS; n++)
         for (uint32_t k = 0; k < RIG_KEYS; k++)
-            judge_key(r, ssd, n, k, at, must);
+            judge_key(r, n, k, at, must);
     yk_ssd_close(ssd, 0, 0);
     for (unsigned i = 0; i < opts.dev_count; i++)
         disk_free(cut[i]);

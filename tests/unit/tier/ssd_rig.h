@@ -29,7 +29,7 @@ struct version {
     uint32_t key, ns;
     uint64_t epoch, ns_uid, seed, len, sum;
     uint32_t put, done; /* done: on_put said 0 */
-    uint32_t removed, removed_acked, dropped, dropped_from;
+    uint32_t removed, removed_acked, dropped;
     uint64_t ticket;
     struct expiry_change expiry[4];
     uint32_t expiries;
@@ -60,13 +60,20 @@ struct ssd_rig {
     uint32_t reading;
     uint32_t max_large;
     unsigned small_percent;
-    uint64_t read_sum; /* of the last read that ended */
-    int read_status, read_ended;
+    int rot;       /* payload may be damaged: such a block is removed */
+    uint64_t rotten;
+    struct yk_ssd_fault fault; /* of the first disk, from its opening on; kind 0 = none */
+    struct yk_ssd_io *fault_io;
+    struct yk_err err;
 };
 
 /* disks: 1 or 2, of so many segments of segment_bytes. Opens; namespaces 0 .. RIG_NS-1 are made. */
 void ssd_rig_open(struct ssd_rig *r, unsigned disks, uint32_t segments, uint64_t segment_bytes,
                   uint64_t seed, int record);
+/* The same in two steps: what may be changed in between is opts, disk, fault; rc of the opening. */
+void ssd_rig_init(struct ssd_rig *r, unsigned disks, uint32_t segments, uint64_t segment_bytes,
+                  uint64_t seed, int record);
+int ssd_rig_start(struct ssd_rig *r);
 void ssd_rig_close(struct ssd_rig *r, int clean);
 void ssd_rig_free(struct ssd_rig *r);
 

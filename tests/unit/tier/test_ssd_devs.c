@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Devices: somebody else's, too small, of another node or version, damaged; those that missed a run;
+ * one that vanishes and returns; openings that are killed half way.
+ */
+#include "ssd_rig.h"
+
+#include "base/hash.h"
+#include "tier/ssd/format.h"
+#include "tier/ssd/ssd_priv.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <yolk/status.h>
+
+#define SEGMENT (64u << 10)
+
+static struct ssd_rig rig;
+
+static uint32_t found_count(void) {
+    uint32_t n = 0;
+    for (uint32_t id = 0; id < yk_ssd_top(rig.ssd); id++)
+        n += (uint32_t)yk_ssd_live(rig.ssd, id);
+    return n;
+}
+
+static void put_many(uint32_t n) {
+    for (uint32_t key = 0; key < n; key++) {
+        uint32_t turns = 0;
+        while (ssd_rig_put(&rig, 0, key, 500 + key * 300, 0) == -YK_EAGAIN) {
+            ssd_rig_turn(&rig, 1);
+            assert_true(++turns < 10000);
+        }
+    }
+    ssd_rig_settle(&rig);
+}
+
+static void expect(int rc, const char *text) {
+    assert_int_equal(ssd_rig_start(&rig), rc);
+    if (strstr(rig.err.text, text) == NULL)
+        fail_msg("'%s' does not say '%s'", rig.err.text, text);
+}
+
+static uint64_t image_sum(void) {
+    uint64_t sum = 0;
+    for (uint64_t i = 0; i < rig.disk[0]->size; i += 8)
+        sum = sum * 31 + *(uint64_t *)(void *)(rig.disk[0]->image + i);
+    return sum;
+}
+
+static void foreign_content(void **state) {
+    (void)state;
+    static const struct {
+        uint32_t at;
+        const char *bytes;
+        const char *says;
+    } content[] = {
+        {1080, "\x53\xef", "ext4"},    {0, "XFSB", "XFS"},           {510, "\x55\xaa", "partition"},
+        {512, "EFI PART", "GPT"},      {65600, "_BHRfS_M", "btrfs"}, {0, "LUKS\xba\xbe", "LUKS"},
+        {4086, "SWAPSPACE2", "swap"},  {777, "hello", "unknown"},    {900000, "x", "unknown"},
+        {512, "LABELONE", "LVM"},
+    };
+    for (size_t i = 0; i < sizeof(content) / sizeof(content[0]); i++) {
+        ssd_rig_init(&rig, 1, 8, SEGMENT, 1, 0);
+        memcpy(rig.disk[0]->image + content[i].at, content[i].bytes, strlen(content[i].bytes));
+        uint64_t before = image_sum();
+        expect(-YK_EPERM, content[i].says);
+        assert_true(image_sum() == before);
+        assert_non_null(strstr(rig.err.text, "--ssd-format"));
+        rig.opts.format = 1;
+        assert_int_equal(ssd_rig_start(&rig), 0);
+        ssd_rig_close(&rig, 1);
+        ssd_rig_free(&rig);
+    }
+}
+
+static void too_small(void **state) {
+    (void)state;
+    ssd_rig_init(&rig, 1, 3, SEGMENT, 1, 0);
+    expect(-YK_ETOOBIG, "too small");
+    rig.opts.segment_bytes = 1000;
+    expect(-YK_EINVAL, "segments of");
+    rig.opts.segment_bytes = 0;
+    expect(-YK_ETOOBIG, "too small");
+    ssd_rig_free(&rig);
+}
+
+static void other_node(void **state) {
+    (void)state;
+    ssd_rig_init(&rig, 1, 8, SEGMENT, 1, 0);
+    rig.opts.node_id = 77;
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    assert_int_equal(yk_ssd_node_id(rig.ssd), 77);
+    put_many(10);
+    ssd_rig_close(&rig, 1);
+    uint64_t before = image_sum();
+    rig.opts.node_id = 78;
+    expect(-YK_EPERM, "belongs to node");
+    assert_true(image_sum() == before);
+    rig.opts.node_id = 0; /* one that does not know takes what the device says */
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    assert_int_equal(yk_ssd_node_id(rig.ssd), 77);
+    assert_int_equal(found_count(), 10);
+    ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
+static void other_version(void **state) {
+    (void)state;
+    ssd_rig_open(&rig, 1, 8, SEGMENT, 1, 0);
+    ssd_rig_close(&rig, 1);
+    for (unsigned i = 0; i < 2; i++) { /* as a later version would write it */
+        unsigned char *s = rig.disk[0]->image + YK_SSD_SUPER_AT(i);
+        s[8] = 2;
+        uint64_t sum = yk_hash64(s, YK_SSD_SECTOR - 8);
+        memcpy(s + YK_SSD_SECTOR - 8, &sum, 8);
+    }
+    expect(-YK_EVERSION, "format 2");
+    ssd_rig_free(&rig);
+}
+
+static void damaged_superblocks(void **state) {
+    (void)state;
+    ssd_rig_open(&rig, 1, 8, SEGMENT, 1, 0);
+    put_many(10);
+    ssd_rig_close(&rig, 1);
+    rig.disk[0]->image[YK_SSD_SUPER_AT(0) + 40] ^= 1;
+    assert_int_equal(ssd_rig_start(&rig), 0); /* from the copy */
+    assert_int_equal(found_count(), 10);
+    ssd_rig_close(&rig, 1);
+    rig.disk[0]->image[YK_SSD_SUPER_AT(1) + 50] ^= 1;
+    expect(-YK_EPERM, "damaged");
+    ssd_rig_free(&rig);
+}
+
+static void cut_short(void **state) {
+    (void)state;
+    ssd_rig_open(&rig, 1, 12, SEGMENT, 1, 0);
+    ssd_rig_close(&rig, 1);
+    rig.disk[0]->size -= 2 * SEGMENT;
+    expect(-YK_EINVAL, "was formatted with");
+    ssd_rig_free(&rig);
+}
+
+/* Without both checkpoints nobody knows what the device missed. */
+static void lost_checkpoints(void **state) {
+    (void)state;
+    ssd_rig_open(&rig, 1, 8, SEGMENT, 1, 0);
+    put_many(10);
+    ssd_rig_close(&rig, 1);
+    rig.disk[0]->image[YK_SSD_CKPT_AT(0) + 300] ^= 1;
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    assert_int_equal(found_count(), 10);
+    ssd_rig_close(&rig, 1);
+    rig.disk[0]->image[YK_SSD_CKPT_AT(0) + 300] ^= 1;
+    rig.disk[0]->image[YK_SSD_CKPT_AT(1) + 300] ^= 1;
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    assert_int_equal(found_count(), 0);
+    assert_non_null(strstr(yk_ssd_note(rig.ssd, 0), "starts empty"));
+    ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
+/* A run with one of two devices; and one that only the node remembers. */
+static void missed_run(void **state) {
+    (void)state;
+    ssd_rig_open(&rig, 2, 8, SEGMENT, 1, 0);
+    put_many(40);
+    uint32_t on_first = rig.ssd->devs[0]->live, on_second = rig.ssd->devs[1]->live;
+    assert_true(on_first > 0 && on_second > 0);
+    ssd_rig_close(&rig, 1);
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    assert_int_equal(found_count(), 40);
+    ssd_rig_close(&rig, 0);
+    rig.opts.dev_count = 1;
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    assert_int_equal(found_count(), on_first);
+    ssd_rig_close(&rig, 1);
+    rig.opts.dev_count = 2;
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    assert_int_equal(found_count(), on_first);
+    assert_non_null(strstr(yk_ssd_note(rig.ssd, 1), "was not there in a run"));
+    uint64_t run = yk_ssd_run(rig.ssd);
+    ssd_rig_close(&rig, 1);
+    rig.opts.run = run;
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    assert_int_equal(found_count(), on_first);
+    ssd_rig_close(&rig, 1);
+    rig.opts.run = run + 2;
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    assert_int_equal(found_count(), 0);
+    assert_true(yk_ssd_run(rig.ssd) > run + 2);
+    ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
+/* Every opening is cut at a random event of its own writes; after each the device opens and has all. */
+static void killed_openings(void **state) {
+    (void)state;
+    for (unsigned disks = 1; disks <= 2; disks++) {
+        ssd_rig_open(&rig, disks, 8, SEGMENT, 5, 0);
+        put_many(40);
+        ssd_rig_close(&rig, 0);
+        uint32_t had = 0;
+        for (unsigned turn = 0; turn < 50; turn++) {
+            uint64_t seed = 1000 + turn;
+            unsigned char *before[RIG_DISKS] = {NULL};
+            uint32_t first = disk_clock;
+            for (unsigned i = 0; i < disks; i++) {
+                struct disk *d = rig.disk[i];
+                before[i] = malloc(d->size);
+                assert_non_null(before[i]);
+                memcpy(before[i], d->image, d->size);
+                d->record = 1;
+            }
+            struct yk_ssd *ssd;
+            struct yk_ssd_ns ns[YK_SSD_NAMESPACES];
+            memset(ns, 0, sizeof(ns));
+            assert_int_equal(yk_ssd_open(&rig.opts, ns, &ssd, &rig.err), 0);
+            rig.ssd = ssd;
+            if (had == 0)
+                had = found_count();
+            if (found_count() != had)
+                fail_msg("opening %u: %u blocks of %u", turn, found_count(), had);
+            yk_ssd_close(ssd, 0, 0);
+            uint32_t at = first + (uint32_t)(disk_random(&seed) % (disk_clock - first + 1));
+            for (unsigned i = 0; i < disks; i++) { /* what the cut leaves, on top of what was there */
+                struct disk *d = rig.disk[i];
+                memcpy(d->image, before[i], d->size);
+                for (uint32_t k = 0; k < d->nevents; k++) {
+                    const struct event *e = &d->events[k];
+                    if (e->kind == EV_WRITE && e->stamp < at && disk_random(&seed) % 3 != 0)
+                        for (uint64_t b = 0; b < e->bytes; b += YK_SSD_SECTOR)
+                            if (disk_random(&seed) % 4 != 0)
+                                memcpy(d->image + e->offset + b, e->data + b, YK_SSD_SECTOR);
+                }
+                /* What a flush covered is there whole. */
+                for (uint32_t k = 0; k < d->nevents; k++) {
+                    const struct event *e = &d->events[k];
+                    if (e->kind == EV_WRITE && e->stamp < disk_covered(d, at))
+                        memcpy(d->image + e->offset, e->data, e->bytes);
+                }
+                for (uint32_t k = 0; k < d->nevents; k++)
+                    free(d->events[k].data);
+                d->nevents = 0;
+                d->record = 0;
+                free(before[i]);
+            }
+        }
+        ssd_rig_free(&rig);
+    }
+}
+
+/* ---- while it runs -------------------------------------------------------------------------------------- */
+
+static void until_state(unsigned dev, unsigned want) {
+    struct yk_ssd_dev_stats st;
+    for (uint32_t n = 0;; n++) {
+        ssd_rig_turn(&rig, 1);
+        for (uint32_t i = 0; i < rig.opts.dev_count; i++) { /* as if its time had come */
+            rig.ssd->devs[i]->ret_at_ms = 0;
+            rig.ssd->devs[i]->check_at_ms = 0;
+        }
+        yk_ssd_dev_stats_get(rig.ssd, dev, &st);
+        if (st.state == want)
+            return;
+        assert_true(n < 10000);
+    }
+}
+
+static void one_of_two_vanishes(void **state) {
+    (void)state;
+    ssd_rig_open(&rig, 2, 8, SEGMENT, 3, 1);
+    put_many(40);
+    uint32_t on_first = rig.ssd->devs[0]->live;
+    uint64_t run = yk_ssd_run(rig.ssd);
+    rig.disk[1]->gone = 1;
+    until_state(1, YK_SSD_DEV_GONE);
+    assert_true(yk_ssd_run(rig.ssd) > run);
+    assert_int_equal(found_count(), on_first);
+    ssd_rig_settle(&rig);
+    ssd_rig_check(&rig);
+    assert_int_equal(yk_ssd_hole(rig.ssd), 0); /* the first has recorded it */
+    assert_int_equal(rig.ssd->devs[1]->live, 0);
+    for (uint32_t key = 0; key < 40; key++)
+        ssd_rig_remove(&rig, 0, key);
+    ssd_rig_settle(&rig);
+    assert_int_equal(found_count(), 0);
+    rig.disk[1]->gone = 0;
+    until_state(1, YK_SSD_DEV_OK);
+    assert_non_null(strstr(yk_ssd_note(rig.ssd, 1), "came back"));
+    put_many(30);
+    assert_int_equal(found_count(), 30);
+    assert_true(rig.ssd->devs[1]->live > 0);
+    ssd_rig_close(&rig, 1);
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    assert_int_equal(found_count(), 30);
+    ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
+/* It returns only in the next run: by then it has missed one. */
+static void vanished_until_restart(void **state) {
+    (void)state;
+    ssd_rig_open(&rig, 2, 8, SEGMENT, 3, 1);
+    put_many(40);
+    uint32_t on_first = rig.ssd->devs[0]->live;
+    rig.disk[1]->gone = 1;
+    until_state(1, YK_SSD_DEV_GONE);
+    ssd_rig_settle(&rig);
+    ssd_rig_close(&rig, 0);
+    rig.disk[1]->gone = 0;
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    assert_int_equal(found_count(), on_first);
+    assert_non_null(strstr(yk_ssd_note(rig.ssd, 1), "starts empty"));
+    ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
+static void replaced_meanwhile(void **state) {
+    (void)state;
+    ssd_rig_open(&rig, 1, 8, SEGMENT, 3, 1);
+    put_many(10);
+    rig.disk[0]->gone = 1;
+    until_state(0, YK_SSD_DEV_GONE);
+    ssd_rig_settle(&rig);
+    assert_int_equal(yk_ssd_hole(rig.ssd), 1);
+    memset(rig.disk[0]->image, 0x5a, rig.disk[0]->size);
+    rig.disk[0]->gone = 0;
+    for (uint32_t n = 0; n < 200; n++) {
+        rig.ssd->devs[0]->ret_at_ms = 0;
+        ssd_rig_turn(&rig, 1);
+    }
+    assert_int_equal(rig.ssd->devs[0]->state, YK_SSD_DEV_GONE);
+    assert_non_null(strstr(yk_ssd_note(rig.ssd, 0), "something else"));
+    for (uint64_t i = 0; i < rig.disk[0]->size; i++)
+        assert_int_equal(rig.disk[0]->image[i], 0x5a);
+    ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
+static void does_not_answer(void **state) {
+    (void)state;
+    ssd_rig_open(&rig, 1, 8, SEGMENT, 3, 1);
+    put_many(10);
+    assert_int_equal(ssd_rig_put(&rig, 0, 20, 20000, 0), 0);
+    ssd_rig_read(&rig, 0, 5);
+    rig.disk[0]->stuck = 1;
+    until_state(0, YK_SSD_DEV_GONE);
+    for (uint32_t n = 0; n < 200; n++)
+        ssd_rig_turn(&rig, 1);
+    assert_false(rig.v[10].ended); /* the device has its memory still */
+    assert_int_equal(found_count(), 0);
+    rig.disk[0]->stuck = 0;
+    ssd_rig_settle(&rig);
+    assert_true(rig.v[10].ended);
+    until_state(0, YK_SSD_DEV_OK);
+    assert_int_equal(found_count(), 0);
+    put_many(10);
+    assert_int_equal(found_count(), 10);
+    ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
+static void read_only_serves(void **state) {
+    (void)state;
+    ssd_rig_open(&rig, 1, 8, SEGMENT, 3, 1);
+    put_many(10);
+    yk_ssd_dev_read_only(rig.ssd->devs[0], "the test says so");
+    assert_int_equal(yk_ssd_may_put(rig.ssd, 100), -YK_EIO);
+    assert_int_equal(found_count(), 10);
+    ssd_rig_check(&rig);
+    ssd_rig_remove(&rig, 0, 3);
+    assert_int_equal(yk_ssd_durable(rig.ssd, rig.v[3].ticket), -YK_EIO);
+    assert_int_equal(found_count(), 9);
+    ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(foreign_content),     cmocka_unit_test(too_small),
+        cmocka_unit_test(other_node),          cmocka_unit_test(other_version),
+        cmocka_unit_test(damaged_superblocks), cmocka_unit_test(cut_short),
+        cmocka_unit_test(lost_checkpoints),    cmocka_unit_test(missed_run),
+        cmocka_unit_test(killed_openings),     cmocka_unit_test(one_of_two_vanishes),
+        cmocka_unit_test(vanished_until_restart), cmocka_unit_test(replaced_meanwhile),
+        cmocka_unit_test(does_not_answer),     cmocka_unit_test(read_only_serves),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A device that fails at its Nth request, for every N until a run meets none: errors, half-done
+ * requests, no space, a device that vanishes, flipped bits. Whatever happens: every put and read ends,
+ * what is found has its bytes, the next opening works, and what was acknowledged as removed is not
+ * there.
+ */
+#include "ssd_rig.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <yolk/status.h>
+
+#define STEPS 400u
+#define READS (1u << YK_SSD_IO_READ)
+#define WRITES (1u << YK_SSD_IO_WRITE | 1u << YK_SSD_IO_FLUSH)
+
+static struct ssd_rig rig;
+
+static void work(void) {
+    for (uint32_t i = 0; i < STEPS; i++)
+        ssd_rig_random(&rig);
+    ssd_rig_settle(&rig);
+    ssd_rig_check(&rig);
+}
+
+/* One run; 0 when the fault was never met. */
+static uint64_t run(unsigned disks, uint64_t seed, unsigned kind, unsigned ops, uint64_t nth) {
+    unsigned char *images[RIG_DISKS] = {NULL};
+    ssd_rig_init(&rig, disks, 9, 64u << 10, seed, 1);
+    rig.max_large = 16u << 10;
+    rig.rot = kind == YK_SSD_FAULT_CORRUPT;
+    rig.fault = (struct yk_ssd_fault){
+        .kind = (uint8_t)kind, .op_mask = (uint8_t)ops, .nth = nth, .arg = 0, .seed = nth};
+    uint64_t hits = 1;
+    int rc = ssd_rig_start(&rig);
+    if (rc == 0) {
+        work();
+        hits = yk_ssd_io_fault_hits(rig.fault_io);
+        ssd_rig_close(&rig, (int)(nth % 2));
+    } else if (rc == -YK_EPERM) {
+        assert_int_equal(kind, YK_SSD_FAULT_CORRUPT);
+    } else {
+        assert_true(rc == -YK_EIO || rc == -YK_ENOSPC || rc == -YK_EGONE || rc == -YK_ECORRUPT);
+        assert_int_not_equal(strlen(rig.err.text), 0);
+    }
+    for (unsigned i = 0; i < disks; i++)
+        images[i] = rig.disk[i]->image;
+    if (rc == 0)
+        ssd_rig_judge(&rig, images, disk_clock + 1, nth / 2 % 2, 0);
+    ssd_rig_free(&rig);
+    return hits;
+}
+
+static void sweep(unsigned disks, uint64_t seed, unsigned kind, unsigned ops, const char *what) {
+    uint64_t n = 1;
+    while (run(disks, seed, kind, ops, n) > 0) {
+        n++;
+        assert_true(n < 100000);
+    }
+    print_message("%s: %llu requests, each failed once\n", what, (unsigned long long)n - 1);
+}
+
+static void writes_fail(void **state) {
+    (void)state;
+    sweep(1, 11, YK_SSD_FAULT_EIO, WRITES, "EIO of writes and flushes");
+    sweep(1, 12, YK_SSD_FAULT_SHORT, WRITES, "short writes");
+}
+
+static void reads_fail(void **state) {
+    (void)state;
+    sweep(1, 13, YK_SSD_FAULT_EIO, READS, "EIO of reads");
+    sweep(1, 14, YK_SSD_FAULT_SHORT, READS, "short reads");
+}
+
+static void no_space(void **state) {
+    (void)state;
+    sweep(1, 15, YK_SSD_FAULT_ENOSPC, WRITES, "ENOSPC");
+}
+
+static void vanishes(void **state) {
+    (void)state;
+    sweep(1, 16, YK_SSD_FAULT_GONE, READS | WRITES, "the device vanishes");
+    sweep(2, 17, YK_SSD_FAULT_GONE, READS | WRITES, "one of two vanishes");
+}
+
+static void flips(void **state) {
+    (void)state;
+    sweep(1, 18, YK_SSD_FAULT_CORRUPT, READS, "a flipped bit in what is read");
+    sweep(1, 19, YK_SSD_FAULT_CORRUPT, 1u << YK_SSD_IO_WRITE, "a flipped bit in what is written");
+}
+
+/* Writes go wrong now and then, for long. */
+static void often(void **state) {
+    (void)state;
+    for (uint64_t seed = 1; seed < 20; seed++) {
+        ssd_rig_init(&rig, 1, 9, 64u << 10, seed, 1);
+        rig.max_large = 16u << 10;
+        assert_int_equal(ssd_rig_start(&rig), 0);
+        ssd_rig_close(&rig, 1);
+        rig.fault = (struct yk_ssd_fault){
+            .kind = YK_SSD_FAULT_EIO, .op_mask = 1u << YK_SSD_IO_WRITE, .rate_ppm = 20000, .seed = seed};
+        if (ssd_rig_start(&rig) == 0) {
+            work();
+            work();
+            ssd_rig_close(&rig, 1);
+            unsigned char *image = rig.disk[0]->image;
+            ssd_rig_judge(&rig, &image, disk_clock + 1, 0, 0);
+        }
+        ssd_rig_free(&rig);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(writes_fail), cmocka_unit_test(reads_fail), cmocka_unit_test(no_space),
+        cmocka_unit_test(vanishes),    cmocka_unit_test(flips),      cmocka_unit_test(often),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
