@@ -25,8 +25,8 @@ static const struct yk_opt rows[] = {
      YK_OPT_AT(struct replay_config, exact),
      .help =
          "Insist on the trace's exact order of accesses, as a simulator has it: one client, one "
-         "put at a time. With an SSD tier payload goes through the socket, and each request waits "
-         "until what left memory is written."},
+         "put at a time. With an SSD tier payload goes through the socket, and requests wait "
+         "for writes."},
 };
 
 static int own_asked(const struct yolk_ctx *ctx) {

@@ -315,34 +315,41 @@ static int use_hits(struct worker *w) {
     return 0;
 }
 
-/* 1: nothing is on its way between the tiers. */
-static int settled(struct worker *w) {
+/* The tier takes so many writes at a time without putting one off; only then their order is that of the
+ * accesses. */
+#define WRITES_MAX      480u
+#define WRITE_BYTES_MAX (56ull << 20)
+
+/* 1: `blocks` more may leave DRAM now. */
+static int may_leave(struct worker *w, uint64_t blocks) {
     char *text = NULL;
     int rc = yk_stats_json(w->client, &text);
     if (rc < 0)
         return fail_call(w, rc, "statistics");
     json_t *root = json_loads(text, 0, NULL);
-    rc = json_integer_value(json_object_get(root, "leaving_blocks")) == 0 &&
-         json_integer_value(json_object_get(root, "raising")) == 0;
+    uint64_t leaving = (uint64_t)json_integer_value(json_object_get(root, "leaving_blocks"));
     json_decref(root);
     free(text);
-    return rc;
+    uint64_t all = leaving + blocks;
+    return leaving == 0 || (all <= WRITES_MAX && all * w->o->block_bytes <= WRITE_BYTES_MAX);
 }
 
-static int settle(struct worker *w) {
+static int settle(struct worker *w, uint64_t blocks) {
     const struct timespec pause = {0, 200000};
     int rc;
-    while ((rc = settled(w)) == 0 && !stopped(w))
+    while ((rc = may_leave(w, blocks)) == 0 && !stopped(w))
         nanosleep(&pause, NULL);
     return rc < 0 ? rc : 0;
 }
 
 static int use_exactly(struct worker *w) {
     int tail_first = w->o->order == YK_REPLAY_TAIL_FIRST;
-    int rc = tail_first ? put_missing(w) : use_hits(w);
+    int rc = settle(w, w->req->n);
+    if (rc == 0)
+        rc = tail_first ? put_missing(w) : use_hits(w);
     if (rc == 0)
         rc = tail_first ? use_hits(w) : put_missing(w);
-    return rc == 0 ? settle(w) : rc;
+    return rc;
 }
 
 /* ---- requests ------------------------------------------------------------------------------- */
@@ -414,7 +421,8 @@ static int work(struct worker *w) {
         if (!stopped(w))
             rc = request(w, i);
     }
-    return rc;
+    /* What was on its way is counted, too. */
+    return rc == 0 && w->o->exact ? settle(w, WRITES_MAX) : rc;
 }
 
 /* ---- begin, end ----------------------------------------------------------------------------- */
