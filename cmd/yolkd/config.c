@@ -124,6 +124,10 @@ static struct yk_opt table[] = {
     {ROW("populate", YK_OPT_BOOL, populate), .def = "yes", .section = "memory",
      .help = "Touch a new segment in the background, so that first puts find mapped pages. Without "
              "it memory is taken as blocks come."},
+    {ROW("compact-percent", YK_OPT_INT, compact_percent), .def = "10", .min = "0", .max = "100",
+     .section = "memory",
+     .help = "Percentage of the memory in fragments above which blocks are moved together while "
+             "the node is idle, so that a large put finds room; 0 moves only when one needs it."},
     {ROW("scrub-rate", YK_OPT_SIZE, scrub_rate_bytes), .def = "16MiB", .max = "1TiB",
      .metavar = "SIZE/s", .section = "memory",
      .help = "How fast the background pass reads blocks again to compare their checksums; 0 turns "
@@ -396,6 +400,7 @@ int yolkd_config_node(const struct yolkd_config *config, bool activated,
         .scrub_bytes_per_s = config->scrub_rate_bytes,
         .scrub_interval_s = (uint32_t)(config->scrub_interval_ns / 1000000000u),
         .populate = config->populate,
+        .compact_percent = (uint32_t)config->compact_percent,
         .allow_remote = config->insecure_network,
     };
     int rc = fill_listen(config, activated, &opts, err);

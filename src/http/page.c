@@ -92,6 +92,8 @@ static const struct row rows[] = {
     STORE_ROW(C, "yolk_access_events_lost_total", "Accesses overwritten before they were read.",
               events_lost, NULL, NULL),
     STORE_ROW(C, "yolk_moves_total", "Blocks moved by the compactor.", moves, NULL, NULL),
+    STORE_ROW(C, "yolk_background_moves_total", "Of these, moved while the node was idle.",
+              background_moves, NULL, NULL),
     STORE_ROW(C, "yolk_moved_bytes_total", "Bytes moved by the compactor.", moved_bytes, NULL,
               NULL),
     STORE_ROW(C, "yolk_verified_total", "Checksums that were right.", verified, NULL, NULL),

@@ -73,6 +73,31 @@ struct conn {
     } put;
 };
 
+/* Blocks that a request needs in DRAM. */
+struct needs {
+    uint64_t token; /* of the slot it will be parked in, 0 = none yet */
+    uint32_t pending;
+};
+
+/* handle_raise.c. need: asks for one block; a status as of yk_store_raise. wait: HANDLE_PARKED when
+ * something is on its way; 0: go on. */
+int handle_need(struct conn *c, struct needs *n, uint64_t epoch, const void *key, uint32_t key_len,
+                unsigned prio, uint64_t deadline_ns);
+int handle_needs_wait(struct conn *c, struct needs *n, const struct yk_frame *f, const void *body);
+
+/* One frame each, as handle_frame. */
+int handle_raise(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err);
+int handle_prefetch(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err);
+int handle_lookup(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err);
+int handle_exists(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err);
+int handle_match(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err);
+int handle_list(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err);
+int handle_change(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err);
+int handle_remove_many(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
+                       struct yk_err *err);
+/* The text of a body that breaks its layout; -YK_EPROTO. */
+int handle_bad_body(struct yk_err *err, const struct yk_frame *f);
+
 /* Begins a reply with room for max_body bytes; finish with reply_end, or reply_cancel. NULL: no
  * memory (the connection is closed by the caller with -YK_ENOMEM). */
 int reply_begin(struct conn *c, size_t max_body, struct yk_wr *ret_w);

@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static int bad_body(struct yk_err *err, const struct yk_frame *f) {
+int handle_bad_body(struct yk_err *err, const struct yk_frame *f) {
     return yk_err_set(err, -YK_EPROTO, "the body of a %s frame (%u bytes) is malformed",
                       yk_wire_op_name(f->op), f->body_bytes);
 }
@@ -138,7 +138,7 @@ static int do_hello(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
     const struct yk_shm_hdr *hdr = c->node->seg->meta;
     struct yk_err why = {0};
     if (!yk_rd_ok(r) || magic != YK_WIRE_MAGIC || c->state != CONN_HELLO || c->piece_count != 0)
-        return bad_body(err, f);
+        return handle_bad_body(err, f);
     int rc = 0;
     if (version != YK_WIRE_VERSION)
         rc = yk_err_set(&why, -YK_EVERSION, "the client speaks protocol %u, this node %u", version,
@@ -233,7 +233,7 @@ static int do_reserve(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
     uint64_t len = yk_rd_u64(r);
     struct yk_place places[YK_RESERVE_MAX];
     if (!yk_rd_ok(r) || count == 0 || count > YK_RESERVE_MAX)
-        return bad_body(err, f);
+        return handle_bad_body(err, f);
     if (!c->mapped)
         return reserve_reply(c, f->id, -YK_ENOTSUP, NULL);
     int n = reserve_many(c, len, count, places, NULL);
@@ -269,7 +269,7 @@ static int do_commit(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
     struct yk_commit cm;
     struct yk_wr w;
     if (n > YK_BATCH_MAX || refill > YK_RESERVE_MAX)
-        return bad_body(err, f);
+        return handle_bad_body(err, f);
     int rc = reply_begin(c, 8u + n * 4u + YK_RESERVE_MAX * PLACE_BYTES, &w);
     if (rc < 0)
         return rc;
@@ -278,11 +278,11 @@ static int do_commit(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
     for (uint32_t i = 0; i < n; i++) {
         rd_commit(r, &cm);
         if (r->bad)
-            return bad_body(err, f);
+            return handle_bad_body(err, f);
         yk_wr_u32(&w, (uint32_t)yk_store_commit(c->node->store, slot_of(c), c->ns, &cm));
     }
     if (!yk_rd_ok(r))
-        return bad_body(err, f);
+        return handle_bad_body(err, f);
     int got = 0;
     if (refill > 0 && c->mapped && may_hold(c, refill_len))
         got = reserve_many(c, refill_len, refill, places, NULL);
@@ -296,7 +296,7 @@ static int do_abort(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
     uint32_t n = yk_rd_u32(r);
     struct yk_wr w;
     if (n > YK_BATCH_MAX)
-        return bad_body(err, f);
+        return handle_bad_body(err, f);
     int rc = reply_begin(c, 4u + n * 4u, &w);
     if (rc < 0)
         return rc;
@@ -305,11 +305,11 @@ static int do_abort(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
         uint32_t idx = yk_rd_u32(r);
         uint64_t gen = yk_rd_u64(r);
         if (r->bad)
-            return bad_body(err, f);
+            return handle_bad_body(err, f);
         yk_wr_u32(&w, (uint32_t)yk_store_abort(c->node->store, slot_of(c), idx, gen));
     }
     if (!yk_rd_ok(r))
-        return bad_body(err, f);
+        return handle_bad_body(err, f);
     reply_end(c, &w, f->op, f->id);
     return 0;
 }
@@ -373,82 +373,6 @@ static void put_done(struct conn *c) {
         reply_settle(c, YK_MSG_PUT, c->put.id, ticket);
 }
 
-/* ---- what is on SSD comes up first --------------------------------------------------------------- */
-
-/* Blocks that a request needs in DRAM. */
-struct needs {
-    uint64_t token; /* of the slot it will be parked in, 0 = none yet */
-    uint32_t pending;
-};
-
-/* Asks for one; a status as yk_store_raise. A request that is run again takes what there is. */
-static int need_block(struct conn *c, struct needs *n, uint64_t epoch, const void *key,
-                      uint32_t key_len, unsigned prio, uint64_t deadline_ns) {
-    uint32_t idx;
-    if (key_len == 0)
-        return -YK_EKEY;
-    int rc = yk_store_find_any(c->node->store, c->ns, epoch, key, key_len, &idx);
-    if (rc != 0 || !YK_IS_ON_SSD(idx))
-        return rc;
-    if (c->rerun)
-        return -YK_EAGAIN;
-    if (n->token == 0)
-        n->token = park_take(c->node);
-    if (n->token == 0)
-        return -YK_EAGAIN;
-    rc = yk_store_raise(c->node->store, c->ns, epoch, key, key_len, prio, deadline_ns, n->token);
-    n->pending += rc == YK_PENDING;
-    return rc;
-}
-
-/* HANDLE_PARKED when something is on its way; 0: go on. */
-static int needs_wait(struct conn *c, struct needs *n, const struct yk_frame *f, const void *body) {
-    if (n->pending > 0)
-        return park_keep(c->node, n->token, c, f, body, n->pending) == 0 ? HANDLE_PARKED
-                                                                         : -YK_ENOMEM;
-    if (n->token != 0)
-        park_drop(c->node, n->token);
-    return 0;
-}
-
-static int do_raise(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
-    const void *body = r->at;
-    uint64_t epoch = yk_rd_u64(r);
-    uint64_t deadline_ns = yk_now_ns() + (uint64_t)yk_rd_u32(r) * 1000000ull;
-    unsigned prio = yk_rd_u8(r) == 0 ? YK_SSD_PRIO_DEMAND : YK_SSD_PRIO_PREFETCH;
-    uint32_t n = yk_rd_u32(r);
-    int32_t status[YK_RAISE_MAX];
-    struct needs needs = {0, 0};
-    struct yk_wr w;
-    if (r->bad || n == 0 || n > YK_RAISE_MAX)
-        return bad_body(err, f);
-    struct yk_rd keys = *r;
-    for (uint32_t i = 0; i < n; i++) { /* all of it is whole before anything is begun */
-        uint32_t len;
-        yk_rd_str8(&keys, &len);
-    }
-    if (!yk_rd_ok(&keys))
-        return bad_body(err, f);
-    yk_store_drain(c->node->store); /* what comes up takes the place of what is used least */
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t len;
-        const void *key = yk_rd_str8(r, &len);
-        status[i] = need_block(c, &needs, epoch, key, len, prio, deadline_ns);
-    }
-    int rc = needs_wait(c, &needs, f, body);
-    if (rc != 0)
-        return rc;
-    rc = reply_begin(c, 4u + n * 4u, &w);
-    if (rc < 0)
-        return rc;
-    yk_wr_u32(&w, n);
-    for (uint32_t i = 0; i < n; i++)
-        yk_wr_u32(&w, (uint32_t)status[i]);
-    reply_end(c, &w, f->op, f->id);
-    NODE_ADD(c->node, keys[f->op], n);
-    return 0;
-}
-
 void handle_put_end(struct conn *c) {
     if (c->put.status == 0)
         c->put.status = put_commit(c);
@@ -481,10 +405,10 @@ static int do_get(struct conn *c, const struct yk_frame *f, struct yk_rd *r, str
     yk_block_info info;
     struct yk_wr w;
     if (!yk_rd_ok(r))
-        return bad_body(err, f);
+        return handle_bad_body(err, f);
     int rc = find_readable(c, epoch, key, key_len, &idx);
-    if (rc == YK_MISS && need_block(c, &needs, epoch, key, key_len, YK_SSD_PRIO_DEMAND, 0) != YK_MISS) {
-        int parked = needs_wait(c, &needs, f, body);
+    if (rc == YK_MISS && handle_need(c, &needs, epoch, key, key_len, YK_SSD_PRIO_DEMAND, 0) != YK_MISS) {
+        int parked = handle_needs_wait(c, &needs, f, body);
         if (parked != 0)
             return parked;
     }
@@ -516,376 +440,7 @@ static int do_get(struct conn *c, const struct yk_frame *f, struct yk_rd *r, str
     return 0;
 }
 
-/* ---- LOOKUP, EXISTS, MATCH, CHANGE
- * --------------------------------------------------------------- */
-
-/* A block that is there for an existence check: a SUSPECT one counts, its checksum is read at use.
- */
-static int present(struct conn *c, uint64_t epoch, const void *key, uint32_t key_len,
-                   uint32_t *ret_idx) {
-    return key_len == 0 ? -YK_EKEY
-                        : yk_store_find_any(c->node->store, c->ns, epoch, key, key_len, ret_idx);
-}
-
-static int do_lookup(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
-                     struct yk_err *err) {
-    uint64_t epoch = yk_rd_u64(r);
-    uint32_t n = yk_rd_u32(r);
-    struct yk_wr w;
-    if (n > YK_BATCH_MAX)
-        return bad_body(err, f);
-    int rc = reply_begin(c, 4u + (size_t)n * (4u + YK_WIRE_INFO_BYTES), &w);
-    if (rc < 0)
-        return rc;
-    yk_wr_u32(&w, n);
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t len, idx;
-        yk_block_info info;
-        const void *key = yk_rd_str8(r, &len);
-        if (r->bad)
-            return bad_body(err, f);
-        rc = present(c, epoch, key, len, &idx);
-        yk_wr_u32(&w, (uint32_t)rc);
-        if (rc == 0) {
-            yk_store_info(c->node->store, idx, &info);
-            yk_wr_info(&w, &info);
-        }
-    }
-    if (!yk_rd_ok(r))
-        return bad_body(err, f);
-    reply_end(c, &w, f->op, f->id);
-    NODE_ADD(c->node, keys[f->op], n);
-    return 0;
-}
-
-/* Keys are looked up in groups, so that their cache misses overlap (view.h). */
-#define GROUP 64u
-
-/* The next keys of a body as queries: up to GROUP of the `left` ones. Returns how many. */
-static uint32_t rd_queries(struct conn *c, uint64_t epoch, struct yk_rd *r, uint32_t left,
-                           struct yk_query *q) {
-    uint32_t n = left < GROUP ? left : GROUP;
-    for (uint32_t i = 0; i < n; i++) {
-        q[i].key = yk_rd_str8(r, &q[i].key_len);
-        q[i].ns = c->ns;
-        q[i].epoch = epoch;
-        q[i].hash = r->bad ? 0 : yk_hash_key(c->ns, q[i].key, q[i].key_len);
-    }
-    return n;
-}
-
-/* A key that DRAM has not. */
-static int present_below(struct conn *c, const struct yk_query *q) {
-    uint32_t idx;
-    return yk_store_ssd(c->node->store) != NULL && q->key_len > 0 &&
-           yk_store_find_any(c->node->store, q->ns, q->epoch, q->key, q->key_len, &idx) == 0;
-}
-
-/* The leading run of n keys, over both tiers. */
-static uint32_t run_of(struct conn *c, const struct yk_query *q, uint32_t n, uint64_t now_ms) {
-    uint32_t run = 0;
-    while (run < n) {
-        int unsure;
-        run += (uint32_t)yk_view_match(yk_store_view(c->node->store), q + run, n - run, now_ms,
-                                       NULL, &unsure);
-        if (run == n || !present_below(c, &q[run]))
-            break;
-        run++;
-    }
-    return run;
-}
-
-static int do_exists(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
-                     struct yk_err *err) {
-    uint64_t epoch = yk_rd_u64(r);
-    uint32_t n = yk_rd_u32(r);
-    const struct yk_view *view = yk_store_view(c->node->store);
-    uint64_t now_ms = yk_view_now_ms(view);
-    struct yk_query q[GROUP];
-    int found[GROUP];
-    struct yk_wr w;
-    if (n > YK_BATCH_MAX)
-        return bad_body(err, f);
-    int rc = reply_begin(c, 4u + (n + 7u) / 8u, &w);
-    if (rc < 0)
-        return rc;
-    yk_wr_u32(&w, n);
-    unsigned char *bits = yk_wr_space(&w, (n + 7u) / 8u);
-    if (bits != NULL)
-        memset(bits, 0, (n + 7u) / 8u);
-    for (uint32_t at = 0; at < n; at += GROUP) {
-        uint32_t k = rd_queries(c, epoch, r, n - at, q);
-        if (r->bad)
-            return bad_body(err, f);
-        yk_view_find_many(view, q, k, now_ms, NULL, found);
-        for (uint32_t i = 0; i < k; i++)
-            if (found[i] == 0 || present_below(c, &q[i]))
-                bits[(at + i) / 8u] |= (unsigned char)(1u << ((at + i) % 8u));
-    }
-    if (!yk_rd_ok(r))
-        return bad_body(err, f);
-    reply_end(c, &w, f->op, f->id);
-    NODE_ADD(c->node, keys[f->op], n);
-    return 0;
-}
-
-static int do_match(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
-    uint64_t epoch = yk_rd_u64(r);
-    uint32_t n = yk_rd_u32(r), run = 0;
-    const struct yk_view *view = yk_store_view(c->node->store);
-    uint64_t now_ms = yk_view_now_ms(view);
-    struct yk_query q[GROUP];
-    struct yk_wr w;
-    if (n > YK_BATCH_MAX)
-        return bad_body(err, f);
-    for (uint32_t at = 0; at < n; at += GROUP) {
-        uint32_t k = rd_queries(c, epoch, r, n - at, q);
-        if (r->bad)
-            return bad_body(err, f);
-        if (run == at) /* the run goes on so far */
-            run += run_of(c, q, k, now_ms);
-    }
-    if (!yk_rd_ok(r))
-        return bad_body(err, f);
-    int rc = reply_begin(c, 4, &w);
-    if (rc < 0)
-        return rc;
-    yk_wr_u32(&w, run);
-    reply_end(c, &w, f->op, f->id);
-    NODE_ADD(c->node, keys[f->op], n);
-    return 0;
-}
-
-/* Pins and verifications of blocks that are on SSD alone: those come up before anything of the frame is
- * done, so that its order is kept. */
-static int change_needs(struct conn *c, const struct yk_frame *f, struct yk_rd r, uint64_t epoch,
-                        uint32_t n, const void *body) {
-    struct needs needs = {0, 0};
-    for (uint32_t i = 0; i < n && yk_store_ssd(c->node->store) != NULL && !c->rerun; i++) {
-        uint32_t len;
-        unsigned what = yk_rd_u8(&r);
-        yk_rd_u64(&r);
-        const void *key = yk_rd_str8(&r, &len);
-        if (r.bad)
-            break; /* said when it is read in earnest */
-        if (what == YK_CHANGE_PIN || what == YK_CHANGE_VERIFY)
-            need_block(c, &needs, epoch, key, len, YK_SSD_PRIO_DEMAND, 0);
-    }
-    return needs_wait(c, &needs, f, body);
-}
-
-static int rd_change(struct yk_rd *r, unsigned *ret_what, uint64_t *ret_arg, const void **ret_key,
-                     uint32_t *ret_len) {
-    *ret_what = yk_rd_u8(r);
-    *ret_arg = yk_rd_u64(r);
-    *ret_key = yk_rd_str8(r, ret_len);
-    return !r->bad;
-}
-
-void handle_changes_free(struct yk_node *node, struct job *j) {
-    if (j->changes != NULL && j->changes->verifying)
-        yk_store_verify_end(node->store, &j->changes->verify);
-    free(j->changes);
-    j->changes = NULL;
-}
-
-/* Hashes for a bounded while. Who asked and left is not worth it. */
-int handle_changes_step(struct yk_node *node, struct job *j, uint64_t budget_bytes) {
-    struct changes *ch = j->changes;
-    while (j->conn != NULL && ch->done < ch->n) {
-        int rc = YK_PENDING;
-        if (!ch->verifying) {
-            unsigned what;
-            uint64_t arg;
-            const void *key;
-            uint32_t len;
-            rd_change(&ch->rest, &what, &arg, &key, &len); /* was looked at when the job began */
-            if (what == YK_CHANGE_VERIFY)
-                rc = yk_store_verify_begin(node->store, j->ns, ch->epoch, key, len, &ch->verify);
-            else
-                rc = yk_store_change(node->store, j->ns, ch->epoch, what, arg, key, len);
-            ch->verifying = what == YK_CHANGE_VERIFY && rc == 0;
-        }
-        if (ch->verifying) {
-            rc = yk_store_verify_step(node->store, &ch->verify, &budget_bytes);
-            if (rc == YK_PENDING)
-                return 0;
-            yk_store_verify_end(node->store, &ch->verify);
-            ch->verifying = 0;
-        }
-        ch->statuses[ch->done++] = (uint32_t)rc;
-        if (budget_bytes == 0 && ch->done < ch->n)
-            return 0;
-    }
-    return 1;
-}
-
-static void changes_done(struct yk_node *node, struct job *j) {
-    const struct changes *ch = j->changes;
-    struct yk_wr w;
-    if (j->conn != NULL && reply_begin(j->conn, 4u + ch->n * 4u, &w) == 0) {
-        yk_wr_u32(&w, ch->n);
-        for (uint32_t i = 0; i < ch->n; i++)
-            yk_wr_u32(&w, ch->statuses[i]);
-        reply_end(j->conn, &w, YK_MSG_CHANGE, j->id);
-        if (j->ticket != 0)
-            reply_settle(j->conn, YK_MSG_CHANGE, j->id, j->ticket);
-        NODE_ADD(node, keys[YK_MSG_CHANGE], ch->n);
-        conn_flush(j->conn);
-    }
-    handle_changes_free(node, j);
-}
-
-/* Verifying reads payload, of many blocks perhaps: the items become a job. */
-static int changes_begin(struct conn *c, uint64_t id, uint64_t epoch, uint32_t n,
-                         struct yk_rd *items) {
-    struct yk_node *node = c->node;
-    size_t left = yk_rd_left(items);
-    if (node->job_count == JOBS_MAX)
-        return -YK_EAGAIN;
-    struct changes *ch = calloc(1, sizeof(*ch) + (size_t)n * sizeof(ch->statuses[0]) + left);
-    if (ch == NULL)
-        return -YK_ENOMEM;
-    void *copy = &ch->statuses[n];
-    memcpy(copy, yk_rd_bytes(items, left), left);
-    yk_rd_init(&ch->rest, copy, left);
-    ch->epoch = epoch;
-    ch->n = n;
-    node->jobs[node->job_count++] = (struct job){.conn = c, .id = id, .ns = c->ns, .changes = ch};
-    node_more(node);
-    return 0;
-}
-
-static int do_change(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
-                     struct yk_err *err) {
-    const void *body = r->at, *key;
-    uint64_t epoch = yk_rd_u64(r), arg;
-    uint32_t n = yk_rd_u32(r), len;
-    struct yk_rd items = *r;
-    unsigned what;
-    struct yk_wr w;
-    int verify = 0;
-    if (n > YK_BATCH_MAX)
-        return bad_body(err, f);
-    for (uint32_t i = 0; i < n; i++, verify |= what == YK_CHANGE_VERIFY)
-        if (!rd_change(r, &what, &arg, &key, &len))
-            return bad_body(err, f);
-    if (!yk_rd_ok(r))
-        return bad_body(err, f);
-    int rc = change_needs(c, f, items, epoch, n, body);
-    if (rc != 0)
-        return rc;
-    yk_store_drain(c->node->store);
-    rc = verify ? changes_begin(c, f->id, epoch, n, &items) : 0;
-    if (verify && rc == 0)
-        return 0;
-    int refused = rc; /* what verifies; the rest is done all the same */
-    rc = reply_begin(c, 4u + n * 4u, &w);
-    if (rc < 0)
-        return rc;
-    yk_wr_u32(&w, n);
-    for (uint32_t i = 0; i < n; i++) {
-        rd_change(&items, &what, &arg, &key, &len);
-        rc = what == YK_CHANGE_VERIFY
-                 ? refused
-                 : yk_store_change(c->node->store, c->ns, epoch, what, arg, key, len);
-        yk_wr_u32(&w, (uint32_t)rc);
-    }
-    reply_end(c, &w, f->op, f->id);
-    NODE_ADD(c->node, keys[f->op], n);
-    return 0;
-}
-
-/* ---- REMOVE_MANY, PREFETCH, NS, LIST, STATS
- * -------------------------------------------------------- */
-
-void handle_job_done(struct yk_node *node, struct job *j) {
-    struct yk_wr w;
-    if (j->changes != NULL) {
-        changes_done(node, j);
-        return;
-    }
-    if (j->conn == NULL || reply_begin(j->conn, 12, &w) < 0)
-        return;
-    yk_wr_u32(&w, 0);
-    yk_wr_u64(&w, j->removed);
-    reply_end(j->conn, &w, YK_MSG_REMOVE_MANY, j->id);
-    if (j->ticket != 0)
-        reply_settle(j->conn, YK_MSG_REMOVE_MANY, j->id, j->ticket);
-    conn_flush(j->conn);
-}
-
-static int do_remove_many(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
-                          struct yk_err *err) {
-    uint32_t len;
-    unsigned how = yk_rd_u8(r);
-    const void *pattern = yk_rd_str8(r, &len);
-    struct yk_wr w;
-    if (!yk_rd_ok(r))
-        return bad_body(err, f);
-    int rc = how >= YK_REMOVE_PREFIX && how <= YK_REMOVE_ALL ? 0 : -YK_EINVAL;
-    if (rc == 0)
-        rc = yk_store_ns_check(c->node->store, c->ns);
-    if (rc == 0 && c->node->job_count == JOBS_MAX)
-        rc = -YK_EAGAIN;
-    if (rc < 0) {
-        rc = reply_begin(c, 12, &w) < 0 ? -YK_ENOMEM : rc;
-        if (rc == -YK_ENOMEM)
-            return rc;
-        yk_wr_u32(&w, (uint32_t)rc);
-        yk_wr_u64(&w, 0);
-        reply_end(c, &w, f->op, f->id);
-        return 0;
-    }
-    struct job *j = &c->node->jobs[c->node->job_count++];
-    *j = (struct job){.conn = c,
-                      .id = f->id,
-                      .ns = c->ns,
-                      .how = (uint8_t)how,
-                      .pattern_len = (uint8_t)len};
-    if (len > 0)
-        memcpy(j->pattern, pattern, len);
-    node_more(c->node);
-    return 0;
-}
-
-/* Why a prefetch raises nothing at all; NULL: it may. */
-static const char *no_prefetch(const struct conn *c, unsigned tier) {
-    if (yk_store_ssd(c->node->store) == NULL)
-        return "this node has one tier: there is nothing to raise";
-    return tier == YK_TIER_ANY || tier == YK_TIER_DRAM ? NULL
-                                                       : "blocks can be raised to DRAM alone";
-}
-
-static int do_prefetch(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
-                       struct yk_err *err) {
-    struct yk_wr w;
-    unsigned tier = yk_rd_u8(r);
-    uint64_t deadline_ns = yk_now_ns() + (uint64_t)yk_rd_u32(r) * 1000000ull;
-    uint32_t n = yk_rd_u32(r), raised = 0;
-    const char *why = no_prefetch(c, tier);
-    uint64_t epoch = yk_store_ns_epoch(c->node->store, c->ns);
-    /* In the chain's order: an ancestor is of use without its descendants, not the other way round. */
-    for (uint32_t i = 0; i < n && !r->bad; i++) {
-        uint32_t len;
-        const void *key = yk_rd_str8(r, &len);
-        if (why == NULL && !r->bad)
-            raised += yk_store_raise(c->node->store, c->ns, epoch, key, len,
-                                     YK_SSD_PRIO_PREFETCH, deadline_ns, 0) == YK_PENDING;
-    }
-    if (!yk_rd_ok(r))
-        return bad_body(err, f);
-    if (why == NULL)
-        why = "";
-    int rc = reply_begin(c, 8u + 2u + strlen(why), &w);
-    if (rc < 0)
-        return rc;
-    yk_wr_u32(&w, 0);
-    yk_wr_u32(&w, raised);
-    yk_wr_text(&w, why);
-    reply_end(c, &w, f->op, f->id);
-    return 0;
-}
+/* ---- NS, STATS ------------------------------------------------------------------------------- */
 
 static int do_ns(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
     uint32_t len, ns = 0;
@@ -895,7 +450,7 @@ static int do_ns(struct conn *c, const struct yk_frame *f, struct yk_rd *r, stru
     struct yk_store *store = c->node->store;
     struct yk_err why = {0};
     if (!yk_rd_ok(r))
-        return bad_body(err, f);
+        return handle_bad_body(err, f);
     int rc = yk_store_ns_open(store, name, len, what == YK_NS_CREATE, &ns, &why);
     if (rc == 0 && what == YK_NS_CREATE)
         rc = yk_store_ns_quota(store, ns, arg);
@@ -933,47 +488,6 @@ static int do_ns_list(struct conn *c, const struct yk_frame *f) {
         yk_wr_u64(&w, info.blocks);
     }
     reply_end(c, &w, f->op, f->id);
-    return 0;
-}
-
-#define LIST_STEPS 65536u
-
-static int do_list(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
-    uint32_t prefix_len, idx, steps = LIST_STEPS, n = 0;
-    uint64_t epoch = yk_rd_u64(r);
-    uint64_t from = yk_rd_u64(r);
-    uint32_t max = yk_rd_u32(r);
-    const void *prefix = yk_rd_str8(r, &prefix_len);
-    struct yk_store *store = c->node->store;
-    struct yk_wr w;
-    yk_block_info info;
-    if (!yk_rd_ok(r) || from > UINT32_MAX)
-        return bad_body(err, f);
-    if (max > YK_LIST_MAX)
-        max = YK_LIST_MAX;
-    int rc = reply_begin(c, 16u + (size_t)max * (256u + YK_WIRE_INFO_BYTES), &w);
-    if (rc < 0)
-        return rc;
-    uint32_t cursor = (uint32_t)from;
-    yk_wr_u32(&w, (uint32_t)yk_store_ns_check(store, c->ns));
-    unsigned char *patch = yk_wr_space(&w, 12);
-    while (n < max && yk_store_list_next(store, c->ns, epoch, prefix, prefix_len, &cursor, &steps,
-                                         &idx) == 1) {
-        uint32_t key_len;
-        const void *key = yk_store_key(store, idx, &key_len);
-        yk_store_info(store, idx, &info);
-        yk_wr_str8(&w, key, key_len);
-        yk_wr_info(&w, &info);
-        n++;
-    }
-    if (patch != NULL) { /* always: the room was made sure of */
-        struct yk_wr head;
-        yk_wr_init(&head, patch, 12);
-        yk_wr_u64(&head, cursor != YK_WALK_END ? cursor : 0);
-        yk_wr_u32(&head, n);
-    }
-    reply_end(c, &w, f->op, f->id);
-    NODE_ADD(c->node, keys[f->op], n);
     return 0;
 }
 
@@ -1045,25 +559,25 @@ int handle_frame(struct conn *c, const struct yk_frame *f, struct yk_rd *r, stru
     case YK_MSG_GET:
         return do_get(c, f, r, err);
     case YK_MSG_LOOKUP:
-        return do_lookup(c, f, r, err);
+        return handle_lookup(c, f, r, err);
     case YK_MSG_EXISTS:
-        return do_exists(c, f, r, err);
+        return handle_exists(c, f, r, err);
     case YK_MSG_MATCH:
-        return do_match(c, f, r, err);
+        return handle_match(c, f, r, err);
     case YK_MSG_CHANGE:
-        return do_change(c, f, r, err);
+        return handle_change(c, f, r, err);
     case YK_MSG_REMOVE_MANY:
-        return do_remove_many(c, f, r, err);
+        return handle_remove_many(c, f, r, err);
     case YK_MSG_RAISE:
-        return do_raise(c, f, r, err);
+        return handle_raise(c, f, r, err);
     case YK_MSG_PREFETCH:
-        return do_prefetch(c, f, r, err);
+        return handle_prefetch(c, f, r, err);
     case YK_MSG_NS:
         return do_ns(c, f, r, err);
     case YK_MSG_NS_LIST:
         return do_ns_list(c, f);
     case YK_MSG_LIST:
-        return do_list(c, f, r, err);
+        return handle_list(c, f, r, err);
     case YK_MSG_STATS:
         return do_stats(c, f);
     case YK_MSG_DRAIN:

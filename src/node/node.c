@@ -31,6 +31,7 @@
 #define WAIT_TICK_MS     2u
 #define HELLO_TIMEOUT_MS 10000u
 #define JOB_STEPS        8192u
+#define COMPACT_BYTES    (8ull << 20) /* moved by one upkeep: two milliseconds of a hundred */
 #define VERIFY_BYTES     (8ull << 20) /* that jobs hash in a turn: one or two milliseconds */
 #define BACKLOG          1024
 
@@ -286,6 +287,15 @@ static void close_silent(struct yk_node *node) {
     }
 }
 
+/* Moves blocks ahead of need while no message comes. 1: it may go on. */
+static int compact_idle(struct yk_node *node) {
+    uint64_t in_bytes = node->n.in_bytes;
+    int idle = in_bytes == node->last_in_bytes && node->waiter_count == 0 && node->job_count == 0;
+    node->last_in_bytes = in_bytes;
+    return idle &&
+           yk_store_compact_idle(node->store, node->opts.compact_percent, COMPACT_BYTES) > 0;
+}
+
 static uint64_t happened(const struct yk_node *node) {
     struct yk_counters n;
     yk_store_counters(node->store, &n);
@@ -302,6 +312,7 @@ static void on_upkeep(uv_timer_t *timer) {
     close_silent(node);
     conns_drop_stalled(node);
     conns_shrink(node);
+    int moving = compact_idle(node);
     if (node->accept_paused)
         accept_pause(node, 0);
     if (yk_segment_check(node->seg))
@@ -319,7 +330,7 @@ static void on_upkeep(uv_timer_t *timer) {
     for (const struct conn *c = node->conns; c != NULL; c = c->next)
         silent |= c->state == CONN_HELLO || c->state == CONN_PUT;
     if (node->idle_ticks < DOZE_TICKS || n.limbo_blocks > 0 || n.suspect_blocks > 0 || silent ||
-        node->accept_paused || yk_store_ssd_busy(node->store))
+        moving || node->accept_paused || yk_store_ssd_busy(node->store))
         return;
     node->dozing = 1;
     yk_store_doze(node->store, 1);

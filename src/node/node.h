@@ -35,6 +35,7 @@ struct yk_node_opts {
         scrub_bytes_per_s; /* of the background pass; 0 = none. Suspect blocks are always read */
     uint32_t scrub_interval_s; /* between two passes */
     int populate;              /* touch a fresh tier in the background */
+    uint32_t compact_percent;  /* fragments above which an idle node moves blocks; 0 = never */
     int allow_remote;          /* tcp on other than loopback addresses: nobody is authenticated */
 };
 

@@ -224,6 +224,14 @@ int yk_store_ssd_open(struct yk_store *s, const struct yk_store_opts *opts, stru
     return 0;
 }
 
+void yk_store_ssd_ready(struct yk_store *s) {
+    int more = 0;
+    if (s->low == NULL)
+        return;
+    ssd_preload_plan(s);
+    yk_store_ssd_tick(s, &more);
+}
+
 void yk_store_ssd_close(struct yk_store *s, int clean) {
     struct ssd_side *l = s->low;
     if (l == NULL)

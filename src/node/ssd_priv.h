@@ -126,6 +126,8 @@ void ssd_preload_plan(struct yk_store *s);
 /* ssd.c */
 /* Opens the tier before the descriptors are recovered: namespaces come from it, too. */
 int yk_store_ssd_open(struct yk_store *s, const struct yk_store_opts *opts, struct yk_err *err);
+/* After the descriptors were recovered: figures are right from the start on, preloading begins. */
+void yk_store_ssd_ready(struct yk_store *s);
 /* The live entry that stands under the key, whatever the caller's epoch: 0 or YK_MISS. */
 int yk_store_ssd_find(const struct yk_store *s, uint32_t ns, uint64_t hash, const void *key,
                       uint32_t key_len, uint32_t *ret_id);

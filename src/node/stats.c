@@ -97,6 +97,7 @@ static const struct {
     F(moves),
     F(moves_refused),
     F(moved_bytes),
+    F(background_moves),
     F(verified),
     F(verify_failed),
     F(recovered),

@@ -71,7 +71,7 @@ static int open_parts(struct yk_store *s, const struct yk_store_opts *opts, stru
     if (rc == 0)
         rc = yk_store_recover(s, err);
     if (rc == 0)
-        ssd_preload_plan(s);
+        yk_store_ssd_ready(s);
     return rc;
 }
 

@@ -97,7 +97,7 @@ struct yk_counters {
     uint64_t local_hits, local_misses; /* lookups in the clients, from their pages */
     uint64_t local_hit_bytes, local_matches, local_match_keys, local_retries;
     uint64_t events, events_lost;
-    uint64_t scans, moves, moves_refused, moved_bytes;
+    uint64_t scans, moves, moves_refused, moved_bytes, background_moves;
     uint64_t verified, verify_failed;
     uint64_t demoted, demoted_bytes, demote_failed, demote_refused; /* refused: by admission */
     uint64_t raised, raised_bytes, raise_failed; /* blocks that came up from SSD */
@@ -346,6 +346,11 @@ void yk_store_unhold(struct yk_store *store, int hold);
 /* Runs the compactor for a bounded while; returns moves made. want_bytes as yk_alloc_compact_begin.
  */
 uint32_t yk_store_compact(struct yk_store *store, uint64_t want_bytes, uint32_t max_moves);
+
+/* The same ahead of need, for when there is nothing else to do: at most max_bytes are copied, and
+ * nothing while less than `percent` of the tier lies in fragments, or nothing has changed since it
+ * last found nothing to gain. */
+uint32_t yk_store_compact_idle(struct yk_store *store, uint32_t percent, uint64_t max_bytes);
 
 #ifdef __cplusplus
 }

@@ -70,6 +70,7 @@ struct yk_store {
     uint32_t *move_map; /* offset -> descriptor + 1, of a compaction session; NULL outside */
     uint32_t move_map_mask;
     uint64_t move_map_ms;
+    uint64_t settled; /* changes() when background compaction last found nothing to gain */
 
     struct ssd_side *low; /* the SSD tier (ssd_priv.h); NULL = none */
 

@@ -472,6 +472,33 @@ static void a_hello_that_nobody_waits_for_takes_no_slot(void **state) {
     unlink(path);
 }
 
+static void gaps_are_closed_while_nobody_asks(void **state) {
+    struct yk_node_opts o = options(16 * MIB);
+    o.compact_percent = 10;
+    struct yk_node *node = start(&o);
+    struct peer *p = peer_open(node, 0);
+    unsigned char b[16];
+    char key[16];
+    struct yk_wr w;
+    struct yk_rd r;
+    for (int i = 0; i < 100; i++) {
+        snprintf(key, sizeof(key), "%s%d", i % 4 != 0 ? "go" : "stay", i);
+        assert_int_equal(put(p, key, 120000u - (unsigned)(i % 5) * 10000u), 0);
+    }
+    yk_wr_init(&w, b, sizeof(b));
+    yk_wr_u8(&w, YK_REMOVE_PREFIX);
+    yk_wr_str8(&w, "go", 2);
+    request(p, YK_MSG_REMOVE_MANY, 6, b, yk_wr_len(&w));
+    assert_true(reply(p, &r));
+    uint64_t end = yk_now_ns() + WAIT_MS * 1000000ull;
+    while (counters(node).background_moves == 0 && yk_now_ns() < end)
+        sched_yield();
+    assert_true(counters(node).background_moves > 0);
+    assert_int_equal(counters(node).blocks, 25);
+    peer_close(p);
+    yk_node_stop(node);
+}
+
 static void requests_go_on_after_a_socket_that_was_full(void **state) {
     enum { N = 400 };
     struct yk_node_opts o = options(8 * MIB);
@@ -659,6 +686,7 @@ int main(void) {
         cmocka_unit_test(an_older_connection_of_a_slot_is_closed),
         cmocka_unit_test(unheard_reservations_end_at_the_next_hello),
         cmocka_unit_test(a_hello_that_nobody_waits_for_takes_no_slot),
+        cmocka_unit_test(gaps_are_closed_while_nobody_asks),
         cmocka_unit_test(requests_go_on_after_a_socket_that_was_full),
         cmocka_unit_test(half_a_put_gives_its_place_back),
         cmocka_unit_test(descriptors_that_run_out_cost_no_cpu),

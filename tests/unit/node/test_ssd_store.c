@@ -10,6 +10,7 @@
 #include "base/hash.h"
 
 #include <dirent.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,8 +18,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -39,12 +40,14 @@ struct fixture {
 
 static int counter;
 static char shm_dir[64], ssd_dir[128];
+static int wake_fd = -1;
 
 static int make_dirs(void **state) {
     const char *tmp = getenv("TMPDIR");
     snprintf(shm_dir, sizeof(shm_dir), "/dev/shm/yolk-test-%d", (int)getpid());
     snprintf(ssd_dir, sizeof(ssd_dir), "%s/yolk-ssd-XXXXXX", tmp != NULL ? tmp : "/tmp");
-    return mkdir(shm_dir, 0700) < 0 || mkdtemp(ssd_dir) == NULL;
+    wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return wake_fd < 0 || mkdir(shm_dir, 0700) < 0 || mkdtemp(ssd_dir) == NULL;
 }
 
 static void empty(const char *dir) {
@@ -75,7 +78,9 @@ static void on_durable(void *arg, uint64_t ticket) {
         f->durable = ticket;
 }
 
+/* From a device's thread. */
 static void on_wake(void *arg) {
+    eventfd_write(wake_fd, 1);
 }
 
 static void store_open(struct fixture *f) {
@@ -114,10 +119,12 @@ static void fixture_open(struct fixture *f, uint64_t dram, uint64_t ssd, uint8_t
 }
 
 static void turn(struct fixture *f) {
-    struct timespec ts = {0, 200000};
+    struct pollfd p = {wake_fd, POLLIN, 0};
+    eventfd_t n;
     yk_store_ssd_poll(f->s);
     yk_store_tick(f->s);
-    nanosleep(&ts, NULL); /* the device's thread has its turn; whoever waits has a limit */
+    if (poll(&p, 1, 2) == 1) /* until a device has done something; a tick is due anyway */
+        eventfd_read(wake_fd, &n);
 }
 
 static void settle(struct fixture *f) {
@@ -262,7 +269,7 @@ static void put_many(struct fixture *f, uint32_t n) {
 static void a_pool_larger_than_dram_keeps_everything(void **state) {
     struct fixture f;
     struct yk_counters n;
-    uint32_t tiers, low = 0;
+    uint32_t tiers = 0, low = 0;
     fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
     put_many(&f, 600);
     for (uint32_t i = 0; i < 600; i++) {
@@ -315,7 +322,7 @@ static void a_second_write_is_not_needed(void **state) {
 
 static void write_through_has_a_copy_at_once(void **state) {
     struct fixture f;
-    uint32_t tiers;
+    uint32_t tiers = 0;
     fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_WRITE_THROUGH);
     put(&f, 1, BLOCK);
     settle(&f);
@@ -363,7 +370,7 @@ static void preloading_brings_blocks_up(void **state) {
     yk_store_counters(f.s, &n);
     assert_true(n.preloaded > 100);
     assert_int_equal(n.preloaded_bytes, n.preloaded * BLOCK);
-    uint32_t tiers;
+    uint32_t tiers = 0;
     assert_true(known(&f, 599, &tiers)); /* the youngest is among them */
     assert_true(tiers & 1u << YK_TIER_DRAM);
     assert_true(get(&f, 599, 0, BLOCK));
@@ -466,7 +473,7 @@ static void other_bytes_conflict_and_an_upsert_replaces(void **state) {
     struct fixture f;
     fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
     put_many(&f, 600);
-    uint32_t tiers;
+    uint32_t tiers = 0;
     assert_true(known(&f, 0, &tiers));
     assert_int_equal(tiers, 1u << YK_TIER_SSD);
     assert_int_equal(put_flags(&f, 0, 1, BLOCK, 0, 0), -YK_ECONFLICT);
@@ -486,7 +493,7 @@ static void the_same_bytes_again_are_no_conflict(void **state) {
     put_many(&f, 600);
     assert_int_equal(put_flags(&f, 0, 0, BLOCK, 0, 0), 0);
     assert_int_equal(yk_store_ticket_take(f.s), 0);
-    uint32_t tiers;
+    uint32_t tiers = 0;
     assert_true(known(&f, 0, &tiers));
     assert_int_equal(tiers, 1u << YK_TIER_DRAM | 1u << YK_TIER_SSD);
     fixture_close(&f);

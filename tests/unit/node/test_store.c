@@ -770,6 +770,51 @@ static void compaction_keeps_every_byte(void **state) {
     free(data);
 }
 
+/* Ahead of need: in bounded steps, and not again before something has changed. */
+static void an_idle_node_closes_gaps(void **state) {
+    struct fixture f;
+    char key[16] = {0};
+    struct yk_counters n;
+    static char data[100000];
+    fixture_open(&f, 32 * MIB, 0, "lru");
+    for (int i = 0; i < 250; i++) {
+        memset(data, i, sizeof(data));
+        snprintf(key, sizeof(key), "k%d", i);
+        assert_int_equal(put(&f, key, data, sizeof(data) - (uint32_t)(i % 5) * 10000u), 0);
+    }
+    assert_int_equal(yk_store_compact_idle(f.s, 10, MIB), 0); /* no gaps */
+    for (int i = 0; i < 250; i++) {
+        snprintf(key, sizeof(key), "k%d", i);
+        if (i % 4 != 0)
+            change(&f, YK_CHANGE_REMOVE, 0, key);
+    }
+    yk_store_tick(f.s);
+    yk_store_counters(f.s, &n);
+    uint64_t loose = n.idle_bytes + n.free_bytes - n.largest_free_bytes;
+    assert_true(loose > n.capacity_bytes / 10u);
+    assert_int_equal(yk_store_compact_idle(f.s, 0, MIB), 0); /* turned off */
+    assert_int_equal(yk_store_compact_idle(f.s, 100, MIB), 0);
+    uint32_t moved, rounds = 0;
+    do {
+        uint64_t before = n.moved_bytes;
+        moved = yk_store_compact_idle(f.s, 10, MIB);
+        yk_store_counters(f.s, &n);
+        assert_true(n.moved_bytes - before <= MIB + sizeof(data));
+        rounds++;
+    } while (moved > 0 && rounds < 1000);
+    assert_true(rounds > 2 && rounds < 1000);
+    assert_int_equal(n.background_moves, n.moves);
+    yk_store_tick(f.s);
+    yk_store_counters(f.s, &n);
+    assert_true(n.idle_bytes + n.free_bytes - n.largest_free_bytes < loose / 2);
+    for (int i = 0; i < 250; i += 4) {
+        memset(data, i, sizeof(data));
+        snprintf(key, sizeof(key), "k%d", i);
+        assert_true(same(&f, key, data, sizeof(data) - (uint32_t)(i % 5) * 10000u));
+    }
+    fixture_close(&f);
+}
+
 static void patterns_select_keys(void **state) {
     assert_true(yk_glob_match("*", 1, "", 0));
     assert_true(yk_glob_match("a*c", 3, "abbc", 4));
@@ -833,6 +878,7 @@ int main(void) {
         cmocka_unit_test(reservations_of_living_clients_survive),
         cmocka_unit_test(generations_never_repeat_over_restarts),
         cmocka_unit_test(compaction_keeps_every_byte),
+        cmocka_unit_test(an_idle_node_closes_gaps),
         cmocka_unit_test(patterns_select_keys),
         cmocka_unit_test(batch_removal_takes_what_matches),
     };
