@@ -68,7 +68,7 @@ help:
 #: make run             start a node, replay a workload through it, print the figures
 #:                        TRACE=FILE      a trace in the Mooncake format (default: one is generated)
 #:                        BLOCK=16K       bytes of each block
-#:                        CAPACITY=3000   blocks that fit in memory
+#:                        CAPACITY=2000   blocks that fit in memory
 #:                        SSD_CAPACITY=0  blocks that fit on SSD; 0 is none
 #:                        SSD=DIR         where the SSD tier's file is (default: $TMPDIR, or /var/tmp)
 #:                        CLIENTS=1       client processes

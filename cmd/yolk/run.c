@@ -16,7 +16,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define REQUESTS_DEFAULT 5000u        /* about 20 s on two cores with the defaults below */
+#define REQUESTS_DEFAULT 2500u        /* under a minute, on a slow disk and busy cores, too */
 #define SSD_FILE_MOST    (8ull << 30) /* unless a capacity is asked for */
 
 struct run_config {
@@ -39,7 +39,7 @@ static const struct yk_opt rows[] = {
      .def = "1",
      .min = "0",
      .help = "Of the generated trace."},
-    YOLK_REPLAYING_ROWS(struct run_config, "256K", "3000", "20000", "2"),
+    YOLK_REPLAYING_ROWS(struct run_config, "256K", "2000", "12000", "2"),
 };
 
 /* The capacity by default; less where it would take more than half of the memory there is. */

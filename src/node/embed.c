@@ -48,7 +48,7 @@ static int set_ssd(struct embed_opts *o, const char *name, const char *value, st
     int rc, which = 0;
     if (strcmp(name, "ssd") == 0) {
         if (s->dev_count == YK_SSD_DEVICES_MAX)
-            return yk_err_set(err, -YK_EINVAL, "embedded: ssd: expected at most %u places",
+            return yk_err_set(err, -YK_EINVAL, "ssd: expected at most %u places",
                               YK_SSD_DEVICES_MAX);
         return set_text(o->ssd[s->dev_count++], sizeof(o->ssd[0]), name, value, err);
     }
@@ -92,7 +92,7 @@ static int find_places(struct embed_opts *o, struct yk_err *err) {
         int rc = yk_ssd_place_parse(o->ssd[i], o->name[0] != 0 ? o->name : "embedded",
                                     s->segment_bytes, &o->places[i], &why);
         if (rc < 0)
-            return yk_err_set(err, rc, "embedded: ssd: %s", why.text);
+            return yk_err_set(err, rc, "ssd: %s", why.text);
         s->dev[i] = (struct yk_ssd_dev_opts){o->places[i].path, o->places[i].size_bytes};
         blocks &= o->places[i].is_block;
     }

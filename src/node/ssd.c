@@ -388,13 +388,23 @@ int yk_store_ssd_ns_busy(const struct yk_store *s, uint32_t ns) {
 
 /* ---- upkeep ------------------------------------------------------------------------------------------ */
 
+/* The tier raises its run when a device goes: what is removed from now on is not on that device, which a
+ * start has to know (R18), also where no other device could be told. */
+static void keep_run(struct yk_store *s) {
+    uint64_t run = yk_ssd_run(s->low->ssd);
+    if (s->own.hdr->ssd_run < run)
+        __atomic_store_n(&s->own.hdr->ssd_run, run, __ATOMIC_RELEASE);
+}
+
 void yk_store_ssd_poll(struct yk_store *s) {
     if (s->low == NULL)
         return;
     yk_ssd_poll(s->low->ssd);
+    keep_run(s);
     ssd_demote_pump(s);
     ssd_raise_pump(s);
     yk_ssd_poll(s->low->ssd); /* what was just given to it leaves at once */
+    keep_run(s);
 }
 
 void yk_store_ssd_tick(struct yk_store *s, int *more) {
@@ -402,6 +412,7 @@ void yk_store_ssd_tick(struct yk_store *s, int *more) {
         return;
     yk_store_ssd_poll(s);
     *more |= yk_ssd_tick(s->low->ssd, yk_view_now_ms(&s->view));
+    keep_run(s);
 }
 
 int yk_store_ssd_busy(const struct yk_store *s) {

@@ -22,8 +22,8 @@
  * order of every single access. Then a request is, tail first, puts of what is missing and after them
  * gets of the hits (what its own puts have driven out of the pool by then is put again); head first the
  * other way round: each block is used once, in one order. Payload goes through the socket, so that the
- * node does all accesses in its one thread; and a request waits until so few writes to SSD are under way
- * that none of its own is put off, so that blocks go down in the order of the accesses.
+ * node does all accesses in its one thread; and after each request the client waits until what was on its
+ * way to SSD is there: a block that waits for its turn is in the pool, and in no tier's capacity.
  *
  * Rejected: threads as clients (they would share a handle or a process's mappings, which engines
  * on one host do not), and touching with the gets alone (the access ring is lossy by design).

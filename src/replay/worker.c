@@ -315,41 +315,34 @@ static int use_hits(struct worker *w) {
     return 0;
 }
 
-/* The tier takes so many writes at a time without putting one off; only then their order is that of the
- * accesses. */
-#define WRITES_MAX      480u
-#define WRITE_BYTES_MAX (56ull << 20)
-
-/* 1: `blocks` more may leave DRAM now. */
-static int may_leave(struct worker *w, uint64_t blocks) {
+/* 1: nothing is on its way to SSD. */
+static int settled(struct worker *w) {
     char *text = NULL;
     int rc = yk_stats_json(w->client, &text);
     if (rc < 0)
         return fail_call(w, rc, "statistics");
     json_t *root = json_loads(text, 0, NULL);
-    uint64_t leaving = (uint64_t)json_integer_value(json_object_get(root, "leaving_blocks"));
+    rc = json_integer_value(json_object_get(root, "leaving_blocks")) == 0;
     json_decref(root);
     free(text);
-    uint64_t all = leaving + blocks;
-    return leaving == 0 || (all <= WRITES_MAX && all * w->o->block_bytes <= WRITE_BYTES_MAX);
+    return rc;
 }
 
-static int settle(struct worker *w, uint64_t blocks) {
+/* Without it blocks that wait for their turn to be written are in the pool beyond what SSD may hold. */
+static int settle(struct worker *w) {
     const struct timespec pause = {0, 200000};
     int rc;
-    while ((rc = may_leave(w, blocks)) == 0 && !stopped(w))
+    while ((rc = settled(w)) == 0 && !stopped(w))
         nanosleep(&pause, NULL);
     return rc < 0 ? rc : 0;
 }
 
 static int use_exactly(struct worker *w) {
     int tail_first = w->o->order == YK_REPLAY_TAIL_FIRST;
-    int rc = settle(w, w->req->n);
-    if (rc == 0)
-        rc = tail_first ? put_missing(w) : use_hits(w);
+    int rc = tail_first ? put_missing(w) : use_hits(w);
     if (rc == 0)
         rc = tail_first ? use_hits(w) : put_missing(w);
-    return rc;
+    return rc == 0 ? settle(w) : rc;
 }
 
 /* ---- requests ------------------------------------------------------------------------------- */
@@ -421,8 +414,7 @@ static int work(struct worker *w) {
         if (!stopped(w))
             rc = request(w, i);
     }
-    /* What was on its way is counted, too. */
-    return rc == 0 && w->o->exact ? settle(w, WRITES_MAX) : rc;
+    return rc;
 }
 
 /* ---- begin, end ----------------------------------------------------------------------------- */

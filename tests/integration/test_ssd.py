@@ -285,7 +285,7 @@ def test_an_embedded_node_has_a_tier(place):
         pytest.skip("libyolk-node is not beside the program")
     assert done.returncode == 0 and str(path) in done.stdout, done.stderr
     assert path.stat().st_size == 128 * MIB
-    assert "there is no directory" in one_line(yolk("--url", "embedded:ssd=/tmp/none/x:1G", "stat", env=env), 1)
+    assert "there is no directory" in one_line(yolk("--url", "embedded:ssd=/tmp/none/x:1G", "stat", env=env), 2)
 
 
 # ---- what moves, what stays -------------------------------------------------------------------

@@ -18,7 +18,7 @@ import pytest
 
 from harness import DEADLINE_S, program, wait_for
 from test_faults import LONG, Node, finish, start_workers
-from test_replay import endless
+from test_replay import children, endless, gone, leftovers
 
 MIB = 1 << 20
 WORKERS, KEYS, LENGTH = 3, 384, 262144  # about 150 MiB of blocks
@@ -299,7 +299,9 @@ def test_a_killed_replay_leaves_no_file(place):
                            "--block", "4K", "--capacity", "100", "--ssd-capacity", "1000"],
                           env={**os.environ, "TMPDIR": str(place.dir)}, stdin=subprocess.DEVNULL,
                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: len(open(f"/proc/{process.pid}/task/{process.pid}/children").read().split()) == 3, "it runs")
+    wait_for(lambda: len(children(process.pid)) == 3 and not leftovers(place.dir), "the run goes on")
+    pids = children(process.pid)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    wait_for(lambda: [p.name for p in place.dir.iterdir() if p.name != "endless.jsonl"] == [], "nothing is left")
+    wait_for(lambda: gone(pids), "its children end with it")
+    assert [p.name for p in place.dir.iterdir()] == ["endless.jsonl"]
