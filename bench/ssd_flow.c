@@ -200,7 +200,7 @@ int ssd_flow_fill(struct ssd_flow *f, const struct ssd_bench *b, struct ssd_node
     if (rc < 0)
         return rc;
     /* The youngest are in DRAM. Of those on SSD the oldest may go any moment. */
-    uint64_t young = b->dram / f->bytes, on_ssd = snap.ssd.blocks / 20u * 19u;
+    uint64_t young = snap.store.blocks, on_ssd = snap.ssd.blocks / 20u * 19u;
     if (on_ssd <= young || f->next < young + on_ssd) {
         fprintf(stderr, "yolk bench: %llu blocks are on SSD, expected more than DRAM holds\n",
                 (unsigned long long)snap.ssd.blocks);

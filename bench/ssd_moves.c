@@ -205,6 +205,7 @@ static int writes(struct moves *m) {
     begin(m);
     m->flow.puts = PUTS;
     m->flow.gets = 0;
+    rc = ssd_flow_run(&m->flow, UINT64_MAX, m->b->dram + m->b->dram / 4u); /* DRAM is full now */
     for (uint32_t i = 0; i < m->b->turns && rc == 0; i++) {
         ssd_progress(m->b, "write %s, turn %u of %u", m->size, i + 1u, m->b->turns);
         rc = fio_turn(m, YK_FIO_WRITE, FIO_WRITE_BYTES, i, &m->fio);

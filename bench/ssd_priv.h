@@ -159,7 +159,7 @@ int ssd_tier_read(struct ssd_tier *t, uint32_t depth, double ramp_s, double seco
                   double *ret_rate, struct yk_hist *hist);
 
 /* Writes so many blocks. ttl: each expires when so many more were written; 0 = never. keep_percent of
- * the tier's capacity are kept live by removing blocks at random; 0 = no removals. */
+ * the tier's capacity are kept live by removing blocks at random, and blocks at random are used; 0 = neither. */
 int ssd_tier_fill(struct ssd_tier *t, uint64_t blocks, uint64_t ttl, uint32_t keep_percent);
 
 /* ---- the cases ---------------------------------------------------------------------------------- */

@@ -27,6 +27,7 @@
 #define STUCK_NS  (30 * YK_NS_PER_S)
 #define TICK_NS   (10 * YK_NS_PER_MS)
 #define FIRST_MS  1000000u
+#define TOUCHES   3u /* of random blocks for each new one, where they are to be kept */
 #define NOWHERE   UINT32_MAX
 #define BLOCK_LEAST                                                                                \
     4096u /* of the device, for the size of tables: a block takes its record at least */
@@ -348,6 +349,12 @@ int ssd_tier_read(struct ssd_tier *t, uint32_t depth, double ramp_s, double seco
     return rc < 0 ? rc : drain(t);
 }
 
+/* Most blocks were used since they were written, so that they are worth keeping. */
+static void touch_some(struct ssd_tier *t) {
+    for (uint32_t i = 0; i < TOUCHES && t->live_count > 0; i++)
+        yk_ssd_touch(t->ssd, t->live[yk_random_below(&t->random, t->live_count)]);
+}
+
 /* Removes blocks at random until so many bytes are live, those under way counted. */
 static void make_room(struct ssd_tier *t, uint64_t live_bytes) {
     uint64_t under_way = t->slots - t->free_count;
@@ -371,6 +378,8 @@ int ssd_tier_fill(struct ssd_tier *t, uint64_t blocks, uint64_t ttl, uint32_t ke
             if (keep_percent != 0)
                 make_room(t, live_bytes);
             rc = put(t);
+            if (rc == 0 && keep_percent != 0)
+                touch_some(t);
         }
         rc = rc == -YK_EAGAIN ? 0 : rc < 0 ? failed("put", rc) : 0;
         upkeep(t);

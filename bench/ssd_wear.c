@@ -4,8 +4,8 @@
  *
  * Write amplification is taken from the tier's own counters after the device was filled once, over as many
  * bytes as it holds. In order: blocks expire in the order in which they came, when four fifths of the
- * device are full of younger ones. At random: 90 % of the device are kept live, and for each new block one
- * goes that was taken at random.
+ * device are full of younger ones. At random: 90 % of the device are kept live, for each new block one goes
+ * that was taken at random, and three are used, so that the cleaner has to keep what it can.
  */
 #include "bench/ssd_priv.h"
 
