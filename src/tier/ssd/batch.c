@@ -253,14 +253,15 @@ void yk_ssd_batch_close(struct yk_ssd_dev *d) {
         d->room_want = YK_SSD_ROOM_MAX;
 }
 
-static int segment_open(struct yk_ssd_dev *d, int urgent) {
+static int segment_open(struct yk_ssd_dev *d, enum yk_ssd_room room) {
     struct yk_ssd *ssd = d->ssd;
     struct yk_ssd_open *o = NULL;
     for (uint32_t i = 0; i < YK_SSD_OPENS && o == NULL; i++)
         if (!d->opens[i].used)
             o = &d->opens[i];
-    /* Puts leave some, removals the last one, which is the cleaner's so that it can make more. */
-    uint32_t leave = !urgent ? d->reserve : d->clean.state == CLEAN_IDLE;
+    uint32_t leave = room == ROOM_PUT ? d->reserve : 1;
+    if (room == ROOM_RECORD && (d->clean.state == CLEAN_OTHERS || d->clean.state == CLEAN_BARRIER))
+        leave = 0; /* the last one is for what must be written so that another becomes free */
     if (o == NULL || d->free_count <= leave)
         return -YK_EAGAIN;
     uint32_t i = yk_seg_free_pop(d);
@@ -286,7 +287,7 @@ static int requests_for(const struct yk_ssd_dev *d, uint64_t len) {
     return d->wreqs_free >= len / YK_SSD_IO_BYTES + 4u;
 }
 
-int yk_ssd_batch_for(struct yk_ssd_dev *d, uint64_t len, uint32_t rec_bytes, int urgent,
+int yk_ssd_batch_for(struct yk_ssd_dev *d, uint64_t len, uint32_t rec_bytes, enum yk_ssd_room room,
                      struct yk_ssd_batch **ret_batch) {
     if (!requests_for(d, len))
         return -YK_EAGAIN;
@@ -298,7 +299,7 @@ int yk_ssd_batch_for(struct yk_ssd_dev *d, uint64_t len, uint32_t rec_bytes, int
         }
         if (d->batch != NULL)
             yk_ssd_batch_close(d);
-        if (d->open == NULL && (rc = segment_open(d, urgent)) < 0)
+        if (d->open == NULL && (rc = segment_open(d, room)) < 0)
             return rc;
         rc = d->open->failed ? -YK_ENOSPC : batch_open(d, len, rec_bytes);
         if (rc == -YK_EAGAIN)

@@ -378,7 +378,8 @@ static inline uint64_t yk_seg_at(const struct yk_ssd_dev *d, uint32_t global) {
 
 /* batch.c: records and payload into batches */
 uint64_t yk_ssd_len_max(const struct yk_ssd_dev *d);
-int yk_ssd_batch_for(struct yk_ssd_dev *d, uint64_t len, uint32_t rec_bytes, int urgent,
+enum yk_ssd_room { ROOM_PUT, ROOM_MOVE, ROOM_RECORD }; /* how far down free segments may be taken */
+int yk_ssd_batch_for(struct yk_ssd_dev *d, uint64_t len, uint32_t rec_bytes, enum yk_ssd_room room,
                      struct yk_ssd_batch **ret_batch);
 void yk_ssd_batch_payload(struct yk_ssd_dev *d, struct yk_ssd_batch *b, const void *payload,
                           uint64_t len);
@@ -435,6 +436,7 @@ void yk_ssd_clean_abort(struct yk_ssd_dev *d);
 int yk_ssd_clean_wants(const struct yk_ssd_dev *d);
 int yk_ssd_worth_moving(const struct yk_ssd *ssd, uint32_t id, uint32_t pass);
 uint32_t yk_ssd_victim(const struct yk_ssd_dev *d);
+uint32_t yk_ssd_oldest(const struct yk_ssd_dev *d);
 void yk_ssd_move_done(struct yk_ssd_dev *d, struct yk_ssd_batch *b, const struct yk_ssd_bput *p,
                       int ok);
 void yk_ssd_move_pump(struct yk_ssd_dev *d);
