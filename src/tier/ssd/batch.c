@@ -165,15 +165,15 @@ void yk_ssd_batch_record(struct yk_ssd_batch *b, const struct yk_ssd_rec *rec, u
  * the header's copy. */
 static int segment_holds(const struct yk_ssd_dev *d, const struct yk_ssd_open *o, uint64_t pos,
                          uint64_t room, uint32_t rec_bytes) {
-    uint64_t end = yk_ssd_up(pos, YK_SSD_SECTOR) + room +
-                   yk_ssd_foot_bytes(o->recs_bytes + rec_bytes);
+    uint64_t end =
+        yk_ssd_up(pos, YK_SSD_SECTOR) + room + yk_ssd_foot_bytes(o->recs_bytes + rec_bytes);
     return end <= d->super.segment_bytes;
 }
 
 static int batch_holds(const struct yk_ssd_dev *d, const struct yk_ssd_batch *b, uint64_t len,
                        uint32_t rec_bytes) {
-    if (YK_SSD_HEAD_BYTES + b->recs_bytes + rec_bytes > b->room ||
-        b->nputs == YK_SSD_BATCH_PUTS || b->open->failed)
+    if (YK_SSD_HEAD_BYTES + b->recs_bytes + rec_bytes > b->room || b->nputs == YK_SSD_BATCH_PUTS ||
+        b->open->failed)
         return 0;
     /* A sector for each padding before a large one: stages hold some of both. */
     if (b->stage_used + 2u * YK_SSD_SECTOR + (len < YK_SSD_LARGE ? len + YK_SSD_UNIT : 0) >
@@ -248,7 +248,8 @@ void yk_ssd_batch_close(struct yk_ssd_dev *d) {
     b->state = BATCH_PAYLOAD;
     d->batch = NULL;
     /* A full header asks for twice the room; what was not needed is asked for less slowly. */
-    d->room_want = used + YK_SSD_REC_MAX / 4 > b->room ? b->room * 2u : (d->room_want * 3u + used) / 4u;
+    d->room_want =
+        used + YK_SSD_REC_MAX / 4 > b->room ? b->room * 2u : (d->room_want * 3u + used) / 4u;
     if (d->room_want > YK_SSD_ROOM_MAX)
         d->room_want = YK_SSD_ROOM_MAX;
 }

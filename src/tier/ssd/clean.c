@@ -139,8 +139,8 @@ static void others_step(struct yk_ssd_dev *d) {
     struct yk_ssd_recs recs = {c->recs + c->rec_at, c->recs + c->recs_len};
     struct yk_ssd_rec rec;
     int rc = 1;
-    for (uint32_t n = 0; n < STEPS && (rc = yk_ssd_rec_next(&recs, d->super.segment_bytes, &rec)) == 1;
-         n++) {
+    for (uint32_t n = 0;
+         n < STEPS && (rc = yk_ssd_rec_next(&recs, d->super.segment_bytes, &rec)) == 1; n++) {
         if ((rec.type == YK_SSD_REC_TOMB && tomb_needed(d, &rec)) ||
             (rec.type == YK_SSD_REC_EXPIRY && expiry_needed(d->ssd, &rec)))
             yk_ssd_log_record(d, &rec, 0);

@@ -21,7 +21,6 @@
 
 #include <yolk/status.h>
 
-
 static int record_at(const struct yk_ssd_dev *d, uint64_t at, struct yk_ssd_rec *ret,
                      uint64_t *ret_next) {
     const struct yk_ssd_clean *c = &d->clean;
@@ -81,7 +80,8 @@ static int move_want(struct yk_ssd_dev *d, const struct yk_ssd_rec *rec, uint64_
         !yk_ssd_worth_moving(ssd, id, c->pass) || takes > c->credit || takes > yk_ssd_len_max(d) ||
         c->moved + takes > d->super.segment_bytes / 4u * 3u)
         return 0;
-    if (c->nmoves == YK_SSD_CLEAN_READS || c->buf_used + takes + 2u * YK_SSD_SECTOR > YK_SSD_CLEAN_BUF)
+    if (c->nmoves == YK_SSD_CLEAN_READS ||
+        c->buf_used + takes + 2u * YK_SSD_SECTOR > YK_SSD_CLEAN_BUF)
         return -YK_EAGAIN;
     struct yk_ssd_cmove *m = &c->moves[c->nmoves++];
     m->id = id;

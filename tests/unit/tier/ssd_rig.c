@@ -20,7 +20,8 @@ static uint32_t below(struct ssd_rig *r, uint32_t n) {
 }
 
 static uint32_t key_make(uint32_t key, char *to) {
-    return (uint32_t)snprintf(to, 64, "%.*skey-%u", (int)(key % 23), "qqqqqqqqqqqqqqqqqqqqqqqq", key);
+    return (uint32_t)snprintf(to, 64, "%.*skey-%u", (int)(key % 23), "qqqqqqqqqqqqqqqqqqqqqqqq",
+                              key);
 }
 
 static uint64_t key_hash(uint32_t ns, uint32_t key) {
@@ -125,10 +126,8 @@ static void opts_make(struct ssd_rig *r, unsigned disks, uint64_t segment_bytes)
 
 static uint32_t change_add(struct ssd_rig *r, uint32_t ns) {
     assert_true(r->nchanges < 256);
-    r->changes[r->nchanges] = (struct ns_change){.ns = ns,
-                                                 .entry = r->ns[ns],
-                                                 .asked = disk_clock,
-                                                 .acked = RIG_NEVER};
+    r->changes[r->nchanges] =
+        (struct ns_change){.ns = ns, .entry = r->ns[ns], .asked = disk_clock, .acked = RIG_NEVER};
     r->changes[r->nchanges].ticket = yk_ssd_ns_set(r->ssd, ns, &r->ns[ns]);
     return r->nchanges++;
 }
@@ -245,7 +244,8 @@ int ssd_rig_put(struct ssd_rig *r, uint32_t ns, uint32_t key, uint64_t len, uint
         put.parent_len = key_make(key - 1, parent);
         put.parent_hash = (uint32_t)key_hash(ns, key - 1);
     }
-    int rc = yk_ssd_pending(r->ssd, ns, put.hash) != 0 ? -YK_EAGAIN : yk_ssd_put(r->ssd, &put, &v->id);
+    int rc =
+        yk_ssd_pending(r->ssd, ns, put.hash) != 0 ? -YK_EAGAIN : yk_ssd_put(r->ssd, &put, &v->id);
     if (rc < 0) {
         free(v->payload);
         return rc;
@@ -310,9 +310,8 @@ void ssd_rig_ns_remove(struct ssd_rig *r, uint32_t ns) {
     r->ns[ns].removed = 1;
     forget_ns(r, ns);
     uint32_t at = change_add(r, ns);
-    for (uint32_t n = 0; yk_ssd_durable(r->ssd, r->changes[at].ticket) == 0 ||
-                         yk_ssd_ns_busy(r->ssd, ns);
-         n++) {
+    for (uint32_t n = 0;
+         yk_ssd_durable(r->ssd, r->changes[at].ticket) == 0 || yk_ssd_ns_busy(r->ssd, ns); n++) {
         ssd_rig_turn(r, 1);
         assert_true(n < 100000);
     }
@@ -342,7 +341,8 @@ void ssd_rig_read(struct ssd_rig *r, uint32_t ns, uint32_t key) {
 static void acks(struct ssd_rig *r) {
     for (uint32_t i = 0; i < r->nv; i++) {
         struct version *v = &r->v[i];
-        if (v->ticket != 0 && v->removed_acked == RIG_NEVER && yk_ssd_durable(r->ssd, v->ticket) == 1)
+        if (v->ticket != 0 && v->removed_acked == RIG_NEVER &&
+            yk_ssd_durable(r->ssd, v->ticket) == 1)
             v->removed_acked = disk_clock;
         for (uint32_t k = 1; k < v->expiries; k++)
             if (v->expiry[k].acked == RIG_NEVER && yk_ssd_durable(r->ssd, v->expiry[k].ticket) == 1)

@@ -16,8 +16,8 @@
 #include <cmocka.h>
 #include <yolk/status.h>
 
-#define STEPS 400u
-#define READS (1u << YK_SSD_IO_READ)
+#define STEPS  400u
+#define READS  (1u << YK_SSD_IO_READ)
 #define WRITES (1u << YK_SSD_IO_WRITE | 1u << YK_SSD_IO_FLUSH)
 
 static struct ssd_rig rig;
@@ -103,8 +103,10 @@ static void often(void **state) {
         rig.max_large = 16u << 10;
         assert_int_equal(ssd_rig_start(&rig), 0);
         ssd_rig_close(&rig, 1);
-        rig.fault = (struct yk_ssd_fault){
-            .kind = YK_SSD_FAULT_EIO, .op_mask = 1u << YK_SSD_IO_WRITE, .rate_ppm = 20000, .seed = seed};
+        rig.fault = (struct yk_ssd_fault){.kind = YK_SSD_FAULT_EIO,
+                                          .op_mask = 1u << YK_SSD_IO_WRITE,
+                                          .rate_ppm = 20000,
+                                          .seed = seed};
         if (ssd_rig_start(&rig) == 0) {
             work();
             work();

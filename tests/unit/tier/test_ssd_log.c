@@ -35,18 +35,19 @@ static void a_block_comes_and_goes(void **state) {
 static void random_work(void **state) {
     (void)state;
     for (uint64_t seed = 1; seed < 8; seed++) {
-        ssd_rig_open(&rig, 1 + seed % 2, 12 + (uint32_t)seed, (seed % 3 + 1) * (64u << 10), seed, 0);
+        ssd_rig_open(&rig, 1 + seed % 2, 12 + (uint32_t)seed, (seed % 3 + 1) * (64u << 10), seed,
+                     0);
         for (uint32_t i = 0; i < 6000; i++)
             ssd_rig_random(&rig);
         ssd_rig_settle(&rig);
         ssd_rig_check(&rig);
         struct yk_ssd_counters c;
         yk_ssd_counters_get(rig.ssd, &c);
-        print_message("seed %llu: %llu puts, %llu reads, %llu not now, %llu cleaned, wrote %.2f of put\n",
-                      (unsigned long long)seed, (unsigned long long)c.puts,
-                      (unsigned long long)rig.reads_ok, (unsigned long long)rig.unlucky,
-                      (unsigned long long)c.clean_segments,
-                      (double)c.written_bytes / (double)c.put_bytes);
+        print_message(
+            "seed %llu: %llu puts, %llu reads, %llu not now, %llu cleaned, wrote %.2f of put\n",
+            (unsigned long long)seed, (unsigned long long)c.puts, (unsigned long long)rig.reads_ok,
+            (unsigned long long)rig.unlucky, (unsigned long long)c.clean_segments,
+            (double)c.written_bytes / (double)c.put_bytes);
         assert_int_equal(rig.reads_bad, 0);
         ssd_rig_close(&rig, (int)(seed % 2));
         ssd_rig_free(&rig);
