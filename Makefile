@@ -25,6 +25,8 @@ run: all
 	[ -z "$$CAPACITY" ] || set -- "$$@" --capacity "$$CAPACITY"; \
 	[ -z "$$CLIENTS" ]  || set -- "$$@" --clients "$$CLIENTS"; \
 	[ -z "$$POLICY" ]   || set -- "$$@" --policy "$$POLICY"; \
+	[ -z "$$SSD" ]      || set -- "$$@" --ssd "$$SSD"; \
+	[ -z "$$SSD_CAPACITY" ] || set -- "$$@" --ssd-capacity "$$SSD_CAPACITY"; \
 	[ -z "$$DRAM" ]     || set -- "$$@" --dram "$$DRAM"; \
 	[ -z "$$REQUESTS" ] || set -- "$$@" --requests "$$REQUESTS"; \
 	[ -z "$$SPEED" ]    || set -- "$$@" --speed "$$SPEED"; \
@@ -66,7 +68,9 @@ help:
 #: make run             start a node, replay a workload through it, print the figures
 #:                        TRACE=FILE      a trace in the Mooncake format (default: one is generated)
 #:                        BLOCK=16K       bytes of each block
-#:                        CAPACITY=10000  blocks that fit
+#:                        CAPACITY=2000   blocks that fit in memory
+#:                        SSD_CAPACITY=0  blocks that fit on SSD; 0 is none
+#:                        SSD=DIR         where the SSD tier's file is (default: $TMPDIR, or /var/tmp)
 #:                        CLIENTS=1       client processes
 #:                        POLICY=lru      eviction policy
 #:                        DRAM=1G         memory of the node

@@ -371,15 +371,26 @@ static int ops_malloc(struct yk_bench_report *r, double seconds, uint64_t seed) 
     return 0;
 }
 
+static bool wants(const struct yk_bench_report *r, const char *name) {
+    return yk_bench_wants(r, (const char *const[]){name, NULL});
+}
+
 int yk_bench_alloc(const struct yk_bench_opts *opts) {
     struct yk_bench_report r;
     double seconds = opts->quick ? 0.05 : opts->seconds > 0 ? opts->seconds / 16 : 1.5;
     uint64_t seed = opts->seed ? opts->seed : 1;
     int rc = 0;
     yk_bench_report_init(&r, "alloc", opts->out, opts->json);
+    r.cases = opts->cases;
     for (size_t i = 0; i < sizeof(usable_cases) / sizeof(usable_cases[0]) && rc == 0; i++)
-        rc = usable_case(&r, opts, seed, &usable_cases[i]);
+        if (wants(&r, usable_cases[i].name) ||
+            (usable_cases[i].worst_name != NULL && wants(&r, usable_cases[i].worst_name)) ||
+            (usable_cases[i].moved_name != NULL && wants(&r, usable_cases[i].moved_name)))
+            rc = usable_case(&r, opts, seed, &usable_cases[i]);
     for (size_t i = 0; i < sizeof(ops_cases) / sizeof(ops_cases[0]) && rc == 0; i++)
-        rc = ops_case(&r, seconds, seed, &ops_cases[i]);
-    return rc == 0 ? ops_malloc(&r, seconds / 2, seed) : rc;
+        if (wants(&r, ops_cases[i].name))
+            rc = ops_case(&r, seconds, seed, &ops_cases[i]);
+    if (rc == 0 && wants(&r, "base malloc+free 8 KiB"))
+        rc = ops_malloc(&r, seconds / 2, seed);
+    return yk_bench_report_end(&r, rc);
 }

@@ -7,10 +7,12 @@
 #include <string.h>
 
 const struct yk_bench yk_benches[] = {
-    {"alloc", "block allocator: usable share of the pool, allocations a second", yk_bench_alloc},
-    {"store", "the store's operations, each beside the machine's limit", yk_bench_store},
-    {"peers", "the store beside Redis, in the same run", yk_bench_peers},
-    {NULL, NULL, NULL},
+    {"alloc", "block allocator: usable share of the pool, allocations a second", yk_bench_alloc,
+     false},
+    {"store", "the store's operations, each beside the machine's limit", yk_bench_store, false},
+    {"peers", "the store beside Redis, in the same run", yk_bench_peers, false},
+    {"ssd", "the SSD tier in the directory --path, each case beside fio there", yk_bench_ssd, true},
+    {NULL, NULL, NULL, false},
 };
 
 const struct yk_bench *yk_bench_find(const char *name) {

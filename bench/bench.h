@@ -22,18 +22,23 @@ extern "C" {
 #define YK_BENCH_NO_PEER 3
 
 struct yk_bench_opts {
-    uint32_t size;  /* sizeof(struct yk_bench_opts) */
-    bool json;      /* one-line objects instead of a table */
-    bool quick;     /* smallest run that still exercises every case; figures mean little */
-    double seconds; /* about how long to measure in all; 0: the benchmark's own default */
-    uint64_t seed;  /* of everything random; 0: the default, 1 */
-    FILE *out;      /* NULL: stdout */
+    uint32_t size;       /* sizeof(struct yk_bench_opts) */
+    bool json;           /* one-line objects instead of a table */
+    bool quick;          /* smallest run that still exercises every case; figures mean little */
+    double seconds;      /* about how long to measure in all; 0: the benchmark's own default */
+    uint64_t seed;       /* of everything random; 0: the default, 1 */
+    const char *cases;   /* glob: only what these cases need is run, only their rows, and those of
+                        * baselines and costs beside them, are printed; NULL: all */
+    FILE *out;           /* NULL: stdout */
+    const char *path;    /* a directory on the file system to measure; NULL: none was named */
+    uint64_t size_bytes; /* of each file there; 0: the benchmark's own */
 };
 
 struct yk_bench {
     const char *name;
     const char *help; /* one line */
     int (*fn)(const struct yk_bench_opts *opts);
+    bool needs_path; /* opts.path is not NULL */
 };
 
 /* In the order of `yolk bench --help`; ends with a NULL name. */
@@ -45,6 +50,7 @@ const struct yk_bench *yk_bench_find(const char *name);
 int yk_bench_alloc(const struct yk_bench_opts *opts);
 int yk_bench_store(const struct yk_bench_opts *opts);
 int yk_bench_peers(const struct yk_bench_opts *opts);
+int yk_bench_ssd(const struct yk_bench_opts *opts);
 
 #ifdef __cplusplus
 }

@@ -55,8 +55,7 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static double median(double *v, uint32_t n) {
-    n = n < YK_ROUNDS_MAX ? n : YK_ROUNDS_MAX;
+double yk_bench_median(double *v, uint32_t n) {
     qsort(v, n, sizeof(*v), by_value);
     return n == 0 ? 0 : n % 2 == 1 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
 }
@@ -71,7 +70,9 @@ int yk_measure(struct yk_series *const *series, size_t n, double seconds) {
         }
     }
     for (size_t i = 0; i < n; i++)
-        series[i]->rate = median(series[i]->rates, series[i]->rounds);
+        series[i]->rate =
+            yk_bench_median(series[i]->rates,
+                            series[i]->rounds < YK_ROUNDS_MAX ? series[i]->rounds : YK_ROUNDS_MAX);
     return 0;
 }
 

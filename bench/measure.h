@@ -61,6 +61,9 @@ void yk_series_cpu_rows(struct yk_bench_report *r, const char *name, const struc
 /* Fills a row's percentiles. */
 void yk_row_hist(struct yk_bench_row *row, const struct yk_hist *h);
 
+/* Sorts v. 0 of nothing. */
+double yk_bench_median(double *v, uint32_t n);
+
 /* CPU time of another process so far, all threads; 0 if it is gone. */
 double yk_process_cpu_s(pid_t pid);
 

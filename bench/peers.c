@@ -262,6 +262,8 @@ static int run_case(struct yk_bench_run *run, struct peers *p, const struct peer
                                 .per_round = c->per_round_redis,
                                 .weight = c->weight,
                                 .node = p->redis.pid};
+    if (!yk_bench_wants(&run->report, (const char *const[]){c->name, NULL}))
+        return 0;
     int rc = yk_measure(series, 2, run->seconds);
     if (rc < 0)
         return rc;
@@ -321,5 +323,5 @@ int yk_bench_peers(const struct yk_bench_opts *opts) {
     redis_stop(&p.redis);
     yk_rig_keys_free(&p.large);
     yk_rig_keys_free(&p.small);
-    return rc;
+    return yk_bench_report_end(&run.report, rc);
 }

@@ -5,7 +5,11 @@
  */
 #include "bench/report.h"
 
+#include "base/status.h"
+
+#include <fnmatch.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 void yk_bench_report_init(struct yk_bench_report *r, const char *bench, FILE *out, bool json) {
@@ -76,7 +80,28 @@ static void row_table(struct yk_bench_report *r, const struct yk_bench_row *row)
     fputc('\n', r->out);
 }
 
+bool yk_bench_wants(const struct yk_bench_report *r, const char *const *names) {
+    for (; *names != NULL; names++)
+        if (r->cases == NULL || fnmatch(r->cases, *names, 0) == 0)
+            return true;
+    return false;
+}
+
+static int is_beside(const char *name) {
+    return strncmp(name, "base ", 5) == 0 || strncmp(name, "cpu ", 4) == 0;
+}
+
+int yk_bench_report_end(const struct yk_bench_report *r, int rc) {
+    return rc == 0 && r->matched == 0 ? -YK_ENOENT : rc;
+}
+
 void yk_bench_report_row(struct yk_bench_report *r, const struct yk_bench_row *row) {
+    if (!yk_bench_wants(r, (const char *const[]){row->name, NULL})) {
+        if (!is_beside(row->name))
+            return;
+    } else {
+        r->matched++;
+    }
     if (r->json)
         row_json(r, row);
     else

@@ -27,6 +27,9 @@ struct yk_bench_report {
     FILE *out;         /* borrowed */
     bool json;
     bool began; /* the table's head is printed */
+    const char
+        *cases; /* glob of the rows that are printed, beside "base ..." and "cpu ..."; NULL: all */
+    unsigned matched; /* rows printed for it */
 };
 
 /* One line. Whatever does not apply is NAN (YK_BENCH_ROW sets them all so) and prints as null. */
@@ -51,6 +54,12 @@ struct yk_bench_row {
 
 /* out NULL: stdout. */
 void yk_bench_report_init(struct yk_bench_report *r, const char *bench, FILE *out, bool json);
+
+/* Is one of the names (NULL ends them) a case that is to be printed? */
+bool yk_bench_wants(const struct yk_bench_report *r, const char *const *names);
+
+/* For a benchmark's end: rc, or -YK_ENOENT where no case is called as was wanted. */
+int yk_bench_report_end(const struct yk_bench_report *r, int rc);
 
 /* Prints the row at once and flushes. */
 void yk_bench_report_row(struct yk_bench_report *r, const struct yk_bench_row *row);

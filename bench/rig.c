@@ -14,6 +14,7 @@ void yk_bench_run_init(struct yk_bench_run *run, const char *name, const struct 
                        double seconds, double seconds_quick) {
     *run = (struct yk_bench_run){.opts = opts, .seed = opts->seed != 0 ? opts->seed : 1};
     yk_bench_report_init(&run->report, name, opts->out, opts->json);
+    run->report.cases = opts->cases;
     run->seconds = opts->quick ? seconds_quick : seconds;
 }
 

@@ -30,6 +30,8 @@ static int base(struct yk_bench_run *run) {
     struct yk_pingpong pp;
     static struct yk_series ping = {.op = yk_pingpong_op, .per_round = 500, .weight = 1};
     struct yk_series *series[] = {&ping};
+    if (!yk_bench_wants(&run->report, (const char *const[]){"base unix socket ping-pong", NULL}))
+        return 0;
     yk_bench_run_at(YK_BENCH_THERE);
     int rc = yk_pingpong_open(&pp);
     yk_bench_run_at(YK_BENCH_HERE);
@@ -52,5 +54,5 @@ int yk_bench_store(const struct yk_bench_opts *opts) {
     int rc = base(&run);
     for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]) && rc == 0; i++)
         rc = groups[i](&run);
-    return rc;
+    return yk_bench_report_end(&run.report, rc);
 }

@@ -160,6 +160,9 @@ static int fill_many(struct yk_series *s, uint64_t first, uint64_t n) {
     return yk_rig_fill(l->rig.client, &l->keys, first, n, l->payload, PAYLOAD_BYTES);
 }
 
+static const char *const fill_cases[] = {"put 64B batched", "metadata of a block beside its key",
+                                         NULL};
+
 static int fill(struct yk_bench_run *run, struct lookups *l) {
     static struct yk_series s;
     struct yk_series *series[] = {&s};
@@ -172,6 +175,8 @@ static int fill(struct yk_bench_run *run, struct lookups *l) {
                          PAYLOAD_BYTES);
     if (rc < 0)
         return rc;
+    if (!yk_bench_wants(&run->report, fill_cases))
+        return 0;
     yk_series_row(&run->report, "put 64B batched", "1/s", &s, NULL);
     yk_series_cpu_rows(&run->report, "put 64B batched", &s);
     double per_block = (double)(node_meta_bytes(l->rig.own.pid) - meta) / (double)l->keys.n;
@@ -379,19 +384,45 @@ static void lookups_close(struct lookups *l) {
     yk_load_limit_close(&l->many);
 }
 
+static const char *const local_cases[] = {"base three dependent loads",
+                                          "lookup reference",
+                                          "exists",
+                                          "match 256",
+                                          "exists batched",
+                                          NULL};
+static const char *const socket_cases[] = {"touch single",
+                                           "socket get 64B single",
+                                           "socket exists batched",
+                                           "socket match batched",
+                                           "socket exists of a node thread",
+                                           "socket match of a node thread",
+                                           NULL};
+static const char *const single_put_cases[] = {"put 64B single", NULL};
+static const char *const beside_cases[] = {"lookup hot beside puts", "lookup hot beside puts p99.9",
+                                           NULL};
+
+static const struct {
+    const char *const *cases;
+    int (*fn)(struct yk_bench_run *run, struct lookups *l);
+} parts[] = {
+    {fill_cases, fill}, /* always: the others need the blocks */
+    {local_cases, local},        {socket_cases, through_socket}, {single_put_cases, single_puts},
+    {beside_cases, beside_puts},
+};
+
+#define PARTS (sizeof(parts) / sizeof(parts[0]))
+
 int yk_store_lookups(struct yk_bench_run *run) {
     static struct lookups l;
+    int wanted = 0;
+    for (size_t i = 0; i < PARTS; i++)
+        wanted |= yk_bench_wants(&run->report, parts[i].cases);
+    if (!wanted)
+        return 0;
     int rc = lookups_open(&l, run);
-    if (rc == 0)
-        rc = fill(run, &l);
-    if (rc == 0)
-        rc = local(run, &l);
-    if (rc == 0)
-        rc = through_socket(run, &l);
-    if (rc == 0)
-        rc = single_puts(run, &l);
-    if (rc == 0)
-        rc = beside_puts(run, &l);
+    for (size_t i = 0; i < PARTS && rc == 0; i++)
+        if (i == 0 || yk_bench_wants(&run->report, parts[i].cases))
+            rc = parts[i].fn(run, &l);
     lookups_close(&l);
     return rc;
 }

@@ -206,7 +206,10 @@ static uint64_t blocks_wanted(const struct yk_bench_run *run) {
 }
 
 int yk_store_restart(struct yk_bench_run *run) {
+    static const char *const names[] = {"start fresh", "restart clean", "restart killed", NULL};
     static struct restart r;
+    if (!yk_bench_wants(&run->report, names))
+        return 0;
     memset(&r, 0, sizeof(r));
     r.n = blocks_wanted(run);
     r.random = run->seed * UINT64_C(0x9e3779b97f4a7c15) | 1u;

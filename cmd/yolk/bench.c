@@ -15,6 +15,9 @@ struct bench_config {
     bool quick;
     uint64_t time_ns;
     int64_t seed;
+    char *cases;
+    char *path;
+    uint64_t size_bytes;
 };
 
 static const struct yk_opt rows[] = {
@@ -34,6 +37,20 @@ static const struct yk_opt rows[] = {
      .def = "1",
      .min = "1",
      .help = "Of everything random."},
+    {.name = "case",
+     .type = YK_OPT_STR,
+     YK_OPT_AT(struct bench_config, cases),
+     .help = "Only the cases whose names this glob matches, and the baselines beside them."},
+    {.name = "path",
+     .type = YK_OPT_STR,
+     YK_OPT_AT(struct bench_config, path),
+     .metavar = "DIR",
+     .help = "Of ssd: a directory on the file system to measure. Nothing stays there."},
+    {.name = "size",
+     .type = YK_OPT_SIZE,
+     YK_OPT_AT(struct bench_config, size_bytes),
+     .def = "0",
+     .help = "Of ssd: bytes of each of its three files; 0 is 4G."},
 };
 
 static int list(const struct yolk_ctx *ctx) {
@@ -54,23 +71,35 @@ static int list(const struct yolk_ctx *ctx) {
 }
 
 static int run_one(const struct yolk_ctx *ctx, const struct yk_bench *b) {
+    char quoted[YK_QUOTE_MAX];
     const struct bench_config *config = ctx->config;
     struct yk_bench_opts opts = {.size = sizeof(opts),
                                  .json = ctx->common->json,
                                  .quick = config->quick,
                                  .seconds = (double)config->time_ns / 1e9,
                                  .seed = (uint64_t)config->seed,
+                                 .cases = config->cases,
+                                 .path = config->path,
+                                 .size_bytes = config->size_bytes,
                                  .out = stdout};
     int rc = b->fn(&opts);
     if (rc == YK_BENCH_NO_PEER)
         return YOLK_MISS; /* it has named the package */
+    if (rc == -YK_ENOENT && config->cases != NULL)
+        return yolk_fail(YOLK_USAGE, "found --case %s, which no case of %s matches",
+                         yk_quote(config->cases, quoted), b->name);
     return rc < 0 ? yolk_fail(yolk_exit_of(rc), "bench %s: %s", b->name, yk_strerror(rc)) : YOLK_OK;
 }
 
 /* All that can run, runs; the code is the last one that is not 0. */
 static int run_all(const struct yolk_ctx *ctx) {
+    const struct bench_config *config = ctx->config;
     int code = YOLK_OK;
     for (const struct yk_bench *b = yk_benches; b->name != NULL; b++) {
+        if (b->needs_path && config->path == NULL) {
+            fprintf(stderr, "yolk: bench %s is left out without --path DIR\n", b->name);
+            continue;
+        }
         int one = run_one(ctx, b);
         code = one != YOLK_OK ? one : code;
     }
@@ -82,12 +111,18 @@ static int bench(struct yolk_ctx *ctx) {
     const char *name = ctx->args[0];
     if (strcmp(name, "list") == 0)
         return yolk_finish(list(ctx));
+    if (strcmp(name, "all") == 0 && ((const struct bench_config *)ctx->config)->cases != NULL)
+        return yolk_fail(YOLK_USAGE, "found --case with all, expected the name of one benchmark");
     if (strcmp(name, "all") == 0)
         return yolk_finish(run_all(ctx));
     const struct yk_bench *b = yk_bench_find(name);
     if (b == NULL)
         return yolk_fail(YOLK_USAGE, "found %s, which is no benchmark (see yolk bench list)",
                          yk_quote(name, quoted));
+    if (b->needs_path && ((const struct bench_config *)ctx->config)->path == NULL)
+        return yolk_fail(YOLK_USAGE,
+                         "bench %s: expected --path DIR, a directory on the file system to measure",
+                         b->name);
     return yolk_finish(run_one(ctx, b));
 }
 

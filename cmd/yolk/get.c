@@ -2,8 +2,9 @@
  *
  * yolk get: a block's payload to a file or standard output.
  *
- * The block is borrowed, not copied: what is written comes from the node's memory, and it cannot go
- * away meanwhile. The file is opened only once the block is there, so that a miss leaves no trace.
+ * A whole block is borrowed, not copied: what is written comes from the node's memory, and it cannot
+ * go away meanwhile. Of a part only that part is moved, which matters where payload goes through a
+ * socket; its checksum is the whole block's, so --verify gets all of it. The file is opened only once the block is there, so that a miss leaves no trace.
  */
 #include "commands.h"
 #include "keys.h"
@@ -12,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -85,14 +87,14 @@ static int write_out(const struct yolk_ctx *ctx, const char *path, const void *d
                      strerror(write_errno));
 }
 
-static void print_get(const yk_ref *ref, yk_key key, uint64_t written, bool hex) {
+static void print_get(uint64_t len, uint64_t checksum, yk_key key, uint64_t written, bool hex) {
     struct yk_json json;
     char sum[32];
-    snprintf(sum, sizeof(sum), "%016llx", (unsigned long long)ref->checksum);
+    snprintf(sum, sizeof(sum), "%016llx", (unsigned long long)checksum);
     yk_json_init_file(&json, stdout);
     yk_json_begin_object(&json);
     yolk_json_key(&json, key, hex);
-    yk_json_put_uint(&json, "len", ref->len);
+    yk_json_put_uint(&json, "len", len);
     yk_json_put_uint(&json, "written", written);
     yk_json_put_str(&json, "checksum", sum);
     yk_json_end_object(&json);
@@ -100,18 +102,52 @@ static void print_get(const yk_ref *ref, yk_key key, uint64_t written, bool hex)
     yk_json_finish(&json);
 }
 
-static int write_range(const struct yolk_ctx *ctx, yk_key key, const yk_ref *ref,
-                       const char *path) {
-    const struct get_config *config = ctx->config;
-    if (config->offset > ref->len || config->length > ref->len - config->offset)
-        return yolk_fail(YOLK_USAGE, "found bytes %llu to %llu, expected some of the block's %zu",
+/* Which bytes of a block of block_len are wanted. */
+static int check_range(const struct get_config *config, uint64_t block_len, size_t *ret_len) {
+    if (config->offset > block_len || config->length > block_len - config->offset)
+        return yolk_fail(YOLK_USAGE, "found bytes %llu to %llu, expected some of the block's %llu",
                          (unsigned long long)config->offset,
-                         (unsigned long long)(config->offset + config->length), ref->len);
-    size_t len = config->length != 0 ? (size_t)config->length : ref->len - (size_t)config->offset;
-    int code = write_out(ctx, path, (const unsigned char *)ref->data + config->offset, len);
+                         (unsigned long long)(config->offset + config->length),
+                         (unsigned long long)block_len);
+    *ret_len = config->length != 0 ? config->length : block_len - config->offset;
+    return YOLK_OK;
+}
+
+static int write_whole(struct yolk_ctx *ctx, yk_key key, const char *path) {
+    const struct get_config *config = ctx->config;
+    yk_ref ref;
+    size_t len = 0;
+    int rc = yk_ref_get(ctx->client, key, &ref);
+    if (rc != 0)
+        return yolk_fail_call(ctx, rc, "get", &key);
+    int code = check_range(config, ref.len, &len);
+    if (code == YOLK_OK)
+        code = write_out(ctx, path, (const unsigned char *)ref.data + config->offset, len);
     if (code == YOLK_OK && ctx->common->json)
-        print_get(ref, key, len, config->hex);
-    return code;
+        print_get(ref.len, ref.checksum, key, len, config->hex);
+    yk_ref_release(ctx->client, &ref);
+    return yolk_finish(code);
+}
+
+static int write_part(struct yolk_ctx *ctx, yk_key key, const char *path) {
+    const struct get_config *config = ctx->config;
+    yk_block_info info;
+    size_t len = 0;
+    int rc = yk_stat(ctx->client, key, &info);
+    if (rc != 0)
+        return yolk_fail_call(ctx, rc, "get", &key);
+    int code = check_range(config, info.len, &len);
+    if (code != YOLK_OK)
+        return code;
+    void *part = malloc(len > 0 ? len : 1);
+    if (part == NULL)
+        return yolk_fail(YOLK_FAIL, "no memory for %zu bytes", len);
+    rc = yk_get_range(ctx->client, key, config->offset, part, len);
+    code = rc != 0 ? yolk_fail_call(ctx, rc, "get", &key) : write_out(ctx, path, part, len);
+    free(part);
+    if (code == YOLK_OK && ctx->common->json)
+        print_get(info.len, info.checksum, key, len, config->hex);
+    return yolk_finish(code);
 }
 
 static int get(struct yolk_ctx *ctx) {
@@ -119,7 +155,6 @@ static int get(struct yolk_ctx *ctx) {
     const char *path = ctx->n_args > 1 ? ctx->args[1] : "-";
     unsigned char key_bytes[YK_KEY_MAX];
     yk_key key;
-    yk_ref ref;
     if (ctx->common->json && strcmp(path, "-") == 0)
         return yolk_fail(YOLK_USAGE, "--json: found no file for the payload, expected one");
     int code = yolk_key_from_arg(ctx->args[0], config->hex, key_bytes, &key);
@@ -127,12 +162,8 @@ static int get(struct yolk_ctx *ctx) {
         code = yolk_open(ctx, config->verify ? YK_OPEN_VERIFY : 0u);
     if (code != 0)
         return code;
-    int rc = yk_ref_get(ctx->client, key, &ref);
-    if (rc != 0)
-        return yolk_fail_call(ctx, rc, "get", &key);
-    code = write_range(ctx, key, &ref, path);
-    yk_ref_release(ctx->client, &ref);
-    return yolk_finish(code);
+    int part = (config->offset != 0 || config->length != 0) && !config->verify;
+    return part ? write_part(ctx, key, path) : write_whole(ctx, key, path);
 }
 
 const struct yolk_cmd yolk_cmd_get = {

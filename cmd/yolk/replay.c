@@ -17,21 +17,22 @@ static const struct yk_opt rows[] = {
     {.name = "own",
      .type = YK_OPT_BOOL,
      YK_OPT_AT(struct replay_config, own),
-     .help = "Start a node for this run, which leaves nothing behind; --capacity, --dram and "
-             "--policy say so, too."},
-    YOLK_REPLAYING_ROWS(struct replay_config, "256K", "0", "1"),
+     .help = "Start a node for this run, which leaves nothing behind; --capacity, --dram, "
+             "--ssd-capacity and --policy say so, too."},
+    YOLK_REPLAYING_ROWS(struct replay_config, "256K", "0", "0", "1"),
     {.name = "exact",
      .type = YK_OPT_BOOL,
      YK_OPT_AT(struct replay_config, exact),
      .help =
          "Insist on the trace's exact order of accesses, as a simulator has it: one client, one "
-         "put at a time."},
+         "put at a time. With an SSD tier payload goes through the socket, and requests wait "
+         "for writes."},
 };
 
 static int own_asked(const struct yolk_ctx *ctx) {
     const struct replay_config *c = ctx->config;
     return c->own || c->replaying.capacity > 0 || c->replaying.dram_bytes > 0 ||
-           yk_opt_is_set(ctx->opts, "policy");
+           c->replaying.ssd_capacity > 0 || yk_opt_is_set(ctx->opts, "policy");
 }
 
 static int check(const struct yolk_ctx *ctx) {
@@ -39,6 +40,8 @@ static int check(const struct yolk_ctx *ctx) {
     const struct yolk_replaying *r = &c->replaying;
     if (own_asked(ctx) && r->capacity == 0 && r->dram_bytes == 0)
         return yolk_fail(YOLK_USAGE, "a node of its own needs --capacity or --dram");
+    if (r->ssd != NULL && r->ssd_capacity == 0)
+        return yolk_fail(YOLK_USAGE, "--ssd needs --ssd-capacity");
     if (c->exact && (r->clients != 1 || r->inflight > 1))
         return yolk_fail(YOLK_USAGE,
                          "--exact: found --clients %lld --inflight %lld, expected one "
@@ -60,6 +63,7 @@ static int replay(struct yolk_ctx *ctx) {
         o.url = c->common.url;
         o.capacity_blocks = 0; /* of that node we know none */
     }
+    o.exact = c->exact && o.ssd_capacity_blocks > 0; /* DRAM alone needs no more than one client */
     /* The namespace of other keys would be in the way of the trace's. */
     o.name_space = yk_opt_is_set(ctx->opts, "namespace") ? c->common.name_space : NULL;
     o.no_map = !c->common.map;

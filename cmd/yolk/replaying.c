@@ -37,6 +37,8 @@ int yolk_replaying_opts(const struct yolk_replaying *r, struct yk_replay_opts *o
     o->capacity_blocks = (uint64_t)r->capacity;
     o->dram_bytes = r->dram_bytes;
     o->policy = r->policy;
+    o->ssd_capacity_blocks = (uint64_t)r->ssd_capacity;
+    o->ssd_dir = r->ssd;
     return 0;
 }
 

@@ -13,9 +13,9 @@
 /* Fields of both commands' configs. */
 struct yolk_replaying {
     uint64_t block_bytes;
-    int64_t capacity, clients, requests, inflight, block_tokens;
+    int64_t capacity, ssd_capacity, clients, requests, inflight, block_tokens;
     uint64_t dram_bytes;
-    char *policy;
+    char *policy, *ssd;
     double speed;
     int order, verify;
 };
@@ -24,7 +24,7 @@ struct yolk_replaying {
 #define YOLK_REPLAYING_ROW(config, name_, type_, field_)                                           \
     .name = (name_), .type = (type_), YK_OPT_AT(config, replaying.field_)
 
-#define YOLK_REPLAYING_ROWS(config, block_def, capacity_def, clients_def)                          \
+#define YOLK_REPLAYING_ROWS(config, block_def, capacity_def, ssd_def, clients_def)                 \
     {YOLK_REPLAYING_ROW(config, "block", YK_OPT_SIZE, block_bytes),                                \
      .letter = 'b',                                                                                \
      .def = (block_def),                                                                           \
@@ -40,6 +40,16 @@ struct yolk_replaying {
          .help = "Blocks that the node of this run keeps at most; 0 is as many as fit --dram."},   \
         {YOLK_REPLAYING_ROW(config, "dram", YK_OPT_SIZE, dram_bytes), .letter = 'd', .def = "0",   \
          .help = "Memory of the node of this run; 0 is what --capacity needs."},                   \
+        {YOLK_REPLAYING_ROW(config, "ssd-capacity", YK_OPT_INT, ssd_capacity),                     \
+         .letter = 'S',                                                                            \
+         .def = (ssd_def),                                                                         \
+         .min = "0",                                                                               \
+         .max = "200M",                                                                            \
+         .metavar = "BLOCKS",                                                                      \
+         .help = "Blocks that the node of this run keeps on SSD at most, in a file that is gone "  \
+                 "with it; 0 is no SSD tier."},                                                    \
+        {YOLK_REPLAYING_ROW(config, "ssd", YK_OPT_STR, ssd), .metavar = "DIR",                     \
+         .help = "Where that file is; not given: $TMPDIR, or /var/tmp."},                          \
         {YOLK_REPLAYING_ROW(config, "clients", YK_OPT_INT, clients),                               \
          .letter = 'C',                                                                            \
          .def = (clients_def),                                                                     \

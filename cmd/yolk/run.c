@@ -4,7 +4,8 @@
  * the real data path, prints what came of it, and leaves nothing behind.
  *
  * Without --trace it generates one: chats, shared system prompts, agents and documents, about as
- * many as a two-core machine replays in half a minute.
+ * many as a two-core machine replays in half a minute, and more than its memory holds: the rest goes to
+ * an SSD file, where there is room for one.
  */
 #include "commands.h"
 #include "replaying.h"
@@ -15,7 +16,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define REQUESTS_DEFAULT 10000u /* about 20 s on two cores with the defaults below */
+#define REQUESTS_DEFAULT 2500u        /* under a minute, on a slow disk and busy cores, too */
+#define SSD_FILE_MOST    (8ull << 30) /* unless a capacity is asked for */
 
 struct run_config {
     struct yolk_common common;
@@ -37,7 +39,7 @@ static const struct yk_opt rows[] = {
      .def = "1",
      .min = "0",
      .help = "Of the generated trace."},
-    YOLK_REPLAYING_ROWS(struct run_config, "256K", "8000", "2"),
+    YOLK_REPLAYING_ROWS(struct run_config, "256K", "2000", "12000", "2"),
 };
 
 /* The capacity by default; less where it would take more than half of the memory there is. */
@@ -50,6 +52,30 @@ static void fit(const struct yolk_ctx *ctx, struct yk_replay_opts *o) {
     while (o->capacity_blocks > 1 &&
            yk_own_dram_bytes(o->capacity_blocks, o->block_bytes, o->clients, 0) > room)
         o->capacity_blocks /= 2;
+}
+
+static const char *ssd_dir(const struct yk_replay_opts *o) {
+    return o->ssd_dir != NULL ? o->ssd_dir : yk_own_ssd_dir();
+}
+
+/* The SSD file takes no more than half of what is free, and none where that is hardly more than memory: a
+ * run is to be seen, not to fill a disk. What was asked for is tried as it is. */
+static void fit_ssd(const struct yolk_ctx *ctx, struct yk_replay_opts *o) {
+    char need[YK_FMT_MAX], have[YK_FMT_MAX];
+    bool asked = yk_opt_is_set(ctx->opts, "ssd-capacity");
+    uint64_t room = yk_own_ssd_room(ssd_dir(o)),
+             most = room / 2 < SSD_FILE_MOST ? room / 2 : SSD_FILE_MOST;
+    uint64_t bytes = yk_replay_ssd_bytes(o, NULL);
+    uint64_t least = 2 * o->capacity_blocks < o->ssd_capacity_blocks ? 2 * o->capacity_blocks
+                                                                     : o->ssd_capacity_blocks;
+    while (!asked && o->ssd_capacity_blocks / 2 > least && yk_replay_ssd_bytes(o, NULL) > most)
+        o->ssd_capacity_blocks /= 2;
+    if (o->ssd_capacity_blocks == 0 || yk_replay_ssd_bytes(o, NULL) <= (asked ? room : most))
+        return;
+    o->ssd_capacity_blocks = 0;
+    fprintf(ctx->common->json ? stderr : stdout,
+            "No room for an SSD tier in %s (%s wanted, %s free): with DRAM alone.\n", ssd_dir(o),
+            yk_fmt_bytes(bytes, need), yk_fmt_bytes(room, have));
 }
 
 static int load(const struct run_config *c, struct yk_replay_trace *trace) {
@@ -77,6 +103,10 @@ static void say_plan(const struct run_config *c, const struct yk_replay_opts *o,
     if (o->capacity_blocks > 0)
         printf(", at most %s blocks", yk_fmt_count(o->capacity_blocks, capacity));
     printf(", policy %s, embedded metadata; ends with this run.\n", o->policy);
+    if (o->ssd_capacity_blocks > 0)
+        printf("SSD:   %s in %s, at most %s blocks; a file without a name, gone with the node.\n",
+               yk_fmt_bytes(yk_replay_ssd_bytes(o, NULL), dram), ssd_dir(o),
+               yk_fmt_count(o->ssd_capacity_blocks, capacity));
     printf("Load:  %u client process%s, %s; every byte that a get returns is checked.\n\n",
            o->clients, o->clients == 1 ? "" : "es",
            o->speed > 0 ? "on the trace's timestamps" : "as fast as possible");
@@ -86,7 +116,8 @@ static void say_plan(const struct run_config *c, const struct yk_replay_opts *o,
 static void say_next(const struct run_config *c) {
     printf("\nTry next:\n"
            "  make run CLIENTS=4 BLOCK=1M CAPACITY=2000     other sizes\n"
-           "  make run POLICY=s3fifo                        another eviction policy\n");
+           "  make run POLICY=s3fifo                        another eviction policy\n"
+           "  make run SSD_CAPACITY=0                       the same with DRAM alone\n");
     if (c->trace == NULL)
         printf("  make run TRACE=FILE BLOCK=16K CLIENTS=1       a trace in the Mooncake format\n");
     printf(
@@ -104,6 +135,7 @@ static int run(struct yolk_ctx *ctx) {
     uint64_t dram_bytes;
     (void)yolk_replaying_opts(&c->replaying, &o);
     fit(ctx, &o);
+    fit_ssd(ctx, &o);
     if (o.capacity_blocks == 0 && o.dram_bytes == 0)
         return yolk_fail(YOLK_USAGE, "--capacity 0 needs --dram");
     if (yk_replay_dram(&o, &dram_bytes, &err) < 0)

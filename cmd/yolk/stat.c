@@ -17,7 +17,7 @@
 
 struct stat_config {
     struct yolk_common common;
-    bool hex;
+    bool hex, node;
     char *keys;
 };
 
@@ -33,6 +33,10 @@ static const struct yk_opt rows[] = {
      YK_OPT_AT(struct stat_config, keys),
      .metavar = "FILE|-",
      .help = "Read the keys from a file, one a line."},
+    {.name = "node",
+     .type = YK_OPT_BOOL,
+     YK_OPT_AT(struct stat_config, node),
+     .help = "Print the node's figures, as it does without a key."},
 };
 
 /* ---- blocks ----------------------------------------------------------------------------------- */
@@ -68,7 +72,7 @@ static int stat_keys(struct yolk_ctx *ctx, const struct yolk_keys *keys) {
 
 /* ---- the node --------------------------------------------------------------------------------- */
 
-enum kind { HEAD, COUNT, BYTES };
+enum kind { HEAD, COUNT, BYTES, RATIO };
 
 static const struct figure {
     enum kind kind;
@@ -114,18 +118,90 @@ static const struct figure {
     {COUNT, "puts waiting for space", "waiting"},
 };
 
-static void print_figures(const struct yolk_sample *s) {
+/* Of a node with an SSD tier: its own figures, and those of the object "ssd". */
+static const struct figure moves[] = {
+    {HEAD, "between memory and SSD", NULL},
+    {COUNT, "hits in SSD", "ssd_hits"},
+    {BYTES, "bytes of them", "ssd_hit_bytes"},
+    {COUNT, "went down", "demoted"},
+    {BYTES, "bytes of them", "demoted_bytes"},
+    {COUNT, "not worth a write", "demote_refused"},
+    {COUNT, "could not be written", "demote_failed"},
+    {BYTES, "on their way down", "leaving_bytes"},
+    {COUNT, "came up", "raised"},
+    {BYTES, "bytes of them", "raised_bytes"},
+    {COUNT, "of them fetched ahead", "prefetched"},
+    {COUNT, "could not be read", "raise_failed"},
+    {BYTES, "preloaded", "preloaded_bytes"},
+};
+
+static const struct figure tier[] = {
+    {HEAD, "SSD", NULL},
+    {BYTES, "capacity", "capacity_bytes"},
+    {COUNT, "blocks", "blocks"},
+    {BYTES, "in blocks", "block_bytes"},
+    {BYTES, "free", "free_bytes"},
+    {BYTES, "waiting to be written", "queued_bytes"},
+    {BYTES, "memory of its table", "meta_bytes"},
+    {BYTES, "memory of its keys", "key_bytes"},
+    {BYTES, "written, all told", "written_bytes"},
+    {RATIO, "write amplification", "write_amplification"},
+    {BYTES, "written again in cleaning", "clean_bytes"},
+    {COUNT, "dropped in cleaning", "clean_dropped"},
+    {COUNT, "evicted for capacity", "evicted"},
+    {COUNT, "expired", "expired"},
+    {COUNT, "of an older epoch", "outdated"},
+    {COUNT, "removed", "removed"},
+    {COUNT, "rotten, dropped", "rotten"},
+    {COUNT, "errors of devices", "io_errors"},
+    {COUNT, "recovered at the start", "recovered"},
+    {COUNT, "dropped at the start", "recovery_dropped"},
+};
+
+static void print_figures(const json_t *of, const struct figure *list, size_t count) {
     char text[YK_FMT_MAX];
-    for (size_t i = 0; i < sizeof(figures) / sizeof(figures[0]); i++) {
-        const struct figure *f = &figures[i];
-        uint64_t n = f->name != NULL ? yolk_sample_get(s, f->name) : 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct figure *f = &list[i];
+        json_t *value = f->name != NULL ? json_object_get(of, f->name) : NULL;
+        uint64_t n = (uint64_t)json_integer_value(value);
         if (f->kind == HEAD)
             printf("%s\n", f->label);
+        else if (f->kind == RATIO)
+            printf("  %-26s %14.3f\n", f->label, json_number_value(value));
         else if (f->kind == BYTES)
             printf("  %-26s %14s\n", f->label, yk_fmt_bytes(n, text));
         else
             printf("  %-26s %14llu\n", f->label, (unsigned long long)n);
     }
+}
+
+static const char *text_of(const json_t *of, const char *name) {
+    const char *text = json_string_value(json_object_get(of, name));
+    return text != NULL ? text : "?";
+}
+
+static void print_devices(const json_t *ssd) {
+    char size[YK_FMT_MAX], wear[YK_FMT_MAX];
+    const json_t *devices = json_object_get(ssd, "devices");
+    printf("%-14s %14s %12s %12s  %s\n", "devices", "size", "wear", "queue", "path");
+    for (size_t i = 0; i < json_array_size(devices); i++) {
+        const json_t *d = json_array_get(devices, i);
+        printf("  %-12s %14s %12s %12lld  %s\n", text_of(d, "state"),
+               yk_fmt_bytes((uint64_t)json_integer_value(json_object_get(d, "size_bytes")), size),
+               yk_fmt_bytes((uint64_t)json_integer_value(json_object_get(d, "wear_bytes")), wear),
+               (long long)json_integer_value(json_object_get(d, "queue_depth")), text_of(d, "path"));
+    }
+}
+
+#define PRINT(of, list) print_figures((of), (list), sizeof(list) / sizeof((list)[0]))
+
+static void print_ssd(const struct yolk_sample *s) {
+    const json_t *ssd = json_object_get(s->root, "ssd");
+    if (!json_is_object(ssd))
+        return;
+    PRINT(s->root, moves);
+    PRINT(ssd, tier);
+    print_devices(ssd);
 }
 
 static void print_latency(const struct yolk_sample *s) {
@@ -154,7 +230,8 @@ static void print_node(const struct yolk_sample *s) {
         puts("its memory was lost (the segment's file was truncated): restart it");
     if (!isnan(ratio))
         printf("hit ratio %.2f %%\n", ratio * 100);
-    print_figures(s);
+    PRINT(s->root, figures);
+    print_ssd(s);
     print_latency(s);
 }
 
@@ -180,6 +257,8 @@ static int stat_run(struct yolk_ctx *ctx) {
     int code = 0;
     if (ctx->n_args > 0 && config->keys != NULL)
         return yolk_fail(YOLK_USAGE, "--keys: found keys as arguments too, expected one of them");
+    if (config->node && (ctx->n_args > 0 || config->keys != NULL))
+        return yolk_fail(YOLK_USAGE, "--node: found keys as well, expected one of them");
     if (config->keys != NULL)
         code = yolk_keys_from_file(config->keys, config->hex, &keys);
     else

@@ -172,9 +172,10 @@ static int top(struct yolk_ctx *ctx) {
 const struct yolk_cmd yolk_cmd_top = {
     .name = "top",
     .help = "show what the node does, live",
-    .more = "q ends it. A look may take 1s if --timeout is not given. Latencies are the node's "
-            "own, from a message's arrival to its answer; what "
-            "mapped clients do without a message has none.",
+    .more =
+        "q ends it. A look may take 1s if --timeout is not given. Latencies are the node's "
+        "own, from a message's arrival to its answer, of the messages since the last look; what "
+        "mapped clients do without a message has none.",
     YOLK_CMD_OPTIONS(rows),
     .config_bytes = sizeof(struct top_config),
     .fn = top,

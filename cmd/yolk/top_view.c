@@ -8,11 +8,10 @@
 
 #include "base/clock.h"
 #include "base/fmt.h"
+#include "base/hist.h"
 
 #include <math.h>
 #include <string.h>
-
-#define BAR_CELLS 30
 
 struct flow {
     const char *label, *name;
@@ -82,15 +81,11 @@ static void put_head(const struct yolk_top_view *v, struct yk_buf *out) {
                   percent(yolk_sample_hit_ratio(NULL, s), all));
 }
 
-/* A row for each tier; a node has one so far. */
-static void put_tiers(const struct yolk_sample *s, struct yk_buf *out) {
-    char bar[BAR_CELLS + 1], used[YK_FMT_MAX], all[YK_FMT_MAX], free_text[YK_FMT_MAX];
+static void put_dram(const struct yolk_sample *s, struct yk_buf *out) {
+    char bar[YOLK_TOP_BAR + 1], used[YK_FMT_MAX], all[YK_FMT_MAX], free_text[YK_FMT_MAX];
     char blocks[YK_FMT_MAX];
     uint64_t capacity = yolk_sample_get(s, "capacity_bytes"), n = yolk_sample_get(s, "block_bytes");
-    size_t cells = capacity > 0 ? (size_t)((double)n / (double)capacity * BAR_CELLS + 0.5) : 0;
-    memset(bar, '.', BAR_CELLS);
-    memset(bar, '#', cells < BAR_CELLS ? cells : BAR_CELLS);
-    bar[BAR_CELLS] = '\0';
+    yolk_top_bar(n, capacity, bar);
     yk_buf_printf(out, "dram       [%s] %s of %s in %s blocks, %s free\n", bar,
                   yk_fmt_bytes(n, used), yk_fmt_bytes(capacity, all),
                   yk_fmt_count(yolk_sample_get(s, "blocks"), blocks),
@@ -129,28 +124,65 @@ static void put_flows(const struct yolk_top_view *v, struct yk_buf *out) {
     }
 }
 
-static double op_rate(const struct yolk_top_view *v, const char *op, json_t *row) {
+/* The messages of one kind up to a look, from the pairs of its buckets. */
+static void op_hist(const struct yolk_sample *s, const char *op, struct yk_hist *ret) {
+    json_t *row = json_object_get(json_object_get(s->root, "latency"), op);
+    json_t *pairs = json_object_get(row, "buckets");
+    memset(ret, 0, sizeof(*ret));
+    for (size_t k = 0; k + 1 < json_array_size(pairs); k += 2) {
+        json_int_t i = json_integer_value(json_array_get(pairs, k));
+        json_int_t n = json_integer_value(json_array_get(pairs, k + 1));
+        if (i < 0 || i >= (json_int_t)YK_HIST_BUCKETS || n <= 0)
+            continue; /* a node of another version */
+        ret->buckets[i] = (uint64_t)n;
+        ret->count += (uint64_t)n;
+        if (ret->min_ns_plus_1 == 0)
+            ret->min_ns_plus_1 = yk_hist_bucket_low((uint32_t)i) + 1;
+        ret->max_ns = yk_hist_bucket_high((uint32_t)i);
+    }
+}
+
+/* Those between the two looks; of the first look, or after a restart of the node, all so far. */
+static void op_between(const struct yolk_top_view *v, const char *op, struct yk_hist *ret) {
+    struct yk_hist before;
+    op_hist(&v->now, op, ret);
+    if (yolk_sample_seconds(&v->before, &v->now) <= 0)
+        return;
+    op_hist(&v->before, op, &before);
+    yk_hist_subtract(ret, &before, ret);
+}
+
+static double op_rate(const struct yolk_top_view *v, const struct yk_hist *h) {
     double seconds = yolk_sample_seconds(&v->before, &v->now);
-    json_t *old = json_object_get(json_object_get(v->before.root, "latency"), op);
-    double n = json_number_value(json_object_get(row, "count")) -
-               json_number_value(json_object_get(old, "count"));
-    return seconds > 0 && n > 0 ? n / seconds : 0;
+    return seconds > 0 ? (double)yk_hist_count(h) / seconds : 0;
+}
+
+/* Microseconds; NAN when nothing came. */
+static double op_percentile(const struct yk_hist *h, double percent) {
+    return yk_hist_count(h) > 0 ? (double)yk_hist_percentile(h, percent) / 1e3 : NAN;
 }
 
 static void put_latency(const struct yolk_top_view *v, struct yk_buf *out) {
+    static const double percents[] = {50, 99, 99.9};
     const char *op;
     char rate[YK_FMT_MAX];
     json_t *row, *all = json_object_get(v->now.root, "latency");
     if (json_object_size(all) == 0)
         return;
-    yk_buf_printf(out, "\n%-13s%11s%11s%11s%11s   (in the node, since the start)\n", "MESSAGES",
+    yk_buf_printf(out, "\n%-13s%11s%11s%11s%11s   (in the node, in this interval)\n", "MESSAGES",
                   "a second", "p50 us", "p99 us", "p99.9 us");
     json_object_foreach(all, op, row) {
-        yk_buf_printf(out, "%-13s%11s%11.1f%11.1f%11.1f\n", op,
-                      yk_fmt_count((uint64_t)(op_rate(v, op, row) + 0.5), rate),
-                      json_number_value(json_object_get(row, "p50_us")),
-                      json_number_value(json_object_get(row, "p99_us")),
-                      json_number_value(json_object_get(row, "p999_us")));
+        struct yk_hist h;
+        op_between(v, op, &h);
+        yk_buf_printf(out, "%-13s%11s", op, yk_fmt_count((uint64_t)(op_rate(v, &h) + 0.5), rate));
+        for (size_t i = 0; i < sizeof(percents) / sizeof(percents[0]); i++) {
+            double us = op_percentile(&h, percents[i]);
+            if (isnan(us))
+                yk_buf_printf(out, "%11s", "-");
+            else
+                yk_buf_printf(out, "%11.1f", us);
+        }
+        yk_buf_putc(out, '\n');
     }
 }
 
@@ -170,10 +202,12 @@ static void put_namespaces(const struct yolk_top_view *v, struct yk_buf *out) {
 
 void yolk_top_text(const struct yolk_top_view *v, struct yk_buf *out) {
     put_head(v, out);
-    put_tiers(&v->now, out);
+    put_dram(&v->now, out);
+    yolk_top_ssd_text(v, out);
     put_clients(&v->now, out);
     put_flows(v, out);
     put_latency(v, out);
+    yolk_top_ssd_devices_text(v, out);
     put_namespaces(v, out);
 }
 
@@ -196,17 +230,19 @@ static void json_flows(const struct yolk_top_view *v, const struct flow *flows,
 }
 
 static void json_latency(const struct yolk_top_view *v, struct yk_json *json) {
-    static const char *const names[] = {"p50_us", "p99_us", "p999_us"};
     const char *op;
     json_t *row, *all = json_object_get(v->now.root, "latency");
     yk_json_key(json, "latency");
     yk_json_begin_object(json);
     json_object_foreach(all, op, row) {
+        struct yk_hist h;
+        op_between(v, op, &h);
         yk_json_key(json, op);
         yk_json_begin_object(json);
-        yk_json_put_double(json, "per_s", op_rate(v, op, row));
-        for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-            yk_json_put_double(json, names[i], json_number_value(json_object_get(row, names[i])));
+        yk_json_put_double(json, "per_s", op_rate(v, &h));
+        yk_json_put_double(json, "p50_us", op_percentile(&h, 50));
+        yk_json_put_double(json, "p99_us", op_percentile(&h, 99));
+        yk_json_put_double(json, "p999_us", op_percentile(&h, 99.9));
         yk_json_end_object(json);
     }
     yk_json_end_object(json);
@@ -226,6 +262,7 @@ void yolk_top_json(const struct yolk_top_view *v, struct yk_json *json) {
     json_flows(v, done, json);
     json_flows(v, gone, json);
     json_latency(v, json);
+    yolk_top_ssd_json(v, json);
     yk_json_end_object(json);
     yk_json_newline(json);
 }

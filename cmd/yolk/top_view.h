@@ -27,4 +27,11 @@ struct yolk_top_view {
 void yolk_top_text(const struct yolk_top_view *view, struct yk_buf *out);
 void yolk_top_json(const struct yolk_top_view *view, struct yk_json *json);
 
+/* top_ssd.c: the SSD tier's part; nothing (JSON: null) for a node without one. */
+#define YOLK_TOP_BAR 30
+void yolk_top_bar(uint64_t n, uint64_t all, char bar[YOLK_TOP_BAR + 1]);
+void yolk_top_ssd_text(const struct yolk_top_view *view, struct yk_buf *out);
+void yolk_top_ssd_devices_text(const struct yolk_top_view *view, struct yk_buf *out);
+void yolk_top_ssd_json(const struct yolk_top_view *view, struct yk_json *json);
+
 #endif

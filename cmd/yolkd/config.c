@@ -29,6 +29,9 @@ enum yolkd_huge { HUGE_AUTO, HUGE_OFF, HUGE_REQUIRE };
 
 static const char *const huge_names[] = {"auto", "off", "require", NULL};
 static const char *const level_names[] = {"error", "warn", "info", "debug", NULL};
+static const char *const ssd_when_names[] = {"demotion", "write-through", NULL};
+static const char *const ssd_admit_names[] = {"all", "used", NULL};
+static const char *const trim_names[] = {"auto", "on", "off", NULL};
 static const char *policy_names[POLICIES_MAX + 1];
 
 static int check_name(const char *text, struct yk_err *err) {
@@ -62,11 +65,6 @@ static int check_listen(const char *text, struct yk_err *err) {
     int rc = yk_parse_addr(text, &addr, err);
     if (rc == 0 && addr.kind == YK_ADDR_TCP && addr.port == 0)
         return yk_err_set(err, -YK_EINVAL, "found '%s', expected a port from 1 to 65535", text);
-    if (rc == 0 && is_remote(&addr))
-        return yk_err_set(err, -YK_EINVAL,
-                          "found '%s', expected a loopback address such as 127.0.0.1: clients do "
-                          "not authenticate themselves yet",
-                          text);
     return rc;
 }
 
@@ -126,12 +124,55 @@ static struct yk_opt table[] = {
     {ROW("populate", YK_OPT_BOOL, populate), .def = "yes", .section = "memory",
      .help = "Touch a new segment in the background, so that first puts find mapped pages. Without "
              "it memory is taken as blocks come."},
+    {ROW("compact-percent", YK_OPT_INT, compact_percent), .def = "10", .min = "0", .max = "100",
+     .section = "memory",
+     .help = "Percentage of the memory in fragments above which blocks are moved together while "
+             "the node is idle, so that a large put finds room; 0 moves only when one needs it."},
     {ROW("scrub-rate", YK_OPT_SIZE, scrub_rate_bytes), .def = "16MiB", .max = "1TiB",
      .metavar = "SIZE/s", .section = "memory",
      .help = "How fast the background pass reads blocks again to compare their checksums; 0 turns "
              "it off. After an unclean stop every block is verified whatever this says."},
     {ROW("scrub-interval", YK_OPT_DURATION, scrub_interval_ns), .def = "1h", .min = "1s",
      .max = "365d", .section = "memory", .help = "Pause between two such passes."},
+    {ROW("ssd", YK_OPT_LIST, ssd), .letter = 's', .metavar = "LIST", .section = "ssd",
+     .help = "Where blocks go that leave memory: PATH:SIZE for a file, which is made if it is not "
+             "there; a directory stands for its file yolk-NAME.ssd; PATH for a file that is there, or "
+             "for a block device. Up to 16 with commas between, one worker thread each. What is there "
+             "is found again after a restart and a reboot."},
+    {ROW("ssd-only-on", YK_OPT_ENUM, ssd_only_on), .def = "demotion", .values = ssd_when_names,
+     .section = "ssd",
+     .help = "When a block is written: as it leaves memory, or as soon as it was put (a crash of the "
+             "host then loses little, and the device wears faster)."},
+    {ROW("ssd-admit", YK_OPT_ENUM, ssd_admit), .def = "all", .values = ssd_admit_names,
+     .section = "ssd",
+     .help = "Which blocks that leave memory are worth a write: all, or those that were used since "
+             "they were put."},
+    {ROW("ssd-capacity-blocks", YK_OPT_INT, ssd_capacity_blocks), .def = "0", .min = "0",
+     .max = "2000000000", .section = "ssd",
+     .help = "Keep at most this many blocks on SSD; 0 keeps as many as fit."},
+    {ROW("ssd-write-limit", YK_OPT_SIZE, ssd_write_limit), .def = "0", .max = "1TiB",
+     .metavar = "SIZE/s", .section = "ssd",
+     .help = "Bytes a second that all devices together may be written, to spare them; 0 has no limit. "
+             "Blocks that find no turn in time are dropped from memory without a copy."},
+    {ROW("ssd-clean-percent", YK_OPT_INT, ssd_clean_percent), .def = "40", .min = "1", .max = "900",
+     .section = "ssd",
+     .help = "Bytes that cleaning may write again for each 100 bytes of new blocks; what is over it is "
+             "dropped. 40 bounds write amplification to 1.4."},
+    {ROW("ssd-segment", YK_OPT_SIZE, ssd_segment_bytes), .def = "64MiB", .min = "1MiB",
+     .max = "1GiB", .section = "ssd",
+     .help = "Unit of writing and cleaning of a device that is formatted now; one that has its format "
+             "keeps it. A block is never larger than it."},
+    {ROW("ssd-trim", YK_OPT_ENUM, ssd_trim), .def = "auto", .values = trim_names, .section = "ssd",
+     .help = "Tell devices which space is not needed any more (discard). auto does so on block "
+             "devices; on files it frees their blocks in the file system."},
+    {ROW("ssd-buffered", YK_OPT_BOOL, ssd_buffered), .section = "ssd",
+     .help = "Go through the page cache, without O_DIRECT: costs a copy and memory."},
+    {ROW("ssd-preload", YK_OPT_BOOL, ssd_preload), .def = "yes", .section = "ssd",
+     .help = "After a start with an empty memory (a reboot) bring the most valuable blocks up in the "
+             "background."},
+    {ROW("ssd-format", YK_OPT_BOOL, ssd_format), .flags = ONLY_ARGS, .section = "ssd",
+     .help = "Overwrite whatever the places of --ssd hold. Without it anything that is not this "
+             "node's is refused."},
     {ROW("listen", YK_OPT_LIST, listen), .letter = 'l', .def = "unix:/run/yolk.sock",
      .metavar = "LIST", .check = check_listen, .section = "network",
      .help = "Where clients connect: unix:PATH, or tcp:HOST:PORT on a loopback address, up to 8 of "
@@ -143,6 +184,10 @@ static struct yk_opt table[] = {
     {ROW("http", YK_OPT_ADDR, http), .def = "127.0.0.1:7780", .metavar = "HOST:PORT",
      .section = "network",
      .help = "Where metrics, health and statistics are served over HTTP; none turns it off."},
+    {ROW("insecure-network", YK_OPT_BOOL, insecure_network), .section = "network",
+     .help = "Allow addresses beyond loopback in --listen, --http and sockets passed in. There is no "
+             "authentication and no encryption yet: whoever reaches such an address can read, "
+             "replace and remove every block. Only for a network on which all may."},
     {ROW("max-clients", YK_OPT_INT, max_clients), .def = "2048", .min = "1", .max = "65535",
      .section = "network",
      .help = "Client processes that may map the memory at a time. Another value than last time "
@@ -305,6 +350,10 @@ static int check_machine(const struct yolkd_config *config, const char **ret_hug
 
 /* ---- addresses ------------------------------------------------------------------------------ */
 
+#define REMOTE_TEXT                                                                                \
+    "found '%s', expected a loopback address such as 127.0.0.1, or --insecure-network: nobody is "  \
+    "authenticated yet"
+
 static int fill_listen(const struct yolkd_config *config, bool activated, struct yk_node_opts *opts,
                        struct yk_err *err) {
     if (activated && !yk_opt_is_set(&config->opts, "listen"))
@@ -319,6 +368,8 @@ static int fill_listen(const struct yolkd_config *config, bool activated, struct
         int rc = yk_parse_addr(config->listen.items[i], &opts->listen[opts->listen_count++], err);
         if (rc < 0)
             return rc;
+        if (!config->insecure_network && is_remote(&opts->listen[opts->listen_count - 1]))
+            return yk_opt_fail(&config->opts, "listen", err, REMOTE_TEXT, config->listen.items[i]);
     }
     if (opts->listen_count > 0 || activated)
         return 0;
@@ -328,16 +379,20 @@ static int fill_listen(const struct yolkd_config *config, bool activated, struct
 
 static int check_http(const struct yolkd_config *config, struct yk_err *err) {
     char text[YK_ADDR_TEXT_MAX];
-    if (config->http.kind != YK_ADDR_UNIX && !is_remote(&config->http))
+    yk_addr_format(&config->http, text);
+    if (config->http.kind == YK_ADDR_UNIX)
+        return yk_opt_fail(&config->opts, "http", err,
+                           "found '%s', expected a TCP address such as 127.0.0.1:7780, or none",
+                           text);
+    if (config->insecure_network || !is_remote(&config->http))
         return 0;
-    return yk_opt_fail(&config->opts, "http", err,
-                       "found '%s', expected a loopback address such as 127.0.0.1:7780, or none",
-                       yk_addr_format(&config->http, text));
+    return yk_opt_fail(&config->opts, "http", err, REMOTE_TEXT, text);
 }
 
 int yolkd_config_node(const struct yolkd_config *config, bool activated,
                       struct yk_node_opts *ret_opts, struct yk_err *err) {
     const char *huge_dir = NULL;
+    struct yk_store_ssd_opts ssd = {.dev_count = 0};
     struct yk_node_opts opts = {
         .unix_mode = (uint32_t)strtoul(config->unix_mode, NULL, 8),
         .max_conns = (uint32_t)config->max_connections,
@@ -345,15 +400,20 @@ int yolkd_config_node(const struct yolkd_config *config, bool activated,
         .scrub_bytes_per_s = config->scrub_rate_bytes,
         .scrub_interval_s = (uint32_t)(config->scrub_interval_ns / 1000000000u),
         .populate = config->populate,
+        .compact_percent = (uint32_t)config->compact_percent,
+        .allow_remote = config->insecure_network,
     };
     int rc = fill_listen(config, activated, &opts, err);
     if (rc == 0)
         rc = check_http(config, err);
     if (rc == 0)
         rc = check_machine(config, &huge_dir, err);
+    if (rc == 0)
+        rc = yolkd_config_ssd(config, &ssd, err);
     if (rc < 0)
         return rc;
     opts.store = (struct yk_store_opts){
+        .ssd = ssd,
         .segment = {.dir = config->shm_dir,
                     .name = config->ephemeral ? NULL : config->name,
                     .huge_dir = huge_dir,
@@ -388,7 +448,11 @@ void yolkd_config_man(FILE *out) {
         ".PP\n"
         "The memory is shared memory with a name. It outlives the daemon: after a restart, an\n"
         "upgrade or a crash all blocks are there again. \\fBrm /dev/shm/yolk\\-\\fINAME\\fB.*\\fR\n"
-        "gives it back when no yolkd runs on it.\n",
+        "gives it back when no yolkd runs on it.\n"
+        ".PP\n"
+        "With \\fB\\-\\-ssd\\fR blocks that leave memory go to files or devices and come up again "
+        "when they\n"
+        "are asked for; both tiers are one pool. They survive a reboot as well.\n",
         out);
     yk_opt_print_man(&spec, out);
     fputs(
@@ -411,15 +475,18 @@ void yolkd_config_man(FILE *out) {
         ".TP\n\\fB1\\fR\nIt could not start or go on: an address or the segment is in use, not\n"
         "permitted, an input/output error; or it was told to stop twice, or did not stop in time.\n"
         ".TP\n\\fB2\\fR\nWrong usage or configuration, asking for more memory than there is "
-        "included.\n"
+        "included;\nor what \\fB\\-\\-ssd\\fR names cannot be used as it is.\n"
         ".SH FILES\n"
         ".TP\n\\fI/dev/shm/yolk\\-NAME.meta\\fR, \\fI.data\\fR, \\fI.clients\\fR\nThe segment: "
         "block\n"
         "table and index, payload, and what clients hold.\n"
+        ".TP\n\\fIyolk\\-NAME.ssd\\fR\nThe file of the SSD tier in a directory that \\fB\\-\\-ssd\\fR "
+        "names.\n"
         ".TP\n\\fI/run/yolk.sock\\fR\nWhere clients connect.\n"
         ".SH EXAMPLES\n"
         ".nf\n"
         "yolkd \\-\\-dram 8G \\-\\-listen unix:$XDG_RUNTIME_DIR/yolk.sock\n"
+        "yolkd \\-\\-dram 64G \\-\\-ssd /var/lib/yolk:500G\n"
         "yolkd \\-\\-check\\-config \\-\\-config /etc/yolk/yolkd.conf\n"
         ".fi\n"
         ".SH SEE ALSO\n\\fByolk\\fR(1)\n",

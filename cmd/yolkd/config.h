@@ -23,6 +23,7 @@ struct yolkd_config {
     int policy; /* of yk_policy_list */
     struct yk_opt_list listen;
     struct yk_addr http;
+    bool insecure_network;
     char *name;
     char *shm_dir;
     bool ephemeral;
@@ -36,6 +37,18 @@ struct yolkd_config {
     uint64_t scrub_rate_bytes;
     uint64_t scrub_interval_ns;
     bool populate;
+    struct yk_opt_list ssd;
+    int ssd_only_on; /* enum yk_ssd_when */
+    int ssd_admit;   /* enum yk_ssd_admit */
+    bool ssd_format;
+    uint64_t ssd_segment_bytes;
+    uint64_t ssd_write_limit;
+    int ssd_clean_percent;
+    int64_t ssd_capacity_blocks;
+    int ssd_trim; /* enum yolkd_trim */
+    bool ssd_buffered;
+    bool ssd_preload;
+    int compact_percent;
     uint64_t stop_timeout_ns;
     int log_level; /* enum yk_log_level */
     bool check_config;
@@ -53,6 +66,11 @@ void yolkd_config_fini(struct yolkd_config *config);
  * passed in, so none need be named. -YK_EINVAL or -YK_ENOSPC, with a text that names the option. */
 int yolkd_config_node(const struct yolkd_config *config, bool activated,
                       struct yk_node_opts *ret_opts, struct yk_err *err);
+
+/* The part of it that concerns the SSD tier (config_ssd.c). */
+enum yolkd_trim { YOLKD_TRIM_AUTO, YOLKD_TRIM_ON, YOLKD_TRIM_OFF };
+int yolkd_config_ssd(const struct yolkd_config *config, struct yk_store_ssd_opts *ret_opts,
+                     struct yk_err *err);
 
 void yolkd_config_help(FILE *out);
 

@@ -14,6 +14,7 @@
  */
 #include "config.h"
 #include "machine.h"
+#include "ssd.h"
 #include "systemd.h"
 
 #include "base/buf.h"
@@ -46,6 +47,7 @@ struct yolkd {
     struct yk_node_opts node_opts;
     struct yk_node *node;
     struct yk_http *http;
+    struct yolkd_ssd ssd;
     int stop_fd; /* readable once a signal asked for a stop */
 };
 
@@ -172,6 +174,10 @@ static void log_start(const struct yolkd *d, const char *sockets) {
            d->node_opts.store.policy, yk_buf_text(&addresses), yk_buf_text(&segment));
     yk_buf_fini(&addresses);
     yk_buf_fini(&segment);
+    if (d->config.insecure_network)
+        yk_log(YK_LOG_WARN, "yolkd",
+               "--insecure-network: whoever reaches an address beyond loopback can read, replace "
+               "and remove every block");
 }
 
 static void notify_status(const struct yolkd *d, const char *before) {
@@ -219,7 +225,8 @@ static void name_sockets(const struct yolkd *d, struct yk_buf *out) {
 
 static int start_http(struct yolkd *d, struct yk_err *err) {
     char text[sizeof(err->text)];
-    struct yk_http_opts opts = {.listen = d->config.http};
+    struct yk_http_opts opts = {.listen = d->config.http,
+                                .allow_remote = d->config.insecure_network};
     if (d->config.http.kind == YK_ADDR_NONE)
         return 0;
     int rc = yk_http_start(&opts, d->node, &d->http, err);
@@ -239,35 +246,50 @@ static int start(struct yolkd *d, struct yk_err *err) {
     name_sockets(d, &sockets);
     d->node_opts.listen_fds = d->systemd.fds;
     d->node_opts.listen_fd_count = d->systemd.n_fds;
+    d->node_opts.store.ssd.progress = yolkd_ssd_recovering;
+    d->node_opts.store.ssd.progress_arg = &d->ssd;
     rc = yk_node_start(&d->node_opts, &d->node, err);
     if (rc < 0)
         explain(d, err);
     else
         rc = start_http(d, err);
-    if (rc == 0)
+    if (rc == 0) {
         log_start(d, yk_buf_text(&sockets));
-    else
+        yolkd_ssd_started(&d->ssd, d->node, d->config.ssd_buffered);
+    } else {
         yk_node_stop(d->node);
+    }
     yk_buf_fini(&sockets);
     return rc;
 }
 
+/* Milliseconds between two looks at the beats. */
+static int beat_ms(const struct yolkd *d) {
+    uint64_t half_ms = d->systemd.watchdog_ns / 2u / YK_NS_PER_MS;
+    if (half_ms != 0 && half_ms < STATUS_MS)
+        return (int)half_ms;
+    return d->systemd.notify[0] != '\0' ? STATUS_MS : -1;
+}
+
 /* Returns when a stop is asked for. The watchdog is fed only if the event loop has answered since
  * the last time. */
-static void serve(const struct yolkd *d) {
+static void serve(struct yolkd *d) {
     struct pollfd stop = {.fd = d->stop_fd, .events = POLLIN};
-    uint64_t beats = yk_node_beats(d->node);
-    int timeout_ms = d->systemd.notify[0] != '\0' ? STATUS_MS : -1;
-    if (d->systemd.watchdog_ns != 0 && d->systemd.watchdog_ns / 2u / YK_NS_PER_MS < STATUS_MS)
-        timeout_ms = (int)(d->systemd.watchdog_ns / 2u / YK_NS_PER_MS);
+    uint64_t beats = yk_node_beats(d->node), beat_ns = yk_now_ns();
+    int every_ms = beat_ms(d), timeout_ms = every_ms;
+    if (d->ssd.devices > 0 && (timeout_ms < 0 || timeout_ms > YOLKD_SSD_WATCH_MS))
+        timeout_ms = YOLKD_SSD_WATCH_MS;
     for (;;) {
-        int n = poll(&stop, 1, timeout_ms);
-        if (n > 0)
+        if (poll(&stop, 1, timeout_ms) > 0)
             return;
+        yolkd_ssd_watch(&d->ssd);
+        if (every_ms < 0 || (timeout_ms != every_ms &&
+                             yk_now_ns() - beat_ns < (uint64_t)every_ms * YK_NS_PER_MS))
+            continue;
         uint64_t now = yk_node_beats(d->node);
-        if (n == 0)
-            notify_status(d, now != beats ? "WATCHDOG=1\n" : "");
+        notify_status(d, now != beats ? "WATCHDOG=1\n" : "");
         beats = now;
+        beat_ns = yk_now_ns();
     }
 }
 
@@ -288,9 +310,39 @@ static int fail(const struct yk_err *err, int code) {
     return code;
 }
 
-/* What a start refuses because of what was asked for is a matter of configuration. */
-static int start_exit(const struct yk_err *err) {
-    return err->code == -YK_EINVAL || err->code == -YK_ENOSPC ? EXIT_CONFIG : EXIT_RUNTIME;
+/* Does the text name a place of the SSD tier? */
+static bool names_ssd(const struct yolkd *d, const char *text) {
+    const struct yk_store_ssd_opts *o = &d->node_opts.store.ssd;
+    for (uint32_t i = 0; i < o->dev_count; i++)
+        if (strstr(text, o->dev[i].path) != NULL)
+            return true;
+    return false;
+}
+
+/* What a start refuses because of what was asked for is a matter of configuration; so is what a place
+ * of the SSD tier holds. */
+static int start_exit(const struct yolkd *d, const struct yk_err *err) {
+    switch (err->code) {
+    case -YK_EINVAL:
+    case -YK_ENOSPC:
+        return EXIT_CONFIG;
+    case -YK_EPERM:
+    case -YK_ENOENT:
+    case -YK_EVERSION:
+    case -YK_ETOOBIG:
+    case -YK_ECORRUPT:
+        return names_ssd(d, err->text) ? EXIT_CONFIG : EXIT_RUNTIME;
+    default:
+        return EXIT_RUNTIME;
+    }
+}
+
+static void print_ssd(const struct yk_store_ssd_opts *o) {
+    char size[YK_FMT_MAX];
+    for (uint32_t i = 0; i < o->dev_count; i++)
+        printf("# SSD:  %s, %s.\n", o->dev[i].path,
+               o->dev[i].size_bytes != 0 ? yk_fmt_bytes(o->dev[i].size_bytes, size)
+                                         : "all that is there");
 }
 
 static int print_effective(const struct yolkd *d) {
@@ -299,6 +351,7 @@ static int print_effective(const struct yolkd *d) {
     printf("\n# Fits: %s of this machine's %s, in %s pages.\n",
            yk_fmt_bytes(d->config.dram_bytes, dram), yk_fmt_bytes(yolkd_memory_bytes(), total),
            d->node_opts.store.segment.huge_dir != NULL ? "2 MiB" : "4 KiB");
+    print_ssd(&d->node_opts.store.ssd);
     return fflush(stdout) == 0 ? EXIT_CLEAN : EXIT_RUNTIME;
 }
 
@@ -314,7 +367,7 @@ static int run(struct yolkd *d, int argc, char **argv) {
         return EXIT_CLEAN;
     }
     if (rc == 0)
-        rc = yolkd_systemd_init(&d->systemd, &err);
+        rc = yolkd_systemd_init(&d->systemd, d->config.insecure_network, &err);
     if (rc == 0)
         rc = yolkd_config_node(&d->config, d->systemd.n_fds > 0, &d->node_opts, &err);
     if (rc < 0)
@@ -324,7 +377,7 @@ static int run(struct yolkd *d, int argc, char **argv) {
     yk_log_init(STDERR_FILENO, (enum yk_log_level)d->config.log_level);
     rc = start(d, &err);
     if (rc < 0)
-        return fail(&err, start_exit(&err));
+        return fail(&err, start_exit(d, &err));
     notify_status(d, "READY=1\n");
     serve(d);
     stop(d);

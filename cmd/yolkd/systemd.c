@@ -39,8 +39,9 @@ static int number(const char *name, uint64_t *ret_value, struct yk_err *err) {
     return 0;
 }
 
-/* A socket that the node can serve: listening, and unix or on a loopback address. */
-static int check_socket(int fd, struct yk_err *err) {
+/* A socket that the node can serve: listening, and unix or on a loopback address if no other is
+ * allowed. */
+static int check_socket(int fd, bool allow_remote, bool *ret_remote, struct yk_err *err) {
     struct sockaddr_storage a;
     socklen_t len = sizeof(a), int_len = sizeof(int);
     int listening = 0, type = 0;
@@ -51,15 +52,17 @@ static int check_socket(int fd, struct yk_err *err) {
     if (!listening || type != SOCK_STREAM)
         return yk_err_set(err, -YK_EINVAL, "passed descriptor %d is no listening stream socket",
                           fd);
-    if (yolkd_address_is_local((const struct sockaddr *)&a))
+    *ret_remote |= !yolkd_address_is_local((const struct sockaddr *)&a);
+    if (allow_remote || !*ret_remote)
         return 0;
-    return yk_err_set(err, -YK_EPERM,
-                      "passed descriptor %d is not on a loopback address: without authentication a "
-                      "node listens on unix sockets, 127.0.0.1 or ::1 only",
-                      fd);
+    return yk_err_set(
+        err, -YK_EPERM,
+        "passed descriptor %d is not on a loopback address, and --insecure-network is "
+        "not given: nobody is authenticated yet",
+        fd);
 }
 
-static int take_sockets(struct yolkd_systemd *systemd, struct yk_err *err) {
+static int take_sockets(struct yolkd_systemd *systemd, bool allow_remote, struct yk_err *err) {
     uint64_t pid = 0, n = 0;
     int rc = number("LISTEN_PID", &pid, err);
     if (rc == 0)
@@ -71,7 +74,7 @@ static int take_sockets(struct yolkd_systemd *systemd, struct yk_err *err) {
                           "environment LISTEN_FDS: found %llu, expected at most %d",
                           (unsigned long long)n, YOLKD_SYSTEMD_FDS_MAX);
     for (int fd = FIRST_FD; fd < FIRST_FD + (int)n; fd++) {
-        rc = check_socket(fd, err);
+        rc = check_socket(fd, allow_remote, &systemd->remote, err);
         if (rc < 0)
             return rc;
         fcntl(fd, F_SETFD, FD_CLOEXEC);
@@ -99,11 +102,11 @@ static int take_notify(struct yolkd_systemd *systemd, struct yk_err *err) {
     return 0;
 }
 
-int yolkd_systemd_init(struct yolkd_systemd *systemd, struct yk_err *err) {
+int yolkd_systemd_init(struct yolkd_systemd *systemd, bool allow_remote, struct yk_err *err) {
     static const char *const names[] = {"LISTEN_PID",    "LISTEN_FDS",   "LISTEN_FDNAMES",
                                         "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"};
     memset(systemd, 0, sizeof(*systemd));
-    int rc = take_sockets(systemd, err);
+    int rc = take_sockets(systemd, allow_remote, err);
     if (rc == 0)
         rc = take_notify(systemd, err);
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)

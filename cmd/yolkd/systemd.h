@@ -22,10 +22,12 @@ struct yolkd_systemd {
     uint64_t watchdog_ns; /* period within which a sign of life is due; 0 = none */
     int fds[YOLKD_SYSTEMD_FDS_MAX];
     unsigned n_fds;
+    bool remote; /* one of them is not on this host alone */
 };
 
-/* Takes what is addressed to this process out of the environment, so that no child believes it. */
-int yolkd_systemd_init(struct yolkd_systemd *systemd, struct yk_err *err);
+/* Takes what is addressed to this process out of the environment, so that no child believes it.
+ * allow_remote: sockets beyond loopback, too. */
+int yolkd_systemd_init(struct yolkd_systemd *systemd, bool allow_remote, struct yk_err *err);
 
 /* "READY=1\nSTATUS=..."; a manager that is not there any more is ignored. */
 void yolkd_systemd_notify(const struct yolkd_systemd *systemd, const char *fmt, ...)

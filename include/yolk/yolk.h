@@ -19,7 +19,8 @@
  * Node away: calls wait for it to come back, up to their deadline, and send again what it did not
  *   answer (a remove may then say YK_MISS for a block that it removed itself). At the deadline a
  *   change fails with -YK_EGONE, and a lookup or get is a miss; where the node's memory is mapped
- *   these need no node. -YK_ETIMEDOUT: the node is there and silent; the change may yet be made.
+ *   these need no node, but for blocks that are on SSD alone. -YK_ETIMEDOUT: the node is there and
+ *   silent; the change may yet be made.
  * Option structs begin with `size`, set to sizeof by the caller; new fields go at the end; NULL
  *   stands for all defaults.
  */
@@ -125,7 +126,7 @@ typedef struct yk_put_opts {
 
 /* Stores a block. 0: stored, or the same bytes were there already. -YK_ECONFLICT: the key has other
  * bytes. -YK_ENOSPC after the deadline. -YK_ETOOBIG: larger than the tier. -YK_ESTALE: the epoch
- * was raised. */
+ * was raised since the put began, by this handle too. */
 YK_API int yk_put(yk_client *client, yk_key key, const void *data, size_t len,
                   const yk_put_opts *opts);
 YK_API int yk_putv(yk_client *client, yk_key key, const struct iovec *iov, int iov_count,
@@ -139,13 +140,14 @@ typedef struct yk_reservation {
     uint64_t priv[4];
 } yk_reservation;
 
-/* Reserves len bytes. The reservation survives a restart of the node. -YK_ENOSPC as yk_put;
- * -YK_ENOTSUP on a handle without the mapping. */
+/* Reserves len bytes, for a block of the handle's epoch now. The reservation survives a restart of
+ * the node. -YK_ENOSPC as yk_put; -YK_ENOTSUP on a handle without the mapping. */
 YK_API int yk_reserve(yk_client *client, size_t len, uint32_t timeout_ms,
                       yk_reservation *ret_reservation);
 
 /* Makes the reserved block visible under key; the payload is hashed here. On any outcome but
- * -YK_ETIMEDOUT the reservation is over. -YK_EGONE: it was lost with the node's memory. */
+ * -YK_ETIMEDOUT the reservation is over. -YK_EGONE: it was lost with the node's memory. -YK_ESTALE:
+ * the epoch was raised since yk_reserve. */
 YK_API int yk_commit(yk_client *client, yk_reservation *reservation, yk_key key,
                      const yk_put_opts *opts);
 YK_API int yk_abort(yk_client *client, yk_reservation *reservation);
@@ -161,11 +163,15 @@ YK_API int yk_get(yk_client *client, yk_key key, void *buf, size_t cap, size_t *
 YK_API int yk_getv(yk_client *client, yk_key key, const struct iovec *iov, int iov_count,
                    size_t *ret_len);
 
-/* Copies bytes [offset, offset + len) of the block; -YK_EINVAL when the range leaves it. */
+/* Copies bytes [offset, offset + len) of the block; -YK_EINVAL when the range leaves it. Through the
+ * socket no more than these travel. What is verified: the node compares the block's checksum, which
+ * is of the whole, before it serves a block that an unclean stop may have damaged; a mapped handle
+ * does so itself, and always with YK_OPEN_VERIFY. A part that comes through the socket is not
+ * compared again here, a range that is the whole block is, as with yk_get. */
 YK_API int yk_get_range(yk_client *client, yk_key key, uint64_t offset, void *buf, size_t len);
 
 /* A borrowed view of a block. On a mapped handle: the node's own memory, read-only, pinned until
- * released; on others a private copy. */
+ * released; on others, and where the node could not bring a block up from SSD, a private copy. */
 typedef struct yk_ref {
     const void *data;
     size_t len;
@@ -229,8 +235,9 @@ YK_API int yk_touch(yk_client *client, yk_key key);
 /* Sets the time to live from now (0 = for ever). 0 or YK_MISS. */
 YK_API int yk_expire(yk_client *client, yk_key key, uint64_t ttl_ms);
 
-/* Asks that the blocks be in tier within deadline_ms. Returns how many will be raised; 0 on a node
- * of one tier, with yk_error_text saying so. */
+/* Asks that the blocks be in tier within deadline_ms (YK_TIER_ANY: in DRAM), in the order of keys.
+ * Does not wait for them. Returns how many will be raised: those that are there already do not count;
+ * 0 on a node of one tier, with yk_error_text saying so. */
 YK_API int yk_prefetch(yk_client *client, const yk_key *keys, size_t count, int tier,
                        uint32_t deadline_ms);
 
@@ -295,7 +302,8 @@ typedef struct yk_ns_info {
     uint64_t blocks;
 } yk_ns_info;
 
-/* Creates a namespace, or changes the quota of one. */
+/* Creates a namespace, or changes the quota of one. What is over a lower one is evicted in the
+ * background; puts make room for themselves meanwhile. */
 YK_API int yk_ns_create(yk_client *client, const char *name, uint64_t quota_bytes);
 
 /* Raises the epoch: every older block is invisible when this returns. -YK_ESTALE if the namespace's
@@ -322,6 +330,8 @@ typedef struct yk_client_stats {
     uint64_t hits, misses, hit_bytes, puts, put_bytes, conflicts, retries, verify_failures;
     uint64_t round_trips, reconnects;
     uint64_t refs_held, ref_bytes_held;
+    uint64_t raised, raised_bytes; /* of hits and hit_bytes: found on SSD, brought up for it (on
+                                      handles with the mapping) */
 } yk_client_stats;
 
 /* Counters of this handle. size = sizeof(yk_client_stats). */

@@ -127,6 +127,30 @@ uint64_t yk_hash64v(const struct iovec *iov, int n) {
     return hashv_sized(iov, n, yk_iov_len(iov, n));
 }
 
+/* What the header does not show: the library's state, which it aligns. */
+static XXH3_state_t *state_of(const struct yk_hasher *h) {
+    return (XXH3_state_t *)(uintptr_t)h;
+}
+
+struct yk_hasher *yk_hasher_new(void) {
+    XXH3_state_t *st = XXH3_createState();
+    if (st != NULL)
+        XXH3_64bits_reset(st);
+    return (struct yk_hasher *)(void *)st;
+}
+
+void yk_hasher_add(struct yk_hasher *h, const void *data, size_t len) {
+    XXH3_64bits_update(state_of(h), data, len);
+}
+
+uint64_t yk_hasher_sum(const struct yk_hasher *h) {
+    return XXH3_64bits_digest(state_of(h));
+}
+
+void yk_hasher_free(struct yk_hasher *h) {
+    XXH3_freeState(state_of(h));
+}
+
 uint64_t yk_hash_key(uint32_t ns_id, const void *key, size_t len) {
     return XXH3_64bits_withSeed(key, len, ns_id);
 }

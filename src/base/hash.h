@@ -13,7 +13,7 @@
  * XXH3 is no defence against somebody who makes keys collide on purpose: compare full keys, bound
  * every probe.
  *
- * Thread: any; no state.
+ * Thread: any; no state (a hasher: one at a time).
  */
 #ifndef YK_BASE_HASH_H
 #define YK_BASE_HASH_H
@@ -27,6 +27,13 @@ extern "C" {
 
 /* XXH3_64bits of len bytes at data; data may be NULL when len is 0. */
 uint64_t yk_hash64(const void *data, size_t len);
+
+/* yk_hash64 of what comes in pieces: the sum after the last one. NULL: no memory. */
+struct yk_hasher;
+struct yk_hasher *yk_hasher_new(void);
+void yk_hasher_add(struct yk_hasher *hasher, const void *data, size_t len);
+uint64_t yk_hasher_sum(const struct yk_hasher *hasher);
+void yk_hasher_free(struct yk_hasher *hasher); /* NULL is fine */
 
 /* Hash of a key within a namespace: XXH3_64bits_withSeed(key, len, ns_id), so that equal keys of
  * two namespaces fall into unrelated buckets without the two being joined in memory first. */

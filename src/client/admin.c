@@ -63,7 +63,7 @@ static int changes_reply(void *arg, struct yk_rd *r) {
 }
 
 static int change(yk_client *c, enum yk_change what, yk_key key, uint64_t arg, const char *name) {
-    unsigned char body[4 + 1 + 8 + 256];
+    unsigned char body[8 + 4 + 1 + 8 + 256];
     struct yk_wr w;
     struct changes ch = {.n = 1};
     int rc = yk_client_enter(c);
@@ -72,6 +72,7 @@ static int change(yk_client *c, enum yk_change what, yk_key key, uint64_t arg, c
     if (rc < 0)
         return rc;
     yk_wr_init(&w, body, sizeof(body));
+    yk_wr_u64(&w, yk_client_epoch(c));
     yk_wr_u32(&w, 1);
     yk_wr_u8(&w, (uint8_t)what);
     yk_wr_u64(&w, arg);
@@ -117,6 +118,7 @@ static int verify_some(yk_client *c, const yk_key *keys, size_t count, size_t *a
     unsigned char body[YK_CALL_BYTES];
     struct yk_wr w;
     yk_wr_init(&w, body, sizeof(body));
+    yk_wr_u64(&w, yk_client_epoch(c));
     unsigned char *n = yk_wr_space(&w, 4);
     for (ch->n = 0; *at < count && (size_t)(w.end - w.at) > 9 + keys[*at].len; ch->n++, ++*at) {
         yk_wr_u8(&w, YK_CHANGE_VERIFY);
@@ -374,9 +376,10 @@ int yk_list(yk_client *c, yk_key prefix, yk_list_fn fn, void *arg) {
                        YK_KEY_MAX);
     int ours;
     do {
-        unsigned char body[8 + 4 + 256];
+        unsigned char body[8 + 8 + 4 + 256];
         struct yk_wr w;
         yk_wr_init(&w, body, sizeof(body));
+        yk_wr_u64(&w, yk_client_epoch(c));
         yk_wr_u64(&w, cursor);
         yk_wr_u32(&w, LIST_KEYS);
         yk_wr_str8(&w, prefix.data, prefix.len);

@@ -78,12 +78,12 @@ static void finish(yk_client *c, struct yk_batch *b, uint64_t deadline_ns) {
 }
 
 /* Gives an operation a record, waiting for one if all are in use. */
-static int attach(yk_client *c, struct yk_batch *b, yk_op *op, uint64_t deadline_ns, void **copy,
-                  int tried) {
+static int attach(yk_client *c, struct yk_batch *b, yk_op *op, uint64_t epoch, uint64_t deadline_ns,
+                  void **copy, int tried) {
     uint64_t own = op_deadline(c, op, deadline_ns);
     uint64_t hash = yk_op_hash(op);
     struct yk_rec *rec;
-    while ((rec = yk_rec_new(c, op, b, hash, own)) == NULL) {
+    while ((rec = yk_rec_new(c, op, b, hash, epoch, own)) == NULL) {
         run_ready(c, &b->runnable);
         int rc = yk_conn_step(c, b->waiter, deadline_ns);
         if (rc < 0)
@@ -124,6 +124,7 @@ static size_t run_local(yk_client *c, yk_op *ops, size_t count, uint32_t *good) 
 int yk_ops_run(yk_client *c, yk_op *ops, size_t count, uint64_t deadline_ns, void **copy) {
     struct yk_waiter w;
     struct yk_batch b = {.waiter = &w};
+    uint64_t epoch = yk_client_epoch(c);
     size_t i = copy != NULL ? 0 : run_local(c, ops, count, &b.good);
     if (i == count)
         return (int)b.good;
@@ -136,7 +137,7 @@ int yk_ops_run(yk_client *c, yk_op *ops, size_t count, uint64_t deadline_ns, voi
         if (!tried)
             ops[i].priv[2] = 0;
         if (rc == 0)
-            rc = attach(c, &b, &ops[i], deadline_ns, copy, tried);
+            rc = attach(c, &b, &ops[i], epoch, deadline_ns, copy, tried);
         if (rc < 0)
             ops[i].status = rc;
     }
@@ -165,7 +166,7 @@ int yk_run(yk_client *c, yk_op *ops, size_t count, uint32_t timeout_ms) {
 
 /* Starts one operation: a final status, or YK_PENDING with a record. *order: an earlier one of the
  * batch has a record. */
-static int start(yk_client *c, yk_op *op, uint64_t deadline_ns, int *order) {
+static int start(yk_client *c, yk_op *op, uint64_t epoch, uint64_t deadline_ns, int *order) {
     int status = yk_op_check(c, op), tried = 0;
     if (status == 0 && !*order) {
         status = yk_op_try(c, op);
@@ -179,7 +180,8 @@ static int start(yk_client *c, yk_op *op, uint64_t deadline_ns, int *order) {
     }
     *order = 1;
     pthread_mutex_lock(&c->lock);
-    struct yk_rec *rec = yk_rec_new(c, op, NULL, yk_op_hash(op), op_deadline(c, op, deadline_ns));
+    struct yk_rec *rec =
+        yk_rec_new(c, op, NULL, yk_op_hash(op), epoch, op_deadline(c, op, deadline_ns));
     if (rec != NULL)
         rec->tried = tried && rec->state == YK_REC_RUNNABLE;
     pthread_mutex_unlock(&c->lock);
@@ -191,7 +193,7 @@ int yk_submit(yk_client *c, yk_op *ops, size_t count, uint32_t timeout_ms) {
     int rc = check_batch(c, ops, count);
     if (rc < 0)
         return rc;
-    uint64_t deadline_ns = yk_client_deadline(c, timeout_ms);
+    uint64_t deadline_ns = yk_client_deadline(c, timeout_ms), epoch = yk_client_epoch(c);
     pthread_mutex_lock(&c->lock);
     int room = count <= c->inflight_max - c->inflight;
     if (room)
@@ -204,7 +206,7 @@ int yk_submit(yk_client *c, yk_op *ops, size_t count, uint32_t timeout_ms) {
     for (size_t i = 0; i < count; i++) {
         ops[i].status = YK_PENDING;
         memset(ops[i].priv, 0, sizeof(ops[i].priv));
-        int status = start(c, &ops[i], deadline_ns, &order);
+        int status = start(c, &ops[i], epoch, deadline_ns, &order);
         if (status == YK_PENDING)
             continue;
         ops[i].status = status;

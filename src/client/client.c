@@ -91,6 +91,11 @@ void yk_client_count(yk_client *c, struct yk_map *map, enum yk_client_counter wh
         __atomic_fetch_add(&c->own[what], n, __ATOMIC_RELAXED);
 }
 
+void yk_client_count_raised(yk_client *c, uint64_t bytes) {
+    __atomic_fetch_add(&c->raised, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&c->raised_bytes, bytes, __ATOMIC_RELAXED);
+}
+
 /* ---- open ------------------------------------------------------------------------------------------------------ */
 
 static int read_opts(const yk_open_opts *opts, yk_open_opts *ret) {
@@ -314,6 +319,8 @@ int yk_client_stats_get(yk_client *c, yk_client_stats *ret_stats, size_t size) {
     s.puts = __atomic_load_n(&c->puts, __ATOMIC_RELAXED);
     s.put_bytes = __atomic_load_n(&c->put_bytes, __ATOMIC_RELAXED);
     s.conflicts = __atomic_load_n(&c->conflicts, __ATOMIC_RELAXED);
+    s.raised = __atomic_load_n(&c->raised, __ATOMIC_RELAXED);
+    s.raised_bytes = __atomic_load_n(&c->raised_bytes, __ATOMIC_RELAXED);
     memcpy(ret_stats, &s, size < sizeof(s) ? size : sizeof(s));
     return 0;
 }

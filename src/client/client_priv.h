@@ -33,6 +33,7 @@
 #define YK_CLIENT_PRIV_H
 
 #include "base/parse.h"
+#include "base/spin.h"
 #include "client/dial.h"
 #include "client/hold.h"
 #include "client/list.h"
@@ -81,6 +82,8 @@ enum yk_queue {
     YK_Q_COMMIT,
     YK_Q_PUT, /* payload through the socket */
     YK_Q_GET,
+    YK_Q_RAISE, /* a get whose block is to come up to DRAM first; one a frame, so that each is answered
+                   when it is there */
     YK_Q_EXISTS,
     YK_Q_CHANGE,
     YK_Q_ABORT, /* a place goes back to the node; no operation */
@@ -109,6 +112,7 @@ struct yk_rec {
     struct yk_rsv rsv;
     uint64_t deadline_ns;
     uint64_t hash;     /* of the key, for the order */
+    uint64_t epoch;    /* the handle's when the operation began (R9) */
     uint64_t len, sum; /* put: payload; get: bytes wanted, checksum by the node */
     uint64_t at;       /* get: bytes received */
     uint64_t gen;      /* get: generation of the first piece */
@@ -116,8 +120,10 @@ struct yk_rec {
     uint8_t state;     /* enum yk_rec_state */
     uint8_t queue;     /* enum yk_queue */
     uint8_t tries;
+    uint8_t raises;     /* get: how often its block was asked up from a tier below */
     uint8_t io;         /* the caller's memory is in use without the lock */
     uint8_t check;      /* get: payload is here, compare checksums */
+    uint8_t whole;      /* get of a range: that of the whole block, by its length */
     uint8_t fix;        /* put of a block that was there: FIX_* to bring up to date */
     uint8_t in_place;   /* has rsv */
     uint8_t tried;      /* yk_op_try said YK_PENDING a moment ago */
@@ -126,6 +132,9 @@ struct yk_rec {
 };
 
 enum { YK_FIX_EXPIRE = 1, YK_FIX_PIN = 2 };
+
+/* A block that comes up may go down again before it is got. After so many times the node serves it. */
+#define YK_RAISES_MAX 3u
 
 /* A frame that was sent and not answered. */
 struct yk_req {
@@ -162,8 +171,9 @@ struct yk_rx {
     struct yk_rec *rec; /* whose payload is being received; NULL: it is dropped */
     struct yk_cursor payload;
     uint64_t payload_left;
-    int busy;     /* a thread is receiving */
-    int kickable; /* it is in yk_poll and looks at event_fd, too */
+    int busy;            /* a thread is receiving */
+    int kickable;        /* it is in yk_poll and looks at event_fd, too */
+    struct yk_spin spin; /* the thread's that is receiving */
 };
 
 enum yk_conn_state { YK_CONN_DOWN, YK_CONN_UP, YK_CONN_DEAD };
@@ -185,6 +195,7 @@ struct yk_client {
     uint64_t max_block_bytes;
     uint64_t own[YK_COUNTERS]; /* counters of handles and times without a map */
     uint64_t conflicts, puts, put_bytes;
+    uint64_t raised, raised_bytes; /* hits that came up from a tier below for it */
 
     pthread_mutex_t lock;
     struct yk_link sleepers;
@@ -239,6 +250,9 @@ static inline uint64_t yk_client_epoch(const yk_client *c) {
 /* Counts into the page of map, or into the handle's own counters when map is NULL. */
 void yk_client_count(yk_client *c, struct yk_map *map, enum yk_client_counter what, uint64_t n);
 
+/* Counts a hit, counted as such elsewhere, whose block was raised for it. */
+void yk_client_count_raised(yk_client *c, uint64_t bytes);
+
 /* ---- conn.c: roles, reconnect --------------------------------------------------------------------- */
 
 void yk_waiter_init(struct yk_waiter *w);
@@ -282,6 +296,8 @@ int yk_conn_call(yk_client *c, struct yk_call *call, uint64_t deadline_ns);
  * meanwhile if nobody does. */
 void yk_tx_pump(yk_client *c, uint64_t deadline_ns);
 int yk_tx_pending(const yk_client *c);
+/* Body of a RAISE of one key, for who waits until the deadline. */
+void yk_tx_raise(struct yk_wr *w, yk_key key, uint64_t epoch, uint64_t deadline_ns);
 
 /* Lock held, rx.busy 0. Receives once and handles it; waits for input up to the deadline (0: does
  * not wait) or for about a tenth of a second. kickable: ends early when event_fd is set. */
@@ -314,7 +330,7 @@ void yk_cursor_advance(struct yk_cursor *cur, uint64_t bytes);
 
 /* Lock held. NULL: none is free. */
 struct yk_rec *yk_rec_new(yk_client *c, yk_op *op, struct yk_batch *batch, uint64_t hash,
-                          uint64_t deadline_ns);
+                          uint64_t epoch, uint64_t deadline_ns);
 void yk_rec_free(yk_client *c, struct yk_rec *rec);
 void yk_rec_enqueue(yk_client *c, struct yk_rec *rec, enum yk_queue queue);
 void yk_rec_runnable(yk_client *c, struct yk_rec *rec);
@@ -340,7 +356,9 @@ int yk_rec_lock(yk_client *c, struct yk_rec *rec);
 /* Lock not held. Does the part of a runnable record that moves payload, then queues or ends it. */
 void yk_rec_run(yk_client *c, struct yk_rec *rec);
 
-/* Tries an operation without the node. A final status, or YK_PENDING: it needs a record. */
+/* Tries an operation without the node. A final status, or YK_PENDING: it needs a record. priv[2] of
+ * the operation then says to the record what it is for: of a put, what must be brought up to date; of
+ * a get, 1 = its block is to be raised. */
 int yk_op_try(yk_client *c, yk_op *op);
 /* 0, or why the operation is not valid (with a text). */
 int yk_op_check(const yk_client *c, const yk_op *op);
@@ -359,12 +377,13 @@ struct yk_pin {
     struct yk_found found;
 };
 
-/* Finds without pinning: 0, YK_MISS, or -YK_EAGAIN: ask the node (also: there is no map). */
+/* Finds without pinning, in all tiers: 0, YK_MISS, or -YK_EAGAIN: ask the node (there is no map; the
+ * index cannot be read; it may be in a tier below). */
 int yk_local_find(yk_client *c, yk_key key, struct yk_found *ret_found);
-/* The same in a map that the caller has entered. */
+/* In DRAM alone, in a map that the caller has entered. */
 int yk_local_find_in(yk_client *c, struct yk_map *m, yk_key key, struct yk_found *ret_found);
 /* Pins, and verifies where that is due (in_place: the payload as it stands, before it is handed
- * out). 0, YK_MISS, -YK_EAGAIN, -YK_ELIMIT. */
+ * out). 0, YK_MISS, -YK_EAGAIN, -YK_ELIMIT, or YK_PENDING: it may be in a tier below; raise it. */
 int yk_local_pin(yk_client *c, yk_key key, int in_place, struct yk_pin *ret_pin);
 /* The payload that was copied out of a pin has this hash: 0, or YK_MISS (reported as corrupt). */
 int yk_local_verify(yk_client *c, const struct yk_pin *pin, uint64_t hash);
@@ -374,6 +393,7 @@ void yk_local_access(yk_client *c, struct yk_map *map, const struct yk_found *fo
 uint64_t yk_local_now_ms(const struct yk_map *m);
 /* Answers existence checks at the head of a batch; returns how many (0: not mapped, or not such). */
 size_t yk_local_exists_many(yk_client *c, yk_op *ops, size_t count);
+/* 0 and failures of the operation; YK_MISS; -YK_EAGAIN: ask the node; YK_PENDING: raise it. */
 int yk_local_get(yk_client *c, yk_op *op);
 int yk_local_exists(yk_client *c, yk_op *op);
 /* yk_hash64 of the first len bytes of a scatter list. 0 or -YK_ENOMEM. */

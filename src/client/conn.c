@@ -127,11 +127,48 @@ static int same_map(const struct yk_map *m, const struct yk_welcome *w) {
            m->cookie == w->cookie && m->ns == w->ns;
 }
 
-/* Connects, greets and maps, without the lock. *ret_map: a new map, or NULL when there is none or
- * the one we have goes on. fd < 0: dials. */
-static int establish(yk_client *c, int fd, uint64_t deadline_ns, struct yk_welcome *ret_welcome,
-                     struct yk_map **ret_map, struct yk_err *err) {
+/* Is the other end still there? What was read from its memory after its welcome is then its own, and
+ * not that of a node which took its place. */
+static int is_open(int fd) {
+    char byte;
+    ssize_t n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return n > 0 || (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK));
+}
+
+/* Maps what the welcome grants. *ret_map: a new map; *ret_lower: or what is new in the one we have. */
+static int map_granted(const yk_client *c, int fd, const struct yk_welcome *w,
+                       struct yk_map **ret_map, struct yk_lower **ret_lower, struct yk_err *err) {
     const struct yk_map *old = c->map; /* changed by the thread that connects only */
+    struct yk_map_opts o = {.fd_meta = w->fds[0],
+                            .fd_data = w->fds[1],
+                            .fd_clients = w->fds[2],
+                            .fd_filter = w->fds[3],
+                            .meta_bytes = w->meta_bytes,
+                            .data_bytes = w->data_bytes,
+                            .clients_bytes = w->clients_bytes,
+                            .filter_bytes = w->filter_bytes,
+                            .segment_id = w->segment_id,
+                            .cookie = w->cookie,
+                            .slot = w->slot,
+                            .ns = w->ns,
+                            .guard = (c->flags & YK_OPEN_HANDLE_SIGBUS) != 0};
+    int rc = same_map(old, w) ? yk_map_lower_open(old, &o, ret_lower, err)
+                              : yk_map_open(&o, ret_map, err);
+    if (rc == 0 && !is_open(fd))
+        rc = yk_err_set(err, -YK_EGONE, "the node closed the connection after hello");
+    return rc;
+}
+
+/* What establish() hands to adopt(). */
+struct fresh {
+    struct yk_welcome welcome;
+    struct yk_map *map;     /* NULL: there is none, or the one we have goes on */
+    struct yk_lower *lower; /* then it goes on with these */
+};
+
+/* Connects, greets and maps, without the lock. fd < 0: dials. */
+static int establish(yk_client *c, int fd, uint64_t deadline_ns, struct fresh *ret,
+                     struct yk_err *err) {
     struct yk_greeting g = {.name_space = c->name_space,
                             .epoch = yk_client_epoch(c),
                             .cookie = c->welcome.cookie,
@@ -141,37 +178,26 @@ static int establish(yk_client *c, int fd, uint64_t deadline_ns, struct yk_welco
     /* A raise whose answer was lost may have been made: the epoch before would be refused. */
     uint64_t raise_to = __atomic_load_n(&c->raise_to, __ATOMIC_RELAXED);
     g.epoch = raise_to > g.epoch ? raise_to : g.epoch;
-    *ret_map = NULL;
+    ret->map = NULL;
+    ret->lower = NULL;
     int rc = fd >= 0 ? 0 : yk_dial(&c->addr, deadline_ns, &fd, err);
     if (rc < 0)
         return rc;
     if (!(c->flags & YK_OPEN_NO_MAP) && c->addr.kind != YK_ADDR_TCP)
-        g.flags = YK_HELLO_MAP;
-    rc = yk_dial_hello(fd, &g, deadline_ns, ret_welcome, err);
-    if (rc == 0 && (ret_welcome->flags & YK_HELLO_MAP)) {
-        const struct yk_welcome *w = ret_welcome;
-        struct yk_map_opts o = {w->fds[0],
-                                w->fds[1],
-                                w->fds[2],
-                                w->meta_bytes,
-                                w->data_bytes,
-                                w->clients_bytes,
-                                w->segment_id,
-                                w->cookie,
-                                w->slot,
-                                w->ns,
-                                (c->flags & YK_OPEN_HANDLE_SIGBUS) != 0};
-        if (!same_map(old, w))
-            rc = yk_map_open(&o, ret_map, err);
-        for (int i = 0; i < 3; i++)
-            close(w->fds[i]);
+        g.flags = YK_HELLO_MAP | YK_HELLO_FILTER;
+    rc = yk_dial_hello(fd, &g, deadline_ns, &ret->welcome, err);
+    if (rc == 0 && (ret->welcome.flags & YK_HELLO_MAP)) {
+        rc = map_granted(c, fd, &ret->welcome, &ret->map, &ret->lower, err);
+        for (unsigned i = 0; i < YK_DIAL_FDS; i++)
+            if (ret->welcome.fds[i] >= 0)
+                close(ret->welcome.fds[i]);
     }
     if (rc == 0 && socket_prepare(fd) < 0)
         rc = yk_err_set(err, -YK_EIO, "setting up the socket: %s", strerror(errno));
     if (rc < 0) {
         close(fd);
-        yk_map_close(*ret_map, 0);
-        *ret_map = NULL;
+        yk_map_close(ret->map, 0);
+        yk_map_lower_close(ret->lower);
         return rc;
     }
     return fd;
@@ -212,7 +238,8 @@ static void map_replace(yk_client *c, struct yk_map *map) {
         yk_map_retire(old);
 }
 
-static void adopt(yk_client *c, int fd, const struct yk_welcome *w, struct yk_map *map) {
+static void adopt(yk_client *c, int fd, const struct fresh *fresh) {
+    const struct yk_welcome *w = &fresh->welcome;
     int mapped = (w->flags & YK_HELLO_MAP) != 0;
     c->reconnects += c->conn_number > 0;
     c->conn_number++;
@@ -222,19 +249,20 @@ static void adopt(yk_client *c, int fd, const struct yk_welcome *w, struct yk_ma
     c->state = YK_CONN_UP;
     __atomic_store_n(&c->max_block_bytes, w->max_block_bytes, __ATOMIC_RELAXED);
     __atomic_store_n(&c->epoch, w->epoch, __ATOMIC_RELEASE);
-    if (map != NULL || !mapped)
-        map_replace(c, map);
+    if (fresh->map != NULL || !mapped)
+        map_replace(c, fresh->map);
+    else
+        yk_map_lower_set(c->map, fresh->lower);
     yk_poll_watch(c);
 }
 
 int yk_conn_open(yk_client *c, int embedded_fd, uint64_t deadline_ns, struct yk_err *err) {
-    struct yk_welcome w;
-    struct yk_map *map;
+    struct fresh fresh;
     for (;;) {
-        int fd = establish(c, embedded_fd, deadline_ns, &w, &map, err);
+        int fd = establish(c, embedded_fd, deadline_ns, &fresh, err);
         if (fd >= 0) {
             pthread_mutex_lock(&c->lock);
-            adopt(c, fd, &w, map);
+            adopt(c, fd, &fresh);
             pthread_mutex_unlock(&c->lock);
             return 0;
         }
@@ -249,8 +277,7 @@ int yk_conn_open(yk_client *c, int embedded_fd, uint64_t deadline_ns, struct yk_
 }
 
 static void reconnect(yk_client *c, uint64_t deadline_ns) {
-    struct yk_welcome w;
-    struct yk_map *map = NULL;
+    struct fresh fresh;
     struct yk_err err = {0, ""};
     int old_fd = c->fd;
     c->fd = -1;
@@ -258,11 +285,11 @@ static void reconnect(yk_client *c, uint64_t deadline_ns) {
     pthread_mutex_unlock(&c->lock);
     if (old_fd >= 0)
         close(old_fd);
-    int fd = establish(c, -1, deadline_ns, &w, &map, &err);
+    int fd = establish(c, -1, deadline_ns, &fresh, &err);
     pthread_mutex_lock(&c->lock);
     c->connecting = 0;
     if (fd >= 0)
-        adopt(c, fd, &w, map);
+        adopt(c, fd, &fresh);
     else if (is_final(fd))
         yk_conn_dead(c, fd);
     else

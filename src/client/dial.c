@@ -149,8 +149,8 @@ static int send_all(int fd, const void *data, size_t len, uint64_t deadline_ns) 
     return 0;
 }
 
-/* Keeps the three descriptors of a mapping; any other number is closed. */
-static void take_fds(struct msghdr *msg, int fds[3]) {
+/* Keeps the descriptors of a mapping, with or without the filter's; any other number is closed. */
+static void take_fds(struct msghdr *msg, int fds[YK_DIAL_FDS]) {
     for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
         if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
             continue;
@@ -158,7 +158,7 @@ static void take_fds(struct msghdr *msg, int fds[3]) {
         for (size_t i = 0; i < n; i++) {
             int fd;
             memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
-            if (i < 3 && n == 3 && fds[i] < 0)
+            if (i < n && (n == 3 || n == YK_DIAL_FDS) && fds[i] < 0)
                 fds[i] = fd;
             else
                 close(fd);
@@ -166,7 +166,7 @@ static void take_fds(struct msghdr *msg, int fds[3]) {
     }
 }
 
-static int recv_all(int fd, void *buf, size_t len, uint64_t deadline_ns, int fds[3]) {
+static int recv_all(int fd, void *buf, size_t len, uint64_t deadline_ns, int fds[YK_DIAL_FDS]) {
     unsigned char *p = buf;
     while (len > 0) {
         union {
@@ -238,20 +238,22 @@ int yk_dial_welcome(const void *body, uint32_t len, struct yk_welcome *ret, stru
     ret->max_block_bytes = yk_rd_u64(&r);
     ret->page_bytes = yk_rd_u64(&r);
     ret->generation_floor = yk_rd_u64(&r);
-    if (status != 0 || !yk_rd_ok(&r))
+    ret->filter_bytes = (ret->flags & YK_HELLO_FILTER) ? yk_rd_u64(&r) : 0;
+    if (status != 0 || !yk_rd_ok(&r) ||
+        ((ret->flags & YK_HELLO_FILTER) && !(ret->flags & YK_HELLO_MAP)))
         return yk_err_set(err, -YK_EPROTO, "the answer to hello is malformed (%u bytes)", len);
     return 0;
 }
 
-static void close_fds(int fds[3]) {
-    for (int i = 0; i < 3; i++) {
+static void close_fds(int fds[YK_DIAL_FDS]) {
+    for (unsigned i = 0; i < YK_DIAL_FDS; i++) {
         if (fds[i] >= 0)
             close(fds[i]);
         fds[i] = -1;
     }
 }
 
-static int hello_receive(int fd, uint64_t deadline_ns, struct yk_welcome *ret, int fds[3],
+static int hello_receive(int fd, uint64_t deadline_ns, struct yk_welcome *ret, int fds[YK_DIAL_FDS],
                          struct yk_err *err) {
     unsigned char buf[HELLO_MAX];
     struct yk_frame f;
@@ -277,14 +279,14 @@ static int hello_receive(int fd, uint64_t deadline_ns, struct yk_welcome *ret, i
 int yk_dial_hello(int fd, const struct yk_greeting *g, uint64_t deadline_ns,
                   struct yk_welcome *ret_welcome, struct yk_err *err) {
     struct yk_welcome w;
-    int fds[3] = {-1, -1, -1};
+    int fds[YK_DIAL_FDS] = {-1, -1, -1, -1};
     memset(&w, 0, sizeof(w));
     int rc = hello_send(fd, g, deadline_ns);
     if (rc < 0)
         return yk_err_set(err, rc, "hello could not be sent: %s", yk_status_text(rc));
     rc = hello_receive(fd, deadline_ns, &w, fds, err);
     int mapped = rc == 0 && (w.flags & YK_HELLO_MAP) != 0;
-    if (mapped && fds[2] < 0)
+    if (mapped && (fds[2] < 0 || (fds[3] >= 0) != ((w.flags & YK_HELLO_FILTER) != 0)))
         rc = yk_err_set(err, -YK_EPROTO, "the node granted a mapping without its descriptors");
     if (rc < 0 || !mapped)
         close_fds(fds);

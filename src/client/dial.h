@@ -34,12 +34,16 @@ struct yk_greeting {
     uint64_t heard; /* highest generation of a place that was granted and arrived */
 };
 
+#define YK_DIAL_FDS 4u
+
 struct yk_welcome {
     uint32_t flags, slot, ns, node_pid;
     uint64_t cookie, segment_id, epoch;
     uint64_t meta_bytes, data_bytes, clients_bytes;
     uint64_t max_block_bytes, page_bytes, generation_floor;
-    int fds[3]; /* meta, data, clients when mapping was granted, else -1; the caller closes them */
+    uint64_t filter_bytes; /* of the filter, when it was granted */
+    int fds[YK_DIAL_FDS];  /* meta, data, clients and filter where granted, else -1; the caller
+                              closes them */
 };
 
 /* Sends HELLO and reads its answer. On failure no descriptor is left open but fd itself. Statuses

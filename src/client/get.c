@@ -7,6 +7,10 @@
  * (SUSPECT); a block that fails is reported and is a miss. When the index cannot be read (the node
  * stopped in the middle of a change) the answer is -YK_EAGAIN, and the caller asks the node.
  *
+ * A block that DRAM has not may be in a tier below (map.h). Lookups ask the node then; gets and
+ * references have it raised (RAISE), find it in DRAM when that is answered, and verify it while they
+ * copy: it comes up as SUSPECT.
+ *
  * Only gets and references count as accesses: a scheduler that asks what is there must not keep it
  * alive by asking.
  *
@@ -47,7 +51,7 @@ void yk_found_info(const struct yk_found *f, yk_block_info *ret) {
     ret->epoch = d->epoch;
     ret->expiry_ms = d->expiry_ms;
     ret->session = d->session;
-    ret->tiers = 1u << YK_TIER_DRAM;
+    ret->tiers = 1u << YK_TIER_DRAM | (d->ssd != 0 ? 1u << YK_TIER_SSD : 0u);
     ret->depth_tokens = d->depth_tokens;
     ret->length_tokens = d->length_tokens;
     ret->model = d->model;
@@ -80,19 +84,31 @@ int yk_iov_hash(const struct iovec *iov, int count, uint64_t len, uint64_t *ret_
 
 /* ---- finding, pinning ----------------------------------------------------------------------------------- */
 
-int yk_local_find_in(yk_client *c, struct yk_map *m, yk_key key, struct yk_found *ret_found) {
-    struct yk_query q = query(c, m, key);
-    int rc = yk_map_lost(m) ? YK_MISS : yk_view_find(&m->view, &q, yk_local_now_ms(m), ret_found);
+static int find(struct yk_map *m, const struct yk_query *q, struct yk_found *ret_found) {
+    int rc = yk_map_lost(m) ? YK_MISS : yk_view_find(&m->view, q, yk_local_now_ms(m), ret_found);
     if (rc == -YK_EAGAIN)
         yk_map_count(m, YK_COUNT_RETRY, 1);
     return rc;
+}
+
+/* Of what DRAM has not. */
+static int may_be_below(const struct yk_map *m, uint64_t hash) {
+    return yk_map_lower_maybe(m, hash) && !yk_map_lost(m);
+}
+
+int yk_local_find_in(yk_client *c, struct yk_map *m, yk_key key, struct yk_found *ret_found) {
+    struct yk_query q = query(c, m, key);
+    return find(m, &q, ret_found);
 }
 
 int yk_local_find(yk_client *c, yk_key key, struct yk_found *ret_found) {
     struct yk_map *m = yk_map_enter(&c->map);
     if (m == NULL)
         return -YK_EAGAIN;
-    int rc = yk_local_find_in(c, m, key, ret_found);
+    struct yk_query q = query(c, m, key);
+    int rc = find(m, &q, ret_found);
+    if (rc == YK_MISS && may_be_below(m, q.hash))
+        rc = -YK_EAGAIN;
     yk_map_leave(m);
     return rc;
 }
@@ -160,10 +176,12 @@ int yk_local_pin(yk_client *c, yk_key key, int in_place, struct yk_pin *ret) {
     int rc = yk_map_lost(m) ? YK_MISS
                             : yk_view_pin(&m->view, &q, yk_local_now_ms(m),
                                           yk_map_hazard(m, ret->slot), &ret->found);
-    if (rc == 0)
+    if (rc == 0) {
         __atomic_store_n(&m->len[ret->slot], ret->found.desc.len, __ATOMIC_RELAXED);
-    if (rc == 0 && in_place && yk_local_must_verify(c, ret))
-        rc = verify_in_place(c, ret);
+        if (in_place && yk_local_must_verify(c, ret))
+            rc = verify_in_place(c, ret);
+    } else if (rc == YK_MISS && may_be_below(m, q.hash))
+        rc = YK_PENDING;
     if (rc == -YK_EAGAIN)
         yk_map_count(m, YK_COUNT_RETRY, 1);
     else if (rc == YK_MISS)
@@ -208,8 +226,8 @@ int yk_local_get(yk_client *c, yk_op *op) {
         return rc == -YK_ELIMIT ? -YK_EAGAIN : rc; /* no slot: the node pins for us */
     rc = get_part(op, &pin.found.desc, &at, &len);
     if (rc == 0) {
-        yk_map_populate(pin.map, pin.found.desc.offset + at, len, 0);
-        copy_out(op->iov, op->iov_count, pin.map->view.data + pin.found.desc.offset + at, len);
+        const unsigned char *from = yk_map_payload(pin.map, pin.found.desc.offset + at, len);
+        copy_out(op->iov, op->iov_count, from, len);
         if (!range && yk_local_must_verify(c, &pin)) {
             rc = yk_iov_hash(op->iov, op->iov_count, len, &hash);
             if (rc == 0)
@@ -242,7 +260,7 @@ static int get_one(yk_client *c, yk_op *op, const char *what) {
     if (rc < 0)
         return rc;
     rc = yk_local_get(c, op);
-    if (rc == -YK_EAGAIN) {
+    if (rc == -YK_EAGAIN || rc == YK_PENDING) {
         yk_ops_run(c, op, 1, yk_client_deadline(c, 0), NULL);
         rc = op->status;
     }
@@ -282,11 +300,11 @@ int yk_get_range(yk_client *c, yk_key key, uint64_t offset, void *buf, size_t le
 
 /* priv[0] map, priv[1] hazard slot + 1; or priv[0] 0, priv[1] a private copy. */
 
-static int ref_copy(yk_client *c, yk_key key, yk_ref *ret_ref) {
+static int ref_copy(yk_client *c, yk_key key, uint64_t deadline_ns, yk_ref *ret_ref) {
     void *copy = NULL;
     struct iovec iov = {NULL, 0};
     yk_op op = {.opcode = YK_OP_GET, .key = key, .iov = &iov, .iov_count = 1};
-    yk_ops_run(c, &op, 1, yk_client_deadline(c, 0), &copy);
+    yk_ops_run(c, &op, 1, deadline_ns, &copy);
     if (op.status != 0) {
         free(copy);
         return op.status;
@@ -295,16 +313,61 @@ static int ref_copy(yk_client *c, yk_key key, yk_ref *ret_ref) {
     return 0;
 }
 
+static int raise_reply(void *arg, struct yk_rd *r) {
+    int32_t *status = arg;
+    uint32_t n = yk_rd_u32(r);
+    *status = (int32_t)yk_rd_u32(r);
+    return n == 1 && yk_rd_ok(r) && *status <= YK_MISS ? 0 : -YK_EPROTO;
+}
+
+/* Has the node bring one block up: 0 it is in DRAM, YK_MISS, or why it could not be. */
+static int raise_one(yk_client *c, yk_key key, uint64_t epoch, uint64_t deadline_ns) {
+    unsigned char body[8 + 4 + 1 + 4 + 256];
+    struct yk_wr w;
+    int32_t status;
+    yk_wr_init(&w, body, sizeof(body));
+    yk_tx_raise(&w, key, epoch, deadline_ns);
+    struct yk_call call = {.op = YK_MSG_RAISE,
+                           .body = body,
+                           .body_bytes = (uint32_t)yk_wr_len(&w),
+                           .reply = raise_reply,
+                           .arg = &status};
+    int rc = yk_conn_call(c, &call, deadline_ns);
+    return rc < 0 ? rc : status;
+}
+
+/* Pins a block that may have to come up first. As yk_local_pin; *deadline_ns is set when the node was
+ * asked: what it cannot raise now it may serve until then (-YK_EAGAIN). */
+static int ref_pin(yk_client *c, yk_key key, struct yk_pin *pin, uint64_t *ret_deadline_ns) {
+    uint64_t epoch = yk_client_epoch(c);
+    int rc = yk_local_pin(c, key, 1, pin);
+    if (rc != YK_PENDING && rc != -YK_EAGAIN)
+        return rc;
+    *ret_deadline_ns = yk_client_deadline(c, 0);
+    for (unsigned i = 0; rc == YK_PENDING && i < YK_RAISES_MAX; i++) {
+        rc = raise_one(c, key, epoch, *ret_deadline_ns);
+        if (rc == YK_MISS)
+            yk_client_count(c, NULL, YK_COUNT_MISS, 1);
+        if (rc != 0)
+            break;
+        rc = yk_local_pin(c, key, 1, pin);
+        if (rc == 0)
+            yk_client_count_raised(c, pin->found.desc.len);
+    }
+    return rc == 0 || rc == YK_MISS || rc == -YK_ELIMIT ? rc : -YK_EAGAIN;
+}
+
 int yk_ref_get(yk_client *c, yk_key key, yk_ref *ret_ref) {
     struct yk_pin pin;
+    uint64_t deadline_ns;
     int rc = yk_client_enter(c);
     if (rc == 0)
         rc = yk_client_check_key(key);
     if (rc < 0)
         return rc;
-    rc = yk_local_pin(c, key, 1, &pin);
+    rc = ref_pin(c, key, &pin, &deadline_ns);
     if (rc == -YK_EAGAIN)
-        rc = ref_copy(c, key, ret_ref);
+        rc = ref_copy(c, key, deadline_ns, ret_ref);
     else if (rc == 0) {
         const struct yk_desc *d = &pin.found.desc;
         *ret_ref = (yk_ref){pin.map->view.data + d->offset,

@@ -10,12 +10,13 @@
  */
 #include "client/client_priv.h"
 
+#include "base/clock.h"
 #include "base/hash.h"
 #include "client/fail.h"
 
 #include <string.h>
 
-/* yk_reservation.priv: the map, descriptor, generation, offset. priv[0] 0: over. */
+/* yk_reservation.priv: the map, descriptor, generation, epoch at yk_reserve. priv[0] 0: over. */
 static struct yk_map *map_of(const yk_reservation *r) {
     return (struct yk_map *)(uintptr_t)r->priv[0];
 }
@@ -102,6 +103,7 @@ int yk_reserve(yk_client *c, size_t len, uint32_t timeout_ms, yk_reservation *re
     int rc = yk_client_enter(c);
     if (rc < 0)
         return rc;
+    uint64_t epoch = yk_client_epoch(c);
     if (ret == NULL)
         return yk_fail(-YK_EINVAL, "yk_reserve: ret_reservation is NULL");
     if (__atomic_load_n(&c->map, __ATOMIC_RELAXED) == NULL)
@@ -114,9 +116,8 @@ int yk_reserve(yk_client *c, size_t len, uint32_t timeout_ms, yk_reservation *re
     if (rc < 0)
         return yk_fail(rc, "reserving %zu bytes: %s", len, yk_status_text(rc));
     yk_map_populate(g.map, g.rsv.offset, len, 1);
-    *ret = (yk_reservation){g.map->rw + g.rsv.offset,
-                            len,
-                            {(uint64_t)(uintptr_t)g.map, g.rsv.idx, g.rsv.gen, g.rsv.offset}};
+    *ret = (yk_reservation){
+        g.map->rw + g.rsv.offset, len, {(uint64_t)(uintptr_t)g.map, g.rsv.idx, g.rsv.gen, epoch}};
     return 0;
 }
 
@@ -139,8 +140,8 @@ static int commit_reply(void *arg, struct yk_rd *r) {
     return yk_reply_places(a->c, r, a->len, a->ahead);
 }
 
-static int commit_call(yk_client *c, const yk_reservation *r, const yk_op *op,
-                       const yk_put_opts *o) {
+static int commit_call(yk_client *c, const yk_reservation *r, const yk_op *op, const yk_put_opts *o,
+                       uint64_t deadline_ns) {
     unsigned char body[1024];
     struct yk_wr w;
     struct yk_attrs a;
@@ -158,7 +159,8 @@ static int commit_call(yk_client *c, const yk_reservation *r, const yk_op *op,
     yk_wr_u64(&w, answer.ahead > 0 ? r->len : 0);
     yk_wr_u32(&w, (uint32_t)r->priv[1]);
     yk_wr_u64(&w, r->priv[2]);
-    yk_wr_u64(&w, yk_hash64(m->rw + r->priv[3], r->len));
+    yk_wr_u64(&w, r->priv[3]);
+    yk_wr_u64(&w, yk_hash64(r->data, r->len));
     yk_wr_u32(&w, (uint32_t)r->len);
     yk_wr_attrs(&w, &a);
     yk_wr_str8(&w, op->key.data, op->key.len);
@@ -170,7 +172,7 @@ static int commit_call(yk_client *c, const yk_reservation *r, const yk_op *op,
                            .arg = &answer,
                            .place_len = r->len,
                            .ahead = answer.ahead};
-    int rc = yk_conn_call(c, &call, yk_client_deadline(c, o->timeout_ms));
+    int rc = yk_conn_call(c, &call, deadline_ns);
     return rc < 0 ? rc : answer.status;
 }
 
@@ -194,7 +196,12 @@ int yk_commit(yk_client *c, yk_reservation *r, yk_key key, const yk_put_opts *op
         return yk_fail(rc, "%s", text);
     }
     yk_put_opts_read(opts, &o);
-    rc = is_gone(c, r) ? -YK_EGONE : commit_call(c, r, &op, &o);
+    uint64_t deadline_ns = yk_client_deadline(c, o.timeout_ms);
+    do /* -YK_EAGAIN: the node makes room in steps */
+        rc = is_gone(c, r) ? -YK_EGONE : commit_call(c, r, &op, &o, deadline_ns);
+    while (rc == -YK_EAGAIN && yk_now_ns() < deadline_ns);
+    if (rc == -YK_EAGAIN)
+        rc = -YK_ETIMEDOUT;
     /* Without the node nothing is known of a commit: it may be made again. */
     if (rc == -YK_EGONE && !is_gone(c, r) && yk_conn_is_down(c))
         rc = -YK_ETIMEDOUT;
@@ -208,7 +215,7 @@ int yk_abort(yk_client *c, yk_reservation *r) {
     int rc = check(c, r, "yk_abort");
     if (rc < 0)
         return rc;
-    struct yk_rsv rsv = {(uint32_t)r->priv[1], r->priv[2], r->priv[3]};
+    struct yk_rsv rsv = {(uint32_t)r->priv[1], r->priv[2], 0}; /* to give back: no offset */
     pthread_mutex_lock(&c->lock);
     if (!is_gone(c, r))
         yk_rec_give_back(c, &rsv); /* sent again after a reconnect, and nobody waits for it */

@@ -3,7 +3,8 @@
  * exists, stat, match: what is there, without getting it and without keeping it alive.
  *
  * From the mapping where there is one; the node is asked for the rest: handles without a mapping,
- * and keys whose part of the index would not hold still. A node that is away makes a lookup a miss.
+ * keys that DRAM has not and a tier below may have (map.h), and keys whose part of the index would not
+ * hold still. A node that is away makes a lookup a miss.
  *
  * Threads: any.
  */
@@ -62,6 +63,7 @@ static int ask(yk_client *c, const yk_key *keys, size_t count, struct asked *a,
     unsigned char body[YK_CALL_BYTES];
     struct yk_wr w;
     yk_wr_init(&w, body, sizeof(body));
+    yk_wr_u64(&w, yk_client_epoch(c));
     unsigned char *n = yk_wr_space(&w, 4);
     for (a->n = 0; a->n < count && (size_t)(w.end - w.at) > keys[a->n].len; a->n++)
         yk_wr_str8(&w, keys[a->n].data, keys[a->n].len);
@@ -135,13 +137,17 @@ int yk_stat(yk_client *c, yk_key key, yk_block_info *ret_info) {
 
 /* ---- match --------------------------------------------------------------------------------------------------- */
 
+static struct yk_query query(const struct yk_map *m, yk_key key, uint64_t epoch) {
+    return (struct yk_query){yk_hash_key(m->ns, key.data, key.len), epoch, key.data,
+                             (uint32_t)key.len, m->ns};
+}
+
 static size_t local_run(yk_client *c, struct yk_map *m, const yk_key *keys, size_t n,
                         uint64_t now_ms, yk_block_info *infos, int *ret_unsure) {
     struct yk_query q[MATCH_KEYS];
     uint64_t epoch = yk_client_epoch(c);
     for (size_t i = 0; i < n; i++)
-        q[i] = (struct yk_query){yk_hash_key(m->ns, keys[i].data, keys[i].len), epoch, keys[i].data,
-                                 (uint32_t)keys[i].len, m->ns};
+        q[i] = query(m, keys[i], epoch);
     if (infos == NULL)
         return yk_view_match(&m->view, q, n, now_ms, NULL, ret_unsure);
     struct yk_found found[INFO_KEYS];
@@ -151,26 +157,50 @@ static size_t local_run(yk_client *c, struct yk_map *m, const yk_key *keys, size
     return run;
 }
 
-/* The run as far as the mapping shows it. *ret_unsure: it ends at a key that could not be decided. */
+/* Longest run that there can be over all tiers, of keys whose first one DRAM has not. The filter is
+ * asked before DRAM, since of a chain that is on SSD most is; and again after it, since a block may have
+ * gone down between. */
+static size_t run_at_most(yk_client *c, const struct yk_map *m, const yk_key *keys, size_t n,
+                          uint64_t now_ms) {
+    uint64_t epoch = yk_client_epoch(c);
+    size_t i = 0;
+    for (; i < n; i++) {
+        struct yk_query q = query(m, keys[i], epoch);
+        if (!yk_map_lower_maybe(m, q.hash) &&
+            (i == 0 || (yk_view_find(&m->view, &q, now_ms, NULL) == YK_MISS &&
+                        !yk_map_lower_maybe(m, q.hash))))
+            break;
+    }
+    return i;
+}
+
+/* The run as far as the mapping shows it. *ret_ask: how many of the keys behind it the node must be
+ * asked for. */
 static size_t local_match(yk_client *c, const yk_key *keys, size_t count, yk_block_info *infos,
-                          int *ret_unsure) {
+                          size_t *ret_ask) {
     size_t at = 0, most = infos != NULL ? INFO_KEYS : MATCH_KEYS;
     struct yk_map *m = yk_map_enter(&c->map);
-    *ret_unsure = m == NULL;
+    int unsure = 0;
+    *ret_ask = m == NULL ? count : 0;
     if (m == NULL)
         return 0;
     uint64_t now_ms = yk_local_now_ms(m);
     while (at < count && !yk_map_lost(m)) {
         size_t n = count - at < most ? count - at : most;
         size_t run =
-            local_run(c, m, keys + at, n, now_ms, infos != NULL ? infos + at : NULL, ret_unsure);
+            local_run(c, m, keys + at, n, now_ms, infos != NULL ? infos + at : NULL, &unsure);
         at += run;
-        if (run < n)
+        if (run < n) {
+            if (unsure)
+                *ret_ask = count - at;
+            else if (!yk_map_lower_none(m))
+                *ret_ask = run_at_most(c, m, keys + at, count - at, now_ms);
             break;
+        }
     }
     yk_map_count(m, YK_COUNT_MATCH, 1);
     yk_map_count(m, YK_COUNT_MATCH_KEYS, at);
-    if (*ret_unsure)
+    if (unsure)
         yk_map_count(m, YK_COUNT_RETRY, 1);
     yk_map_leave(m);
     return at;
@@ -185,11 +215,11 @@ int yk_match(yk_client *c, const yk_key *keys, size_t count, yk_block_info *ret_
     for (size_t i = 0; i < count; i++)
         if ((rc = yk_client_check_key(keys[i])) < 0)
             return rc;
-    int unsure;
-    size_t at = local_match(c, keys, count, ret_infos, &unsure);
-    if (!unsure || at == count)
+    size_t more;
+    size_t at = local_match(c, keys, count, ret_infos, &more);
+    if (more == 0)
         return (int)at;
-    rc = ask_match(c, keys + at, count - at, ret_infos != NULL ? ret_infos + at : NULL);
+    rc = ask_match(c, keys + at, more, ret_infos != NULL ? ret_infos + at : NULL);
     return rc < 0 ? rc : (int)at + rc;
 }
 
@@ -203,8 +233,7 @@ static void exists_in(yk_client *c, struct yk_map *m, yk_op *ops, size_t n) {
     uint64_t epoch = yk_client_epoch(c), now_ms = yk_local_now_ms(m);
     size_t window = 16;
     for (size_t i = 0; i < n; i++)
-        q[i] = (struct yk_query){yk_hash_key(m->ns, ops[i].key.data, ops[i].key.len), epoch,
-                                 ops[i].key.data, (uint32_t)ops[i].key.len, m->ns};
+        q[i] = query(m, ops[i].key, epoch);
     for (size_t at = 0; at < n;) {
         int unsure;
         size_t k = n - at < window ? n - at : window;
@@ -212,8 +241,10 @@ static void exists_in(yk_client *c, struct yk_map *m, yk_op *ops, size_t n) {
         for (size_t i = 0; i < run; i++)
             ops[at + i].status = 0;
         at += run;
-        if (run < k)
-            ops[at++].status = unsure ? YK_PENDING : YK_MISS;
+        if (run < k) {
+            ops[at].status = unsure || yk_map_lower_maybe(m, q[at].hash) ? YK_PENDING : YK_MISS;
+            at++;
+        }
         window = run == k ? 64 : run > 0 ? run : 1;
     }
 }

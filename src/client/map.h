@@ -17,12 +17,20 @@
  * the count; and of the last to leave and the one who retires, at least one finds all at zero (a
  * compare-and-swap lets one of them unmap).
  *
+ * What tiers below DRAM the node has is known by a filter of their keys, a mapping of its own: each
+ * run of the node makes a new one, also where the segment goes on. The old one is then covered with
+ * zeros in place, so that nobody who is in it has to be waited for: a filter of zeros allows every key
+ * (ask the node), and a look that was half done when it happened ends with the same. The run that a
+ * filter is of stands in the segment, too: who meets another number there, before the handle has
+ * noticed that its node was replaced, trusts no filter and asks.
+ *
  * Threads: any, but for open and close.
  */
 #ifndef YK_CLIENT_MAP_H
 #define YK_CLIENT_MAP_H
 
 #include "base/status.h"
+#include "shm/filter.h"
 #include "shm/view.h"
 
 #include <stddef.h>
@@ -41,8 +49,20 @@ struct yk_map_word {
     uint64_t pad[7];
 };
 
+/* The tiers below DRAM in one run of the node. Immutable but for `lost`. */
+struct yk_lower {
+    struct yk_filter filter;
+    void *base;     /* NULL = there are none */
+    uint64_t bytes; /* of the mapping */
+    uint64_t run;   /* of the node: ssd_run in the header */
+    int guarded;
+    int lost; /* for the SIGBUS guard, which leaves zeros: nobody needs to look */
+    struct yk_lower *older;
+};
+
 struct yk_map {
     struct yk_view view;
+    struct yk_lower *lower; /* atomic; never NULL while in use */
     struct yk_client_page *page;
     unsigned char *rw; /* payload, writable */
     uint64_t meta_bytes, data_bytes;
@@ -65,7 +85,8 @@ struct yk_map {
 
 struct yk_map_opts {
     int fd_meta, fd_data, fd_clients; /* borrowed */
-    uint64_t meta_bytes, data_bytes, clients_bytes;
+    int fd_filter;                    /* likewise; -1 = none */
+    uint64_t meta_bytes, data_bytes, clients_bytes, filter_bytes;
     uint64_t segment_id, cookie;
     uint32_t slot, ns;
     int guard; /* install the SIGBUS guard */
@@ -78,6 +99,15 @@ int yk_map_open(const struct yk_map_opts *opts, struct yk_map **ret_map, struct 
 /* Unmaps at once, if that was not done, and frees. forked: in a forked child nothing is unmapped
  * (the pages are not inherited; something else may be there by now). NULL is fine. */
 void yk_map_close(struct yk_map *map, int forked);
+
+/* What the node that answers now has below DRAM: for a map that goes on with another run of it. Errors
+ * as yk_map_open. */
+int yk_map_lower_open(const struct yk_map *map, const struct yk_map_opts *opts,
+                      struct yk_lower **ret_lower, struct yk_err *err);
+/* Takes lower over in place of what the map had. One thread at a time. */
+void yk_map_lower_set(struct yk_map *map, struct yk_lower *lower);
+/* Unmaps and frees one that was never set. NULL is fine. */
+void yk_map_lower_close(struct yk_lower *lower);
 
 /* After it nobody may enter; the memory goes with the last who is inside. */
 void yk_map_retire(struct yk_map *map);
@@ -106,12 +136,34 @@ static inline uint32_t *yk_map_hazard(struct yk_map *map, uint32_t slot) {
     return &map->page->hazard[slot];
 }
 
+/* Inside the map: is DRAM surely all there is? (Acquire: pairs with the release of yk_map_lower_set.) */
+static inline int yk_map_lower_none(const struct yk_map *map) {
+    const struct yk_lower *lower = __atomic_load_n(&map->lower, __ATOMIC_ACQUIRE);
+    return lower->base == NULL &&
+           __atomic_load_n(&map->view.hdr->ssd_run, __ATOMIC_RELAXED) == lower->run;
+}
+
+/* Inside the map: may a block whose key has this hash, and that DRAM has not, be in a tier below? Then
+ * the node knows. Look in DRAM first: a block on its way down is entered below before it leaves. */
+static inline int yk_map_lower_maybe(const struct yk_map *map, uint64_t hash) {
+    const struct yk_lower *lower = __atomic_load_n(&map->lower, __ATOMIC_ACQUIRE);
+    if (__atomic_load_n(&map->view.hdr->ssd_run, __ATOMIC_RELAXED) != lower->run)
+        return 1;
+    return lower->base != NULL && yk_filter_maybe(&lower->filter, hash);
+}
+
 /* References held, and their bytes. */
 void yk_map_pinned(const struct yk_map *map, uint64_t *ret_refs, uint64_t *ret_bytes);
 
 /* Makes the pages of a payload present, once a chunk: a fault for each page costs more than the
  * copy. write: for the writable mapping. No effect where the kernel cannot. */
 void yk_map_populate(struct yk_map *map, uint64_t offset, uint64_t len, int write);
+
+/* Where a payload can be copied from: in the writable mapping if this handle has its pages there
+ * already, since it put something there before, so that they are not mapped twice; else in the
+ * read-only one, its pages made present. For copies inside the library alone: what is handed out is
+ * read-only (R6). */
+const unsigned char *yk_map_payload(struct yk_map *map, uint64_t offset, uint64_t len);
 
 static inline int yk_map_lost(const struct yk_map *map) {
     return __atomic_load_n(&map->lost, __ATOMIC_ACQUIRE);

@@ -72,13 +72,13 @@ uint64_t yk_op_hash(const yk_op *op) {
     return yk_hash_key(0, op->key.data, op->key.len);
 }
 
-/* priv[2] of an operation carries what a put has to bring up to date from here to its record. */
 int yk_op_try(yk_client *c, yk_op *op) {
     int rc;
     switch (op->opcode) {
     case YK_OP_GET:
     case YK_OP_GET_RANGE:
         rc = yk_local_get(c, op);
+        op->priv[2] = rc == YK_PENDING;
         return rc == -YK_EAGAIN ? YK_PENDING : rc;
     case YK_OP_EXISTS:
         rc = yk_local_exists(c, op);
@@ -125,13 +125,14 @@ static struct yk_rec *rec_take(yk_client *c) {
 }
 
 struct yk_rec *yk_rec_new(yk_client *c, yk_op *op, struct yk_batch *batch, uint64_t hash,
-                          uint64_t deadline_ns) {
+                          uint64_t epoch, uint64_t deadline_ns) {
     struct yk_rec *rec = rec_take(c);
     if (rec == NULL)
         return NULL;
     rec->op = op;
     rec->batch = batch;
     rec->hash = hash;
+    rec->epoch = epoch;
     rec->deadline_ns = deadline_ns;
     if (is_get(op) || op->opcode == YK_OP_PUT)
         rec->len = yk_iov_len(op->iov, op->iov_count);
@@ -216,10 +217,10 @@ void yk_op_count_put(yk_client *c, const yk_op *op, int status) {
     }
 }
 
-/* Gets that the mapping answered were counted there. */
+/* Gets that the mapping answered, be it after a raise, were counted there. */
 static void count_end(yk_client *c, const yk_op *op, const struct yk_rec *rec, int status) {
     yk_op_count_put(c, op, status);
-    if (rec->queue != YK_Q_GET)
+    if (rec->queue != YK_Q_GET && (rec->queue != YK_Q_RAISE || rec->state == YK_REC_RUNNABLE))
         return;
     if (status == 0) {
         yk_client_count(c, NULL, YK_COUNT_HIT, 1);
@@ -335,7 +336,7 @@ int yk_rec_lock(yk_client *c, struct yk_rec *rec) {
 static void get_check(yk_client *c, struct yk_rec *rec) {
     const yk_op *op = rec->op;
     int status = 0;
-    if (op->opcode == YK_OP_GET) {
+    if (op->opcode == YK_OP_GET || rec->whole) { /* there is no checksum of a part */
         uint64_t hash;
         status = yk_iov_hash(op->iov, op->iov_count, rec->len, &hash);
         if (status == 0 && hash != rec->sum)
@@ -363,9 +364,14 @@ static void get_check(yk_client *c, struct yk_rec *rec) {
     pthread_mutex_unlock(&c->lock);
 }
 
-static enum yk_queue queue_of(const yk_op *op) {
-    if (is_get(op))
-        return YK_Q_GET;
+static enum yk_queue queue_of(struct yk_rec *rec) {
+    yk_op *op = rec->op;
+    if (is_get(op)) {
+        int raise = op->priv[2] != 0 && rec->raises < YK_RAISES_MAX;
+        op->priv[2] = 0;
+        rec->raises += (uint8_t)raise;
+        return raise ? YK_Q_RAISE : YK_Q_GET;
+    }
     return op->opcode == YK_OP_EXISTS ? YK_Q_EXISTS : YK_Q_CHANGE;
 }
 
@@ -376,9 +382,12 @@ void yk_rec_run(yk_client *c, struct yk_rec *rec) {
         return;
     }
     int status = YK_PENDING;
-    if (!rec->in_place && !rec->tried && rec->copy == NULL)
+    /* Not at another epoch than that of its beginning: what is here now is not what it means. */
+    if (!rec->in_place && !rec->tried && rec->copy == NULL && rec->epoch == yk_client_epoch(c))
         status = yk_op_try(c, op);
     rec->tried = 0;
+    if (status == 0 && rec->raises > 0)
+        yk_client_count_raised(c, op->len);
     if (status == YK_PENDING && op->opcode == YK_OP_PUT && op->priv[2] == 0) {
         yk_put_run(c, rec);
         return;
@@ -392,7 +401,7 @@ void yk_rec_run(yk_client *c, struct yk_rec *rec) {
         op->priv[2] = 0;
         yk_rec_enqueue(c, rec, YK_Q_CHANGE);
     } else {
-        yk_rec_enqueue(c, rec, queue_of(op));
+        yk_rec_enqueue(c, rec, queue_of(rec));
     }
     pthread_mutex_unlock(&c->lock);
 }

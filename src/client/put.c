@@ -56,7 +56,8 @@ static int check_opts(const yk_put_opts *o) {
     if (o->kind > 255)
         return yk_fail(-YK_EINVAL, "kind is %u, at most 255", o->kind);
     if (o->tier != YK_TIER_ANY && o->tier != YK_TIER_DRAM)
-        return yk_fail(-YK_ENOTSUP, "tier %u: the node has DRAM only", o->tier);
+        return yk_fail(-YK_ENOTSUP, "tier %u: blocks are put into DRAM, and the node moves them",
+                       o->tier);
     return 0;
 }
 

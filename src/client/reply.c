@@ -137,6 +137,13 @@ static int32_t status_read(struct yk_rd *r) {
 }
 
 static void committed(yk_client *c, struct yk_rec *rec, int32_t status) {
+    if (status == -YK_EAGAIN) { /* the place is still ours */
+        if (rec->op != NULL) {
+            yk_rec_enqueue(c, rec, YK_Q_COMMIT);
+            return;
+        }
+        yk_rec_give_back(c, &rec->rsv);
+    }
     yk_rec_drop_place(rec); /* used up, or lost */
     if (rec->op == NULL) {
         yk_rec_free(c, rec);
@@ -180,6 +187,16 @@ static void fixed(yk_client *c, struct yk_rec *rec, int32_t status) {
     }
 }
 
+/* Its block is in DRAM: the get goes on there. Or it cannot come up now: the node serves it. */
+static void raised(yk_client *c, struct yk_rec *rec, int32_t status) {
+    if (status == YK_OK)
+        yk_rec_runnable(c, rec);
+    else if (status == YK_MISS)
+        yk_rec_end(c, rec, YK_MISS);
+    else
+        yk_rec_enqueue(c, rec, YK_Q_GET);
+}
+
 /* One status for a record that has left its request. */
 static void answered(yk_client *c, struct yk_rec *rec, int32_t status) {
     if (rec->op == NULL) {
@@ -189,13 +206,15 @@ static void answered(yk_client *c, struct yk_rec *rec, int32_t status) {
     rec->state = YK_REC_QUEUED;
     if (rec->queue == YK_Q_CHANGE && rec->op->opcode == YK_OP_PUT)
         fixed(c, rec, status);
+    else if (rec->queue == YK_Q_RAISE)
+        raised(c, rec, status);
     else if (rec->queue == YK_Q_PUT && status == -YK_ECORRUPT && rec->tries++ == 0)
         yk_rec_enqueue(c, rec, YK_Q_PUT); /* damaged on the way */
     else
         yk_rec_end(c, rec, status);
 }
 
-/* CHANGE, ABORT: a count and statuses; PUT: one status. */
+/* CHANGE, ABORT, RAISE: a count and statuses; PUT: one status. */
 static int reply_statuses(yk_client *c, struct yk_req *req, struct yk_rd *r) {
     if (req->op != YK_MSG_PUT && yk_rd_u32(r) != req->items)
         return -YK_EPROTO;
@@ -227,6 +246,7 @@ static int reply_records(yk_client *c, struct yk_req *req, struct yk_rd *r) {
         return reply_commit(c, req, r);
     case YK_MSG_CHANGE:
     case YK_MSG_ABORT:
+    case YK_MSG_RAISE:
     case YK_MSG_PUT:
         return reply_statuses(c, req, r);
     case YK_MSG_EXISTS:
@@ -311,6 +331,7 @@ static int piece_begin(struct yk_rec *rec, const yk_block_info *info) {
         return -YK_EAGAIN; /* another block by now: from the beginning */
     rec->gen = info->generation;
     rec->sum = info->checksum;
+    rec->whole = op->arg == 0 && rec->len == info->len;
     if (op->opcode == YK_OP_GET_RANGE)
         return op->arg > info->len || rec->len > info->len - op->arg ? -YK_EINVAL : YK_PENDING;
     op->len = info->len;

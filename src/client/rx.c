@@ -3,7 +3,7 @@
  * Receiving: bytes become frames, payload goes to where the caller wants it.
  *
  * One thread receives for all. It waits inside recv (with a receive time-out on the socket), so that
- * a round trip costs two system calls; only a wait that is long, or ends soon, pays for poll. What
+ * a round trip costs two system calls, or, while replies come at once, some more that do not sleep; only a wait that is long, or ends soon, pays for poll. What
  * is read into the buffer while a GET is under way is kept short: the rest of a payload is read
  * straight into the caller's memory, with calls that do not wait, so that a thread that reached its
  * deadline gets its buffer back at once.
@@ -157,6 +157,24 @@ static int wait_readable(yk_client *c, uint64_t deadline_ns, int kickable) {
     return n > 0 && p[0].revents != 0;
 }
 
+/* recv that looks for a while before it sleeps (base/spin.h). No lock; one thread at a time. */
+static ssize_t recv_soon(struct yk_spin *spin, int fd, void *to, size_t want) {
+    if (!yk_spin_try(spin))
+        return recv(fd, to, want, 0);
+    uint64_t until = yk_now_ns() + YK_SPIN_NS;
+    for (;;) {
+        ssize_t n = recv(fd, to, want, MSG_DONTWAIT);
+        if (n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK)) {
+            yk_spin_end(spin, 1);
+            return n;
+        }
+        if (yk_now_ns() >= until)
+            break;
+    }
+    yk_spin_end(spin, 0);
+    return recv(fd, to, want, 0);
+}
+
 /* recv without the lock into the buffer. Returns recv's result; *ret_errno. */
 static ssize_t read_buffer(yk_client *c, int flags, int *ret_errno) {
     struct yk_rx *rx = &c->rx;
@@ -167,7 +185,7 @@ static ssize_t read_buffer(yk_client *c, int flags, int *ret_errno) {
     unsigned char *to = rx->buf + rx->len;
     int fd = c->fd;
     pthread_mutex_unlock(&c->lock);
-    ssize_t n = recv(fd, to, want, flags);
+    ssize_t n = flags == 0 ? recv_soon(&rx->spin, fd, to, want) : recv(fd, to, want, flags);
     *ret_errno = errno;
     pthread_mutex_lock(&c->lock);
     return n;

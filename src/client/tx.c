@@ -123,6 +123,17 @@ static struct yk_rec *send_next(yk_client *c, enum yk_queue q, struct yk_req *re
     return rec;
 }
 
+/* Epoch of the first record of a queue that is not empty: a frame of lookups or changes has one. */
+static uint64_t epoch_next(const yk_client *c, enum yk_queue q) {
+    return YK_LIST_ITEM(c->queue[q].next, struct yk_rec, link)->epoch;
+}
+
+/* As send_next while the epoch stays the same. */
+static struct yk_rec *send_next_at(yk_client *c, enum yk_queue q, uint64_t epoch,
+                                   struct yk_req *req) {
+    return yk_list_empty(&c->queue[q]) || epoch_next(c, q) != epoch ? NULL : send_next(c, q, req);
+}
+
 static void patch_u32(unsigned char *at, uint32_t v) {
     struct yk_wr w;
     yk_wr_init(&w, at, 4);
@@ -194,6 +205,7 @@ static void fill_commit(yk_client *c, struct yk_req *req) {
     while (req->items < COMMITS_MAX && (rec = send_next(c, YK_Q_COMMIT, req)) != NULL) {
         yk_wr_u32(&w, rec->rsv.idx);
         yk_wr_u64(&w, rec->rsv.gen);
+        yk_wr_u64(&w, rec->epoch);
         yk_wr_u64(&w, rec->sum);
         yk_wr_u32(&w, (uint32_t)rec->len);
         put_tail(&w, rec->op);
@@ -216,6 +228,7 @@ static void fill_put(yk_client *c, struct yk_req *req) {
     yk_wr_u32(&w, ms - ms / 16);
     yk_wr_u64(&w, rec->len);
     yk_wr_u64(&w, rec->sum);
+    yk_wr_u64(&w, rec->epoch);
     put_tail(&w, rec->op);
     frame_end(c, &w, YK_MSG_PUT, req->id, rec->len);
     c->tx.rec = rec;
@@ -232,18 +245,39 @@ static void fill_get(yk_client *c, struct yk_req *req) {
     uint64_t left = rec->len - rec->at;
     uint64_t base = rec->op->opcode == YK_OP_GET_RANGE ? rec->op->arg : 0;
     frame_begin(c, &w);
+    yk_wr_u64(&w, rec->epoch);
     yk_wr_u64(&w, base + rec->at);
     yk_wr_u64(&w, left < GET_PIECE ? left : GET_PIECE);
     yk_wr_str8(&w, rec->op->key.data, rec->op->key.len);
     frame_end(c, &w, YK_MSG_GET, req->id, 0);
 }
 
+void yk_tx_raise(struct yk_wr *w, yk_key key, uint64_t epoch, uint64_t deadline_ns) {
+    uint32_t ms = ms_left(deadline_ns);
+    yk_wr_u64(w, epoch);
+    /* A little less than is left, as for a reserve. */
+    yk_wr_u32(w, ms - ms / 16);
+    yk_wr_u8(w, 0);
+    yk_wr_u32(w, 1);
+    yk_wr_str8(w, key.data, key.len);
+}
+
+static void fill_raise(yk_client *c, struct yk_req *req) {
+    struct yk_wr w;
+    struct yk_rec *rec = send_next(c, YK_Q_RAISE, req);
+    frame_begin(c, &w);
+    yk_tx_raise(&w, rec->op->key, rec->epoch, rec->deadline_ns);
+    frame_end(c, &w, YK_MSG_RAISE, req->id, 0);
+}
+
 static void fill_exists(yk_client *c, struct yk_req *req) {
     struct yk_wr w;
     struct yk_rec *rec;
+    uint64_t epoch = epoch_next(c, YK_Q_EXISTS);
     frame_begin(c, &w);
+    yk_wr_u64(&w, epoch);
     unsigned char *count = yk_wr_space(&w, 4);
-    while (req->items < YK_FRAME_ITEMS && (rec = send_next(c, YK_Q_EXISTS, req)) != NULL)
+    while (req->items < YK_FRAME_ITEMS && (rec = send_next_at(c, YK_Q_EXISTS, epoch, req)) != NULL)
         yk_wr_str8(&w, rec->op->key.data, rec->op->key.len);
     patch_u32(count, req->items);
     frame_end(c, &w, YK_MSG_EXISTS, req->id, 0);
@@ -277,9 +311,12 @@ static unsigned change_of(const struct yk_rec *rec, uint64_t *ret_arg) {
 static void fill_change(yk_client *c, struct yk_req *req) {
     struct yk_wr w;
     struct yk_rec *rec;
+    uint64_t epoch = epoch_next(c, YK_Q_CHANGE);
     frame_begin(c, &w);
+    yk_wr_u64(&w, epoch);
     unsigned char *count = yk_wr_space(&w, 4);
-    while (req->items < YK_FRAME_ITEMS && (rec = send_next(c, YK_Q_CHANGE, req)) != NULL) {
+    while (req->items < YK_FRAME_ITEMS &&
+           (rec = send_next_at(c, YK_Q_CHANGE, epoch, req)) != NULL) {
         uint64_t arg;
         unsigned what = change_of(rec, &arg);
         yk_wr_u8(&w, (uint8_t)what);
@@ -314,6 +351,7 @@ static const struct {
     {YK_Q_RESERVE, YK_MSG_RESERVE, fill_reserve},
     {YK_Q_CHANGE, YK_MSG_CHANGE, fill_change},
     {YK_Q_EXISTS, YK_MSG_EXISTS, fill_exists},
+    {YK_Q_RAISE, YK_MSG_RAISE, fill_raise},
     {YK_Q_GET, YK_MSG_GET, fill_get},
     {YK_Q_PUT, YK_MSG_PUT, fill_put},
 };

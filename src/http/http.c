@@ -82,8 +82,10 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *c, const cha
                        "not here: try /metrics, /healthz, /readyz, /v1/stats\n");
 }
 
-/* Fills sa from a numeric loopback address, or "localhost". */
-static int address(const struct yk_addr *a, struct sockaddr_storage *sa, struct yk_err *err) {
+/* Fills sa from a numeric address, or "localhost". */
+static int address(const struct yk_http_opts *opts, struct sockaddr_storage *sa,
+                   struct yk_err *err) {
+    const struct yk_addr *a = &opts->listen;
     struct sockaddr_in *v4 = (struct sockaddr_in *)(void *)sa;
     struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)(void *)sa;
     const char *host = strcmp(a->host, "localhost") == 0 ? "127.0.0.1" : a->host;
@@ -91,19 +93,19 @@ static int address(const struct yk_addr *a, struct sockaddr_storage *sa, struct 
     if (a->kind == YK_ADDR_TCP && inet_pton(AF_INET, host, &v4->sin_addr) == 1) {
         v4->sin_family = AF_INET;
         v4->sin_port = htons(a->port);
-        if (ntohl(v4->sin_addr.s_addr) >> 24 == 127)
+        if (opts->allow_remote || ntohl(v4->sin_addr.s_addr) >> 24 == 127)
             return 0;
     } else if (a->kind == YK_ADDR_TCP && inet_pton(AF_INET6, host, &v6->sin6_addr) == 1) {
         v6->sin6_family = AF_INET6;
         v6->sin6_port = htons(a->port);
-        if (IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr))
+        if (opts->allow_remote || IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr))
             return 0;
     } else {
         return yk_err_set(err, -YK_EINVAL, "'%s' is no numeric TCP address", a->host);
     }
     return yk_err_set(err, -YK_EPERM,
-                      "'%s' is not a loopback address: without authentication HTTP is served on "
-                      "127.0.0.1 or ::1 only",
+                      "'%s' is not a loopback address, and others are not allowed: nobody is "
+                      "authenticated yet",
                       a->host);
 }
 
@@ -121,7 +123,7 @@ static struct MHD_Daemon *daemon_start(struct yk_http *h, const struct yk_http_o
 int yk_http_start(const struct yk_http_opts *opts, struct yk_node *node, struct yk_http **ret_http,
                   struct yk_err *err) {
     struct sockaddr_storage sa;
-    int rc = address(&opts->listen, &sa, err);
+    int rc = address(opts, &sa, err);
     if (rc < 0)
         return rc;
     struct yk_http *h = calloc(1, sizeof(*h));

@@ -26,7 +26,8 @@ extern "C" {
 struct yk_http;
 
 struct yk_http_opts {
-    struct yk_addr listen; /* tcp, loopback; port 0 = any free one */
+    struct yk_addr listen; /* tcp; port 0 = any free one */
+    int allow_remote;      /* else on a loopback address */
     uint32_t max_conns;    /* 0 = 64 */
     uint32_t timeout_s;    /* of an idle connection; 0 = 10 */
 };

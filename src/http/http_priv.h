@@ -19,6 +19,19 @@ struct yk_http {
     struct MHD_Daemon *daemon;
 };
 
+/* page_ssd.c: the SSD tier's part of the page, and the words that it is made of. */
+struct http_ssd {
+    struct yk_node *node;
+    struct yk_node_stats now;
+    struct yk_ssd_counters ssd;
+    uint32_t devices;
+    struct yk_ssd_dev_stats dev[YK_SSD_DEVICES_MAX];
+    uint64_t dram_hits, dram_hit_bytes, degraded, is_degraded, write_amplification_ppm;
+};
+int http_ssd_add(struct http_ssd *ssd, struct yk_node *node, struct yk_metrics *metrics,
+                 struct yk_err *err);
+void http_ssd_copy(struct http_ssd *ssd); /* before each render */
+
 int http_page_new(struct yk_node *node, struct http_page **ret_page, struct yk_err *err);
 void http_page_free(struct http_page *page);
 /* Takes a copy of the node's figures and appends the page. */

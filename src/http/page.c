@@ -18,6 +18,7 @@ struct http_page {
     struct yk_node *node;
     struct yk_metrics *metrics;
     struct yk_node_stats now;
+    struct http_ssd ssd;
 };
 
 struct row {
@@ -91,6 +92,8 @@ static const struct row rows[] = {
     STORE_ROW(C, "yolk_access_events_lost_total", "Accesses overwritten before they were read.",
               events_lost, NULL, NULL),
     STORE_ROW(C, "yolk_moves_total", "Blocks moved by the compactor.", moves, NULL, NULL),
+    STORE_ROW(C, "yolk_background_moves_total", "Of these, moved while the node was idle.",
+              background_moves, NULL, NULL),
     STORE_ROW(C, "yolk_moved_bytes_total", "Bytes moved by the compactor.", moved_bytes, NULL,
               NULL),
     STORE_ROW(C, "yolk_verified_total", "Checksums that were right.", verified, NULL, NULL),
@@ -105,6 +108,7 @@ static const struct row rows[] = {
     NODE_ROW(G, "yolk_connections", "Open connections.", conns),
     NODE_ROW(C, "yolk_connections_accepted_total", "Connections accepted.", conns_accepted),
     NODE_ROW(C, "yolk_connections_refused_total", "Connections over the limit.", conns_refused),
+    NODE_ROW(G, "yolk_connection_buffer_bytes", "Buffers of connections.", conn_buffer_bytes),
     NODE_ROW(C, "yolk_protocol_errors_total", "Connections closed for malformed frames.",
              protocol_errors),
     NODE_ROW(G, "yolk_waiting_requests", "Requests that wait for space.", waiting),
@@ -236,13 +240,15 @@ int http_page_new(struct yk_node *node, struct http_page **ret_page, struct yk_e
     if (p == NULL)
         return yk_err_set(err, -YK_ENOMEM, "out of memory");
     p->node = node;
-    int rc = yk_metrics_new(256, &p->metrics);
+    int rc = yk_metrics_new(1024, &p->metrics);
     if (rc == 0)
         rc = add_rows(p, err);
     if (rc == 0)
         rc = add_ops(p, err);
     if (rc == 0)
         rc = add_collectors(p, err);
+    if (rc == 0)
+        rc = http_ssd_add(&p->ssd, node, p->metrics, err);
     if (rc < 0) {
         http_page_free(p);
         return rc;
@@ -260,5 +266,6 @@ void http_page_free(struct http_page *p) {
 
 int http_page_render(struct http_page *p, struct yk_buf *out) {
     yk_node_stats(p->node, &p->now);
+    http_ssd_copy(&p->ssd);
     return yk_metrics_render(p->metrics, out);
 }

@@ -4,17 +4,30 @@
  * removal, which walk the descriptors in bounded steps so that a node with a million blocks goes on
  * serving meanwhile.
  */
-#include "node/store_priv.h"
+#include "node/ssd_priv.h"
 
 #include "base/clock.h"
 #include "base/hash.h"
 
 #include <string.h>
 
-void yk_store_access(struct yk_store *s, uint32_t idx) {
+void yk_store_policy_access(struct yk_store *s, uint32_t idx) {
     const struct yk_desc *d = desc_at(s, idx);
     if (d->ns < YK_SHM_NAMESPACES && s->shares[d->ns].policy != NULL)
         yk_policy_access(s->shares[d->ns].policy, idx);
+}
+
+void yk_store_access(struct yk_store *s, uint32_t idx) {
+    if (YK_IS_ON_SSD(idx)) {
+        yk_ssd_touch(s->low->ssd, idx & ~YK_ON_SSD);
+        return;
+    }
+    if (s->low != NULL) {
+        *mark_of(s, idx) |= MARK_USED;
+        if (yk_store_demote_undo(s, idx))
+            return;
+    }
+    yk_store_policy_access(s, idx);
 }
 
 void yk_store_count_get(struct yk_store *s, int hit, uint64_t bytes) {
@@ -40,19 +53,83 @@ static int payload_good(const struct yk_store *s, uint32_t idx) {
     return in_tier(s, d) && yk_hash64(yk_store_payload(s, idx), d->len) == d->sum;
 }
 
-int yk_store_settle(struct yk_store *s, uint32_t idx) {
+/* A SUSPECT block's bytes are right. */
+static void settled(struct yk_store *s, uint32_t idx) {
     struct yk_desc *d = desc_at(s, idx);
-    if (YK_WORD_STATE(d->word) != YK_DESC_SUSPECT)
-        return in_tier(s, d) ? 0 : YK_MISS;
-    if (!payload_good(s, idx)) {
+    COUNT(s, verified);
+    if (desc_fetched(s, idx)) {
+        *mark_of(s, idx) &= (uint8_t)~MARK_FETCHED;
+        COUNT_SUB(s, unverified_blocks, 1);
+    } else {
+        COUNT_SUB(s, suspect_blocks, 1);
+    }
+    desc_publish(d, YK_WORD(YK_WORD_GEN(d->word), YK_DESC_COMMITTED));
+}
+
+/* A payload was hashed: 0 and the block may be used, or it is dropped: -YK_ECORRUPT. */
+static int judge(struct yk_store *s, uint32_t idx, int good) {
+    struct yk_desc *d = desc_at(s, idx);
+    if (!good) {
         COUNT(s, verify_failed);
         yk_store_retire(s, idx, RETIRE_CORRUPT, 0);
-        return YK_MISS;
+        return -YK_ECORRUPT;
     }
-    COUNT(s, verified);
-    COUNT_SUB(s, suspect_blocks, 1);
-    desc_publish(d, YK_WORD(YK_WORD_GEN(d->word), YK_DESC_COMMITTED));
+    if (YK_WORD_STATE(d->word) == YK_DESC_SUSPECT)
+        settled(s, idx);
+    else
+        COUNT(s, verified);
     return 0;
+}
+
+int yk_store_settle(struct yk_store *s, uint32_t idx) {
+    const struct yk_desc *d = desc_at(s, idx);
+    if (YK_WORD_STATE(d->word) != YK_DESC_SUSPECT)
+        return in_tier(s, d) ? 0 : YK_MISS;
+    return judge(s, idx, payload_good(s, idx)) == 0 ? 0 : YK_MISS;
+}
+
+int yk_store_verify_begin(struct yk_store *s, uint32_t ns, uint64_t epoch, const void *key,
+                          uint32_t key_len, struct yk_verify *v) {
+    uint32_t idx;
+    int rc = yk_store_ns_check(s, ns);
+    if (rc == 0 && (key_len == 0 || key_len > YK_KEY_MAX))
+        rc = -YK_EKEY;
+    if (rc == 0)
+        rc = yk_store_find(s, ns, epoch, key, key_len, &idx);
+    if (rc != 0)
+        return rc;
+    int hold = yk_store_hold(s, idx); /* not moved meanwhile, its memory not reused */
+    if (hold < 0)
+        return -YK_EAGAIN;
+    *v = (struct yk_verify){.idx = idx, .hold = hold, .gen = YK_WORD_GEN(desc_at(s, idx)->word)};
+    return 0;
+}
+
+int yk_store_verify_step(struct yk_store *s, struct yk_verify *v, uint64_t *budget_bytes) {
+    const struct yk_desc *d = desc_at(s, v->idx);
+    if (!desc_live(d) || YK_WORD_GEN(d->word) != v->gen)
+        return YK_MISS; /* it went meanwhile */
+    if (!in_tier(s, d))
+        return judge(s, v->idx, 0);
+    uint64_t left = d->len > v->at ? d->len - v->at : 0;
+    uint64_t n = left < *budget_bytes ? left : *budget_bytes;
+    *budget_bytes -= n;
+    if (v->at == 0 && n == left) /* all at once, by the faster kernel */
+        return judge(s, v->idx, payload_good(s, v->idx));
+    if (v->hash == NULL)
+        v->hash = yk_hasher_new();
+    if (v->hash == NULL)
+        return -YK_ENOMEM;
+    yk_hasher_add(v->hash, (const char *)yk_store_payload(s, v->idx) + v->at, n);
+    v->at += n;
+    return n < left ? YK_PENDING : judge(s, v->idx, yk_hasher_sum(v->hash) == d->sum);
+}
+
+void yk_store_verify_end(struct yk_store *s, struct yk_verify *v) {
+    yk_store_unhold(s, v->hold);
+    yk_hasher_free(v->hash);
+    v->hash = NULL;
+    v->hold = -1;
 }
 
 /* An event names a descriptor as it was when the client used it; it may be another block's now. */
@@ -69,11 +146,8 @@ static void event(struct yk_store *s, uint64_t e) {
         yk_store_access(s, idx);
         break;
     case YK_EVENT_VERIFIED:
-        if (YK_WORD_STATE(d->word) == YK_DESC_SUSPECT) {
-            COUNT(s, verified);
-            COUNT_SUB(s, suspect_blocks, 1);
-            desc_publish(d, YK_WORD(YK_WORD_GEN(d->word), YK_DESC_COMMITTED));
-        }
+        if (YK_WORD_STATE(d->word) == YK_DESC_SUSPECT)
+            settled(s, idx);
         break;
     case YK_EVENT_CORRUPT: /* looked at again here: the reader's memory may be the bad one */
         if (!payload_good(s, idx)) {
@@ -109,16 +183,36 @@ static uint32_t pinned(const struct yk_desc *d) {
     return d->pin_until_ms > yk_boot_ms();
 }
 
+static void info_on_ssd(const struct yk_store *s, uint32_t id, yk_block_info *ret) {
+    struct yk_ssd_info i;
+    yk_ssd_info_get(s->low->ssd, id, &i);
+    ret->len = i.len;
+    ret->checksum = i.sum;
+    ret->epoch = yk_store_ns_epoch(s, i.ns);
+    ret->expiry_ms = i.expiry_ms;
+    ret->session = i.session;
+    ret->tiers = 1u << YK_TIER_SSD;
+    ret->depth_tokens = i.depth_tokens;
+    ret->length_tokens = i.length_tokens;
+    ret->model = i.model;
+    ret->kind = i.kind;
+    ret->has_parent = i.parent_hash != 0;
+}
+
 void yk_store_info(const struct yk_store *s, uint32_t idx, yk_block_info *ret_info) {
-    const struct yk_desc *d = desc_at(s, idx);
     memset(ret_info, 0, sizeof(*ret_info));
+    if (YK_IS_ON_SSD(idx)) {
+        info_on_ssd(s, idx & ~YK_ON_SSD, ret_info);
+        return;
+    }
+    const struct yk_desc *d = desc_at(s, idx);
     ret_info->len = d->len;
     ret_info->checksum = d->sum;
     ret_info->generation = YK_WORD_GEN(d->word);
     ret_info->epoch = d->epoch;
     ret_info->expiry_ms = d->expiry_ms;
     ret_info->session = d->session;
-    ret_info->tiers = 1u << YK_TIER_DRAM;
+    ret_info->tiers = 1u << YK_TIER_DRAM | (d->ssd != 0 ? 1u << YK_TIER_SSD : 0);
     ret_info->depth_tokens = d->depth_tokens;
     ret_info->length_tokens = d->length_tokens;
     ret_info->model = d->model;
@@ -154,18 +248,22 @@ static int unpin(struct yk_store *s, struct yk_desc *d) {
     return 0;
 }
 
-static int expire(struct yk_store *s, struct yk_desc *d, uint64_t ttl_ms) {
-    uint64_t now = yk_view_now_ms(&s->view);
-    uint64_t at = ttl_ms == 0 ? 0 : yk_store_after(now, ttl_ms, UINT64_MAX);
-    STORE(&d->expiry_ms, at);
+static uint64_t expiry_at(const struct yk_store *s, uint64_t ttl_ms) {
+    return ttl_ms == 0 ? 0 : yk_store_after(yk_view_now_ms(&s->view), ttl_ms, UINT64_MAX);
+}
+
+static int expire(struct yk_store *s, uint32_t idx, uint64_t ttl_ms) {
+    uint64_t at = expiry_at(s, ttl_ms);
+    STORE(&desc_at(s, idx)->expiry_ms, at);
     yk_store_expiry_seen(s, at);
+    yk_store_ssd_expire(s, idx);
     return 0;
 }
 
 void yk_store_prolong(struct yk_store *s, uint32_t idx, const struct yk_attrs *attrs) {
     struct yk_desc *d = desc_at(s, idx);
     if (attrs->ttl_ms != 0)
-        expire(s, d, attrs->ttl_ms);
+        expire(s, idx, attrs->ttl_ms);
     if (attrs->flags & YK_PUT_HARD_PIN)
         pin(s, d, 0);
     else if ((attrs->flags & YK_PUT_SOFT_PIN) && attrs->pin_ms != 0 &&
@@ -173,17 +271,27 @@ void yk_store_prolong(struct yk_store *s, uint32_t idx, const struct yk_attrs *a
         pin(s, d, attrs->pin_ms);
 }
 
-static int verify(struct yk_store *s, uint32_t idx) {
-    struct yk_desc *d = desc_at(s, idx);
-    if (YK_WORD_STATE(d->word) == YK_DESC_SUSPECT)
-        return yk_store_settle(s, idx) == 0 ? 0 : -YK_ECORRUPT;
-    if (payload_good(s, idx)) {
-        COUNT(s, verified);
+/* Of a block that is on SSD alone. What needs its payload, or a pin, needs it in DRAM first. */
+static int change_on_ssd(struct yk_store *s, uint32_t id, unsigned what, uint64_t arg) {
+    switch (what) {
+    case YK_CHANGE_REMOVE:
+        yk_store_ssd_remove(s, id);
+        COUNT(s, removed);
         return 0;
+    case YK_CHANGE_TOUCH:
+        yk_ssd_touch(s->low->ssd, id);
+        return 0;
+    case YK_CHANGE_UNPIN:
+        return 0;
+    case YK_CHANGE_EXPIRE:
+        yk_store_ssd_set_expiry(s, id, expiry_at(s, arg));
+        return 0;
+    case YK_CHANGE_PIN:
+    case YK_CHANGE_VERIFY:
+        return -YK_EAGAIN;
+    default:
+        return -YK_EINVAL;
     }
-    COUNT(s, verify_failed);
-    yk_store_retire(s, idx, RETIRE_CORRUPT, 0);
-    return -YK_ECORRUPT;
 }
 
 int yk_store_change(struct yk_store *s, uint32_t ns, uint64_t epoch, unsigned what, uint64_t arg,
@@ -194,7 +302,9 @@ int yk_store_change(struct yk_store *s, uint32_t ns, uint64_t epoch, unsigned wh
         return rc;
     if (key_len == 0 || key_len > YK_KEY_MAX)
         return -YK_EKEY;
-    rc = yk_store_find(s, ns, epoch, key, key_len, &idx);
+    rc = yk_store_find_any(s, ns, epoch, key, key_len, &idx);
+    if (rc == 0 && YK_IS_ON_SSD(idx))
+        return change_on_ssd(s, idx & ~YK_ON_SSD, what, arg);
     if (rc != 0)
         return rc;
     struct yk_desc *d = desc_at(s, idx);
@@ -206,13 +316,14 @@ int yk_store_change(struct yk_store *s, uint32_t ns, uint64_t epoch, unsigned wh
         yk_store_access(s, idx);
         return 0;
     case YK_CHANGE_PIN:
+        yk_store_demote_undo(s, idx);
         return pin(s, d, arg);
     case YK_CHANGE_UNPIN:
         return unpin(s, d);
     case YK_CHANGE_EXPIRE:
-        return expire(s, d, arg);
+        return expire(s, idx, arg);
     case YK_CHANGE_VERIFY:
-        return verify(s, idx);
+        return judge(s, idx, payload_good(s, idx));
     default:
         return -YK_EINVAL;
     }
@@ -224,6 +335,8 @@ uint32_t yk_store_desc_top(const struct yk_store *s) {
 }
 
 const void *yk_store_key(const struct yk_store *s, uint32_t idx, uint32_t *ret_len) {
+    if (YK_IS_ON_SSD(idx))
+        return yk_ssd_key(s->low->ssd, idx & ~YK_ON_SSD, ret_len);
     const struct yk_desc *d = desc_at(s, idx);
     *ret_len = d->key_len;
     return yk_owner_key(&s->own, d->key_cell, d->key_len);
@@ -298,31 +411,82 @@ static int key_selected(const struct yk_store *s, uint32_t idx, unsigned how, co
     return yk_glob_match(pattern, pattern_len, key, len);
 }
 
+/* The next block of a walk: *ret_idx, or YK_SHM_NONE when the place at the cursor holds none (any more)
+ * that counts. Blocks in both tiers are met as descriptors. */
+static void walk_next(struct yk_store *s, uint32_t *cursor, uint32_t *ret_idx) {
+    *ret_idx = YK_SHM_NONE;
+    if (!YK_IS_ON_SSD(*cursor)) {
+        if (*cursor < yk_store_desc_top(s))
+            *ret_idx = (*cursor)++;
+        if (*cursor >= yk_store_desc_top(s))
+            *cursor = s->low != NULL ? YK_ON_SSD : YK_WALK_END;
+        return;
+    }
+    uint32_t id = *cursor & ~YK_ON_SSD, top = s->low != NULL ? yk_ssd_top(s->low->ssd) : 0;
+    if (id < top) {
+        if (yk_ssd_live(s->low->ssd, id))
+            *ret_idx = id | YK_ON_SSD;
+        ++*cursor;
+    }
+    if (id + 1u >= top)
+        *cursor = YK_WALK_END;
+}
+
+/* Namespace, epoch and expiry of a block of a walk; 0 when it is none that lives. */
+static int walk_facts(const struct yk_store *s, uint32_t idx, uint32_t *ret_ns, uint64_t *ret_epoch,
+                      uint64_t *ret_expiry) {
+    if (YK_IS_ON_SSD(idx)) {
+        struct yk_ssd_info i;
+        yk_ssd_info_get(s->low->ssd, idx & ~YK_ON_SSD, &i);
+        *ret_ns = i.ns;
+        *ret_epoch = yk_store_ns_epoch(s, i.ns);
+        *ret_expiry = i.expiry_ms;
+        return 1;
+    }
+    const struct yk_desc *d = desc_at(s, idx);
+    *ret_ns = d->ns;
+    *ret_epoch = d->epoch;
+    *ret_expiry = d->expiry_ms;
+    return desc_live(d);
+}
+
 uint64_t yk_store_remove_step(struct yk_store *s, uint32_t ns, unsigned how, const void *pattern,
                               uint32_t pattern_len, uint32_t *cursor, uint32_t steps) {
-    uint64_t removed = 0;
-    uint32_t top = yk_store_desc_top(s);
-    for (; steps > 0 && *cursor < top; steps--) {
-        uint32_t idx = (*cursor)++;
-        const struct yk_desc *d = desc_at(s, idx);
-        if (!desc_live(d) || d->ns != ns || !key_selected(s, idx, how, pattern, pattern_len))
+    uint64_t removed = 0, epoch, expiry;
+    uint32_t idx, of;
+    for (; steps > 0 && *cursor != YK_WALK_END; steps--) {
+        walk_next(s, cursor, &idx);
+        if (idx == YK_SHM_NONE || !walk_facts(s, idx, &of, &epoch, &expiry) || of != ns ||
+            !key_selected(s, idx, how, pattern, pattern_len))
             continue;
-        yk_store_retire(s, idx, RETIRE_REMOVED, 0);
+        if (YK_IS_ON_SSD(idx)) {
+            yk_store_ssd_remove(s, idx & ~YK_ON_SSD);
+            COUNT(s, removed);
+        } else {
+            yk_store_retire(s, idx, RETIRE_REMOVED, 0);
+        }
         removed++;
     }
     return removed;
 }
 
+/* Is a block on SSD in DRAM, too? Then the walk has met it. */
+static int also_in_dram(struct yk_store *s, uint32_t idx, uint32_t ns, uint64_t epoch) {
+    uint32_t len, other;
+    const void *key = yk_store_key(s, idx, &len);
+    return YK_IS_ON_SSD(idx) && key != NULL && yk_store_find(s, ns, epoch, key, len, &other) == 0;
+}
+
 int yk_store_list_next(struct yk_store *s, uint32_t ns, uint64_t epoch, const void *prefix,
                        uint32_t prefix_len, uint32_t *cursor, uint32_t *steps, uint32_t *ret_idx) {
-    uint32_t top = yk_store_desc_top(s);
-    uint64_t now = yk_view_now_ms(&s->view);
-    for (; *steps > 0 && *cursor < top; --*steps) {
-        uint32_t idx = (*cursor)++;
-        const struct yk_desc *d = desc_at(s, idx);
-        if (!desc_live(d) || d->ns != ns || d->epoch != epoch ||
-            (d->expiry_ms != 0 && d->expiry_ms <= now) ||
-            !key_selected(s, idx, YK_REMOVE_PREFIX, prefix, prefix_len))
+    uint64_t now = yk_view_now_ms(&s->view), is, expiry;
+    uint32_t idx, of;
+    for (; *steps > 0 && *cursor != YK_WALK_END; --*steps) {
+        walk_next(s, cursor, &idx);
+        if (idx == YK_SHM_NONE || !walk_facts(s, idx, &of, &is, &expiry) || of != ns ||
+            is != epoch || (expiry != 0 && expiry <= now) ||
+            !key_selected(s, idx, YK_REMOVE_PREFIX, prefix, prefix_len) ||
+            also_in_dram(s, idx, ns, epoch))
             continue;
         *ret_idx = idx;
         return 1;

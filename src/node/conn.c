@@ -38,6 +38,7 @@ static int obuf_need(struct conn *c, size_t more) {
     unsigned char *p = realloc(c->obuf, cap);
     if (p == NULL)
         return -YK_ENOMEM;
+    NODE_ADD(c->node, conn_buffer_bytes, cap - c->ocap);
     c->obuf = p;
     c->ocap = cap;
     return 0;
@@ -91,6 +92,46 @@ int reply_status(struct conn *c, unsigned op, uint64_t id, int status) {
     yk_wr_u32(&w, (uint32_t)status);
     reply_end(c, &w, op, id);
     return 0;
+}
+
+void reply_settle(struct conn *c, unsigned op, uint64_t id, uint64_t ticket) {
+    int rc = yk_store_durable(c->node->store, ticket);
+    unsigned char *body = c->obuf + c->reply_at + YK_FRAME_HDR;
+    size_t len = c->olen - c->reply_at - YK_FRAME_HDR;
+    if (rc == 1 || c->closing)
+        return;
+    if (rc < 0) {
+        reply_fail(body, len, op, rc);
+        return;
+    }
+    struct yk_frame f = {(uint32_t)len, (uint8_t)op, YK_FRAME_REPLY, id};
+    if (held_add(c->node, c, ticket, &f, body, 0) < 0) {
+        reply_fail(body, len, op, -YK_EAGAIN); /* it is done, but not known to be durable */
+        return;
+    }
+    struct piece *last = piece_at(c, c->piece_count - 1);
+    last->len -= YK_FRAME_HDR + len;
+    c->olen = c->reply_at;
+    if (last->len == 0)
+        c->piece_count--;
+}
+
+void reply_fail(unsigned char *body, size_t len, unsigned op, int rc) {
+    uint32_t n = 1, at = 0, v;
+    struct yk_wr w;
+    if ((op == YK_MSG_COMMIT || op == YK_MSG_CHANGE) && len >= 4) {
+        struct yk_rd r;
+        yk_rd_init(&r, body, 4);
+        n = yk_rd_u32(&r);
+        at = 4;
+    }
+    for (uint32_t i = 0; i < n && at + 4u <= len; i++, at += 4u) {
+        memcpy(&v, body + at, 4);
+        if (v != 0)
+            continue;
+        yk_wr_init(&w, body + at, 4);
+        yk_wr_u32(&w, (uint32_t)rc);
+    }
 }
 
 /* Must the peer read before it may ask more? */
@@ -183,21 +224,22 @@ void conn_flush(struct conn *c) {
         conn_arm(c);
 }
 
-int conn_send_fds(struct conn *c, const int fds[3]) {
+int conn_send_fds(struct conn *c, const int *fds, uint32_t count) {
     union {
-        char buf[CMSG_SPACE(3 * sizeof(int))];
+        char buf[CMSG_SPACE(4 * sizeof(int))];
         struct cmsghdr align;
     } u;
     struct piece *p = piece_at(c, 0);
     struct iovec iov = {c->obuf + p->off, p->len};
     struct msghdr m = {
-        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = u.buf, .msg_controllen = sizeof(u.buf)};
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = u.buf,
+        .msg_controllen = CMSG_SPACE(count * sizeof(int))};
     memset(&u, 0, sizeof(u));
     struct cmsghdr *h = CMSG_FIRSTHDR(&m);
     h->cmsg_level = SOL_SOCKET;
     h->cmsg_type = SCM_RIGHTS;
-    h->cmsg_len = CMSG_LEN(3 * sizeof(int));
-    memcpy(CMSG_DATA(h), fds, 3 * sizeof(int));
+    h->cmsg_len = CMSG_LEN(count * sizeof(int));
+    memcpy(CMSG_DATA(h), fds, count * sizeof(int));
     ssize_t n = sendmsg(c->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n <= 0)
         return -YK_EGONE;
@@ -225,7 +267,7 @@ static void conn_fail(struct conn *c, int code) {
 /* Bytes of a PUT's body that must be there before its payload: fixed part and two strings. Returns
  * 0 when more are needed. */
 static size_t put_prefix(const unsigned char *body, size_t have) {
-    size_t n = 4u + 8u + 8u + YK_WIRE_ATTRS_BYTES;
+    size_t n = 4u + 8u + 8u + 8u + YK_WIRE_ATTRS_BYTES;
     if (have < n + 1)
         return 0;
     n += 1u + body[n];
@@ -243,6 +285,7 @@ static int put_decode(struct conn *c, const struct yk_frame *f, const unsigned c
     c->put.id = f->id;
     c->put.len = yk_rd_u64(&r);
     c->put.sum = yk_rd_u64(&r);
+    c->put.epoch = yk_rd_u64(&r);
     yk_rd_attrs(&r, &c->put.attrs);
     const void *key = yk_rd_str8(&r, &c->put.key_len);
     if (key != NULL)
@@ -274,8 +317,17 @@ static int put_complete(struct conn *c) {
     if (c->put.got < c->put.len)
         return 0;
     handle_put_end(c);
-    c->state = CONN_OPEN;
     return 1;
+}
+
+/* What a frame changed below DRAM is durable before its reply, if it has written one, is sent. */
+static int run_frame(struct conn *c, const struct yk_frame *f, struct yk_rd *r) {
+    size_t before = c->olen;
+    int rc = handle_frame(c, f, r, &c->err);
+    uint64_t ticket = rc < 0 ? 0 : yk_store_ticket_take(c->node->store);
+    if (ticket != 0 && c->olen > before)
+        reply_settle(c, f->op, f->id, ticket);
+    return rc;
 }
 
 /* Takes one frame, or a piece of one, from data. Returns bytes used, 0 when more are needed, or a
@@ -324,12 +376,44 @@ static ssize_t take(struct conn *c, const unsigned char *data, size_t have, size
     struct yk_rd r;
     yk_rd_init(&r, data + YK_FRAME_HDR, f.body_bytes);
     uint64_t t0 = yk_now_ns();
-    rc = handle_frame(c, &f, &r, &c->err);
+    rc = run_frame(c, &f, &r);
     if (rc < 0)
         return rc;
     NODE_ADD(c->node, requests[f.op], 1);
-    yk_hist_record(&c->node->latency[f.op], yk_now_ns() - t0);
+    if (rc != HANDLE_PARKED)
+        yk_hist_record(&c->node->latency[f.op], yk_now_ns() - t0);
     return (ssize_t)*ret_need;
+}
+
+int conn_reply(struct conn *c, const struct yk_frame *f, const void *body) {
+    struct yk_wr w;
+    if (congested(c))
+        return 1;
+    if (reply_begin(c, f->body_bytes, &w) < 0) {
+        conn_close(c);
+        return 0;
+    }
+    yk_wr_bytes(&w, body, f->body_bytes);
+    reply_end(c, &w, f->op, f->id);
+    conn_flush(c);
+    return 0;
+}
+
+int conn_rerun(struct conn *c, const struct yk_frame *f, const void *body, uint64_t begun_ns) {
+    struct yk_rd r;
+    if (congested(c))
+        return 1;
+    yk_rd_init(&r, body, f->body_bytes);
+    c->rerun = 1;
+    int rc = run_frame(c, f, &r);
+    c->rerun = 0;
+    if (rc < 0) {
+        conn_fail(c, rc);
+        return 0;
+    }
+    yk_hist_record(&c->node->latency[f->op], yk_now_ns() - begun_ns);
+    conn_flush(c);
+    return 0;
 }
 
 /* Runs what the input buffer holds. 0, or a failure. */
@@ -370,6 +454,7 @@ static int in_need(struct conn *c, size_t need) {
     unsigned char *p = realloc(c->in, cap);
     if (p == NULL)
         return yk_err_set(&c->err, -YK_ENOMEM, "no memory for a frame of %zu bytes", need);
+    NODE_ADD(c->node, conn_buffer_bytes, cap - c->in_cap);
     c->in = p;
     c->in_cap = cap;
     return 0;
@@ -447,6 +532,7 @@ void conn_resume(struct conn *c) {
 
 static void on_poll(uv_poll_t *poll, int status, int events) {
     struct conn *c = poll->data;
+    c->quiet = 0;
     node_active(c->node);
     if (status < 0 || (events & UV_DISCONNECT && !(events & UV_READABLE))) {
         conn_close(c);
@@ -454,8 +540,10 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
     }
     if (events & UV_WRITABLE)
         conn_flush(c);
-    if (!c->closing && (events & UV_READABLE))
+    if (!c->closing && (events & UV_READABLE)) {
         conn_read(c);
+        node_heard(c->node);
+    }
 }
 
 /* ---- life --------------------------------------------------------------------------------------
@@ -507,6 +595,28 @@ void conns_close_slot(struct yk_node *node, uint32_t slot, const struct conn *bu
     }
 }
 
+/* A large frame or listing leaves a large buffer behind, and a thousand quiet clients need none. */
+void conns_shrink(struct yk_node *node) {
+    for (struct conn *c = node->conns; c != NULL; c = c->next) {
+        if (!c->quiet) { /* since the last call */
+            c->quiet = 1;
+            continue;
+        }
+        if (c->in != NULL && c->in_len == 0) {
+            NODE_ADD(node, conn_buffer_bytes, -(int64_t)c->in_cap);
+            free(c->in);
+            c->in = NULL;
+            c->in_cap = 0;
+        }
+        if (c->obuf != NULL && c->piece_count == 0) {
+            NODE_ADD(node, conn_buffer_bytes, -(int64_t)c->ocap);
+            free(c->obuf);
+            c->obuf = NULL;
+            c->ocap = c->olen = 0;
+        }
+    }
+}
+
 /* The node itself receives, so that nobody else writes to the place. The rest of the payload is read
  * and dropped, if it ever comes. */
 void conns_drop_stalled(struct yk_node *node) {
@@ -535,12 +645,14 @@ void conn_close(struct conn *c) {
         c->piece_first = (c->piece_first + 1) % SEGMENTS_MAX;
         c->piece_count--;
     }
-    if (c->state == CONN_PUT) /* received by the node itself: nobody else writes there */
+    /* Received by the node itself: nobody else writes there. */
+    if (c->state == CONN_PUT || (c->state == CONN_WAIT && c->put.got == c->put.len))
         yk_store_abort(c->node->store, 0, c->put.place.idx, c->put.place.gen);
     *c->prev = c->next;
     if (c->next != NULL)
         c->next->prev = c->prev;
     NODE_ADD(c->node, conns, -1);
+    NODE_ADD(c->node, conn_buffer_bytes, -(int64_t)(c->in_cap + c->ocap));
     uv_close((uv_handle_t *)&c->poll, on_closed);
     close(c->fd); /* after uv_close, which takes it out of the poll set: the number is reused */
 }

@@ -5,7 +5,7 @@
  *   HELLO --hello--> OPEN --put frame--> PUT --payload complete--> OPEN
  *                     |                   | ^
  *                     |                   v | space is there
- *                     |                  WAIT (reads nothing)
+ *                     |                  WAIT (reads nothing; payload complete: for its commit)
  *                     +--error, EOF--> closed
  *   A put that is refused reads its payload all the same and drops it (DROP), so that the frames
  *   after it are found.
@@ -46,22 +46,23 @@ struct conn {
     /* from HELLO */
     uint32_t slot; /* client slot, 0 = none (not mapped) */
     uint32_t ns;
-    uint64_t epoch;
     int mapped;
 
     unsigned char *in;
     size_t in_len, in_cap;
     int stalled; /* input stands there for a full output */
+    int quiet;   /* nothing happened on it since upkeep looked last */
 
     unsigned char *obuf;
     size_t olen, ocap;
     struct piece pieces[SEGMENTS_MAX];
     uint32_t piece_first, piece_count;
     size_t reply_at; /* of the frame header being written */
+    int rerun;       /* the request being handled was parked: what it waited for has come, or never will */
 
     /* the put under way */
     struct {
-        uint64_t id, len, sum, got;
+        uint64_t id, len, sum, epoch, got;
         uint64_t deadline_ns;
         uint64_t seen, seen_ms; /* got, when upkeep last saw it grow */
         struct yk_place place;
@@ -72,6 +73,31 @@ struct conn {
     } put;
 };
 
+/* Blocks that a request needs in DRAM. */
+struct needs {
+    uint64_t token; /* of the slot it will be parked in, 0 = none yet */
+    uint32_t pending;
+};
+
+/* handle_raise.c. need: asks for one block; a status as of yk_store_raise. wait: HANDLE_PARKED when
+ * something is on its way; 0: go on. */
+int handle_need(struct conn *c, struct needs *n, uint64_t epoch, const void *key, uint32_t key_len,
+                unsigned prio, uint64_t deadline_ns);
+int handle_needs_wait(struct conn *c, struct needs *n, const struct yk_frame *f, const void *body);
+
+/* One frame each, as handle_frame. */
+int handle_raise(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err);
+int handle_prefetch(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err);
+int handle_lookup(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err);
+int handle_exists(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err);
+int handle_match(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err);
+int handle_list(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err);
+int handle_change(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err);
+int handle_remove_many(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
+                       struct yk_err *err);
+/* The text of a body that breaks its layout; -YK_EPROTO. */
+int handle_bad_body(struct yk_err *err, const struct yk_frame *f);
+
 /* Begins a reply with room for max_body bytes; finish with reply_end, or reply_cancel. NULL: no
  * memory (the connection is closed by the caller with -YK_ENOMEM). */
 int reply_begin(struct conn *c, size_t max_body, struct yk_wr *ret_w);
@@ -79,11 +105,17 @@ void reply_end(struct conn *c, struct yk_wr *w, unsigned op, uint64_t id);
 /* As reply_end; payload bytes of a held block follow the body. */
 void reply_end_payload(struct conn *c, struct yk_wr *w, unsigned op, uint64_t id,
                        const void *payload, size_t len, int hold);
+/* A whole reply that was kept. 0: queued and sent; 1: not now, the output is full. */
+int conn_reply(struct conn *c, const struct yk_frame *f, const void *body);
 /* i32 status alone. */
 int reply_status(struct conn *c, unsigned op, uint64_t id, int status);
+/* The reply that was written last waits for what the store has changed to be durable. */
+void reply_settle(struct conn *c, unsigned op, uint64_t id, uint64_t ticket);
+/* Statuses of a reply's body that said 0 say rc: what was changed could not be recorded. */
+void reply_fail(unsigned char *body, size_t len, unsigned op, int rc);
 /* Sends what is queued; arms the poll for the rest. */
 void conn_flush(struct conn *c);
-/* Sends the reply of HELLO with three descriptors at once. */
-int conn_send_fds(struct conn *c, const int fds[3]);
+/* Sends the reply of HELLO with up to four descriptors at once. */
+int conn_send_fds(struct conn *c, const int *fds, uint32_t count);
 
 #endif

@@ -5,7 +5,9 @@
 #include "node/embed.h"
 
 #include "node/node.h"
+#include "node/ssd_place.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,12 +18,85 @@ struct embed_opts {
     struct yk_node_opts node;
     char policy[32];
     char name[64];
+    char ssd[YK_SSD_DEVICES_MAX][YK_SSD_PLACE_PATH + 32u]; /* PATH:SIZE */
+    struct yk_ssd_place places[YK_SSD_DEVICES_MAX];
+    int trim; /* enum: as trim_names */
 };
+
+static const char *const when_names[] = {"demotion", "write-through", NULL};
+static const char *const admit_names[] = {"all", "used", NULL};
+static const char *const trim_names[] = {"auto", "on", "off", NULL};
 
 static int set_text(char *to, size_t cap, const char *name, const char *value, struct yk_err *err) {
     if (strlen(value) >= cap)
         return yk_err_set(err, -YK_EINVAL, "embedded: %s is longer than %zu bytes", name, cap - 1);
     memcpy(to, value, strlen(value) + 1);
+    return 0;
+}
+
+static int set_flag(uint8_t *to, const char *value, struct yk_err *err) {
+    bool b = false;
+    int rc = yk_parse_bool(value, &b, err);
+    *to = b;
+    return rc;
+}
+
+/* YK_MISS: it is none of them. */
+static int set_ssd(struct embed_opts *o, const char *name, const char *value, struct yk_err *err) {
+    struct yk_store_ssd_opts *s = &o->node.store.ssd;
+    uint64_t n = 0;
+    int rc, which = 0;
+    if (strcmp(name, "ssd") == 0) {
+        if (s->dev_count == YK_SSD_DEVICES_MAX)
+            return yk_err_set(err, -YK_EINVAL, "ssd: expected at most %u places",
+                              YK_SSD_DEVICES_MAX);
+        return set_text(o->ssd[s->dev_count++], sizeof(o->ssd[0]), name, value, err);
+    }
+    if (strcmp(name, "ssd_only_on") == 0 || strcmp(name, "ssd_admit") == 0) {
+        int when = strcmp(name, "ssd_only_on") == 0;
+        rc = yk_parse_enum(value, when ? when_names : admit_names, &which, err);
+        *(when ? &s->when : &s->admit) = (uint8_t)which;
+        return rc;
+    }
+    if (strcmp(name, "ssd_trim") == 0)
+        return yk_parse_enum(value, trim_names, &o->trim, err);
+    if (strcmp(name, "ssd_segment") == 0)
+        return yk_parse_size(value, &s->segment_bytes, err);
+    if (strcmp(name, "ssd_write_limit") == 0)
+        return yk_parse_size(value, &s->write_limit_bps, err);
+    if (strcmp(name, "ssd_capacity_blocks") == 0)
+        return yk_parse_count(value, &s->capacity_blocks, err);
+    if (strcmp(name, "ssd_clean_percent") == 0) {
+        rc = yk_parse_count(value, &n, err);
+        s->clean_percent = n < 900u ? (uint32_t)n : 900u;
+        return rc;
+    }
+    if (strcmp(name, "ssd_format") == 0)
+        return set_flag(&s->format, value, err);
+    if (strcmp(name, "ssd_buffered") == 0)
+        return set_flag(&s->buffered, value, err);
+    if (strcmp(name, "ssd_preload") == 0) {
+        rc = set_flag(&s->no_preload, value, err);
+        s->no_preload = !s->no_preload;
+        return rc;
+    }
+    return YK_MISS;
+}
+
+/* When all options are known: a directory's file has the node's name. */
+static int find_places(struct embed_opts *o, struct yk_err *err) {
+    struct yk_store_ssd_opts *s = &o->node.store.ssd;
+    struct yk_err why = {0};
+    int blocks = s->dev_count > 0;
+    for (uint32_t i = 0; i < s->dev_count; i++) {
+        int rc = yk_ssd_place_parse(o->ssd[i], o->name[0] != 0 ? o->name : "embedded",
+                                    s->segment_bytes, &o->places[i], &why);
+        if (rc < 0)
+            return yk_err_set(err, rc, "ssd: %s", why.text);
+        s->dev[i] = (struct yk_ssd_dev_opts){o->places[i].path, o->places[i].size_bytes};
+        blocks &= o->places[i].is_block;
+    }
+    s->trim = o->trim == 1 || (o->trim == 0 && blocks);
     return 0;
 }
 
@@ -50,10 +125,15 @@ static int set_option(struct embed_opts *o, const char *name, const char *value,
         o->node.listen_count = 1;
         return rc;
     }
-    return yk_err_set(err, -YK_EINVAL,
-                      "embedded: found option '%s', expected dram, capacity_blocks, max_blocks, "
-                      "policy, name or listen",
-                      name);
+    rc = set_ssd(o, name, value, err);
+    if (rc != YK_MISS)
+        return rc;
+    return yk_err_set(
+        err, -YK_EINVAL,
+        "embedded: found option '%s', expected dram, capacity_blocks, max_blocks, "
+        "policy, name, listen, ssd, or one of ssd_only_on, _admit, _segment, _trim, "
+        "_write_limit, _capacity_blocks, _clean_percent, _format, _buffered, _preload",
+        name);
 }
 
 static int parse(const char *options, struct embed_opts *o, struct yk_err *err) {
@@ -91,6 +171,8 @@ int yk_node_embed(const char *options, int *ret_fd, void **ret_node, char *text,
     struct yk_err err = {0};
     struct yk_node *node;
     int rc = parse(options, &o, &err);
+    if (rc == 0)
+        rc = find_places(&o, &err);
     if (rc < 0)
         return fail(rc, &err, text, cap);
     o.node.store.policy = o.policy;

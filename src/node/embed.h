@@ -8,7 +8,10 @@
  *
  * Options are NAME=VALUE, separated by commas: dram (size, default 256M), capacity_blocks,
  * max_blocks (counts), policy, name (of a named segment that survives), listen (an address more,
- * for other processes of the host).
+ * for other processes of the host); ssd (PATH:SIZE as yolkd's --ssd takes it, once for each place),
+ * and yolkd's other options of the SSD tier with underscores: ssd_only_on, ssd_admit, ssd_segment,
+ * ssd_write_limit, ssd_clean_percent, ssd_capacity_blocks, ssd_trim, ssd_format, ssd_buffered,
+ * ssd_preload.
  *
  * Threads: any; each call is for itself.
  */

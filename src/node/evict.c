@@ -9,7 +9,7 @@
  *
  * The limbo list is linked through `parent`, which means nothing in a retired descriptor.
  */
-#include "node/store_priv.h"
+#include "node/ssd_priv.h"
 
 #include "base/clock.h"
 
@@ -68,10 +68,16 @@ static int evicts(enum retire_reason why) {
 
 void yk_store_retire(struct yk_store *s, uint32_t idx, enum retire_reason why, int keep_entry) {
     struct yk_desc *d = desc_at(s, idx);
+    int fetched = desc_fetched(s, idx);
+    if (s->low != NULL) {
+        if (why == RETIRE_REMOVED || (why == RETIRE_CORRUPT && desc_fetched(s, idx)))
+            yk_store_ssd_forget(s, idx);
+        yk_store_demote_forget(s, idx);
+    }
     /* Checked before `parent` becomes a link: what fails is leaked until the restart, since its
      * offsets cannot be believed (somebody wrote into the meta file). */
     int sane = yk_owner_desc_sane(&s->own, idx, 1);
-    if (YK_WORD_STATE(d->word) == YK_DESC_SUSPECT)
+    if (YK_WORD_STATE(d->word) == YK_DESC_SUSPECT && !fetched)
         COUNT_SUB(s, suspect_blocks, 1);
     __atomic_store_n(&d->children, YK_CHILDREN_RETIRING, __ATOMIC_RELEASE); /* R7 */
     if (!keep_entry)
@@ -150,7 +156,9 @@ static enum yk_policy_answer can_go(void *arg, uint32_t id) {
     const struct yk_desc *d = desc_at(c->s, id);
     if (d->pin_until_ms == YK_PIN_HARD || (d->pin_until_ms > c->boot_ms && !c->soft_too))
         return YK_POLICY_SKIP;
-    return yk_owner_named(&c->s->own, id) ? YK_POLICY_SKIP : YK_POLICY_TAKE;
+    /* The node's own hazard on what it is writing to SSD is no reason: it may leave when that is done. */
+    return yk_owner_named(&c->s->own, id) && !yk_store_writing(c->s, id) ? YK_POLICY_SKIP
+                                                                        : YK_POLICY_TAKE;
 }
 
 static int choose_victim(struct yk_store *s, uint32_t ns, struct can_arg *arg, uint32_t *ret_idx) {
@@ -177,7 +185,8 @@ static int evict_collected(struct yk_store *s, uint32_t ns, enum retire_reason w
                 break;
         }
         if (rc == 0) {
-            yk_store_retire(s, idx, why, 0);
+            if (!yk_store_demote(s, idx))
+                yk_store_retire(s, idx, why, 0);
             return 0;
         }
         if (rc == YK_MISS)
@@ -198,12 +207,38 @@ int yk_store_evict_one(struct yk_store *s, uint32_t ns, enum retire_reason why) 
 /* Evicts about want bytes, at most max blocks; returns blocks evicted. */
 static uint32_t evict_bytes(struct yk_store *s, uint64_t want, uint32_t max) {
     uint32_t n = 0;
-    uint64_t before = s->n.limbo_bytes;
+    uint64_t before = s->n.limbo_bytes + s->n.leaving_bytes;
     yk_owner_hazards_collect(&s->own, s->slots, s->slot_count);
-    while (n < max && s->n.limbo_bytes - before < want &&
+    while (n < max && s->n.limbo_bytes + s->n.leaving_bytes < before + want &&
            evict_collected(s, YK_SHM_NONE, RETIRE_SPACE) == 0)
         n++;
     yk_owner_hazards_clear(&s->own);
+    return n;
+}
+
+/* Evicts what is over quotas and capacity (they were lowered), at most max blocks. Returns how many
+ * were. */
+static uint32_t evict_over(struct yk_store *s, uint32_t max) {
+    uint32_t n = 0;
+    int collected = 0;
+    for (uint32_t i = 0; i <= s->policy_count; i++) {
+        uint32_t ns = i < s->policy_count ? s->policy_ns[i] : YK_SHM_NONE;
+        uint64_t limit = ns != YK_SHM_NONE ? s->own.ns[ns].quota_bytes : s->capacity_blocks;
+        const uint64_t *used = ns != YK_SHM_NONE ? &s->shares[ns].bytes : &s->n.blocks;
+        while (limit != 0 && *used > limit && n < max) {
+            if (!collected) {
+                yk_store_drain(s);
+                yk_owner_hazards_collect(&s->own, s->slots, s->slot_count);
+                collected = 1;
+                continue; /* what was drained may have dropped some */
+            }
+            if (evict_collected(s, ns, ns != YK_SHM_NONE ? RETIRE_QUOTA : RETIRE_CAPACITY) != 0)
+                break;
+            n++;
+        }
+    }
+    if (collected)
+        yk_owner_hazards_clear(&s->own);
     return n;
 }
 
@@ -231,7 +266,10 @@ int yk_store_alloc(struct yk_store *s, uint64_t len, uint64_t *ret_offset) {
             yk_store_compact(s, len, 64);
             continue;
         }
-        uint32_t n = evict_bytes(s, want, EVICT_MAX - evicted);
+        /* What is on its way to SSD is free when it is written: then the caller tries again. */
+        if (s->n.leaving_bytes >= want)
+            break;
+        uint32_t n = evict_bytes(s, want - s->n.leaving_bytes, EVICT_MAX - evicted);
         if (n == 0)
             break;
         evicted += n;
@@ -308,11 +346,11 @@ static void gauges(struct yk_store *s) {
     STORE(&s->n.clients, s->slot_count);
 }
 
-/* Bytes that allocations can have now, or as soon as limbo is scanned. */
+/* Bytes that allocations can have now, or as soon as limbo is scanned and what leaves is written. */
 static uint64_t room(const struct yk_store *s) {
     struct yk_alloc_stats st;
     yk_alloc_stats(s->alloc, &st);
-    return st.free_bytes + st.idle_bytes + s->n.limbo_bytes;
+    return st.free_bytes + st.idle_bytes + s->n.limbo_bytes + s->n.leaving_bytes;
 }
 
 int yk_store_short(const struct yk_store *s) {
@@ -324,11 +362,12 @@ int yk_store_tick(struct yk_store *s) {
     tick_clock(s, boot_ms);
     if (s->sweep_cursor < s->sweep_end)
         sweep_step(s);
-    int more = 0;
+    int more = evict_over(s, TICK_EVICTIONS) == TICK_EVICTIONS;
     if (yk_store_short(s)) {
         yk_store_drain(s);
-        more = evict_bytes(s, s->high_bytes - room(s), TICK_EVICTIONS) == TICK_EVICTIONS;
+        more |= evict_bytes(s, s->high_bytes - room(s), TICK_EVICTIONS) == TICK_EVICTIONS;
     }
+    yk_store_ssd_tick(s, &more);
     if (s->limbo_head != 0)
         yk_store_scan(s);
     gauges(s);

@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static int bad_body(struct yk_err *err, const struct yk_frame *f) {
+int handle_bad_body(struct yk_err *err, const struct yk_frame *f) {
     return yk_err_set(err, -YK_EPROTO, "the body of a %s frame (%u bytes) is malformed",
                       yk_wire_op_name(f->op), f->body_bytes);
 }
@@ -35,7 +35,7 @@ static int reply_text(struct conn *c, const struct yk_frame *f, int status, cons
 /* ---- HELLO, BYE -------------------------------------------------------------------------------
  */
 
-/* Namespace and epoch of the connection. 0, or a status with its text in err. */
+/* Namespace of the connection, at the epoch of its engine. 0, or a status with its text in err. */
 static int hello_ns(struct conn *c, const void *name, uint32_t name_len, uint64_t epoch,
                     struct yk_err *err) {
     uint32_t ns;
@@ -53,7 +53,6 @@ static int hello_ns(struct conn *c, const void *name, uint32_t name_len, uint64_
     if (rc < 0)
         return yk_err_set(err, rc, "epoch %llu cannot be used", (unsigned long long)epoch);
     c->ns = ns;
-    c->epoch = epoch;
     return 0;
 }
 
@@ -81,8 +80,10 @@ static int hello_slot(struct conn *c, uint32_t slot, uint64_t cookie, uint64_t *
     return 0;
 }
 
-static int hello_reply(struct conn *c, const struct yk_frame *f, uint64_t cookie) {
+static int hello_reply(struct conn *c, const struct yk_frame *f, uint64_t cookie, int want_filter) {
     struct yk_node *node = c->node;
+    uint64_t filter_bytes = 0;
+    int filter = want_filter && c->mapped ? yk_store_filter_fd(node->store, &filter_bytes) : -1;
     const struct yk_shm_hdr *hdr = node->seg->meta;
     struct yk_wr w;
     int rc = reply_begin(c, 256, &w);
@@ -90,12 +91,12 @@ static int hello_reply(struct conn *c, const struct yk_frame *f, uint64_t cookie
         return rc;
     yk_wr_u32(&w, 0);
     yk_wr_text(&w, "");
-    yk_wr_u32(&w, c->mapped ? YK_HELLO_MAP : 0);
+    yk_wr_u32(&w, (c->mapped ? YK_HELLO_MAP : 0) | (filter >= 0 ? YK_HELLO_FILTER : 0));
     yk_wr_u32(&w, c->slot);
     yk_wr_u64(&w, cookie);
     yk_wr_u64(&w, hdr->segment_id);
     yk_wr_u32(&w, c->ns);
-    yk_wr_u64(&w, c->epoch);
+    yk_wr_u64(&w, yk_store_ns_epoch(node->store, c->ns));
     yk_wr_u32(&w, (uint32_t)getpid());
     yk_wr_u64(&w, node->seg->layout.meta_bytes);
     yk_wr_u64(&w, node->seg->layout.data_bytes);
@@ -104,11 +105,13 @@ static int hello_reply(struct conn *c, const struct yk_frame *f, uint64_t cookie
                                                               : YK_BLOCK_MAX);
     yk_wr_u64(&w, node->seg->page_bytes);
     yk_wr_u64(&w, hdr->gen_limit);
+    if (filter >= 0)
+        yk_wr_u64(&w, filter_bytes);
     reply_end(c, &w, f->op, f->id);
     if (!c->mapped)
         return 0;
-    const int fds[3] = {node->seg->fd_meta_ro, node->seg->fd_data, node->seg->fd_clients};
-    return conn_send_fds(c, fds);
+    const int fds[4] = {node->seg->fd_meta_ro, node->seg->fd_data, node->seg->fd_clients, filter};
+    return conn_send_fds(c, fds, filter >= 0 ? 4 : 3);
 }
 
 static void slot_release(struct conn *c) {
@@ -131,16 +134,21 @@ static int do_hello(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
     uint64_t epoch = yk_rd_u64(r);
     const void *name = yk_rd_str8(r, &name_len);
     uint64_t heard = yk_rd_left(r) > 0 ? yk_rd_u64(r) : UINT64_MAX;
+    const void *body = r->at - (f->body_bytes - yk_rd_left(r));
     const struct yk_shm_hdr *hdr = c->node->seg->meta;
     struct yk_err why = {0};
     if (!yk_rd_ok(r) || magic != YK_WIRE_MAGIC || c->state != CONN_HELLO || c->piece_count != 0)
-        return bad_body(err, f);
+        return handle_bad_body(err, f);
     int rc = 0;
     if (version != YK_WIRE_VERSION)
         rc = yk_err_set(&why, -YK_EVERSION, "the client speaks protocol %u, this node %u", version,
                         YK_WIRE_VERSION);
     if (rc == 0)
         rc = hello_ns(c, name, name_len, epoch, &why);
+    /* An epoch that it raised is durable before anything is said (R9). */
+    uint64_t ticket = yk_store_ticket_take(c->node->store);
+    if (rc == 0 && yk_store_durable(c->node->store, ticket) == 0)
+        return held_add(c->node, c, ticket, f, body, 1) == 0 ? HANDLE_PARKED : -YK_ENOMEM;
     if (segment_id != 0 && segment_id != hdr->segment_id)
         cookie = 0; /* the slot was of a segment that is gone */
     uint64_t had = cookie;
@@ -154,7 +162,7 @@ static int do_hello(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
     if (c->mapped && cookie == had)
         yk_store_client_heard(c->node->store, c->slot, heard);
     c->state = CONN_OPEN;
-    rc = hello_reply(c, f, cookie);
+    rc = hello_reply(c, f, cookie, (flags & YK_HELLO_FILTER) != 0);
     if (rc < 0 && c->mapped && cookie != had)
         slot_release(c); /* granted to somebody who has left and never heard of it */
     return rc;
@@ -225,7 +233,7 @@ static int do_reserve(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
     uint64_t len = yk_rd_u64(r);
     struct yk_place places[YK_RESERVE_MAX];
     if (!yk_rd_ok(r) || count == 0 || count > YK_RESERVE_MAX)
-        return bad_body(err, f);
+        return handle_bad_body(err, f);
     if (!c->mapped)
         return reserve_reply(c, f->id, -YK_ENOTSUP, NULL);
     int n = reserve_many(c, len, count, places, NULL);
@@ -244,6 +252,7 @@ static int do_reserve(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
 static void rd_commit(struct yk_rd *r, struct yk_commit *ret) {
     ret->idx = yk_rd_u32(r);
     ret->gen = yk_rd_u64(r);
+    ret->epoch = yk_rd_u64(r);
     ret->sum = yk_rd_u64(r);
     ret->len = yk_rd_u32(r);
     yk_rd_attrs(r, &ret->attrs);
@@ -260,7 +269,7 @@ static int do_commit(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
     struct yk_commit cm;
     struct yk_wr w;
     if (n > YK_BATCH_MAX || refill > YK_RESERVE_MAX)
-        return bad_body(err, f);
+        return handle_bad_body(err, f);
     int rc = reply_begin(c, 8u + n * 4u + YK_RESERVE_MAX * PLACE_BYTES, &w);
     if (rc < 0)
         return rc;
@@ -269,11 +278,11 @@ static int do_commit(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
     for (uint32_t i = 0; i < n; i++) {
         rd_commit(r, &cm);
         if (r->bad)
-            return bad_body(err, f);
-        yk_wr_u32(&w, (uint32_t)yk_store_commit(c->node->store, slot_of(c), c->ns, c->epoch, &cm));
+            return handle_bad_body(err, f);
+        yk_wr_u32(&w, (uint32_t)yk_store_commit(c->node->store, slot_of(c), c->ns, &cm));
     }
     if (!yk_rd_ok(r))
-        return bad_body(err, f);
+        return handle_bad_body(err, f);
     int got = 0;
     if (refill > 0 && c->mapped && may_hold(c, refill_len))
         got = reserve_many(c, refill_len, refill, places, NULL);
@@ -287,7 +296,7 @@ static int do_abort(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
     uint32_t n = yk_rd_u32(r);
     struct yk_wr w;
     if (n > YK_BATCH_MAX)
-        return bad_body(err, f);
+        return handle_bad_body(err, f);
     int rc = reply_begin(c, 4u + n * 4u, &w);
     if (rc < 0)
         return rc;
@@ -296,11 +305,11 @@ static int do_abort(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
         uint32_t idx = yk_rd_u32(r);
         uint64_t gen = yk_rd_u64(r);
         if (r->bad)
-            return bad_body(err, f);
+            return handle_bad_body(err, f);
         yk_wr_u32(&w, (uint32_t)yk_store_abort(c->node->store, slot_of(c), idx, gen));
     }
     if (!yk_rd_ok(r))
-        return bad_body(err, f);
+        return handle_bad_body(err, f);
     reply_end(c, &w, f->op, f->id);
     return 0;
 }
@@ -325,56 +334,84 @@ int handle_put_begin(struct conn *c) {
     return 1;
 }
 
-void handle_put_end(struct conn *c) {
+/* -YK_EAGAIN: its turn may not evict any more, the place stays. */
+static int put_commit(struct conn *c) {
     struct yk_store *store = c->node->store;
-    if (c->put.status == 0) {
-        const void *payload = (const char *)c->node->seg->data + c->put.place.offset;
-        struct yk_commit cm = {
-            .idx = c->put.place.idx,
-            .gen = c->put.place.gen,
-            .sum = yk_hash64(payload, (size_t)c->put.len),
-            .len = (uint32_t)c->put.len,
-            .attrs = c->put.attrs,
-            .key = c->put.key,
-            .key_len = c->put.key_len,
-            .parent = c->put.parent,
-            .parent_len = c->put.parent_len,
-        };
-        if (c->put.sum != 0 && c->put.sum != cm.sum) {
-            c->put.status = -YK_ECORRUPT;
-            yk_store_abort(store, 0, cm.idx, cm.gen);
-        } else {
-            yk_store_drain(store);
-            c->put.status = yk_store_commit(store, 0, c->ns, c->epoch, &cm);
-        }
+    const void *payload = (const char *)c->node->seg->data + c->put.place.offset;
+    struct yk_commit cm = {
+        .idx = c->put.place.idx,
+        .gen = c->put.place.gen,
+        .epoch = c->put.epoch,
+        .sum = yk_hash64(payload, (size_t)c->put.len),
+        .len = (uint32_t)c->put.len,
+        .attrs = c->put.attrs,
+        .key = c->put.key,
+        .key_len = c->put.key_len,
+        .parent = c->put.parent,
+        .parent_len = c->put.parent_len,
+    };
+    if (c->put.sum != 0 && c->put.sum != cm.sum) {
+        yk_store_abort(store, 0, cm.idx, cm.gen);
+        return -YK_ECORRUPT;
+    }
+    yk_store_drain(store);
+    return yk_store_commit(store, 0, c->ns, &cm);
+}
+
+static void put_done(struct conn *c) {
+    if (c->put.status == -YK_EAGAIN) { /* its time is over */
+        yk_store_abort(c->node->store, 0, c->put.place.idx, c->put.place.gen);
+        c->put.status = -YK_ENOSPC;
     }
     c->state = CONN_OPEN;
     NODE_ADD(c->node, requests[YK_MSG_PUT], 1);
     NODE_ADD(c->node, keys[YK_MSG_PUT], 1);
+    uint64_t ticket = yk_store_ticket_take(c->node->store);
     if (reply_status(c, YK_MSG_PUT, c->put.id, c->put.status) < 0)
         conn_close(c);
+    else if (ticket != 0)
+        reply_settle(c, YK_MSG_PUT, c->put.id, ticket);
 }
 
-static int find_readable(struct conn *c, const void *key, uint32_t key_len, uint32_t *ret_idx) {
+void handle_put_end(struct conn *c) {
+    if (c->put.status == 0)
+        c->put.status = put_commit(c);
+    struct waiter w = {.conn = c, .id = c->put.id, .is_put = 1, .deadline_ns = c->put.deadline_ns};
+    if (c->put.status == -YK_EAGAIN && node_wait(c->node, &w) == 0)
+        c->state = CONN_WAIT;
+    else
+        put_done(c);
+}
+
+static int find_readable(struct conn *c, uint64_t epoch, const void *key, uint32_t key_len,
+                         uint32_t *ret_idx) {
     struct yk_store *store = c->node->store;
     if (key_len == 0)
         return -YK_EKEY;
     int rc = yk_store_ns_check(store, c->ns);
     if (rc == 0)
-        rc = yk_store_find(store, c->ns, c->epoch, key, key_len, ret_idx);
+        rc = yk_store_find(store, c->ns, epoch, key, key_len, ret_idx);
     return rc == 0 ? yk_store_settle(store, *ret_idx) : rc;
 }
 
 static int do_get(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
+    const void *body = r->at;
+    struct needs needs = {0, 0};
     uint32_t key_len, idx;
+    uint64_t epoch = yk_rd_u64(r);
     uint64_t offset = yk_rd_u64(r);
     uint64_t max_len = yk_rd_u64(r);
     const void *key = yk_rd_str8(r, &key_len);
     yk_block_info info;
     struct yk_wr w;
     if (!yk_rd_ok(r))
-        return bad_body(err, f);
-    int rc = find_readable(c, key, key_len, &idx);
+        return handle_bad_body(err, f);
+    int rc = find_readable(c, epoch, key, key_len, &idx);
+    if (rc == YK_MISS && handle_need(c, &needs, epoch, key, key_len, YK_SSD_PRIO_DEMAND, 0) != YK_MISS) {
+        int parked = handle_needs_wait(c, &needs, f, body);
+        if (parked != 0)
+            return parked;
+    }
     if (rc != 0) {
         yk_store_count_get(c->node->store, 0, 0);
         return reply_status(c, f->op, f->id, rc);
@@ -403,219 +440,7 @@ static int do_get(struct conn *c, const struct yk_frame *f, struct yk_rd *r, str
     return 0;
 }
 
-/* ---- LOOKUP, EXISTS, MATCH, CHANGE
- * --------------------------------------------------------------- */
-
-/* A block that is there for an existence check: a SUSPECT one counts, its checksum is read at use.
- */
-static int present(struct conn *c, const void *key, uint32_t key_len, uint32_t *ret_idx) {
-    return key_len == 0 ? -YK_EKEY
-                        : yk_store_find(c->node->store, c->ns, c->epoch, key, key_len, ret_idx);
-}
-
-static int do_lookup(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
-                     struct yk_err *err) {
-    uint32_t n = yk_rd_u32(r);
-    struct yk_wr w;
-    if (n > YK_BATCH_MAX)
-        return bad_body(err, f);
-    int rc = reply_begin(c, 4u + (size_t)n * (4u + YK_WIRE_INFO_BYTES), &w);
-    if (rc < 0)
-        return rc;
-    yk_wr_u32(&w, n);
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t len, idx;
-        yk_block_info info;
-        const void *key = yk_rd_str8(r, &len);
-        if (r->bad)
-            return bad_body(err, f);
-        rc = present(c, key, len, &idx);
-        yk_wr_u32(&w, (uint32_t)rc);
-        if (rc == 0) {
-            yk_store_info(c->node->store, idx, &info);
-            yk_wr_info(&w, &info);
-        }
-    }
-    if (!yk_rd_ok(r))
-        return bad_body(err, f);
-    reply_end(c, &w, f->op, f->id);
-    NODE_ADD(c->node, keys[f->op], n);
-    return 0;
-}
-
-/* Keys are looked up in groups, so that their cache misses overlap (view.h). */
-#define GROUP 64u
-
-/* The next keys of a body as queries: up to GROUP of the `left` ones. Returns how many. */
-static uint32_t rd_queries(struct conn *c, struct yk_rd *r, uint32_t left, struct yk_query *q) {
-    uint32_t n = left < GROUP ? left : GROUP;
-    for (uint32_t i = 0; i < n; i++) {
-        q[i].key = yk_rd_str8(r, &q[i].key_len);
-        q[i].ns = c->ns;
-        q[i].epoch = c->epoch;
-        q[i].hash = r->bad ? 0 : yk_hash_key(c->ns, q[i].key, q[i].key_len);
-    }
-    return n;
-}
-
-static int do_exists(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
-                     struct yk_err *err) {
-    uint32_t n = yk_rd_u32(r);
-    const struct yk_view *view = yk_store_view(c->node->store);
-    uint64_t now_ms = yk_view_now_ms(view);
-    struct yk_query q[GROUP];
-    int found[GROUP];
-    struct yk_wr w;
-    if (n > YK_BATCH_MAX)
-        return bad_body(err, f);
-    int rc = reply_begin(c, 4u + (n + 7u) / 8u, &w);
-    if (rc < 0)
-        return rc;
-    yk_wr_u32(&w, n);
-    unsigned char *bits = yk_wr_space(&w, (n + 7u) / 8u);
-    if (bits != NULL)
-        memset(bits, 0, (n + 7u) / 8u);
-    for (uint32_t at = 0; at < n; at += GROUP) {
-        uint32_t k = rd_queries(c, r, n - at, q);
-        if (r->bad)
-            return bad_body(err, f);
-        yk_view_find_many(view, q, k, now_ms, NULL, found);
-        for (uint32_t i = 0; i < k; i++)
-            if (found[i] == 0)
-                bits[(at + i) / 8u] |= (unsigned char)(1u << ((at + i) % 8u));
-    }
-    if (!yk_rd_ok(r))
-        return bad_body(err, f);
-    reply_end(c, &w, f->op, f->id);
-    NODE_ADD(c->node, keys[f->op], n);
-    return 0;
-}
-
-static int do_match(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
-    uint32_t n = yk_rd_u32(r), run = 0;
-    const struct yk_view *view = yk_store_view(c->node->store);
-    uint64_t now_ms = yk_view_now_ms(view);
-    struct yk_query q[GROUP];
-    struct yk_wr w;
-    if (n > YK_BATCH_MAX)
-        return bad_body(err, f);
-    for (uint32_t at = 0; at < n; at += GROUP) {
-        uint32_t k = rd_queries(c, r, n - at, q);
-        int unsure;
-        if (r->bad)
-            return bad_body(err, f);
-        if (run == at) /* the run goes on so far */
-            run += (uint32_t)yk_view_match(view, q, k, now_ms, NULL, &unsure);
-    }
-    if (!yk_rd_ok(r))
-        return bad_body(err, f);
-    int rc = reply_begin(c, 4, &w);
-    if (rc < 0)
-        return rc;
-    yk_wr_u32(&w, run);
-    reply_end(c, &w, f->op, f->id);
-    NODE_ADD(c->node, keys[f->op], n);
-    return 0;
-}
-
-static int do_change(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
-                     struct yk_err *err) {
-    uint32_t n = yk_rd_u32(r);
-    struct yk_wr w;
-    if (n > YK_BATCH_MAX)
-        return bad_body(err, f);
-    int rc = reply_begin(c, 4u + n * 4u, &w);
-    if (rc < 0)
-        return rc;
-    yk_store_drain(c->node->store);
-    yk_wr_u32(&w, n);
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t len;
-        unsigned what = yk_rd_u8(r);
-        uint64_t arg = yk_rd_u64(r);
-        const void *key = yk_rd_str8(r, &len);
-        if (r->bad)
-            return bad_body(err, f);
-        yk_wr_u32(&w,
-                  (uint32_t)yk_store_change(c->node->store, c->ns, c->epoch, what, arg, key, len));
-    }
-    if (!yk_rd_ok(r))
-        return bad_body(err, f);
-    reply_end(c, &w, f->op, f->id);
-    NODE_ADD(c->node, keys[f->op], n);
-    return 0;
-}
-
-/* ---- REMOVE_MANY, PREFETCH, NS, LIST, STATS
- * -------------------------------------------------------- */
-
-void handle_job_done(struct job *j) {
-    struct yk_wr w;
-    if (j->conn == NULL || reply_begin(j->conn, 12, &w) < 0)
-        return;
-    yk_wr_u32(&w, 0);
-    yk_wr_u64(&w, j->removed);
-    reply_end(j->conn, &w, YK_MSG_REMOVE_MANY, j->id);
-    conn_flush(j->conn);
-}
-
-static int do_remove_many(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
-                          struct yk_err *err) {
-    uint32_t len;
-    unsigned how = yk_rd_u8(r);
-    const void *pattern = yk_rd_str8(r, &len);
-    struct yk_wr w;
-    if (!yk_rd_ok(r))
-        return bad_body(err, f);
-    int rc = how >= YK_REMOVE_PREFIX && how <= YK_REMOVE_ALL ? 0 : -YK_EINVAL;
-    if (rc == 0)
-        rc = yk_store_ns_check(c->node->store, c->ns);
-    if (rc == 0 && c->node->job_count == JOBS_MAX)
-        rc = -YK_EAGAIN;
-    if (rc < 0) {
-        rc = reply_begin(c, 12, &w) < 0 ? -YK_ENOMEM : rc;
-        if (rc == -YK_ENOMEM)
-            return rc;
-        yk_wr_u32(&w, (uint32_t)rc);
-        yk_wr_u64(&w, 0);
-        reply_end(c, &w, f->op, f->id);
-        return 0;
-    }
-    struct job *j = &c->node->jobs[c->node->job_count++];
-    *j = (struct job){.conn = c,
-                      .id = f->id,
-                      .ns = c->ns,
-                      .how = (uint8_t)how,
-                      .pattern_len = (uint8_t)len,
-                      .top = yk_store_desc_top(c->node->store)};
-    if (len > 0)
-        memcpy(j->pattern, pattern, len);
-    node_more(c->node);
-    return 0;
-}
-
-static int do_prefetch(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
-                       struct yk_err *err) {
-    struct yk_wr w;
-    static const char why[] = "this node has one tier: there is nothing to raise";
-    yk_rd_u8(r);
-    yk_rd_u32(r);
-    uint32_t n = yk_rd_u32(r);
-    for (uint32_t i = 0; i < n && !r->bad; i++) {
-        uint32_t len;
-        yk_rd_str8(r, &len);
-    }
-    if (!yk_rd_ok(r))
-        return bad_body(err, f);
-    int rc = reply_begin(c, 8u + 2u + sizeof(why), &w);
-    if (rc < 0)
-        return rc;
-    yk_wr_u32(&w, 0);
-    yk_wr_u32(&w, 0);
-    yk_wr_text(&w, why);
-    reply_end(c, &w, f->op, f->id);
-    return 0;
-}
+/* ---- NS, STATS ------------------------------------------------------------------------------- */
 
 static int do_ns(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
     uint32_t len, ns = 0;
@@ -625,14 +450,12 @@ static int do_ns(struct conn *c, const struct yk_frame *f, struct yk_rd *r, stru
     struct yk_store *store = c->node->store;
     struct yk_err why = {0};
     if (!yk_rd_ok(r))
-        return bad_body(err, f);
+        return handle_bad_body(err, f);
     int rc = yk_store_ns_open(store, name, len, what == YK_NS_CREATE, &ns, &why);
     if (rc == 0 && what == YK_NS_CREATE)
         rc = yk_store_ns_quota(store, ns, arg);
     else if (rc == 0 && what == YK_NS_RAISE) {
         rc = yk_store_ns_raise(store, ns, arg);
-        if (rc == 0 && ns == c->ns)
-            c->epoch = arg;
         if (rc == -YK_ESTALE)
             yk_err_set(&why, rc, "namespace '%.*s' is at epoch %llu", (int)len, (const char *)name,
                        (unsigned long long)yk_store_ns_epoch(store, ns));
@@ -668,46 +491,6 @@ static int do_ns_list(struct conn *c, const struct yk_frame *f) {
     return 0;
 }
 
-#define LIST_STEPS 65536u
-
-static int do_list(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
-    uint32_t prefix_len, idx, steps = LIST_STEPS, n = 0;
-    uint64_t from = yk_rd_u64(r);
-    uint32_t max = yk_rd_u32(r);
-    const void *prefix = yk_rd_str8(r, &prefix_len);
-    struct yk_store *store = c->node->store;
-    struct yk_wr w;
-    yk_block_info info;
-    if (!yk_rd_ok(r) || from > UINT32_MAX)
-        return bad_body(err, f);
-    if (max > YK_LIST_MAX)
-        max = YK_LIST_MAX;
-    int rc = reply_begin(c, 16u + (size_t)max * (256u + YK_WIRE_INFO_BYTES), &w);
-    if (rc < 0)
-        return rc;
-    uint32_t cursor = (uint32_t)from;
-    yk_wr_u32(&w, (uint32_t)yk_store_ns_check(store, c->ns));
-    unsigned char *patch = yk_wr_space(&w, 12);
-    while (n < max && yk_store_list_next(store, c->ns, c->epoch, prefix, prefix_len, &cursor,
-                                         &steps, &idx) == 1) {
-        uint32_t key_len;
-        const void *key = yk_store_key(store, idx, &key_len);
-        yk_store_info(store, idx, &info);
-        yk_wr_str8(&w, key, key_len);
-        yk_wr_info(&w, &info);
-        n++;
-    }
-    if (patch != NULL) { /* always: the room was made sure of */
-        struct yk_wr head;
-        yk_wr_init(&head, patch, 12);
-        yk_wr_u64(&head, cursor < yk_store_desc_top(store) ? cursor : 0);
-        yk_wr_u32(&head, n);
-    }
-    reply_end(c, &w, f->op, f->id);
-    NODE_ADD(c->node, keys[f->op], n);
-    return 0;
-}
-
 static int do_stats(struct conn *c, const struct yk_frame *f) {
     struct yk_wr w;
     char *json = NULL;
@@ -732,6 +515,14 @@ static int do_stats(struct conn *c, const struct yk_frame *f) {
 int handle_waiter(struct yk_node *node, struct waiter *w, uint64_t now_ns) {
     struct conn *c = w->conn;
     int over = now_ns >= w->deadline_ns;
+    if (w->is_put && c->put.got == c->put.len) {
+        c->put.status = put_commit(c);
+        if (c->put.status == -YK_EAGAIN && !over)
+            return 0;
+        put_done(c);
+        conn_resume(c);
+        return 1;
+    }
     if (w->is_put) {
         c->put.status = yk_store_reserve(node->store, 0, w->len, &c->put.place, NULL);
         if (c->put.status == -YK_ENOSPC && !over)
@@ -768,23 +559,25 @@ int handle_frame(struct conn *c, const struct yk_frame *f, struct yk_rd *r, stru
     case YK_MSG_GET:
         return do_get(c, f, r, err);
     case YK_MSG_LOOKUP:
-        return do_lookup(c, f, r, err);
+        return handle_lookup(c, f, r, err);
     case YK_MSG_EXISTS:
-        return do_exists(c, f, r, err);
+        return handle_exists(c, f, r, err);
     case YK_MSG_MATCH:
-        return do_match(c, f, r, err);
+        return handle_match(c, f, r, err);
     case YK_MSG_CHANGE:
-        return do_change(c, f, r, err);
+        return handle_change(c, f, r, err);
     case YK_MSG_REMOVE_MANY:
-        return do_remove_many(c, f, r, err);
+        return handle_remove_many(c, f, r, err);
+    case YK_MSG_RAISE:
+        return handle_raise(c, f, r, err);
     case YK_MSG_PREFETCH:
-        return do_prefetch(c, f, r, err);
+        return handle_prefetch(c, f, r, err);
     case YK_MSG_NS:
         return do_ns(c, f, r, err);
     case YK_MSG_NS_LIST:
         return do_ns_list(c, f);
     case YK_MSG_LIST:
-        return do_list(c, f, r, err);
+        return handle_list(c, f, r, err);
     case YK_MSG_STATS:
         return do_stats(c, f);
     case YK_MSG_DRAIN:

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 
 #define MAP_FRESH_MS 2000u         /* a table younger than this is used again */
+#define IDLE_MOVES   64u           /* of one call in the background, which max_bytes bounds too */
 #define CALL_BYTES   (64ull << 20) /* copied in one call at most: some 10 ms of the owner's time */
 
 static uint32_t map_slot(const struct yk_store *s, uint64_t offset) {
@@ -101,13 +102,14 @@ static int try_move(struct yk_store *s, const struct yk_alloc_move *m) {
     return 1;
 }
 
-uint32_t yk_store_compact(struct yk_store *s, uint64_t want_bytes, uint32_t max_moves) {
+static uint32_t compact(struct yk_store *s, uint64_t want_bytes, uint32_t max_moves,
+                        uint64_t max_bytes) {
     uint32_t moved = 0;
     struct yk_alloc_move m;
     yk_store_scan(s); /* what is in limbo still stands in the way */
     if (map_build(s) < 0 || yk_alloc_compact_begin(s->alloc, want_bytes) < 0)
         return 0;
-    uint64_t stop_bytes = s->n.moved_bytes + CALL_BYTES;
+    uint64_t stop_bytes = s->n.moved_bytes + max_bytes;
     for (uint32_t steps = 0;
          steps < 4u * max_moves && moved < max_moves && s->n.moved_bytes < stop_bytes; steps++) {
         int rc = yk_alloc_compact_next(s->alloc, &m);
@@ -117,5 +119,30 @@ uint32_t yk_store_compact(struct yk_store *s, uint64_t want_bytes, uint32_t max_
             break;
         moved += (uint32_t)try_move(s, &m);
     }
+    return moved;
+}
+
+uint32_t yk_store_compact(struct yk_store *s, uint64_t want_bytes, uint32_t max_moves) {
+    return compact(s, want_bytes, max_moves, CALL_BYTES);
+}
+
+/* Counts what can make or fill a gap. */
+static uint64_t changes(const struct yk_store *s) {
+    const struct yk_counters *n = &s->n;
+    return n->commits + n->removed + n->evict_capacity + n->evict_space + n->evict_quota +
+           n->evict_expired + n->evict_epoch + n->evict_replaced + n->corrupt + n->aborts + 1;
+}
+
+uint32_t yk_store_compact_idle(struct yk_store *s, uint32_t percent, uint64_t max_bytes) {
+    struct yk_alloc_stats st;
+    uint64_t now = changes(s);
+    yk_alloc_stats(s->alloc, &st);
+    uint64_t loose = st.idle_bytes + st.free_bytes - st.largest_free_bytes;
+    if (percent == 0 || s->settled == now || loose < st.capacity_bytes / 100u * percent)
+        return 0;
+    uint32_t moved = compact(s, 0, IDLE_MOVES, max_bytes);
+    COUNT_ADD(s, background_moves, moved);
+    if (moved == 0)
+        s->settled = now;
     return moved;
 }

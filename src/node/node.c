@@ -31,6 +31,8 @@
 #define WAIT_TICK_MS     2u
 #define HELLO_TIMEOUT_MS 10000u
 #define JOB_STEPS        8192u
+#define COMPACT_BYTES    (8ull << 20) /* moved by one upkeep: two milliseconds of a hundred */
+#define VERIFY_BYTES     (8ull << 20) /* that jobs hash in a turn: one or two milliseconds */
 #define BACKLOG          1024
 
 static struct yk_log_limit lost_limit = YK_LOG_LIMIT_INIT(60000);
@@ -132,11 +134,8 @@ static uint32_t waiter_done(struct yk_node *node, uint32_t at) {
 }
 
 /* In order of arrival. */
-static void on_wait_tick(uv_timer_t *timer) {
-    struct yk_node *node = timer->data;
+static void waiters_try(struct yk_node *node) {
     uint64_t now = yk_now_ns();
-    yk_store_drain(node->store);
-    yk_store_tick(node->store);
     for (uint32_t i = 0; i < node->waiter_count;) {
         struct waiter w = node->waiters[i];
         node->waiters[i].answered = 1;
@@ -146,7 +145,38 @@ static void on_wait_tick(uv_timer_t *timer) {
             node->waiters[i++].answered = 0;
     }
     if (node->waiter_count == 0)
-        uv_timer_stop(timer);
+        uv_timer_stop(&node->wait_timer);
+}
+
+static void on_wait_tick(uv_timer_t *timer) {
+    struct yk_node *node = timer->data;
+    yk_store_drain(node->store);
+    yk_store_tick(node->store);
+    waiters_try(node);
+}
+
+/* After each turn of the loop: writes that this turn asked for leave together, blocks that have come up
+ * are handed to who waits for them, memory that was written to SSD to who waits for space. */
+static void low_turn(struct yk_node *node) {
+    yk_store_ssd_poll(node->store);
+    park_run(node);
+    if (node->waiter_count > 0)
+        waiters_try(node);
+}
+
+static void on_after(uv_check_t *check) {
+    low_turn(check->data);
+}
+
+static void on_low(uv_async_t *async) {
+    struct yk_node *node = async->data;
+    node_active(node); /* the work is done by on_after, which follows */
+}
+
+/* From any thread. */
+static void low_wake(void *arg) {
+    struct yk_node *node = arg;
+    uv_async_send(&node->low);
 }
 
 void node_forget(struct yk_node *node, struct conn *c) {
@@ -159,6 +189,7 @@ void node_forget(struct yk_node *node, struct conn *c) {
     for (uint32_t i = 0; i < node->job_count; i++)
         if (node->jobs[i].conn == c)
             node->jobs[i].conn = NULL;
+    park_forget(node, c);
 }
 
 /* ---- upkeep
@@ -172,32 +203,64 @@ static void ns_snapshot(struct yk_node *node) {
     pthread_mutex_unlock(&node->lock);
 }
 
-/* A step of every batch removal. */
+static int removal_step(struct yk_node *node, struct job *j) {
+    j->removed += yk_store_remove_step(node->store, j->ns, j->how, j->pattern, j->pattern_len,
+                                       &j->cursor, JOB_STEPS);
+    return j->cursor == YK_WALK_END;
+}
+
+/* A step of every job. */
 static void jobs_step(struct yk_node *node) {
+    uint64_t bytes = VERIFY_BYTES / (node->job_count != 0 ? node->job_count : 1u);
     for (uint32_t i = 0; i < node->job_count;) {
         struct job *j = &node->jobs[i];
-        uint32_t left = j->top - j->cursor;
-        j->removed += yk_store_remove_step(node->store, j->ns, j->how, j->pattern, j->pattern_len,
-                                           &j->cursor, left < JOB_STEPS ? left : JOB_STEPS);
-        if (j->cursor < j->top) {
+        int over = j->changes != NULL ? handle_changes_step(node, j, bytes) : removal_step(node, j);
+        uint64_t ticket = yk_store_ticket_take(node->store);
+        j->ticket = yk_store_ticket_join(j->ticket, ticket);
+        if (!over) {
             i++;
             continue;
         }
         struct job done = *j;
         *j = node->jobs[--node->job_count];
-        handle_job_done(&done);
+        handle_job_done(node, &done);
     }
 }
 
 static void on_busy(uv_idle_t *idle) {
     struct yk_node *node = idle->data;
-    jobs_step(node);
-    int more = yk_store_tick(node->store);
-    if (node->job_count == 0 && !more)
+    if (node->more) {
+        jobs_step(node);
+        int more = yk_store_tick(node->store);
+        node->more = node->job_count > 0 || more;
+    }
+    if (node->spin_until_ns != 0 && yk_now_ns() >= node->spin_until_ns) {
+        yk_spin_end(&node->spin, 0);
+        node->spin_until_ns = 0;
+    }
+    if (!node->more && node->spin_until_ns == 0)
         uv_idle_stop(idle);
 }
 
+static void on_turn(uv_prepare_t *turn) {
+    yk_store_turn(((struct yk_node *)turn->data)->store);
+}
+
+/* While the idle handle is active the loop polls without waiting: the reply's reader is likely to ask
+ * again before a sleep and a wake-up would be over (base/spin.h). */
+void node_heard(struct yk_node *node) {
+    if (node->spin_until_ns != 0)
+        yk_spin_end(&node->spin, 1);
+    node->spin_until_ns = 0;
+    if (node->stopping || !yk_spin_try(&node->spin))
+        return;
+    node->spin_until_ns = yk_now_ns() + YK_SPIN_NS;
+    if (!uv_is_active((uv_handle_t *)&node->busy))
+        uv_idle_start(&node->busy, on_busy);
+}
+
 void node_more(struct yk_node *node) {
+    node->more = 1;
     if (!uv_is_active((uv_handle_t *)&node->busy))
         uv_idle_start(&node->busy, on_busy);
 }
@@ -224,6 +287,15 @@ static void close_silent(struct yk_node *node) {
     }
 }
 
+/* Moves blocks ahead of need while no message comes. 1: it may go on. */
+static int compact_idle(struct yk_node *node) {
+    uint64_t in_bytes = node->n.in_bytes;
+    int idle = in_bytes == node->last_in_bytes && node->waiter_count == 0 && node->job_count == 0;
+    node->last_in_bytes = in_bytes;
+    return idle &&
+           yk_store_compact_idle(node->store, node->opts.compact_percent, COMPACT_BYTES) > 0;
+}
+
 static uint64_t happened(const struct yk_node *node) {
     struct yk_counters n;
     yk_store_counters(node->store, &n);
@@ -239,13 +311,15 @@ static void on_upkeep(uv_timer_t *timer) {
         node_more(node);
     close_silent(node);
     conns_drop_stalled(node);
+    conns_shrink(node);
+    int moving = compact_idle(node);
     if (node->accept_paused)
         accept_pause(node, 0);
     if (yk_segment_check(node->seg))
-        yk_log_limited(
-            &lost_limit, YK_LOG_ERROR, "node",
-            "the DRAM tier is lost: a file of its segment was truncated. Lookups miss and "
-            "puts are refused until a restart");
+        yk_log_limited(&lost_limit, YK_LOG_ERROR, "node",
+                       "the DRAM tier is lost: a file of its segment was truncated, or its file "
+                       "system is full. "
+                       "Lookups miss and puts are refused until a restart");
     ns_snapshot(node);
     uint64_t events = happened(node);
     node->idle_ticks = events == node->last_events ? node->idle_ticks + 1 : 0;
@@ -256,7 +330,7 @@ static void on_upkeep(uv_timer_t *timer) {
     for (const struct conn *c = node->conns; c != NULL; c = c->next)
         silent |= c->state == CONN_HELLO || c->state == CONN_PUT;
     if (node->idle_ticks < DOZE_TICKS || n.limbo_blocks > 0 || n.suspect_blocks > 0 || silent ||
-        node->accept_paused)
+        moving || node->accept_paused || yk_store_ssd_busy(node->store))
         return;
     node->dozing = 1;
     yk_store_doze(node->store, 1);
@@ -360,7 +434,7 @@ static int loopback(const struct sockaddr *a) {
            IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)a)->sin6_addr);
 }
 
-static int listen_tcp(const struct yk_addr *addr, struct yk_err *err) {
+static int listen_tcp(const struct yk_node *node, const struct yk_addr *addr, struct yk_err *err) {
     struct addrinfo hints = {.ai_family = AF_UNSPEC,
                              .ai_socktype = SOCK_STREAM,
                              .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
@@ -370,11 +444,11 @@ static int listen_tcp(const struct yk_addr *addr, struct yk_err *err) {
     int rc = getaddrinfo(addr->host, port, &hints, &ai);
     if (rc != 0)
         return yk_err_set(err, -YK_EINVAL, "cannot resolve '%s': %s", addr->host, gai_strerror(rc));
-    if (!loopback(ai->ai_addr)) {
+    if (!node->opts.allow_remote && !loopback(ai->ai_addr)) {
         freeaddrinfo(ai);
         return yk_err_set(err, -YK_EPERM,
-                          "'%s' is not a loopback address: without authentication a node listens "
-                          "on 127.0.0.1 or ::1 only",
+                          "'%s' is not a loopback address, and others are not allowed: nobody is "
+                          "authenticated yet",
                           addr->host);
     }
     int one = 1;
@@ -419,7 +493,7 @@ static int listen_all(struct yk_node *node, struct yk_err *err) {
     }
     for (uint32_t i = 0; i < o->listen_count; i++) {
         const struct yk_addr *a = &o->listen[i];
-        int fd = a->kind == YK_ADDR_UNIX ? listen_unix(node, a, err) : listen_tcp(a, err);
+        int fd = a->kind == YK_ADDR_UNIX ? listen_unix(node, a, err) : listen_tcp(node, a, err);
         int rc = fd < 0 ? fd : listen_add(node, fd, err);
         if (rc < 0)
             return rc;
@@ -440,6 +514,8 @@ static void stop_now(struct yk_node *node) {
         node_unwatch(node, slot);
     while (node->conns != NULL)
         conn_close(node->conns);
+    /* Before the handle that its workers wake is closed. */
+    yk_store_ssd_close(node->store, !yk_node_tier_lost(node));
     uv_walk(&node->loop, close_any, NULL);
 }
 
@@ -502,12 +578,15 @@ static void *node_main(void *arg) {
 }
 
 static void node_free(struct yk_node *node, int clean) {
+    for (uint32_t i = 0; i < node->job_count; i++)
+        handle_changes_free(node, &node->jobs[i]);
     yk_store_close(node->store, clean);
     free(node->listeners);
     free(node->listener_fds);
     free(node->watches);
     free(node->waiters);
     free(node->jobs);
+    park_fini(node);
     pthread_mutex_destroy(&node->lock);
     pthread_mutex_destroy(&node->helper_lock);
     pthread_cond_destroy(&node->helper_cond);
@@ -515,12 +594,19 @@ static void node_free(struct yk_node *node, int clean) {
 }
 
 static int node_alloc(struct yk_node *node, struct yk_err *err) {
-    int rc = yk_store_open(&node->opts.store, &node->store, err);
+    node->opts.store.wake = low_wake;
+    node->opts.store.raised = park_raised;
+    node->opts.store.arg = node;
+    int rc = park_init(node);
+    if (rc < 0)
+        return yk_err_set(err, rc, "out of memory");
+    rc = yk_store_open(&node->opts.store, &node->store, err);
     if (rc < 0)
         return rc;
     node->seg = yk_store_segment(node->store);
     node->opts.store.policy = yk_store_policy(node->store); /* the caller's strings were its own */
     node->opts.store.segment.name = node->opts.store.segment.dir = NULL;
+    memset(&node->opts.store.ssd, 0, sizeof(node->opts.store.ssd));
     node->watches = calloc(node->seg->layout.max_clients, sizeof(*node->watches));
     node->waiters = calloc(WAITERS_MAX, sizeof(*node->waiters));
     node->jobs = calloc(JOBS_MAX, sizeof(*node->jobs));
@@ -534,10 +620,16 @@ static void loop_init(struct yk_node *node) {
     uv_timer_init(&node->loop, &node->wait_timer);
     uv_timer_init(&node->loop, &node->stop_timer);
     uv_idle_init(&node->loop, &node->busy);
+    uv_prepare_init(&node->loop, &node->turn);
     uv_async_init(&node->loop, &node->wake, on_wake);
     uv_async_init(&node->loop, &node->beat, on_beat);
+    uv_check_init(&node->loop, &node->after);
+    node->after.data = node->low.data = node;
+    if (yk_store_ssd(node->store) != NULL)
+        uv_check_start(&node->after, on_after);
     node->upkeep.data = node->wait_timer.data = node->stop_timer.data = node;
-    node->busy.data = node->wake.data = node->beat.data = node;
+    node->busy.data = node->turn.data = node->wake.data = node->beat.data = node;
+    uv_prepare_start(&node->turn, on_turn);
     uv_timer_start(&node->upkeep, on_upkeep, UPKEEP_MS, UPKEEP_MS);
 }
 
@@ -565,10 +657,20 @@ int yk_node_start(const struct yk_node_opts *opts, struct yk_node **ret_node, st
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&node->helper_cond, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    int rc = node_alloc(node, err);
-    if (rc < 0 || uv_loop_init(&node->loop) < 0) {
+    /* The loop comes first: the SSD tier's workers wake it from their beginning on. */
+    int rc = 0;
+    if (uv_loop_init(&node->loop) < 0 || uv_async_init(&node->loop, &node->low, on_low) < 0)
+        rc = yk_err_set(err, -YK_EIO, "cannot make an event loop");
+    if (rc == 0) {
+        rc = node_alloc(node, err);
+        if (rc < 0) {
+            uv_close((uv_handle_t *)&node->low, NULL);
+            uv_run(&node->loop, UV_RUN_DEFAULT);
+        }
+    }
+    if (rc < 0) {
         node_free(node, 0);
-        return rc < 0 ? rc : yk_err_set(err, -YK_EIO, "cannot make an event loop");
+        return rc;
     }
     loop_init(node);
     rc = listen_all(node, err);

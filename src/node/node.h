@@ -35,6 +35,8 @@ struct yk_node_opts {
         scrub_bytes_per_s; /* of the background pass; 0 = none. Suspect blocks are always read */
     uint32_t scrub_interval_s; /* between two passes */
     int populate;              /* touch a fresh tier in the background */
+    uint32_t compact_percent;  /* fragments above which an idle node moves blocks; 0 = never */
+    int allow_remote;          /* tcp on other than loopback addresses: nobody is authenticated */
 };
 
 /* Opens the store, listens, starts the thread; serving when it returns. Errors as yk_store_open,
@@ -58,12 +60,17 @@ struct yk_node_stats {
     uint64_t in_bytes, out_bytes, waiting, wait_timeouts;
     uint64_t requests[YK_MSG_OPS]; /* frames, by op */
     uint64_t keys[YK_MSG_OPS];     /* items in them */
+    uint64_t conn_buffer_bytes;    /* of frames that arrive and replies that leave */
     uint64_t populated_bytes, scrubbed_bytes, scrub_passes;
     uint64_t start_wall_ms;
 };
 
 /* A relaxed copy; any thread. */
 void yk_node_stats(const struct yk_node *node, struct yk_node_stats *ret);
+
+/* The SSD tier, for its figures; NULL: there is none. Valid until stop; any thread may copy counters,
+ * statistics of devices and latencies. */
+const struct yk_ssd *yk_node_ssd(const struct yk_node *node);
 
 /* Service time of an op in the node, from its frame complete to its reply queued. Any thread may
  * take a snapshot of it. Never NULL for an op of enum yk_wire_op. */

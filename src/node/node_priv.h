@@ -7,7 +7,9 @@
 #ifndef YK_NODE_NODE_PRIV_H
 #define YK_NODE_NODE_PRIV_H
 
+#include "base/spin.h"
 #include "node/node.h"
+#include "node/store.h"
 #include "wire/msg.h"
 
 #include <pthread.h>
@@ -30,19 +32,55 @@ struct waiter {
     uint64_t len;
     uint64_t deadline_ns;
     uint32_t count;
-    int is_put;   /* the conn's put; else a RESERVE */
+    int is_put;   /* the conn's put, for its place or to be committed; else a RESERVE */
     int answered; /* while it is being */
 };
 
+/* A request that waits for blocks to come up from SSD; it is run again when they have. */
+struct parked {
+    struct conn *conn; /* NULL: it has left, or the slot is free */
+    unsigned char *body;
+    struct yk_frame frame;
+    uint64_t begun_ns;
+    uint32_t pending; /* raises that have not ended */
+    uint32_t seq;     /* of the slot's use: part of the token */
+    uint32_t next;    /* free or ready list, +1 */
+    uint8_t used;
+};
+
+/* A reply that waits for a removal to be durable, or (rerun) a request that does. */
+struct held {
+    struct held *next;
+    struct conn *conn;
+    uint64_t ticket;
+    struct yk_frame frame; /* body_bytes: of body */
+    int rerun;
+    unsigned char body[];
+};
+
 #define WAITERS_MAX 4096u
+#define PARKED_MAX  4096u
+#define HELD_MAX    65536u
 #define JOBS_MAX    64u
 
-/* A batch removal that goes on in steps. */
+/* A CHANGE that verifies. */
+struct changes {
+    uint64_t epoch;
+    uint32_t n, done; /* items of the frame, those that have their status */
+    int verifying;    /* item `done` is under way */
+    struct yk_verify verify;
+    struct yk_rd rest;   /* of the body, a copy behind the statuses */
+    uint32_t statuses[]; /* n */
+};
+
+/* What goes on in steps: a batch removal, or changes that verify. */
 struct job {
-    struct conn *conn; /* NULL when it has left: the removal goes on all the same */
+    struct conn *conn;       /* NULL when it has left: a removal goes on all the same */
+    struct changes *changes; /* NULL: a removal */
     uint64_t id;
     uint64_t removed;
-    uint32_t ns, cursor, top;
+    uint64_t ticket;
+    uint32_t ns, cursor;
     uint8_t how, pattern_len;
     unsigned char pattern[255];
 };
@@ -55,10 +93,13 @@ struct yk_node {
     uv_timer_t upkeep;
     uv_timer_t wait_timer;
     uv_timer_t stop_timer;
-    uv_idle_t busy;  /* runs while there is work left from a tick */
-    uv_async_t wake; /* stop, connect */
-    uv_async_t beat; /* apart from wake, which ends a doze */
-    uint64_t beats;  /* atomic; relaxed: a counter of its own */
+    uv_idle_t busy;    /* runs while there is work left from a tick, or a message is looked for */
+    uv_prepare_t turn; /* at each turn of the loop */
+    uv_check_t after;  /* after each turn: what it gave to the SSD tier leaves */
+    uv_async_t wake;   /* stop, connect */
+    uv_async_t low;    /* the SSD tier has done something */
+    uv_async_t beat;   /* apart from wake, which ends a doze */
+    uint64_t beats;    /* atomic; relaxed: a counter of its own */
     uv_poll_t *listeners;
     int *listener_fds;
     uint32_t listener_count;
@@ -71,11 +112,18 @@ struct yk_node {
     uint32_t waiter_count;
     struct job *jobs;
     uint32_t job_count;
+    struct parked *parked;
+    uint32_t parked_free, parked_ready, parked_count; /* lists, +1 */
+    struct held *held, **held_tail;
+    uint32_t held_count;
     uint32_t idle_ticks;
     int accept_paused; /* out of descriptors: listeners are looked at by upkeep */
     int dozing;
+    int more;               /* there is work left from a tick */
+    struct yk_spin spin;    /* before the loop sleeps */
+    uint64_t spin_until_ns; /* 0: not looking */
     int stopping;
-    uint64_t last_events, stop_deadline_ns;
+    uint64_t last_events, last_in_bytes, stop_deadline_ns;
 
     pthread_mutex_t lock; /* guards handover[] and ns_snapshot[]; rank 1 in docs/locks.md */
     int handover[64];
@@ -103,18 +151,44 @@ void conn_close(struct conn *c);
 void conn_resume(struct conn *c);
 /* Ends the connections of a client slot, but for one (or NULL). */
 void conns_close_slot(struct yk_node *node, uint32_t slot, const struct conn *but);
+/* Connections on which nothing happens give their buffers back. */
+void conns_shrink(struct yk_node *node);
 /* Puts whose payload has stopped coming give their places back. */
 void conns_drop_stalled(struct yk_node *node);
+
+/* Runs a request again that was parked or held. 0: done with; 1: not now, its output is full. */
+int conn_rerun(struct conn *c, const struct yk_frame *f, const void *body, uint64_t begun_ns);
+
+/* park.c */
+int park_init(struct yk_node *node);
+void park_fini(struct yk_node *node);
+/* A slot to be parked in: its token for yk_store_raise, or 0 when all are taken. Then either _keep,
+ * with the raises that are under way, or _drop. */
+uint64_t park_take(struct yk_node *node);
+int park_keep(struct yk_node *node, uint64_t token, struct conn *c, const struct yk_frame *f,
+              const void *body, uint32_t pending);
+void park_drop(struct yk_node *node, uint64_t token);
+void park_raised(void *arg, uint64_t token); /* the store's callback */
+/* Keeps a reply, or a request, until the ticket is durable. */
+int held_add(struct yk_node *node, struct conn *c, uint64_t ticket, const struct yk_frame *f,
+             const void *body, int rerun);
+/* Runs and sends what can be now. */
+void park_run(struct yk_node *node);
+void park_forget(struct yk_node *node, const struct conn *c);
 
 /* handle.c: runs one complete frame. Returns 0, or a failure that ends the connection, with its
  * text in err. */
 int handle_frame(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err);
+#define HANDLE_PARKED 1 /* it will be run again, and answered then */
 /* Answers a waiter if it can be now, or if its time is over: 1 answered. */
 int handle_waiter(struct yk_node *node, struct waiter *w, uint64_t now_ns);
 /* Starts the PUT whose fixed part is complete. 0: payload is wanted; 1: waits for space. */
 int handle_put_begin(struct conn *c);
 void handle_put_end(struct conn *c);
-void handle_job_done(struct job *j);
+void handle_job_done(struct yk_node *node, struct job *j);
+/* Goes on with changes; 1 done. */
+int handle_changes_step(struct yk_node *node, struct job *j, uint64_t budget_bytes);
+void handle_changes_free(struct yk_node *node, struct job *j);
 
 /* node.c */
 void node_watch(struct yk_node *node, uint32_t slot, uint32_t pid);
@@ -123,6 +197,11 @@ int node_wait(struct yk_node *node, const struct waiter *w); /* -YK_EAGAIN: the 
 void node_forget(struct yk_node *node, struct conn *c);      /* its waiters and jobs */
 void node_active(struct yk_node *node);                      /* something happened: no dozing */
 void node_more(struct yk_node *node);                        /* there is work for the busy handle */
+void node_heard(struct yk_node *node); /* a message came: the next may follow */
+
+/* stats_ssd.c: appends `,"ssd":...`. Any thread. */
+struct yk_buf;
+void node_stats_ssd(const struct yk_node *node, struct yk_buf *out);
 
 /* upkeep.c */
 int helpers_start(struct yk_node *node);

@@ -11,7 +11,7 @@
  * The reservations of a client are linked through `parent` (next) and `parent_birth` (previous),
  * +1, which mean nothing before the commit.
  */
-#include "node/store_priv.h"
+#include "node/ssd_priv.h"
 
 #include "base/clock.h"
 #include "base/hash.h"
@@ -19,6 +19,9 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* For the quotas of all commits of one turn, about a millisecond: other connections wait for it. */
+#define TURN_EVICTIONS 1024u
 
 void yk_store_reservation_link(struct yk_store *s, uint32_t idx) {
     struct yk_desc *d = desc_at(s, idx);
@@ -53,10 +56,13 @@ void yk_store_reservation_unlink(struct yk_store *s, uint32_t idx) {
     COUNT_SUB(s, reserved_bytes, d->cap);
 }
 
+/* Blocks on their way to SSD whose descriptors and keys are free soon: no more are chosen for those. */
+#define LEAVING_ENOUGH 64u
+
 /* A descriptor, evicting for one when all are in use. */
 static uint32_t desc_need(struct yk_store *s) {
     uint32_t idx = yk_owner_desc_take(&s->own);
-    for (int i = 0; idx == YK_SHM_NONE && i < 64; i++) {
+    for (int i = 0; idx == YK_SHM_NONE && i < 64 && s->n.leaving_blocks < LEAVING_ENOUGH; i++) {
         if (yk_store_evict_one(s, YK_SHM_NONE, RETIRE_SPACE) != 0)
             break;
         yk_store_scan(s);
@@ -85,7 +91,8 @@ int yk_store_reserve(struct yk_store *s, uint32_t slot, uint64_t len, struct yk_
                           "a block of %llu bytes: the tier has %llu, a block at most %u",
                           (unsigned long long)len, (unsigned long long)tier, YK_BLOCK_MAX);
     if (__atomic_load_n(&s->seg.lost, __ATOMIC_ACQUIRE))
-        return yk_err_set(err, -YK_EIO, "the tier is lost (its file was truncated)");
+        return yk_err_set(err, -YK_EIO,
+                          "the tier is lost (its file was truncated, or memory ran out)");
     uint64_t held = s->n.reserved_bytes + s->n.hard_pinned_bytes;
     if (!share_has(s, len))
         return yk_err_set(
@@ -113,6 +120,7 @@ int yk_store_reserve(struct yk_store *s, uint32_t slot, uint64_t len, struct yk_
     STORE(&d->owner, slot);
     STORE(&d->birth, (uint32_t)gen);
     STORE(&d->key_len, (uint8_t)0);
+    STORE(&d->ssd, 0u);
     STORE(&d->place_sum, yk_desc_place_sum(d, idx));
     yk_store_reservation_link(s, idx);
     desc_publish(d, YK_WORD(gen, YK_DESC_RESERVED));
@@ -224,27 +232,27 @@ static int parent_take(struct yk_desc *p) {
     return 0;
 }
 
-static void link_parent(struct yk_store *s, struct yk_desc *d, uint32_t ns, uint64_t epoch,
+static void link_parent(struct yk_store *s, struct yk_desc *d, uint32_t ns,
                         const struct yk_commit *c) {
     uint32_t p;
     STORE(&d->parent, YK_SHM_NONE);
     STORE(&d->parent_birth, 0u);
-    if (c->parent_len == 0 || yk_store_find(s, ns, epoch, c->parent, c->parent_len, &p) != 0 ||
+    if (c->parent_len == 0 || yk_store_find(s, ns, c->epoch, c->parent, c->parent_len, &p) != 0 ||
         !parent_take(desc_at(s, p)))
         return;
     STORE(&d->parent, p);
     STORE(&d->parent_birth, desc_at(s, p)->birth);
 }
 
-static void fill(struct yk_store *s, uint32_t idx, uint32_t ns, uint64_t epoch, uint64_t hash,
-                 uint32_t cell, const struct yk_commit *c) {
+static void fill(struct yk_store *s, uint32_t idx, uint32_t ns, uint64_t hash, uint32_t cell,
+                 const struct yk_commit *c) {
     struct yk_desc *d = desc_at(s, idx);
     const struct yk_attrs *a = &c->attrs;
     STORE(&d->hash, hash);
     STORE(&d->sum, c->sum);
     STORE(&d->len, c->len);
     STORE(&d->key_cell, cell);
-    STORE(&d->epoch, epoch);
+    STORE(&d->epoch, c->epoch);
     STORE(&d->ns, ns);
     STORE(&d->key_len, (uint8_t)c->key_len);
     STORE(&d->kind, a->kind);
@@ -263,22 +271,32 @@ static void fill(struct yk_store *s, uint32_t idx, uint32_t ns, uint64_t epoch, 
     else if (a->flags & YK_PUT_SOFT_PIN)
         pin = yk_store_after(yk_boot_ms(), a->pin_ms, YK_PIN_HARD - 1);
     STORE(&d->pin_until_ms, pin);
-    link_parent(s, d, ns, epoch, c);
+    link_parent(s, d, ns, c);
     STORE(&d->ident_sum, yk_desc_ident_sum(d, c->key));
 }
 
-/* Room for one more block of len bytes in capacity and quota. */
+void yk_store_turn(struct yk_store *s) {
+    s->turn_evictions = TURN_EVICTIONS;
+}
+
+/* Room for one more block of len bytes in capacity and quota. What was over before (a limit that was
+ * lowered) is not this put's to evict: it makes room for itself, and ticks do the rest. */
 static int make_room(struct yk_store *s, uint32_t ns, uint32_t len) {
     const struct share *sh = &s->shares[ns];
     uint64_t quota = s->own.ns[ns].quota_bytes;
+    uint64_t bytes = sh->bytes, blocks = s->n.blocks;
     if (quota != 0 && len > quota)
         return -YK_EQUOTA;
-    while (quota != 0 && sh->bytes + len > quota)
+    while (quota != 0 && sh->bytes + len > quota && bytes - sh->bytes < len) {
+        if (s->turn_evictions == 0)
+            return -YK_EAGAIN;
+        s->turn_evictions--;
         if (yk_store_evict_one(s, ns, RETIRE_QUOTA) != 0)
             return -YK_EQUOTA;
-    while (s->capacity_blocks != 0 && s->n.blocks >= s->capacity_blocks)
-        if (yk_store_evict_one(s, YK_SHM_NONE, RETIRE_CAPACITY) != 0)
-            return -YK_ENOSPC;
+    }
+    if (s->capacity_blocks != 0 && s->n.blocks >= s->capacity_blocks && s->n.blocks == blocks &&
+        yk_store_evict_one(s, YK_SHM_NONE, RETIRE_CAPACITY) != 0)
+        return -YK_ENOSPC;
     return 0;
 }
 
@@ -315,7 +333,7 @@ static uint32_t key_need(struct yk_store *s, const void *key, uint32_t key_len) 
         keys_merge(s);
         cell = yk_owner_key_take(&s->own, key, key_len);
     }
-    for (int i = 0; cell == YK_SHM_NONE && i < 64; i++) {
+    for (int i = 0; cell == YK_SHM_NONE && i < 64 && s->n.leaving_blocks < LEAVING_ENOUGH; i++) {
         if (yk_store_evict_one(s, YK_SHM_NONE, RETIRE_SPACE) != 0)
             break;
         yk_store_scan(s);
@@ -327,7 +345,8 @@ static uint32_t key_need(struct yk_store *s, const void *key, uint32_t key_len) 
 /* Puts the filled descriptor into index and share; old (or YK_SHM_NONE) makes way for it. What can
  * fail comes before the word is published: a generation that was COMMITTED once is never taken
  * back. A lookup that meets the entry before the word looks again. */
-static int enter(struct yk_store *s, uint32_t idx, uint64_t gen, uint64_t hash, uint32_t old) {
+static int enter(struct yk_store *s, uint32_t idx, uint64_t gen, uint64_t hash, uint32_t old,
+                 unsigned state) {
     struct yk_desc *d = desc_at(s, idx);
     int fresh = old == YK_SHM_NONE;
     if (fresh && yk_index_insert(&s->index, hash, idx) < 0)
@@ -338,7 +357,7 @@ static int enter(struct yk_store *s, uint32_t idx, uint64_t gen, uint64_t hash, 
             yk_index_remove(&s->index, hash, idx);
         return rc;
     }
-    desc_publish(d, YK_WORD(gen, YK_DESC_COMMITTED));
+    desc_publish(d, YK_WORD(gen, state));
     if (!fresh) {
         yk_index_replace(&s->index, hash, old, idx);
         yk_store_retire(s, old, RETIRE_REPLACED, 1);
@@ -348,26 +367,32 @@ static int enter(struct yk_store *s, uint32_t idx, uint64_t gen, uint64_t hash, 
 
 /* A commit whose reservation is no longer one: was it made before? It left its block, or found the
  * same bytes there. */
-static int committed_before(struct yk_store *s, uint32_t ns, uint64_t epoch,
-                            const struct yk_commit *c) {
+static int committed_before(struct yk_store *s, uint32_t ns, const struct yk_commit *c) {
     uint32_t idx;
-    if (yk_store_find(s, ns, epoch, c->key, c->key_len, &idx) != 0)
+    if (yk_store_find_any(s, ns, c->epoch, c->key, c->key_len, &idx) != 0)
         return -YK_EGONE;
+    if (YK_IS_ON_SSD(idx)) {
+        yk_block_info info;
+        yk_store_info(s, idx, &info);
+        return info.checksum == c->sum && info.len == c->len ? 0 : -YK_EGONE;
+    }
     const struct yk_desc *d = desc_at(s, idx);
     if (d->sum != c->sum || d->len != c->len)
         return -YK_EGONE;
     return yk_store_settle(s, idx) == 0 ? 0 : -YK_EGONE;
 }
 
-static int commit_checks(struct yk_store *s, uint32_t ns, uint64_t epoch,
-                         const struct yk_commit *c) {
+static int commit_checks(struct yk_store *s, uint32_t ns, const struct yk_commit *c) {
     if (c->key_len == 0 || c->key_len > YK_KEY_MAX)
         return -YK_EKEY;
     if (c->len == 0 || c->len > desc_at(s, c->idx)->cap)
         return -YK_EINVAL;
+    /* Its payload may be in pages that nobody else has (guard.h), and so may this descriptor. */
+    if (__atomic_load_n(&s->seg.lost, __ATOMIC_ACQUIRE))
+        return -YK_EIO;
     int rc = yk_store_ns_check(s, ns);
-    if (rc == 0 && s->own.ns[ns].epoch != epoch)
-        rc = -YK_ESTALE;
+    if (rc == 0 && s->own.ns[ns].epoch != c->epoch)
+        rc = -YK_ESTALE; /* R9: raised since the put began */
     if (rc == 0 && (c->attrs.flags & YK_PUT_HARD_PIN) &&
         s->n.hard_pinned_bytes + desc_at(s, c->idx)->cap > pins_max(s))
         rc = -YK_ELIMIT;
@@ -376,9 +401,9 @@ static int commit_checks(struct yk_store *s, uint32_t ns, uint64_t epoch,
 
 /* What a block that stands under the key means for the commit: 1 it is the same (nothing to do), 0
  * it makes way, or -YK_ECONFLICT. */
-static int against(struct yk_store *s, uint32_t old, uint64_t epoch, const struct yk_commit *c) {
+static int against(struct yk_store *s, uint32_t old, const struct yk_commit *c) {
     const struct yk_desc *o = desc_at(s, old);
-    if (!visible(s, o, epoch))
+    if (!visible(s, o, c->epoch))
         return 0;
     if (YK_WORD_STATE(o->word) == YK_DESC_SUSPECT && yk_store_settle(s, old) != 0)
         return 0; /* it was rotten and is gone: see commit_new */
@@ -387,8 +412,9 @@ static int against(struct yk_store *s, uint32_t old, uint64_t epoch, const struc
     return (c->attrs.flags & YK_PUT_UPSERT) ? 0 : -YK_ECONFLICT;
 }
 
-static int commit_new(struct yk_store *s, uint32_t ns, uint64_t epoch, uint64_t hash,
-                      const struct yk_commit *c) {
+/* expiry_ms: of a block that came up from SSD; 0 = none, or the commit's own. */
+static int commit_new(struct yk_store *s, uint32_t ns, uint64_t hash, const struct yk_commit *c,
+                      unsigned state, uint64_t expiry_ms) {
     int rc = make_room(s, ns, c->len);
     if (rc < 0)
         return rc;
@@ -400,8 +426,12 @@ static int commit_new(struct yk_store *s, uint32_t ns, uint64_t epoch, uint64_t 
     if (standing(s, hash, ns, c->key, c->key_len, &old) != 0)
         old = YK_SHM_NONE;
     yk_store_reservation_unlink(s, c->idx);
-    fill(s, c->idx, ns, epoch, hash, cell, c);
-    rc = enter(s, c->idx, c->gen, hash, old);
+    fill(s, c->idx, ns, hash, cell, c);
+    if (expiry_ms != 0) {
+        STORE(&desc_at(s, c->idx)->expiry_ms, expiry_ms);
+        yk_store_expiry_seen(s, expiry_ms);
+    }
+    rc = enter(s, c->idx, c->gen, hash, old, state);
     if (rc == 0) {
         if (desc_at(s, c->idx)->pin_until_ms == YK_PIN_HARD)
             COUNT_ADD(s, hard_pinned_bytes, desc_at(s, c->idx)->cap);
@@ -414,16 +444,44 @@ static int commit_new(struct yk_store *s, uint32_t ns, uint64_t epoch, uint64_t 
     return rc;
 }
 
-int yk_store_commit(struct yk_store *s, uint32_t slot, uint32_t ns, uint64_t epoch,
-                    const struct yk_commit *c) {
+int yk_store_commit_raised(struct yk_store *s, uint32_t ns, uint64_t hash,
+                           const struct yk_commit *c, uint64_t expiry_ms) {
+    return commit_new(s, ns, hash, c, YK_DESC_SUSPECT, expiry_ms);
+}
+
+/* What stands on SSD under the key, and not in DRAM, means for the commit: 0 it is the same, or makes
+ * way; -YK_ECONFLICT. The same bytes are put into DRAM all the same: the writer had to compute them, so
+ * they are wanted, and their copy on SSD stays. */
+static int against_ssd(struct yk_store *s, uint32_t ns, uint64_t hash, const struct yk_commit *c) {
+    struct yk_ssd_info info;
+    uint32_t id;
+    if (yk_store_ssd_find(s, ns, hash, c->key, c->key_len, &id) != 0) {
+        yk_store_ssd_await(s, ns, hash);
+        return 0;
+    }
+    yk_ssd_info_get(s->low->ssd, id, &info);
+    if (info.len == c->len && info.sum == c->sum) {
+        yk_ssd_touch(s->low->ssd, id); /* it is used */
+        return 0;
+    }
+    if (!(c->attrs.flags & YK_PUT_UPSERT))
+        return -YK_ECONFLICT;
+    yk_store_ssd_remove(s, id);
+    return 0;
+}
+
+int yk_store_commit(struct yk_store *s, uint32_t slot, uint32_t ns, const struct yk_commit *c) {
     int rc = reservation_at(s, slot, c->idx, c->gen);
     if (rc < 0)
-        return committed_before(s, ns, epoch, c);
+        return committed_before(s, ns, c);
     uint64_t hash = yk_hash_key(ns, c->key, c->key_len);
     uint32_t old;
-    rc = commit_checks(s, ns, epoch, c);
-    if (rc == 0 && standing(s, hash, ns, c->key, c->key_len, &old) == 0)
-        rc = against(s, old, epoch, c);
+    rc = commit_checks(s, ns, c);
+    int in_dram = rc == 0 && standing(s, hash, ns, c->key, c->key_len, &old) == 0;
+    if (in_dram)
+        rc = against(s, old, c);
+    if (rc == 0 && s->low != NULL)
+        rc = against_ssd(s, ns, hash, c);
     if (rc == 1) {
         COUNT(s, duplicates);
         yk_store_access(s, old);
@@ -432,7 +490,9 @@ int yk_store_commit(struct yk_store *s, uint32_t slot, uint32_t ns, uint64_t epo
         return 0;
     }
     if (rc == 0)
-        rc = commit_new(s, ns, epoch, hash, c);
+        rc = commit_new(s, ns, hash, c, YK_DESC_COMMITTED, 0);
+    if (rc == -YK_EAGAIN)
+        return rc;
     if (rc < 0) {
         if (rc == -YK_ECONFLICT)
             COUNT(s, conflicts);
@@ -441,5 +501,9 @@ int yk_store_commit(struct yk_store *s, uint32_t slot, uint32_t ns, uint64_t epo
     }
     COUNT(s, commits);
     COUNT_ADD(s, put_bytes, c->len);
+    if (s->low != NULL) {
+        yk_store_ssd_link(s, c->idx);
+        yk_store_write_through(s, c->idx);
+    }
     return 0;
 }

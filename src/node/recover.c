@@ -16,7 +16,7 @@
  *
  * Policies start in the order of births: the best guess that survives.
  */
-#include "node/store_priv.h"
+#include "node/ssd_priv.h"
 
 #include "base/clock.h"
 
@@ -54,7 +54,7 @@ static void clients_recover(struct yk_store *s) {
     s->own.pages[0].hazard_top = YK_HAZARD_SCRUB + 1u;
 }
 
-static void namespaces_recover(struct yk_store *s) {
+void yk_store_namespaces_recover(struct yk_store *s) {
     for (uint32_t i = 0; i < YK_SHM_NAMESPACES; i++) {
         struct yk_ns_entry *e = &s->own.ns[i];
         if (e->state == 0)
@@ -257,6 +257,7 @@ static int pass_shares(struct recovery *r) {
         }
         if (yk_store_share_add(s, order[i].idx) < 0)
             continue;
+        yk_store_ssd_link(s, order[i].idx);
         yk_store_expiry_seen(s, d->expiry_ms);
         if (d->pin_until_ms == YK_PIN_HARD)
             COUNT_ADD(s, hard_pinned_bytes, d->cap);
@@ -292,7 +293,6 @@ int yk_store_recover(struct yk_store *s, struct yk_err *err) {
     if (rc == 0) {
         yk_index_init(&s->index, s->seg.meta, &s->own.layout, area);
         clients_recover(s);
-        namespaces_recover(s);
         yk_owner_hazards_collect(&s->own, s->slots, s->slot_count);
         pass_descriptors(&r);
         yk_owner_hazards_clear(&s->own);

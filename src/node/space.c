@@ -7,7 +7,7 @@
  * epoch that nobody can have. Its number is not given to another name while the daemon runs, since
  * a client may still hold it; recovery frees those that no block uses.
  */
-#include "node/store_priv.h"
+#include "node/ssd_priv.h"
 
 #include <string.h>
 
@@ -58,7 +58,8 @@ int yk_store_ns_open(struct yk_store *s, const void *name, uint32_t name_len, in
         return yk_err_set(err, rc, "there is no namespace '%.*s'", (int)name_len,
                           (const char *)name);
     uint32_t ns = 0;
-    while (ns < YK_SHM_NAMESPACES && entry_at(s, ns)->state != NS_FREE)
+    while (ns < YK_SHM_NAMESPACES &&
+           (entry_at(s, ns)->state != NS_FREE || yk_store_ssd_ns_busy(s, ns)))
         ns++;
     if (ns == YK_SHM_NAMESPACES)
         return yk_err_set(err, -YK_ELIMIT,
@@ -69,8 +70,10 @@ int yk_store_ns_open(struct yk_store *s, const void *name, uint32_t name_len, in
     memset(e, 0, sizeof(*e));
     memcpy(e->name, name, name_len);
     e->epoch = e->epoch_copy = 1;
+    e->uid = yk_owner_gen(&s->own);
     e->state = NS_LIVE;
     entry_seal(e);
+    yk_store_ssd_ns(s, ns, 0);
     *ret_ns = ns;
     return 0;
 }
@@ -92,6 +95,7 @@ int yk_store_ns_raise(struct yk_store *s, uint32_t ns, uint64_t epoch) {
         return 0;
     __atomic_store_n(&e->epoch, epoch, __ATOMIC_RELEASE); /* pairs with the load in view.c */
     __atomic_store_n(&e->epoch_copy, epoch, __ATOMIC_RELEASE);
+    yk_store_ssd_ns(s, ns, 1);
     yk_store_sweep_soon(s);
     return 0;
 }
@@ -101,6 +105,7 @@ int yk_store_ns_quota(struct yk_store *s, uint32_t ns, uint64_t quota_bytes) {
     if (rc < 0)
         return rc;
     STORE(&entry_at(s, ns)->quota_bytes, quota_bytes);
+    yk_store_ssd_ns(s, ns, 0);
     return 0;
 }
 
@@ -112,6 +117,7 @@ int yk_store_ns_remove(struct yk_store *s, uint32_t ns) {
     __atomic_store_n(&e->epoch, EPOCH_REMOVED, __ATOMIC_RELEASE);
     e->state = NS_REMOVED;
     entry_seal(e);
+    yk_store_ssd_ns(s, ns, 1);
     yk_store_sweep_soon(s);
     return 0;
 }

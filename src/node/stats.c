@@ -97,28 +97,62 @@ static const struct {
     F(moves),
     F(moves_refused),
     F(moved_bytes),
+    F(background_moves),
     F(verified),
     F(verify_failed),
     F(recovered),
     F(recovery_dropped),
     F(recovery_us),
+    F(demoted),
+    F(demoted_bytes),
+    F(demote_failed),
+    F(demote_refused),
+    F(raised),
+    F(raised_bytes),
+    F(raise_failed),
+    F(ssd_hits),
+    F(ssd_hit_bytes),
+    F(prefetched),
+    F(preloaded),
+    F(preloaded_bytes),
+    F(preload_goal),
+    F(unverified_blocks),
+    F(leaving_blocks),
+    F(leaving_bytes),
+    F(raising),
 #undef F
 };
 
+/* Pairs of a bucket's number (base/hist.h) and its count, of those that are not empty: so that the
+ * difference of two looks is a histogram too. */
+static void put_buckets(const struct yk_hist *h, struct yk_buf *b) {
+    const char *sep = "";
+    yk_buf_puts(b, ",\"buckets\":[");
+    for (uint32_t i = 0; i < YK_HIST_BUCKETS; i++) {
+        if (h->buckets[i] == 0)
+            continue;
+        yk_buf_printf(b, "%s%u,%llu", sep, i, (unsigned long long)h->buckets[i]);
+        sep = ",";
+    }
+    yk_buf_puts(b, "]");
+}
+
 static void put_latency(const struct yk_node *node, struct yk_buf *b) {
-    static struct yk_hist const empty;
-    int first = 1;
+    const char *sep = "";
     yk_buf_puts(b, ",\"latency\":{");
     for (unsigned op = 1; op < YK_MSG_OPS; op++) {
-        const struct yk_hist *h = &node->latency[op];
-        if (yk_hist_load(&h->count) == empty.count)
+        struct yk_hist h;
+        if (yk_hist_load(&node->latency[op].count) == 0)
             continue;
+        yk_hist_snapshot(&node->latency[op], &h);
         yk_buf_printf(
-            b, "%s\"%s\":{\"count\":%llu,\"p50_us\":%.3f,\"p99_us\":%.3f,\"p999_us\":%.3f}",
-            first ? "" : ",", yk_wire_op_name(op), (unsigned long long)yk_hist_count(h),
-            (double)yk_hist_percentile(h, 50) / 1e3, (double)yk_hist_percentile(h, 99) / 1e3,
-            (double)yk_hist_percentile(h, 99.9) / 1e3);
-        first = 0;
+            b, "%s\"%s\":{\"count\":%llu,\"p50_us\":%.3f,\"p99_us\":%.3f,\"p999_us\":%.3f", sep,
+            yk_wire_op_name(op), (unsigned long long)yk_hist_count(&h),
+            (double)yk_hist_percentile(&h, 50) / 1e3, (double)yk_hist_percentile(&h, 99) / 1e3,
+            (double)yk_hist_percentile(&h, 99.9) / 1e3);
+        put_buckets(&h, b);
+        yk_buf_puts(b, "}");
+        sep = ",";
     }
     yk_buf_puts(b, "}");
 }
@@ -136,23 +170,25 @@ int yk_node_stats_json(struct yk_node *node, char **ret_json) {
                   "{\"version\":\"%s\",\"pid\":%d,\"uptime_ms\":%llu,\"start\":\"%s\","
                   "\"tier_lost\":%s,\"policy\":\"%s\",\"connections\":%llu,"
                   "\"connections_accepted\":%llu,\"connections_refused\":%llu,"
-                  "\"protocol_errors\":%llu,\"waiting\":%llu,\"wait_timeouts\":%llu,"
+                  "\"connection_buffer_bytes\":%llu,\"protocol_errors\":%llu,\"waiting\":%llu,"
+                  "\"wait_timeouts\":%llu,"
                   "\"in_bytes\":%llu,\"out_bytes\":%llu,\"populated_bytes\":%llu,"
                   "\"scrubbed_bytes\":%llu",
                   YK_VERSION, (int)getpid(), (unsigned long long)(yk_wall_ms() - n.start_wall_ms),
                   found_name(node->seg->found), yk_node_tier_lost(node) ? "true" : "false",
                   node->opts.store.policy, (unsigned long long)n.conns,
                   (unsigned long long)n.conns_accepted, (unsigned long long)n.conns_refused,
-                  (unsigned long long)n.protocol_errors, (unsigned long long)n.waiting,
-                  (unsigned long long)n.wait_timeouts, (unsigned long long)n.in_bytes,
-                  (unsigned long long)n.out_bytes, (unsigned long long)n.populated_bytes,
-                  (unsigned long long)n.scrubbed_bytes);
+                  (unsigned long long)n.conn_buffer_bytes, (unsigned long long)n.protocol_errors,
+                  (unsigned long long)n.waiting, (unsigned long long)n.wait_timeouts,
+                  (unsigned long long)n.in_bytes, (unsigned long long)n.out_bytes,
+                  (unsigned long long)n.populated_bytes, (unsigned long long)n.scrubbed_bytes);
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
         uint64_t v;
         memcpy(&v, (const char *)&n.store + fields[i].offset, sizeof(v));
         yk_buf_printf(&b, ",\"%s\":%llu", fields[i].name, (unsigned long long)v);
     }
     put_latency(node, &b);
+    node_stats_ssd(node, &b);
     yk_buf_puts(&b, "}");
     if (b.status < 0 || b.data == NULL) {
         yk_buf_fini(&b);

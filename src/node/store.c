@@ -3,7 +3,7 @@
  * Opening and closing of the block table (src/node/store.h), sizes that follow from the tier's, and
  * the counters that other threads read.
  */
-#include "node/store_priv.h"
+#include "node/ssd_priv.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -63,9 +63,16 @@ static int open_parts(struct yk_store *s, const struct yk_store_opts *opts, stru
     s->held_max = data / 100u * opts->held_percent;
     s->capacity_blocks = opts->capacity_blocks;
     s->next_expiry_ms = UINT64_MAX;
+    yk_store_turn(s);
     s->seed = opts->seed;
     COUNT_ADD(s, meta_blocks_max, s->seg.layout.max_blocks);
-    return yk_store_recover(s, err);
+    yk_store_namespaces_recover(s);
+    rc = yk_store_ssd_open(s, opts, err);
+    if (rc == 0)
+        rc = yk_store_recover(s, err);
+    if (rc == 0)
+        yk_store_ssd_ready(s);
+    return rc;
 }
 
 int yk_store_open(const struct yk_store_opts *opts, struct yk_store **ret_store,
@@ -97,6 +104,7 @@ int yk_store_open(const struct yk_store_opts *opts, struct yk_store **ret_store,
 void yk_store_close(struct yk_store *s, int clean) {
     if (s == NULL)
         return;
+    yk_store_ssd_close(s, clean);
     for (uint32_t i = 0; i < s->policy_count; i++)
         yk_policy_free(s->policies[i]);
     yk_policy_space_free(s->space);

@@ -14,6 +14,9 @@
  *   recover.c  what a restart makes of the descriptors
  *   space.c    namespaces, epochs, quotas
  *   client.c   client slots: who holds hazards and reservations
+ *   ssd.c      the tier below: open, namespaces, removals, what is found there
+ *   demote.c   blocks go down to SSD
+ *   raise.c    blocks come up from SSD
  *
  * Threads: one owner thread calls everything here. No locks, no system call but in open, close and
  * the clocks; no wait: what cannot be had now is -YK_ENOSPC or -YK_EAGAIN, and the caller (conn.c)
@@ -25,6 +28,7 @@
 #include "base/status.h"
 #include "shm/segment.h"
 #include "shm/view.h"
+#include "tier/ssd/ssd.h"
 #include "wire/msg.h"
 
 #ifdef __cplusplus
@@ -33,8 +37,47 @@ extern "C" {
 
 struct yk_store;
 
+/* When a block is written to SSD. */
+enum yk_ssd_when {
+    YK_SSD_ON_DEMOTION = 0, /* when it has to leave DRAM */
+    YK_SSD_WRITE_THROUGH,   /* as soon as it was put */
+};
+
+/* Which blocks that leave DRAM are worth a write. */
+enum yk_ssd_admit {
+    YK_SSD_ADMIT_ALL = 0,
+    YK_SSD_ADMIT_USED, /* those that were used since they were put */
+};
+
+/* The SSD tier; dev_count 0 = none. Strings are borrowed during open. */
+struct yk_store_ssd_opts {
+    struct yk_ssd_dev_opts dev[YK_SSD_DEVICES_MAX];
+    uint32_t dev_count;
+    uint64_t segment_bytes, capacity_blocks, write_limit_bps; /* 0 = see tier/ssd/ssd.h */
+    uint32_t clean_percent;                                  /* likewise */
+    uint8_t when;  /* enum yk_ssd_when */
+    uint8_t admit; /* enum yk_ssd_admit */
+    uint8_t format, trim, buffered;
+    uint8_t no_preload; /* do not bring blocks up after a start with an empty DRAM tier */
+    const struct yk_ssd_io_ops *io; /* NULL = the real devices */
+    int (*io_wrap)(void *arg, struct yk_ssd_io *io, struct yk_ssd_io **ret_io);
+    void *io_wrap_arg;
+    /* Progress of recovery, within open: bytes of the devices looked at, of all. May be NULL. */
+    void (*progress)(void *arg, uint64_t done, uint64_t all);
+    void *progress_arg;
+};
+
 struct yk_store_opts {
     struct yk_segment_opts segment; /* extents_bytes and max_blocks 0 = chosen here */
+    struct yk_store_ssd_opts ssd;
+    /* For the SSD tier's sake; may be NULL without one. wake: any thread; yk_store_ssd_poll is due.
+     * raised: a yk_store_raise with this token has ended, well or not: look again. durable: tickets
+     * up to this one are. Both on the owner's thread, inside ssd_poll, tick, or any call that retires
+     * blocks; they must not call the store. */
+    void (*wake)(void *arg);
+    void (*raised)(void *arg, uint64_t token);
+    void (*durable)(void *arg, uint64_t ticket);
+    void *arg;
     const char *policy;             /* name in sched's list */
     uint64_t capacity_blocks;       /* committed blocks at most; 0 = as many as fit */
     uint32_t reserve_percent;       /* of the tier that reclaim keeps free ahead of need */
@@ -54,12 +97,20 @@ struct yk_counters {
     uint64_t local_hits, local_misses; /* lookups in the clients, from their pages */
     uint64_t local_hit_bytes, local_matches, local_match_keys, local_retries;
     uint64_t events, events_lost;
-    uint64_t scans, moves, moves_refused, moved_bytes;
+    uint64_t scans, moves, moves_refused, moved_bytes, background_moves;
     uint64_t verified, verify_failed;
+    uint64_t demoted, demoted_bytes, demote_failed, demote_refused; /* refused: by admission */
+    uint64_t raised, raised_bytes, raise_failed; /* blocks that came up from SSD */
+    uint64_t ssd_hits, ssd_hit_bytes;            /* those of them that somebody waited for */
+    uint64_t prefetched, preloaded, preload_goal; /* others; preload_goal: bytes that a start wants up */
+    uint64_t preloaded_bytes;
     uint64_t recovered, recovery_dropped, recovery_us;
     /* gauges */
     uint64_t blocks, block_bytes, limbo_blocks, limbo_bytes, reserved_blocks, reserved_bytes;
     uint64_t hard_pinned_bytes, suspect_blocks;
+    uint64_t unverified_blocks;               /* came up from SSD, not used yet */
+    uint64_t leaving_blocks, leaving_bytes;   /* out of the policy, on their way down */
+    uint64_t raising;                         /* fetches under way or waiting */
     uint64_t capacity_bytes, free_bytes, idle_bytes, largest_free_bytes, waste_bytes;
     uint64_t clients, waiters;
     uint64_t meta_blocks_max;
@@ -148,6 +199,7 @@ int yk_store_may_hold(const struct yk_store *store, uint64_t len);
 struct yk_commit {
     uint32_t idx;
     uint64_t gen;
+    uint64_t epoch; /* that its writer had when the put began */
     uint64_t sum;
     uint32_t len;
     struct yk_attrs attrs;
@@ -157,10 +209,15 @@ struct yk_commit {
     uint32_t parent_len; /* 0 = none */
 };
 
-/* Makes a reservation a block. Whatever it returns but -YK_EGONE, the reservation is over.
+/* Begins a turn of the loop: what the commits up to the next one may evict for quotas is bounded. */
+void yk_store_turn(struct yk_store *store);
+
+/* Makes a reservation a block. Whatever it returns but -YK_EGONE and -YK_EAGAIN (the turn has done
+ * enough: again in the next one), the reservation is over.
  * 0 (also for a duplicate of the same bytes, and for a commit that was made before), -YK_ECONFLICT,
- * -YK_ESTALE, -YK_ENONS, -YK_EQUOTA, -YK_EKEY, -YK_ENOSPC, -YK_EINVAL, -YK_EGONE. */
-int yk_store_commit(struct yk_store *store, uint32_t slot, uint32_t ns, uint64_t epoch,
+ * -YK_ESTALE, -YK_ENONS, -YK_EQUOTA, -YK_EKEY, -YK_ENOSPC, -YK_EINVAL, -YK_EGONE, -YK_EIO (the tier
+ * is lost). */
+int yk_store_commit(struct yk_store *store, uint32_t slot, uint32_t ns,
                     const struct yk_commit *commit);
 int yk_store_abort(struct yk_store *store, uint32_t slot, uint32_t idx, uint64_t gen);
 
@@ -184,22 +241,82 @@ int yk_store_settle(struct yk_store *store, uint32_t idx);
 int yk_store_change(struct yk_store *store, uint32_t ns, uint64_t epoch, unsigned what,
                     uint64_t arg, const void *key, uint32_t key_len);
 
-/* Batch removal in steps: removes what matches among descriptors [*cursor, *cursor + steps); moves
- * the cursor; returns how many were removed. Done when *cursor reaches yk_store_desc_top of the
- * moment when the batch began. */
+/* Verifies one block in steps: begin finds and holds it, step hashes up to *budget_bytes of it, and
+ * takes what it hashed off the budget; YK_PENDING: there is more. Any other status is the answer, as
+ * of YK_CHANGE_VERIFY, and end follows. begin: 0, or the answer (-YK_EAGAIN: nothing can be held). */
+struct yk_hasher;
+struct yk_verify {
+    uint32_t idx;
+    int hold;
+    uint64_t gen;
+    uint64_t at; /* bytes hashed */
+    struct yk_hasher *hash;
+};
+int yk_store_verify_begin(struct yk_store *store, uint32_t ns, uint64_t epoch, const void *key,
+                          uint32_t key_len, struct yk_verify *ret_verify);
+int yk_store_verify_step(struct yk_store *store, struct yk_verify *verify, uint64_t *budget_bytes);
+void yk_store_verify_end(struct yk_store *store, struct yk_verify *verify);
+
+/* A walk over all blocks of the pool: descriptors, then the blocks that are on SSD alone. Starts at
+ * 0; YK_WALK_END when it is over. */
+#define YK_WALK_END UINT32_MAX
+
+/* Batch removal in steps: removes what matches among the next `steps` blocks of the walk; moves
+ * the cursor; returns how many were removed. What was committed before the walk began is covered. */
 uint64_t yk_store_remove_step(struct yk_store *store, uint32_t ns, unsigned how,
                               const void *pattern, uint32_t pattern_len, uint32_t *cursor,
                               uint32_t steps);
 uint32_t yk_store_desc_top(const struct yk_store *store);
 
 /* The next live block of the namespace at or after *cursor whose key starts with prefix, looking at
- * up to *steps descriptors: 1 with *ret_idx, 0 when steps ran out or the end was reached. */
+ * up to *steps blocks: 1 with *ret_idx, which yk_store_key and yk_store_info take (it may be on SSD
+ * alone), 0 when steps ran out or the end was reached. */
 int yk_store_list_next(struct yk_store *store, uint32_t ns, uint64_t epoch, const void *prefix,
                        uint32_t prefix_len, uint32_t *cursor, uint32_t *steps, uint32_t *ret_idx);
 const void *yk_store_key(const struct yk_store *store, uint32_t idx, uint32_t *ret_len);
 
 /* Bytes-wise glob: * ? [a-z] [!a-z] \x. */
 int yk_glob_match(const void *pattern, size_t pattern_len, const void *text, size_t text_len);
+
+/* ---- the SSD tier (ssd.c, demote.c, raise.c)
+ * ---------------------------------------------------------- */
+
+/* A block that is on SSD alone, as a number beside the descriptors'. */
+#define YK_ON_SSD       0x80000000u
+#define YK_IS_ON_SSD(i) (((i)&YK_ON_SSD) != 0)
+
+/* The tier below, for its figures; NULL = there is none. Valid until close; any thread. */
+const struct yk_ssd *yk_store_ssd(const struct yk_store *store);
+
+/* Read-only descriptor and size of the filter for clients (src/shm/filter.h); -1 = no SSD tier. */
+int yk_store_filter_fd(const struct yk_store *store, uint64_t *ret_bytes);
+
+/* As yk_store_find, in both tiers; *ret_idx may be one of YK_ON_SSD. */
+int yk_store_find_any(struct yk_store *store, uint32_t ns, uint64_t epoch, const void *key,
+                      uint32_t key_len, uint32_t *ret_idx);
+
+/* Sees to it that the block comes up to DRAM. 0: it is there; YK_MISS: it is nowhere; YK_PENDING: it
+ * is on its way, and `raised` will be called with the token (0: nobody waits); -YK_EAGAIN: too many
+ * are. deadline_ns: of waiting for a place; 0 = none. */
+int yk_store_raise(struct yk_store *store, uint32_t ns, uint64_t epoch, const void *key,
+                   uint32_t key_len, unsigned prio, uint64_t deadline_ns, uint64_t token);
+
+/* What was changed since the last call needs this ticket to be durable before it is acknowledged; 0 =
+ * nothing does. yk_store_durable: 1, 0, or -YK_EIO as yk_ssd_durable. */
+uint64_t yk_store_ticket_take(struct yk_store *store);
+/* One ticket for what two wait for. */
+uint64_t yk_store_ticket_join(uint64_t a, uint64_t b);
+int yk_store_durable(const struct yk_store *store, uint64_t ticket);
+
+/* Ends the SSD tier, while its owner can still be woken; close does so, too. clean: what is queued is
+ * written. Blocks for some seconds at most. */
+void yk_store_ssd_close(struct yk_store *store, int clean);
+
+/* Takes what the devices have done; moves what waits for them on. */
+void yk_store_ssd_poll(struct yk_store *store);
+
+/* Is anything under way between the tiers? (Then the loop must not doze.) */
+int yk_store_ssd_busy(const struct yk_store *store);
 
 /* ---- upkeep
  * -------------------------------------------------------------------------------------------- */
@@ -229,6 +346,11 @@ void yk_store_unhold(struct yk_store *store, int hold);
 /* Runs the compactor for a bounded while; returns moves made. want_bytes as yk_alloc_compact_begin.
  */
 uint32_t yk_store_compact(struct yk_store *store, uint64_t want_bytes, uint32_t max_moves);
+
+/* The same ahead of need, for when there is nothing else to do: at most max_bytes are copied, and
+ * nothing while less than `percent` of the tier lies in fragments, or nothing has changed since it
+ * last found nothing to gain. */
+uint32_t yk_store_compact_idle(struct yk_store *store, uint32_t percent, uint64_t max_bytes);
 
 #ifdef __cplusplus
 }

@@ -13,6 +13,8 @@
 #include "shm/owner.h"
 #include "tier/alloc.h"
 
+struct ssd_side;
+
 /* Retired descriptors that are gathered before the hazards are scanned, if nobody is short. */
 #define LIMBO_BATCH 64u
 
@@ -51,7 +53,8 @@ struct yk_store {
     uint32_t *slot_at;                       /* slot -> position in slots */
     uint64_t hold_used[YK_SHM_HAZARDS / 64]; /* the node's own hazards, slot 0 */
 
-    uint32_t limbo_head; /* descriptor + 1, linked through parent */
+    uint32_t limbo_head;     /* descriptor + 1, linked through parent */
+    uint32_t turn_evictions; /* left for quotas in this turn */
     uint64_t capacity_blocks;
     uint64_t seed;
     uint64_t low_bytes,
@@ -67,6 +70,9 @@ struct yk_store {
     uint32_t *move_map; /* offset -> descriptor + 1, of a compaction session; NULL outside */
     uint32_t move_map_mask;
     uint64_t move_map_ms;
+    uint64_t settled; /* changes() when background compaction last found nothing to gain */
+
+    struct ssd_side *low; /* the SSD tier (ssd_priv.h); NULL = none */
 
     struct yk_counters n;
 };
@@ -157,12 +163,21 @@ static inline uint64_t yk_store_after(uint64_t from, uint64_t ms, uint64_t most)
     return from < most && ms < most - from ? from + ms : most;
 }
 
+/* A block that came up from SSD takes the place that was reserved for it, to be verified at its first
+ * use. 0; on a failure the reservation is as it was. */
+int yk_store_commit_raised(struct yk_store *s, uint32_t ns, uint64_t hash,
+                           const struct yk_commit *commit, uint64_t expiry_ms);
+
 /* change.c */
+/* The policy hears of an access; what else an access means is left out. */
+void yk_store_policy_access(struct yk_store *s, uint32_t idx);
 /* A put of bytes that are there: its time to live and pin, if it has any, hold for the block. */
 void yk_store_prolong(struct yk_store *s, uint32_t idx, const struct yk_attrs *attrs);
 
 /* recover.c */
 int yk_store_recover(struct yk_store *s, struct yk_err *err);
+/* Epochs as a crash left them; before anything is judged by them. */
+void yk_store_namespaces_recover(struct yk_store *s);
 
 /* client.c */
 int yk_store_clients_init(struct yk_store *s);

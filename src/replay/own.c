@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -38,6 +39,38 @@ uint64_t yk_own_dram_bytes(uint64_t blocks, uint64_t block_bytes, uint32_t clien
     return bytes + bytes * reserve_percent * 3 / 200; /* reclaim goes on to 1.5 times it */
 }
 
+/* The store reclaims ahead of its SSD tier when less than an eighth, but at most 128 MiB, is free. */
+uint64_t yk_own_ahead_bytes(uint64_t dram_bytes) {
+    uint64_t ahead = dram_bytes / 6;
+    return ahead < 160 * MIB ? ahead : 160 * MIB;
+}
+
+const char *yk_own_ssd_dir(void) {
+    const char *tmp = getenv("TMPDIR");
+    if (tmp != NULL && tmp[0] != '\0')
+        return tmp;
+    return access("/var/tmp", W_OK | X_OK) == 0 ? "/var/tmp" : "/tmp";
+}
+
+/* At least 32 segments, so that one that is being filled and one that is cleaned are a small part; and
+ * none so small that a block does not fit it several times. */
+uint64_t yk_own_ssd_bytes(uint64_t blocks, uint64_t block_bytes, int roomy,
+                          uint64_t *ret_segment_bytes) {
+    uint64_t payload = blocks * ((block_bytes + 4095u) & ~4095ull), segment = 64 * MIB;
+    while (segment > MIB && segment > payload / 32u && segment / 2u >= 4u * block_bytes)
+        segment /= 2u;
+    if (ret_segment_bytes != NULL)
+        *ret_segment_bytes = segment;
+    uint64_t bytes = payload + payload / 16u; /* headers, tails of segments */
+    bytes = roomy ? 2u * bytes + 24u * segment : bytes + bytes / 4u + 12u * segment;
+    return (bytes + segment - 1u) / segment * segment;
+}
+
+uint64_t yk_own_ssd_room(const char *dir) {
+    struct statvfs fs;
+    return statvfs(dir, &fs) < 0 ? 0 : (uint64_t)fs.f_bavail * fs.f_frsize;
+}
+
 uint64_t yk_own_room(void) {
     return yk_segment_room("/"); /* a memfd has no file system of its own that could be full */
 }
@@ -49,7 +82,8 @@ struct report {
     char text[YK_ERR_TEXT_MAX];
 };
 
-static void node_opts(const struct yk_own_opts *o, const struct yk_own *own,
+/* ssd_path: of the file of the SSD tier, NULL = none. */
+static void node_opts(const struct yk_own_opts *o, const struct yk_own *own, const char *ssd_path,
                       struct yk_node_opts *no) {
     memset(no, 0, sizeof(*no));
     no->store.segment.name = o->segment;
@@ -66,11 +100,20 @@ static void node_opts(const struct yk_own_opts *o, const struct yk_own *own,
     snprintf(no->listen[0].host, sizeof(no->listen[0].host), "%s", own->url + strlen("unix:"));
     no->listen_count = 1;
     no->populate = o->populate;
+    if (ssd_path != NULL) {
+        no->store.ssd.dev[0] = (struct yk_ssd_dev_opts){ssd_path, o->ssd_bytes};
+        no->store.ssd.dev_count = 1;
+        no->store.ssd.segment_bytes = o->ssd_segment_bytes;
+        no->store.ssd.capacity_blocks = o->ssd_capacity_blocks;
+    }
+    if (o->tune != NULL)
+        o->tune(o->arg, no);
 }
 
 /* The terminal's interrupt is for the parent, which closes the pipe when it is done. */
 static void child(const struct yk_own_opts *o, const struct yk_own *own, pid_t parent, int life_fd,
-                  int report_fd) {
+                  int report_fd, int ssd_fd) {
+    char ssd_path[40];
     struct yk_node_opts no;
     struct yk_node *node = NULL;
     struct yk_err err = {0};
@@ -83,9 +126,12 @@ static void child(const struct yk_own_opts *o, const struct yk_own *own, pid_t p
     signal(SIGTERM, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
-    node_opts(o, own, &no);
+    snprintf(ssd_path, sizeof(ssd_path), "/proc/self/fd/%d", ssd_fd);
+    node_opts(o, own, ssd_fd >= 0 ? ssd_path : NULL, &no);
     r.status = yk_node_start(&no, &node, &err);
     snprintf(r.text, sizeof(r.text), "%s", err.text);
+    if (r.status == 0 && o->serving != NULL)
+        o->serving(o->arg, node);
     int told = write(report_fd, &r, sizeof(r)) == (ssize_t)sizeof(r);
     close(report_fd);
     if (r.status < 0 || !told)
@@ -130,7 +176,29 @@ static int wait_report(struct yk_own *own, int fd, struct yk_err *err) {
     return r.status < 0 ? yk_err_set(err, r.status, "%s", r.text) : 0;
 }
 
-static int start_child(const struct yk_own_opts *opts, struct yk_own *own, struct yk_err *err) {
+/* A file without a name: -1 = none is asked for. */
+static int make_ssd(const struct yk_own_opts *opts, int *ret_fd, struct yk_err *err) {
+    const char *dir = opts->ssd_dir != NULL ? opts->ssd_dir : yk_own_ssd_dir();
+    char path[4096];
+    *ret_fd = -1;
+    if (opts->ssd_bytes == 0)
+        return 0;
+    int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
+        snprintf(path, sizeof(path), "%s/yolk-XXXXXX", dir);
+        fd = mkostemp(path, O_CLOEXEC);
+        if (fd >= 0)
+            unlink(path);
+    }
+    if (fd < 0)
+        return yk_err_set(err, -YK_EINVAL, "cannot make a file for the SSD tier in '%s': %s", dir,
+                          strerror(errno));
+    *ret_fd = fd;
+    return 0;
+}
+
+static int start_child(const struct yk_own_opts *opts, int ssd_fd, struct yk_own *own,
+                       struct yk_err *err) {
     int life[2], report[2];
     pid_t parent = getpid();
     if (pipe2(life, O_CLOEXEC) < 0)
@@ -144,7 +212,7 @@ static int start_child(const struct yk_own_opts *opts, struct yk_own *own, struc
     if (own->pid == 0) {
         close(life[1]);
         close(report[0]);
-        child(opts, own, parent, life[0], report[1]);
+        child(opts, own, parent, life[0], report[1], ssd_fd);
     }
     int rc = own->pid < 0 ? yk_err_set(err, -YK_EIO, "fork: %s", strerror(errno)) : 0;
     close(life[0]);
@@ -161,9 +229,14 @@ static int start_child(const struct yk_own_opts *opts, struct yk_own *own, struc
 int yk_own_start(const struct yk_own_opts *opts, struct yk_own *ret_own, struct yk_err *err) {
     uint64_t start = yk_now_ns();
     struct yk_own own = {.life_fd = -1};
+    int ssd_fd = -1;
     int rc = make_dir(&own, err);
     if (rc == 0)
-        rc = start_child(opts, &own, err);
+        rc = make_ssd(opts, &ssd_fd, err);
+    if (rc == 0)
+        rc = start_child(opts, ssd_fd, &own, err);
+    if (ssd_fd >= 0)
+        close(ssd_fd); /* the node's alone now: it is gone with it */
     own.start_ns = yk_now_ns() - start;
     if (rc < 0) {
         yk_own_stop(&own, NULL);

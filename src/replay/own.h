@@ -7,7 +7,8 @@
  * is nameless unless a name is asked for: nothing is left in /dev/shm whatever happens. It listens
  * on a socket in a directory of its own under $TMPDIR, which yk_own_hide removes as soon as all
  * clients are connected. The child ends when the pipe that its parent holds is closed, so it cannot
- * outlive it.
+ * outlive it. An SSD tier is a file that has no name from the start (O_TMPFILE): the node opens it
+ * through /proc/self/fd, and its space is free again when the child is gone, however it went.
  *
  * Threads: one; no other thread may run in the process when a node is started (it forks).
  */
@@ -23,6 +24,9 @@
 extern "C" {
 #endif
 
+struct yk_node;
+struct yk_node_opts;
+
 struct yk_own_opts {
     uint64_t dram_bytes;      /* of payload */
     uint64_t capacity_blocks; /* committed blocks at most; 0 = as many as fit */
@@ -32,6 +36,13 @@ struct yk_own_opts {
     const char *policy;       /* NULL = "lru" */
     const char *segment;      /* name in /dev/shm; NULL = nameless. The caller unlinks it */
     int populate;             /* touch the memory in the background */
+    uint64_t ssd_bytes;       /* of a file for the SSD tier; 0 = none */
+    uint64_t ssd_segment_bytes, ssd_capacity_blocks; /* 0 = the node's own choice, as many as fit */
+    const char *ssd_dir;      /* where it lies; NULL = yk_own_ssd_dir */
+    /* In the child, both may be NULL: the last word on the node's options; the node serves. */
+    void (*tune)(void *arg, struct yk_node_opts *opts);
+    void (*serving)(void *arg, struct yk_node *node);
+    void *arg;
 };
 
 struct yk_own {
@@ -46,6 +57,20 @@ struct yk_own {
  * them: reservations of the clients, blocks on their way out, the reserve. */
 uint64_t yk_own_dram_bytes(uint64_t blocks, uint64_t block_bytes, uint32_t clients,
                            uint32_t reserve_percent);
+
+/* Where an SSD file goes: $TMPDIR, or /var/tmp, which unlike /tmp is on a disk. Static storage. */
+const char *yk_own_ssd_dir(void);
+
+/* Bytes of an SSD file for so many blocks of this size, and of its segments. roomy: so much that cleaning
+ * never has to choose. */
+uint64_t yk_own_ssd_bytes(uint64_t blocks, uint64_t block_bytes, int roomy,
+                          uint64_t *ret_segment_bytes);
+
+/* Bytes that may be written to a directory's file system; 0 = not known. */
+uint64_t yk_own_ssd_room(const char *dir);
+
+/* What a node with an SSD tier keeps free of its memory beyond yk_own_dram_bytes. */
+uint64_t yk_own_ahead_bytes(uint64_t dram_bytes);
 
 /* Memory that a nameless node may take on this machine now; 0 = not known. */
 uint64_t yk_own_room(void);

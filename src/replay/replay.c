@@ -39,6 +39,7 @@ struct run {
     const char *url;
     yk_client *watch; /* the parent's own handle, for statistics */
     struct yk_replay_node_counts before;
+    struct yk_replay_ssd_counts ssd_before;
     struct share *share;
     size_t share_bytes;
     pid_t *pids; /* 0 = gone */
@@ -57,6 +58,8 @@ int yk_replay_dram(const struct yk_replay_opts *o, uint64_t *ret_bytes, struct y
     char have[YK_FMT_MAX], want[YK_FMT_MAX], block[YK_FMT_MAX];
     uint64_t need =
         yk_own_dram_bytes(o->capacity_blocks, o->block_bytes, o->clients, RESERVE_PERCENT);
+    if (o->ssd_capacity_blocks > 0)
+        need += yk_own_ahead_bytes(need);
     if (o->dram_bytes != 0 && o->dram_bytes < need)
         return yk_err_set(
             err, -YK_EINVAL, "%s of memory is too little: %llu blocks of %s for %u clients need %s",
@@ -64,6 +67,13 @@ int yk_replay_dram(const struct yk_replay_opts *o, uint64_t *ret_bytes, struct y
             yk_fmt_bytes_exact(o->block_bytes, block), o->clients, yk_fmt_bytes(need, want));
     *ret_bytes = o->dram_bytes != 0 ? o->dram_bytes : need;
     return 0;
+}
+
+uint64_t yk_replay_ssd_bytes(const struct yk_replay_opts *o, uint64_t *ret_segment_bytes) {
+    return o->ssd_capacity_blocks == 0
+               ? 0
+               : yk_own_ssd_bytes(o->ssd_capacity_blocks, o->block_bytes, o->exact,
+                                  ret_segment_bytes);
 }
 
 /* For all blocks that fit, and for those on their way in (held ahead by clients) or out. */
@@ -80,11 +90,14 @@ static int start_node(struct run *u) {
                              .max_clients = o->clients + 8u,
                              .reserve_percent = RESERVE_PERCENT,
                              .policy = o->policy,
-                             .populate = 1};
+                             .populate = 1,
+                             .ssd_capacity_blocks = o->ssd_capacity_blocks,
+                             .ssd_dir = o->ssd_dir};
     int rc = yk_replay_dram(o, &oo.dram_bytes, u->err);
     if (rc < 0)
         return rc;
     oo.max_blocks = descriptors(o, oo.dram_bytes);
+    oo.ssd_bytes = yk_replay_ssd_bytes(o, &oo.ssd_segment_bytes);
     u->r->dram_bytes = oo.dram_bytes;
     rc = yk_own_start(&oo, &u->own, u->err);
     u->url = u->own.url;
@@ -95,9 +108,30 @@ static uint64_t number(const json_t *root, const char *name) {
     return (uint64_t)json_integer_value(json_object_get(root, name));
 }
 
-static void node_counts(struct run *u, struct yk_replay_node_counts *ret) {
+static void ssd_counts(const json_t *root, struct yk_replay_ssd_counts *ret) {
+    const json_t *ssd = json_object_get(root, "ssd");
+    memset(ret, 0, sizeof(*ret));
+    if (!json_is_object(ssd))
+        return;
+    ret->known = true;
+    ret->hits = number(root, "ssd_hits");
+    ret->hit_bytes = number(root, "ssd_hit_bytes");
+    ret->demoted = number(root, "demoted");
+    ret->demoted_bytes = number(root, "demoted_bytes");
+    ret->raised = number(root, "raised");
+    ret->raised_bytes = number(root, "raised_bytes");
+    ret->failed = number(root, "demote_failed") + number(root, "raise_failed");
+    ret->put_bytes = number(ssd, "put_bytes");
+    ret->written_bytes = number(ssd, "written_bytes");
+    ret->blocks = number(ssd, "blocks");
+    ret->capacity_bytes = number(ssd, "capacity_bytes");
+}
+
+static void node_counts(struct run *u, struct yk_replay_node_counts *ret,
+                        struct yk_replay_ssd_counts *ret_ssd) {
     char *text = NULL;
     memset(ret, 0, sizeof(*ret));
+    memset(ret_ssd, 0, sizeof(*ret_ssd));
     if (u->watch == NULL || yk_stats_json(u->watch, &text) < 0)
         return;
     json_t *root = json_loads(text, 0, NULL);
@@ -114,12 +148,24 @@ static void node_counts(struct run *u, struct yk_replay_node_counts *ret) {
     ret->events_lost = number(root, "events_lost");
     ret->blocks = number(root, "blocks");
     ret->capacity_bytes = number(root, "capacity_bytes");
+    ssd_counts(root, ret_ssd);
     json_decref(root);
 }
 
 static void node_counts_end(struct run *u) {
     struct yk_replay_node_counts *n = &u->r->node;
-    node_counts(u, n);
+    struct yk_replay_ssd_counts *ssd = &u->r->ssd;
+    const struct yk_replay_ssd_counts *was = &u->ssd_before;
+    node_counts(u, n, ssd);
+    ssd->hits -= was->hits;
+    ssd->hit_bytes -= was->hit_bytes;
+    ssd->demoted -= was->demoted;
+    ssd->demoted_bytes -= was->demoted_bytes;
+    ssd->raised -= was->raised;
+    ssd->raised_bytes -= was->raised_bytes;
+    ssd->failed -= was->failed;
+    ssd->put_bytes -= was->put_bytes;
+    ssd->written_bytes -= was->written_bytes;
     n->evictions -= u->before.evictions;
     n->evict_space -= u->before.evict_space;
     n->evicted_bytes -= u->before.evicted_bytes;
@@ -331,7 +377,7 @@ static int run(struct run *u, const sigset_t *signals) {
         return rc;
     rc = begin(u, signals);
     if (rc == 0) {
-        node_counts(u, &u->before);
+        node_counts(u, &u->before, &u->ssd_before);
         u->start_ns = yk_now_ns();
         __atomic_store_n(&u->share->go_ns, u->start_ns, __ATOMIC_RELEASE);
         wait_end(u, signals);
@@ -341,6 +387,8 @@ static int run(struct run *u, const sigset_t *signals) {
     }
     kill_clients(u);
     add_up(u);
+    if (own_node(u->o) && u->o->ssd_capacity_blocks > 0)
+        yk_replay_alone(u->o, u->trace, u->r->n.requests, &u->r->alone);
     yk_close(u->watch);
     yk_own_stop(&u->own, &u->r->node_cpu_s);
     free(u->pids);

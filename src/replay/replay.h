@@ -18,6 +18,13 @@
  *   touches   of the hits, if puts came after their gets (tail first only). A request that does not
  *             fit beside itself loses hits to its own puts: then they are put again, in the order.
  *
+ * With an SSD tier (exact): what is in the pool depends on which blocks leave DRAM when, and so on the
+ * order of every single access. Then a request is, tail first, puts of what is missing and after them
+ * gets of the hits (what its own puts have driven out of the pool by then is put again); head first the
+ * other way round: each block is used once, in one order. Payload goes through the socket, so that the
+ * node does all accesses in its one thread; and after each request the client waits until what was on its
+ * way to SSD is there: a block that waits for its turn is in the pool, and in no tier's capacity.
+ *
  * Rejected: threads as clients (they would share a handle or a process's mappings, which engines
  * on one host do not), and touching with the gets alone (the access ring is lossy by design).
  *
@@ -66,6 +73,9 @@ struct yk_replay_opts {
     uint64_t capacity_blocks; /* 0: what fits dram_bytes */
     uint64_t dram_bytes;      /* 0: what capacity_blocks need */
     const char *policy;
+    uint64_t ssd_capacity_blocks; /* 0: no SSD tier */
+    const char *ssd_dir;          /* NULL: yk_own_ssd_dir */
+    bool exact;                   /* exact order over two tiers; one client, inflight 1 */
     /* called about every progress_ms */
     yk_replay_progress_fn progress;
     void *progress_arg;
@@ -85,6 +95,21 @@ struct yk_replay_counts {
     uint64_t call_ns; /* spent in calls of libyolk, all clients */
 };
 
+/* The SSD tier during the replay; known = false: there is none. */
+struct yk_replay_ssd_counts {
+    bool known;
+    uint64_t hits, hit_bytes; /* gets that waited for a block from SSD */
+    uint64_t demoted, demoted_bytes, raised, raised_bytes, failed;
+    uint64_t put_bytes, written_bytes;
+    uint64_t blocks, capacity_bytes; /* at the end */
+};
+
+/* What the same requests reach with DRAM alone: the policy itself, run over the trace without a node. */
+struct yk_replay_alone {
+    bool known;
+    uint64_t blocks, hits, tokens, tokens_saved;
+};
+
 struct yk_replay_node_counts { /* during the replay; known = false: the node did not say */
     bool known;
     uint64_t evictions, evicted_bytes, commits, duplicates, events_lost;
@@ -95,6 +120,8 @@ struct yk_replay_node_counts { /* during the replay; known = false: the node did
 struct yk_replay_result {
     struct yk_replay_counts n;
     struct yk_replay_node_counts node;
+    struct yk_replay_ssd_counts ssd;
+    struct yk_replay_alone alone; /* of a node of its own with an SSD tier */
     struct yk_hist put, get, match; /* latency of each call, in ns */
     double elapsed_s;
     double node_cpu_s;   /* of a node of its own; 0 otherwise */
@@ -111,6 +138,16 @@ int yk_replay_run(const struct yk_replay_opts *opts, const struct yk_replay_trac
 /* Memory that a node of its own will have. -YK_EINVAL with both figures when dram_bytes do not hold
  * capacity_blocks. */
 int yk_replay_dram(const struct yk_replay_opts *opts, uint64_t *ret_bytes, struct yk_err *err);
+
+/* Bytes of the SSD file of a node of its own; 0: none. */
+uint64_t yk_replay_ssd_bytes(const struct yk_replay_opts *opts, uint64_t *ret_segment_bytes);
+
+/* ---- alone.c ------------------------------------------------------------------------------- */
+
+/* Runs opts' policy over the first `requests` requests with capacity_blocks of DRAM and nothing else. known
+ * = false where that cannot be said (capacity 0, no memory). */
+void yk_replay_alone(const struct yk_replay_opts *opts, const struct yk_replay_trace *trace,
+                     uint64_t requests, struct yk_replay_alone *ret);
 
 /* ---- report.c ------------------------------------------------------------------------------ */
 

@@ -47,6 +47,39 @@ static void print_node(FILE *out, const struct yk_replay_result *r) {
     fprintf(out, "  %-28s %" PRIu64 "\n", "blocks in the node at the end", r->node.blocks);
 }
 
+/* gets: what the clients got, from whichever tier. */
+static uint64_t dram_hits(const struct yk_replay_result *r) {
+    return r->n.gets > r->ssd.hits ? r->n.gets - r->ssd.hits : 0;
+}
+
+static double amplification(const struct yk_replay_ssd_counts *s) {
+    return part(s->written_bytes, s->put_bytes);
+}
+
+static void print_tiers(FILE *out, const struct yk_replay_result *r) {
+    const struct yk_replay_ssd_counts *s = &r->ssd;
+    if (!s->known)
+        return;
+    fprintf(out, "  %-28s DRAM %" PRIu64 ", SSD %" PRIu64 "\n", "blocks got from", dram_hits(r),
+            s->hits);
+    fprintf(out, "  %-28s down %.2f GB, up %.2f GB\n", "moved between the tiers",
+            (double)s->demoted_bytes / 1e9, (double)s->raised_bytes / 1e9);
+    fprintf(out, "  %-28s %.2f GB, amplification %.2f\n", "written to SSD",
+            (double)s->written_bytes / 1e9, amplification(s));
+    fprintf(out, "  %-28s %" PRIu64 "\n", "blocks on SSD at the end", s->blocks);
+    if (s->failed > 0)
+        fprintf(out, "  %-28s %" PRIu64 "\n", "moves that failed", s->failed);
+}
+
+static void print_alone(FILE *out, const struct yk_replay_opts *o,
+                        const struct yk_replay_alone *a) {
+    if (a->known)
+        fprintf(out,
+                "  %-28s %" PRIu64 " of %" PRIu64 " (%.1f %%; %s over the trace, without a node)\n",
+                "with the same DRAM alone", a->tokens_saved, a->tokens,
+                100 * part(a->tokens_saved, a->tokens), o->policy != NULL ? o->policy : "lru");
+}
+
 static void print_moved(FILE *out, const struct yk_replay_result *r) {
     const struct yk_replay_counts *n = &r->n;
     uint64_t bytes = n->put_bytes + n->get_bytes;
@@ -64,6 +97,8 @@ void yk_replay_print(FILE *out, const struct yk_replay_opts *o, const struct yk_
     fprintf(out, "  %-28s %.2f %%\n", "hit ratio", 100 * part(n->hits, n->blocks));
     fprintf(out, "  %-28s %" PRIu64 " of %" PRIu64 " (%.1f %%)\n", "tokens not recomputed",
             n->tokens_saved, n->tokens, 100 * part(n->tokens_saved, n->tokens));
+    print_alone(out, o, &r->alone);
+    print_tiers(out, r);
     print_moved(out, r);
     print_node(out, r);
     if (n->vanished > 0)
@@ -102,6 +137,8 @@ static void json_config(struct yk_json *j, const struct yk_replay_opts *o,
     yk_json_put_uint(j, "block_bytes", o->block_bytes);
     yk_json_put_uint(j, "capacity_blocks", o->capacity_blocks);
     yk_json_put_uint(j, "dram_bytes", r->dram_bytes);
+    yk_json_put_uint(j, "ssd_capacity_blocks", o->ssd_capacity_blocks);
+    yk_json_put_bool(j, "exact", o->exact);
     yk_json_put_uint(j, "clients", o->clients);
     yk_json_put_uint(j, "inflight", o->inflight);
     yk_json_put_str(j, "policy", o->url == NULL ? o->policy : NULL);
@@ -125,6 +162,43 @@ static void json_node(struct yk_json *j, const struct yk_replay_node_counts *n) 
     yk_json_put_uint(j, "events_lost", n->events_lost);
     yk_json_put_uint(j, "blocks", n->blocks);
     yk_json_put_uint(j, "capacity_bytes", n->capacity_bytes);
+    yk_json_end_object(j);
+}
+
+static void json_ssd(struct yk_json *j, const struct yk_replay_result *r) {
+    const struct yk_replay_ssd_counts *s = &r->ssd;
+    yk_json_key(j, "ssd");
+    if (!s->known) {
+        yk_json_null(j);
+        return;
+    }
+    yk_json_begin_object(j);
+    yk_json_put_uint(j, "hits", s->hits);
+    yk_json_put_uint(j, "dram_hits", dram_hits(r));
+    yk_json_put_uint(j, "hit_bytes", s->hit_bytes);
+    yk_json_put_uint(j, "demoted", s->demoted);
+    yk_json_put_uint(j, "demoted_bytes", s->demoted_bytes);
+    yk_json_put_uint(j, "raised", s->raised);
+    yk_json_put_uint(j, "raised_bytes", s->raised_bytes);
+    yk_json_put_uint(j, "failed", s->failed);
+    yk_json_put_uint(j, "put_bytes", s->put_bytes);
+    yk_json_put_uint(j, "written_bytes", s->written_bytes);
+    yk_json_put_double(j, "write_amplification", amplification(s));
+    yk_json_put_uint(j, "blocks", s->blocks);
+    yk_json_put_uint(j, "capacity_bytes", s->capacity_bytes);
+    yk_json_end_object(j);
+}
+
+static void json_alone(struct yk_json *j, const struct yk_replay_alone *a) {
+    yk_json_key(j, "dram_alone");
+    if (!a->known) {
+        yk_json_null(j);
+        return;
+    }
+    yk_json_begin_object(j);
+    yk_json_put_uint(j, "hit_blocks", a->hits);
+    yk_json_put_double(j, "hit_ratio", part(a->hits, a->blocks));
+    yk_json_put_uint(j, "tokens_saved", a->tokens_saved);
     yk_json_end_object(j);
 }
 
@@ -157,6 +231,8 @@ int yk_replay_print_json(FILE *out, const struct yk_replay_opts *o,
     yk_json_put_double(&j, "node_cpu_s", r->node_cpu_s);
     yk_json_put_bool(&j, "interrupted", r->interrupted);
     json_node(&j, &r->node);
+    json_ssd(&j, r);
+    json_alone(&j, &r->alone);
     json_latency(&j, "put", &r->put);
     json_latency(&j, "get", &r->get);
     json_latency(&j, "match", &r->match);

@@ -15,11 +15,13 @@
 #include <yolk/yolk.h>
 
 #include <inttypes.h>
+#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 
 #define KEY_BYTES      16u       /* an id in hex: readable in `yolk ls`, and one granule of a key */
 #define TOUCH_BATCH    1024u     /* of YK_BATCH_MAX */
@@ -296,6 +298,53 @@ static int touch_hits(struct worker *w) {
     return rc;
 }
 
+/* ---- exact order over two tiers ------------------------------------------------------------------ */
+
+/* Gets the hits in the order; what is gone by now is put again. */
+static int use_hits(struct worker *w) {
+    for (uint32_t k = 0; k < w->hits && !stopped(w); k++) {
+        uint32_t i = w->o->order == YK_REPLAY_TAIL_FIRST ? w->hits - 1 - k : k;
+        int rc = get_one(w, i);
+        if (rc == YK_MISS) {
+            ADD(w, vanished, 1);
+            rc = put_now(w, i);
+        }
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* 1: nothing is on its way to SSD. */
+static int settled(struct worker *w) {
+    char *text = NULL;
+    int rc = yk_stats_json(w->client, &text);
+    if (rc < 0)
+        return fail_call(w, rc, "statistics");
+    json_t *root = json_loads(text, 0, NULL);
+    rc = json_integer_value(json_object_get(root, "leaving_blocks")) == 0;
+    json_decref(root);
+    free(text);
+    return rc;
+}
+
+/* Without it blocks that wait for their turn to be written are in the pool beyond what SSD may hold. */
+static int settle(struct worker *w) {
+    const struct timespec pause = {0, 200000};
+    int rc;
+    while ((rc = settled(w)) == 0 && !stopped(w))
+        nanosleep(&pause, NULL);
+    return rc < 0 ? rc : 0;
+}
+
+static int use_exactly(struct worker *w) {
+    int tail_first = w->o->order == YK_REPLAY_TAIL_FIRST;
+    int rc = tail_first ? put_missing(w) : use_hits(w);
+    if (rc == 0)
+        rc = tail_first ? use_hits(w) : put_missing(w);
+    return rc == 0 ? settle(w) : rc;
+}
+
 /* ---- requests ------------------------------------------------------------------------------- */
 
 static void count_request(struct worker *w) {
@@ -321,6 +370,12 @@ static int request(struct worker *w, uint64_t index) {
     yk_hist_record(&w->own->match, ns);
     ADD(w, call_ns, ns);
     w->hits = (uint32_t)rc;
+    if (w->o->exact) {
+        rc = use_exactly(w);
+        if (rc == 0 && !stopped(w))
+            count_request(w);
+        return rc;
+    }
     rc = get_hits(w);
     if (rc == 0)
         rc = put_missing(w);
@@ -383,7 +438,7 @@ static int buffers(struct worker *w) {
 
 static int connect_node(struct worker *w, const char *url) {
     yk_open_opts oo = {.size = sizeof(oo),
-                       .flags = w->o->no_map ? YK_OPEN_NO_MAP : 0,
+                       .flags = w->o->no_map || w->o->exact ? YK_OPEN_NO_MAP : 0,
                        .name_space = w->o->name_space != NULL ? w->o->name_space : "replay",
                        .timeout_ms = w->o->timeout_ms != 0 ? w->o->timeout_ms : TIMEOUT_MS};
     int rc = yk_open(url, &oo, &w->client);

@@ -24,10 +24,7 @@
 
 #include <yolk/status.h>
 
-#define ENTRIES YK_SHM_BUCKET_ENTRIES
-/* Mean entries of a primary bucket above which one more is split: leaves room for the spread of a
- * random hash, so that overflow buckets stay few. */
-#define SPLIT_FILL  5u
+#define ENTRIES     YK_SHM_BUCKET_ENTRIES
 #define FIRST_LEVEL 4u
 #define CHAIN_MAX   64u
 
@@ -90,7 +87,8 @@ void yk_index_init(struct yk_index *index, void *meta, const struct yk_shm_layou
 }
 
 void yk_index_size(uint32_t max_ids, uint32_t *ret_max_buckets, uint32_t *ret_max_overflow) {
-    *ret_max_buckets = max_ids / SPLIT_FILL + 64;
+    /* Fewer than the index puts into a bucket: a full region is still to be split. */
+    *ret_max_buckets = max_ids / (YK_INDEX_FILL - 1u) + 64;
     *ret_max_overflow = *ret_max_buckets / 2 + 64;
 }
 
@@ -270,7 +268,7 @@ static void split_one(struct yk_index *x) {
 }
 
 int yk_index_insert(struct yk_index *index, uint64_t hash, uint32_t idx) {
-    if (index->count + 1u > primary_count(index) * SPLIT_FILL)
+    if (index->count + 1u > primary_count(index) * YK_INDEX_FILL)
         split_one(index);
     int rc = chain_add(index, &index->buckets[bucket_of(index, hash)], entry_make(hash, idx));
     if (rc == 0)

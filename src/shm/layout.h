@@ -97,7 +97,7 @@ struct yk_desc {
     uint32_t cap;       /* bytes asked of the allocator */
     uint32_t place_sum; /* over offset, cap, owner, index of the descriptor */
     uint32_t ident_sum; /* over the fields set at commit and the key's bytes */
-    uint32_t reserved1;
+    uint32_t ssd; /* entry + 1 of its copy on SSD, 0 = none; the node's, means nothing after a restart */
 };
 
 #define YK_CHILDREN_RETIRING 0xffffffffu
@@ -123,7 +123,8 @@ struct yk_ns_entry {
     uint64_t quota_bytes; /* 0 = none */
     uint64_t epoch_copy;  /* stored after epoch; the higher one counts after a crash between */
     uint64_t sum;         /* over name and state: what changes in one store stays out */
-    uint64_t reserved[3];
+    uint64_t uid;         /* never another namespace's; 0 = not given yet (no SSD tier was there) */
+    uint64_t reserved[2];
 };
 
 /* Who holds a client slot. In the meta file, where no client can write. */
@@ -157,7 +158,9 @@ struct yk_shm_hdr {
     uint64_t segment_id; /* random; a client compares it on reconnect */
     uint64_t layout_sum; /* over layout */
     struct yk_shm_layout layout;
-    uint64_t reserved0[16];
+    uint64_t node_id; /* of this node, 0 = none yet; its SSDs carry it, too */
+    uint64_t ssd_run; /* openings of the SSD tier so far: a device that missed one comes back empty */
+    uint64_t reserved0[14];
 
     /* Mutable; each field its owner's alone. */
     uint64_t active __attribute__((aligned(64)));   /* incarnation << 1 | index area; release */

@@ -9,9 +9,10 @@
  *
  *   header   u32 body_bytes | u8 op | u8 flags | u16 reserved (0) | u64 id
  *
- * The namespace and the epoch of a connection are those of its HELLO. The first frame must be a
- * HELLO; a frame that breaks the format is answered by one ERROR frame that says what was wrong,
- * and the connection is closed (its process keeps its client slot until it is dead: R3).
+ * The namespace of a connection is that of its HELLO. The epoch travels with each request: the one
+ * that its engine had when the request began (R9). The first frame must be a HELLO; a frame that
+ * breaks the format is answered by one ERROR frame that says what was wrong, and the connection is
+ * closed (its process keeps its client slot until it is dead: R3).
  *
  * Body layouts ( -> reply ):
  *
@@ -25,32 +26,42 @@
  *            u64 data_bytes, u64 clients_bytes, u64 max_block_bytes, u64 page_bytes,
  *            u64 generation_floor (generations below belong to earlier incarnations).
  *            With YK_HELLO_MAP granted, three descriptors travel with the reply's first byte
- *            (SCM_RIGHTS): meta read-only, data, clients.
+ *            (SCM_RIGHTS): meta read-only, data, clients. With YK_HELLO_FILTER granted, too (the node
+ *            has tiers beside DRAM), the reply ends with u64 filter_bytes, and a fourth descriptor is
+ *            the read-only filter (src/shm/filter.h): a key that DRAM has not and the filter denies is
+ *            a miss; one that the filter allows may be in another tier: ask.
  * BYE        empty: references and reservations are released, the slot is free -> i32 status
  * PING       any bytes -> the same bytes
  * RESERVE    u32 timeout_ms (0: is answered at once), u32 count (1..64), u64 len -> i32 status, u32 n, n x { u32 idx,
  *            u64 gen, u64 offset }; n < count when space is short (n >= 1 with status 0)
- * COMMIT     u32 n, u32 refill_count, u64 refill_len, n x { u32 idx, u64 gen, u64 sum, u32 len,
- *            attrs, key, str8 parent } -> u32 n, n x i32 status, u32 r, r x { as RESERVE }.
+ * COMMIT     u32 n, u32 refill_count, u64 refill_len, n x { u32 idx, u64 gen, u64 epoch, u64 sum,
+ *            u32 len, attrs, key, str8 parent } -> u32 n, n x i32 status, u32 r, r x { as RESERVE }.
+ *            -YK_ESTALE: the namespace is not at that epoch any more.
  *            A commit that is sent again after a reconnect is answered as the first would have been.
- *            On any status but -YK_EGONE the reservation is over.
+ *            On any status but -YK_EGONE and -YK_EAGAIN the reservation is over; -YK_EAGAIN: room in
+ *            the quota takes more evictions than one turn may make, to be sent again.
  * ABORT      u32 n, n x { u32 idx, u64 gen } -> u32 n, n x i32
- * PUT        u32 timeout_ms, u64 len, u64 sum, attrs, key, str8 parent, then len payload bytes
- *            -> i32 status. sum 0: the node computes it; else it verifies it (-YK_ECORRUPT).
- * GET        u64 offset, u64 max_len, key -> i32 status; if 0: info, u64 n, n payload bytes. The
- *            payload of [offset, offset + max_len) cut at the block's end.
- * LOOKUP     u32 n, n x key -> u32 n, n x { i32 status; if 0: info }. Never extends a life.
- * EXISTS     u32 n, n x key -> u32 n, bitmap of (n + 7) / 8 bytes, bit i = key i is present
- * MATCH      u32 n, n x key -> u32 length of the leading run
- * CHANGE     u32 n, n x { u8 what(enum yk_change), u64 arg, key } -> u32 n, n x i32
+ * PUT        u32 timeout_ms, u64 len, u64 sum, u64 epoch, attrs, key, str8 parent, then len payload
+ *            bytes -> i32 status. sum 0: the node computes it; else it verifies it (-YK_ECORRUPT).
+ * GET        u64 epoch, u64 offset, u64 max_len, key -> i32 status; if 0: info, u64 n, n payload
+ *            bytes. The payload of [offset, offset + max_len) cut at the block's end.
+ * LOOKUP     u64 epoch, u32 n, n x key -> u32 n, n x { i32 status; if 0: info }. Never extends a
+ *            life.
+ * EXISTS     u64 epoch, u32 n, n x key -> u32 n, bitmap of (n + 7) / 8 bytes, bit i = key i is
+ *            present
+ * MATCH      u64 epoch, u32 n, n x key -> u32 length of the leading run
+ * CHANGE     u64 epoch, u32 n, n x { u8 what(enum yk_change), u64 arg, key } -> u32 n, n x i32. One that
+ *            verifies goes on beside other requests; -YK_EAGAIN: too many of them do
  * REMOVE_MANY u8 how(enum yk_remove_many), str8 pattern -> i32 status, u64 count
+ * RAISE      u64 epoch, u32 timeout_ms, u8 prio (0 demand, 1 prefetch), u32 n (1..64), n x key -> u32 n, n x i32
+ *            status: 0 the block is in DRAM now (or was all the time), YK_MISS it is nowhere,
+ *            -YK_EAGAIN or -YK_ETIMEDOUT it could not be raised now. Answered when all have ended.
  * PREFETCH   u8 tier, u32 deadline_ms, u32 n, n x key -> i32 status, u32 count, u16 len + text
- * NS         u8 what(enum yk_ns_op), u64 arg, str8 name -> i32 status, u16 len + text. A raise of
- *            the connection's own namespace moves the connection's epoch.
+ * NS         u8 what(enum yk_ns_op), u64 arg, str8 name -> i32 status, u16 len + text
  * NS_LIST    empty -> i32 status, u32 n, n x { str8 name, u64 epoch, u64 quota, u64 used,
  *            u64 blocks }
- * LIST       u64 cursor (0 first), u32 max, str8 prefix -> i32 status, u64 next cursor (0 = end),
- *            u32 n, n x { key, info }
+ * LIST       u64 epoch, u64 cursor (0 first), u32 max, str8 prefix -> i32 status, u64 next cursor
+ *            (0 = end), u32 n, n x { key, info }
  * STATS      empty -> i32 status, u32 len, JSON text
  * ERROR      (reply only) i32 status, u16 len + text
  *
@@ -76,10 +87,11 @@ extern "C" {
 #endif
 
 #define YK_WIRE_MAGIC      0x6b6c6f59u /* "Yolk" */
-#define YK_WIRE_VERSION    1u
+#define YK_WIRE_VERSION    2u
 #define YK_FRAME_HDR       16u
 #define YK_FRAME_BODY_MAX  (4u << 20) /* of all frames but PUT requests and GET replies */
 #define YK_RESERVE_MAX     64u
+#define YK_RAISE_MAX       64u
 #define YK_LIST_MAX        4096u
 
 enum yk_wire_op {
@@ -103,12 +115,13 @@ enum yk_wire_op {
     YK_MSG_STATS,
     YK_MSG_ERROR,
     YK_MSG_DRAIN, /* empty, no reply: the access ring is half full and the node dozes */
+    YK_MSG_RAISE,
     YK_MSG_OPS
 };
 
 enum yk_frame_flags { YK_FRAME_REPLY = 1 };
 
-enum yk_hello_flags { YK_HELLO_MAP = 1 };
+enum yk_hello_flags { YK_HELLO_MAP = 1, YK_HELLO_FILTER = 2 };
 
 enum yk_change {
     YK_CHANGE_REMOVE = 1,

@@ -3,12 +3,14 @@
  * A node that answers libyolk with whatever bytes it likes.
  *
  * The first byte of the input chooses what the client asks, the rest is what comes back after a
- * proper welcome. A thread plays the node's listener; the answers are written by the fuzzing thread
+ * proper welcome. Some handles are granted a filter that allows every key, so that what they miss is
+ * raised, or asked for. A thread plays the node's listener; the answers are written by the fuzzing thread
  * itself, frame by frame between polls, so that later frames can answer requests which earlier ones
  * caused (ids are predictable: sequence << 20 | table index). Whatever happens, each operation must
  * end exactly once and nothing be read or written outside its buffer.
  */
 #include "client/dial.h"
+#include "shm/filter.h"
 #include "shm/segment.h"
 #include "wire/msg.h"
 
@@ -17,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -28,6 +31,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static struct sockaddr_un address = {.sun_family = AF_UNIX};
 static int listener = -1, accepted[2];
 static struct yk_segment segment;
+static int filter_fd = -1, grant_filter; /* atomic: for the next welcome */
+static uint64_t filter_bytes;
 
 static void welcome(int fd, uint32_t flags) {
     unsigned char frame[256];
@@ -48,24 +53,27 @@ static void welcome(int fd, uint32_t flags) {
     yk_wr_u64(&w, 1u << 20);
     yk_wr_u64(&w, 4096);
     yk_wr_u64(&w, 0);
+    if (flags & YK_HELLO_FILTER)
+        yk_wr_u64(&w, filter_bytes);
     struct yk_frame f = {(uint32_t)yk_wr_len(&w), YK_MSG_HELLO, YK_FRAME_REPLY, 1};
     yk_frame_encode(frame, &f);
     union {
-        char buf[CMSG_SPACE(3 * sizeof(int))];
+        char buf[CMSG_SPACE(4 * sizeof(int))];
         struct cmsghdr align;
     } u;
     struct iovec iov = {frame, YK_FRAME_HDR + yk_wr_len(&w)};
     struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
-    const int fds[3] = {segment.fd_meta_ro, segment.fd_data, segment.fd_clients};
+    const int fds[4] = {segment.fd_meta_ro, segment.fd_data, segment.fd_clients, filter_fd};
+    size_t fd_bytes = (flags & YK_HELLO_FILTER) ? sizeof(fds) : 3 * sizeof(int);
     if (flags & YK_HELLO_MAP) {
         memset(&u, 0, sizeof(u));
         m.msg_control = u.buf;
-        m.msg_controllen = sizeof(u.buf);
+        m.msg_controllen = CMSG_SPACE(fd_bytes);
         struct cmsghdr *h = CMSG_FIRSTHDR(&m);
         h->cmsg_level = SOL_SOCKET;
         h->cmsg_type = SCM_RIGHTS;
-        h->cmsg_len = CMSG_LEN(sizeof(fds));
-        memcpy(CMSG_DATA(h), fds, sizeof(fds));
+        h->cmsg_len = CMSG_LEN(fd_bytes);
+        memcpy(CMSG_DATA(h), fds, fd_bytes);
     }
     if (sendmsg(fd, &m, MSG_NOSIGNAL) < 0)
         abort();
@@ -77,7 +85,10 @@ static void *listen_main(void *arg) {
         unsigned char hello[256];
         if (recv(fd, hello, sizeof(hello), 0) < 20)
             abort();
-        welcome(fd, hello[YK_FRAME_HDR + 8] & YK_HELLO_MAP);
+        uint32_t may = __atomic_load_n(&grant_filter, __ATOMIC_RELAXED)
+                           ? YK_HELLO_MAP | YK_HELLO_FILTER
+                           : YK_HELLO_MAP;
+        welcome(fd, hello[YK_FRAME_HDR + 8] & may);
         if (write(accepted[1], &fd, sizeof(fd)) != (ssize_t)sizeof(fd))
             abort();
     }
@@ -86,6 +97,30 @@ static void *listen_main(void *arg) {
 
 static void remove_socket(void) {
     unlink(address.sun_path);
+}
+
+static uint64_t no_hash(const void *arg, uint32_t id) {
+    (void)arg;
+    return id;
+}
+
+static void no_prefetch(const void *arg, uint32_t id) {
+    (void)arg;
+    (void)id;
+}
+
+/* Not complete: it allows every key. */
+static void make_filter(void) {
+    struct yk_index_ids ids = {no_hash, no_prefetch, NULL, 256};
+    struct yk_index index;
+    filter_bytes = yk_filter_bytes(ids.max);
+    filter_fd = memfd_create("filter", MFD_CLOEXEC);
+    void *mem = filter_fd >= 0 && ftruncate(filter_fd, (off_t)filter_bytes) == 0
+                    ? mmap(NULL, filter_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, filter_fd, 0)
+                    : MAP_FAILED;
+    if (mem == MAP_FAILED || yk_filter_make(mem, filter_bytes, &ids, &index) < 0)
+        abort();
+    munmap(mem, filter_bytes);
 }
 
 static void start(void) {
@@ -102,6 +137,7 @@ static void start(void) {
         listen(listener, 8) < 0 || pipe(accepted) < 0 || yk_segment_open(&segment, &o, &err) < 0 ||
         pthread_create(&thread, NULL, listen_main, NULL) != 0)
         abort();
+    make_filter();
     atexit(remove_socket);
 }
 
@@ -212,6 +248,34 @@ static void single(yk_client *c, unsigned what) {
     }
 }
 
+/* A filter that is the input. It may be refused; what is taken for one must hold what is asked of it. */
+static void odd_filter(const char *url, const yk_open_opts *o, const uint8_t *data, size_t size) {
+    yk_client *c;
+    int fd;
+    size_t n = size < filter_bytes ? size : (size_t)filter_bytes;
+    if (pwrite(filter_fd, data, n, 0) != (ssize_t)n)
+        abort();
+    int rc = yk_open(url, o, &c);
+    if (read(accepted[0], &fd, sizeof(fd)) != (ssize_t)sizeof(fd))
+        abort();
+    shutdown(fd, SHUT_RDWR);
+    for (unsigned i = 0; rc == 0 && i < 64; i++)
+        if (yk_exists(c, (yk_key){&i, sizeof(i)}) != 0)
+            abort();
+    if (rc == 0)
+        yk_close(c);
+    close(fd);
+    close(filter_fd);
+    make_filter();
+}
+
+/* First bytes: 0 and 1 many, mapped and not; 2 to 12 one call; 13 a welcome; then with tiers below DRAM:
+ * many, the calls of single() that are other ones then, and a filter. */
+#define FIRST_LOWER 14u
+static const unsigned lower_calls[] = {0, 1, 8, 10};
+#define ODD_FILTER (FIRST_LOWER + 1u + (unsigned)(sizeof(lower_calls) / sizeof(lower_calls[0])))
+#define KINDS      (ODD_FILTER + 1u)
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct yk_welcome ignored;
     yk_client *c;
@@ -220,7 +284,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         start();
     if (size == 0)
         return 0;
-    unsigned what = data[0] % 14;
+    unsigned what = data[0] % KINDS;
     data++;
     size--;
     if (what == 13) {
@@ -228,22 +292,28 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         return 0;
     }
     char url[128];
-    int mapped = what == 0 || what == 12;
+    int lower = what >= FIRST_LOWER;
+    int mapped = what == 0 || what == 12 || lower;
     yk_open_opts o = {.size = sizeof(o),
                       .timeout_ms = 5000,
                       .inflight_max = 16,
                       .flags = YK_OPEN_NO_RECONNECT | (mapped ? 0u : (uint32_t)YK_OPEN_NO_MAP)};
     snprintf(url, sizeof(url), "unix:%s", address.sun_path);
+    __atomic_store_n(&grant_filter, lower, __ATOMIC_RELAXED);
+    if (what == ODD_FILTER) {
+        odd_filter(url, &o, data, size);
+        return 0;
+    }
     if (yk_open(url, &o, &c) != 0)
         abort();
     if (read(accepted[0], &fd, sizeof(fd)) != (ssize_t)sizeof(fd))
         abort();
-    if (what < 2) {
+    if (what < 2 || what == FIRST_LOWER) {
         many(c, fd, data, size);
     } else {
         (void)!send(fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
         shutdown(fd, SHUT_WR);
-        single(c, what - 2);
+        single(c, lower ? lower_calls[what - FIRST_LOWER - 1] : what - 2);
     }
     shutdown(fd, SHUT_RDWR);
     yk_close(c);

@@ -62,6 +62,14 @@ def test_store_prints_a_table_without_json():
     assert all(row.startswith("store ") for row in rows) and len(rows) > 30
 
 
+def test_cases_are_chosen_by_name(place):
+    assert set(bench("store", place, "--case", "put 16KiB*")) == {
+        "put 16KiB single", "cpu put 16KiB single client", "cpu put 16KiB single node"}
+    none = yolk("bench", "store", "--quick", "--case", "nothing like it")
+    assert none.returncode == 2 and none.stdout == ""
+    assert len(none.stderr.splitlines()) == 1 and "nothing like it" in none.stderr
+
+
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
 def test_peers_stand_beside_redis(place):
     cases = bench("peers", place)

@@ -152,6 +152,10 @@ def test_ranges(node):
     put(node, "k", bytes(range(256)))
     assert node.yolk("get", "k", "--offset", "10", "--length", "5", text=False).stdout == bytes(range(10, 15))
     assert node.yolk("get", "k", "--offset", "250", text=False).stdout == bytes(range(250, 256))
+    # Where payload goes through the socket no more of it does than was asked for.
+    before = node.stats()["node_get_bytes"]
+    done = node.yolk("--no-map", "get", "k", "--offset", "250", text=False)
+    assert done.stdout == bytes(range(250, 256)) and node.stats()["node_get_bytes"] - before == 6
     line = one_line(node.yolk("get", "k", "--offset", "250", "--length", "7"), 2)
     assert "found bytes 250 to 257, expected some of the block's 256" in line
 
@@ -437,6 +441,18 @@ def test_top_once(node):
     assert re.search(r"^puts +0 +1 ", text, re.M) and re.search(r"1 +1 MiB +-  default$", text, re.M)
     assert "\x1b" not in text
     assert re.search(r"^hits +0 +1 ", node.yolk("top", "--interval", "100ms").stdout, re.M)  # no terminal
+
+
+def test_top_latencies_are_of_the_interval(node):
+    for i in range(50):
+        put(node, f"k{i}", b"x")
+    first, second = node.json("top", "--count", "2", "--interval", "200ms")
+    for line in first, second:  # nothing was committed meanwhile; the looks themselves were answered
+        latency = line["latency"]
+        assert latency["commit"] == {"per_s": 0, "p50_us": None, "p99_us": None, "p999_us": None}
+        assert latency["stats"]["per_s"] > 0 and 0 < latency["stats"]["p50_us"] <= latency["stats"]["p999_us"]
+    total = node.stats()["latency"]["commit"]
+    assert total["count"] == sum(total["buckets"][1::2]) >= 50 and total["p50_us"] > 0
 
 
 def test_top_json(node):

@@ -65,12 +65,12 @@ def node(place):
     return make
 
 
-def start_workers(n, count, keys=256, length=65536, seed=1, refs=True, timeout_ms=20000):
+def start_workers(n, count, keys=256, length=65536, seed=1, refs=True, timeout_ms=20000, **options):
     until = n.place.dir / "stop"
     ledger = n.place.dir / "ledger"
     workers = [n.driver("work", "--url", n.url, "--ledger", ledger, "--id", i, "--keys", keys,
                         "--len", length, "--seed", seed + i, "--until-file", until,
-                        "--no-refs", 0 if refs else 1, "--timeout-ms", timeout_ms)
+                        "--no-refs", 0 if refs else 1, "--timeout-ms", timeout_ms, **options)
                for i in range(count)]
     return workers, ledger, until
 
@@ -295,7 +295,7 @@ def test_thousand_clients_connect_at_once(node):
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
     socks = []
     try:
-        hello = struct.pack("<IIIIQQQ", 0x6B6C6F59, 1, 0, 0, 0, 0, 0) + b"\x07default"
+        hello = struct.pack("<IIIIQQQ", 0x6B6C6F59, 2, 0, 0, 0, 0, 0) + b"\x07default"
         frame = struct.pack("<IBBHQ", len(hello), 1, 0, 0, 1) + hello
         for _ in range(count):
             s = socket.socket(socket.AF_UNIX)
@@ -340,9 +340,106 @@ def test_garbage_half_messages_and_silence(node):
     assert n.check(ledger, 1, keys=64, len=65536)["wrong"] == 0
 
 
+class Calendar:
+    """Wall clock of the programs that are started with its environment (clock_shift.c)."""
+
+    def __init__(self, folder):
+        library = program("libclock_shift.so")
+        self.file = folder / "clock_shift"
+        self.file.write_bytes(bytes(8))
+        options = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
+        self.env = {"LD_PRELOAD": library, "CLOCK_SHIFT_FILE": str(self.file), "ASAN_OPTIONS": options}
+
+    def step(self, hours):
+        with open(self.file, "r+b") as f:
+            f.write(struct.pack("<q", int(hours * 3600e3)))
+
+
+def test_steps_of_the_wall_clock(place):
+    calendar = Calendar(place.dir)
+    n = Node(place, dram="512M").start(env=calendar.env)
+
+    def run(*args, **options):
+        return n.yolk(*args, env=calendar.env, text=False, **options)
+
+    def there(key):
+        done = run("get", key)
+        assert done.returncode in (0, 3), done.stderr
+        assert done.returncode == 3 or done.stdout == key.encode() * 100
+        return done.returncode == 0
+
+    def put(key, *options):
+        assert run("put", key, "-", *options, data=key.encode() * 100).stderr == ""
+
+    workers, ledger, until = start_workers(n, 2, env=harness.clean_env(calendar.env))
+    put("for-ever")
+    put("an-hour", "--ttl", "1h")
+    put("a-week", "--ttl", "168h")
+    calendar.step(hours=-48)  # back before all of them were put
+    assert there("for-ever") and there("an-hour") and there("a-week")
+    calendar.step(hours=24)
+    assert there("for-ever") and not there("an-hour") and there("a-week")
+    wait_for(lambda: n.stats()["evict_expired"] >= 1, "its memory is reclaimed, and the time is kept")
+    calendar.step(hours=-48)  # what has expired stays so, also for who asks with the earlier clock
+    put("later", "--ttl", "1h")
+    assert there("for-ever") and not there("an-hour") and there("a-week") and there("later")
+    n.kill()
+    n.start(env=calendar.env)
+    assert there("for-ever") and not there("an-hour") and there("a-week") and there("later")
+    for hours in (24 * 7, -24 * 365, 0):
+        calendar.step(hours)
+        assert all(w.poll() is None for w in workers), "a client died of it"
+    assert there("for-ever")
+    pause(0.2)
+    finish(workers, until)
+    found = n.check(ledger, 2, keys=256, len=65536)
+    assert found["wrong"] == 0 and found["intact"] == found["present"], found
+
+
 def test_memory_limit_refuses_at_the_start(tmp_path):
     p = subprocess.run([program("yolkd"), "--dram", "64T", "--listen", f"unix:{tmp_path}/s",
                         "--http", "none", "--ephemeral"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                        timeout=DEADLINE_S)
     assert p.returncode != 0
     assert "--dram" in p.stderr and len(p.stderr.strip().splitlines()) == 1
+
+
+def test_memory_that_runs_out_under_a_running_node(place):
+    """The file system of the segment is filled by somebody else after the node has started."""
+    mount = 'mount -t tmpfs -o size=96m none "$0" && exec "$@"'
+    probe = subprocess.run(["unshare", "-rm", "sh", "-c", mount, place.shm, "true"], stderr=subprocess.PIPE, text=True)
+    if probe.returncode != 0:
+        pytest.skip(f"no tmpfs can be mounted in a namespace here: {probe.stderr.strip()}")
+    n = Node(place, "--populate=no", dram="64M")
+    n.start(before=["unshare", "-rm", "sh", "-c", mount, place.shm])
+    files = f"/proc/{n.process.pid}/root{place.shm}"
+
+    def put(key, size, *options):
+        return n.yolk("--timeout", "2s", *options, "put", key, "-", data=key[:1].encode() * size)
+
+    def there(key, size, *options):
+        done = n.yolk(*options, "get", key, text=False)
+        assert done.returncode in (0, 3), done.stderr
+        assert done.returncode == 3 or done.stdout == key[:1].encode() * size
+        return done.returncode == 0
+
+    for i in range(8):
+        assert put(f"{i}", 1 << 20).returncode == 0
+    with open(f"{files}/filler", "wb") as filler:
+        with pytest.raises(OSError):
+            while True:
+                filler.write(bytes(1 << 20))
+                filler.flush()
+    # Its memory is gone from under it: the tier is lost, the node is not, and no answer is wrong.
+    for options in (["--no-map"], []):
+        for size in (4 << 20, 1 << 20, 3000):
+            assert put("x", size, *options).returncode != 0, "a put was acknowledged that went nowhere"
+            assert not there("x", size, *options)
+    for i in range(8):
+        there(f"{i}", 1 << 20), there(f"{i}", 1 << 20, "--no-map")
+    assert n.process.poll() is None
+    assert n.stats()["tier_lost"] is True
+    # The same again with memory.
+    n.stop()
+    n.start(before=["unshare", "-rm", "sh", "-c", mount, place.shm])
+    assert put("x", 4 << 20).returncode == 0 and there("x", 4 << 20)

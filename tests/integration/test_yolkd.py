@@ -54,7 +54,7 @@ def test_manual_has_every_option():
     (["--policy", "fifo"], "--policy: found 'fifo', expected one of lru,"),
     (["--listen", "/run/yolk.sock"], "--listen: found '/run/yolk.sock', expected unix:/PATH"),
     (["--listen", "tcp:127.0.0.1:0"], "expected a port"),
-    (["--listen", "tcp:192.0.2.1:7000"], "expected a loopback address"),
+    (["--listen", "tcp:192.0.2.1:7000"], "--listen: found .*, expected a loopback address .* or --insecure-network"),
     (["--listen", "none"], "--listen: found no address, expected one"),
     (["--listen", ",".join(f"unix:/tmp/{i}" for i in range(9))], "found 9 addresses, expected at most 8"),
     (["--http", "0.0.0.0:80"], "--http: found 'tcp:0.0.0.0:80', expected a loopback address"),
@@ -240,10 +240,21 @@ def test_several_addresses(make_node):
     assert get(node, "k") == b"via unix"
 
 
+def test_beyond_loopback_with_its_flag_only(make_node):
+    with socket.socket() as s:
+        s.bind(("0.0.0.0", 0))
+        port = s.getsockname()[1]
+    node = make_node("--listen", f"tcp:0.0.0.0:{port}", "--insecure-network").start()
+    assert "whoever reaches an address beyond loopback can read" in node.log()
+    with socket.create_connection(("127.0.0.1", port)) as s:
+        s.sendall(hello())
+        assert s.recv(16, socket.MSG_WAITALL)[4] == HELLO
+
+
 # ---- clients that hold a stop up, and those that speak something else --------------------------
 
 HELLO, GET, LAST_OP = 1, 8, 20
-MAGIC, VERSION = 0x6B6C6F59, 1
+MAGIC, VERSION = 0x6B6C6F59, 2
 
 
 def frame(op, body, number=1):
@@ -255,7 +266,7 @@ def hello(namespace=b"default"):
 
 
 def get_request(key):
-    return frame(GET, struct.pack("<QQB", 0, 1 << 32, len(key)) + key, 2)
+    return frame(GET, struct.pack("<QQQB", 1, 0, 1 << 32, len(key)) + key, 2)  # at epoch 1
 
 
 def reader_that_does_not_read(node):

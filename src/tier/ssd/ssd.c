@@ -153,6 +153,27 @@ static void ios_close(struct yk_ssd *ssd) {
     }
 }
 
+static void gauges(struct yk_ssd *ssd) {
+    uint64_t capacity = 0, free_bytes = 0, queued = 0, ok = 0;
+    for (uint32_t i = 0; i < ssd->ndev; i++) {
+        const struct yk_ssd_dev *d = ssd->devs[i];
+        queued += d->queued_bytes;
+        if (d->state == YK_SSD_DEV_GONE)
+            continue;
+        capacity += (uint64_t)d->nseg * d->super.segment_bytes;
+        free_bytes += (uint64_t)d->free_count * d->super.segment_bytes;
+        ok += d->state == YK_SSD_DEV_OK;
+    }
+    struct yk_ssd_counters *c = &ssd->c;
+    __atomic_store_n(&c->capacity_bytes, capacity, __ATOMIC_RELAXED);
+    __atomic_store_n(&c->free_bytes, free_bytes, __ATOMIC_RELAXED);
+    __atomic_store_n(&c->queued_bytes, queued, __ATOMIC_RELAXED);
+    __atomic_store_n(&c->devices, ssd->ndev, __ATOMIC_RELAXED);
+    __atomic_store_n(&c->devices_ok, ok, __ATOMIC_RELAXED);
+    __atomic_store_n(&c->meta_bytes, yk_ssd_table_bytes(&ssd->table), __ATOMIC_RELAXED);
+    __atomic_store_n(&c->key_bytes, ssd->table.cells.used * 8u, __ATOMIC_RELAXED);
+}
+
 int yk_ssd_open(const struct yk_ssd_opts *opts, struct yk_ssd_ns *ns, struct yk_ssd **ret_ssd,
                 struct yk_err *err) {
     if (opts->dev_count == 0 || opts->dev_count > YK_SSD_DEVICES_MAX)
@@ -182,6 +203,7 @@ int yk_ssd_open(const struct yk_ssd_opts *opts, struct yk_ssd_ns *ns, struct yk_
         return rc;
     }
     yk_filter_complete(ssd->table.index_mem, 1);
+    gauges(ssd); /* who asks before the first tick */
     *ret_ssd = ssd;
     return 0;
 }
@@ -263,27 +285,6 @@ void yk_ssd_poll(struct yk_ssd *ssd) {
     }
     yk_ssd_drops_tell(ssd);
     yk_ssd_durable_tell(ssd);
-}
-
-static void gauges(struct yk_ssd *ssd) {
-    uint64_t capacity = 0, free_bytes = 0, queued = 0, ok = 0;
-    for (uint32_t i = 0; i < ssd->ndev; i++) {
-        const struct yk_ssd_dev *d = ssd->devs[i];
-        queued += d->queued_bytes;
-        if (d->state == YK_SSD_DEV_GONE)
-            continue;
-        capacity += (uint64_t)d->nseg * d->super.segment_bytes;
-        free_bytes += (uint64_t)d->free_count * d->super.segment_bytes;
-        ok += d->state == YK_SSD_DEV_OK;
-    }
-    struct yk_ssd_counters *c = &ssd->c;
-    __atomic_store_n(&c->capacity_bytes, capacity, __ATOMIC_RELAXED);
-    __atomic_store_n(&c->free_bytes, free_bytes, __ATOMIC_RELAXED);
-    __atomic_store_n(&c->queued_bytes, queued, __ATOMIC_RELAXED);
-    __atomic_store_n(&c->devices, ssd->ndev, __ATOMIC_RELAXED);
-    __atomic_store_n(&c->devices_ok, ok, __ATOMIC_RELAXED);
-    __atomic_store_n(&c->meta_bytes, yk_ssd_table_bytes(&ssd->table), __ATOMIC_RELAXED);
-    __atomic_store_n(&c->key_bytes, ssd->table.cells.used * 8u, __ATOMIC_RELAXED);
 }
 
 int yk_ssd_tick(struct yk_ssd *ssd, uint64_t now_ms) {

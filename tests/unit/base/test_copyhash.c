@@ -198,6 +198,21 @@ static void every_split_is_exact(void **state) {
     each_variant(splits);
 }
 
+static void pieces_hash_as_the_whole(void **state) {
+    static unsigned char data[100000];
+    for (size_t i = 0; i < sizeof(data); i++)
+        data[i] = (unsigned char)(i * 31 >> 3);
+    for (size_t piece = 1; piece <= sizeof(data); piece = piece * 7 + 1) {
+        struct yk_hasher *h = yk_hasher_new();
+        assert_non_null(h);
+        for (size_t at = 0; at < sizeof(data); at += piece)
+            yk_hasher_add(h, data + at, sizeof(data) - at < piece ? sizeof(data) - at : piece);
+        assert_true(yk_hasher_sum(h) == yk_hash64(data, sizeof(data)));
+        yk_hasher_free(h);
+    }
+    yk_hasher_free(NULL);
+}
+
 static void nothing_is_fine(void **state) {
     (void)state;
     const struct iovec none = {NULL, 0};
@@ -280,6 +295,7 @@ int main(void) {
         cmocka_unit_test(large_lengths_are_exact),
         cmocka_unit_test(every_alignment_is_exact),
         cmocka_unit_test(every_split_is_exact),
+        cmocka_unit_test(pieces_hash_as_the_whole),
         cmocka_unit_test(nothing_is_fine),
         cmocka_unit_test(values_are_pinned),
         cmocka_unit_test(keys_hash_by_namespace),

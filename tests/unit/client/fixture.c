@@ -17,6 +17,7 @@ void fixture_init(struct fixture *f, int named) {
     snprintf(f->url, sizeof(f->url), "unix:%s/s", f->dir);
     if (named)
         snprintf(f->name, sizeof(f->name), "ykt-%s", f->dir + strlen("/tmp/yk-test-"));
+    snprintf(f->ssd_path, sizeof(f->ssd_path), "%s/ssd", f->dir);
     f->dram = 64u * MIB;
     f->max_clients = 16;
 }
@@ -34,6 +35,11 @@ static int start(struct fixture *f, struct yk_node **ret_node) {
     o.store.reserve_percent = 2;
     o.store.held_percent = 50;
     o.stop_timeout_ms = 200;
+    if (f->ssd != 0) {
+        o.store.ssd.dev[0] = (struct yk_ssd_dev_opts){f->ssd_path, f->ssd};
+        o.store.ssd.dev_count = 1;
+        o.store.ssd.segment_bytes = 8u * MIB;
+    }
     if (yk_parse_addr(f->url, &o.listen[0], &err) < 0)
         return err.code;
     o.listen_count = 1;
@@ -100,6 +106,7 @@ void fixture_fini(struct fixture *f) {
     }
     snprintf(path, sizeof(path), "%s/s", f->dir);
     unlink(path);
+    unlink(f->ssd_path);
     rmdir(f->dir);
     static const char *const ends[] = {"meta", "data", "clients"};
     for (int i = 0; f->name[0] != 0 && i < 3; i++) {

@@ -30,6 +30,8 @@ struct fixture {
     char name[64]; /* of the segment; "" = nameless */
     uint64_t dram;
     uint64_t capacity_blocks;
+    uint64_t ssd; /* bytes of a file in dir that is its SSD; 0 = none */
+    char ssd_path[80];
     uint32_t max_clients;
     struct yk_node *node; /* in this process */
     pid_t pid;            /* or in that one */

@@ -217,6 +217,60 @@ static void raising_the_epoch_hides_older_blocks(void **state) {
     }
 }
 
+/* More of them are in the way than the node evicts in one turn of its loop. */
+static void a_large_put_makes_room_in_a_quota_of_tiny_blocks(void **state) {
+    enum { N = 3000 };
+    static yk_op ops[N];
+    static char keys[N][8];
+    struct iovec one = {(char *)"x", 1};
+    EACH_HANDLE(*state, c) {
+        yk_reservation r;
+        for (int in_place = 0; in_place < 2; in_place++) {
+            assert_status(yk_ns_create(c, "default", 2 * N), 0);
+            for (int i = 0; i < N; i++) {
+                snprintf(keys[i], sizeof(keys[i]), "%d", i);
+                ops[i] = (yk_op){
+                    .opcode = YK_OP_PUT, .key = yk_key_str(keys[i]), .iov = &one, .iov_count = 1};
+            }
+            assert_int_equal(yk_run(c, ops, N, 0), N);
+            assert_status(yk_ns_create(c, "default", N), 0);
+            if (!in_place) {
+                put_ok(c, "large", N - 10, 1);
+            } else if (i_ == 0) {
+                assert_status(yk_reserve(c, N - 10, 0, &r), 0);
+                fill(r.data, N - 10, 1);
+                assert_status(yk_commit(c, &r, yk_key_str("large"), NULL), 0);
+            }
+            assert_status(get_is(c, "large", N - 10, 1), in_place && i_ == 1 ? YK_MISS : 0);
+            assert_status(yk_remove_many(c, YK_REMOVE_ALL, yk_key_str(""), NULL), 0);
+        }
+    }
+}
+
+/* A put whose payload was computed with the old weights, by the handle that raises the epoch. */
+static void a_put_under_way_stays_in_its_epoch(void **state) {
+    yk_client *c = open_client(*state);
+    char data[1000];
+    yk_reservation r;
+    yk_op *ended;
+    struct iovec iov = {data, sizeof(data)};
+    yk_op op = {.opcode = YK_OP_PUT, .key = yk_key_str("batch"), .iov = &iov, .iov_count = 1};
+    fill(data, sizeof(data), 1);
+    assert_status(yk_reserve(c, 1000, 0, &r), 0);
+    memcpy(r.data, data, sizeof(data));
+    iov.iov_len = 900; /* of this length nothing is held: it asks for a place first */
+    assert_status(yk_submit(c, &op, 1, 0), 0);
+    assert_status(yk_ns_raise_epoch(c, "default", 50), 0);
+    assert_int_equal(yk_poll(c, &ended, 1, 20000), 1);
+    assert_int_equal(op.status, -YK_ESTALE);
+    assert_status(yk_commit(c, &r, yk_key_str("in place"), NULL), -YK_ESTALE);
+    assert_int_equal(yk_exists(c, yk_key_str("batch")), 0);
+    assert_int_equal(yk_exists(c, yk_key_str("in place")), 0);
+    put_ok(c, "batch", 900, 2); /* what begins now is of the new one */
+    assert_status(get_is(c, "batch", 900, 2), 0);
+    yk_close(c);
+}
+
 static void prefetch_and_statistics(void **state) {
     EACH_HANDLE(*state, c) {
         yk_key keys[2] = {yk_key_str("k"), yk_key_str("l")};
@@ -322,6 +376,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(listing, with_node, without_node),
         cmocka_unit_test_setup_teardown(namespaces_are_apart, with_node, without_node),
         cmocka_unit_test_setup_teardown(raising_the_epoch_hides_older_blocks, with_node,
+                                        without_node),
+        cmocka_unit_test_setup_teardown(a_large_put_makes_room_in_a_quota_of_tiny_blocks, with_node,
+                                        without_node),
+        cmocka_unit_test_setup_teardown(a_put_under_way_stays_in_its_epoch, with_node,
                                         without_node),
         cmocka_unit_test_setup_teardown(prefetch_and_statistics, with_node, without_node),
         cmocka_unit_test_setup_teardown(accesses_reach_a_node_that_dozes, with_node, without_node),

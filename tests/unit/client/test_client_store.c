@@ -66,6 +66,24 @@ static void scatter_lists_and_ranges(void **state) {
     }
 }
 
+static void a_range_moves_no_more_than_itself(void **state) {
+    struct fixture *f = *state;
+    yk_client *c = open_with(f, YK_OPEN_NO_MAP, 20000);
+    struct yk_node_stats before, after;
+    char part[1000], want[1000];
+    char *data = malloc(4 * MIB);
+    put_ok(c, "k", 4 * MIB, 9);
+    fill(data, 4 * MIB, 9);
+    memcpy(want, data + 3 * MIB, sizeof(want));
+    free(data);
+    yk_node_stats(f->node, &before);
+    assert_status(yk_get_range(c, yk_key_str("k"), 3 * MIB, part, sizeof(part)), 0);
+    yk_node_stats(f->node, &after);
+    assert_memory_equal(part, want, sizeof(part));
+    assert_int_equal(after.store.node_get_bytes - before.store.node_get_bytes, sizeof(part));
+    yk_close(c);
+}
+
 static void a_buffer_that_is_too_small_learns_the_length(void **state) {
     EACH_HANDLE(*state, c) {
         char buf[16];
@@ -387,6 +405,9 @@ static void a_damaged_block_is_a_miss_where_it_is_verified(void **state) {
     assert_status(yk_commit(bad, &r, yk_key_str("far"), NULL), 0);
     assert_status(get_is(far, "far", 5000, 7), 0);
     payload[1] ^= 0x80;
+    char whole[5000];
+    assert_status(yk_get_range(far, yk_key_str("far"), 0, whole, 5000), YK_MISS);
+    assert_status(yk_get_range(far, yk_key_str("far"), 0, whole, 4999), 0); /* no checksum of it */
     assert_status(get_is(far, "far", 5000, 7), YK_MISS);
     yk_key keys[3] = {yk_key_str("far"), yk_key_str("none"), yk_key_str("d0")};
     assert_int_equal(yk_verify(far, keys, 3), 1);
@@ -403,6 +424,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(what_one_handle_puts_the_other_gets, with_node,
                                         without_node),
         cmocka_unit_test_setup_teardown(scatter_lists_and_ranges, with_node, without_node),
+        cmocka_unit_test_setup_teardown(a_range_moves_no_more_than_itself, with_node, without_node),
         cmocka_unit_test_setup_teardown(a_buffer_that_is_too_small_learns_the_length, with_node,
                                         without_node),
         cmocka_unit_test_setup_teardown(references, with_node, without_node),

@@ -102,13 +102,20 @@ static void other_methods_and_garbage_are_refused(void **state) {
     free(b);
 }
 
-static void only_loopback_is_served(void **state) {
+static void only_loopback_is_served_unless_told_otherwise(void **state) {
     struct yk_http_opts ho = {0};
     struct yk_http *h = NULL;
     struct yk_err err = {0};
     assert_int_equal(yk_parse_addr("tcp:192.0.2.1:80", &ho.listen, &err), 0);
     assert_int_equal(yk_http_start(&ho, node, &h, &err), -YK_EPERM);
     assert_non_null(strstr(err.text, "192.0.2.1"));
+    assert_int_equal(yk_parse_addr("tcp:0.0.0.0:0", &ho.listen, &err), 0);
+    assert_int_equal(yk_http_start(&ho, node, &h, &err), -YK_EPERM);
+    ho.allow_remote = 1;
+    assert_int_equal(yk_http_start(&ho, node, &h, &err), 0);
+    yk_http_stop(h);
+    h = NULL;
+    ho.allow_remote = 0;
     char taken[64];
     snprintf(taken, sizeof(taken), "tcp:127.0.0.1:%u", yk_http_port(http));
     assert_int_equal(yk_parse_addr(taken, &ho.listen, &err), 0);
@@ -120,7 +127,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(routes_answer),
         cmocka_unit_test(other_methods_and_garbage_are_refused),
-        cmocka_unit_test(only_loopback_is_served),
+        cmocka_unit_test(only_loopback_is_served_unless_told_otherwise),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

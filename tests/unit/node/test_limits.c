@@ -43,6 +43,7 @@ static struct yk_commit reserved(struct fixture *f, const char *key, uint32_t le
     memset(data, key[0], len);
     return (struct yk_commit){.idx = p.idx,
                               .gen = p.gen,
+                              .epoch = f->epoch,
                               .sum = yk_hash64(data, len),
                               .len = len,
                               .key = key,
@@ -50,7 +51,7 @@ static struct yk_commit reserved(struct fixture *f, const char *key, uint32_t le
 }
 
 static int commit(struct fixture *f, const struct yk_commit *c) {
-    return yk_store_commit(f->s, 0, f->ns, f->epoch, c);
+    return yk_store_commit(f->s, 0, f->ns, c);
 }
 
 static int find(struct fixture *f, const char *key) {

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -176,6 +177,7 @@ static int put(struct peer *p, const char *key, const void *data, size_t len, ui
     yk_wr_u32(&w, timeout_ms);
     yk_wr_u64(&w, len);
     yk_wr_u64(&w, sum);
+    yk_wr_u64(&w, p->epoch);
     yk_wr_attrs(&w, &a);
     yk_wr_str8(&w, key, strlen(key));
     yk_wr_str8(&w, NULL, 0);
@@ -194,6 +196,7 @@ static int get(struct peer *p, const char *key, const void **ret_data, uint64_t 
     struct yk_rd r;
     yk_block_info info;
     yk_wr_init(&w, b, sizeof(b));
+    yk_wr_u64(&w, p->epoch);
     yk_wr_u64(&w, 0);
     yk_wr_u64(&w, UINT64_MAX);
     yk_wr_str8(&w, key, strlen(key));
@@ -235,6 +238,41 @@ static void payload_goes_through_the_socket(void **state) {
     yk_node_stop(node);
 }
 
+static int raise_epoch(struct peer *p, const char *ns, uint64_t epoch) {
+    unsigned char b[64];
+    struct yk_wr w;
+    struct yk_rd r;
+    yk_wr_init(&w, b, sizeof(b));
+    yk_wr_u8(&w, YK_NS_RAISE);
+    yk_wr_u64(&w, epoch);
+    yk_wr_str8(&w, ns, strlen(ns));
+    request(p, YK_MSG_NS, 4, b, yk_wr_len(&w));
+    assert_true(reply(p, &r));
+    return (int)yk_rd_u32(&r);
+}
+
+/* The connection that raises the epoch is no exception: what it began before is of the old one. */
+static void every_request_is_of_the_epoch_that_it_carries(void **state) {
+    struct yk_node *node = start(16 * MIB, 0);
+    struct peer *p = peer_open(node);
+    const void *data;
+    uint64_t len;
+    assert_int_equal(hello(p, 0, "default", 3), 0);
+    assert_int_equal(put(p, "k", "old", 3, 0, 1000), 0);
+    assert_int_equal(raise_epoch(p, "default", 8), 0);
+    assert_int_equal(put(p, "k2", "late", 4, 0, 1000), -YK_ESTALE);
+    assert_int_equal(get(p, "k", &data, &len), YK_MISS);
+    p->epoch = 8;
+    assert_int_equal(get(p, "k", &data, &len), YK_MISS);
+    assert_int_equal(get(p, "k2", &data, &len), YK_MISS);
+    assert_int_equal(put(p, "k", "new", 3, 0, 1000), 0);
+    assert_int_equal(get(p, "k", &data, &len), 0);
+    p->epoch = 3;
+    assert_int_equal(get(p, "k", &data, &len), YK_MISS);
+    peer_close(p);
+    yk_node_stop(node);
+}
+
 static void reserve_write_commit_through_the_mapping(void **state) {
     struct yk_node *node = start(16 * MIB, 0);
     struct peer *p = peer_open(node);
@@ -266,6 +304,7 @@ static void reserve_write_commit_through_the_mapping(void **state) {
     yk_wr_u64(&w, 5000);
     yk_wr_u32(&w, idx);
     yk_wr_u64(&w, gen);
+    yk_wr_u64(&w, p->epoch);
     yk_wr_u64(&w, yk_hash64(map + offset, 5000));
     yk_wr_u32(&w, 5000);
     yk_wr_attrs(&w, &a);
@@ -285,6 +324,78 @@ static void reserve_write_commit_through_the_mapping(void **state) {
     yk_node_stats(node, &st);
     assert_int_equal(st.store.reserved_blocks, 0);
     munmap(map, 16 * MIB);
+    peer_close(p);
+    yk_node_stop(node);
+}
+
+/* What is asked after a verification that takes long is answered before it. */
+static void verifying_holds_nobody(void **state) {
+    enum { N = 20 };
+    struct yk_node *node = start(64 * MIB, 0);
+    struct peer *p = peer_open(node), *q = peer_open(node);
+    unsigned char b[1024];
+    struct yk_wr w;
+    struct yk_rd r;
+    char *big = calloc(1, 3 * MIB);
+    assert_int_equal(hello(p, 0, "default", 0), 0);
+    assert_int_equal(hello(q, 0, "default", 0), 0);
+    assert_int_equal(put(p, "big", big, 3 * MIB, 0, 100), 0);
+    yk_wr_init(&w, b + YK_FRAME_HDR, sizeof(b) - YK_FRAME_HDR);
+    yk_wr_u64(&w, p->epoch);
+    yk_wr_u32(&w, N + 2);
+    for (int i = 0; i < N + 2; i++) {
+        yk_wr_u8(&w, i == N ? YK_CHANGE_REMOVE : YK_CHANGE_VERIFY);
+        yk_wr_u64(&w, 0);
+        yk_wr_str8(&w, i == 1 ? "no" : "big", i == 1 ? 2 : 3);
+    }
+    struct yk_frame f = {(uint32_t)yk_wr_len(&w), YK_MSG_CHANGE, 0, 21};
+    yk_frame_encode(b, &f);
+    struct yk_frame ping = {0, YK_MSG_PING, 0, 22};
+    yk_frame_encode(b + YK_FRAME_HDR + yk_wr_len(&w), &ping);
+    send_all(p->fd, b, 2 * YK_FRAME_HDR + yk_wr_len(&w));
+    assert_true(reply(p, &r));
+    assert_int_equal(p->f.id, 22);
+    assert_true(reply(p, &r));
+    assert_int_equal(p->f.id, 21);
+    assert_int_equal(yk_rd_u32(&r), N + 2);
+    for (int i = 0; i < N + 2; i++) /* in order: the last one after the removal */
+        assert_int_equal(yk_rd_u32(&r), i == 1 || i == N + 1 ? YK_MISS : 0);
+    /* One who leaves meanwhile leaves nothing behind. */
+    assert_int_equal(put(p, "big", big, 3 * MIB, 0, 100), 0);
+    send_all(p->fd, b, YK_FRAME_HDR + f.body_bytes);
+    peer_close(p);
+    assert_int_equal(put(q, "k", "v", 1, 0, 100), 0);
+    peer_close(q);
+    free(big);
+    yk_node_stop(node);
+}
+
+static uint64_t wait_for_buffers(struct yk_node *node, uint64_t least, uint64_t most) {
+    struct yk_node_stats st;
+    uint64_t end = yk_now_ns() + WAIT_MS * 1000000ull;
+    do {
+        sched_yield();
+        yk_node_stats(node, &st);
+    } while ((st.conn_buffer_bytes < least || st.conn_buffer_bytes > most) && yk_now_ns() < end);
+    return st.conn_buffer_bytes;
+}
+
+static void quiet_connections_have_no_buffers(void **state) {
+    struct yk_node *node = start(16 * MIB, 0);
+    struct peer *p = peer_open(node);
+    unsigned char *ping = calloc(1, YK_FRAME_HDR + MIB);
+    struct yk_frame f = {MIB, YK_MSG_PING, 0, 5};
+    struct yk_rd r;
+    yk_frame_encode(ping, &f);
+    assert_int_equal(hello(p, 0, "default", 0), 0);
+    for (int i = 0; i < 2; i++) {
+        send_all(p->fd, ping, MIB / 2); /* what has arrived in part is kept */
+        assert_true(wait_for_buffers(node, MIB, UINT64_MAX) >= MIB);
+        send_all(p->fd, ping + MIB / 2, YK_FRAME_HDR + MIB - MIB / 2);
+        assert_true(reply(p, &r));
+        assert_int_equal(wait_for_buffers(node, 0, 0), 0);
+    }
+    free(ping);
     peer_close(p);
     yk_node_stop(node);
 }
@@ -414,6 +525,7 @@ static void a_peer_that_does_not_read_holds_nobody(void **state) {
     assert_int_equal(hello(q, 0, "default", 0), 0);
     assert_int_equal(put(p, "big", big, 2 * MIB, 0, 100), 0);
     yk_wr_init(&w, b, sizeof(b));
+    yk_wr_u64(&w, p->epoch);
     yk_wr_u64(&w, 0);
     yk_wr_u64(&w, UINT64_MAX);
     yk_wr_str8(&w, "big", 3);
@@ -451,7 +563,10 @@ static void statistics_are_one_json_object(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(payload_goes_through_the_socket),
+        cmocka_unit_test(every_request_is_of_the_epoch_that_it_carries),
         cmocka_unit_test(reserve_write_commit_through_the_mapping),
+        cmocka_unit_test(verifying_holds_nobody),
+        cmocka_unit_test(quiet_connections_have_no_buffers),
         cmocka_unit_test(a_put_waits_for_space_until_its_deadline),
         cmocka_unit_test(garbage_gets_an_error_and_is_closed),
         cmocka_unit_test(malformed_bodies_of_every_op_are_refused),

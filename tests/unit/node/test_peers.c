@@ -38,6 +38,7 @@
 
 #define MIB     (1u << 20)
 #define WAIT_MS 20000
+#define EPOCH   1 /* that of a fresh namespace */
 
 static int full_sends; /* so many of the node's sends find the socket full */
 static int accepts;    /* calls of accept4 */
@@ -266,6 +267,7 @@ static size_t put_head(unsigned char *b, size_t cap, const char *key, uint64_t l
     yk_wr_u32(&w, 0);
     yk_wr_u64(&w, len);
     yk_wr_u64(&w, 0);
+    yk_wr_u64(&w, EPOCH);
     yk_wr_attrs(&w, &a);
     yk_wr_str8(&w, key, strlen(key));
     yk_wr_str8(&w, NULL, 0);
@@ -470,6 +472,33 @@ static void a_hello_that_nobody_waits_for_takes_no_slot(void **state) {
     unlink(path);
 }
 
+static void gaps_are_closed_while_nobody_asks(void **state) {
+    struct yk_node_opts o = options(16 * MIB);
+    o.compact_percent = 10;
+    struct yk_node *node = start(&o);
+    struct peer *p = peer_open(node, 0);
+    unsigned char b[16];
+    char key[16];
+    struct yk_wr w;
+    struct yk_rd r;
+    for (int i = 0; i < 100; i++) {
+        snprintf(key, sizeof(key), "%s%d", i % 4 != 0 ? "go" : "stay", i);
+        assert_int_equal(put(p, key, 120000u - (unsigned)(i % 5) * 10000u), 0);
+    }
+    yk_wr_init(&w, b, sizeof(b));
+    yk_wr_u8(&w, YK_REMOVE_PREFIX);
+    yk_wr_str8(&w, "go", 2);
+    request(p, YK_MSG_REMOVE_MANY, 6, b, yk_wr_len(&w));
+    assert_true(reply(p, &r));
+    uint64_t end = yk_now_ns() + WAIT_MS * 1000000ull;
+    while (counters(node).background_moves == 0 && yk_now_ns() < end)
+        sched_yield();
+    assert_true(counters(node).background_moves > 0);
+    assert_int_equal(counters(node).blocks, 25);
+    peer_close(p);
+    yk_node_stop(node);
+}
+
 static void requests_go_on_after_a_socket_that_was_full(void **state) {
     enum { N = 400 };
     struct yk_node_opts o = options(8 * MIB);
@@ -482,6 +511,7 @@ static void requests_go_on_after_a_socket_that_was_full(void **state) {
     size_t n = 0;
     assert_int_equal(put(p, "k", 100), 0);
     yk_wr_init(&w, b, sizeof(b));
+    yk_wr_u64(&w, EPOCH);
     yk_wr_u64(&w, 0);
     yk_wr_u64(&w, 100);
     yk_wr_str8(&w, "k", 1);
@@ -627,12 +657,13 @@ static void the_scrubber_loses_no_report(void **state) {
         char *data = (char *)yk_store_segment(s)->data + at.offset;
         memset(data, (int)i, 64);
         struct yk_commit c = {.idx = at.idx,
+                              .epoch = yk_store_ns_epoch(s, ns),
                               .gen = at.gen,
                               .sum = yk_hash64(data, 64),
                               .len = 64,
                               .key = &i,
                               .key_len = sizeof(i)};
-        assert_int_equal(yk_store_commit(s, 0, ns, yk_store_ns_epoch(s, ns), &c), 0);
+        assert_int_equal(yk_store_commit(s, 0, ns, &c), 0);
     }
     yk_store_close(s, 0);
     struct yk_node *node = start(&o);
@@ -655,6 +686,7 @@ int main(void) {
         cmocka_unit_test(an_older_connection_of_a_slot_is_closed),
         cmocka_unit_test(unheard_reservations_end_at_the_next_hello),
         cmocka_unit_test(a_hello_that_nobody_waits_for_takes_no_slot),
+        cmocka_unit_test(gaps_are_closed_while_nobody_asks),
         cmocka_unit_test(requests_go_on_after_a_socket_that_was_full),
         cmocka_unit_test(half_a_put_gives_its_place_back),
         cmocka_unit_test(descriptors_that_run_out_cost_no_cpu),

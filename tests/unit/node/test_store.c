@@ -100,6 +100,7 @@ static int put_as(struct fixture *f, uint32_t slot, const char *key, const char 
     memcpy((char *)yk_store_segment(f->s)->data + p.offset, data, len);
     struct yk_commit c = {.idx = p.idx,
                           .gen = p.gen,
+                          .epoch = f->epoch,
                           .sum = yk_hash64(data, len),
                           .len = len,
                           .key = key,
@@ -109,7 +110,7 @@ static int put_as(struct fixture *f, uint32_t slot, const char *key, const char 
         c.parent = parent;
         c.parent_len = (uint32_t)strlen(parent);
     }
-    return yk_store_commit(f->s, slot, f->ns, f->epoch, &c);
+    return yk_store_commit(f->s, slot, f->ns, &c);
 }
 
 static int put(struct fixture *f, const char *key, const void *data, uint32_t len) {
@@ -209,14 +210,15 @@ static void a_commit_sent_twice_is_answered_alike(void **state) {
     memcpy((char *)yk_store_segment(f.s)->data + p.offset, "data", 4);
     struct yk_commit c = {.idx = p.idx,
                           .gen = p.gen,
+                          .epoch = f.epoch,
                           .sum = yk_hash64("data", 4),
                           .len = 4,
                           .key = "k",
                           .key_len = 1};
-    assert_int_equal(yk_store_commit(f.s, 0, f.ns, f.epoch, &c), 0);
-    assert_int_equal(yk_store_commit(f.s, 0, f.ns, f.epoch, &c), 0);
+    assert_int_equal(yk_store_commit(f.s, 0, f.ns, &c), 0);
+    assert_int_equal(yk_store_commit(f.s, 0, f.ns, &c), 0);
     assert_int_equal(change(&f, YK_CHANGE_REMOVE, 0, "k"), 0);
-    assert_int_equal(yk_store_commit(f.s, 0, f.ns, f.epoch, &c), -YK_EGONE);
+    assert_int_equal(yk_store_commit(f.s, 0, f.ns, &c), -YK_EGONE);
     fixture_close(&f);
 }
 
@@ -376,6 +378,34 @@ static void raising_the_epoch_hides_older_blocks_at_once(void **state) {
     fixture_close(&f);
 }
 
+static void a_put_that_began_before_a_raise_is_refused(void **state) {
+    struct fixture f;
+    struct yk_place p;
+    fixture_open(&f, 8 * MIB, 0, "lru");
+    assert_int_equal(yk_store_reserve(f.s, 0, 4, &p, NULL), 0);
+    memcpy((char *)yk_store_segment(f.s)->data + p.offset, "data", 4);
+    struct yk_commit c = {.idx = p.idx,
+                          .gen = p.gen,
+                          .epoch = f.epoch,
+                          .sum = yk_hash64("data", 4),
+                          .len = 4,
+                          .key = "k",
+                          .key_len = 1};
+    f.epoch += 5;
+    assert_int_equal(yk_store_ns_raise(f.s, f.ns, f.epoch), 0);
+    assert_int_equal(yk_store_commit(f.s, 0, f.ns, &c), -YK_ESTALE);
+    assert_false(here(&f, "k"));
+    struct yk_counters n;
+    yk_store_counters(f.s, &n);
+    assert_int_equal(n.reserved_blocks, 0);
+    c.epoch = f.epoch + 1; /* nor one of an epoch that the namespace never had */
+    assert_int_equal(yk_store_reserve(f.s, 0, 4, &p, NULL), 0);
+    c.idx = p.idx;
+    c.gen = p.gen;
+    assert_int_equal(yk_store_commit(f.s, 0, f.ns, &c), -YK_ESTALE);
+    fixture_close(&f);
+}
+
 static void the_sweep_reclaims_outdated_blocks(void **state) {
     struct fixture f;
     char key[16] = {0};
@@ -415,6 +445,126 @@ static void quotas_evict_from_their_own_namespace(void **state) {
     assert_int_equal(put(&f, "big", big, 6000), -YK_EQUOTA);
     f.ns = mine;
     assert_true(here(&f, "mine"));
+    fixture_close(&f);
+}
+
+static void put_tiny(struct fixture *f, int n) {
+    char key[16] = {0};
+    for (int i = 0; i < n; i++) {
+        snprintf(key, sizeof(key), "t%d", i);
+        assert_int_equal(put(f, key, "x", 1), 0);
+    }
+}
+
+/* What a lowered limit leaves over is not one put's to evict. */
+static void a_lowered_limit_is_reached_in_steps(void **state) {
+    struct fixture f;
+    yk_ns_info info;
+    struct yk_counters n; /* without the tick of counters() */
+    fixture_open(&f, 8 * MIB, 0, "lru");
+    put_tiny(&f, 1500);
+    assert_int_equal(yk_store_ns_quota(f.s, f.ns, 100), 0);
+    assert_int_equal(put(&f, "new", "y", 1), 0);
+    yk_store_counters(f.s, &n);
+    assert_int_equal(n.evict_quota, 1);
+    while (yk_store_tick(f.s))
+        ;
+    assert_int_equal(yk_store_ns_info(f.s, f.ns, &info), 0);
+    assert_int_equal(info.used_bytes, 100);
+    assert_true(here(&f, "new"));
+    assert_true(here(&f, "t1499"));
+    assert_int_equal(yk_store_ns_quota(f.s, f.ns, 0), 0);
+    put_tiny(&f, 1000);
+    f.o.capacity_blocks = 50;
+    crash(&f);
+    assert_int_equal(put(&f, "newer", "y", 1), 0);
+    yk_store_counters(f.s, &n);
+    assert_int_equal(n.evict_capacity, 1);
+    while (yk_store_tick(f.s))
+        ;
+    assert_int_equal(counters(&f).blocks, 50);
+    assert_true(here(&f, "newer"));
+    fixture_close(&f);
+}
+
+/* A large block among tiny ones: each turn evicts a part of what is in its way. */
+static void room_in_a_quota_is_made_in_turns(void **state) {
+    struct fixture f;
+    static const char large[2900];
+    int turns = 1;
+    fixture_open(&f, 8 * MIB, 0, "lru");
+    assert_int_equal(yk_store_ns_quota(f.s, f.ns, 3000), 0);
+    put_tiny(&f, 3000);
+    struct yk_place p;
+    assert_int_equal(yk_store_reserve(f.s, 0, sizeof(large), &p, NULL), 0);
+    memset((char *)yk_store_segment(f.s)->data + p.offset, 0, sizeof(large));
+    struct yk_commit c = {.idx = p.idx,
+                          .gen = p.gen,
+                          .epoch = f.epoch,
+                          .sum = yk_hash64(large, sizeof(large)),
+                          .len = sizeof(large),
+                          .key = "large",
+                          .key_len = 5};
+    yk_store_turn(f.s);
+    int rc;
+    while ((rc = yk_store_commit(f.s, 0, f.ns, &c)) == -YK_EAGAIN) {
+        struct yk_counters n;
+        yk_store_counters(f.s, &n);
+        assert_int_equal(n.evict_quota, 1024 * turns);
+        yk_store_turn(f.s);
+        turns++;
+    }
+    assert_int_equal(rc, 0);
+    assert_int_equal(turns, 3);
+    assert_int_equal(counters(&f).evict_quota, 2900);
+    assert_true(same(&f, "large", large, sizeof(large)));
+    fixture_close(&f);
+}
+
+static void verifying_a_large_block_goes_in_steps(void **state) {
+    struct fixture f;
+    struct yk_verify v;
+    struct yk_counters n;
+    uint64_t left;
+    int rc, steps = 1;
+    fixture_open(&f, 32 * MIB, 0, "lru");
+    char *data = malloc(5 * MIB);
+    for (unsigned i = 0; i < 5 * MIB; i++)
+        data[i] = (char)(i * 7);
+    assert_int_equal(put(&f, "k", data, 5 * MIB), 0);
+    assert_int_equal(yk_store_verify_begin(f.s, f.ns, f.epoch, "none", 4, &v), YK_MISS);
+    assert_int_equal(yk_store_verify_begin(f.s, f.ns, f.epoch, "k", 1, &v), 0);
+    for (left = 2 * MIB; (rc = yk_store_verify_step(f.s, &v, &left)) == YK_PENDING; left = 2 * MIB)
+        steps++;
+    yk_store_verify_end(f.s, &v);
+    assert_int_equal(rc, 0);
+    assert_int_equal(steps, 3);
+    assert_int_equal(left, MIB); /* goes to the next block */
+    /* What is removed meanwhile is a miss, and its memory is nobody else's before the end. */
+    assert_int_equal(yk_store_verify_begin(f.s, f.ns, f.epoch, "k", 1, &v), 0);
+    left = MIB;
+    assert_int_equal(yk_store_verify_step(f.s, &v, &left), YK_PENDING);
+    assert_int_equal(change(&f, YK_CHANGE_REMOVE, 0, "k"), 0);
+    assert_int_equal(counters(&f).limbo_blocks, 1);
+    left = MIB;
+    assert_int_equal(yk_store_verify_step(f.s, &v, &left), YK_MISS);
+    yk_store_verify_end(f.s, &v);
+    assert_int_equal(counters(&f).limbo_blocks, 0);
+    /* A rotten byte near the end. */
+    uint32_t idx;
+    assert_int_equal(put(&f, "k", data, 5 * MIB), 0);
+    assert_int_equal(find(&f, "k", &idx), 0);
+    ((char *)(uintptr_t)yk_store_payload(f.s, idx))[5 * MIB - 3] ^= 1;
+    assert_int_equal(yk_store_verify_begin(f.s, f.ns, f.epoch, "k", 1, &v), 0);
+    do
+        left = 2 * MIB;
+    while ((rc = yk_store_verify_step(f.s, &v, &left)) == YK_PENDING);
+    yk_store_verify_end(f.s, &v);
+    assert_int_equal(rc, -YK_ECORRUPT);
+    assert_false(here(&f, "k"));
+    yk_store_counters(f.s, &n);
+    assert_int_equal(n.verify_failed, 1);
+    free(data);
     fixture_close(&f);
 }
 
@@ -556,11 +706,12 @@ static void reservations_of_living_clients_survive(void **state) {
     memcpy((char *)yk_store_segment(f.s)->data + p.offset, "data", 4);
     struct yk_commit c = {.idx = p.idx,
                           .gen = p.gen,
+                          .epoch = f.epoch,
                           .sum = yk_hash64("data", 4),
                           .len = 4,
                           .key = "k",
                           .key_len = 1};
-    assert_int_equal(yk_store_commit(f.s, slot, f.ns, f.epoch, &c), 0);
+    assert_int_equal(yk_store_commit(f.s, slot, f.ns, &c), 0);
     crash(&f);
     assert_true(same(&f, "k", "data", 4));
     fixture_close(&f);
@@ -619,6 +770,51 @@ static void compaction_keeps_every_byte(void **state) {
     free(data);
 }
 
+/* Ahead of need: in bounded steps, and not again before something has changed. */
+static void an_idle_node_closes_gaps(void **state) {
+    struct fixture f;
+    char key[16] = {0};
+    struct yk_counters n;
+    static char data[100000];
+    fixture_open(&f, 32 * MIB, 0, "lru");
+    for (int i = 0; i < 250; i++) {
+        memset(data, i, sizeof(data));
+        snprintf(key, sizeof(key), "k%d", i);
+        assert_int_equal(put(&f, key, data, sizeof(data) - (uint32_t)(i % 5) * 10000u), 0);
+    }
+    assert_int_equal(yk_store_compact_idle(f.s, 10, MIB), 0); /* no gaps */
+    for (int i = 0; i < 250; i++) {
+        snprintf(key, sizeof(key), "k%d", i);
+        if (i % 4 != 0)
+            change(&f, YK_CHANGE_REMOVE, 0, key);
+    }
+    yk_store_tick(f.s);
+    yk_store_counters(f.s, &n);
+    uint64_t loose = n.idle_bytes + n.free_bytes - n.largest_free_bytes;
+    assert_true(loose > n.capacity_bytes / 10u);
+    assert_int_equal(yk_store_compact_idle(f.s, 0, MIB), 0); /* turned off */
+    assert_int_equal(yk_store_compact_idle(f.s, 100, MIB), 0);
+    uint32_t moved, rounds = 0;
+    do {
+        uint64_t before = n.moved_bytes;
+        moved = yk_store_compact_idle(f.s, 10, MIB);
+        yk_store_counters(f.s, &n);
+        assert_true(n.moved_bytes - before <= MIB + sizeof(data));
+        rounds++;
+    } while (moved > 0 && rounds < 1000);
+    assert_true(rounds > 2 && rounds < 1000);
+    assert_int_equal(n.background_moves, n.moves);
+    yk_store_tick(f.s);
+    yk_store_counters(f.s, &n);
+    assert_true(n.idle_bytes + n.free_bytes - n.largest_free_bytes < loose / 2);
+    for (int i = 0; i < 250; i += 4) {
+        memset(data, i, sizeof(data));
+        snprintf(key, sizeof(key), "k%d", i);
+        assert_true(same(&f, key, data, sizeof(data) - (uint32_t)(i % 5) * 10000u));
+    }
+    fixture_close(&f);
+}
+
 static void patterns_select_keys(void **state) {
     assert_true(yk_glob_match("*", 1, "", 0));
     assert_true(yk_glob_match("a*c", 3, "abbc", 4));
@@ -667,8 +863,12 @@ int main(void) {
         cmocka_unit_test(what_a_hazard_names_is_not_reused),
         cmocka_unit_test(chain_policies_keep_parents_of_live_children),
         cmocka_unit_test(raising_the_epoch_hides_older_blocks_at_once),
+        cmocka_unit_test(a_put_that_began_before_a_raise_is_refused),
         cmocka_unit_test(the_sweep_reclaims_outdated_blocks),
         cmocka_unit_test(quotas_evict_from_their_own_namespace),
+        cmocka_unit_test(a_lowered_limit_is_reached_in_steps),
+        cmocka_unit_test(room_in_a_quota_is_made_in_turns),
+        cmocka_unit_test(verifying_a_large_block_goes_in_steps),
         cmocka_unit_test(a_removed_namespace_hides_its_blocks_and_its_name_is_free),
         cmocka_unit_test(expired_blocks_are_misses),
         cmocka_unit_test(everything_committed_survives_a_crash),
@@ -678,6 +878,7 @@ int main(void) {
         cmocka_unit_test(reservations_of_living_clients_survive),
         cmocka_unit_test(generations_never_repeat_over_restarts),
         cmocka_unit_test(compaction_keeps_every_byte),
+        cmocka_unit_test(an_idle_node_closes_gaps),
         cmocka_unit_test(patterns_select_keys),
         cmocka_unit_test(batch_removal_takes_what_matches),
     };

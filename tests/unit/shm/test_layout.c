@@ -102,7 +102,7 @@ static const struct field {
     FIELD(birth, IDENT),         FIELD(children, NO_SUM),
     FIELD(model, IDENT),         FIELD(owner, PLACE),
     FIELD(cap, PLACE),           FIELD(place_sum, STORED),
-    FIELD(ident_sum, STORED),    FIELD(reserved1, NO_SUM),
+    FIELD(ident_sum, STORED),    FIELD(ssd, NO_SUM),
 #undef FIELD
 };
 

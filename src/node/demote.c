@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Blocks go down to SSD: those that a policy has chosen to leave DRAM, and, where everything is written
+ * through, those that were put. The states are in ssd_priv.h.
+ *
+ * A chosen block leaves its policy at once, so that what the policies decide does not depend on how
+ * fast a device is, and waits in a queue for its turn to be written. It is found in DRAM meanwhile.
+ * The queue has room for every block: what bounds it is that reclaim counts what is leaving as free
+ * soon and chooses no more than it needs, and puts wait for space (R4's waiters).
+ */
+#include "node/ssd_priv.h"
+
+#include "base/clock.h"
+
+#include <stdlib.h>
+
+int ssd_demote_init(struct yk_store *s) {
+    struct ssd_side *l = s->low;
+    uint32_t size = 1024;
+    while (size <= s->own.layout.max_blocks && size < 1u << 31)
+        size *= 2;
+    l->queue = calloc(size, sizeof(*l->queue));
+    l->queue_mask = size - 1u;
+    l->demotions = calloc(DEMOTIONS_MAX, sizeof(*l->demotions));
+    if (l->queue == NULL || l->demotions == NULL)
+        return -YK_ENOMEM;
+    for (uint32_t i = DEMOTIONS_MAX; i-- > 0;) {
+        l->demotions[i].next_free = l->demotion_free;
+        l->demotion_free = i + 1u;
+    }
+    return 0;
+}
+
+static void queue_push(struct yk_store *s, uint32_t idx) {
+    struct ssd_side *l = s->low;
+    if (l->queue_tail - l->queue_head > l->queue_mask) /* stale places fill it: cannot be, but R5 */
+        return;
+    l->queue[l->queue_tail++ & l->queue_mask] = idx;
+    *mark_of(s, idx) |= MARK_QUEUED;
+    l->queue_bytes += desc_at(s, idx)->len;
+}
+
+static void unqueue(struct yk_store *s, uint32_t idx) {
+    struct ssd_side *l = s->low;
+    uint64_t len = desc_at(s, idx)->len;
+    *mark_of(s, idx) &= (uint8_t)~MARK_QUEUED;
+    l->queue_bytes -= len < l->queue_bytes ? len : l->queue_bytes;
+}
+
+static void stay(struct yk_store *s, uint32_t idx) {
+    if (!(*mark_of(s, idx) & MARK_LEAVING))
+        return;
+    *mark_of(s, idx) &= (uint8_t)~MARK_LEAVING;
+    COUNT_SUB(s, leaving_blocks, 1);
+    COUNT_SUB(s, leaving_bytes, desc_at(s, idx)->cap);
+}
+
+static void leave(struct yk_store *s, uint32_t idx) {
+    *mark_of(s, idx) |= MARK_LEAVING;
+    COUNT(s, leaving_blocks);
+    COUNT_ADD(s, leaving_bytes, desc_at(s, idx)->cap);
+    yk_store_share_drop(s, idx, 1);
+}
+
+/* Is its copy there already? Its entry is used then: it is what is left of the block. */
+static int has_copy(struct yk_store *s, uint32_t idx) {
+    const struct yk_desc *d = desc_at(s, idx);
+    const void *key = yk_owner_key(&s->own, d->key_cell, d->key_len);
+    struct yk_ssd_info info;
+    uint32_t id;
+    if (key == NULL || yk_store_ssd_find(s, d->ns, d->hash, key, d->key_len, &id) != 0)
+        return 0;
+    yk_ssd_info_get(s->low->ssd, id, &info);
+    yk_ssd_touch(s->low->ssd, id);
+    return info.written && info.sum == d->sum && info.len == d->len;
+}
+
+static int worth_it(const struct yk_store *s, uint32_t idx) {
+    const struct yk_desc *d = desc_at((struct yk_store *)(uintptr_t)s, idx);
+    uint64_t expiry = LOAD(&d->expiry_ms);
+    if (d->ns >= YK_SHM_NAMESPACES || s->own.ns[d->ns].epoch != d->epoch ||
+        (expiry != 0 && expiry <= yk_view_now_ms(&s->view)))
+        return 0;
+    return s->low->opts.admit == YK_SSD_ADMIT_ALL || (s->low->marks[idx] & MARK_USED) != 0;
+}
+
+/* Can it be written at all, now or later? */
+static int writable(const struct yk_store *s, uint64_t len) {
+    int rc = yk_ssd_may_put(s->low->ssd, len);
+    return rc == 0 || rc == -YK_EAGAIN;
+}
+
+int yk_store_demote(struct yk_store *s, uint32_t idx) {
+    if (s->low == NULL)
+        return 0;
+    uint8_t m = *mark_of(s, idx);
+    if (m & MARK_LEAVING)
+        return 1;
+    if (!(m & (MARK_QUEUED | MARK_WRITING))) {
+        if (!yk_owner_desc_sane(&s->own, idx, 1) || has_copy(s, idx))
+            return 0;
+        if (!worth_it(s, idx)) {
+            COUNT(s, demote_refused);
+            return 0;
+        }
+        if (!writable(s, desc_at(s, idx)->len))
+            return 0;
+        queue_push(s, idx);
+    }
+    leave(s, idx);
+    ssd_demote_pump(s);
+    return 1;
+}
+
+void yk_store_write_through(struct yk_store *s, uint32_t idx) {
+    if (s->low == NULL || s->low->opts.when != YK_SSD_WRITE_THROUGH ||
+        (*mark_of(s, idx) & (MARK_QUEUED | MARK_WRITING)) || has_copy(s, idx) ||
+        !writable(s, desc_at(s, idx)->len))
+        return;
+    queue_push(s, idx);
+    ssd_demote_pump(s);
+}
+
+int yk_store_demote_undo(struct yk_store *s, uint32_t idx) {
+    if (s->low == NULL || !(*mark_of(s, idx) & MARK_LEAVING))
+        return 0;
+    /* Its write goes on: what was chosen once is likely to be chosen again. */
+    if (yk_store_share_add(s, idx) < 0)
+        return 0; /* it leaves, then */
+    stay(s, idx);
+    has_copy(s, idx); /* which is used, too */
+    while (s->capacity_blocks != 0 && s->n.blocks > s->capacity_blocks)
+        if (yk_store_evict_one(s, YK_SHM_NONE, RETIRE_CAPACITY) != 0)
+            break;
+    return 1;
+}
+
+void yk_store_demote_forget(struct yk_store *s, uint32_t idx) {
+    if (s->low == NULL)
+        return;
+    stay(s, idx);
+    if (*mark_of(s, idx) & MARK_QUEUED)
+        unqueue(s, idx);
+    if (*mark_of(s, idx) & MARK_FETCHED)
+        COUNT_SUB(s, unverified_blocks, 1);
+    *mark_of(s, idx) &= MARK_WRITING; /* its demotion still names it */
+}
+
+/* The parent by its key, as long as it is the block that the child was linked to. */
+static void fill_parent(struct yk_store *s, const struct yk_desc *d, struct yk_ssd_put *put) {
+    if (d->parent >= s->own.layout.max_blocks)
+        return;
+    const struct yk_desc *p = desc_at(s, d->parent);
+    const void *key = yk_owner_key(&s->own, p->key_cell, p->key_len);
+    if (p->birth != d->parent_birth || !desc_live(p) || key == NULL)
+        return;
+    put->parent = key;
+    put->parent_len = p->key_len;
+    put->parent_hash = (uint32_t)p->hash;
+}
+
+/* Begins the write of a block. 0; -YK_EAGAIN not now; other failures: not at all. */
+static int begin(struct yk_store *s, uint32_t idx) {
+    struct ssd_side *l = s->low;
+    const struct yk_desc *d = desc_at(s, idx);
+    int rc = yk_ssd_may_put(l->ssd, d->len);
+    if (rc < 0)
+        return rc;
+    if (l->demotion_free == 0)
+        return -YK_EAGAIN;
+    int hold = yk_store_hold(s, idx);
+    if (hold < 0)
+        return -YK_EAGAIN;
+    uint32_t at = l->demotion_free - 1u;
+    struct yk_ssd_put put = {
+        .ns = d->ns,
+        .key = yk_owner_key(&s->own, d->key_cell, d->key_len),
+        .key_len = d->key_len,
+        .hash = d->hash,
+        .gen = YK_WORD_GEN(d->word),
+        .sum = d->sum,
+        .len = d->len,
+        .expiry_ms = d->expiry_ms,
+        .session = d->session,
+        .depth_tokens = d->depth_tokens,
+        .length_tokens = d->length_tokens,
+        .model = d->model,
+        .kind = d->kind,
+        .prio = YK_SSD_PRIO_BACKGROUND,
+        .payload = yk_store_payload(s, idx),
+        .cookie = at,
+    };
+    fill_parent(s, d, &put);
+    struct demotion *m = &l->demotions[at];
+    uint32_t id;
+    rc = yk_ssd_put(l->ssd, &put, &id);
+    if (rc < 0) {
+        yk_store_unhold(s, hold);
+        return rc;
+    }
+    l->demotion_free = m->next_free;
+    l->demotion_count++;
+    *m = (struct demotion){.idx = idx, .birth = d->birth, .id = id, .hold = hold};
+    *mark_of(s, idx) |= MARK_WRITING;
+    return 0;
+}
+
+/* What cannot be written is not kept waiting: it leaves as if there were no SSD. */
+static void give_up(struct yk_store *s, uint32_t idx) {
+    COUNT(s, demote_failed);
+    if (*mark_of(s, idx) & MARK_LEAVING)
+        yk_store_retire(s, idx, RETIRE_SPACE, 0);
+}
+
+void ssd_demote_pump(struct yk_store *s) {
+    struct ssd_side *l = s->low;
+    while (l->queue_head != l->queue_tail) {
+        uint32_t idx = l->queue[l->queue_head & l->queue_mask];
+        uint8_t m = *mark_of(s, idx);
+        if (!(m & MARK_QUEUED) || !desc_live(desc_at(s, idx))) {
+            l->queue_head++;
+            continue;
+        }
+        /* Still the predecessor's write under this number: its hazard goes first. */
+        int rc = m & MARK_WRITING ? -YK_EAGAIN : has_copy(s, idx) ? 1 : begin(s, idx);
+        if (rc == -YK_EAGAIN)
+            return;
+        l->queue_head++;
+        unqueue(s, idx);
+        if (rc < 0)
+            give_up(s, idx);
+        else if (rc == 1 && (*mark_of(s, idx) & MARK_LEAVING))
+            yk_store_retire(s, idx, RETIRE_SPACE, 0);
+    }
+}
+
+void ssd_on_put(void *arg, uint32_t id, uint64_t cookie, int status) {
+    struct yk_store *s = arg;
+    struct ssd_side *l = s->low;
+    struct demotion *m = &l->demotions[cookie];
+    struct demotion was = *m;
+    struct yk_desc *d = desc_at(s, was.idx);
+    m->next_free = l->demotion_free;
+    l->demotion_free = (uint32_t)cookie + 1u;
+    l->demotion_count--;
+    yk_store_unhold(s, was.hold);
+    *mark_of(s, was.idx) &= (uint8_t)~MARK_WRITING;
+    if (!desc_live(d) || d->birth != was.birth)
+        return; /* removed meanwhile; the hazard kept its bytes */
+    if (status < 0) {
+        give_up(s, was.idx);
+        return;
+    }
+    COUNT(s, demoted);
+    COUNT_ADD(s, demoted_bytes, d->len);
+    STORE(&d->ssd, id + 1u);
+    if (*mark_of(s, was.idx) & MARK_LEAVING)
+        yk_store_retire(s, was.idx, RETIRE_SPACE, 0);
+}

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * LOOKUP, EXISTS, MATCH, LIST: what is there, in either tier, without keeping it alive.
+ */
+#include "node/conn_priv.h"
+
+#include "base/hash.h"
+
+#include <string.h>
+
+/* A block that is there for an existence check: a SUSPECT one counts, its checksum is read at use.
+ */
+static int present(struct conn *c, uint64_t epoch, const void *key, uint32_t key_len,
+                   uint32_t *ret_idx) {
+    return key_len == 0 ? -YK_EKEY
+                        : yk_store_find_any(c->node->store, c->ns, epoch, key, key_len, ret_idx);
+}
+
+int handle_lookup(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
+                     struct yk_err *err) {
+    uint64_t epoch = yk_rd_u64(r);
+    uint32_t n = yk_rd_u32(r);
+    struct yk_wr w;
+    if (n > YK_BATCH_MAX)
+        return handle_bad_body(err, f);
+    int rc = reply_begin(c, 4u + (size_t)n * (4u + YK_WIRE_INFO_BYTES), &w);
+    if (rc < 0)
+        return rc;
+    yk_wr_u32(&w, n);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t len, idx;
+        yk_block_info info;
+        const void *key = yk_rd_str8(r, &len);
+        if (r->bad)
+            return handle_bad_body(err, f);
+        rc = present(c, epoch, key, len, &idx);
+        yk_wr_u32(&w, (uint32_t)rc);
+        if (rc == 0) {
+            yk_store_info(c->node->store, idx, &info);
+            yk_wr_info(&w, &info);
+        }
+    }
+    if (!yk_rd_ok(r))
+        return handle_bad_body(err, f);
+    reply_end(c, &w, f->op, f->id);
+    NODE_ADD(c->node, keys[f->op], n);
+    return 0;
+}
+
+/* Keys are looked up in groups, so that their cache misses overlap (view.h). */
+#define GROUP 64u
+
+/* The next keys of a body as queries: up to GROUP of the `left` ones. Returns how many. */
+static uint32_t rd_queries(struct conn *c, uint64_t epoch, struct yk_rd *r, uint32_t left,
+                           struct yk_query *q) {
+    uint32_t n = left < GROUP ? left : GROUP;
+    for (uint32_t i = 0; i < n; i++) {
+        q[i].key = yk_rd_str8(r, &q[i].key_len);
+        q[i].ns = c->ns;
+        q[i].epoch = epoch;
+        q[i].hash = r->bad ? 0 : yk_hash_key(c->ns, q[i].key, q[i].key_len);
+    }
+    return n;
+}
+
+/* A key that DRAM has not. */
+static int present_below(struct conn *c, const struct yk_query *q) {
+    uint32_t idx;
+    return yk_store_ssd(c->node->store) != NULL && q->key_len > 0 &&
+           yk_store_find_any(c->node->store, q->ns, q->epoch, q->key, q->key_len, &idx) == 0;
+}
+
+/* The leading run of n keys, over both tiers. */
+static uint32_t run_of(struct conn *c, const struct yk_query *q, uint32_t n, uint64_t now_ms) {
+    uint32_t run = 0;
+    while (run < n) {
+        int unsure;
+        run += (uint32_t)yk_view_match(yk_store_view(c->node->store), q + run, n - run, now_ms,
+                                       NULL, &unsure);
+        if (run == n || !present_below(c, &q[run]))
+            break;
+        run++;
+    }
+    return run;
+}
+
+int handle_exists(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
+                     struct yk_err *err) {
+    uint64_t epoch = yk_rd_u64(r);
+    uint32_t n = yk_rd_u32(r);
+    const struct yk_view *view = yk_store_view(c->node->store);
+    uint64_t now_ms = yk_view_now_ms(view);
+    struct yk_query q[GROUP];
+    int found[GROUP];
+    struct yk_wr w;
+    if (n > YK_BATCH_MAX)
+        return handle_bad_body(err, f);
+    int rc = reply_begin(c, 4u + (n + 7u) / 8u, &w);
+    if (rc < 0)
+        return rc;
+    yk_wr_u32(&w, n);
+    unsigned char *bits = yk_wr_space(&w, (n + 7u) / 8u);
+    if (bits != NULL)
+        memset(bits, 0, (n + 7u) / 8u);
+    for (uint32_t at = 0; at < n; at += GROUP) {
+        uint32_t k = rd_queries(c, epoch, r, n - at, q);
+        if (r->bad)
+            return handle_bad_body(err, f);
+        yk_view_find_many(view, q, k, now_ms, NULL, found);
+        for (uint32_t i = 0; i < k; i++)
+            if (found[i] == 0 || present_below(c, &q[i]))
+                bits[(at + i) / 8u] |= (unsigned char)(1u << ((at + i) % 8u));
+    }
+    if (!yk_rd_ok(r))
+        return handle_bad_body(err, f);
+    reply_end(c, &w, f->op, f->id);
+    NODE_ADD(c->node, keys[f->op], n);
+    return 0;
+}
+
+int handle_match(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
+    uint64_t epoch = yk_rd_u64(r);
+    uint32_t n = yk_rd_u32(r), run = 0;
+    const struct yk_view *view = yk_store_view(c->node->store);
+    uint64_t now_ms = yk_view_now_ms(view);
+    struct yk_query q[GROUP];
+    struct yk_wr w;
+    if (n > YK_BATCH_MAX)
+        return handle_bad_body(err, f);
+    for (uint32_t at = 0; at < n; at += GROUP) {
+        uint32_t k = rd_queries(c, epoch, r, n - at, q);
+        if (r->bad)
+            return handle_bad_body(err, f);
+        if (run == at) /* the run goes on so far */
+            run += run_of(c, q, k, now_ms);
+    }
+    if (!yk_rd_ok(r))
+        return handle_bad_body(err, f);
+    int rc = reply_begin(c, 4, &w);
+    if (rc < 0)
+        return rc;
+    yk_wr_u32(&w, run);
+    reply_end(c, &w, f->op, f->id);
+    NODE_ADD(c->node, keys[f->op], n);
+    return 0;
+}
+
+#define LIST_STEPS 65536u
+
+int handle_list(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
+    uint32_t prefix_len, idx, steps = LIST_STEPS, n = 0;
+    uint64_t epoch = yk_rd_u64(r);
+    uint64_t from = yk_rd_u64(r);
+    uint32_t max = yk_rd_u32(r);
+    const void *prefix = yk_rd_str8(r, &prefix_len);
+    struct yk_store *store = c->node->store;
+    struct yk_wr w;
+    yk_block_info info;
+    if (!yk_rd_ok(r) || from > UINT32_MAX)
+        return handle_bad_body(err, f);
+    if (max > YK_LIST_MAX)
+        max = YK_LIST_MAX;
+    int rc = reply_begin(c, 16u + (size_t)max * (256u + YK_WIRE_INFO_BYTES), &w);
+    if (rc < 0)
+        return rc;
+    uint32_t cursor = (uint32_t)from;
+    yk_wr_u32(&w, (uint32_t)yk_store_ns_check(store, c->ns));
+    unsigned char *patch = yk_wr_space(&w, 12);
+    while (n < max && yk_store_list_next(store, c->ns, epoch, prefix, prefix_len, &cursor, &steps,
+                                         &idx) == 1) {
+        uint32_t key_len;
+        const void *key = yk_store_key(store, idx, &key_len);
+        yk_store_info(store, idx, &info);
+        yk_wr_str8(&w, key, key_len);
+        yk_wr_info(&w, &info);
+        n++;
+    }
+    if (patch != NULL) { /* always: the room was made sure of */
+        struct yk_wr head;
+        yk_wr_init(&head, patch, 12);
+        yk_wr_u64(&head, cursor != YK_WALK_END ? cursor : 0);
+        yk_wr_u32(&head, n);
+    }
+    reply_end(c, &w, f->op, f->id);
+    NODE_ADD(c->node, keys[f->op], n);
+    return 0;
+}

@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Blocks come up from SSD: those that somebody waits for, those that are fetched ahead, and, after a
+ * start with an empty DRAM tier, the most valuable ones.
+ *
+ * The read goes straight into a place in DRAM, reserved for the node itself. What comes out is a
+ * SUSPECT descriptor, so that its first user verifies the payload while copying it; the owner thread
+ * touches no payload. A block that turns out to be rotten is dropped in both tiers.
+ *
+ * A fetch that finds no place in DRAM, or too many reads under way, waits in a list, demand before the
+ * rest, until its deadline. One block is fetched once, however many ask for it.
+ *
+ * Preloading: the entries in order of use, as many as fit in what DRAM has beyond its reserve, are
+ * read the youngest first (ancestors are younger than their descendants: tails are touched first). When
+ * all are up, they are put into their order of use.
+ */
+#include "node/ssd_priv.h"
+
+#include "base/clock.h"
+#include "base/hash.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define PRELOAD_FETCHES 32u /* under way at a time; a fraction of the device's depth */
+#define WAIT_NS         (5ull * 1000000000ull) /* of a fetch that names no deadline */
+
+int ssd_raise_init(struct yk_store *s) {
+    struct ssd_side *l = s->low;
+    l->fetches = calloc(FETCHES_MAX, sizeof(*l->fetches));
+    if (l->fetches == NULL)
+        return -YK_ENOMEM;
+    for (uint32_t i = FETCHES_MAX; i-- > 0;) {
+        l->fetches[i].next = l->fetch_free;
+        l->fetch_free = i + 1u;
+    }
+    return 0;
+}
+
+static void preload_end(struct ssd_side *l) {
+    free(l->preload);
+    free(l->preloaded);
+    l->preload = l->preloaded = NULL;
+    l->preload_count = l->preload_at = l->preloaded_count = 0;
+}
+
+void ssd_raise_fini(struct yk_store *s) {
+    struct ssd_side *l = s->low;
+    for (uint32_t i = 0; l->fetches != NULL && i < FETCHES_MAX; i++)
+        if (l->fetches[i].tokens != l->fetches[i].few)
+            free(l->fetches[i].tokens);
+    free(l->fetches);
+    preload_end(l);
+}
+
+/* ---- the table of fetches ------------------------------------------------------------------------- */
+
+static uint32_t *bucket_of(struct ssd_side *l, uint64_t hash) {
+    return &l->buckets[hash % FETCH_BUCKETS];
+}
+
+static struct fetch *fetch_find(struct ssd_side *l, uint32_t ns, uint64_t hash, const void *key,
+                                uint32_t key_len) {
+    for (uint32_t link = *bucket_of(l, hash); link != 0; link = l->fetches[link - 1u].next) {
+        struct fetch *f = &l->fetches[link - 1u];
+        if (f->hash == hash && f->ns == ns && f->key_len == key_len &&
+            memcmp(f->key, key, key_len) == 0)
+            return f;
+    }
+    return NULL;
+}
+
+static uint32_t number(const struct ssd_side *l, const struct fetch *f) {
+    return (uint32_t)(f - l->fetches);
+}
+
+static int token_add(struct fetch *f, uint64_t token) {
+    if (token == 0)
+        return 0;
+    if (f->token_count == f->token_cap) {
+        uint64_t *p = malloc(2u * f->token_cap * sizeof(*p));
+        if (p == NULL)
+            return -YK_ENOMEM;
+        memcpy(p, f->tokens, f->token_count * sizeof(*p));
+        if (f->tokens != f->few)
+            free(f->tokens);
+        f->tokens = p;
+        f->token_cap *= 2u;
+    }
+    f->tokens[f->token_count++] = token;
+    return 0;
+}
+
+static void waiting_add(struct ssd_side *l, struct fetch *f) {
+    uint32_t link = number(l, f) + 1u;
+    int first = f->prio == YK_SSD_PRIO_DEMAND && l->waiting_head != 0 &&
+                l->fetches[l->waiting_head - 1u].prio != YK_SSD_PRIO_DEMAND;
+    f->state = FETCH_WAITING;
+    f->next_waiting = first ? l->waiting_head : 0;
+    f->prev_waiting = first ? 0 : l->waiting_tail;
+    if (first)
+        l->fetches[l->waiting_head - 1u].prev_waiting = link;
+    else if (l->waiting_tail != 0)
+        l->fetches[l->waiting_tail - 1u].next_waiting = link;
+    if (first || l->waiting_head == 0)
+        l->waiting_head = link;
+    if (!first)
+        l->waiting_tail = link;
+    l->waiting_count++;
+}
+
+static void waiting_remove(struct ssd_side *l, struct fetch *f) {
+    if (f->prev_waiting != 0)
+        l->fetches[f->prev_waiting - 1u].next_waiting = f->next_waiting;
+    else
+        l->waiting_head = f->next_waiting;
+    if (f->next_waiting != 0)
+        l->fetches[f->next_waiting - 1u].prev_waiting = f->prev_waiting;
+    else
+        l->waiting_tail = f->prev_waiting;
+    l->waiting_count--;
+}
+
+static struct fetch *fetch_new(struct yk_store *s, uint32_t ns, uint64_t hash, const void *key,
+                               uint32_t key_len) {
+    struct ssd_side *l = s->low;
+    if (l->fetch_free == 0)
+        return NULL;
+    struct fetch *f = &l->fetches[l->fetch_free - 1u];
+    l->fetch_free = f->next;
+    memset(f, 0, offsetof(struct fetch, key));
+    memcpy(f->key, key, key_len);
+    f->key_len = (uint8_t)key_len;
+    f->ns = ns;
+    f->hash = hash;
+    f->tokens = f->few;
+    f->token_cap = RAISE_TOKENS;
+    f->next = *bucket_of(l, hash);
+    *bucket_of(l, hash) = number(l, f) + 1u;
+    l->fetch_count++;
+    COUNT(s, raising);
+    return f;
+}
+
+/* Over, well or not: whoever waits looks again. The fetch is free before they are told, since they may
+ * ask for the same block again. */
+static void fetch_end(struct yk_store *s, struct fetch *f) {
+    struct ssd_side *l = s->low;
+    uint64_t *tokens = f->tokens, few[RAISE_TOKENS];
+    uint32_t n = f->token_count;
+    uint32_t *link = bucket_of(l, f->hash);
+    memcpy(few, f->few, sizeof(few));
+    while (*link != 0 && *link != number(l, f) + 1u)
+        link = &l->fetches[*link - 1u].next;
+    if (*link != 0)
+        *link = f->next;
+    int heap = tokens != f->few;
+    f->tokens = f->few;
+    f->state = FETCH_FREE;
+    f->next = l->fetch_free;
+    l->fetch_free = number(l, f) + 1u;
+    l->fetch_count--;
+    COUNT_SUB(s, raising, 1);
+    for (uint32_t i = 0; i < n && l->raised != NULL; i++)
+        l->raised(l->arg, heap ? tokens[i] : few[i]);
+    if (heap)
+        free(tokens);
+}
+
+/* ---- reads ------------------------------------------------------------------------------------------ */
+
+/* Begins the read. 0; YK_MISS: the block is gone; -YK_EAGAIN: no place or no turn now. */
+static int fetch_start(struct yk_store *s, struct fetch *f) {
+    struct ssd_side *l = s->low;
+    struct yk_ssd_info info;
+    uint32_t id;
+    if (f->ns >= YK_SHM_NAMESPACES || s->own.ns[f->ns].epoch != f->epoch ||
+        yk_store_ssd_find(s, f->ns, f->hash, f->key, f->key_len, &id) != 0)
+        return YK_MISS;
+    yk_ssd_info_get(l->ssd, id, &info);
+    int rc = yk_store_reserve(s, 0, info.len, &f->place, NULL);
+    if (rc < 0)
+        return rc == -YK_ENOSPC ? -YK_EAGAIN : YK_MISS;
+    f->id = id;
+    f->sum = info.sum;
+    f->len = info.len;
+    f->begun_ns = yk_now_ns();
+    rc = yk_ssd_read(l->ssd, id, (unsigned char *)s->seg.data + f->place.offset, f->prio,
+                     number(l, f));
+    if (rc < 0) {
+        yk_store_abort(s, 0, f->place.idx, f->place.gen);
+        COUNT_SUB(s, aborts, 1);
+        return rc == -YK_EAGAIN ? rc : YK_MISS;
+    }
+    f->state = FETCH_READING;
+    yk_ssd_touch(l->ssd, id);
+    return 0;
+}
+
+/* The parent by the hint that the entry has: its own entry, if it is there, says its key. */
+static void fill_parent(struct yk_store *s, const struct yk_ssd_info *info, struct yk_commit *c) {
+    uint32_t id;
+    if (info->parent_hash == 0 ||
+        yk_ssd_by_half(s->low->ssd, info->ns, info->parent_hash, &id) != 0)
+        return;
+    c->parent = yk_ssd_key(s->low->ssd, id, &c->parent_len);
+    if (c->parent == NULL)
+        c->parent_len = 0;
+}
+
+/* The bytes are in place: they become a block, unless what they are of has changed meanwhile. */
+static int publish(struct yk_store *s, struct fetch *f) {
+    struct ssd_side *l = s->low;
+    struct yk_ssd_info info;
+    uint32_t id, other;
+    if (s->own.ns[f->ns].epoch != f->epoch ||
+        yk_store_find(s, f->ns, f->epoch, f->key, f->key_len, &other) == 0 ||
+        yk_store_ssd_find(s, f->ns, f->hash, f->key, f->key_len, &id) != 0 || id != f->id)
+        return YK_MISS;
+    yk_ssd_info_get(l->ssd, id, &info);
+    if (info.sum != f->sum || info.len != f->len)
+        return YK_MISS;
+    struct yk_commit c = {
+        .idx = f->place.idx,
+        .gen = f->place.gen,
+        .sum = f->sum,
+        .len = (uint32_t)f->len,
+        .epoch = f->epoch,
+        .attrs = {.depth_tokens = info.depth_tokens,
+                  .length_tokens = info.length_tokens,
+                  .model = info.model,
+                  .session = info.session,
+                  .kind = info.kind},
+        .key = f->key,
+        .key_len = f->key_len,
+    };
+    fill_parent(s, &info, &c);
+    int rc = yk_store_commit_raised(s, f->ns, f->hash, &c, info.expiry_ms);
+    if (rc < 0)
+        return rc;
+    STORE(&desc_at(s, f->place.idx)->ssd, id + 1u);
+    *mark_of(s, f->place.idx) = MARK_FETCHED;
+    COUNT(s, unverified_blocks);
+    return 0;
+}
+
+static void count_raised(struct yk_store *s, const struct fetch *f) {
+    COUNT(s, raised);
+    COUNT_ADD(s, raised_bytes, f->len);
+    if (f->token_count > 0) {
+        COUNT(s, ssd_hits);
+        COUNT_ADD(s, ssd_hit_bytes, f->len);
+    } else if (f->preload) {
+        COUNT(s, preloaded);
+        COUNT_ADD(s, preloaded_bytes, f->len);
+    } else {
+        COUNT(s, prefetched);
+    }
+}
+
+void ssd_on_read(void *arg, uint64_t cookie, int status) {
+    struct yk_store *s = arg;
+    struct fetch *f = &s->low->fetches[cookie];
+    int rc = status == 0 ? publish(s, f) : status;
+    if (rc == 0) {
+        count_raised(s, f);
+        if (f->preload && s->low->preloaded != NULL)
+            s->low->preloaded[s->low->preloaded_count++] = f->place.idx;
+    } else {
+        if (rc < 0)
+            COUNT(s, raise_failed);
+        yk_store_abort(s, 0, f->place.idx, f->place.gen);
+        COUNT_SUB(s, aborts, 1);
+    }
+    fetch_end(s, f);
+}
+
+/* Begins or queues it. The fetch may be over when this returns only if it was never begun. */
+static void fetch_go(struct yk_store *s, struct fetch *f) {
+    int rc = s->low->waiting_head != 0 && f->prio != YK_SSD_PRIO_DEMAND ? -YK_EAGAIN
+                                                                        : fetch_start(s, f);
+    if (rc != 0)
+        waiting_add(s->low, f); /* what is gone ends from there, after its caller has its answer */
+}
+
+int yk_store_raise(struct yk_store *s, uint32_t ns, uint64_t epoch, const void *key,
+                   uint32_t key_len, unsigned prio, uint64_t deadline_ns, uint64_t token) {
+    uint32_t idx;
+    if (key_len == 0 || key_len > YK_KEY_MAX)
+        return -YK_EKEY;
+    int rc = yk_store_find_any(s, ns, epoch, key, key_len, &idx);
+    if (rc != 0 || !YK_IS_ON_SSD(idx))
+        return rc;
+    struct ssd_side *l = s->low;
+    uint64_t hash = yk_hash_key(ns, key, key_len);
+    struct fetch *f = fetch_find(l, ns, hash, key, key_len);
+    if (f != NULL) {
+        if (prio < f->prio)
+            f->prio = (uint8_t)prio;
+        if (deadline_ns > f->deadline_ns)
+            f->deadline_ns = deadline_ns;
+        rc = token_add(f, token);
+        return rc < 0 ? rc : YK_PENDING;
+    }
+    f = fetch_new(s, ns, hash, key, key_len);
+    if (f == NULL)
+        return -YK_EAGAIN;
+    f->epoch = epoch;
+    f->prio = (uint8_t)prio;
+    f->deadline_ns = deadline_ns != 0 ? deadline_ns : yk_now_ns() + WAIT_NS;
+    token_add(f, token);
+    fetch_go(s, f);
+    return YK_PENDING;
+}
+
+/* ---- preloading --------------------------------------------------------------------------------------- */
+
+void ssd_preload_plan(struct yk_store *s) {
+    struct ssd_side *l = s->low;
+    struct yk_ssd_counters n;
+    struct yk_ssd_info info;
+    if (l == NULL || l->opts.no_preload || s->seg.found != YK_SEGMENT_FRESH)
+        return;
+    yk_ssd_counters_get(l->ssd, &n);
+    uint64_t room = s->seg.layout.data_bytes - s->high_bytes, bytes = 0;
+    uint64_t most = s->capacity_blocks != 0 ? s->capacity_blocks : s->own.layout.max_blocks;
+    most = n.blocks < most ? n.blocks : most;
+    if (most == 0)
+        return;
+    l->preload = malloc(most * sizeof(uint32_t));
+    l->preloaded = malloc(most * sizeof(uint32_t));
+    if (l->preload == NULL || l->preloaded == NULL) {
+        preload_end(l);
+        return;
+    }
+    for (uint32_t id = yk_ssd_older(l->ssd, YK_SSD_NONE);
+         id != YK_SSD_NONE && l->preload_count < most; id = yk_ssd_older(l->ssd, id)) {
+        yk_ssd_info_get(l->ssd, id, &info);
+        if (bytes + info.len > room)
+            break;
+        bytes += info.len;
+        l->preload[l->preload_count++] = id;
+    }
+    STORE(&s->n.preload_goal, bytes);
+}
+
+/* What was not used since it came up is older than what was; among themselves as they were. */
+static void preload_order(struct yk_store *s) {
+    struct ssd_side *l = s->low;
+    for (int used = 0; used < 2; used++) {
+        for (uint32_t i = l->preloaded_count; i-- > 0;) {
+            uint32_t idx = l->preloaded[i];
+            if (desc_live(desc_at(s, idx)) && ((*mark_of(s, idx) & MARK_USED) != 0) == used)
+                yk_store_policy_access(s, idx);
+        }
+    }
+}
+
+static void preload_step(struct yk_store *s) {
+    struct ssd_side *l = s->low;
+    /* A block that was put or asked for meanwhile needs the room more. */
+    int full = yk_store_short(s);
+    while (l->preload_at < l->preload_count && !full && l->fetch_count < PRELOAD_FETCHES) {
+        uint32_t id = l->preload[l->preload_at++];
+        struct yk_ssd_info info;
+        uint32_t key_len, idx;
+        if (!yk_ssd_live(l->ssd, id))
+            continue;
+        const void *key = yk_ssd_key(l->ssd, id, &key_len);
+        yk_ssd_info_get(l->ssd, id, &info);
+        uint64_t hash = yk_hash_key(info.ns, key, key_len), epoch = s->own.ns[info.ns].epoch;
+        if (yk_store_find(s, info.ns, epoch, key, key_len, &idx) == 0 ||
+            fetch_find(l, info.ns, hash, key, key_len) != NULL)
+            continue;
+        struct fetch *f = fetch_new(s, info.ns, hash, key, key_len);
+        if (f == NULL)
+            return;
+        f->epoch = epoch;
+        f->prio = YK_SSD_PRIO_PREFETCH;
+        f->preload = 1;
+        f->deadline_ns = yk_now_ns() + WAIT_NS;
+        fetch_go(s, f);
+    }
+    if ((l->preload_at == l->preload_count || full) && l->fetch_count == 0) {
+        preload_order(s);
+        preload_end(l);
+        STORE(&s->n.preload_goal, s->n.preloaded_bytes); /* who shows progress sees its end */
+    }
+}
+
+void ssd_raise_pump(struct yk_store *s) {
+    struct ssd_side *l = s->low;
+    uint64_t now = l->waiting_head != 0 ? yk_now_ns() : 0;
+    for (uint32_t link = l->waiting_head, next; link != 0; link = next) {
+        struct fetch *f = &l->fetches[link - 1u];
+        next = f->next_waiting;
+        int rc = fetch_start(s, f);
+        if (rc == -YK_EAGAIN && now < f->deadline_ns)
+            break; /* the rest waits behind it */
+        waiting_remove(l, f);
+        if (rc != 0) {
+            if (rc == -YK_EAGAIN)
+                COUNT(s, raise_failed);
+            fetch_end(s, f);
+        }
+    }
+    if (l->preload != NULL)
+        preload_step(s);
+}
