@@ -395,15 +395,15 @@ void ssd_rig_random(struct ssd_rig *r) {
         r->unlucky += ssd_rig_put(r, ns, key, rig_len(r), expiry) < 0;
     else if (what < 350)
         ssd_rig_read(r, ns, key);
-    else if (what < 400)
-        ssd_rig_remove(r, ns, key);
     else if (what < 420)
+        ssd_rig_remove(r, ns, key);
+    else if (what < 440)
         ssd_rig_expire(r, ns, key, below(r, 3) == 0 ? 0 : r->now_ms + 1 + below(r, 60) * 1000u);
-    else if (what < 422)
+    else if (what < 442)
         ssd_rig_raise(r, ns);
-    else if (what < 423)
+    else if (what < 443)
         ssd_rig_ns_remove(r, ns);
-    else if (what < 430)
+    else if (what < 450)
         r->now_ms += 500;
     else
         ssd_rig_turn(r, what % 3 == 0);
@@ -528,6 +528,11 @@ static void judge_found(const struct ssd_rig *r, const struct version *v,
                         const struct yk_ssd_info *info, uint32_t at) {
     if (v->put > at)
         fail_msg("cut %u: found what was put later, at %u", at, v->put);
+    /* What expired, or is of an epoch that was raised, is forgotten before that is durable: it was not
+     * acknowledged then. */
+    if (!r->lenient && v->dropped <= at && !ns_kills(r, v, v->dropped, 0) &&
+        !may_expire(v, r->now_ms, v->dropped))
+        fail_msg("cut %u: found what the tier had forgotten at %u", at, v->dropped);
     if (v->removed_acked <= at)
         fail_msg("cut %u: found what was removed, acknowledged at %u", at, v->removed_acked);
     if (ns_kills(r, v, at, 1))

@@ -60,7 +60,7 @@ struct ssd_rig {
     uint32_t reading;
     uint32_t max_large;
     unsigned small_percent;
-    int lenient; /* there may be blocks that the model does not know */
+    int lenient; /* there may be blocks that the model does not know, or holds for gone */
     int rot; /* payload may be damaged: such a block is removed */
     uint64_t rotten;
     struct yk_ssd_fault fault; /* of the first disk, from its opening on; kind 0 = none */
