@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The commands that commands.c lists. Each stands in the file that its name suggests: put.c, get.c,
- * list.c (ls, match, stat of keys), change.c (rm, touch, pin, unpin, expire, prefetch), ns.c, top.c,
+ * list.c (ls, match, stat of keys), change.c (rm, touch, pin, unpin, expire, prefetch), ns.c, top.c, ssd.c,
  * bench.c, gen.c, replay.c, run.c, main.c (version).
  */
 #ifndef YOLK_COMMANDS_H
@@ -22,6 +22,7 @@ extern const struct yolk_cmd yolk_cmd_expire;
 extern const struct yolk_cmd yolk_cmd_prefetch;
 extern const struct yolk_cmd yolk_cmd_ns;
 extern const struct yolk_cmd yolk_cmd_top;
+extern const struct yolk_cmd yolk_cmd_ssd;
 extern const struct yolk_cmd yolk_cmd_bench;
 extern const struct yolk_cmd yolk_cmd_gen;
 extern const struct yolk_cmd yolk_cmd_replay;

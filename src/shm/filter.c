@@ -53,7 +53,8 @@ int yk_filter_init(struct yk_filter *f, const void *mem, uint64_t bytes) {
         return -YK_ECORRUPT;
     if (hdr->version != YK_FILTER_VERSION)
         return -YK_EVERSION;
-    uint32_t buckets = hdr->max_buckets, overflow = hdr->max_overflow; /* once: it is foreign memory */
+    uint32_t buckets = hdr->max_buckets,
+             overflow = hdr->max_overflow; /* once: it is foreign memory */
     if (buckets == 0 || sizeof(*hdr) + yk_index_bytes(buckets, overflow) > bytes)
         return -YK_ECORRUPT;
     f->hdr = hdr;

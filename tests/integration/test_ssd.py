@@ -484,3 +484,45 @@ def test_options_that_need_each_other(place):
     assert "--ssd needs --ssd-capacity" in one_line(yolk("replay", trace, "--capacity", 10, "--ssd", place.dir), 2)
     done = yolk("replay", trace, "--capacity", 10, "--ssd-capacity", 10, "--ssd", place.dir / "none")
     assert "cannot make a file for the SSD tier" in one_line(done, 2)
+
+
+# ---- yolk ssd -----------------------------------------------------------------------------------
+
+
+def test_a_device_is_looked_at_offline(ssd_node):
+    node = ssd_node("--ssd-only-on", "write-through")
+    node.start()
+    keys = fill(node, 20)
+    node.yolk("rm", keys[3])
+    wait_for(lambda: settled(node) and node.stats()["ssd"]["blocks"] >= 19, "all blocks on SSD")
+    node.stop()
+    done = yolk("ssd", "check", "--json", node.ssd)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["blocks"] >= 19 and found["clean"] and found["segments_used"] > 0
+    assert found["damaged_records"] == found["damaged_payloads"] == found["unreadable"] == 0
+    assert "damaged: 0 headers and footers, 0 payloads" in yolk("ssd", "check", node.ssd).stdout
+    dumped = [json.loads(line) for line in yolk("ssd", "dump", "--json", node.ssd).stdout.splitlines()]
+    blocks = {r["key"]: r for r in dumped[1:] if r["type"] == "block"}
+    assert set(keys) - {keys[3]} <= set(blocks)
+    assert "block" in yolk("ssd", "dump", node.ssd).stdout
+    # One bit of one block.
+    block = blocks[keys[5]]
+    at = MIB + block["segment"] * MIB + block["place"] + 1000
+    with open(node.ssd, "r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1]))
+    done = yolk("ssd", "check", "--json", node.ssd)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["damaged_payloads"] == 1
+    assert yolk("ssd", "check", "--quick", node.ssd).returncode == 0
+
+
+def test_what_is_no_ssd_device_is_one_line(place):
+    path = place.dir / "x"
+    path.write_bytes(b"\0" * 8192)
+    assert "is no Yolk SSD tier" in one_line(yolk("ssd", "check", path), 1)
+    assert "cannot be opened" in one_line(yolk("ssd", "dump", place.dir / "none"), 1)
+    assert "expected check or dump" in one_line(yolk("ssd", "eat", path), 2)

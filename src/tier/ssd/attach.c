@@ -72,8 +72,8 @@ static int read_at(struct yk_ssd_dev *d, uint64_t offset, void *buf, uint64_t by
 /* ---- somebody else's ---------------------------------------------------------------------------------- */
 
 static int refuse_foreign(struct yk_ssd_dev *d, uint64_t size, struct yk_err *err) {
-    uint64_t bytes = size < YK_SSD_FOREIGN_BYTES ? size / YK_SSD_SECTOR * YK_SSD_SECTOR
-                                                 : YK_SSD_FOREIGN_BYTES;
+    uint64_t bytes =
+        size < YK_SSD_FOREIGN_BYTES ? size / YK_SSD_SECTOR * YK_SSD_SECTOR : YK_SSD_FOREIGN_BYTES;
     unsigned char *buf = malloc(bytes + 1);
     if (buf == NULL)
         return yk_err_set(err, -YK_ENOMEM, "%s: no memory", d->path);
@@ -156,8 +156,10 @@ static int geometry(struct yk_ssd_dev *d, uint64_t size, struct yk_err *err) {
             segment /= 2;
     if (segment < YK_SSD_SEGMENT_MIN || segment > YK_SSD_SEGMENT_MAX ||
         segment % YK_SSD_SECTOR != 0)
-        return yk_err_set(err, -YK_EINVAL, "segments of %s are not possible: 64 KiB to 1 GiB, whole sectors of 4 KiB",
-                          yk_fmt_bytes_exact(segment, a));
+        return yk_err_set(
+            err, -YK_EINVAL,
+            "segments of %s are not possible: 64 KiB to 1 GiB, whole sectors of 4 KiB",
+            yk_fmt_bytes_exact(segment, a));
     if (yk_ssd_segments(size, segment) < SEGMENTS_LEAST)
         return yk_err_set(err, -YK_ETOOBIG,
                           "%s: %s is too small: it must hold %u segments of %s and a little more",

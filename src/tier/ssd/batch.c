@@ -165,15 +165,15 @@ void yk_ssd_batch_record(struct yk_ssd_batch *b, const struct yk_ssd_rec *rec, u
  * the header's copy. */
 static int segment_holds(const struct yk_ssd_dev *d, const struct yk_ssd_open *o, uint64_t pos,
                          uint64_t room, uint32_t rec_bytes) {
-    uint64_t end = yk_ssd_up(pos, YK_SSD_SECTOR) + room +
-                   yk_ssd_foot_bytes(o->recs_bytes + rec_bytes);
+    uint64_t end =
+        yk_ssd_up(pos, YK_SSD_SECTOR) + room + yk_ssd_foot_bytes(o->recs_bytes + rec_bytes);
     return end <= d->super.segment_bytes;
 }
 
 static int batch_holds(const struct yk_ssd_dev *d, const struct yk_ssd_batch *b, uint64_t len,
                        uint32_t rec_bytes) {
-    if (YK_SSD_HEAD_BYTES + b->recs_bytes + rec_bytes > b->room ||
-        b->nputs == YK_SSD_BATCH_PUTS || b->open->failed)
+    if (YK_SSD_HEAD_BYTES + b->recs_bytes + rec_bytes > b->room || b->nputs == YK_SSD_BATCH_PUTS ||
+        b->open->failed)
         return 0;
     /* A sector for each padding before a large one: stages hold some of both. */
     if (b->stage_used + 2u * YK_SSD_SECTOR + (len < YK_SSD_LARGE ? len + YK_SSD_UNIT : 0) >
@@ -248,19 +248,21 @@ void yk_ssd_batch_close(struct yk_ssd_dev *d) {
     b->state = BATCH_PAYLOAD;
     d->batch = NULL;
     /* A full header asks for twice the room; what was not needed is asked for less slowly. */
-    d->room_want = used + YK_SSD_REC_MAX / 4 > b->room ? b->room * 2u : (d->room_want * 3u + used) / 4u;
+    d->room_want =
+        used + YK_SSD_REC_MAX / 4 > b->room ? b->room * 2u : (d->room_want * 3u + used) / 4u;
     if (d->room_want > YK_SSD_ROOM_MAX)
         d->room_want = YK_SSD_ROOM_MAX;
 }
 
-static int segment_open(struct yk_ssd_dev *d, int urgent) {
+static int segment_open(struct yk_ssd_dev *d, enum yk_ssd_room room) {
     struct yk_ssd *ssd = d->ssd;
     struct yk_ssd_open *o = NULL;
     for (uint32_t i = 0; i < YK_SSD_OPENS && o == NULL; i++)
         if (!d->opens[i].used)
             o = &d->opens[i];
-    /* Puts leave some, removals the last one, which is the cleaner's so that it can make more. */
-    uint32_t leave = !urgent ? d->reserve : d->clean.state == CLEAN_IDLE;
+    uint32_t leave = room == ROOM_PUT ? d->reserve : 1;
+    if (room == ROOM_RECORD && (d->clean.state == CLEAN_OTHERS || d->clean.state == CLEAN_BARRIER))
+        leave = 0; /* the last one is for what must be written so that another becomes free */
     if (o == NULL || d->free_count <= leave)
         return -YK_EAGAIN;
     uint32_t i = yk_seg_free_pop(d);
@@ -286,7 +288,7 @@ static int requests_for(const struct yk_ssd_dev *d, uint64_t len) {
     return d->wreqs_free >= len / YK_SSD_IO_BYTES + 4u;
 }
 
-int yk_ssd_batch_for(struct yk_ssd_dev *d, uint64_t len, uint32_t rec_bytes, int urgent,
+int yk_ssd_batch_for(struct yk_ssd_dev *d, uint64_t len, uint32_t rec_bytes, enum yk_ssd_room room,
                      struct yk_ssd_batch **ret_batch) {
     if (!requests_for(d, len))
         return -YK_EAGAIN;
@@ -298,7 +300,7 @@ int yk_ssd_batch_for(struct yk_ssd_dev *d, uint64_t len, uint32_t rec_bytes, int
         }
         if (d->batch != NULL)
             yk_ssd_batch_close(d);
-        if (d->open == NULL && (rc = segment_open(d, urgent)) < 0)
+        if (d->open == NULL && (rc = segment_open(d, room)) < 0)
             return rc;
         rc = d->open->failed ? -YK_ENOSPC : batch_open(d, len, rec_bytes);
         if (rc == -YK_EAGAIN)

@@ -9,9 +9,13 @@
  * was written again is durable, and entries are forgotten only when the victim is invalid durably. So
  * no moment exists at which recovery finds in a victim what the table has forgotten.
  *
- * Tombstones of the victim are needed while the segment with what they kill is valid (`origin`), or any
- * segment with records that the table does not know of; expiries while their entry lives and has that
- * expiry; namespaces stand in checkpoints.
+ * Tombstones of the victim are needed while the segment with what they kill is valid (`origin`), or an
+ * older segment with records that the table does not know of; expiries while their entry lives and has
+ * that expiry; namespaces stand in checkpoints.
+ *
+ * Some segments are always left for that. Should there be none all the same (a device that was killed
+ * again and again at the worst moment), the oldest segment goes, whatever it holds: everything that its
+ * tombstones and expiries are about stood in itself or in older ones.
  *
  * A segment whose records cannot be read is left alone if it may hold removals: they must not be lost.
  *
@@ -71,9 +75,15 @@ static void meta_ended(struct yk_ssd_scan *s) {
     c->state = CLEAN_IDLE;
 }
 
+/* Nothing can be written any more, not even what would make a segment free. */
+static int no_room(const struct yk_ssd_dev *d) {
+    return d->free_count == 0 && d->open == NULL;
+}
+
 static void clean_begin(struct yk_ssd_dev *d) {
     struct yk_ssd_clean *c = &d->clean;
-    uint32_t i = yk_ssd_victim(d);
+    int forced = no_room(d);
+    uint32_t i = forced ? yk_ssd_oldest(d) : yk_ssd_victim(d);
     if (i == YK_SSD_NONE)
         return;
     c->victim = d->seg_base + i;
@@ -81,8 +91,8 @@ static void clean_begin(struct yk_ssd_dev *d) {
     c->recs_len = c->rec_at = c->moved = c->buf_used = c->barrier = c->flush = 0;
     c->nmoves = c->sweep_at = 0;
     d->segs[i].state = SEG_CLEANING;
-    if (d->segs[i].live == 0 && d->segs[i].others == 0) {
-        c->state = CLEAN_BARRIER;
+    if (forced || (d->segs[i].live == 0 && d->segs[i].others == 0)) {
+        c->state = forced ? CLEAN_CKPT : CLEAN_BARRIER;
         return;
     }
     c->state = CLEAN_META;
@@ -94,9 +104,12 @@ static void clean_begin(struct yk_ssd_dev *d) {
 
 /* ---- OTHERS --------------------------------------------------------------------------------------------- */
 
-static int any_stale(const struct yk_ssd_dev *d) {
+/* Is there an older one with records that the table does not know? What a tombstone kills was recorded
+ * before it, so younger ones do not matter. */
+static int older_stale(const struct yk_ssd_dev *d) {
+    uint64_t seq = victim_of(d)->seq;
     for (uint32_t i = 0; i < d->nseg; i++)
-        if (d->segs[i].stale && d->segs[i].state != SEG_FREE && d->seg_base + i != d->clean.victim)
+        if (d->segs[i].stale && d->segs[i].state != SEG_FREE && d->segs[i].seq < seq)
             return 1;
     return 0;
 }
@@ -118,7 +131,7 @@ static int expiry_needed(const struct yk_ssd *ssd, const struct yk_ssd_rec *rec)
 static int tomb_needed(const struct yk_ssd_dev *d, const struct yk_ssd_rec *rec) {
     if (yk_ssd_ns_number(d->ssd, rec->ns_uid) < 0)
         return 0;
-    return (rec->origin != victim_of(d)->seq && yk_seg_valid(d, rec->origin)) || any_stale(d);
+    return (rec->origin != victim_of(d)->seq && yk_seg_valid(d, rec->origin)) || older_stale(d);
 }
 
 static void others_step(struct yk_ssd_dev *d) {
@@ -126,8 +139,8 @@ static void others_step(struct yk_ssd_dev *d) {
     struct yk_ssd_recs recs = {c->recs + c->rec_at, c->recs + c->recs_len};
     struct yk_ssd_rec rec;
     int rc = 1;
-    for (uint32_t n = 0; n < STEPS && (rc = yk_ssd_rec_next(&recs, d->super.segment_bytes, &rec)) == 1;
-         n++) {
+    for (uint32_t n = 0;
+         n < STEPS && (rc = yk_ssd_rec_next(&recs, d->super.segment_bytes, &rec)) == 1; n++) {
         if ((rec.type == YK_SSD_REC_TOMB && tomb_needed(d, &rec)) ||
             (rec.type == YK_SSD_REC_EXPIRY && expiry_needed(d->ssd, &rec)))
             yk_ssd_log_record(d, &rec, 0);
@@ -142,8 +155,11 @@ static void others_step(struct yk_ssd_dev *d) {
 /* 1: all that was put into the log before this state is durable. */
 static int barrier_passed(struct yk_ssd_dev *d) {
     struct yk_ssd_clean *c = &d->clean;
-    if (d->back_len > d->back_at)
+    if (d->back_len > d->back_at) {
+        if (no_room(d))
+            yk_ssd_clean_abort(d); /* and another one is begun, the oldest */
         return 0;
+    }
     if (c->barrier == 0 || c->rebarrier) {
         c->rebarrier = 0;
         c->barrier = d->bseq;

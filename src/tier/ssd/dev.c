@@ -25,7 +25,8 @@
 
 #include <yolk/status.h>
 
-#define BATCH_MEM (YK_SSD_ROOM_MAX + YK_SSD_STAGE_BYTES + YK_SSD_BATCH_PUTS * sizeof(struct yk_ssd_bput))
+#define BATCH_MEM                                                                                  \
+    (YK_SSD_ROOM_MAX + YK_SSD_STAGE_BYTES + YK_SSD_BATCH_PUTS * sizeof(struct yk_ssd_bput))
 
 /* ---- memory ------------------------------------------------------------------------------------------ */
 
@@ -41,7 +42,8 @@ static int batches_mem(struct yk_ssd_dev *d) {
     for (uint32_t i = 0; i < YK_SSD_BATCHES; i++) {
         d->batches[i].head = at;
         d->batches[i].stage = at + YK_SSD_ROOM_MAX;
-        d->batches[i].puts = (struct yk_ssd_bput *)(void *)(at + YK_SSD_ROOM_MAX + YK_SSD_STAGE_BYTES);
+        d->batches[i].puts =
+            (struct yk_ssd_bput *)(void *)(at + YK_SSD_ROOM_MAX + YK_SSD_STAGE_BYTES);
         at += BATCH_MEM;
     }
     d->clean.buf = d->mem + yk_ssd_up((uint64_t)(at - d->mem), YK_SSD_SECTOR);

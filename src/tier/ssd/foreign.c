@@ -29,7 +29,10 @@ static const struct signature signatures[] = {
     {512, 8, "EFI PART", "a partition table (GPT)"},
     {3, 8, "NTFS    ", "an NTFS file system"},
     {82, 8, "FAT32   ", "a FAT file system"},
-    {0, 4, "\x7f" "ELF", "a program"},
+    {0, 4,
+     "\x7f"
+     "ELF",
+     "a program"},
     {0, 2, "\x1f\x8b", "a gzip file"},
     {257, 5, "ustar", "a tar archive"},
     {510, 2, "\x55\xaa", "a partition table"},

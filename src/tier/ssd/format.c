@@ -190,6 +190,7 @@ void yk_ssd_head_put(void *buf, const struct yk_ssd_head *h) {
 
 static uint64_t head_read(const void *sector, struct yk_ssd_head *h, uint32_t *ret_check) {
     struct yk_rd r;
+    memset(h, 0, sizeof(*h));
     yk_rd_init(&r, sector, YK_SSD_HEAD_BYTES);
     uint64_t magic = yk_rd_u64(&r);
     yk_rd_u64(&r);
@@ -227,8 +228,7 @@ int yk_ssd_head_get(const void *buf, uint64_t bytes, uint64_t uid, uint64_t segm
     const unsigned char *b = buf;
     struct yk_ssd_head h;
     if (bytes < YK_SSD_SECTOR || yk_ssd_head_peek(buf, uid, segment_bytes, &h) < 0 ||
-        h.room > bytes ||
-        u64_at(b + 8) != yk_hash64(b + 16, YK_SSD_HEAD_BYTES - 16 + h.recs_bytes))
+        h.room > bytes || u64_at(b + 8) != yk_hash64(b + 16, YK_SSD_HEAD_BYTES - 16 + h.recs_bytes))
         return -YK_ECORRUPT;
     *ret = h;
     ret_recs->at = b + YK_SSD_HEAD_BYTES;
@@ -304,8 +304,7 @@ int yk_ssd_foot_peek(const void *last_sector, uint64_t uid, uint64_t segment_byt
     return 0;
 }
 
-int yk_ssd_foot_get(const void *buf, const struct yk_ssd_foot *foot,
-                    struct yk_ssd_recs *ret_recs) {
+int yk_ssd_foot_get(const void *buf, const struct yk_ssd_foot *foot, struct yk_ssd_recs *ret_recs) {
     const unsigned char *b = buf;
     uint64_t bytes = yk_ssd_foot_bytes(foot->recs_bytes);
     if (u64_at(b + bytes - 8) != yk_hash64(b, foot->recs_bytes))

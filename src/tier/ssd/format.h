@@ -25,20 +25,20 @@ extern "C" {
 
 #define YK_SSD_FORMAT 1u /* version; a reader refuses higher ones */
 
-#define YK_SSD_SUPER_AT(i)  ((uint64_t)(i)*32768u) /* i = 0, 1 */
-#define YK_SSD_CKPT_AT(i)   (65536u + (uint64_t)(i)*65536u)
-#define YK_SSD_CKPT_BYTES   65536u
-#define YK_SSD_SEGMENTS_AT  (1u << 20)
+#define YK_SSD_SUPER_AT(i)   ((uint64_t)(i)*32768u) /* i = 0, 1 */
+#define YK_SSD_CKPT_AT(i)    (65536u + (uint64_t)(i)*65536u)
+#define YK_SSD_CKPT_BYTES    65536u
+#define YK_SSD_SEGMENTS_AT   (1u << 20)
 #define YK_SSD_FOREIGN_BYTES (4u << 20) /* of the device's beginning that must be ours or zero */
 
-#define YK_SSD_SEGMENT_MIN (64u << 10)
-#define YK_SSD_SEGMENT_MAX (1u << 30)
+#define YK_SSD_SEGMENT_MIN  (64u << 10)
+#define YK_SSD_SEGMENT_MAX  (1u << 30)
 #define YK_SSD_SEGMENTS_MAX (1u << 24) /* of all devices */
 
-#define YK_SSD_UNIT      64u           /* places of payload are counted in it */
-#define YK_SSD_LARGE     (16u << 10)   /* payload from here on begins at a sector */
-#define YK_SSD_TAIL_READ (16u << 10)   /* read of each segment's end at recovery */
-#define YK_SSD_ROOM_MAX  (64u << 10)   /* of a header with its records */
+#define YK_SSD_UNIT      64u         /* places of payload are counted in it */
+#define YK_SSD_LARGE     (16u << 10) /* payload from here on begins at a sector */
+#define YK_SSD_TAIL_READ (16u << 10) /* read of each segment's end at recovery */
+#define YK_SSD_ROOM_MAX  (64u << 10) /* of a header with its records */
 
 struct yk_ssd_super {
     uint64_t node_id, cluster_id;
@@ -59,7 +59,7 @@ struct yk_ssd_ckpt {
     uint64_t gen_max;  /* no record had a higher one then */
     uint64_t ns_gen;   /* namespace records up to this generation are in the table */
     uint64_t wear_bytes;
-    uint8_t clean;   /* 1: closed in good order */
+    uint8_t clean; /* 1: closed in good order */
     struct yk_ssd_ns ns[YK_SSD_NAMESPACES];
 };
 

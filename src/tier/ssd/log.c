@@ -56,7 +56,7 @@ void yk_ssd_log_record(struct yk_ssd_dev *d, const struct yk_ssd_rec *rec, uint6
     if (d->state != YK_SSD_DEV_OK)
         return;
     if (d->back_at == d->back_len &&
-        yk_ssd_batch_for(d, 0, yk_ssd_rec_put(NULL, rec), 1, &b) == 0)
+        yk_ssd_batch_for(d, 0, yk_ssd_rec_put(NULL, rec), ROOM_RECORD, &b) == 0)
         yk_ssd_batch_record(b, rec, ticket);
     else if (back_push(d, rec, ticket) < 0)
         yk_ssd_dev_read_only(d, "no memory for a removal's record");
@@ -72,7 +72,7 @@ static void back_pump(struct yk_ssd_dev *d) {
         const unsigned char *at = recs.at;
         if (yk_ssd_rec_next(&recs, d->super.segment_bytes, &rec) != 1)
             break;
-        if (yk_ssd_batch_for(d, 0, (uint32_t)(recs.at - at), 1, &b) < 0) {
+        if (yk_ssd_batch_for(d, 0, (uint32_t)(recs.at - at), ROOM_RECORD, &b) < 0) {
             d->back_at = (uint64_t)(at - d->back);
             return;
         }

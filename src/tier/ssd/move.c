@@ -21,7 +21,6 @@
 
 #include <yolk/status.h>
 
-
 static int record_at(const struct yk_ssd_dev *d, uint64_t at, struct yk_ssd_rec *ret,
                      uint64_t *ret_next) {
     const struct yk_ssd_clean *c = &d->clean;
@@ -81,7 +80,8 @@ static int move_want(struct yk_ssd_dev *d, const struct yk_ssd_rec *rec, uint64_
         !yk_ssd_worth_moving(ssd, id, c->pass) || takes > c->credit || takes > yk_ssd_len_max(d) ||
         c->moved + takes > d->super.segment_bytes / 4u * 3u)
         return 0;
-    if (c->nmoves == YK_SSD_CLEAN_READS || c->buf_used + takes + 2u * YK_SSD_SECTOR > YK_SSD_CLEAN_BUF)
+    if (c->nmoves == YK_SSD_CLEAN_READS ||
+        c->buf_used + takes + 2u * YK_SSD_SECTOR > YK_SSD_CLEAN_BUF)
         return -YK_EAGAIN;
     struct yk_ssd_cmove *m = &c->moves[c->nmoves++];
     m->id = id;
@@ -124,12 +124,9 @@ static int move_queue(struct yk_ssd_dev *d, struct yk_ssd_cmove *m) {
     record_at(d, m->rec_at, &rec, &next);
     if (!m->ok || entry_of(d, &rec) != m->id || !yk_ssd_entry_live(ssd, m->id, ssd->now_ms))
         return 0;
-    /* Leaves the last free segment alone: removals must find room. */
-    if (d->open == NULL && d->free_count < 2)
-        return 0;
-    int rc = yk_ssd_batch_for(d, rec.len, (uint32_t)(next - m->rec_at), 1, &b);
-    if (rc < 0)
-        return rc;
+    int rc = yk_ssd_batch_for(d, rec.len, (uint32_t)(next - m->rec_at), ROOM_MOVE, &b);
+    if (rc < 0) /* without a segment to go to it is dropped with the victim */
+        return d->open == NULL && d->free_count < 2 ? 0 : rc;
     rec.place = (uint32_t)(yk_ssd_batch_place(b, rec.len) / YK_SSD_UNIT);
     rec.expiry_ms = yk_ssd_table_expiry(&ssd->table, m->id);
     b->puts[b->nputs++] = (struct yk_ssd_bput){.place = yk_ssd_place(b->open->seg, rec.place),

@@ -145,7 +145,7 @@ int yk_ssd_put(struct yk_ssd *ssd, const struct yk_ssd_put *put, uint32_t *ret_i
     if (ssd->table.count >= ssd->capacity && (rc = evict_one(ssd)) < 0)
         return rc;
     record_make(ssd, put, &rec);
-    rc = yk_ssd_batch_for(d, put->len, yk_ssd_rec_put(NULL, &rec), 0, &b);
+    rc = yk_ssd_batch_for(d, put->len, yk_ssd_rec_put(NULL, &rec), ROOM_PUT, &b);
     if (rc < 0)
         return rc;
     rec.place = (uint32_t)(yk_ssd_batch_place(b, put->len) / YK_SSD_UNIT);

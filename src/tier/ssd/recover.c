@@ -55,7 +55,7 @@ struct list {
 
 struct recover {
     struct yk_ssd *ssd;
-    uint64_t *gens;    /* of each id */
+    uint64_t *gens;     /* of each id */
     uint16_t *epoch_of; /* of each id: index into epochs */
     uint64_t ids;
     struct list epochs, tombs, expiries, ns_recs, keys;
@@ -488,8 +488,8 @@ static void segments_free(struct yk_ssd *ssd) {
 }
 
 static void *ids_map(uint64_t bytes) {
-    void *m = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *m = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
     return m == MAP_FAILED ? NULL : m;
 }
 

@@ -63,7 +63,8 @@ static void scan_read_next(struct yk_ssd_scan *s) {
     s->op.ctx = s;
     s->op.done = read_done;
     yk_ssd_op_start(s->d, &s->op, YK_SSD_IO_READ,
-                    yk_ssd_segment_at(s->d->super.segment_bytes, s->seg) + s->read_at + s->read_done,
+                    yk_ssd_segment_at(s->d->super.segment_bytes, s->seg) + s->read_at +
+                        s->read_done,
                     n, &s->iov, 1, YK_SSD_PRIO_BACKGROUND);
 }
 
@@ -120,7 +121,8 @@ static void tail_step(struct yk_ssd_scan *s) {
 /* ---- batches ------------------------------------------------------------------------------------------ */
 
 /* A header that is good: its records, and on to the next batch. */
-static void batch_found(struct yk_ssd_scan *s, const struct yk_ssd_head *h, struct yk_ssd_recs recs) {
+static void batch_found(struct yk_ssd_scan *s, const struct yk_ssd_head *h,
+                        struct yk_ssd_recs recs) {
     uint64_t segment = s->d->super.segment_bytes;
     s->seq = h->seq;
     if (h->clock_ms > s->clock_ms)
@@ -227,7 +229,7 @@ void yk_ssd_scan_start(struct yk_ssd_scan *s, struct yk_ssd_dev *d, uint32_t seg
     s->d = d;
     s->seg = seg;
     s->from_footer = 0;
-    s->seq = s->at = s->number = s->clock_ms = s->gen_max = 0;
+    s->seq = s->at = s->number = s->clock_ms = s->gen_max = s->bytes_read = 0;
     s->torn = 0;
     s->status = 0;
     scan_read(s, SCAN_TAIL, segment - tail, tail);

@@ -90,7 +90,8 @@ static int table_make(struct yk_ssd *ssd, uint64_t device_bytes, struct yk_err *
     uint64_t cap = ssd->o.capacity_blocks, ids = ids_for(device_bytes);
     if (cap != 0 && cap + cap / 8u + 8192u < ids)
         ids = cap + cap / 8u + 8192u;
-    while (ssd->o.index_mem != NULL && ids > 1024u && yk_filter_bytes((uint32_t)ids) > ssd->o.index_bytes)
+    while (ssd->o.index_mem != NULL && ids > 1024u &&
+           yk_filter_bytes((uint32_t)ids) > ssd->o.index_bytes)
         ids -= ids / 64u + 1u;
     ssd->capacity = ids - ids / 64u;
     if (cap != 0 && cap < ssd->capacity)

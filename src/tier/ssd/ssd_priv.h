@@ -29,20 +29,20 @@
 #include "tier/ssd/ssd.h"
 #include "tier/ssd/table.h"
 
-#define YK_SSD_BATCHES       12u
-#define YK_SSD_BATCH_BYTES   (8u << 20)  /* a batch closes from here on: a crash loses no more */
-#define YK_SSD_BATCH_PUTS    1024u
-#define YK_SSD_STAGE_BYTES   (1u << 20)  /* small payloads of one batch */
-#define YK_SSD_WRITE_BYTES   (1u << 20)  /* a request is sent from here on */
-#define YK_SSD_QUEUE_BYTES   (64ull << 20) /* payload under way on a device */
-#define YK_SSD_OPENS         4u          /* segments that are being filled or sealed */
-#define YK_SSD_SUBREADS      512u
-#define YK_SSD_CLEAN_BUF     (16u << 20) /* a larger block is not written again but dropped */
-#define YK_SSD_CLEAN_READS   32u
-#define YK_SSD_TAG_ALL       31u /* ticket of something that all devices record */
-#define YK_SSD_ERRORS_MAX    3u  /* write errors in a row that make a device read-only */
-#define YK_SSD_RETURN_MS     5000u
-#define YK_SSD_CKPT_MS       30000u
+#define YK_SSD_BATCHES     12u
+#define YK_SSD_BATCH_BYTES (8u << 20) /* a batch closes from here on: a crash loses no more */
+#define YK_SSD_BATCH_PUTS  1024u
+#define YK_SSD_STAGE_BYTES (1u << 20)    /* small payloads of one batch */
+#define YK_SSD_WRITE_BYTES (1u << 20)    /* a request is sent from here on */
+#define YK_SSD_QUEUE_BYTES (64ull << 20) /* payload under way on a device */
+#define YK_SSD_OPENS       4u            /* segments that are being filled or sealed */
+#define YK_SSD_SUBREADS    512u
+#define YK_SSD_CLEAN_BUF   (16u << 20) /* a larger block is not written again but dropped */
+#define YK_SSD_CLEAN_READS 32u
+#define YK_SSD_TAG_ALL     31u /* ticket of something that all devices record */
+#define YK_SSD_ERRORS_MAX  3u  /* write errors in a row that make a device read-only */
+#define YK_SSD_RETURN_MS   5000u
+#define YK_SSD_CKPT_MS     30000u
 
 struct yk_ssd_dev;
 
@@ -77,10 +77,10 @@ struct yk_ssd_seg {
     uint64_t live_bytes, hot_bytes;
     uint64_t ns_gen; /* highest generation of a namespace record in it; 0 = none */
     uint64_t clock_ms;
-    uint32_t live;   /* entries in it */
-    uint32_t refs;   /* reads under way */
-    uint32_t others; /* tombstones and expiries in it */
-    uint32_t stamp;  /* when it was opened */
+    uint32_t live;     /* entries in it */
+    uint32_t refs;     /* reads under way */
+    uint32_t others;   /* tombstones and expiries in it */
+    uint32_t stamp;    /* when it was opened */
     uint32_t seq_next; /* chain of d->seq_heads; +1 */
     uint8_t state, dev;
     uint8_t stale; /* may hold records of entries that live elsewhere: goes before all others */
@@ -111,7 +111,7 @@ struct yk_ssd_batch {
     struct yk_ssd_batch *next;
     struct yk_ssd_open *open;
     uint64_t bseq;
-    uint64_t at, pos; /* in the segment: begin, where the next payload may go */
+    uint64_t at, pos;       /* in the segment: begin, where the next payload may go */
     uint64_t payload_bytes; /* as the queue counts them */
     uint64_t ticket_min;    /* lowest ticket that waits for it; 0 = none */
     uint64_t gen_max, ns_gen;
@@ -149,13 +149,13 @@ struct yk_ssd_scan {
     uint32_t seg; /* of the device */
     uint8_t state, from_footer;
     uint8_t first[YK_SSD_HEAD_BYTES]; /* a damaged first header */
-    uint64_t seq;    /* 0: the segment holds nothing */
+    uint64_t seq;                     /* 0: the segment holds nothing */
     uint64_t at;     /* in the segment: where the next header should be, or is looked for */
     uint64_t number; /* of it, at least */
     uint64_t clock_ms, gen_max, bytes_read;
     uint64_t read_at, read_bytes, read_done; /* the read under way, in pieces */
-    uint32_t torn; /* headers or footers that were damaged */
-    int status;    /* -YK_EIO: a read failed; what was found stands */
+    uint32_t torn;                           /* headers or footers that were damaged */
+    int status;                              /* -YK_EIO: a read failed; what was found stands */
     unsigned char *buf;
     uint64_t cap;
     struct yk_ssd_foot foot;
@@ -223,7 +223,7 @@ struct yk_ssd_dev {
     uint32_t seg_base, nseg;
     uint32_t *freeq; /* ring of free segments */
     uint32_t free_head, free_count;
-    uint32_t *seq_heads; /* valid segments by sequence; +1 */
+    uint32_t *seq_heads;      /* valid segments by sequence; +1 */
     uint32_t reserve, target; /* free ones that puts may not take; that the cleaner keeps */
     uint64_t seg_count;       /* low half of the next sequence */
     uint64_t live_bytes;
@@ -254,7 +254,7 @@ struct yk_ssd_dev {
     struct yk_ssd_op flush_op;
     uint64_t flush_want, flush_started, flush_done;
     uint64_t tk_done, tk_flush; /* lowest ticket that waits for a flush, that is in one */
-    uint64_t broken_from; /* tickets from here on are lost; 0 = none */
+    uint64_t broken_from;       /* tickets from here on are lost; 0 = none */
 
     struct yk_ssd_script ckpt;
     unsigned char *ckpt_buf; /* two slots; then a superblock's sector */
@@ -294,9 +294,9 @@ struct yk_ssd {
     struct yk_ssd_table table;
     struct yk_ssd_dev *devs[YK_SSD_DEVICES_MAX];
     uint32_t ndev, nseg;
-    struct yk_ssd_seg *segs; /* of all devices */
+    struct yk_ssd_seg *segs;        /* of all devices */
     uint64_t node_id, run, started; /* started: highest run before this one that was */
-    uint64_t gen;   /* highest that any record has */
+    uint64_t gen;                   /* highest that any record has */
     uint64_t clock_ms, now_ms;
     uint64_t capacity;
     uint8_t broken_any; /* a device is gone: entries must be asked for it */
@@ -304,8 +304,8 @@ struct yk_ssd {
 
     struct yk_ssd_ns ns[YK_SSD_NAMESPACES];
     uint64_t ns_gen;
-    uint64_t ns_made[YK_SSD_NAMESPACES]; /* generation at which the number got its uid */
-    uint8_t ns_tag[YK_SSD_NAMESPACES]; /* of live entries; 0xff: the namespace has none */
+    uint64_t ns_made[YK_SSD_NAMESPACES];    /* generation at which the number got its uid */
+    uint8_t ns_tag[YK_SSD_NAMESPACES];      /* of live entries; 0xff: the namespace has none */
     uint32_t ns_tags[YK_SSD_NAMESPACES][8]; /* entries of each tag */
 
     uint64_t ticket, ticket_told;
@@ -378,7 +378,8 @@ static inline uint64_t yk_seg_at(const struct yk_ssd_dev *d, uint32_t global) {
 
 /* batch.c: records and payload into batches */
 uint64_t yk_ssd_len_max(const struct yk_ssd_dev *d);
-int yk_ssd_batch_for(struct yk_ssd_dev *d, uint64_t len, uint32_t rec_bytes, int urgent,
+enum yk_ssd_room { ROOM_PUT, ROOM_MOVE, ROOM_RECORD }; /* how far down free segments may be taken */
+int yk_ssd_batch_for(struct yk_ssd_dev *d, uint64_t len, uint32_t rec_bytes, enum yk_ssd_room room,
                      struct yk_ssd_batch **ret_batch);
 void yk_ssd_batch_payload(struct yk_ssd_dev *d, struct yk_ssd_batch *b, const void *payload,
                           uint64_t len);
@@ -435,6 +436,7 @@ void yk_ssd_clean_abort(struct yk_ssd_dev *d);
 int yk_ssd_clean_wants(const struct yk_ssd_dev *d);
 int yk_ssd_worth_moving(const struct yk_ssd *ssd, uint32_t id, uint32_t pass);
 uint32_t yk_ssd_victim(const struct yk_ssd_dev *d);
+uint32_t yk_ssd_oldest(const struct yk_ssd_dev *d);
 void yk_ssd_move_done(struct yk_ssd_dev *d, struct yk_ssd_batch *b, const struct yk_ssd_bput *p,
                       int ok);
 void yk_ssd_move_pump(struct yk_ssd_dev *d);

@@ -22,8 +22,8 @@ static void id_prefetch(const void *arg, uint32_t id) {
 }
 
 static void *reserve(uint64_t bytes) {
-    void *m = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *m = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
     return m == MAP_FAILED ? NULL : m;
 }
 
@@ -61,7 +61,8 @@ void yk_ssd_table_fini(struct yk_ssd_table *t) {
 /* ---- cells ------------------------------------------------------------------------------------------ */
 
 static uint32_t words_of(uint32_t attr) {
-    return (uint32_t)__builtin_popcount(attr & (YK_SSD_A_EXPIRY | YK_SSD_A_SESSION | YK_SSD_A_ATTR));
+    return (uint32_t)__builtin_popcount(attr &
+                                        (YK_SSD_A_EXPIRY | YK_SSD_A_SESSION | YK_SSD_A_ATTR));
 }
 
 static uint32_t granules_of(uint32_t key_len, uint32_t attr) {

@@ -118,7 +118,8 @@ static void garbage_stays_inside(void **state) {
     for (uint32_t turn = 0; turn < 50; turn++) {
         for (uint64_t i = 0; i < words; i++)
             w[i] = turn % 2 ? rig_random(&seed) : rig_random(&seed) & 0x0000ffff00000fffull;
-        w[0] = rig_random(&seed) % 2 ? (uint64_t)(turn % 40) << 32 | (turn * 7u) : rig_random(&seed);
+        w[0] =
+            rig_random(&seed) % 2 ? (uint64_t)(turn % 40) << 32 | (turn * 7u) : rig_random(&seed);
         for (uint32_t i = 0; i < 400; i++) {
             int rc = yk_filter_maybe(&filter, rig_random(&seed));
             assert_true(rc == 0 || rc == 1);

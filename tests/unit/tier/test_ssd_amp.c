@@ -94,10 +94,11 @@ static double amplification(const struct yk_ssd_counters *a, const struct yk_ssd
 }
 
 static void says(const char *what, double amp, const struct yk_ssd_counters *c) {
-    print_message("%s: wrote %.3f of what was put; %llu segments cleaned, %llu blocks written again, "
-                  "%llu dropped\n",
-                  what, amp, (unsigned long long)c->clean_segments,
-                  (unsigned long long)c->clean_blocks, (unsigned long long)c->clean_dropped);
+    print_message(
+        "%s: wrote %.3f of what was put; %llu segments cleaned, %llu blocks written again, "
+        "%llu dropped\n",
+        what, amp, (unsigned long long)c->clean_segments, (unsigned long long)c->clean_blocks,
+        (unsigned long long)c->clean_dropped);
 }
 
 static void expiring_in_order(void **state) {

@@ -43,9 +43,10 @@ static void cut_everywhere(unsigned disks, uint64_t seed, uint32_t steps, uint32
         ssd_rig_cut(&rig, at, seed * 7000003u + at, at / 4 % 2);
         cuts += 3;
     }
-    print_message("seed %llu: %u cuts, %u versions, %llu tombstones, %llu segments cleaned, %u epochs\n",
-                  (unsigned long long)seed, cuts, rig.nv, (unsigned long long)c.tombstones,
-                  (unsigned long long)c.clean_segments, rig.nchanges);
+    print_message(
+        "seed %llu: %u cuts, %u versions, %llu tombstones, %llu segments cleaned, %u epochs\n",
+        (unsigned long long)seed, cuts, rig.nv, (unsigned long long)c.tombstones,
+        (unsigned long long)c.clean_segments, rig.nchanges);
     ssd_rig_close(&rig, 1);
     ssd_rig_free(&rig);
 }

@@ -60,9 +60,9 @@ static void foreign_content(void **state) {
         const char *bytes;
         const char *says;
     } content[] = {
-        {1080, "\x53\xef", "ext4"},    {0, "XFSB", "XFS"},           {510, "\x55\xaa", "partition"},
-        {512, "EFI PART", "GPT"},      {65600, "_BHRfS_M", "btrfs"}, {0, "LUKS\xba\xbe", "LUKS"},
-        {4086, "SWAPSPACE2", "swap"},  {777, "hello", "unknown"},    {900000, "x", "unknown"},
+        {1080, "\x53\xef", "ext4"},   {0, "XFSB", "XFS"},           {510, "\x55\xaa", "partition"},
+        {512, "EFI PART", "GPT"},     {65600, "_BHRfS_M", "btrfs"}, {0, "LUKS\xba\xbe", "LUKS"},
+        {4086, "SWAPSPACE2", "swap"}, {777, "hello", "unknown"},    {900000, "x", "unknown"},
         {512, "LABELONE", "LVM"},
     };
     for (size_t i = 0; i < sizeof(content) / sizeof(content[0]); i++) {
@@ -229,7 +229,8 @@ static void killed_openings(void **state) {
                 fail_msg("opening %u: %u blocks of %u", turn, found_count(), had);
             yk_ssd_close(ssd, 0, 0);
             uint32_t at = first + (uint32_t)(disk_random(&seed) % (disk_clock - first + 1));
-            for (unsigned i = 0; i < disks; i++) { /* what the cut leaves, on top of what was there */
+            for (unsigned i = 0; i < disks;
+                 i++) { /* what the cut leaves, on top of what was there */
                 struct disk *d = rig.disk[i];
                 memcpy(d->image, before[i], d->size);
                 for (uint32_t k = 0; k < d->nevents; k++) {
@@ -384,13 +385,20 @@ static void read_only_serves(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(foreign_content),     cmocka_unit_test(too_small),
-        cmocka_unit_test(other_node),          cmocka_unit_test(other_version),
-        cmocka_unit_test(damaged_superblocks), cmocka_unit_test(cut_short),
-        cmocka_unit_test(lost_checkpoints),    cmocka_unit_test(missed_run),
-        cmocka_unit_test(killed_openings),     cmocka_unit_test(one_of_two_vanishes),
-        cmocka_unit_test(vanished_until_restart), cmocka_unit_test(replaced_meanwhile),
-        cmocka_unit_test(does_not_answer),     cmocka_unit_test(read_only_serves),
+        cmocka_unit_test(foreign_content),
+        cmocka_unit_test(too_small),
+        cmocka_unit_test(other_node),
+        cmocka_unit_test(other_version),
+        cmocka_unit_test(damaged_superblocks),
+        cmocka_unit_test(cut_short),
+        cmocka_unit_test(lost_checkpoints),
+        cmocka_unit_test(missed_run),
+        cmocka_unit_test(killed_openings),
+        cmocka_unit_test(one_of_two_vanishes),
+        cmocka_unit_test(vanished_until_restart),
+        cmocka_unit_test(replaced_meanwhile),
+        cmocka_unit_test(does_not_answer),
+        cmocka_unit_test(read_only_serves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
