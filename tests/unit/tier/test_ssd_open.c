@@ -346,6 +346,26 @@ static void a_full_file_system_is_told_apart(void **state) {
     rig_fini(&r);
 }
 
+static void a_file_system_without_a_limit_is_not_full(void **state) {
+    (void)state;
+    struct rig r;
+    char mnt[100], path[200];
+    rig_init(&r, &uring);
+    snprintf(mnt, sizeof(mnt), "%s/mnt", r.dir);
+    snprintf(path, sizeof(path), "%s/ssd", mnt);
+    assert_int_equal(mkdir(mnt, 0700), 0);
+    if (geteuid() != 0 || sh("mount -t tmpfs -o size=0 none %s%s 2>/dev/null", mnt, "")) {
+        rig_fini(&r);
+        print_message("cannot mount a tmpfs here\n");
+        skip();
+    }
+    r.opts.path = path;
+    rig_open(&r);
+    rig_close(&r);
+    assert_int_equal(sh("umount %s%s", mnt, ""), 0);
+    rig_fini(&r);
+}
+
 static void a_block_device_works(void **state) {
     (void)state;
     struct rig r;
@@ -515,6 +535,7 @@ int main(void) {
         cmocka_unit_test(one_process_at_a_time),
         cmocka_unit_test(a_killed_owner_is_followed),
         cmocka_unit_test(a_full_file_system_is_told_apart),
+        cmocka_unit_test(a_file_system_without_a_limit_is_not_full),
         cmocka_unit_test(a_block_device_works),
         cmocka_unit_test(without_io_uring_threads_do_it),
         cmocka_unit_test(locked_memory_that_ends_is_noted_once),
