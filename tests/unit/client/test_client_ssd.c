@@ -8,8 +8,11 @@
 #include "base/clock.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define DRAM   (8u * MIB)
@@ -540,10 +543,85 @@ static void a_killed_node_comes_back_with_its_ssd(void **state) {
     free(b.mem);
 }
 
+struct shared {
+    uint64_t done, missed, wrong;
+    int stop;
+};
+
+struct hand {
+    struct shared *sh;
+    yk_client *c;
+    unsigned seed;
+    pthread_t thread;
+};
+
+static void *look_on(void *arg) {
+    struct hand *h = arg;
+    unsigned char *buf = malloc(4 * LEN);
+    for (unsigned k = 0; !__atomic_load_n(&h->sh->stop, __ATOMIC_RELAXED); k++) {
+        struct name n[3];
+        unsigned i = (h->seed + k * 7919u) % BLOCKS;
+        size_t len = 0;
+        yk_key keys[3];
+        for (unsigned j = 0; j < 3; j++)
+            keys[j] = key_of((i + j) % BLOCKS, &n[j]);
+        int run = yk_match(h->c, keys, 3, NULL), here = yk_exists(h->c, keys[0]);
+        int rc = k % 4 == 0 ? yk_get(h->c, keys[0], buf, 4 * LEN, &len) : YK_MISS;
+        int wrong = run < 0 || run > 3 || here < 0 || rc < 0 ||
+                    (rc == 0 && (len != len_of(i) || !is_filled(buf, len, i)));
+        __atomic_add_fetch(&h->sh->wrong, wrong, __ATOMIC_RELAXED);
+        __atomic_add_fetch(&h->sh->missed, here == 0, __ATOMIC_RELAXED);
+        __atomic_add_fetch(&h->sh->done, 1, __ATOMIC_RELAXED);
+    }
+    free(buf);
+    return NULL;
+}
+
+static void looking_process(struct fixture *f, struct shared *sh) {
+    yk_client *c[2] = {open_with(f, 0, 60000), open_with(f, YK_OPEN_NO_MAP, 60000)};
+    struct hand h[4];
+    for (unsigned i = 0; i < 4; i++) {
+        h[i] = (struct hand){.sh = sh, .c = c[i == 3], .seed = i * 311};
+        pthread_create(&h[i].thread, NULL, look_on, &h[i]);
+    }
+    for (unsigned i = 0; i < 4; i++)
+        pthread_join(h[i].thread, NULL);
+    yk_close(c[0]);
+    yk_close(c[1]);
+    _exit(0);
+}
+
+/* The filter is replaced while threads are in it. */
+static void threads_look_while_the_node_is_killed(void **state) {
+    struct fixture *f = *state;
+    struct shared *sh = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(sh, MAP_FAILED);
+    fill_node(f);
+    pid_t pid = fork();
+    if (pid == 0)
+        looking_process(f, sh);
+    uint64_t end = yk_now_ns() + 90 * YK_NS_PER_S;
+    for (int round = 0; round < 8; round++) {
+        uint64_t goal = __atomic_load_n(&sh->done, __ATOMIC_RELAXED) + 300;
+        while (__atomic_load_n(&sh->done, __ATOMIC_RELAXED) < goal && yk_now_ns() < end)
+            sched_yield();
+        assert_true(__atomic_load_n(&sh->done, __ATOMIC_RELAXED) >= goal); /* it went on */
+        fixture_kill(f, round % 2 == 0 ? SIGKILL : SIGTERM);
+        fixture_fork(f);
+    }
+    __atomic_store_n(&sh->stop, 1, __ATOMIC_RELAXED);
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(sh->wrong, 0);
+    assert_in_range(sh->missed, 0, sh->done / 4); /* what was being written when it was killed */
+    munmap(sh, 4096);
+}
+
 /* It only looks, so nothing tells it that its node was replaced but the segment. */
 static void an_idle_handle_does_not_trust_an_old_filter(void **state) {
     struct fixture *f = *state;
-    yk_client *idle = open_client(f);
+    yk_client *idle = open_with(f, YK_OPEN_HANDLE_SIGBUS, 20000);
     put_block(idle, 0);
     assert_int_equal(yk_exists(idle, yk_key_str("block-0")), 1);
     fixture_kill(f, SIGKILL);
@@ -623,6 +701,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(cancelled_gets_end_once, with_ssd, without_node),
         cmocka_unit_test_setup_teardown(many_threads, with_ssd, without_node),
         cmocka_unit_test_setup_teardown(a_killed_node_comes_back_with_its_ssd, forked_ssd,
+                                        without_node),
+        cmocka_unit_test_setup_teardown(threads_look_while_the_node_is_killed, forked_ssd,
                                         without_node),
         cmocka_unit_test_setup_teardown(an_idle_handle_does_not_trust_an_old_filter, forked_ssd,
                                         without_node),
