@@ -173,9 +173,11 @@ static int ckpt_covers(const struct yk_ssd_dev *d) {
 static void zero_done(struct yk_ssd_dev *d, struct yk_ssd_script *s) {
     struct yk_ssd_clean *c = &d->clean;
     struct yk_ssd_seg *v = victim_of(d);
-    if (s->status < 0) { /* it is valid, or perhaps not: nothing of it is forgotten */
+    /* It is valid, or perhaps not: nothing of it is forgotten. Blocks that were moved have a record here,
+     * too, which no tombstone's origin names. */
+    if (s->status < 0) {
         v->state = SEG_SEALED;
-        v->stuck = 1;
+        v->stuck = v->stale = 1;
         c->state = CLEAN_IDLE;
         return;
     }
@@ -288,8 +290,10 @@ void yk_ssd_clean_abort(struct yk_ssd_dev *d) {
     if (c->state == CLEAN_IDLE || c->scan.state != SCAN_IDLE || c->script.busy ||
         c->reads_pending > 0 || c->moves_pending > 0)
         return;
-    if (victim_of(d)->state == SEG_CLEANING)
+    if (victim_of(d)->state == SEG_CLEANING) {
         victim_of(d)->state = SEG_SEALED;
+        victim_of(d)->stale = 1; /* of blocks that were moved */
+    }
     c->state = CLEAN_IDLE;
 }
 

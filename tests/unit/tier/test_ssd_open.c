@@ -258,6 +258,7 @@ static void a_killed_owner_is_followed(void **state) {
             iov = (struct iovec){aligned_alloc(4096, 1u << 16), 1u << 16};
             if (yk_ssd_io_uring.open(&r.opts, &io, &r.err) < 0 || !iov.iov_base)
                 _exit(1);
+            memset(iov.iov_base, 1, iov.iov_len);
             for (unsigned i = 0; i < 64; i++)
                 req[i] = (struct yk_ssd_io_req){.op = YK_SSD_IO_WRITE,
                                                 .offset = i << 16,

@@ -95,7 +95,7 @@ static void any_pieces_come_whole_through_short_transfers(void **state) {
                                                {.unit = 512, .mem_align = 512},
                                                {.unit = 4096, .mem_align = 4},
                                                {.unit = 4096, .mem_align = 4096}};
-    char *disk = malloc(DISK), *model = malloc(DISK), *buf = malloc(YK_SSD_IO_BYTES + 8192u);
+    char *disk = malloc(DISK), *model = malloc(DISK), *buf = calloc(1, YK_SSD_IO_BYTES + 16384u);
     /* Beside a bounce buffer lies memory of the caller: they must not become one piece. */
     char *both = aligned_alloc(4096, 3u * YK_SSD_BOUNCE), *bounce = both + YK_SSD_BOUNCE;
     for (uint64_t i = 0; i < DISK; i++)
