@@ -241,10 +241,27 @@ static int fill(struct moves *m) {
     return rc == 0 && have < want ? ssd_tier_fill(m->tier, (want - have) / m->bytes, 0, 0) : rc;
 }
 
+static void say_misses(struct moves *m, const struct ssd_snap *made) {
+    struct ssd_snap now;
+    if (ssd_node_snap(&m->node, &now) < 0)
+        return;
+    fprintf(
+        stderr,
+        "yolk bench ssd: %llu gets of %s missed; since the set was made %llu raises failed and the "
+        "log dropped %llu blocks; before, %llu demotions failed\n",
+        (unsigned long long)m->misses, m->size,
+        (unsigned long long)(now.store.raise_failed - made->store.raise_failed),
+        (unsigned long long)(now.ssd.clean_dropped - made->ssd.clean_dropped),
+        (unsigned long long)made->store.demote_failed);
+}
+
 static int reads(struct moves *m) {
+    struct ssd_snap made = {0};
     begin(m);
     ssd_progress(m->b, "read %s: filling", m->size);
     int rc = fill(m);
+    if (rc == 0)
+        rc = ssd_node_snap(&m->node, &made);
     m->flow.puts = 0;
     m->flow.gets = DEPTH;
     for (uint32_t i = 0; i < m->b->turns && rc == 0; i++) {
@@ -258,8 +275,7 @@ static int reads(struct moves *m) {
     if (rc == 0)
         move_rows(m, YK_FIO_READ);
     if (rc == 0 && m->misses != 0)
-        fprintf(stderr, "yolk bench ssd: %llu gets of %s missed\n", (unsigned long long)m->misses,
-                m->size);
+        say_misses(m, &made);
     return rc;
 }
 
