@@ -155,8 +155,13 @@ static int restart(struct warm *w, int preload, double before, double *ret_s) {
             break;
     }
     *ret_s = (double)(yk_now_ns() - begin) / 1e9;
-    ssd_progress(w->b, "warm-up %s: %.3f s, %llu requests", preload ? "preloading" : "on demand",
-                 *ret_s, (unsigned long long)w->seen);
+    struct ssd_snap snap = {0};
+    if (rc == 0)
+        rc = ssd_node_snap(&w->node, &snap);
+    ssd_progress(w->b, "warm-up %s: %.3f s, %llu requests; %llu blocks of %llu preloaded",
+                 preload ? "preloading" : "on demand", *ret_s, (unsigned long long)w->seen,
+                 (unsigned long long)snap.store.preloaded,
+                 (unsigned long long)(snap.store.preload_goal / BYTES));
     if (rc == 0 && w->seen == most)
         fprintf(stderr, "yolk bench ssd: warm-up: not back after %llu requests\n",
                 (unsigned long long)most);
