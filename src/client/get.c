@@ -202,6 +202,18 @@ static void copy_out(const struct iovec *iov, int count, const unsigned char *fr
     }
 }
 
+/* The same, with the hash of what was copied: in one pass where one buffer takes it all, which is half
+ * of what a get of a block from SSD costs here. */
+static int copy_out_hash(const struct iovec *iov, int count, const unsigned char *from, uint64_t len,
+                         uint64_t *ret_hash) {
+    if (count > 0 && iov[0].iov_len >= len) {
+        *ret_hash = yk_copy_hash(iov[0].iov_base, from, len);
+        return 0;
+    }
+    copy_out(iov, count, from, len);
+    return yk_iov_hash(iov, count, len, ret_hash);
+}
+
 /* What a get takes of a block: 0 with offset and length, or why it cannot. */
 static int get_part(yk_op *op, const struct yk_desc *d, uint64_t *ret_at, uint64_t *ret_len) {
     uint64_t room = yk_iov_len(op->iov, op->iov_count);
@@ -227,11 +239,13 @@ int yk_local_get(yk_client *c, yk_op *op) {
     rc = get_part(op, &pin.found.desc, &at, &len);
     if (rc == 0) {
         const unsigned char *from = yk_map_payload(pin.map, pin.found.desc.offset + at, len);
-        copy_out(op->iov, op->iov_count, from, len);
-        if (!range && yk_local_must_verify(c, &pin)) {
-            rc = yk_iov_hash(op->iov, op->iov_count, len, &hash);
+        int verify = !range && yk_local_must_verify(c, &pin);
+        if (verify) {
+            rc = copy_out_hash(op->iov, op->iov_count, from, len, &hash);
             if (rc == 0)
                 rc = yk_local_verify(c, &pin, hash);
+        } else {
+            copy_out(op->iov, op->iov_count, from, len);
         }
         /* Pages of a truncated segment were replaced by zeros under the copy. */
         if (yk_map_lost(pin.map))
