@@ -180,7 +180,7 @@ static void cpu_rows(struct moves *m, const char *what) {
 
 static void move_rows(struct moves *m, enum yk_fio_rw rw) {
     int writes = rw == YK_FIO_WRITE;
-    fio_row(m, rw, writes ? "1MiB" : m->size, &m->fio);
+    fio_row(m, rw, !writes ? m->size : m->bytes == MIB ? "1MiB" : "1MiB beside 64KiB", &m->fio);
     if (m->fio_same.n > 0)
         fio_row(m, rw, m->size, &m->fio_same);
     struct yk_bench_row r = YK_BENCH_ROW(NULL, "s", median(&m->flush));
