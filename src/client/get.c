@@ -202,10 +202,9 @@ static void copy_out(const struct iovec *iov, int count, const unsigned char *fr
     }
 }
 
-/* The same, with the hash of what was copied: in one pass where one buffer takes it all, which is half
- * of what a get of a block from SSD costs here. */
-static int copy_out_hash(const struct iovec *iov, int count, const unsigned char *from, uint64_t len,
-                         uint64_t *ret_hash) {
+/* The same, with the hash of what was copied: in one pass where one buffer takes it all. */
+static int copy_out_hash(const struct iovec *iov, int count, const unsigned char *from,
+                         uint64_t len, uint64_t *ret_hash) {
     if (count > 0 && iov[0].iov_len >= len) {
         *ret_hash = yk_copy_hash(iov[0].iov_base, from, len);
         return 0;
