@@ -11,6 +11,7 @@
  */
 #include "bench/ssd_priv.h"
 
+#include "base/clock.h"
 #include "base/fmt.h"
 
 #include <errno.h>
@@ -134,6 +135,12 @@ static void files_close(struct ssd_bench *b) {
     for (uint32_t i = 0; i < FILES; i++)
         if (fds[i] >= 0)
             close(fds[i]);
+}
+
+double ssd_settle(const struct ssd_file *f) {
+    uint64_t start = yk_now_ns();
+    (void)fdatasync(f->fd);
+    return (double)(yk_now_ns() - start) / 1e9;
 }
 
 int ssd_fio(const struct ssd_bench *b, enum yk_fio_rw rw, uint64_t block_bytes, uint32_t depth,

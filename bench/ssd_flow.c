@@ -199,8 +199,8 @@ int ssd_flow_fill(struct ssd_flow *f, const struct ssd_bench *b, struct ssd_node
         rc = ssd_node_snap(n, &snap);
     if (rc < 0)
         return rc;
-    /* The youngest are in DRAM. Of those on SSD the oldest may go any moment. */
-    uint64_t young = snap.store.blocks, on_ssd = snap.ssd.blocks / 20u * 19u;
+    /* The youngest are in DRAM. Of those on SSD the oldest go while the cleaner makes its reserve. */
+    uint64_t young = snap.store.blocks, on_ssd = snap.ssd.blocks / 10u * 9u;
     if (on_ssd <= young || f->next < young + on_ssd) {
         fprintf(stderr, "yolk bench: %llu blocks are on SSD, expected more than DRAM holds\n",
                 (unsigned long long)snap.ssd.blocks);

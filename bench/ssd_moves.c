@@ -7,6 +7,9 @@
  * take blocks of a set of eight times DRAM and more, each once before any comes again, so that none is
  * found in DRAM; what counts are bytes that were returned and compared, but no more than the SSD read.
  *
+ * fio never flushes, the log does for each segment that it uses again. So that it pays for its own data
+ * alone, the file is flushed after each turn of writes; `base flush after fio write` is how long that took.
+ *
  * The limit of writes is fio's with 1 MiB whatever the blocks' size, since a log writes them together;
  * that of reads is fio's with the size of a block.
  */
@@ -34,7 +37,7 @@ struct moves {
     struct ssd_node node;
     struct ssd_flow flow;
     struct ssd_tier *tier;
-    struct rates fio, fio_same, seen, put, direct;
+    struct rates fio, fio_same, seen, put, direct, flush;
     struct yk_fio_result last; /* percentiles are of the last turn */
     struct yk_hist hist;
     uint64_t misses;
@@ -52,7 +55,7 @@ static double median(const struct rates *r) {
 }
 
 static void begin(struct moves *m) {
-    m->fio = m->fio_same = m->seen = m->put = m->direct = (struct rates){0};
+    m->fio = m->fio_same = m->seen = m->put = m->direct = m->flush = (struct rates){0};
     yk_hist_reset(&m->hist);
     m->misses = 0;
 }
@@ -71,6 +74,8 @@ static int fio_turn(struct moves *m, enum yk_fio_rw rw, uint64_t bytes, uint32_t
     r->max_ns = f.max_ns > r->max_ns ? f.max_ns : r->max_ns;
     if (r == &m->fio)
         m->last = f;
+    if (rw == YK_FIO_WRITE)
+        add(&m->flush, ssd_settle(&m->b->fio));
     return 0;
 }
 
@@ -134,6 +139,8 @@ static int direct_turn(struct moves *m, enum yk_fio_rw rw) {
                                 : ssd_tier_read(m->tier, DEPTH, m->b->ramp_s, s, &rate, NULL);
     if (rc == 0)
         add(&m->direct, rate);
+    if (rw == YK_FIO_WRITE)
+        (void)ssd_settle(&m->b->tier);
     return rc;
 }
 
@@ -173,10 +180,13 @@ static void cpu_rows(struct moves *m, const char *what) {
 
 static void move_rows(struct moves *m, enum yk_fio_rw rw) {
     int writes = rw == YK_FIO_WRITE;
-    fio_row(m, rw, writes ? "1MiB" : m->size, &m->fio);
+    fio_row(m, rw, !writes ? m->size : m->bytes == MIB ? "1MiB" : "1MiB beside 64KiB", &m->fio);
     if (m->fio_same.n > 0)
         fio_row(m, rw, m->size, &m->fio_same);
-    struct yk_bench_row r = YK_BENCH_ROW(NULL, "B/s", median(&m->direct));
+    struct yk_bench_row r = YK_BENCH_ROW(NULL, "s", median(&m->flush));
+    if (writes)
+        row(m, &r, "base flush after fio write", "");
+    r = YK_BENCH_ROW(NULL, "B/s", median(&m->direct));
     row(m, &r, writes ? "base tier write" : "base tier read", writes ? "" : " depth32");
     r = YK_BENCH_ROW(NULL, "B/s", median(&m->seen));
     r.limit = median(&m->fio);
@@ -231,10 +241,27 @@ static int fill(struct moves *m) {
     return rc == 0 && have < want ? ssd_tier_fill(m->tier, (want - have) / m->bytes, 0, 0) : rc;
 }
 
+static void say_misses(struct moves *m, const struct ssd_snap *made) {
+    struct ssd_snap now;
+    if (ssd_node_snap(&m->node, &now) < 0)
+        return;
+    fprintf(
+        stderr,
+        "yolk bench ssd: %llu gets of %s missed; since the set was made %llu raises failed and the "
+        "log dropped %llu blocks; before, %llu demotions failed\n",
+        (unsigned long long)m->misses, m->size,
+        (unsigned long long)(now.store.raise_failed - made->store.raise_failed),
+        (unsigned long long)(now.ssd.clean_dropped - made->ssd.clean_dropped),
+        (unsigned long long)made->store.demote_failed);
+}
+
 static int reads(struct moves *m) {
+    struct ssd_snap made = {0};
     begin(m);
     ssd_progress(m->b, "read %s: filling", m->size);
     int rc = fill(m);
+    if (rc == 0)
+        rc = ssd_node_snap(&m->node, &made);
     m->flow.puts = 0;
     m->flow.gets = DEPTH;
     for (uint32_t i = 0; i < m->b->turns && rc == 0; i++) {
@@ -248,8 +275,7 @@ static int reads(struct moves *m) {
     if (rc == 0)
         move_rows(m, YK_FIO_READ);
     if (rc == 0 && m->misses != 0)
-        fprintf(stderr, "yolk bench ssd: %llu gets of %s missed\n", (unsigned long long)m->misses,
-                m->size);
+        say_misses(m, &made);
     return rc;
 }
 

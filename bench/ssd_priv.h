@@ -172,6 +172,10 @@ int ssd_wear(struct ssd_bench *b);
 int ssd_index(struct ssd_bench *b);
 int ssd_warm(struct ssd_bench *b);
 
+/* Waits until what was written to the file has left the device's cache too, so that the next turn does
+ * not pay for it. Returns the seconds. */
+double ssd_settle(const struct ssd_file *f);
+
 /* One turn of fio on its file. */
 int ssd_fio(const struct ssd_bench *b, enum yk_fio_rw rw, uint64_t block_bytes, uint32_t depth,
             uint32_t turn, struct yk_fio_result *ret);

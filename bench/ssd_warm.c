@@ -6,7 +6,9 @@
  * there, and puts the rest; everything is written through, so that the SSD has all blocks at the stop.
  * Blocks on SSD are hits at once, so what a restart loses is DRAM: the figure is the share of the hits
  * that DRAM serves. "Back" is when it is at 90 % of what it was before the stop, over the last REQUESTS
- * requests; the time runs from the start of the new process, so recovery counts. Starts that preload and
+ * requests; the time runs from the start of the new process, so recovery counts. After a restart requests
+ * come at a hundred a second, as from engines that compute meanwhile: as fast as they go, they would fill
+ * DRAM at the speed of the device, which is what preloading does. Starts that preload and
  * starts that fill on demand take turns, each after the same number of requests.
  */
 #include "bench/ssd_priv.h"
@@ -14,6 +16,7 @@
 #include "base/clock.h"
 #include "replay/load.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -26,8 +29,9 @@
 #define TURNS_WARM    3u
 #define BETWEEN       3000u /* requests between two restarts */
 #define BETWEEN_QUICK 200u
-#define FIRST_FACTOR  3u /* times BETWEEN, before the first one */
-#define GIVE_UP       4u /* times BETWEEN without being back */
+#define FIRST_FACTOR  3u                  /* times BETWEEN, before the first one */
+#define GIVE_UP       4u                  /* times BETWEEN without being back */
+#define PACE_NS       (10 * YK_NS_PER_MS) /* between two requests after a restart */
 #define TIMEOUT_MS    30000u
 
 struct warm {
@@ -128,6 +132,12 @@ static int start(struct warm *w, int keep, int preload) {
     return rc;
 }
 
+static void wait_until(uint64_t ns) {
+    struct timespec ts = {(time_t)(ns / YK_NS_PER_S), (long)(ns % YK_NS_PER_S)};
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) == EINTR)
+        continue;
+}
+
 /* Stops, starts, and replays until it is back. */
 static int restart(struct warm *w, int preload, double before, double *ret_s) {
     uint64_t most = GIVE_UP * (uint64_t)(w->b->run.opts->quick ? BETWEEN_QUICK : BETWEEN);
@@ -137,12 +147,21 @@ static int restart(struct warm *w, int preload, double before, double *ret_s) {
     w->seen = 0;
     if (rc == 0)
         rc = start(w, 1, preload);
-    while (rc == 0 && w->seen < most) {
+    uint64_t due = yk_now_ns();
+    for (; rc == 0 && w->seen < most; due += PACE_NS) {
+        wait_until(due);
         rc = request(w);
         if (w->seen >= REQUESTS && share(w) >= BACK * before)
             break;
     }
     *ret_s = (double)(yk_now_ns() - begin) / 1e9;
+    struct ssd_snap snap = {0};
+    if (rc == 0)
+        rc = ssd_node_snap(&w->node, &snap);
+    ssd_progress(w->b, "warm-up %s: %.3f s, %llu requests; %llu blocks of %llu preloaded",
+                 preload ? "preloading" : "on demand", *ret_s, (unsigned long long)w->seen,
+                 (unsigned long long)snap.store.preloaded,
+                 (unsigned long long)(snap.store.preload_goal / BYTES));
     if (rc == 0 && w->seen == most)
         fprintf(stderr, "yolk bench ssd: warm-up: not back after %llu requests\n",
                 (unsigned long long)most);

@@ -296,9 +296,11 @@ int yk_ssd_tick(struct yk_ssd *ssd, uint64_t now_ms) {
     int more = yk_ssd_sweep(ssd, ssd->sweep_left > 0 ? SWEEP_FAST : SWEEP_STEPS);
     for (uint32_t i = 0; i < ssd->ndev; i++) {
         yk_ssd_dev_tick(ssd->devs[i]);
-        more |= yk_ssd_clean_wants(ssd->devs[i]);
     }
     yk_ssd_poll(ssd);
+    /* Only what needs no device: the rest goes on when the device has done its part. */
+    for (uint32_t i = 0; i < ssd->ndev; i++)
+        more |= ssd->devs[i]->clean.state == CLEAN_DROP || ssd->devs[i]->clean.state == CLEAN_SWEEP;
     gauges(ssd);
     return more;
 }
