@@ -7,12 +7,20 @@
  * before the end counts. Blocks have keys of their own process, so that puts never meet; gets ask
  * for what the process put most recently, most of which is still there (a miss is an answer, and
  * counts neither as bytes nor as latency).
+ *
+ * What the machine itself allows: as many processes that copy the same sizes in the same pattern with
+ * memcpy, into places of a shared area that they take in turn and out of those they took last. They
+ * share no more than a cursor and map what they touch, as clients do: page tables are a process' own.
+ *
+ * The tier is put full once before anything is measured, and the area filled: a first touch of memory
+ * takes ten times its copy, and two clients would pay for all that 64 find ready.
  */
 #include "bench/store_priv.h"
 
 #include "base/clock.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +39,11 @@
 #define OWN_BLOCKS   32u          /* of a process, that its gets choose from */
 #define TIER_BYTES   (768ull * MIB)
 #define SECONDS_MORE 2.0 /* times the run's seconds, for each crowd */
+#define MAP_CHUNK    (64u * KIB)
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
 
 struct member {
     uint64_t ops, bytes, misses;
@@ -40,6 +53,8 @@ struct member {
 } __attribute__((aligned(128)));
 
 struct crowd {
+    int area_fd; /* copies only, in this area of tier_bytes; -1: clients of `own` */
+    uint64_t tier_bytes;
     uint32_t n, flags;
     uint32_t min_bytes, max_bytes; /* powers of two; sizes are those from the one to the other */
     uint32_t put_of;               /* one of so many */
@@ -47,8 +62,9 @@ struct crowd {
     uint64_t seed;
     struct yk_own *own;
     struct shared {
-        uint32_t ready; /* atomic */
-        uint64_t go_ns; /* 0: wait */
+        uint32_t ready;  /* atomic */
+        uint64_t go_ns;  /* 0: wait */
+        uint64_t cursor; /* atomic: places taken in the area, in bytes */
         struct member members[];
     } * shared;
     size_t shared_bytes;
@@ -69,6 +85,10 @@ struct client {
     unsigned char *buf;
     uint64_t random, base, puts;
     uint32_t sizes; /* how many powers of two */
+    /* a process that only copies */
+    unsigned char *area;
+    unsigned char *mapped;     /* a chunk of the area each */
+    uint64_t took[OWN_BLOCKS]; /* where the last blocks are */
 };
 
 /* A block's length follows from its number. */
@@ -93,11 +113,53 @@ static int get(struct client *k, size_t *ret_len) {
     return yk_get(k->c, key, k->buf, k->crowd->max_bytes, ret_len);
 }
 
+/* ---- in a process that only copies ------------------------------------------------------------ */
+
+static int area_open(struct client *k) {
+    uint64_t bytes = k->crowd->tier_bytes;
+    k->mapped = calloc(1, bytes / MAP_CHUNK + 1);
+    k->area = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, k->crowd->area_fd, 0);
+    return k->mapped == NULL || k->area == MAP_FAILED ? -YK_ENOMEM : 0;
+}
+
+/* A block's place in the area, with its pages mapped by the cheapest way there is. */
+static unsigned char *area_at(struct client *k, uint64_t at, size_t len) {
+    for (uint64_t c = at / MAP_CHUNK; c <= (at + len - 1) / MAP_CHUNK; c++) {
+        if (!k->mapped[c])
+            (void)madvise(k->area + c * MAP_CHUNK, MAP_CHUNK, MADV_POPULATE_READ);
+        k->mapped[c] = 1;
+    }
+    return k->area + at;
+}
+
+static int copy_in(struct client *k, size_t *ret_len) {
+    uint64_t at, bytes = k->crowd->tier_bytes;
+    *ret_len = length_of(k, k->puts);
+    do /* a place that does not cross the end */
+        at = __atomic_fetch_add(&k->crowd->shared->cursor, *ret_len, __ATOMIC_RELAXED) % bytes;
+    while (at + *ret_len > bytes);
+    memcpy(area_at(k, at, *ret_len), k->buf, *ret_len);
+    k->took[k->puts++ % OWN_BLOCKS] = at;
+    return 0;
+}
+
+static int copy_out(struct client *k, size_t *ret_len) {
+    uint64_t have = k->puts < OWN_BLOCKS ? k->puts : OWN_BLOCKS;
+    uint64_t number = k->puts - 1 - yk_random_below(&k->random, have);
+    *ret_len = length_of(k, number);
+    memcpy(k->buf, area_at(k, k->took[number % OWN_BLOCKS], *ret_len), *ret_len);
+    return 0;
+}
+
+/* ---- either ----------------------------------------------------------------------------------- */
+
 static int one(struct client *k) {
     size_t len = 0;
     int is_put = k->puts == 0 || yk_random_below(&k->random, k->crowd->put_of) == 0;
     uint64_t start = yk_now_ns();
-    int rc = is_put ? put(k, &len) : get(k, &len);
+    int rc = k->area != NULL ? (is_put ? copy_in(k, &len) : copy_out(k, &len))
+             : is_put        ? put(k, &len)
+                             : get(k, &len);
     uint64_t ns = yk_now_ns() - start;
     if (rc == YK_MISS) {
         k->m->misses++;
@@ -119,14 +181,14 @@ static void wait_go(struct shared *s) {
 
 static int client_run(struct client *k) {
     const struct crowd *w = k->crowd;
-    int rc = yk_rig_connect(w->own->url, w->flags, &k->c);
+    int rc = w->area_fd >= 0 ? area_open(k) : yk_rig_connect(w->own->url, w->flags, &k->c);
     k->buf = yk_bench_buffer(w->max_bytes);
     if (rc == 0 && k->buf == NULL)
         rc = -YK_ENOMEM;
     /* Its blocks, before the clock runs: pages are mapped, lengths are known. */
     for (uint32_t i = 0; i < OWN_BLOCKS && rc == 0; i++) {
         size_t len;
-        rc = put(k, &len);
+        rc = k->area != NULL ? copy_in(k, &len) : put(k, &len);
     }
     wait_go(w->shared);
     uint64_t end = w->shared->go_ns + (uint64_t)(w->seconds * 1e9);
@@ -145,9 +207,8 @@ static void client_main(struct crowd *w, uint32_t i) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     for (uint32_t b = w->min_bytes; b <= w->max_bytes; b *= 2)
         k.sizes++;
-    char url[sizeof(w->own->url)];
-    memcpy(url, w->own->url, sizeof(url));
-    yk_own_forget(w->own);
+    if (w->own != NULL)
+        yk_own_forget(w->own); /* its url stays */
     k.m->status = client_run(&k);
     yk_close(k.c);
     _exit(0);
@@ -206,10 +267,11 @@ static int crowd_run(struct crowd *w) {
     int rc = crowd_fork(w);
     while (rc == 0 && __atomic_load_n(&w->shared->ready, __ATOMIC_ACQUIRE) < w->n)
         usleep(1000);
-    double node = yk_process_cpu_s(w->own->pid);
+    pid_t pid = w->own != NULL ? w->own->pid : 0;
+    double node = yk_process_cpu_s(pid);
     __atomic_store_n(&w->shared->go_ns, yk_now_ns(), __ATOMIC_RELEASE);
     rc = crowd_join(w, rc);
-    w->node_s = yk_process_cpu_s(w->own->pid) - node;
+    w->node_s = yk_process_cpu_s(pid) - node;
     if (rc == 0)
         crowd_add_up(w);
     munmap(w->shared, w->shared_bytes);
@@ -219,6 +281,7 @@ static int crowd_run(struct crowd *w) {
 static int crowd_of(struct yk_bench_run *run, struct yk_own *own, struct crowd *w, uint32_t n) {
     memset(w, 0, sizeof(*w));
     w->own = own;
+    w->area_fd = -1;
     w->n = n;
     w->min_bytes = 64 * KIB;
     w->max_bytes = MIB;
@@ -230,7 +293,56 @@ static int crowd_of(struct yk_bench_run *run, struct yk_own *own, struct crowd *
 
 /* ---- cases ------------------------------------------------------------------------------------ */
 
-static int many(struct yk_bench_run *run, struct yk_own *own) {
+/* What 2 and 64 processes reach that only copy. */
+static int copying(struct yk_bench_run *run, uint64_t tier_bytes, struct crowd *all) {
+    static struct crowd few;
+    int fd = memfd_create("yolk-bench", MFD_CLOEXEC);
+    if (fd < 0)
+        return -YK_EIO;
+    crowd_of(run, NULL, &few, FEW);
+    crowd_of(run, NULL, all, CROWD);
+    few.area_fd = all->area_fd = fd;
+    few.tier_bytes = all->tier_bytes = tier_bytes;
+    all->seconds *= 2;
+    int rc = fallocate(fd, 0, 0, (off_t)tier_bytes) < 0 ? -YK_ENOMEM : 0;
+    if (rc == 0)
+        rc = crowd_run(&few);
+    if (rc == 0)
+        rc = crowd_run(all);
+    close(fd);
+    if (rc < 0)
+        return rc;
+    struct yk_bench_row row = YK_BENCH_ROW("base memcpy 2 processes mixed", "B/s", few.total);
+    yk_row_hist(&row, &few.hist);
+    yk_bench_report_row(&run->report, &row);
+    row = YK_BENCH_ROW("base memcpy 64 processes mixed", "B/s", all->total);
+    yk_row_hist(&row, &all->hist);
+    yk_bench_report_row(&run->report, &row);
+    row = YK_BENCH_ROW("base memcpy 64 processes p99 shares", "1",
+                       (double)yk_hist_percentile(&all->hist, 99) / 1e9 /
+                           (all->n * all->seconds / (double)all->ops));
+    yk_bench_report_row(&run->report, &row);
+    return 0;
+}
+
+/* Puts the tier full, so that no page is touched for the first time later. */
+static int warm(struct yk_own *own, uint64_t bytes) {
+    struct yk_rig_keys keys = {0};
+    yk_client *c = NULL;
+    void *payload = yk_bench_buffer(MIB);
+    int rc = payload == NULL ? -YK_ENOMEM : yk_rig_connect(own->url, 0, &c);
+    if (rc == 0)
+        rc = yk_rig_keys_make(&keys, UINT64_C(1) << 60, bytes / MIB);
+    if (rc == 0)
+        rc = yk_rig_fill(c, &keys, 0, keys.n, payload, MIB);
+    yk_rig_keys_free(&keys);
+    yk_close(c);
+    if (payload != NULL)
+        munmap(payload, MIB);
+    return rc;
+}
+
+static int many(struct yk_bench_run *run, struct yk_own *own, const struct crowd *copies) {
     static struct crowd few, all;
     crowd_of(run, own, &few, FEW);
     crowd_of(run, own, &all, CROWD);
@@ -254,6 +366,9 @@ static int many(struct yk_bench_run *run, struct yk_own *own) {
     row =
         YK_BENCH_ROW("64 clients mixed p99", "s", (double)yk_hist_percentile(&all.hist, 99) / 1e9);
     row.limit = all.n * all.seconds / (double)all.ops;
+    yk_bench_report_row(&run->report, &row);
+    row = YK_BENCH_ROW("64 clients mixed of memcpy", "B/s", all.total);
+    row.limit = copies->total;
     yk_bench_report_row(&run->report, &row);
     return 0;
 }
@@ -280,8 +395,9 @@ static int headline(struct yk_bench_run *run, struct yk_own *own) {
     return 0;
 }
 
-static const char *const many_cases[] = {"base 2 clients mixed", "64 clients mixed",
-                                         "64 clients mixed slowest", "64 clients mixed p99", NULL};
+static const char *const many_cases[] = {"base 2 clients mixed",       "64 clients mixed",
+                                         "64 clients mixed slowest",   "64 clients mixed p99",
+                                         "64 clients mixed of memcpy", NULL};
 static const char *const headline_cases[] = {"headline throughput", "headline latency", NULL};
 
 int yk_store_crowd(struct yk_bench_run *run) {
@@ -295,13 +411,18 @@ int yk_store_crowd(struct yk_bench_run *run) {
         .dram_bytes = bytes + CROWD * 32ull * MIB, .max_clients = CROWD + 8, .reserve_percent = 5};
     struct yk_err err = {0};
     struct yk_own own;
-    int rc = yk_own_start(&oo, &own, &err);
-    if (rc < 0) {
-        fprintf(stderr, "yolk bench: %s\n", err.text);
-        return rc;
+    static struct crowd copies;
+    int rc = want_many ? copying(run, oo.dram_bytes, &copies) : 0;
+    if (rc == 0) {
+        rc = yk_own_start(&oo, &own, &err);
+        if (rc < 0)
+            fprintf(stderr, "yolk bench: %s\n", err.text);
     }
-    if (want_many)
-        rc = many(run, &own);
+    if (rc < 0)
+        return rc;
+    rc = warm(&own, run->opts->quick ? MIB : oo.dram_bytes);
+    if (rc == 0 && want_many)
+        rc = many(run, &own, &copies);
     if (rc == 0 && want_headline)
         rc = headline(run, &own);
     yk_own_stop(&own, NULL);

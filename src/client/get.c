@@ -208,8 +208,8 @@ int yk_local_get(yk_client *c, yk_op *op) {
         return rc == -YK_ELIMIT ? -YK_EAGAIN : rc; /* no slot: the node pins for us */
     rc = get_part(op, &pin.found.desc, &at, &len);
     if (rc == 0) {
-        yk_map_populate(pin.map, pin.found.desc.offset + at, len, 0);
-        copy_out(op->iov, op->iov_count, pin.map->view.data + pin.found.desc.offset + at, len);
+        const unsigned char *from = yk_map_payload(pin.map, pin.found.desc.offset + at, len);
+        copy_out(op->iov, op->iov_count, from, len);
         if (!range && yk_local_must_verify(c, &pin)) {
             rc = yk_iov_hash(op->iov, op->iov_count, len, &hash);
             if (rc == 0)

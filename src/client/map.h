@@ -113,6 +113,12 @@ void yk_map_pinned(const struct yk_map *map, uint64_t *ret_refs, uint64_t *ret_b
  * copy. write: for the writable mapping. No effect where the kernel cannot. */
 void yk_map_populate(struct yk_map *map, uint64_t offset, uint64_t len, int write);
 
+/* Where a payload can be copied from: in the writable mapping if this handle has its pages there
+ * already, since it put something there before, so that they are not mapped twice; else in the
+ * read-only one, its pages made present. For copies inside the library alone: what is handed out is
+ * read-only (R6). */
+const unsigned char *yk_map_payload(struct yk_map *map, uint64_t offset, uint64_t len);
+
 static inline int yk_map_lost(const struct yk_map *map) {
     return __atomic_load_n(&map->lost, __ATOMIC_ACQUIRE);
 }
