@@ -24,9 +24,7 @@
 
 #include <yolk/status.h>
 
-#define ENTRIES YK_SHM_BUCKET_ENTRIES
-/* Mean entries of a primary bucket above which one more is split; see layout.c. */
-#define SPLIT_FILL  5u
+#define ENTRIES     YK_SHM_BUCKET_ENTRIES
 #define FIRST_LEVEL 4u
 #define CHAIN_MAX   64u
 
@@ -242,7 +240,7 @@ static void split_one(struct yk_index *x) {
 }
 
 int yk_index_insert(struct yk_index *index, uint64_t hash, uint32_t idx) {
-    if (index->count + 1u > primary_count(index) * SPLIT_FILL)
+    if (index->count + 1u > primary_count(index) * YK_INDEX_FILL)
         split_one(index);
     int rc = chain_add(index, &index->buckets[bucket_of(index, hash)], entry_make(hash, idx));
     if (rc == 0)

@@ -11,8 +11,8 @@
 
 #include <yolk/status.h>
 
-/* Mean fill of a primary bucket at which the index splits; leaves room for the spread of a random
- * hash, so that overflow buckets stay few. */
+/* Blocks for each primary bucket that there is room for: fewer than the index puts into one
+ * (YK_INDEX_FILL in index.h), since a full region is still to be split. */
 #define BUCKET_FILL 5u
 
 static uint64_t page_up(uint64_t n) {

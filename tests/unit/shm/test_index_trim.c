@@ -149,7 +149,7 @@ static uint32_t chain_to_pack(uint32_t idx, struct yk_query *ret_q) {
 /* Adds entries elsewhere until one more makes the table split. */
 static uint32_t push_to_brink(uint32_t idx) {
     uint32_t buckets = (1u << rig.index.level) + rig.index.split;
-    while (rig.index.count + 1 <= buckets * 5u) {
+    while (rig.index.count + 1 <= buckets * YK_INDEX_FILL) {
         filler(idx, rig.index.split + 3 + idx % 32);
         idx++;
     }

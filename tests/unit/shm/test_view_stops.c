@@ -188,7 +188,7 @@ static void a_block_that_went_to_a_new_bucket_is_found(void **state) {
     uint64_t hash = 3ull << 32 | from | 1u << level;
     rig.index.count = 0;
     old_idx = put("moves", hash);
-    rig.index.count = ((1u << level) + from) * 5;
+    rig.index.count = ((1u << level) + from) * YK_INDEX_FILL;
     stop_at(&rig.index.buckets[from], split_first);
     int rc = find("moves", hash, &found);
     assert_true(stopped_once());
