@@ -59,7 +59,6 @@ def files_of(folder):
 
 
 @needs_fio
-@pytest.mark.skipif(os.environ.get("YOLK_LONG") != "1", reason="takes a quiet disk (YOLK_LONG=1): see ROADMAP.md, writes that do not come to rest")
 def test_every_case_runs(place, disk):
     done = yolk("bench", "ssd", "--quick", "--json", "--path", str(disk), env={"TMPDIR": str(place.dir)})
     assert done.returncode == 0, done.stderr
