@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The cleaner of one device: makes a segment free, one at a time.
+ * The cleaner of one device: makes segments free, a group of them with one flush.
  *
- *   IDLE -> META -> READ <-> WRITE -> OTHERS -> BARRIER -> CKPT -> ZERO -> DROP -> SWEEP -> REFS
- *                   (move.c)                                                          -> DISCARD -> IDLE
+ *   IDLE -> META -> READ <-> WRITE -> OTHERS -> BARRIER -> CKPT -> ZERO -> FLUSH -> DROP -> SWEEP -> REFS
+ *            ^     (move.c)             |                                    ^        -> DISCARD -> IDLE
+ *            +--- the next victim ------+                                    +--- the next ---+
  *
  * Up to ZERO nothing is lost if it stops: what was moved stands twice. ZERO begins only when all that
  * was written again is durable, and entries are forgotten only when the victim is invalid durably. So
  * no moment exists at which recovery finds in a victim what the table has forgotten.
  *
- * Tombstones of the victim are needed while the segment with what they kill is valid (`origin`), or an
- * older segment with records that the table does not know of; expiries while their entry lives and has
- * that expiry; namespaces stand in checkpoints.
+ * Tombstones of the victim are needed while the segment with what they kill is valid (`origin`), expiries
+ * while their entry lives and has that expiry, both while an older segment has records that the table
+ * does not know of; namespaces stand in checkpoints.
  *
  * Some segments are always left for that. Should there be none all the same (a device that was killed
  * again and again at the worst moment), the oldest segment goes, whatever it holds: everything that its
@@ -33,51 +34,106 @@
 #define STEPS 4096u /* records or ids a turn */
 
 static struct yk_ssd_seg *victim_of(const struct yk_ssd_dev *d) {
-    return &d->ssd->segs[d->clean.victim];
+    return &d->ssd->segs[d->clean.v[d->clean.at].seg];
 }
 
 /* ---- META --------------------------------------------------------------------------------------------- */
 
 static void meta_found(struct yk_ssd_scan *s, struct yk_ssd_recs recs) {
-    struct yk_ssd_clean *c = &s->d->clean;
+    struct yk_ssd_victim *v = yk_clean_victim(s->d);
     uint64_t n = (uint64_t)(recs.end - recs.at);
-    if (c->recs_len + n > c->recs_cap) {
-        uint64_t cap = (c->recs_cap + n) * 2u;
-        unsigned char *r = realloc(c->recs, cap);
+    if (v->recs_len + n > v->recs_cap) {
+        uint64_t cap = (v->recs_cap + n) * 2u;
+        unsigned char *r = realloc(v->recs, cap);
         if (r == NULL) {
             s->status = -YK_ENOMEM;
             return;
         }
-        c->recs = r;
-        c->recs_cap = cap;
+        v->recs = r;
+        v->recs_cap = cap;
     }
-    memcpy(c->recs + c->recs_len, recs.at, n);
-    c->recs_len += n;
+    memcpy(v->recs + v->recs_len, recs.at, n);
+    v->recs_len += n;
+}
+
+static void victim_add(struct yk_ssd_dev *d, uint32_t i);
+
+/* The victim is ready: does another one go with it? One flush makes all of a group free, and on a device
+ * with a cache of its own a flush takes as long as what is in there. A victim of which something was
+ * written again is the last of its group, so that no more is written before room is made than for one. */
+static void group_on(struct yk_ssd_dev *d) {
+    struct yk_ssd_clean *c = &d->clean;
+    uint32_t i = YK_SSD_NONE;
+    if (c->moved == 0 && c->count < YK_SSD_CLEAN_GROUP && d->free_count + c->count < d->target)
+        i = yk_ssd_victim(d);
+    if (i == YK_SSD_NONE)
+        c->state = CLEAN_BARRIER;
+    else
+        victim_add(d, i);
+}
+
+/* The victim stays: its records cannot be read, and may be removals. */
+static void victim_leave(struct yk_ssd_dev *d) {
+    struct yk_ssd_clean *c = &d->clean;
+    victim_of(d)->stuck = 1;
+    victim_of(d)->state = SEG_SEALED;
+    if (--c->count == 0) {
+        c->state = CLEAN_IDLE;
+        return;
+    }
+    c->at = c->count - 1u;
+    c->moved = 0;
+    group_on(d);
 }
 
 /* What is read must be what is meant. */
 static void meta_ended(struct yk_ssd_scan *s) {
     struct yk_ssd_dev *d = s->d;
-    struct yk_ssd_clean *c = &d->clean;
-    struct yk_ssd_seg *v = victim_of(d);
-    int ours = s->seq == v->seq && s->status == 0;
-    if (ours) {
-        c->state = CLEAN_READ;
+    const struct yk_ssd_seg *v = victim_of(d);
+    if (s->seq == v->seq && s->status == 0) {
+        d->clean.state = CLEAN_READ;
         return;
     }
-    c->recs_len = 0;
-    if (v->others == 0 && v->ns_gen <= d->ckpt_ns_gen) {
-        c->state = CLEAN_BARRIER; /* its entries are found by a sweep */
-        return;
-    }
-    v->stuck = 1;
-    v->state = SEG_SEALED;
-    c->state = CLEAN_IDLE;
+    yk_clean_victim(d)->recs_len = 0;
+    if (v->others == 0 && v->ns_gen <= d->ckpt_ns_gen)
+        group_on(d); /* its entries are found by a sweep */
+    else
+        victim_leave(d);
 }
 
 /* Nothing can be written any more, not even what would make a segment free. */
 static int no_room(const struct yk_ssd_dev *d) {
     return d->free_count == 0 && d->open == NULL;
+}
+
+static void victim_take(struct yk_ssd_dev *d, uint32_t i) {
+    struct yk_ssd_clean *c = &d->clean;
+    struct yk_ssd_victim *v = &c->v[c->count];
+    c->at = c->count++;
+    v->seg = d->seg_base + i;
+    v->failed = 0;
+    v->recs_len = 0;
+    c->pass = 0;
+    c->nmoves = 0;
+    c->rec_at = c->moved = c->buf_used = 0;
+    /* Stale: its blocks may have been moved without a barrier. Others: an expiry may not be needed since
+     * a later one is on its way. */
+    c->wrote |= d->segs[i].stale || d->segs[i].others > 0;
+    d->segs[i].state = SEG_CLEANING;
+}
+
+static void victim_add(struct yk_ssd_dev *d, uint32_t i) {
+    struct yk_ssd_clean *c = &d->clean;
+    victim_take(d, i);
+    if (d->segs[i].live == 0 && d->segs[i].others == 0) {
+        group_on(d);
+        return;
+    }
+    c->state = CLEAN_META;
+    c->scan.ctx = c;
+    c->scan.found = meta_found;
+    c->scan.ended = meta_ended;
+    yk_ssd_scan_start(&c->scan, d, i);
 }
 
 static void clean_begin(struct yk_ssd_dev *d) {
@@ -86,20 +142,15 @@ static void clean_begin(struct yk_ssd_dev *d) {
     uint32_t i = forced ? yk_ssd_oldest(d) : yk_ssd_victim(d);
     if (i == YK_SSD_NONE)
         return;
-    c->victim = d->seg_base + i;
-    c->pass = c->rebarrier = 0;
-    c->recs_len = c->rec_at = c->moved = c->buf_used = c->barrier = c->flush = 0;
-    c->nmoves = c->sweep_at = 0;
-    d->segs[i].state = SEG_CLEANING;
-    if (forced || (d->segs[i].live == 0 && d->segs[i].others == 0)) {
-        c->state = forced ? CLEAN_CKPT : CLEAN_BARRIER;
+    c->rebarrier = c->wrote = 0;
+    c->barrier = c->flush = 0;
+    c->count = c->sweep_at = 0;
+    if (!forced) {
+        victim_add(d, i);
         return;
     }
-    c->state = CLEAN_META;
-    c->scan.ctx = c;
-    c->scan.found = meta_found;
-    c->scan.ended = meta_ended;
-    yk_ssd_scan_start(&c->scan, d, i);
+    victim_take(d, i);
+    c->state = CLEAN_CKPT;
 }
 
 /* ---- OTHERS --------------------------------------------------------------------------------------------- */
@@ -114,7 +165,8 @@ static int older_stale(const struct yk_ssd_dev *d) {
     return 0;
 }
 
-static int expiry_needed(const struct yk_ssd *ssd, const struct yk_ssd_rec *rec) {
+static int expiry_needed(const struct yk_ssd_dev *d, const struct yk_ssd_rec *rec) {
+    const struct yk_ssd *ssd = d->ssd;
     struct yk_index_cursor cursor = {0};
     int ns = yk_ssd_ns_number(ssd, rec->ns_uid);
     uint32_t id;
@@ -125,7 +177,7 @@ static int expiry_needed(const struct yk_ssd *ssd, const struct yk_ssd_rec *rec)
         if ((ssd->table.e[id].flags & YK_SSD_E_EXPREC) && yk_ssd_entry_current(ssd, id) &&
             yk_ssd_table_expiry(&ssd->table, id) == rec->expiry_ms)
             return 1;
-    return 0;
+    return older_stale(d);
 }
 
 static int tomb_needed(const struct yk_ssd_dev *d, const struct yk_ssd_rec *rec) {
@@ -136,25 +188,28 @@ static int tomb_needed(const struct yk_ssd_dev *d, const struct yk_ssd_rec *rec)
 
 static void others_step(struct yk_ssd_dev *d) {
     struct yk_ssd_clean *c = &d->clean;
-    struct yk_ssd_recs recs = {c->recs + c->rec_at, c->recs + c->recs_len};
+    const struct yk_ssd_victim *v = yk_clean_victim(d);
+    struct yk_ssd_recs recs = {v->recs + c->rec_at, v->recs + v->recs_len};
     struct yk_ssd_rec rec;
     int rc = 1;
     for (uint32_t n = 0;
          n < STEPS && (rc = yk_ssd_rec_next(&recs, d->super.segment_bytes, &rec)) == 1; n++) {
         if ((rec.type == YK_SSD_REC_TOMB && tomb_needed(d, &rec)) ||
-            (rec.type == YK_SSD_REC_EXPIRY && expiry_needed(d->ssd, &rec)))
+            (rec.type == YK_SSD_REC_EXPIRY && expiry_needed(d, &rec)))
             yk_ssd_log_record(d, &rec, 0);
     }
-    c->rec_at = (uint64_t)(recs.at - c->recs);
+    c->rec_at = (uint64_t)(recs.at - v->recs);
     if (rc != 1)
-        c->state = CLEAN_BARRIER;
+        group_on(d);
 }
 
 /* ---- BARRIER, CKPT ----------------------------------------------------------------------------------------- */
 
-/* 1: all that was put into the log before this state is durable. */
+/* 1: all that was put into the log before this state is durable, or nothing was for this group. */
 static int barrier_passed(struct yk_ssd_dev *d) {
     struct yk_ssd_clean *c = &d->clean;
+    if (!c->wrote)
+        return 1;
     if (d->back_len > d->back_at) {
         if (no_room(d))
             yk_ssd_clean_abort(d); /* and another one is begun, the oldest */
@@ -173,9 +228,8 @@ static int barrier_passed(struct yk_ssd_dev *d) {
     return d->flush_done >= c->flush && !c->rebarrier;
 }
 
-/* Does a checkpoint have what only the victim has: namespaces, the latest time? */
-static int ckpt_covers(const struct yk_ssd_dev *d) {
-    const struct yk_ssd_seg *v = victim_of(d);
+/* Does a checkpoint have what only this victim has: namespaces, the latest time? */
+static int ckpt_covers(const struct yk_ssd_dev *d, const struct yk_ssd_seg *v) {
     if (v->ns_gen > d->ckpt_ns_gen)
         return 0;
     for (uint32_t i = 0; i < d->nseg; i++) /* a younger one has a later time */
@@ -184,35 +238,73 @@ static int ckpt_covers(const struct yk_ssd_dev *d) {
     return d->ckpt_clock >= v->clock_ms;
 }
 
-/* ---- ZERO ---------------------------------------------------------------------------------------------------- */
-
-static void zero_done(struct yk_ssd_dev *d, struct yk_ssd_script *s) {
-    struct yk_ssd_clean *c = &d->clean;
-    struct yk_ssd_seg *v = victim_of(d);
-    /* It is valid, or perhaps not: nothing of it is forgotten. Blocks that were moved have a record here,
-     * too, which no tombstone's origin names. */
-    if (s->status < 0) {
-        v->state = SEG_SEALED;
-        v->stuck = v->stale = 1;
-        c->state = CLEAN_IDLE;
-        return;
-    }
-    yk_seg_valid_remove(d, c->victim - d->seg_base);
-    c->state = CLEAN_DROP;
-    c->rec_at = 0;
+static int ckpt_covers_all(const struct yk_ssd_dev *d) {
+    for (uint32_t i = 0; i < d->clean.count; i++)
+        if (!ckpt_covers(d, &d->ssd->segs[d->clean.v[i].seg]))
+            return 0;
+    return 1;
 }
 
+/* ---- ZERO, FLUSH ----------------------------------------------------------------------------------------------- */
+
+/* Goes on with the next victim that is invalid; with none left the group is done. */
+static void victim_next(struct yk_ssd_dev *d, uint32_t at) {
+    struct yk_ssd_clean *c = &d->clean;
+    while (at < c->count && c->v[at].failed)
+        at++;
+    c->at = at;
+    c->rec_at = 0;
+    c->sweep_at = 0;
+    c->state = at < c->count ? CLEAN_DROP : CLEAN_IDLE;
+}
+
+static void flush_ended(struct yk_ssd_dev *d, struct yk_ssd_script *s) {
+    struct yk_ssd_clean *c = &d->clean;
+    for (uint32_t i = 0; i < c->count; i++) {
+        struct yk_ssd_victim *v = &c->v[i];
+        struct yk_ssd_seg *seg = &d->ssd->segs[v->seg];
+        v->failed |= s->status < 0;
+        /* It is valid, or perhaps not: nothing of it is forgotten. Blocks that were moved have a record
+         * here, too, which no tombstone's origin names. */
+        if (v->failed) {
+            seg->state = SEG_SEALED;
+            seg->stuck = seg->stale = 1;
+        } else {
+            yk_seg_valid_remove(d, v->seg - d->seg_base);
+        }
+    }
+    victim_next(d, 0);
+}
+
+static void zero_ended(struct yk_ssd_dev *d, struct yk_ssd_op *op) {
+    struct yk_ssd_clean *c = &d->clean;
+    struct yk_ssd_victim *v = op->ctx;
+    v->failed |= op->req.status < 0;
+    if (--c->zeros_pending > 0)
+        return;
+    c->state = CLEAN_FLUSH;
+    c->script.n = 0;
+    yk_ssd_script_add(&c->script, YK_SSD_IO_FLUSH, 0, NULL, 0);
+    yk_ssd_script_start(d, &c->script, flush_ended);
+}
+
+/* All at once, and before what else waits to be written: puts may wait for the room. */
 static void zero_begin(struct yk_ssd_dev *d) {
     struct yk_ssd_clean *c = &d->clean;
-    uint64_t at = yk_seg_at(d, c->victim);
-    struct yk_ssd_script *s = &c->script;
     c->state = CLEAN_ZERO;
-    s->n = 0;
-    yk_ssd_script_add(s, YK_SSD_IO_WRITE, at, d->ssd->zeros, YK_SSD_SECTOR);
-    yk_ssd_script_add(s, YK_SSD_IO_WRITE, at + d->super.segment_bytes - YK_SSD_SECTOR,
-                      d->ssd->zeros, YK_SSD_SECTOR);
-    yk_ssd_script_add(s, YK_SSD_IO_FLUSH, 0, NULL, 0);
-    yk_ssd_script_start(d, s, zero_done);
+    c->zeros_pending = 2u * c->count;
+    for (uint32_t i = 0; i < c->count; i++) {
+        struct yk_ssd_victim *v = &c->v[i];
+        uint64_t at = yk_seg_at(d, v->seg);
+        v->iov = (struct iovec){d->ssd->zeros, YK_SSD_SECTOR};
+        v->op[0].ctx = v->op[1].ctx = v;
+        v->op[0].done = v->op[1].done = zero_ended;
+        yk_ssd_op_start(d, &v->op[0], YK_SSD_IO_WRITE, at, YK_SSD_SECTOR, &v->iov, 1,
+                        YK_SSD_PRIO_DEMAND);
+        yk_ssd_op_start(d, &v->op[1], YK_SSD_IO_WRITE,
+                        at + d->super.segment_bytes - YK_SSD_SECTOR, YK_SSD_SECTOR, &v->iov, 1,
+                        YK_SSD_PRIO_DEMAND);
+    }
 }
 
 /* ---- DROP, SWEEP ------------------------------------------------------------------------------------------------ */
@@ -228,9 +320,10 @@ static void victim_drop(struct yk_ssd_dev *d, uint32_t id) {
 
 static void drop_step(struct yk_ssd_dev *d) {
     struct yk_ssd_clean *c = &d->clean;
-    struct yk_ssd_recs recs = {c->recs + c->rec_at, c->recs + c->recs_len};
+    const struct yk_ssd_victim *v = yk_clean_victim(d);
+    struct yk_ssd_recs recs = {v->recs + c->rec_at, v->recs + v->recs_len};
     struct yk_ssd_rec rec;
-    int rc = c->recs_len == 0 ? 0 : 1;
+    int rc = v->recs_len == 0 ? 0 : 1;
     for (uint32_t n = 0; n < STEPS && rc == 1 && victim_of(d)->live > 0; n++) {
         rc = yk_ssd_rec_next(&recs, d->super.segment_bytes, &rec);
         if (rc != 1 || rec.type != YK_SSD_REC_BLOCK)
@@ -238,11 +331,11 @@ static void drop_step(struct yk_ssd_dev *d) {
         int ns = yk_ssd_ns_number(d->ssd, rec.ns_uid);
         uint32_t id = ns < 0 ? YK_SSD_NONE
                              : yk_ssd_entry_at(d->ssd, (uint32_t)ns, &rec,
-                                               yk_ssd_place(c->victim, rec.place));
+                                               yk_ssd_place(v->seg, rec.place));
         if (id != YK_SSD_NONE)
             victim_drop(d, id);
     }
-    c->rec_at = (uint64_t)(recs.at - c->recs);
+    c->rec_at = (uint64_t)(recs.at - v->recs);
     if (rc != 1 || victim_of(d)->live == 0)
         c->state = CLEAN_SWEEP;
 }
@@ -255,7 +348,7 @@ static void sweep_step(struct yk_ssd_dev *d) {
             c->sweep_at = 0;
         uint32_t id = c->sweep_at++;
         if ((t->e[id].flags & (YK_SSD_E_USED | YK_SSD_E_DEAD)) == YK_SSD_E_USED &&
-            yk_ssd_entry_segment(&t->e[id]) == c->victim)
+            yk_ssd_entry_segment(&t->e[id]) == yk_clean_victim(d)->seg)
             victim_drop(d, id);
     }
     if (victim_of(d)->live == 0)
@@ -266,7 +359,7 @@ static void sweep_step(struct yk_ssd_dev *d) {
 
 static void victim_free(struct yk_ssd_dev *d) {
     struct yk_ssd_clean *c = &d->clean;
-    uint32_t i = c->victim - d->seg_base;
+    uint32_t i = yk_clean_victim(d)->seg - d->seg_base;
     struct yk_ssd_seg *v = &d->segs[i];
     int bad = v->bad;
     memset(v, 0, sizeof(*v));
@@ -276,7 +369,7 @@ static void victim_free(struct yk_ssd_dev *d) {
         v->state = SEG_BAD;
     else
         yk_seg_free_push(d, i);
-    c->state = CLEAN_IDLE;
+    victim_next(d, c->at + 1u);
     YK_SSD_ADD(d->ssd->c.clean_segments, 1);
 }
 
@@ -296,7 +389,7 @@ static void discard_begin(struct yk_ssd_dev *d) {
     }
     c->state = CLEAN_DISCARD;
     s->n = 0;
-    yk_ssd_script_add(s, YK_SSD_IO_DISCARD, yk_seg_at(d, c->victim) + YK_SSD_SECTOR, NULL,
+    yk_ssd_script_add(s, YK_SSD_IO_DISCARD, yk_seg_at(d, yk_clean_victim(d)->seg) + YK_SSD_SECTOR, NULL,
                       d->super.segment_bytes - 2u * YK_SSD_SECTOR);
     yk_ssd_script_start(d, s, discard_done);
 }
@@ -304,11 +397,14 @@ static void discard_begin(struct yk_ssd_dev *d) {
 void yk_ssd_clean_abort(struct yk_ssd_dev *d) {
     struct yk_ssd_clean *c = &d->clean;
     if (c->state == CLEAN_IDLE || c->scan.state != SCAN_IDLE || c->script.busy ||
-        c->reads_pending > 0 || c->moves_pending > 0)
+        c->reads_pending > 0 || c->moves_pending > 0 || c->zeros_pending > 0)
         return;
-    if (victim_of(d)->state == SEG_CLEANING) {
-        victim_of(d)->state = SEG_SEALED;
-        victim_of(d)->stale = 1; /* of blocks that were moved */
+    for (uint32_t i = 0; i < c->count; i++) {
+        struct yk_ssd_seg *seg = &d->ssd->segs[c->v[i].seg];
+        if (seg->state == SEG_CLEANING) {
+            seg->state = SEG_SEALED;
+            seg->stale = 1; /* of blocks that were moved */
+        }
     }
     c->state = CLEAN_IDLE;
 }
@@ -332,7 +428,7 @@ static void clean_step(struct yk_ssd_dev *d) {
             c->state = CLEAN_CKPT;
         return;
     case CLEAN_CKPT:
-        if (ckpt_covers(d))
+        if (ckpt_covers_all(d))
             zero_begin(d);
         else
             d->ckpt_want = 1;

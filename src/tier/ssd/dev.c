@@ -28,6 +28,8 @@
 #define BATCH_MEM                                                                                  \
     (YK_SSD_ROOM_MAX + YK_SSD_STAGE_BYTES + YK_SSD_BATCH_PUTS * sizeof(struct yk_ssd_bput))
 
+#define CLEAN_AHEAD (1ull << 30) /* a second of a fast device */
+
 /* ---- memory ------------------------------------------------------------------------------------------ */
 
 static int batches_mem(struct yk_ssd_dev *d) {
@@ -51,6 +53,16 @@ static int batches_mem(struct yk_ssd_dev *d) {
     return 0;
 }
 
+/* How many segments the cleaner keeps free: a fiftieth, or as much as is written while a flush takes long,
+ * but no more than an eighth. */
+static uint32_t target_of(const struct yk_ssd_dev *d) {
+    uint64_t ahead = CLEAN_AHEAD / d->super.segment_bytes;
+    uint64_t n = ahead < d->nseg / 8u ? ahead : d->nseg / 8u;
+    if (n < d->nseg / 50u)
+        n = d->nseg / 50u;
+    return n > d->reserve ? (uint32_t)n : d->reserve + 1u;
+}
+
 int yk_ssd_dev_mem(struct yk_ssd_dev *d) {
     d->wreq_count = 64u + (uint32_t)(d->super.segment_bytes / YK_SSD_IO_BYTES);
     d->wreqs = calloc(d->wreq_count, sizeof(*d->wreqs));
@@ -66,9 +78,7 @@ int yk_ssd_dev_mem(struct yk_ssd_dev *d) {
     d->wreqs_free = d->wreq_count;
     d->room_want = YK_SSD_SECTOR;
     d->reserve = d->nseg > 8 ? 2 : 1;
-    d->target = d->nseg / 50u > 2u ? d->nseg / 50u : 2u;
-    if (d->target <= d->reserve)
-        d->target = d->reserve + 1;
+    d->target = target_of(d);
     return batches_mem(d);
 }
 
@@ -80,7 +90,8 @@ void yk_ssd_dev_free(struct yk_ssd_dev *d) {
     for (uint32_t i = 0; i < YK_SSD_OPENS; i++)
         free(d->opens[i].foot);
     yk_ssd_scan_free(&d->clean.scan);
-    free(d->clean.recs);
+    for (uint32_t i = 0; i < YK_SSD_CLEAN_GROUP; i++)
+        free(d->clean.v[i].recs);
     free(d->clean.moves);
     free(d->wreqs);
     free(d->freeq);

@@ -21,21 +21,21 @@
 
 #include <yolk/status.h>
 
-static int record_at(const struct yk_ssd_dev *d, uint64_t at, struct yk_ssd_rec *ret,
+static int record_at(struct yk_ssd_dev *d, uint64_t at, struct yk_ssd_rec *ret,
                      uint64_t *ret_next) {
-    const struct yk_ssd_clean *c = &d->clean;
-    struct yk_ssd_recs recs = {c->recs + at, c->recs + c->recs_len};
+    const struct yk_ssd_victim *v = yk_clean_victim(d);
+    struct yk_ssd_recs recs = {v->recs + at, v->recs + v->recs_len};
     int rc = yk_ssd_rec_next(&recs, d->super.segment_bytes, ret);
-    *ret_next = (uint64_t)(recs.at - c->recs);
+    *ret_next = (uint64_t)(recs.at - v->recs);
     return rc;
 }
 
-static uint32_t entry_of(const struct yk_ssd_dev *d, const struct yk_ssd_rec *rec) {
+static uint32_t entry_of(struct yk_ssd_dev *d, const struct yk_ssd_rec *rec) {
     const struct yk_ssd *ssd = d->ssd;
     int ns = yk_ssd_ns_number(ssd, rec->ns_uid);
     if (ns < 0)
         return YK_SSD_NONE;
-    return yk_ssd_entry_at(ssd, (uint32_t)ns, rec, yk_ssd_place(d->clean.victim, rec->place));
+    return yk_ssd_entry_at(ssd, (uint32_t)ns, rec, yk_ssd_place(yk_clean_victim(d)->seg, rec->place));
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------ */
@@ -52,7 +52,7 @@ static void piece_read(struct yk_ssd_dev *d, struct yk_ssd_op *op) {
  * device. */
 static void move_read(struct yk_ssd_dev *d, struct yk_ssd_cmove *m, uint64_t unit, uint64_t len) {
     struct yk_ssd_clean *c = &d->clean;
-    uint64_t at = yk_seg_at(d, c->victim) + unit * YK_SSD_UNIT, skip = at % YK_SSD_SECTOR;
+    uint64_t at = yk_seg_at(d, yk_clean_victim(d)->seg) + unit * YK_SSD_UNIT, skip = at % YK_SSD_SECTOR;
     uint64_t bytes = yk_ssd_up(skip + len, YK_SSD_SECTOR), done = 0;
     m->buf_at = c->buf_used + skip;
     m->ok = 1;
@@ -80,13 +80,13 @@ static int move_want(struct yk_ssd_dev *d, const struct yk_ssd_rec *rec, uint64_
         !yk_ssd_worth_moving(ssd, id, c->pass) || takes > c->credit || takes > yk_ssd_len_max(d) ||
         c->moved + takes > d->super.segment_bytes / 4u * 3u)
         return 0;
-    if (c->nmoves == YK_SSD_CLEAN_READS ||
-        c->buf_used + takes + 2u * YK_SSD_SECTOR > YK_SSD_CLEAN_BUF)
+    if (c->nmoves == YK_SSD_CLEAN_READS || /* the buffer has two sectors more than one such block */
+        (c->nmoves > 0 && c->buf_used + takes + 2u * YK_SSD_SECTOR > YK_SSD_CLEAN_BUF))
         return -YK_EAGAIN;
     struct yk_ssd_cmove *m = &c->moves[c->nmoves++];
     m->id = id;
     m->rec_at = at;
-    m->place = yk_ssd_place(c->victim, rec->place);
+    m->place = yk_ssd_place(yk_clean_victim(d)->seg, rec->place);
     m->queued = 0;
     m->pending = 0;
     c->credit -= takes;
@@ -137,6 +137,7 @@ static int move_queue(struct yk_ssd_dev *d, struct yk_ssd_cmove *m) {
     yk_ssd_batch_payload(d, b, c->buf + m->buf_at, rec.len);
     yk_ssd_batch_record(b, &rec, 0);
     c->moves_pending++;
+    c->wrote = 1;
     YK_SSD_ADD(ssd->c.clean_blocks, 1);
     YK_SSD_ADD(ssd->c.clean_bytes, rec.len);
     return 0;

@@ -39,6 +39,7 @@
 #define YK_SSD_SUBREADS    512u
 #define YK_SSD_CLEAN_BUF   (16u << 20) /* a larger block is not written again but dropped */
 #define YK_SSD_CLEAN_READS 32u
+#define YK_SSD_CLEAN_GROUP 8u /* segments that become free with one flush */
 #define YK_SSD_TAG_ALL     31u /* ticket of something that all devices record */
 #define YK_SSD_ERRORS_MAX  3u  /* write errors in a row that make a device read-only */
 #define YK_SSD_RETURN_MS   5000u
@@ -173,8 +174,9 @@ enum yk_clean_state {
     CLEAN_OTHERS,  /* tombstones and expiries, too */
     CLEAN_BARRIER, /* until all of that is durable */
     CLEAN_CKPT,    /* and namespaces that stand in the victim */
-    CLEAN_ZERO,    /* the victim is made invalid, durably */
-    CLEAN_DROP,    /* what is still in it is forgotten */
+    CLEAN_ZERO,    /* the victims are made invalid */
+    CLEAN_FLUSH,   /* durably */
+    CLEAN_DROP,    /* what is still in one is forgotten */
     CLEAN_SWEEP,   /* likewise, without a list */
     CLEAN_REFS,    /* until no read needs it */
     CLEAN_DISCARD,
@@ -188,19 +190,28 @@ struct yk_ssd_cmove {
     struct iovec iov[5];
 };
 
+struct yk_ssd_victim {
+    uint32_t seg;
+    uint8_t failed; /* it could not be made invalid */
+    unsigned char *recs;
+    uint64_t recs_len, recs_cap;
+    struct yk_ssd_op op[2]; /* its first sector and its last */
+    struct iovec iov;
+};
+
 struct yk_ssd_clean {
     uint8_t state, pass, rebarrier;
-    uint32_t victim;
+    uint8_t wrote; /* what was written for this group, or that it relies on, must be durable first */
+    struct yk_ssd_victim v[YK_SSD_CLEAN_GROUP];
+    uint32_t count, at; /* victims of this group; the one that is looked at */
     uint64_t barrier, flush;
     uint64_t credit; /* bytes that may be rewritten */
     uint64_t moved;  /* of this victim */
     uint64_t rec_at; /* next record to look at */
-    unsigned char *recs;
-    uint64_t recs_len, recs_cap;
     unsigned char *buf; /* payload on its way */
     uint64_t buf_used;
     struct yk_ssd_cmove *moves;
-    uint32_t nmoves, reads_pending, moves_pending;
+    uint32_t nmoves, reads_pending, moves_pending, zeros_pending;
     uint32_t sweep_at;
     struct yk_ssd_scan scan;
     struct yk_ssd_script script;
@@ -430,6 +441,10 @@ void yk_ssd_scan_free(struct yk_ssd_scan *s);
 int yk_ssd_recover(struct yk_ssd *ssd, struct yk_ssd_ns *ns, const struct yk_ssd_ckpt *ckpts,
                    struct yk_err *err);
 
+static inline struct yk_ssd_victim *yk_clean_victim(struct yk_ssd_dev *d) {
+    return &d->clean.v[d->clean.at];
+}
+
 /* clean.c, victim.c, move.c */
 void yk_ssd_clean_pump(struct yk_ssd_dev *d);
 void yk_ssd_clean_abort(struct yk_ssd_dev *d);
@@ -440,6 +455,21 @@ uint32_t yk_ssd_oldest(const struct yk_ssd_dev *d);
 void yk_ssd_move_done(struct yk_ssd_dev *d, struct yk_ssd_batch *b, const struct yk_ssd_bput *p,
                       int ok);
 void yk_ssd_move_pump(struct yk_ssd_dev *d);
+
+/* order.c: the order of use over a stop */
+struct yk_ssd_hint {
+    uint64_t at, hash;
+};
+struct yk_ssd_order {
+    uint64_t list, count, cap;
+    struct yk_ssd_hint *hints;
+};
+void yk_ssd_order_write(struct yk_ssd *ssd, uint64_t end_ns);
+int yk_ssd_order_found(struct yk_ssd_order *o, const struct yk_ssd_rec *rec);
+void yk_ssd_order_apply(struct yk_ssd *ssd, struct yk_ssd_order *o); /* frees what was found */
+
+/* ssd.c: one turn of all logs that waits for the devices, at a stop */
+void yk_ssd_turn(struct yk_ssd *ssd);
 
 /* read.c */
 int yk_ssd_reads_init(struct yk_ssd *ssd);
