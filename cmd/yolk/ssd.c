@@ -181,7 +181,7 @@ static int check(struct yolk_ctx *ctx, struct yk_ssd_offline *off, const char *p
 
 /* ---- dump ------------------------------------------------------------------------------------------- */
 
-static const char *const type_names[] = {"", "block", "removal", "expiry", "namespace"};
+static const char *const type_names[] = {"", "block", "removal", "expiry", "namespace", "order"};
 
 static int dump_json(void *arg, uint64_t segment, const struct yk_ssd_rec *r) {
     struct yk_json json;
@@ -198,6 +198,9 @@ static int dump_json(void *arg, uint64_t segment, const struct yk_ssd_rec *r) {
         yk_json_put_uint(&json, "number", r->ns_number);
         yk_json_put_uint(&json, "epoch", r->ns.epoch);
         yk_json_put_bool(&json, "removed", r->ns.removed);
+    } else if (r->type == YK_SSD_REC_ORDER) {
+        yk_json_put_uint(&json, "from", r->origin);
+        yk_json_put_uint(&json, "hashes", r->key_len / 8u);
     } else {
         yk_json_key(&json, "key");
         yk_json_strn(&json, (const char *)r->key, r->key_len);
@@ -226,6 +229,9 @@ static int dump_text(void *arg, uint64_t segment, const struct yk_ssd_rec *r) {
     (void)arg;
     if (r->type == YK_SSD_REC_NS)
         memcpy(raw, r->ns.name, sizeof(r->ns.name));
+    else if (r->type == YK_SSD_REC_ORDER)
+        snprintf(raw, sizeof(raw), "%u hashes from %llu on", r->key_len / 8u,
+                 (unsigned long long)r->origin);
     else
         memcpy(raw, r->key, r->key_len);
     printf("%6llu %-9s %12llu %10u  %s\n", (unsigned long long)segment, type_names[r->type],

@@ -170,6 +170,10 @@ static struct yk_opt table[] = {
     {ROW("ssd-preload", YK_OPT_BOOL, ssd_preload), .def = "yes", .section = "ssd",
      .help = "After a start with an empty memory (a reboot) bring the most valuable blocks up in the "
              "background."},
+    {ROW("ssd-stop", YK_OPT_DURATION, ssd_stop_ns), .def = "10s", .min = "0", .max = "1h",
+     .section = "ssd",
+     .help = "How long a stop may take to write to SSD what only memory has, the most valuable first, "
+             "so that a reboot finds it; 0 writes nothing."},
     {ROW("ssd-format", YK_OPT_BOOL, ssd_format), .flags = ONLY_ARGS, .section = "ssd",
      .help = "Overwrite whatever the places of --ssd hold. Without it anything that is not this "
              "node's is refused."},
@@ -397,6 +401,7 @@ int yolkd_config_node(const struct yolkd_config *config, bool activated,
         .unix_mode = (uint32_t)strtoul(config->unix_mode, NULL, 8),
         .max_conns = (uint32_t)config->max_connections,
         .stop_timeout_ms = (uint32_t)(config->stop_timeout_ns / 1000000u),
+        .settle_ms = (uint32_t)(config->ssd_stop_ns / 1000000u),
         .scrub_bytes_per_s = config->scrub_rate_bytes,
         .scrub_interval_s = (uint32_t)(config->scrub_interval_ns / 1000000000u),
         .populate = config->populate,

@@ -48,6 +48,7 @@ struct yolkd_config {
     int ssd_trim; /* enum yolkd_trim */
     bool ssd_buffered;
     bool ssd_preload;
+    uint64_t ssd_stop_ns;
     int compact_percent;
     uint64_t stop_timeout_ns;
     int log_level; /* enum yk_log_level */

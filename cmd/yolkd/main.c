@@ -32,7 +32,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define STOP_GRACE_NS (10 * YK_NS_PER_S) /* beyond --stop-timeout, before the process is ended */
+#define STOP_GRACE_NS (10 * YK_NS_PER_S) /* beyond --stop-timeout and --ssd-stop, before the process is ended */
 #define STATUS_MS     30000              /* between two status lines for the service manager */
 #define EXTRA_FDS     128                /* listeners, logs, epoll: open files beside clients' */
 #define ADDRESSES_MAX 4096
@@ -110,7 +110,8 @@ static int signals_start(struct yolkd *d, struct yk_err *err) {
     sigaddset(&s.set, SIGTERM);
     sigaddset(&s.set, SIGINT);
     sigaddset(&s.set, SIGHUP);
-    s.limit_ns = d->config.stop_timeout_ns + STOP_GRACE_NS;
+    s.limit_ns = d->config.stop_timeout_ns + STOP_GRACE_NS +
+                 (d->config.ssd.n > 0 ? d->config.ssd_stop_ns : 0);
     s.hangup_stops = isatty(STDERR_FILENO);
     s.stop_fd = d->stop_fd = eventfd(0, EFD_CLOEXEC);
     if (s.stop_fd < 0)

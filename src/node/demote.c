@@ -112,6 +112,13 @@ int yk_store_demote(struct yk_store *s, uint32_t idx) {
     return 1;
 }
 
+void ssd_write_down(struct yk_store *s, uint32_t idx) {
+    if (!(*mark_of(s, idx) & (MARK_QUEUED | MARK_WRITING)) &&
+        yk_owner_desc_sane(&s->own, idx, 1) && !has_copy(s, idx) && worth_it(s, idx) &&
+        writable(s, desc_at(s, idx)->len))
+        queue_push(s, idx);
+}
+
 void yk_store_write_through(struct yk_store *s, uint32_t idx) {
     if (s->low == NULL || s->low->opts.when != YK_SSD_WRITE_THROUGH ||
         (*mark_of(s, idx) & (MARK_QUEUED | MARK_WRITING)) || has_copy(s, idx) ||

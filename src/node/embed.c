@@ -75,6 +75,11 @@ static int set_ssd(struct embed_opts *o, const char *name, const char *value, st
         return set_flag(&s->format, value, err);
     if (strcmp(name, "ssd_buffered") == 0)
         return set_flag(&s->buffered, value, err);
+    if (strcmp(name, "ssd_stop") == 0) {
+        rc = yk_parse_duration(value, &n, err);
+        o->node.settle_ms = (uint32_t)(n / 1000000u < UINT32_MAX ? n / 1000000u : UINT32_MAX);
+        return rc;
+    }
     if (strcmp(name, "ssd_preload") == 0) {
         rc = set_flag(&s->no_preload, value, err);
         s->no_preload = !s->no_preload;
@@ -166,7 +171,8 @@ int yk_node_embed(const char *options, int *ret_fd, void **ret_node, char *text,
                                                           .numa_node = -1},
                                               .reserve_percent = 2,
                                               .held_percent = 25},
-                                    .scrub_interval_s = 3600},
+                                    .scrub_interval_s = 3600,
+                                    .settle_ms = 10000},
                            .policy = "lru"};
     struct yk_err err = {0};
     struct yk_node *node;

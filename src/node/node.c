@@ -515,6 +515,8 @@ static void stop_now(struct yk_node *node) {
     while (node->conns != NULL)
         conn_close(node->conns);
     /* Before the handle that its workers wake is closed. */
+    if (node->opts.settle_ms > 0 && !yk_node_tier_lost(node))
+        yk_store_ssd_settle(node->store, yk_now_ns() + node->opts.settle_ms * 1000000ull);
     yk_store_ssd_close(node->store, !yk_node_tier_lost(node));
     uv_walk(&node->loop, close_any, NULL);
 }

@@ -31,6 +31,7 @@ struct yk_node_opts {
     uint32_t unix_mode;       /* permissions of unix sockets, e.g. 0660; 0 = 0600 */
     uint32_t max_conns;       /* 0 = 4096 */
     uint32_t stop_timeout_ms; /* replies under way may take this long at a stop; 0 = 2000 */
+    uint32_t settle_ms; /* and writing to SSD what only memory has; 0 = it is not written */
     uint64_t
         scrub_bytes_per_s; /* of the background pass; 0 = none. Suspect blocks are always read */
     uint32_t scrub_interval_s; /* between two passes */

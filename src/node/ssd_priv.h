@@ -109,6 +109,8 @@ static inline uint8_t *mark_of(struct yk_store *s, uint32_t idx) {
 
 /* demote.c */
 int ssd_demote_init(struct yk_store *s);
+/* Queues a block that stays in DRAM, if it is worth it and has no copy. */
+void ssd_write_down(struct yk_store *s, uint32_t idx);
 /* Begins writes while there is room for them. */
 void ssd_demote_pump(struct yk_store *s);
 void ssd_on_put(void *arg, uint32_t id, uint64_t cookie, int status);

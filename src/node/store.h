@@ -308,6 +308,10 @@ uint64_t yk_store_ticket_take(struct yk_store *store);
 uint64_t yk_store_ticket_join(uint64_t a, uint64_t b);
 int yk_store_durable(const struct yk_store *store, uint64_t ticket);
 
+/* Before a stop, when nobody asks any more: what DRAM alone has is written to SSD, the most valuable
+ * first, until the deadline (monotonic); then the policies are empty. Without an SSD tier: nothing. */
+void yk_store_ssd_settle(struct yk_store *store, uint64_t deadline_ns);
+
 /* Ends the SSD tier, while its owner can still be woken; close does so, too. clean: what is queued is
  * written. Blocks for some seconds at most. */
 void yk_store_ssd_close(struct yk_store *store, int clean);

@@ -150,7 +150,7 @@ void yk_ssd_batch_record(struct yk_ssd_batch *b, const struct yk_ssd_rec *rec, u
     b->count++;
     if (rec->gen > b->gen_max)
         b->gen_max = rec->gen;
-    if (rec->type != YK_SSD_REC_BLOCK)
+    if (rec->type != YK_SSD_REC_BLOCK && rec->type != YK_SSD_REC_ORDER)
         b->copy = 1;
     if (rec->type == YK_SSD_REC_NS && rec->gen > b->ns_gen)
         b->ns_gen = rec->gen;

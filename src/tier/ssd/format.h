@@ -74,6 +74,7 @@ enum yk_ssd_rec_type {
     YK_SSD_REC_TOMB = 2,   /* kills what has this key and a generation up to its own */
     YK_SSD_REC_EXPIRY = 3, /* another expiry for what has this key and a lower generation */
     YK_SSD_REC_NS = 4,     /* a namespace number is this from here on */
+    YK_SSD_REC_ORDER = 5,  /* part of a list of blocks in order of use: a hint (order.c) */
 };
 
 struct yk_ssd_rec {
@@ -84,12 +85,16 @@ struct yk_ssd_rec {
     uint32_t depth_tokens, length_tokens, model;
     uint64_t ns_uid, gen;
     uint64_t epoch, sum, expiry_ms, session;
-    uint64_t origin; /* of a tombstone: sequence of the segment with the youngest record it kills */
+    /* Of a tombstone: sequence of the segment with the youngest record it kills. Of an ORDER: where in the
+     * list, which ns_uid is the number of, its first hash stands; key is the hashes, 8 bytes each. */
+    uint64_t origin;
     const unsigned char *key, *parent;
     struct yk_ssd_ns ns;
 };
 
-#define YK_SSD_REC_MAX (80u + 255u + 255u) /* no record is longer */
+#define YK_SSD_REC_MAX    (80u + 255u + 255u) /* no record is longer */
+#define YK_SSD_ORDER_PART 31u                 /* hashes of an ORDER at most */
+#define YK_SSD_ORDER_MAX  (1u << 18)          /* of a list */
 
 /* Bytes that a record takes; writes them at `at` if that isn't NULL. */
 uint32_t yk_ssd_rec_put(void *at, const struct yk_ssd_rec *rec);

@@ -179,7 +179,7 @@ static void others_again(struct yk_ssd_dev *d, const struct yk_ssd_batch *b) {
     struct yk_ssd_rec rec;
     batch_list(b, &recs);
     while (yk_ssd_rec_next(&recs, d->super.segment_bytes, &rec) == 1)
-        if (rec.type != YK_SSD_REC_BLOCK)
+        if (rec.type != YK_SSD_REC_BLOCK && rec.type != YK_SSD_REC_ORDER)
             yk_ssd_log_record(d, &rec, b->ticket_min);
 }
 

@@ -27,6 +27,7 @@ static uint32_t rec_bytes(const struct yk_ssd_rec *r) {
     case YK_SSD_REC_BLOCK:
         return BLOCK_BYTES + r->key_len + r->parent_len;
     case YK_SSD_REC_TOMB:
+    case YK_SSD_REC_ORDER:
         return TOMB_BYTES + r->key_len;
     case YK_SSD_REC_EXPIRY:
         return EXPIRY_BYTES + r->key_len;
@@ -54,7 +55,7 @@ static void block_put(struct yk_wr *w, const struct yk_ssd_rec *r) {
     yk_wr_bytes(w, r->parent, r->parent_len);
 }
 
-/* A tombstone and an expiry: one more word and the key. */
+/* A tombstone, an expiry, a part of an order: one more word and the key. */
 static void keyed_put(struct yk_wr *w, const struct yk_ssd_rec *r, uint64_t word) {
     yk_wr_u8(w, 0);
     yk_wr_u8(w, r->key_len);
@@ -89,7 +90,7 @@ uint32_t yk_ssd_rec_put(void *at, const struct yk_ssd_rec *rec) {
     else if (rec->type == YK_SSD_REC_NS)
         ns_put(&w, rec);
     else
-        keyed_put(&w, rec, rec->type == YK_SSD_REC_TOMB ? rec->origin : rec->expiry_ms);
+        keyed_put(&w, rec, rec->type == YK_SSD_REC_EXPIRY ? rec->expiry_ms : rec->origin);
     return bytes;
 }
 
@@ -156,6 +157,8 @@ int yk_ssd_rec_next(struct yk_ssd_recs *recs, uint64_t segment_bytes, struct yk_
         good = keyed_get(&rd, &r, &r.origin) && r.key_len > 0;
     else if (r.type == YK_SSD_REC_EXPIRY)
         good = keyed_get(&rd, &r, &r.expiry_ms) && r.key_len > 0;
+    else if (r.type == YK_SSD_REC_ORDER)
+        good = keyed_get(&rd, &r, &r.origin) && r.key_len > 0 && r.key_len % 8u == 0;
     else
         good = r.type == YK_SSD_REC_NS && ns_get(&rd, &r);
     if (!good || rd.bad || r.ns_uid == 0)

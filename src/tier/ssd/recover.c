@@ -59,6 +59,7 @@ struct recover {
     uint16_t *epoch_of; /* of each id: index into epochs */
     uint64_t ids;
     struct list epochs, tombs, expiries, ns_recs, keys;
+    struct yk_ssd_order order;
     uint64_t ns_gen; /* of the table that counts */
     struct yk_ssd_ns start[YK_SSD_NAMESPACES], dev_ns[YK_SSD_NAMESPACES];
     int node_has;
@@ -209,6 +210,8 @@ static int record_found(struct recover *r, struct job *job, const struct yk_ssd_
         r->ssd->gen = rec->gen;
     if (rec->type == YK_SSD_REC_NS)
         return ns_found(r, job, rec);
+    if (rec->type == YK_SSD_REC_ORDER)
+        return yk_ssd_order_found(&r->order, rec);
     int ns = number_of(r, rec->ns_uid);
     job->others += rec->type != YK_SSD_REC_BLOCK;
     if (ns < 0)
@@ -503,6 +506,7 @@ static void recover_fini(struct recover *r) {
     free(r->expiries.data);
     free(r->ns_recs.data);
     free(r->keys.data);
+    free(r->order.hints);
     free(r);
 }
 
@@ -524,6 +528,7 @@ int yk_ssd_recover(struct yk_ssd *ssd, struct yk_ssd_ns *ns, const struct yk_ssd
         namespaces_end(r, ns);
         entries_judge(r);
         rc = entries_order(r);
+        yk_ssd_order_apply(ssd, &r->order);
         segments_free(ssd);
     }
     recover_fini(r);

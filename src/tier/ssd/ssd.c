@@ -219,7 +219,7 @@ static int all_idle(const struct yk_ssd *ssd) {
     return 1;
 }
 
-static void turn(struct yk_ssd *ssd) {
+void yk_ssd_turn(struct yk_ssd *ssd) {
     for (uint32_t i = 0; i < ssd->ndev; i++) {
         struct yk_ssd_dev *d = ssd->devs[i];
         yk_ssd_log_pump(d);
@@ -234,17 +234,18 @@ static void turn(struct yk_ssd *ssd) {
  * as far as their next request. */
 static void drain(struct yk_ssd *ssd, uint32_t timeout_ms) {
     uint64_t end = yk_now_ns() + (uint64_t)timeout_ms * YK_NS_PER_MS;
+    yk_ssd_order_write(ssd, end);
     for (uint32_t i = 0; i < ssd->ndev; i++)
         if (ssd->devs[i]->state == YK_SSD_DEV_OK)
             yk_ssd_log_seal(ssd->devs[i]);
     while (!all_idle(ssd) && yk_now_ns() < end)
-        turn(ssd);
+        yk_ssd_turn(ssd);
     int clean = all_idle(ssd);
     for (uint32_t i = 0; i < ssd->ndev; i++)
         if (ssd->devs[i]->state == YK_SSD_DEV_OK && !ssd->devs[i]->ckpt.busy)
             yk_ssd_ckpt_start(ssd->devs[i], 1, clean);
     while (!all_idle(ssd) && yk_now_ns() < end)
-        turn(ssd);
+        yk_ssd_turn(ssd);
 }
 
 void yk_ssd_close(struct yk_ssd *ssd, int clean, uint32_t timeout_ms) {
@@ -303,6 +304,14 @@ int yk_ssd_tick(struct yk_ssd *ssd, uint64_t now_ms) {
         more |= ssd->devs[i]->clean.state == CLEAN_DROP || ssd->devs[i]->clean.state == CLEAN_SWEEP;
     gauges(ssd);
     return more;
+}
+
+void yk_ssd_wait(struct yk_ssd *ssd, uint32_t ms) {
+    for (uint32_t i = 0; i < ssd->ndev; i++) {
+        struct yk_ssd_dev *d = ssd->devs[i];
+        if (d->busy_count > 0 && d->io != NULL)
+            d->ops->wait(d->io, ms);
+    }
 }
 
 /* ---- the table, as others see it --------------------------------------------------------------------------- */

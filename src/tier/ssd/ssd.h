@@ -10,6 +10,7 @@
  *   table.c    entries, keys, index, order of use
  *   format.c   what is on the device: encode, decode, check (the offline tool uses it, too)
  *   log.c      segments, batches, append, group commit
+ *   order.c    the order of use over a stop
  *   clean.c    which segment goes next, what of it is kept
  *   recover.c  footers and checkpoint to table
  *   io*.c      devices (io.h)
@@ -229,6 +230,9 @@ void yk_ssd_poll(struct yk_ssd *ssd);
 /* Cleans, sweeps, writes checkpoints, looks at the devices; bounded work. Call every 10 to 100 ms;
  * returns 1 when there is more to do at once. */
 int yk_ssd_tick(struct yk_ssd *ssd, uint64_t now_ms);
+
+/* Waits until a device has done something, ms at most: for a stop that goes on with poll and tick. */
+void yk_ssd_wait(struct yk_ssd *ssd, uint32_t ms);
 
 #define YK_SSD_READS_MAX 256u
 

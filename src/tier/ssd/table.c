@@ -277,6 +277,14 @@ int yk_ssd_table_next_half(const struct yk_ssd_table *t, uint32_t ns, uint32_t h
     return 0;
 }
 
+int yk_ssd_table_by_hash(const struct yk_ssd_table *t, uint64_t hash, uint32_t *ret_id) {
+    struct yk_index_cursor cursor = {0};
+    while (yk_index_next(&t->index, hash, &cursor, ret_id))
+        if (yk_ssd_table_hash(t, *ret_id) == hash)
+            return 1;
+    return 0;
+}
+
 uint64_t yk_ssd_table_bytes(const struct yk_ssd_table *t) {
     const struct yk_index *x = &t->index;
     uint64_t buckets = (1ull << x->level) + x->split + x->overflow_top;

@@ -95,6 +95,9 @@ int yk_ssd_table_next(const struct yk_ssd_table *t, uint32_t ns, uint64_t hash, 
 int yk_ssd_table_next_half(const struct yk_ssd_table *t, uint32_t ns, uint32_t half,
                            struct yk_index_cursor *cursor, uint32_t *ret_id);
 
+/* An entry with this hash of namespace and key. 1 and its id, or 0. */
+int yk_ssd_table_by_hash(const struct yk_ssd_table *t, uint64_t hash, uint32_t *ret_id);
+
 void yk_ssd_table_touch(struct yk_ssd_table *t, uint32_t id);
 /* Order of use only: id becomes the youngest. */
 void yk_ssd_table_link(struct yk_ssd_table *t, uint32_t id);

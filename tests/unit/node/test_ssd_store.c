@@ -359,6 +359,41 @@ static void a_reboot_finds_the_ssd(void **state) {
     fixture_close(&f);
 }
 
+/* A stop that writes what DRAM alone has loses nothing to a reboot, and preloading begins with what was
+ * used last. */
+static void a_stop_writes_what_memory_has(void **state) {
+    struct fixture f;
+    uint32_t tiers = 0;
+    fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
+    put_many(&f, 600);
+    for (uint32_t i = 0; i < 20; i++) /* of those that were written first */
+        assert_true(get(&f, i, 0, BLOCK));
+    f.o.ssd.no_preload = 0;
+    yk_store_ssd_settle(f.s, yk_now_ns() + LIMIT);
+    reboot(&f, 1);
+    for (uint32_t i = 0; i < 600; i++)
+        assert_true(known(&f, i, NULL));
+    settle(&f);
+    for (uint32_t i = 0; i < 20; i++) {
+        assert_true(known(&f, i, &tiers));
+        assert_true(tiers & 1u << YK_TIER_DRAM);
+    }
+    for (uint32_t i = 0; i < 600; i++)
+        assert_true(get(&f, i, 0, BLOCK));
+    fixture_close(&f);
+}
+
+static void a_stop_keeps_its_deadline(void **state) {
+    struct fixture f;
+    fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
+    put_many(&f, 600);
+    yk_store_ssd_settle(f.s, 1); /* it is over */
+    restart(&f, 1);
+    for (uint32_t i = 0; i < 600; i++)
+        assert_true(get(&f, i, 0, BLOCK));
+    fixture_close(&f);
+}
+
 static void preloading_brings_blocks_up(void **state) {
     struct fixture f;
     struct yk_counters n;
@@ -601,6 +636,8 @@ int main(void) {
         cmocka_unit_test(write_through_has_a_copy_at_once),
         cmocka_unit_test(a_restart_finds_both_tiers),
         cmocka_unit_test(a_reboot_finds_the_ssd),
+        cmocka_unit_test(a_stop_writes_what_memory_has),
+        cmocka_unit_test(a_stop_keeps_its_deadline),
         cmocka_unit_test(preloading_brings_blocks_up),
         cmocka_unit_test(what_was_removed_stays_away),
         cmocka_unit_test(batch_removal_covers_both_tiers),

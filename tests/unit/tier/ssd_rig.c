@@ -467,6 +467,12 @@ static uint32_t may_go_from(const struct ssd_rig *r, const struct version *v) {
     return end;
 }
 
+int ssd_rig_find(struct ssd_rig *r, uint32_t ns, uint32_t key, uint32_t *ret_id) {
+    char k[64];
+    uint32_t len = key_make(key, k);
+    return yk_ssd_find(r->ssd, ns, key_hash(ns, key), k, len, r->now_ms, ret_id) == 0;
+}
+
 static int must_be_found(const struct ssd_rig *r, const struct version *v, uint32_t at) {
     return v->done <= disk_covered(r->disk[v->device], at) && may_go_from(r, v) > at &&
            !may_expire(v, r->now_ms, at);

@@ -78,6 +78,9 @@ int ssd_rig_start(struct ssd_rig *r);
 void ssd_rig_close(struct ssd_rig *r, int clean);
 void ssd_rig_free(struct ssd_rig *r);
 
+/* 1: the tier has it. */
+int ssd_rig_find(struct ssd_rig *r, uint32_t ns, uint32_t key, uint32_t *ret_id);
+
 /* Steps of the workload. */
 int ssd_rig_put(struct ssd_rig *r, uint32_t ns, uint32_t key, uint64_t len, uint64_t expiry_ms);
 void ssd_rig_remove(struct ssd_rig *r, uint32_t ns, uint32_t key);

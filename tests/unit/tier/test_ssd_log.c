@@ -54,6 +54,34 @@ static void random_work(void **state) {
     }
 }
 
+/* What was used last is the youngest after an orderly stop, however long ago it was written. */
+static void the_order_of_use_survives_a_stop(void **state) {
+    (void)state;
+    uint64_t want[RIG_KEYS];
+    uint32_t n = 0, id;
+    ssd_rig_open(&rig, 2, 16, 256u << 10, 1, 0);
+    for (uint32_t i = 0; i < RIG_KEYS; i++)
+        assert_int_equal(ssd_rig_put(&rig, 0, i, 1000 + i, 0), 0);
+    ssd_rig_settle(&rig);
+    for (uint32_t i = 0; i < RIG_KEYS; i++) { /* 7 and RIG_KEYS have no common divisor */
+        uint32_t k = 7u * i % RIG_KEYS;
+        assert_true(ssd_rig_find(&rig, 0, k, &id));
+        yk_ssd_touch(rig.ssd, id);
+        want[RIG_KEYS - 1u - i] = 1000 + k;
+    }
+    ssd_rig_close(&rig, 1);
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    for (id = yk_ssd_older(rig.ssd, YK_SSD_NONE); id != YK_SSD_NONE; id = yk_ssd_older(rig.ssd, id)) {
+        struct yk_ssd_info info;
+        yk_ssd_info_get(rig.ssd, id, &info);
+        assert_true(n < RIG_KEYS);
+        assert_int_equal(info.len, want[n++]);
+    }
+    assert_int_equal(n, RIG_KEYS);
+    ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
 /* A put that is told to wait is accepted in the end, however full the device is and however much of what
  * must be written are removals; and everything comes to rest. */
 static void nothing_stalls(void **state) {
@@ -103,6 +131,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_block_comes_and_goes),
         cmocka_unit_test(random_work),
+        cmocka_unit_test(the_order_of_use_survives_a_stop),
         cmocka_unit_test(nothing_stalls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
