@@ -7,8 +7,9 @@
  * take blocks of a set of eight times DRAM and more, each once before any comes again, so that none is
  * found in DRAM; what counts are bytes that were returned and compared, but no more than the SSD read.
  *
- * fio never flushes, the log does for each segment that it uses again. So that it pays for its own data
- * alone, the file is flushed after each turn of writes; `base flush after fio write` is how long that took.
+ * fio never flushes, the log does before it uses segments again. So that it pays for its own data alone,
+ * the file is flushed after each turn of writes; `base flush after fio write` is how long that took, and
+ * `base fio write and flush` fio's rate with it: what the device takes when it has to keep it, too.
  *
  * The limit of writes is fio's with 1 MiB whatever the blocks' size, since a log writes them together;
  * that of reads is fio's with the size of a block.
@@ -37,7 +38,7 @@ struct moves {
     struct ssd_node node;
     struct ssd_flow flow;
     struct ssd_tier *tier;
-    struct rates fio, fio_same, seen, put, direct, flush;
+    struct rates fio, fio_same, seen, put, direct, flush, kept;
     struct yk_fio_result last; /* percentiles are of the last turn */
     struct yk_hist hist;
     uint64_t misses;
@@ -55,7 +56,7 @@ static double median(const struct rates *r) {
 }
 
 static void begin(struct moves *m) {
-    m->fio = m->fio_same = m->seen = m->put = m->direct = m->flush = (struct rates){0};
+    m->fio = m->fio_same = m->seen = m->put = m->direct = m->flush = m->kept = (struct rates){0};
     yk_hist_reset(&m->hist);
     m->misses = 0;
 }
@@ -74,8 +75,12 @@ static int fio_turn(struct moves *m, enum yk_fio_rw rw, uint64_t bytes, uint32_t
     r->max_ns = f.max_ns > r->max_ns ? f.max_ns : r->max_ns;
     if (r == &m->fio)
         m->last = f;
-    if (rw == YK_FIO_WRITE)
-        add(&m->flush, ssd_settle(&m->b->fio));
+    if (rw != YK_FIO_WRITE || f.rate <= 0)
+        return 0;
+    double flush_s = ssd_settle(&m->b->fio), all = (double)f.bytes;
+    add(&m->flush, flush_s);
+    if (r == &m->fio)
+        add(&m->kept, all / (all / f.rate + flush_s));
     return 0;
 }
 
@@ -186,6 +191,9 @@ static void move_rows(struct moves *m, enum yk_fio_rw rw) {
     struct yk_bench_row r = YK_BENCH_ROW(NULL, "s", median(&m->flush));
     if (writes)
         row(m, &r, "base flush after fio write", "");
+    r = YK_BENCH_ROW(NULL, "B/s", median(&m->kept));
+    if (writes)
+        row(m, &r, "base fio write and flush", "");
     r = YK_BENCH_ROW(NULL, "B/s", median(&m->direct));
     row(m, &r, writes ? "base tier write" : "base tier read", writes ? "" : " depth32");
     r = YK_BENCH_ROW(NULL, "B/s", median(&m->seen));

@@ -37,6 +37,7 @@ static struct yk_ssd_wreq *wreq_take(struct yk_ssd_dev *d, struct yk_ssd_batch *
 }
 
 static void wreq_give(struct yk_ssd_dev *d, struct yk_ssd_wreq *w) {
+    d->writing_bytes -= w->bytes;
     w->next_free = d->wreq_free;
     d->wreq_free = w;
     d->wreqs_free++;
@@ -85,6 +86,7 @@ static void piece_add(struct yk_ssd_dev *d, struct yk_ssd_batch *b, const void *
         else
             w->iov[w->iov_count++] = (struct iovec){(void *)(uintptr_t)p, n};
         w->bytes += n;
+        d->writing_bytes += n;
         b->pos += n;
         p += n;
         bytes -= n;

@@ -53,11 +53,11 @@ static int batches_mem(struct yk_ssd_dev *d) {
     return 0;
 }
 
-/* How many segments the cleaner keeps free: a fiftieth, or as much as is written while a flush takes long,
- * but no more than an eighth. */
+/* How many segments are free when the cleaner rests: a fiftieth, or as much as is written while a flush
+ * takes long, but no more than a sixth. */
 static uint32_t target_of(const struct yk_ssd_dev *d) {
     uint64_t ahead = CLEAN_AHEAD / d->super.segment_bytes;
-    uint64_t n = ahead < d->nseg / 8u ? ahead : d->nseg / 8u;
+    uint64_t n = ahead < d->nseg / 6u ? ahead : d->nseg / 6u;
     if (n < d->nseg / 50u)
         n = d->nseg / 50u;
     return n > d->reserve ? (uint32_t)n : d->reserve + 1u;
@@ -79,6 +79,7 @@ int yk_ssd_dev_mem(struct yk_ssd_dev *d) {
     d->room_want = YK_SSD_SECTOR;
     d->reserve = d->nseg > 8 ? 2 : 1;
     d->target = target_of(d);
+    d->low = d->reserve + 1u + (d->target - d->reserve - 1u) / 2u;
     return batches_mem(d);
 }
 

@@ -217,6 +217,7 @@ static void header_done(struct yk_ssd_dev *d, struct yk_ssd_op *op) {
     b->pending--;
 }
 
+/* Before other writes that wait: room in memory and in the queue depends on it. */
 static void header_write(struct yk_ssd_dev *d, struct yk_ssd_batch *b) {
     struct yk_ssd *ssd = d->ssd;
     uint64_t at = yk_seg_at(d, b->open->seg);
@@ -237,10 +238,10 @@ static void header_write(struct yk_ssd_dev *d, struct yk_ssd_batch *b) {
     b->head_op.ctx = b->copy_op.ctx = b;
     b->head_op.done = b->copy_op.done = header_done;
     yk_ssd_op_start(d, &b->head_op, YK_SSD_IO_WRITE, at + b->at, b->room, &b->head_iov, 1,
-                    YK_SSD_PRIO_BACKGROUND);
+                    YK_SSD_PRIO_DEMAND);
     if (b->copy)
         yk_ssd_op_start(d, &b->copy_op, YK_SSD_IO_WRITE, at + b->pos - b->room, b->room,
-                        &b->head_iov, 1, YK_SSD_PRIO_BACKGROUND);
+                        &b->head_iov, 1, YK_SSD_PRIO_DEMAND);
 }
 
 static void batches_advance(struct yk_ssd_dev *d) {

@@ -20,7 +20,7 @@ static int dev_may(const struct yk_ssd_dev *d, uint64_t len) {
         return -YK_EIO;
     if (len > yk_ssd_len_max(d))
         return -YK_ETOOBIG;
-    if ((d->queued_bytes > 0 && d->queued_bytes + len > YK_SSD_QUEUE_BYTES) ||
+    if ((d->writing_bytes > 0 && d->writing_bytes + len > YK_SSD_QUEUE_BYTES) ||
         d->ssd->tokens <= 0 || !yk_ssd_batch_may(d, len))
         return -YK_EAGAIN;
     return 0;
@@ -57,7 +57,7 @@ static int dev_choose(struct yk_ssd *ssd, const struct yk_ssd_put *put, struct y
             one = -YK_EAGAIN;
         }
         rc = better(rc, one);
-        if (one == 0 && (best == NULL || d->queued_bytes < best->queued_bytes))
+        if (one == 0 && (best == NULL || d->writing_bytes < best->writing_bytes))
             best = d;
     }
     ssd->put_turn++;

@@ -29,12 +29,12 @@
 #include "tier/ssd/ssd.h"
 #include "tier/ssd/table.h"
 
-#define YK_SSD_BATCHES     12u
+#define YK_SSD_BATCHES     16u
 #define YK_SSD_BATCH_BYTES (8u << 20) /* a batch closes from here on: a crash loses no more */
 #define YK_SSD_BATCH_PUTS  1024u
 #define YK_SSD_STAGE_BYTES (1u << 20)    /* small payloads of one batch */
 #define YK_SSD_WRITE_BYTES (1u << 20)    /* a request is sent from here on */
-#define YK_SSD_QUEUE_BYTES (64ull << 20) /* payload under way on a device */
+#define YK_SSD_QUEUE_BYTES (64ull << 20) /* payload in requests to a device */
 #define YK_SSD_OPENS       4u            /* segments that are being filled or sealed */
 #define YK_SSD_SUBREADS    512u
 #define YK_SSD_CLEAN_BUF   (16u << 20) /* a larger block is not written again but dropped */
@@ -235,7 +235,8 @@ struct yk_ssd_dev {
     uint32_t *freeq; /* ring of free segments */
     uint32_t free_head, free_count;
     uint32_t *seq_heads;      /* valid segments by sequence; +1 */
-    uint32_t reserve, target; /* free ones that puts may not take; that the cleaner keeps */
+    uint32_t reserve, low, target; /* free ones: that puts may not take, below which the cleaner begins,
+                                      at which it rests */
     uint64_t seg_count;       /* low half of the next sequence */
     uint64_t live_bytes;
     uint32_t live;
@@ -255,7 +256,8 @@ struct yk_ssd_dev {
     uint32_t room_want;
     struct yk_ssd_wreq *wreqs, *wreq_free;
     uint32_t wreq_count, wreqs_free;
-    uint64_t queued_bytes;
+    uint64_t queued_bytes;  /* payload of batches that are not complete */
+    uint64_t writing_bytes; /* in their requests that have not ended */
     unsigned char *mem; /* heads, stages, puts of the batches */
     uint64_t mem_bytes;
 

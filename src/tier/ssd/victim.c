@@ -80,5 +80,5 @@ uint32_t yk_ssd_oldest(const struct yk_ssd_dev *d) {
 /* Few are free, or one must go. */
 int yk_ssd_clean_wants(const struct yk_ssd_dev *d) {
     return d->state == YK_SSD_DEV_OK && !d->ssd->closing &&
-           (d->clean.state != CLEAN_IDLE || d->free_count < d->target) && d->nseg > 0;
+           (d->clean.state != CLEAN_IDLE || d->free_count < d->low) && d->nseg > 0;
 }
