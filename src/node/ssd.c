@@ -93,7 +93,8 @@ static void on_drop(void *arg, uint32_t id) {
     const void *key = yk_ssd_key(s->low->ssd, id, &len);
     yk_ssd_info_get(s->low->ssd, id, &info);
     if (key != NULL && info.ns < YK_SHM_NAMESPACES &&
-        yk_store_find(s, info.ns, s->own.ns[info.ns].epoch, key, len, &idx) == 0)
+        yk_store_find(s, info.ns, s->own.ns[info.ns].epoch, key, len, &idx) == 0 &&
+        LOAD(&desc_at(s, idx)->ssd) == id + 1u)
         STORE(&desc_at(s, idx)->ssd, 0u);
 }
 

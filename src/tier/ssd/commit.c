@@ -203,14 +203,17 @@ uint64_t yk_ssd_expire(struct yk_ssd *ssd, uint32_t id, uint64_t expiry_ms, uint
                              .key_len = e->key_len};
     if (rec.ns_uid == 0) /* not live */
         return 0;
-    yk_ssd_log_record(d, &rec, ticket >> 5);
-    e->flags |= YK_SSD_E_EXPREC;
-    /* No room for the word: it is gone early rather than late. */
     if (yk_ssd_table_expiry_set(&ssd->table, id, expiry_ms) < 0) {
-        ssd->ns_tags[e->ns][e->flags & YK_SSD_E_TAG]--;
-        ssd->ns_tags[e->ns][0]++;
-        e->flags &= (uint8_t)~YK_SSD_E_TAG;
+        /* No room for the word: it is gone early rather than late. */
+        ticket = yk_ssd_tomb(ssd, id, 0);
+        if (e->flags & YK_SSD_E_WRITTEN)
+            yk_ssd_entry_drop(ssd, id);
+        else
+            yk_ssd_entry_forget(ssd, id);
+        return ticket;
     }
+    e->flags |= YK_SSD_E_EXPREC;
+    yk_ssd_log_record(d, &rec, ticket >> 5);
     return ticket;
 }
 

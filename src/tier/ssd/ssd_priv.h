@@ -426,6 +426,10 @@ uint64_t yk_ssd_now(const struct yk_ssd *ssd, uint64_t now_ms);
 void yk_ssd_entry_forget(struct yk_ssd *ssd, uint32_t id); /* unlink and count; not freed */
 void yk_ssd_entry_free(struct yk_ssd *ssd, uint32_t id);   /* gives back the id */
 void yk_ssd_entry_drop(struct yk_ssd *ssd, uint32_t id);   /* forget, on_drop at the poll's end */
+/* A block is put under this key, which has no live entry: one that has expired and was not swept yet goes
+ * now, since its tombstone must be older than the block. */
+void yk_ssd_entry_make_way(struct yk_ssd *ssd, uint32_t ns, uint64_t hash, const void *key,
+                           uint32_t key_len);
 void yk_ssd_drops_tell(struct yk_ssd *ssd);
 uint32_t yk_ssd_entry_at(const struct yk_ssd *ssd, uint32_t ns, const struct yk_ssd_rec *rec,
                          uint64_t place);
