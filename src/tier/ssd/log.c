@@ -162,7 +162,7 @@ static void put_doubtful(struct yk_ssd_dev *d, const struct yk_ssd_batch *b,
                          const struct yk_ssd_bput *p) {
     struct yk_ssd *ssd = d->ssd;
     struct yk_ssd_rec rec, tomb = {.type = YK_SSD_REC_TOMB};
-    uint64_t ticket = yk_ssd_ticket_new(ssd, d->index);
+    uint64_t ticket = yk_ssd_ticket_new(ssd, 1u << d->index);
     record_at(d, b, p->rec_at, &rec);
     tomb.ns_uid = rec.ns_uid;
     tomb.gen = rec.gen;
@@ -170,7 +170,7 @@ static void put_doubtful(struct yk_ssd_dev *d, const struct yk_ssd_batch *b,
     tomb.key_len = rec.key_len;
     tomb.origin = ssd->segs[b->open->seg].seq;
     yk_ssd_pend_add(ssd, ssd->table.e[p->id].ns, yk_ssd_table_hash(&ssd->table, p->id), ticket);
-    yk_ssd_log_record(d, &tomb, ticket >> 5);
+    yk_ssd_log_record(d, &tomb, ticket >> YK_SSD_TICKET_BITS);
 }
 
 /* What else the batch recorded goes into another one. */

@@ -212,9 +212,15 @@ int yk_ssd_ns_busy(const struct yk_ssd *ssd, uint32_t ns);
  * that had to record it does not write any more. */
 int yk_ssd_durable(const struct yk_ssd *ssd, uint64_t ticket);
 
-/* The ticket of a removal of this key that is not durable yet (the entry was dropped for capacity, or
- * removed by somebody else); 0 = none. A put of other bytes under the key waits for it. */
+/* One ticket for what two wait for. */
+uint64_t yk_ssd_ticket_join(uint64_t a, uint64_t b);
+
+/* The ticket of the removals of this key that are not durable yet (its entry was dropped for capacity or
+ * could not be read, or was removed by somebody else); 0 = none. Who is told that the key is gone, or that
+ * other bytes stand under it, is told when that is durable, too. */
 uint64_t yk_ssd_pending(const struct yk_ssd *ssd, uint32_t ns, uint64_t hash);
+/* Likewise of all keys, for who removes by pattern. */
+uint64_t yk_ssd_pending_any(const struct yk_ssd *ssd);
 
 /* 1: a device is gone, and no other has recorded durably that it misses what is removed from now on.
  * Should this node be started again without knowing a higher run (opts.run) and the device be back by

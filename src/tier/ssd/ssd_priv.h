@@ -40,7 +40,8 @@
 #define YK_SSD_CLEAN_BUF   (16u << 20) /* a larger block is not written again but dropped */
 #define YK_SSD_CLEAN_READS 32u
 #define YK_SSD_CLEAN_GROUP 8u /* segments that become free with one flush */
-#define YK_SSD_TAG_ALL     31u /* ticket of something that all devices record */
+#define YK_SSD_TICKET_BITS 18u /* of a ticket, below its count: bit i, device i has to record it */
+#define YK_SSD_TAG_ALL     (1u << 16) /* all that still write record it, one at least */
 #define YK_SSD_ERRORS_MAX  3u  /* write errors in a row that make a device read-only */
 #define YK_SSD_RETURN_MS   5000u
 #define YK_SSD_CKPT_MS     30000u

@@ -614,6 +614,40 @@ static void removed_while_it_goes_down(void **state) {
     fixture_close(&f);
 }
 
+/* The tier has dropped a block of its own accord, and that is not durable yet. Who removes it then, from
+ * DRAM, where it is gone already, or by a pattern, hears of it only when it cannot come back. */
+static void dropped_and_removed(void **state) {
+    for (int how = 0; how < 3; how++) {
+        struct fixture f;
+        fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_WRITE_THROUGH);
+        f.o.ssd.capacity_blocks = 10;
+        restart(&f, 1);
+        for (uint32_t i = 0; i < 10; i++)
+            put(&f, i, BLOCK);
+        settle(&f);
+        put(&f, 10, BLOCK); /* 0 goes for it */
+        yk_store_ticket_take(f.s);
+        uint32_t cursor = 0;
+        assert_int_equal(change(&f, YK_CHANGE_REMOVE, 0, 0), 0);
+        uint64_t ticket = yk_store_ticket_take(f.s);
+        if (how == 1) {
+            assert_int_equal(change(&f, YK_CHANGE_REMOVE, 0, 0), YK_MISS);
+            ticket = yk_store_ticket_take(f.s);
+        }
+        if (how == 2) {
+            while (cursor != YK_WALK_END)
+                assert_int_equal(yk_store_remove_step(f.s, f.ns, YK_REMOVE_GLOB, "block-0", 7, &cursor, 64), 0);
+            ticket = yk_store_ticket_take(f.s);
+        }
+        assert_true(ticket != 0);
+        await(&f, ticket);
+        reboot(&f, 0);
+        assert_false(known(&f, 0, NULL));
+        assert_true(known(&f, 1, NULL));
+        fixture_close(&f);
+    }
+}
+
 static void a_run_without_the_ssd_empties_it(void **state) {
     struct fixture f;
     fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_WRITE_THROUGH);
@@ -651,6 +685,7 @@ int main(void) {
         cmocka_unit_test(asking_for_one_block_twice_reads_it_once),
         cmocka_unit_test(removed_while_it_comes_up),
         cmocka_unit_test(removed_while_it_goes_down),
+        cmocka_unit_test(dropped_and_removed),
         cmocka_unit_test(a_run_without_the_ssd_empties_it),
     };
     return cmocka_run_group_tests(tests, make_dirs, remove_dirs);

@@ -323,6 +323,38 @@ static void vanished_until_restart(void **state) {
     ssd_rig_free(&rig);
 }
 
+/* A key was removed on both devices, one after the other; only the second has it durable. */
+static void removed_on_both(void **state) {
+    (void)state;
+    ssd_rig_open(&rig, 2, 8, SEGMENT, 3, 0);
+    rig.eager = 1;
+    assert_int_equal(ssd_rig_put(&rig, 0, 1, 20000, 0), 0);
+    ssd_rig_settle(&rig);
+    rig.disk[rig.v[0].device]->stuck = 1;
+    ssd_rig_remove(&rig, 0, 1);
+    while (rig.nv < 2 || rig.v[rig.nv - 1].device == rig.v[0].device) {
+        assert_true(rig.nv < 10);
+        ssd_rig_remove(&rig, 0, 1);
+        assert_int_equal(ssd_rig_put(&rig, 0, 1, 20000, 0), 0);
+    }
+    ssd_rig_remove(&rig, 0, 1);
+    const struct version *first = &rig.v[0], *last = &rig.v[rig.nv - 1];
+    for (uint32_t n = 0; yk_ssd_durable(rig.ssd, last->ticket) != 1; n++) {
+        assert_true(n < 10000);
+        ssd_rig_turn(&rig, 0);
+    }
+    assert_int_equal(yk_ssd_durable(rig.ssd, first->ticket), 0);
+    uint64_t ticket = ssd_rig_pending(&rig, 0, 1);
+    assert_true(ticket != 0);
+    assert_int_equal(yk_ssd_durable(rig.ssd, ticket), 0);
+    rig.disk[first->device]->stuck = 0;
+    ssd_rig_settle(&rig);
+    assert_int_equal(yk_ssd_durable(rig.ssd, ticket), 1);
+    assert_int_equal(ssd_rig_pending(&rig, 0, 1), 0);
+    ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
 static void replaced_meanwhile(void **state) {
     (void)state;
     ssd_rig_open(&rig, 1, 8, SEGMENT, 3, 1);
@@ -396,6 +428,7 @@ int main(void) {
         cmocka_unit_test(killed_openings),
         cmocka_unit_test(one_of_two_vanishes),
         cmocka_unit_test(vanished_until_restart),
+        cmocka_unit_test(removed_on_both),
         cmocka_unit_test(replaced_meanwhile),
         cmocka_unit_test(does_not_answer),
         cmocka_unit_test(read_only_serves),
