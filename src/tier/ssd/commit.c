@@ -224,7 +224,6 @@ uint64_t yk_ssd_expire(struct yk_ssd *ssd, uint32_t id, uint64_t expiry_ms, uint
                              .ns_uid = ssd->ns[e->ns].uid,
                              .gen = yk_ssd_gen_next(ssd, gen),
                              .expiry_ms = expiry_ms,
-                             .key = yk_ssd_table_key(&ssd->table, id),
                              .key_len = e->key_len};
     if (rec.ns_uid == 0) /* not live */
         return 0;
@@ -238,6 +237,7 @@ uint64_t yk_ssd_expire(struct yk_ssd *ssd, uint32_t id, uint64_t expiry_ms, uint
         return ticket;
     }
     e->flags |= YK_SSD_E_EXPREC;
+    rec.key = yk_ssd_table_key(&ssd->table, id); /* where it stands now */
     yk_ssd_log_record(d, &rec, ticket >> YK_SSD_TICKET_BITS);
     return ticket;
 }

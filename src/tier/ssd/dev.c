@@ -2,7 +2,7 @@
  *
  * A device while the tier runs: checkpoints, what happens when it fails, how it comes back.
  *
- *   OK --3 write errors in a row, no space, a failed flush--> READ_ONLY
+ *   OK --3 write errors in a row, no space, a failed flush, too few segments--> READ_ONLY
  *   any --vanished, replaced, does not answer--> GONE --found again, ours--> OK, empty
  *
  * A device that is gone misses what is removed meanwhile. So the run's number is raised and written to
@@ -301,6 +301,7 @@ void yk_ssd_dev_tick(struct yk_ssd_dev *d) {
         else if (d->ops->stalled(d->io) >= YK_SSD_IO_STALL_MS)
             yk_ssd_dev_gone(d, "it did not answer for 30 s");
     }
+    yk_seg_retry(d);
     if (now >= d->ckpt_at_ms && d->wear_bytes != d->ckpt_wear) {
         d->ckpt_at_ms = now + YK_SSD_CKPT_MS;
         d->ckpt_want = 1;

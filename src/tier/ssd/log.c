@@ -9,7 +9,7 @@
  * its blocks get tombstones in the next segment, instead of the whole segment being thrown away.
  *
  * A segment in which a write failed takes no more and gets no footer: what is complete in it is found
- * by walking its headers.
+ * by walking its headers. It is cleaned like any other, and used again some time later (segment.c).
  */
 #include "tier/ssd/ssd_priv.h"
 
@@ -273,8 +273,11 @@ void yk_ssd_log_seal(struct yk_ssd_dev *d) {
 static void open_ends(struct yk_ssd_dev *d, struct yk_ssd_open *o) {
     struct yk_ssd_seg *seg = &d->ssd->segs[o->seg];
     seg->state = SEG_SEALED;
+    seg->bad = o->failed;
     if (o->failed)
-        seg->bad = 1;
+        yk_seg_failed(seg);
+    else
+        seg->fails = 0;
     o->used = 0;
 }
 

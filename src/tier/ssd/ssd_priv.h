@@ -8,6 +8,9 @@
  *                  |                |                   ^                                      |
  *                  +--write error---+--(no footer)------+                     (bad) BAD <------+
  *
+ * A segment whose write failed (BAD), or that could not be made free (`stuck`), is tried again later, or
+ * when nothing else is left (segment.c); a device that has too few others for its log becomes read-only.
+ *
  * A batch's life; batches of a device stand in one list in the order in which they were opened, and
  * headers are written one at a time in that order, so that whatever a walk finds was complete, and at
  * most one header of a device is uncertain when a write fails:
@@ -84,10 +87,12 @@ struct yk_ssd_seg {
     uint32_t others;   /* tombstones and expiries in it */
     uint32_t stamp;    /* when it was opened */
     uint32_t seq_next; /* chain of d->seq_heads; +1 */
+    uint32_t failed_s; /* monotonic second at which it failed last; of bad and stuck ones */
     uint8_t state, dev;
     uint8_t stale; /* may hold records of entries that live elsewhere: goes before all others */
-    uint8_t bad;   /* a write to it failed: not used again */
-    uint8_t stuck; /* it cannot be made free */
+    uint8_t bad;   /* a write to it failed: takes no more, and is not free when it was cleaned */
+    uint8_t stuck; /* it could not be made free */
+    uint8_t fails; /* since it was filled without an error */
 };
 
 struct yk_ssd_wreq {
@@ -280,7 +285,7 @@ struct yk_ssd_dev {
     struct yk_ssd_clean clean;
     struct yk_ssd_script ret; /* coming back */
     uint8_t ret_state;
-    uint64_t ret_at_ms, check_at_ms;
+    uint64_t ret_at_ms, check_at_ms, segs_at_ms;
 };
 
 struct yk_ssd_rop {
@@ -374,6 +379,9 @@ uint64_t yk_ssd_random(void);
 /* segment.c: free ones, valid ones by sequence */
 void yk_seg_free_push(struct yk_ssd_dev *d, uint32_t i);
 uint32_t yk_seg_free_pop(struct yk_ssd_dev *d); /* YK_SSD_NONE: none */
+void yk_seg_failed(struct yk_ssd_seg *seg);
+/* Failed ones are tried again; a device without hope becomes read-only. Call it often. */
+void yk_seg_retry(struct yk_ssd_dev *d);
 void yk_seg_valid_add(struct yk_ssd_dev *d, uint32_t i);
 void yk_seg_valid_remove(struct yk_ssd_dev *d, uint32_t i);
 int yk_seg_valid(const struct yk_ssd_dev *d, uint64_t seq);
