@@ -7,6 +7,10 @@
  * for a flush, in a flush. Whatever is below is durable. When a device stops writing, what waited with
  * it, and everything given to it from then on, is lost: -YK_EIO, as a range of counts.
  *
+ * Of a device that is gone nothing counts any more when another one has recorded that it is gone: it
+ * will come back empty. Until then nobody is told that a key is gone which may be on it: the table has
+ * forgotten what was there.
+ *
  * A namespace is recorded on all devices, and recovery takes the highest epoch of any; so it is durable
  * when all that still write have it, and one at least does.
  *
@@ -60,6 +64,14 @@ static int dev_has(const struct yk_ssd_dev *d, uint64_t count) {
     return waits == 0 || count < waits;
 }
 
+/* The same of what has to be gone from this device. */
+static int dev_rid(const struct yk_ssd_dev *d, uint64_t count) {
+    int rc = dev_has(d, count);
+    if (rc >= 0 || d->state != YK_SSD_DEV_GONE)
+        return rc;
+    return yk_ssd_gone_recorded(d) ? 1 : yk_ssd_hole_closes(d->ssd) ? 0 : rc;
+}
+
 static int all_have(const struct yk_ssd *ssd, uint64_t count) {
     int have = 0;
     for (uint32_t i = 0; i < ssd->ndev; i++) {
@@ -76,9 +88,11 @@ int yk_ssd_durable(const struct yk_ssd *ssd, uint64_t ticket) {
     uint64_t count = ticket >> YK_SSD_TICKET_BITS;
     int all = tag & YK_SSD_TAG_ALL ? all_have(ssd, count) : 1;
     for (uint32_t i = 0; i < ssd->ndev && all >= 0; i++) {
-        int rc = tag & 1u << i ? dev_has(ssd->devs[i], count) : 1;
+        int rc = tag & 1u << i ? dev_rid(ssd->devs[i], count) : 1;
         all = rc < all ? rc : all;
     }
+    if (all == 1 && (tag & YK_SSD_TAG_HOLE) && yk_ssd_hole_closes(ssd))
+        return 0;
     return all;
 }
 
@@ -88,7 +102,9 @@ void yk_ssd_durable_tell(struct yk_ssd *ssd) {
         if (ssd->devs[i]->state == YK_SSD_DEV_OK)
             waits = lower(waits, yk_ssd_dev_waits(ssd->devs[i]));
     uint64_t upto = waits == 0 ? ssd->ticket : waits - 1;
-    if (upto <= ssd->ticket_told)
+    int hole = yk_ssd_hole_closes(ssd), closed = ssd->hole_seen && !hole;
+    ssd->hole_seen = (uint8_t)hole;
+    if (upto <= ssd->ticket_told && !closed)
         return;
     ssd->ticket_told = upto;
     if (ssd->o.on_durable != NULL)
@@ -163,10 +179,17 @@ void yk_ssd_pend_add(struct yk_ssd *ssd, uint32_t ns, uint64_t hash, uint64_t ti
     ssd->pend_count++;
 }
 
-uint64_t yk_ssd_pending(const struct yk_ssd *ssd, uint32_t ns, uint64_t hash) {
-    uint64_t key = pend_key(ns, hash);
-    uint32_t i = (uint32_t)(key & (ssd->pend_cap - 1u));
+/* What waits whatever the key. */
+static uint64_t pend_all_keys(const struct yk_ssd *ssd) {
     uint64_t all = yk_ssd_durable(ssd, ssd->pend_lost) == 1 ? 0 : ssd->pend_lost;
+    if (yk_ssd_hole_closes(ssd))
+        all = yk_ssd_ticket_join(all, ssd->ticket << YK_SSD_TICKET_BITS | YK_SSD_TAG_HOLE);
+    return all;
+}
+
+uint64_t yk_ssd_pending(const struct yk_ssd *ssd, uint32_t ns, uint64_t hash) {
+    uint64_t key = pend_key(ns, hash), all = pend_all_keys(ssd);
+    uint32_t i = (uint32_t)(key & (ssd->pend_cap - 1u));
     for (; ssd->pend_cap > 0 && ssd->pend[i].ticket != 0; i = (i + 1u) & (ssd->pend_cap - 1u))
         if (ssd->pend[i].hash == key && yk_ssd_durable(ssd, ssd->pend[i].ticket) != 1)
             all = yk_ssd_ticket_join(all, ssd->pend[i].ticket);
@@ -174,7 +197,7 @@ uint64_t yk_ssd_pending(const struct yk_ssd *ssd, uint32_t ns, uint64_t hash) {
 }
 
 uint64_t yk_ssd_pending_any(const struct yk_ssd *ssd) {
-    uint64_t all = yk_ssd_durable(ssd, ssd->pend_lost) == 1 ? 0 : ssd->pend_lost;
+    uint64_t all = pend_all_keys(ssd);
     for (uint32_t i = 0; i < ssd->pend_cap; i++)
         if (yk_ssd_durable(ssd, ssd->pend[i].ticket) != 1)
             all = yk_ssd_ticket_join(all, ssd->pend[i].ticket);

@@ -217,14 +217,17 @@ uint64_t yk_ssd_ticket_join(uint64_t a, uint64_t b);
 
 /* The ticket of the removals of this key that are not durable yet (its entry was dropped for capacity or
  * could not be read, or was removed by somebody else); 0 = none. Who is told that the key is gone, or that
- * other bytes stand under it, is told when that is durable, too. */
+ * other bytes stand under it, is told when that is durable, too. While yk_ssd_hole is 1 and a device is there
+ * that will record it, every key has a ticket: it may be on the one that is gone. */
 uint64_t yk_ssd_pending(const struct yk_ssd *ssd, uint32_t ns, uint64_t hash);
 /* Likewise of all keys, for who removes by pattern. */
 uint64_t yk_ssd_pending_any(const struct yk_ssd *ssd);
 
-/* 1: a device is gone, and no other has recorded durably that it misses what is removed from now on.
- * Should this node be started again without knowing a higher run (opts.run) and the device be back by
- * then, removals meanwhile are not known there: acknowledge none, or keep yk_ssd_run, which was raised. */
+/* 1: a device is gone, and no other has recorded durably that it misses what is removed from now on. While
+ * another still writes it will do so soon, and tickets wait for it (yk_ssd_pending). If none does, only
+ * yk_ssd_run, which was raised, tells a later opening (opts.run) that the device has missed removals: who does
+ * not keep that must acknowledge none. The node keeps it in its DRAM segment, which does not outlive the
+ * host. */
 int yk_ssd_hole(const struct yk_ssd *ssd);
 
 /* ---- upkeep ------------------------------------------------------------------------------------------ */

@@ -45,6 +45,7 @@
 #define YK_SSD_CLEAN_GROUP 8u /* segments that become free with one flush */
 #define YK_SSD_TICKET_BITS 18u /* of a ticket, below its count: bit i, device i has to record it */
 #define YK_SSD_TAG_ALL     (1u << 16) /* all that still write record it, one at least */
+#define YK_SSD_TAG_HOLE    (1u << 17) /* it is recorded which devices are gone (yk_ssd_hole) */
 #define YK_SSD_ERRORS_MAX  3u  /* write errors in a row that make a device read-only */
 #define YK_SSD_RETURN_MS   5000u
 #define YK_SSD_CKPT_MS     30000u
@@ -279,7 +280,8 @@ struct yk_ssd_dev {
     uint64_t ckpt_wear; /* wear_bytes when the last one was written */
     uint64_t ckpt_seq, ckpt_ns_gen, ckpt_ns_gen_next, ckpt_run, ckpt_run_next, ckpt_at_ms;
     uint64_t ckpt_clock, ckpt_clock_next;
-    uint8_t ckpt_want;
+    uint8_t ckpt_want, ckpt_fails;
+    uint64_t gone_run; /* who has recorded this run knows that the device is gone */
     uint64_t wear_bytes;
 
     struct yk_ssd_clean clean;
@@ -317,6 +319,7 @@ struct yk_ssd {
     uint64_t clock_ms, now_ms;
     uint64_t capacity;
     uint8_t broken_any; /* a device is gone: entries must be asked for it */
+    uint8_t hole_seen;  /* there was one when tickets were told of last */
     uint8_t closing;
 
     struct yk_ssd_ns ns[YK_SSD_NAMESPACES];
@@ -419,6 +422,8 @@ int yk_ssd_log_idle(const struct yk_ssd_dev *d); /* nothing waits to be written 
 uint64_t yk_ssd_ticket_new(struct yk_ssd *ssd, uint32_t tag);
 uint64_t yk_ssd_dev_waits(const struct yk_ssd_dev *d); /* lowest ticket not durable; 0 = none */
 void yk_ssd_flush_pump(struct yk_ssd_dev *d);
+int yk_ssd_hole_closes(const struct yk_ssd *ssd); /* there is one, and a device that will record it */
+int yk_ssd_gone_recorded(const struct yk_ssd_dev *d);
 uint64_t yk_ssd_flush_want(struct yk_ssd_dev *d);
 void yk_ssd_durable_tell(struct yk_ssd *ssd);
 void yk_ssd_pend_add(struct yk_ssd *ssd, uint32_t ns, uint64_t hash, uint64_t ticket);

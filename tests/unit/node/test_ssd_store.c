@@ -648,6 +648,74 @@ static void dropped_and_removed(void **state) {
     }
 }
 
+static struct yk_ssd_io *faults[2];
+static unsigned fault_count;
+
+static int wrap(void *arg, struct yk_ssd_io *io, struct yk_ssd_io **ret_io) {
+    return yk_ssd_io_fault_new(io, ret_io) < 0 ? -YK_ENOMEM
+                                               : (faults[fault_count++ % 2] = *ret_io, 0);
+}
+
+static int on_ssd(struct fixture *f, uint32_t i, uint32_t *ret_id) {
+    char key[32];
+    uint32_t len = key_of(key, i);
+    return yk_ssd_find(yk_store_ssd(f->s), f->ns, yk_hash_key(f->ns, key, len), key, len, 0, ret_id) == 0;
+}
+
+/* What DRAM has and stood on a device that is gone by now: its removal is acknowledged when the other device
+ * has recorded that. */
+static void removed_while_a_device_is_gone(void **state) {
+    struct fixture f;
+    struct yk_ssd_fault gone = {.kind = YK_SSD_FAULT_GONE, .op_mask = 0xff, .nth = 1};
+    struct yk_ssd_fault slow = {
+        .kind = YK_SSD_FAULT_DELAY, .op_mask = 1u << YK_SSD_IO_WRITE, .rate_ppm = 1000000, .arg = 200};
+    struct yk_ssd_dev_stats st;
+    struct yk_ssd_info info;
+    char second[168];
+    uint32_t id, n = 0, there[10] = {0};
+    fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_WRITE_THROUGH);
+    snprintf(second, sizeof(second), "%s-2", f.path);
+    f.o.ssd.dev[1] = (struct yk_ssd_dev_opts){second, 96 * MIB};
+    f.o.ssd.dev_count = 2;
+    f.o.ssd.io_wrap = wrap;
+    fault_count = 0;
+    restart(&f, 1);
+    for (uint32_t i = 0; i < 10; i++) {
+        put(&f, i, BLOCK);
+        settle(&f);
+        assert_true(on_ssd(&f, i, &id));
+        yk_ssd_info_get(yk_store_ssd(f.s), id, &info);
+        there[i] = info.device == 0;
+        n += there[i];
+    }
+    assert_true(n > 0 && n < 10);
+    yk_ssd_io_fault_set(faults[1], &slow);
+    yk_ssd_io_fault_set(faults[0], &gone);
+    for (uint32_t i = 10; i < 14; i++) /* some of them for the first */
+        put(&f, i, BLOCK);
+    for (uint64_t end = yk_now_ns() + LIMIT;;) {
+        assert_true(yk_now_ns() < end);
+        yk_store_ssd_poll(f.s);
+        yk_store_tick(f.s);
+        yk_ssd_dev_stats_get(yk_store_ssd(f.s), 0, &st);
+        if (st.state == YK_SSD_DEV_GONE)
+            break;
+    }
+    yk_store_ticket_take(f.s);
+    for (uint32_t i = 0; i < 10; i++)
+        if (there[i])
+            assert_int_equal(change(&f, YK_CHANGE_REMOVE, 0, i), 0);
+    uint64_t ticket = yk_store_ticket_take(f.s);
+    assert_true(ticket != 0);
+    assert_int_equal(yk_store_durable(f.s, ticket), 0);
+    await(&f, ticket);
+    reboot(&f, 0);
+    for (uint32_t i = 0; i < 10; i++)
+        assert_int_equal(known(&f, i, NULL), !there[i]);
+    unlink(second);
+    fixture_close(&f);
+}
+
 static void a_run_without_the_ssd_empties_it(void **state) {
     struct fixture f;
     fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_WRITE_THROUGH);
@@ -686,6 +754,7 @@ int main(void) {
         cmocka_unit_test(removed_while_it_comes_up),
         cmocka_unit_test(removed_while_it_goes_down),
         cmocka_unit_test(dropped_and_removed),
+        cmocka_unit_test(removed_while_a_device_is_gone),
         cmocka_unit_test(a_run_without_the_ssd_empties_it),
     };
     return cmocka_run_group_tests(tests, make_dirs, remove_dirs);
