@@ -62,7 +62,8 @@ static void leave(struct yk_store *s, uint32_t idx) {
     yk_store_share_drop(s, idx, 1);
 }
 
-/* Is its copy there already? Its entry is used then: it is what is left of the block. */
+/* Is its copy there already? Its entry is used then: it is what is left of the block, with the block's expiry.
+ * Nobody waits for that here: who was told of an expiry was told when both tiers had it. */
 static int has_copy(struct yk_store *s, uint32_t idx) {
     const struct yk_desc *d = desc_at(s, idx);
     const void *key = yk_owner_key(&s->own, d->key_cell, d->key_len);
@@ -72,7 +73,11 @@ static int has_copy(struct yk_store *s, uint32_t idx) {
         return 0;
     yk_ssd_info_get(s->low->ssd, id, &info);
     yk_ssd_touch(s->low->ssd, id);
-    return info.written && info.sum == d->sum && info.len == d->len;
+    if (!info.written || info.sum != d->sum || info.len != d->len)
+        return 0;
+    if (info.expiry_ms != d->expiry_ms)
+        yk_ssd_expire(s->low->ssd, id, d->expiry_ms, yk_owner_gen(&s->own));
+    return yk_ssd_live(s->low->ssd, id);
 }
 
 static int worth_it(const struct yk_store *s, uint32_t idx) {

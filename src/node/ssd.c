@@ -374,10 +374,13 @@ void yk_store_ssd_link(struct yk_store *s, uint32_t idx) {
         return;
     yk_ssd_info_get(s->low->ssd, id, &info);
     /* What stands in DRAM is never older: other bytes on SSD are of a block that was replaced. */
-    if (info.sum != d->sum || info.len != d->len)
+    if (info.sum != d->sum || info.len != d->len) {
         yk_store_ssd_remove(s, id);
-    else
-        STORE(&d->ssd, id + 1u);
+        return;
+    }
+    STORE(&d->ssd, id + 1u);
+    if (info.expiry_ms != d->expiry_ms)
+        yk_store_ssd_set_expiry(s, id, d->expiry_ms);
 }
 
 /* ---- namespaces ------------------------------------------------------------------------------------- */

@@ -552,6 +552,34 @@ static void a_time_to_live_holds_over_a_reboot(void **state) {
     fixture_close(&f);
 }
 
+/* The same bytes once more, for a block that is on SSD alone: a time to live that the put names holds there,
+ * too, and one that the block has holds on if it names none. */
+static void a_time_to_live_of_what_is_on_ssd(void **state) {
+    struct fixture f;
+    uint32_t tiers = 0;
+    fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
+    put_many(&f, 600);
+    assert_int_equal(change(&f, YK_CHANGE_EXPIRE, 2000, 1), 0);
+    await(&f, yk_store_ticket_take(f.s));
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_true(known(&f, i, &tiers));
+        assert_int_equal(tiers, 1u << YK_TIER_SSD);
+        assert_int_equal(put_flags(&f, i, 0, BLOCK, 0, i == 0 ? 300 : 0), 0);
+        uint64_t ticket = yk_store_ticket_take(f.s);
+        assert_int_equal(ticket != 0, i == 0);
+        await(&f, ticket);
+    }
+    for (uint64_t end = yk_now_ns() + LIMIT; known(&f, 0, NULL) || known(&f, 1, NULL);) {
+        assert_true(yk_now_ns() < end);
+        turn(&f);
+    }
+    reboot(&f, 0);
+    assert_false(known(&f, 0, NULL));
+    assert_false(known(&f, 1, NULL));
+    assert_true(known(&f, 2, NULL));
+    fixture_close(&f);
+}
+
 static void a_hint_that_the_filter_gives(void **state) {
     struct fixture f;
     uint64_t bytes = 0;
@@ -749,6 +777,7 @@ int main(void) {
         cmocka_unit_test(other_bytes_conflict_and_an_upsert_replaces),
         cmocka_unit_test(the_same_bytes_again_are_no_conflict),
         cmocka_unit_test(a_time_to_live_holds_over_a_reboot),
+        cmocka_unit_test(a_time_to_live_of_what_is_on_ssd),
         cmocka_unit_test(a_hint_that_the_filter_gives),
         cmocka_unit_test(asking_for_one_block_twice_reads_it_once),
         cmocka_unit_test(removed_while_it_comes_up),
