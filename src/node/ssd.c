@@ -350,6 +350,12 @@ void yk_store_ssd_forget(struct yk_store *s, uint32_t idx) {
         yk_store_ssd_remove(s, id);
 }
 
+void yk_store_ssd_rotten(struct yk_store *s, uint32_t idx) {
+    uint32_t id;
+    if (entry_of(s, idx, &id) == 0)
+        await(s, yk_ssd_rotten(s->low->ssd, id, yk_owner_gen(&s->own)));
+}
+
 void yk_store_ssd_set_expiry(struct yk_store *s, uint32_t id, uint64_t expiry_ms) {
     await_earlier(s, id);
     await(s, yk_ssd_expire(s->low->ssd, id, expiry_ms, yk_owner_gen(&s->own)));

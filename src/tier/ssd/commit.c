@@ -225,18 +225,22 @@ uint64_t yk_ssd_tomb(struct yk_ssd *ssd, uint32_t id, uint64_t gen) {
     return ticket;
 }
 
-uint64_t yk_ssd_remove(struct yk_ssd *ssd, uint32_t id, uint64_t gen) {
+static uint64_t entry_remove(struct yk_ssd *ssd, uint32_t id, uint64_t gen) {
     uint64_t ticket = yk_ssd_tomb(ssd, id, gen);
-    YK_SSD_ADD(ssd->c.removed, 1);
     yk_ssd_entry_forget(ssd, id);
     if (ssd->table.e[id].flags & YK_SSD_E_WRITTEN)
         yk_ssd_entry_free(ssd, id); /* else when its put ends */
     return ticket;
 }
 
-void yk_ssd_rotten(struct yk_ssd *ssd, uint32_t id, uint64_t gen) {
+uint64_t yk_ssd_remove(struct yk_ssd *ssd, uint32_t id, uint64_t gen) {
+    YK_SSD_ADD(ssd->c.removed, 1);
+    return entry_remove(ssd, id, gen);
+}
+
+uint64_t yk_ssd_rotten(struct yk_ssd *ssd, uint32_t id, uint64_t gen) {
     YK_SSD_ADD(ssd->c.rotten, 1);
-    yk_ssd_remove(ssd, id, gen);
+    return entry_remove(ssd, id, gen);
 }
 
 uint64_t yk_ssd_expire(struct yk_ssd *ssd, uint32_t id, uint64_t expiry_ms, uint64_t gen) {

@@ -195,8 +195,8 @@ int yk_ssd_read(struct yk_ssd *ssd, uint32_t id, void *to, unsigned prio, uint64
  * above the block's. */
 uint64_t yk_ssd_remove(struct yk_ssd *ssd, uint32_t id, uint64_t gen);
 
-/* What was read did not match its checksum: removes it and counts. */
-void yk_ssd_rotten(struct yk_ssd *ssd, uint32_t id, uint64_t gen);
+/* What was read did not match its checksum: removes it likewise, and counts it as that. */
+uint64_t yk_ssd_rotten(struct yk_ssd *ssd, uint32_t id, uint64_t gen);
 
 /* Another expiry (0 = never). Returns a ticket: acknowledge an earlier expiry when it is durable. */
 uint64_t yk_ssd_expire(struct yk_ssd *ssd, uint32_t id, uint64_t expiry_ms, uint64_t gen);

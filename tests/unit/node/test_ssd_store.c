@@ -744,6 +744,31 @@ static void removed_while_a_device_is_gone(void **state) {
     fixture_close(&f);
 }
 
+static void rot_is_counted(void **state) {
+    struct fixture f;
+    struct yk_ssd_fault flip = {.kind = YK_SSD_FAULT_CORRUPT, .op_mask = 1u << YK_SSD_IO_READ, .nth = 1};
+    struct yk_ssd_counters n;
+    uint32_t tiers = 0;
+    fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
+    f.o.ssd.io_wrap = wrap;
+    fault_count = 0;
+    restart(&f, 1);
+    put_many(&f, 600);
+    assert_true(known(&f, 0, &tiers));
+    assert_int_equal(tiers, 1u << YK_TIER_SSD);
+    yk_ssd_io_fault_set(faults[0], &flip);
+    assert_false(get(&f, 0, 0, BLOCK));
+    uint64_t ticket = yk_store_ticket_take(f.s);
+    assert_true(ticket != 0);
+    await(&f, ticket);
+    assert_false(known(&f, 0, NULL));
+    yk_ssd_counters_get(yk_store_ssd(f.s), &n);
+    assert_int_equal(n.rotten, 1);
+    assert_int_equal(n.removed, 0);
+    assert_true(get(&f, 1, 0, BLOCK));
+    fixture_close(&f);
+}
+
 static void a_run_without_the_ssd_empties_it(void **state) {
     struct fixture f;
     fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_WRITE_THROUGH);
@@ -784,6 +809,7 @@ int main(void) {
         cmocka_unit_test(removed_while_it_goes_down),
         cmocka_unit_test(dropped_and_removed),
         cmocka_unit_test(removed_while_a_device_is_gone),
+        cmocka_unit_test(rot_is_counted),
         cmocka_unit_test(a_run_without_the_ssd_empties_it),
     };
     return cmocka_run_group_tests(tests, make_dirs, remove_dirs);
