@@ -171,11 +171,26 @@ static void fill_parent(struct yk_store *s, const struct yk_desc *d, struct yk_s
     put->parent_hash = (uint32_t)p->hash;
 }
 
+/* A key has one entry. 0: it has none now; -YK_EAGAIN: one whose write is under way, whatever becomes of it. */
+static int make_way(struct yk_store *s, const struct yk_desc *d, const void *key) {
+    struct yk_ssd_info info;
+    uint32_t id;
+    if (key == NULL || yk_store_ssd_find(s, d->ns, d->hash, key, d->key_len, &id) != 0)
+        return 0;
+    yk_ssd_info_get(s->low->ssd, id, &info);
+    if (!info.written)
+        return -YK_EAGAIN;
+    yk_ssd_remove(s->low->ssd, id, yk_owner_gen(&s->own));
+    return 0;
+}
+
 /* Begins the write of a block. 0; -YK_EAGAIN not now; other failures: not at all. */
 static int begin(struct yk_store *s, uint32_t idx) {
     struct ssd_side *l = s->low;
     const struct yk_desc *d = desc_at(s, idx);
     int rc = yk_ssd_may_put(l->ssd, d->len);
+    if (rc == 0)
+        rc = make_way(s, d, yk_owner_key(&s->own, d->key_cell, d->key_len));
     if (rc < 0)
         return rc;
     if (l->demotion_free == 0)

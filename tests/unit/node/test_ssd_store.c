@@ -769,6 +769,28 @@ static void rot_is_counted(void **state) {
     fixture_close(&f);
 }
 
+/* A block is found to be damaged while it is written to SSD, and put again before that ends: it has one
+ * entry, and none when it is removed. */
+static void damaged_while_it_goes_down(void **state) {
+    struct fixture f;
+    char key[32];
+    uint32_t idx, len = key_of(key, 1);
+    fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_WRITE_THROUGH);
+    for (uint32_t i = 0; i < 20; i++) {
+        put(&f, 1, BLOCK);
+        assert_int_equal(yk_store_find(f.s, f.ns, f.epoch, key, len, &idx), 0);
+        ((unsigned char *)(uintptr_t)yk_store_payload(f.s, idx))[100] ^= 1;
+        assert_int_equal(change(&f, YK_CHANGE_VERIFY, 0, 1), -YK_ECORRUPT);
+        put(&f, 1, BLOCK);
+        settle(&f);
+        assert_true(get(&f, 1, 0, BLOCK));
+        assert_int_equal(change(&f, YK_CHANGE_REMOVE, 0, 1), 0);
+        assert_false(known(&f, 1, NULL));
+        await(&f, yk_store_ticket_take(f.s));
+    }
+    fixture_close(&f);
+}
+
 static void a_run_without_the_ssd_empties_it(void **state) {
     struct fixture f;
     fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_WRITE_THROUGH);
@@ -810,6 +832,7 @@ int main(void) {
         cmocka_unit_test(dropped_and_removed),
         cmocka_unit_test(removed_while_a_device_is_gone),
         cmocka_unit_test(rot_is_counted),
+        cmocka_unit_test(damaged_while_it_goes_down),
         cmocka_unit_test(a_run_without_the_ssd_empties_it),
     };
     return cmocka_run_group_tests(tests, make_dirs, remove_dirs);
