@@ -305,8 +305,11 @@ int yk_store_change(struct yk_store *s, uint32_t ns, uint64_t epoch, unsigned wh
     rc = yk_store_find_any(s, ns, epoch, key, key_len, &idx);
     if (rc == 0 && YK_IS_ON_SSD(idx))
         return change_on_ssd(s, idx & ~YK_ON_SSD, what, arg);
-    if (rc != 0)
+    if (rc != 0) {
+        if (what == YK_CHANGE_REMOVE) /* that it is gone is said when it cannot come back */
+            yk_store_ssd_await(s, ns, yk_hash_key(ns, key, key_len));
         return rc;
+    }
     struct yk_desc *d = desc_at(s, idx);
     switch (what) {
     case YK_CHANGE_REMOVE:
@@ -467,6 +470,8 @@ uint64_t yk_store_remove_step(struct yk_store *s, uint32_t ns, unsigned how, con
         }
         removed++;
     }
+    if (*cursor == YK_WALK_END)
+        yk_store_ssd_await_any(s); /* what the tier dropped itself was not met, and may match */
     return removed;
 }
 

@@ -62,7 +62,8 @@ static void leave(struct yk_store *s, uint32_t idx) {
     yk_store_share_drop(s, idx, 1);
 }
 
-/* Is its copy there already? Its entry is used then: it is what is left of the block. */
+/* Is its copy there already? Its entry is used then: it is what is left of the block, with the block's expiry.
+ * Nobody waits for that here: who was told of an expiry was told when both tiers had it. */
 static int has_copy(struct yk_store *s, uint32_t idx) {
     const struct yk_desc *d = desc_at(s, idx);
     const void *key = yk_owner_key(&s->own, d->key_cell, d->key_len);
@@ -72,7 +73,11 @@ static int has_copy(struct yk_store *s, uint32_t idx) {
         return 0;
     yk_ssd_info_get(s->low->ssd, id, &info);
     yk_ssd_touch(s->low->ssd, id);
-    return info.written && info.sum == d->sum && info.len == d->len;
+    if (!info.written || info.sum != d->sum || info.len != d->len)
+        return 0;
+    if (info.expiry_ms != d->expiry_ms)
+        yk_ssd_expire(s->low->ssd, id, d->expiry_ms, yk_owner_gen(&s->own));
+    return yk_ssd_live(s->low->ssd, id);
 }
 
 static int worth_it(const struct yk_store *s, uint32_t idx) {
@@ -166,11 +171,26 @@ static void fill_parent(struct yk_store *s, const struct yk_desc *d, struct yk_s
     put->parent_hash = (uint32_t)p->hash;
 }
 
+/* A key has one entry. 0: it has none now; -YK_EAGAIN: one whose write is under way, whatever becomes of it. */
+static int make_way(struct yk_store *s, const struct yk_desc *d, const void *key) {
+    struct yk_ssd_info info;
+    uint32_t id;
+    if (key == NULL || yk_store_ssd_find(s, d->ns, d->hash, key, d->key_len, &id) != 0)
+        return 0;
+    yk_ssd_info_get(s->low->ssd, id, &info);
+    if (!info.written)
+        return -YK_EAGAIN;
+    yk_ssd_remove(s->low->ssd, id, yk_owner_gen(&s->own));
+    return 0;
+}
+
 /* Begins the write of a block. 0; -YK_EAGAIN not now; other failures: not at all. */
 static int begin(struct yk_store *s, uint32_t idx) {
     struct ssd_side *l = s->low;
     const struct yk_desc *d = desc_at(s, idx);
     int rc = yk_ssd_may_put(l->ssd, d->len);
+    if (rc == 0)
+        rc = make_way(s, d, yk_owner_key(&s->own, d->key_cell, d->key_len));
     if (rc < 0)
         return rc;
     if (l->demotion_free == 0)

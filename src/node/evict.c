@@ -70,8 +70,10 @@ void yk_store_retire(struct yk_store *s, uint32_t idx, enum retire_reason why, i
     struct yk_desc *d = desc_at(s, idx);
     int fetched = desc_fetched(s, idx);
     if (s->low != NULL) {
-        if (why == RETIRE_REMOVED || (why == RETIRE_CORRUPT && desc_fetched(s, idx)))
-            yk_store_ssd_forget(s, idx);
+        if (why == RETIRE_CORRUPT && desc_fetched(s, idx))
+            yk_store_ssd_rotten(s, idx);
+        else if (why == RETIRE_REMOVED || (why == RETIRE_CORRUPT && yk_store_writing(s, idx)))
+            yk_store_ssd_forget(s, idx); /* or what is being written is as bad */
         yk_store_demote_forget(s, idx);
     }
     /* Checked before `parent` becomes a link: what fails is leaked until the restart, since its

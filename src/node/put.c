@@ -412,7 +412,7 @@ static int against(struct yk_store *s, uint32_t old, const struct yk_commit *c) 
     return (c->attrs.flags & YK_PUT_UPSERT) ? 0 : -YK_ECONFLICT;
 }
 
-/* expiry_ms: of a block that came up from SSD; 0 = none, or the commit's own. */
+/* expiry_ms: of a block that came up from SSD, or stands there; 0 = none, or the commit's own. */
 static int commit_new(struct yk_store *s, uint32_t ns, uint64_t hash, const struct yk_commit *c,
                       unsigned state, uint64_t expiry_ms) {
     int rc = make_room(s, ns, c->len);
@@ -451,8 +451,10 @@ int yk_store_commit_raised(struct yk_store *s, uint32_t ns, uint64_t hash,
 
 /* What stands on SSD under the key, and not in DRAM, means for the commit: 0 it is the same, or makes
  * way; -YK_ECONFLICT. The same bytes are put into DRAM all the same: the writer had to compute them, so
- * they are wanted, and their copy on SSD stays. */
-static int against_ssd(struct yk_store *s, uint32_t ns, uint64_t hash, const struct yk_commit *c) {
+ * they are wanted, and their copy on SSD stays. Their expiry holds on if the put names none, as it does for
+ * a block in DRAM (yk_store_prolong). */
+static int against_ssd(struct yk_store *s, uint32_t ns, uint64_t hash, const struct yk_commit *c,
+                       uint64_t *ret_expiry_ms) {
     struct yk_ssd_info info;
     uint32_t id;
     if (yk_store_ssd_find(s, ns, hash, c->key, c->key_len, &id) != 0) {
@@ -462,6 +464,7 @@ static int against_ssd(struct yk_store *s, uint32_t ns, uint64_t hash, const str
     yk_ssd_info_get(s->low->ssd, id, &info);
     if (info.len == c->len && info.sum == c->sum) {
         yk_ssd_touch(s->low->ssd, id); /* it is used */
+        *ret_expiry_ms = c->attrs.ttl_ms == 0 ? info.expiry_ms : 0;
         return 0;
     }
     if (!(c->attrs.flags & YK_PUT_UPSERT))
@@ -476,12 +479,13 @@ int yk_store_commit(struct yk_store *s, uint32_t slot, uint32_t ns, const struct
         return committed_before(s, ns, c);
     uint64_t hash = yk_hash_key(ns, c->key, c->key_len);
     uint32_t old;
+    uint64_t expiry_ms = 0;
     rc = commit_checks(s, ns, c);
     int in_dram = rc == 0 && standing(s, hash, ns, c->key, c->key_len, &old) == 0;
     if (in_dram)
         rc = against(s, old, c);
     if (rc == 0 && s->low != NULL)
-        rc = against_ssd(s, ns, hash, c);
+        rc = against_ssd(s, ns, hash, c, &expiry_ms);
     if (rc == 1) {
         COUNT(s, duplicates);
         yk_store_access(s, old);
@@ -490,7 +494,7 @@ int yk_store_commit(struct yk_store *s, uint32_t slot, uint32_t ns, const struct
         return 0;
     }
     if (rc == 0)
-        rc = commit_new(s, ns, hash, c, YK_DESC_COMMITTED, 0);
+        rc = commit_new(s, ns, hash, c, YK_DESC_COMMITTED, expiry_ms);
     if (rc == -YK_EAGAIN)
         return rc;
     if (rc < 0) {

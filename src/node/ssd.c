@@ -93,7 +93,8 @@ static void on_drop(void *arg, uint32_t id) {
     const void *key = yk_ssd_key(s->low->ssd, id, &len);
     yk_ssd_info_get(s->low->ssd, id, &info);
     if (key != NULL && info.ns < YK_SHM_NAMESPACES &&
-        yk_store_find(s, info.ns, s->own.ns[info.ns].epoch, key, len, &idx) == 0)
+        yk_store_find(s, info.ns, s->own.ns[info.ns].epoch, key, len, &idx) == 0 &&
+        LOAD(&desc_at(s, idx)->ssd) == id + 1u)
         STORE(&desc_at(s, idx)->ssd, 0u);
 }
 
@@ -288,16 +289,8 @@ int yk_store_find_any(struct yk_store *s, uint32_t ns, uint64_t epoch, const voi
 
 /* ---- removals ------------------------------------------------------------------------------------- */
 
-/* Of a ticket of the tier: its low five bits say which device records it (ssd.h), 31 all. Here 30 says
- * each of them, whatever became of the others: what several removals on several devices wait for. */
-#define TAG(ticket) ((ticket)&31u)
-#define TAG_EACH    30u
-
 uint64_t yk_store_ticket_join(uint64_t a, uint64_t b) {
-    uint64_t most = a > b ? a : b;
-    if (a == 0 || b == 0 || TAG(a) == TAG(b))
-        return most;
-    return (most & ~31ull) | TAG_EACH;
+    return yk_ssd_ticket_join(a, b);
 }
 
 static void await(struct yk_store *s, uint64_t ticket) {
@@ -313,17 +306,30 @@ uint64_t yk_store_ticket_take(struct yk_store *s) {
 }
 
 int yk_store_durable(const struct yk_store *s, uint64_t ticket) {
-    if (ticket == 0 || s->low == NULL)
-        return 1;
-    if (TAG(ticket) != TAG_EACH)
-        return yk_ssd_durable(s->low->ssd, ticket);
-    int all = 1;
-    for (uint32_t i = 0; i < s->low->opts.dev_count && all == 1; i++)
-        all = yk_ssd_durable(s->low->ssd, (ticket & ~31ull) | i);
-    return all;
+    return ticket == 0 || s->low == NULL ? 1 : yk_ssd_durable(s->low->ssd, ticket);
+}
+
+void yk_store_ssd_await(struct yk_store *s, uint32_t ns, uint64_t hash) {
+    if (s->low != NULL)
+        await(s, yk_ssd_pending(s->low->ssd, ns, hash));
+}
+
+void yk_store_ssd_await_any(struct yk_store *s) {
+    if (s->low != NULL)
+        await(s, yk_ssd_pending_any(s->low->ssd));
+}
+
+/* Whatever is asked for of a key is acknowledged when its earlier removals are durable, too. */
+static void await_earlier(struct yk_store *s, uint32_t id) {
+    struct yk_ssd_info info;
+    uint32_t len;
+    const void *key = yk_ssd_key(s->low->ssd, id, &len);
+    yk_ssd_info_get(s->low->ssd, id, &info);
+    yk_store_ssd_await(s, info.ns, yk_hash_key(info.ns, key, len));
 }
 
 void yk_store_ssd_remove(struct yk_store *s, uint32_t id) {
+    await_earlier(s, id);
     await(s, yk_ssd_remove(s->low->ssd, id, yk_owner_gen(&s->own)));
 }
 
@@ -335,24 +341,34 @@ static int entry_of(struct yk_store *s, uint32_t idx, uint32_t *ret_id) {
 }
 
 void yk_store_ssd_forget(struct yk_store *s, uint32_t idx) {
+    const struct yk_desc *d = desc_at(s, idx);
     uint32_t id;
-    if (s->low != NULL && entry_of(s, idx, &id) == 0)
+    if (s->low == NULL)
+        return;
+    yk_store_ssd_await(s, d->ns, d->hash);
+    if (entry_of(s, idx, &id) == 0)
         yk_store_ssd_remove(s, id);
 }
 
-void yk_store_ssd_await(struct yk_store *s, uint32_t ns, uint64_t hash) {
-    if (s->low != NULL)
-        await(s, yk_ssd_pending(s->low->ssd, ns, hash));
+void yk_store_ssd_rotten(struct yk_store *s, uint32_t idx) {
+    uint32_t id;
+    if (entry_of(s, idx, &id) == 0)
+        await(s, yk_ssd_rotten(s->low->ssd, id, yk_owner_gen(&s->own)));
 }
 
 void yk_store_ssd_set_expiry(struct yk_store *s, uint32_t id, uint64_t expiry_ms) {
+    await_earlier(s, id);
     await(s, yk_ssd_expire(s->low->ssd, id, expiry_ms, yk_owner_gen(&s->own)));
 }
 
 void yk_store_ssd_expire(struct yk_store *s, uint32_t idx) {
+    const struct yk_desc *d = desc_at(s, idx);
     uint32_t id;
-    if (s->low != NULL && entry_of(s, idx, &id) == 0)
-        yk_store_ssd_set_expiry(s, id, desc_at(s, idx)->expiry_ms);
+    if (s->low == NULL)
+        return;
+    yk_store_ssd_await(s, d->ns, d->hash);
+    if (entry_of(s, idx, &id) == 0)
+        yk_store_ssd_set_expiry(s, id, d->expiry_ms);
 }
 
 void yk_store_ssd_link(struct yk_store *s, uint32_t idx) {
@@ -364,10 +380,13 @@ void yk_store_ssd_link(struct yk_store *s, uint32_t idx) {
         return;
     yk_ssd_info_get(s->low->ssd, id, &info);
     /* What stands in DRAM is never older: other bytes on SSD are of a block that was replaced. */
-    if (info.sum != d->sum || info.len != d->len)
+    if (info.sum != d->sum || info.len != d->len) {
         yk_store_ssd_remove(s, id);
-    else
-        STORE(&d->ssd, id + 1u);
+        return;
+    }
+    STORE(&d->ssd, id + 1u);
+    if (info.expiry_ms != d->expiry_ms)
+        yk_store_ssd_set_expiry(s, id, d->expiry_ms);
 }
 
 /* ---- namespaces ------------------------------------------------------------------------------------- */

@@ -135,10 +135,14 @@ int yk_store_ssd_find(const struct yk_store *s, uint32_t ns, uint64_t hash, cons
                       uint32_t key_len, uint32_t *ret_id);
 /* A descriptor goes for good, or makes way for other bytes: its copy on SSD, too. */
 void yk_store_ssd_forget(struct yk_store *s, uint32_t idx);
+/* What came up from SSD in this descriptor is not what was written. */
+void yk_store_ssd_rotten(struct yk_store *s, uint32_t idx);
 /* Drops an entry that is wanted no more (removed, replaced). */
 void yk_store_ssd_remove(struct yk_store *s, uint32_t id);
-/* Other bytes under this key may stand on SSD until a removal is durable: the commit waits for it. */
+/* This key, or other bytes under it, may stand on SSD until a removal is durable: who commits, or is told
+ * that it is gone, waits for it. any: whatever the key. */
 void yk_store_ssd_await(struct yk_store *s, uint32_t ns, uint64_t hash);
+void yk_store_ssd_await_any(struct yk_store *s);
 void yk_store_ssd_expire(struct yk_store *s, uint32_t idx);
 void yk_store_ssd_set_expiry(struct yk_store *s, uint32_t id, uint64_t expiry_ms);
 /* Namespace number ns was made, raised, removed, or got another quota. */

@@ -76,6 +76,7 @@ static void group_on(struct yk_ssd_dev *d) {
 static void victim_leave(struct yk_ssd_dev *d) {
     struct yk_ssd_clean *c = &d->clean;
     victim_of(d)->stuck = 1;
+    yk_seg_failed(victim_of(d));
     victim_of(d)->state = SEG_SEALED;
     if (--c->count == 0) {
         c->state = CLEAN_IDLE;
@@ -269,6 +270,7 @@ static void flush_ended(struct yk_ssd_dev *d, struct yk_ssd_script *s) {
         if (v->failed) {
             seg->state = SEG_SEALED;
             seg->stuck = seg->stale = 1;
+            yk_seg_failed(seg);
         } else {
             yk_seg_valid_remove(d, v->seg - d->seg_base);
         }
@@ -361,11 +363,13 @@ static void victim_free(struct yk_ssd_dev *d) {
     struct yk_ssd_clean *c = &d->clean;
     uint32_t i = yk_clean_victim(d)->seg - d->seg_base;
     struct yk_ssd_seg *v = &d->segs[i];
-    int bad = v->bad;
+    struct yk_ssd_seg was = *v;
     memset(v, 0, sizeof(*v));
     v->dev = d->index;
-    v->bad = (uint8_t)bad;
-    if (bad)
+    v->bad = was.bad;
+    v->fails = was.fails;
+    v->failed_s = was.failed_s;
+    if (was.bad)
         v->state = SEG_BAD;
     else
         yk_seg_free_push(d, i);

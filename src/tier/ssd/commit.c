@@ -2,16 +2,20 @@
  *
  * Tickets: what was removed, changed or raised, and when it is durable.
  *
- * A ticket is a count, and in its low five bits the device that has to record it (31: all). Each
- * device knows the lowest ticket that still waits with it: in records without a batch, in a batch,
+ * A ticket is a count, and in its low bits the devices that have to record it (or all): several where
+ * one waits for more than one thing, up to the highest count then. Each device knows the lowest ticket that still waits with it: in records without a batch, in a batch,
  * for a flush, in a flush. Whatever is below is durable. When a device stops writing, what waited with
  * it, and everything given to it from then on, is lost: -YK_EIO, as a range of counts.
+ *
+ * Of a device that is gone nothing counts any more when another one has recorded that it is gone: it
+ * will come back empty. Until then nobody is told that a key is gone which may be on it: the table has
+ * forgotten what was there.
  *
  * A namespace is recorded on all devices, and recovery takes the highest epoch of any; so it is durable
  * when all that still write have it, and one at least does.
  *
- * Removals that are not durable yet are remembered by the hash of their key: a later removal of the
- * same key must not be acknowledged before them.
+ * Removals that are not durable yet are remembered by the hash of their key and the device: nobody is told
+ * that the key is gone before all of them are.
  */
 #include "tier/ssd/ssd_priv.h"
 
@@ -23,7 +27,19 @@
 #define PEND_MIN 1024u
 
 uint64_t yk_ssd_ticket_new(struct yk_ssd *ssd, uint32_t tag) {
-    return ++ssd->ticket << 5 | tag;
+    return ++ssd->ticket << YK_SSD_TICKET_BITS | tag;
+}
+
+static uint64_t ticket_of_dev(struct yk_ssd *ssd, const struct yk_ssd_dev *d) {
+    return yk_ssd_ticket_new(ssd, 1u << d->index);
+}
+
+static uint32_t tag_of(uint64_t ticket) {
+    return (uint32_t)ticket & ((1u << YK_SSD_TICKET_BITS) - 1u);
+}
+
+uint64_t yk_ssd_ticket_join(uint64_t a, uint64_t b) {
+    return (a > b ? a : b) | tag_of(a) | tag_of(b);
 }
 
 static uint64_t lower(uint64_t a, uint64_t b) {
@@ -48,14 +64,16 @@ static int dev_has(const struct yk_ssd_dev *d, uint64_t count) {
     return waits == 0 || count < waits;
 }
 
-int yk_ssd_durable(const struct yk_ssd *ssd, uint64_t ticket) {
-    uint32_t tag = (uint32_t)ticket & 31u;
-    uint64_t count = ticket >> 5;
+/* The same of what has to be gone from this device. */
+static int dev_rid(const struct yk_ssd_dev *d, uint64_t count) {
+    int rc = dev_has(d, count);
+    if (rc >= 0 || d->state != YK_SSD_DEV_GONE)
+        return rc;
+    return yk_ssd_gone_recorded(d) ? 1 : yk_ssd_hole_closes(d->ssd) ? 0 : rc;
+}
+
+static int all_have(const struct yk_ssd *ssd, uint64_t count) {
     int have = 0;
-    if (ticket == 0)
-        return 1;
-    if (tag < ssd->ndev)
-        return dev_has(ssd->devs[tag], count);
     for (uint32_t i = 0; i < ssd->ndev; i++) {
         int rc = dev_has(ssd->devs[i], count);
         if (rc == 0)
@@ -65,17 +83,32 @@ int yk_ssd_durable(const struct yk_ssd *ssd, uint64_t ticket) {
     return have > 0 ? 1 : -YK_EIO;
 }
 
+int yk_ssd_durable(const struct yk_ssd *ssd, uint64_t ticket) {
+    uint32_t tag = tag_of(ticket);
+    uint64_t count = ticket >> YK_SSD_TICKET_BITS;
+    int all = tag & YK_SSD_TAG_ALL ? all_have(ssd, count) : 1;
+    for (uint32_t i = 0; i < ssd->ndev && all >= 0; i++) {
+        int rc = tag & 1u << i ? dev_rid(ssd->devs[i], count) : 1;
+        all = rc < all ? rc : all;
+    }
+    if (all == 1 && (tag & YK_SSD_TAG_HOLE) && yk_ssd_hole_closes(ssd))
+        return 0;
+    return all;
+}
+
 void yk_ssd_durable_tell(struct yk_ssd *ssd) {
     uint64_t waits = 0;
     for (uint32_t i = 0; i < ssd->ndev; i++)
         if (ssd->devs[i]->state == YK_SSD_DEV_OK)
             waits = lower(waits, yk_ssd_dev_waits(ssd->devs[i]));
     uint64_t upto = waits == 0 ? ssd->ticket : waits - 1;
-    if (upto <= ssd->ticket_told)
+    int hole = yk_ssd_hole_closes(ssd), closed = ssd->hole_seen && !hole;
+    ssd->hole_seen = (uint8_t)hole;
+    if (upto <= ssd->ticket_told && !closed)
         return;
     ssd->ticket_told = upto;
     if (ssd->o.on_durable != NULL)
-        ssd->o.on_durable(ssd->o.arg, upto << 5 | YK_SSD_TAG_ALL);
+        ssd->o.on_durable(ssd->o.arg, upto << YK_SSD_TICKET_BITS | YK_SSD_TAG_ALL);
 }
 
 /* ---- flush ------------------------------------------------------------------------------------------- */
@@ -111,7 +144,7 @@ static uint64_t pend_key(uint32_t ns, uint64_t hash) {
 
 static void pend_insert(struct yk_ssd_pend *p, uint32_t cap, uint64_t key, uint64_t ticket) {
     uint32_t i = (uint32_t)(key & (cap - 1u));
-    while (p[i].ticket != 0 && p[i].hash != key)
+    while (p[i].ticket != 0 && (p[i].hash != key || tag_of(p[i].ticket) != tag_of(ticket)))
         i = (i + 1u) & (cap - 1u);
     p[i] = (struct yk_ssd_pend){key, ticket};
 }
@@ -138,22 +171,37 @@ static int pend_rebuild(struct yk_ssd *ssd) {
 
 void yk_ssd_pend_add(struct yk_ssd *ssd, uint32_t ns, uint64_t hash, uint64_t ticket) {
     if (2u * (ssd->pend_count + 1u) > ssd->pend_cap && pend_rebuild(ssd) < 0) {
-        ssd->pend_lost = ticket; /* from here on any key may be pending until it is durable */
+        /* From here on any key may be pending until it is durable. */
+        ssd->pend_lost = yk_ssd_ticket_join(ssd->pend_lost, ticket);
         return;
     }
     pend_insert(ssd->pend, ssd->pend_cap, pend_key(ns, hash), ticket);
     ssd->pend_count++;
 }
 
+/* What waits whatever the key. */
+static uint64_t pend_all_keys(const struct yk_ssd *ssd) {
+    uint64_t all = yk_ssd_durable(ssd, ssd->pend_lost) == 1 ? 0 : ssd->pend_lost;
+    if (yk_ssd_hole_closes(ssd))
+        all = yk_ssd_ticket_join(all, ssd->ticket << YK_SSD_TICKET_BITS | YK_SSD_TAG_HOLE);
+    return all;
+}
+
 uint64_t yk_ssd_pending(const struct yk_ssd *ssd, uint32_t ns, uint64_t hash) {
-    uint64_t key = pend_key(ns, hash);
+    uint64_t key = pend_key(ns, hash), all = pend_all_keys(ssd);
     uint32_t i = (uint32_t)(key & (ssd->pend_cap - 1u));
-    if (ssd->pend_lost != 0 && yk_ssd_durable(ssd, ssd->pend_lost) != 1)
-        return ssd->pend_lost;
     for (; ssd->pend_cap > 0 && ssd->pend[i].ticket != 0; i = (i + 1u) & (ssd->pend_cap - 1u))
-        if (ssd->pend[i].hash == key)
-            return yk_ssd_durable(ssd, ssd->pend[i].ticket) == 1 ? 0 : ssd->pend[i].ticket;
-    return 0;
+        if (ssd->pend[i].hash == key && yk_ssd_durable(ssd, ssd->pend[i].ticket) != 1)
+            all = yk_ssd_ticket_join(all, ssd->pend[i].ticket);
+    return all;
+}
+
+uint64_t yk_ssd_pending_any(const struct yk_ssd *ssd) {
+    uint64_t all = pend_all_keys(ssd);
+    for (uint32_t i = 0; i < ssd->pend_cap; i++)
+        if (yk_ssd_durable(ssd, ssd->pend[i].ticket) != 1)
+            all = yk_ssd_ticket_join(all, ssd->pend[i].ticket);
+    return all;
 }
 
 /* ---- what is asked for ------------------------------------------------------------------------------------ */
@@ -162,7 +210,7 @@ uint64_t yk_ssd_pending(const struct yk_ssd *ssd, uint32_t ns, uint64_t hash) {
 uint64_t yk_ssd_tomb(struct yk_ssd *ssd, uint32_t id, uint64_t gen) {
     const struct yk_ssd_entry *e = &ssd->table.e[id];
     struct yk_ssd_dev *d = yk_dev_of(ssd, id);
-    uint64_t ticket = yk_ssd_ticket_new(ssd, d->index);
+    uint64_t ticket = ticket_of_dev(ssd, d);
     struct yk_ssd_rec rec = {.type = YK_SSD_REC_TOMB,
                              .ns_uid = ssd->ns[e->ns].uid,
                              .gen = yk_ssd_gen_next(ssd, gen),
@@ -171,46 +219,53 @@ uint64_t yk_ssd_tomb(struct yk_ssd *ssd, uint32_t id, uint64_t gen) {
                              .key_len = e->key_len};
     yk_ssd_pend_add(ssd, e->ns, yk_ssd_table_hash(&ssd->table, id), ticket);
     if (rec.ns_uid != 0) { /* else its namespace is gone, and all of its blocks */
-        yk_ssd_log_record(d, &rec, ticket >> 5);
+        yk_ssd_log_record(d, &rec, ticket >> YK_SSD_TICKET_BITS);
         YK_SSD_ADD(ssd->c.tombstones, 1);
     }
     return ticket;
 }
 
-uint64_t yk_ssd_remove(struct yk_ssd *ssd, uint32_t id, uint64_t gen) {
+static uint64_t entry_remove(struct yk_ssd *ssd, uint32_t id, uint64_t gen) {
     uint64_t ticket = yk_ssd_tomb(ssd, id, gen);
-    YK_SSD_ADD(ssd->c.removed, 1);
     yk_ssd_entry_forget(ssd, id);
     if (ssd->table.e[id].flags & YK_SSD_E_WRITTEN)
         yk_ssd_entry_free(ssd, id); /* else when its put ends */
     return ticket;
 }
 
-void yk_ssd_rotten(struct yk_ssd *ssd, uint32_t id, uint64_t gen) {
+uint64_t yk_ssd_remove(struct yk_ssd *ssd, uint32_t id, uint64_t gen) {
+    YK_SSD_ADD(ssd->c.removed, 1);
+    return entry_remove(ssd, id, gen);
+}
+
+uint64_t yk_ssd_rotten(struct yk_ssd *ssd, uint32_t id, uint64_t gen) {
     YK_SSD_ADD(ssd->c.rotten, 1);
-    yk_ssd_remove(ssd, id, gen);
+    return entry_remove(ssd, id, gen);
 }
 
 uint64_t yk_ssd_expire(struct yk_ssd *ssd, uint32_t id, uint64_t expiry_ms, uint64_t gen) {
     struct yk_ssd_entry *e = &ssd->table.e[id];
     struct yk_ssd_dev *d = yk_dev_of(ssd, id);
-    uint64_t ticket = yk_ssd_ticket_new(ssd, d->index);
+    uint64_t ticket = ticket_of_dev(ssd, d);
     struct yk_ssd_rec rec = {.type = YK_SSD_REC_EXPIRY,
                              .ns_uid = ssd->ns[e->ns].uid,
                              .gen = yk_ssd_gen_next(ssd, gen),
                              .expiry_ms = expiry_ms,
-                             .key = yk_ssd_table_key(&ssd->table, id),
                              .key_len = e->key_len};
     if (rec.ns_uid == 0) /* not live */
         return 0;
-    yk_ssd_log_record(d, &rec, ticket >> 5);
-    e->flags |= YK_SSD_E_EXPREC;
-    /* No room for the word: it is gone early rather than late. */
     if (yk_ssd_table_expiry_set(&ssd->table, id, expiry_ms) < 0) {
-        ssd->ns_tags[e->ns][e->flags & YK_SSD_E_TAG]--;
-        ssd->ns_tags[e->ns][0]++;
-        e->flags &= (uint8_t)~YK_SSD_E_TAG;
+        /* No room for the word: it is gone early rather than late. */
+        ticket = yk_ssd_tomb(ssd, id, 0);
+        if (e->flags & YK_SSD_E_WRITTEN)
+            yk_ssd_entry_drop(ssd, id);
+        else
+            yk_ssd_entry_forget(ssd, id);
+        return ticket;
     }
+    e->flags |= YK_SSD_E_EXPREC;
+    rec.key = yk_ssd_table_key(&ssd->table, id); /* where it stands now */
+    yk_ssd_log_record(d, &rec, ticket >> YK_SSD_TICKET_BITS);
     return ticket;
 }
 
@@ -229,7 +284,7 @@ uint64_t yk_ssd_ns_set(struct yk_ssd *ssd, uint32_t ns, const struct yk_ssd_ns *
     if (made)
         ssd->ns_made[ns] = rec.gen;
     for (uint32_t i = 0; i < ssd->ndev; i++) {
-        yk_ssd_log_record(ssd->devs[i], &rec, ticket >> 5);
+        yk_ssd_log_record(ssd->devs[i], &rec, ticket >> YK_SSD_TICKET_BITS);
         ssd->devs[i]->ckpt_want |= (uint8_t)made;
     }
     return ticket;

@@ -2,12 +2,13 @@
  *
  * A device while the tier runs: checkpoints, what happens when it fails, how it comes back.
  *
- *   OK --3 write errors in a row, no space, a failed flush--> READ_ONLY
+ *   OK --3 write errors in a row, no space, a failed flush, too few segments--> READ_ONLY
  *   any --vanished, replaced, does not answer--> GONE --found again, ours--> OK, empty
  *
  * A device that is gone misses what is removed meanwhile. So the run's number is raised and written to
  * the others: should this node be opened again with all of them, it has missed a run and comes back
- * empty. While no other device has recorded that, yk_ssd_hole says so.
+ * empty. While no other device has recorded that, yk_ssd_hole says so, and whatever is removed has to wait
+ * (commit.c). Where no other can, the run that the node remembers (yk_ssd_run) is all there is.
  *
  * A checkpoint is written to both slots, one after the other, each with a flush: what a segment with
  * namespace records was freed for is then not lost with one rotten slot.
@@ -27,6 +28,9 @@
 
 #define BATCH_MEM                                                                                  \
     (YK_SSD_ROOM_MAX + YK_SSD_STAGE_BYTES + YK_SSD_BATCH_PUTS * sizeof(struct yk_ssd_bput))
+
+#define CKPT_FAILS_MAX 3u /* in a row: the device cannot say any more what must not be lost */
+#define CKPT_RETRY_MS  1000u
 
 #define CLEAN_AHEAD (1ull << 30) /* a second of a fast device */
 
@@ -115,8 +119,14 @@ void yk_ssd_dev_segments_reset(struct yk_ssd_dev *d) {
 /* ---- checkpoints --------------------------------------------------------------------------------------- */
 
 static void ckpt_done(struct yk_ssd_dev *d, struct yk_ssd_script *s) {
-    if (s->status < 0)
+    if (s->status < 0) {
+        d->ckpt_at_ms = yk_now_ns() / YK_NS_PER_MS + CKPT_RETRY_MS;
+        d->ckpt_wear = 0;
+        if (++d->ckpt_fails >= CKPT_FAILS_MAX)
+            yk_ssd_dev_read_only(d, "its checkpoints cannot be written");
         return;
+    }
+    d->ckpt_fails = 0;
     d->ckpt_ns_gen = d->ckpt_ns_gen_next;
     d->ckpt_run = d->ckpt_run_next;
     d->ckpt_clock = d->ckpt_clock_next;
@@ -198,7 +208,7 @@ void yk_ssd_dev_gone(struct yk_ssd_dev *d, const char *why) {
     ssd->broken_any = 1;
     ssd->sweep_left = ssd->table.top;
     d->ret_at_ms = yk_now_ns() / YK_NS_PER_MS + YK_SSD_RETURN_MS;
-    ssd->run++;
+    d->gone_run = ++ssd->run;
     for (uint32_t i = 0; i < ssd->ndev; i++)
         ssd->devs[i]->ckpt_want = 1;
 }
@@ -212,6 +222,21 @@ int yk_ssd_hole(const struct yk_ssd *ssd) {
         gone |= d->state == YK_SSD_DEV_GONE;
     }
     return gone;
+}
+
+int yk_ssd_hole_closes(const struct yk_ssd *ssd) {
+    int ok = 0;
+    for (uint32_t i = 0; i < ssd->ndev && ssd->broken_any; i++)
+        ok |= ssd->devs[i]->state == YK_SSD_DEV_OK;
+    return ok && yk_ssd_hole(ssd);
+}
+
+int yk_ssd_gone_recorded(const struct yk_ssd_dev *d) {
+    const struct yk_ssd *ssd = d->ssd;
+    for (uint32_t i = 0; i < ssd->ndev; i++)
+        if (ssd->devs[i]->state != YK_SSD_DEV_GONE && ssd->devs[i]->ckpt_run >= d->gone_run)
+            return 1;
+    return 0;
 }
 
 /* ---- coming back -------------------------------------------------------------------------------------------- */
@@ -302,6 +327,7 @@ void yk_ssd_dev_tick(struct yk_ssd_dev *d) {
         else if (d->ops->stalled(d->io) >= YK_SSD_IO_STALL_MS)
             yk_ssd_dev_gone(d, "it did not answer for 30 s");
     }
+    yk_seg_retry(d);
     if (now >= d->ckpt_at_ms && d->wear_bytes != d->ckpt_wear) {
         d->ckpt_at_ms = now + YK_SSD_CKPT_MS;
         d->ckpt_want = 1;

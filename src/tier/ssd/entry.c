@@ -141,14 +141,42 @@ int yk_ssd_ns_busy(const struct yk_ssd *ssd, uint32_t ns) {
 
 /* ---- sweep ------------------------------------------------------------------------------------------------ */
 
+/* What expired by a record of its own (EXPREC) leaves a tombstone: the block's record may say that it never
+ * expires, and the other one goes with its segment, since nobody needs it any more. A device that is
+ * read-only keeps both. */
+static void entry_expire(struct yk_ssd *ssd, uint32_t id) {
+    uint8_t flags = ssd->table.e[id].flags;
+    if ((flags & YK_SSD_E_EXPREC) && yk_dev_of(ssd, id)->state == YK_SSD_DEV_OK)
+        yk_ssd_tomb(ssd, id, 0);
+    YK_SSD_ADD(ssd->c.expired, 1);
+    if (flags & YK_SSD_E_WRITTEN)
+        yk_ssd_entry_drop(ssd, id);
+    else
+        yk_ssd_entry_forget(ssd, id); /* freed when its put ends */
+}
+
+void yk_ssd_entry_make_way(struct yk_ssd *ssd, uint32_t ns, uint64_t hash, const void *key,
+                           uint32_t key_len) {
+    struct yk_index_cursor cursor = {0};
+    uint32_t id;
+    while (yk_ssd_table_next(&ssd->table, ns, hash, key, key_len, &cursor, &id)) {
+        if (!(ssd->table.e[id].flags & YK_SSD_E_EXPREC) || !yk_ssd_entry_current(ssd, id))
+            continue;
+        entry_expire(ssd, id);
+        cursor = (struct yk_index_cursor){0}; /* the chain has changed */
+    }
+}
+
 static void sweep_one(struct yk_ssd *ssd, uint32_t id) {
     uint8_t flags = ssd->table.e[id].flags;
     if (!(flags & YK_SSD_E_USED) || (flags & YK_SSD_E_DEAD) || !(flags & YK_SSD_E_WRITTEN) ||
         yk_ssd_entry_live(ssd, id, ssd->now_ms))
         return;
-    if (yk_ssd_entry_current(ssd, id))
-        YK_SSD_ADD(ssd->c.expired, 1);
-    else if ((flags & YK_SSD_E_TAG) != ssd->ns_tag[ssd->table.e[id].ns])
+    if (yk_ssd_entry_current(ssd, id)) {
+        entry_expire(ssd, id);
+        return;
+    }
+    if ((flags & YK_SSD_E_TAG) != ssd->ns_tag[ssd->table.e[id].ns])
         YK_SSD_ADD(ssd->c.outdated, 1);
     yk_ssd_entry_drop(ssd, id);
 }

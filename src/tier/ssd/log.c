@@ -9,7 +9,7 @@
  * its blocks get tombstones in the next segment, instead of the whole segment being thrown away.
  *
  * A segment in which a write failed takes no more and gets no footer: what is complete in it is found
- * by walking its headers.
+ * by walking its headers. It is cleaned like any other, and used again some time later (segment.c).
  */
 #include "tier/ssd/ssd_priv.h"
 
@@ -162,7 +162,7 @@ static void put_doubtful(struct yk_ssd_dev *d, const struct yk_ssd_batch *b,
                          const struct yk_ssd_bput *p) {
     struct yk_ssd *ssd = d->ssd;
     struct yk_ssd_rec rec, tomb = {.type = YK_SSD_REC_TOMB};
-    uint64_t ticket = yk_ssd_ticket_new(ssd, d->index);
+    uint64_t ticket = yk_ssd_ticket_new(ssd, 1u << d->index);
     record_at(d, b, p->rec_at, &rec);
     tomb.ns_uid = rec.ns_uid;
     tomb.gen = rec.gen;
@@ -170,7 +170,7 @@ static void put_doubtful(struct yk_ssd_dev *d, const struct yk_ssd_batch *b,
     tomb.key_len = rec.key_len;
     tomb.origin = ssd->segs[b->open->seg].seq;
     yk_ssd_pend_add(ssd, ssd->table.e[p->id].ns, yk_ssd_table_hash(&ssd->table, p->id), ticket);
-    yk_ssd_log_record(d, &tomb, ticket >> 5);
+    yk_ssd_log_record(d, &tomb, ticket >> YK_SSD_TICKET_BITS);
 }
 
 /* What else the batch recorded goes into another one. */
@@ -274,8 +274,11 @@ void yk_ssd_log_seal(struct yk_ssd_dev *d) {
 static void open_ends(struct yk_ssd_dev *d, struct yk_ssd_open *o) {
     struct yk_ssd_seg *seg = &d->ssd->segs[o->seg];
     seg->state = SEG_SEALED;
+    seg->bad = o->failed;
     if (o->failed)
-        seg->bad = 1;
+        yk_seg_failed(seg);
+    else
+        seg->fails = 0;
     o->used = 0;
 }
 

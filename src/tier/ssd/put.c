@@ -142,6 +142,7 @@ int yk_ssd_put(struct yk_ssd *ssd, const struct yk_ssd_put *put, uint32_t *ret_i
     int rc = dev_choose(ssd, put, &d);
     if (rc < 0)
         return rc;
+    yk_ssd_entry_make_way(ssd, put->ns, put->hash, put->key, put->key_len);
     if (ssd->table.count >= ssd->capacity && (rc = evict_one(ssd)) < 0)
         return rc;
     record_make(ssd, put, &rec);

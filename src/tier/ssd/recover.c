@@ -6,7 +6,7 @@
  * First pass, a record at a time as segments are read: of the blocks of one key the highest generation
  * stays; tombstones, expiries and namespace records are set aside. Second pass, over the entries: what
  * a tombstone of its generation or a higher one kills goes, expiries are applied, then whatever is of
- * another epoch than its namespace's, of no namespace, or expired. Third: order of use by generation,
+ * another epoch than its namespace's, of no namespace, or expired by its own record. Third: order of use by generation,
  * and what of each segment is alive.
  *
  * Namespaces: the checkpoint with the youngest table counts, then records younger than it in order.
@@ -398,8 +398,10 @@ static void expiry_apply(struct recover *r, uint32_t id, uint64_t hash) {
             memcmp((char *)r->keys.data + x[i].key_at, key, x[i].key_len) != 0)
             continue;
         t->e[id].flags |= YK_SSD_E_EXPREC;
-        if (yk_ssd_table_expiry_set(t, id, x[i].expiry_ms) < 0)
+        if (yk_ssd_table_expiry_set(t, id, x[i].expiry_ms) < 0) {
             r->epoch_of[id] = UINT16_MAX; /* gone early rather than late */
+            yk_seg_of(r->ssd, id)->stale = 1;
+        }
         return;
     }
 }
@@ -419,6 +421,8 @@ static int entry_stays(struct recover *r, uint32_t id) {
     uint64_t epoch_at = r->epoch_of[id];
     if (epoch_at >= r->epochs.n || ((uint64_t *)r->epochs.data)[epoch_at] != ns->epoch)
         return 0;
+    if (e->flags & YK_SSD_E_EXPREC) /* if it has expired the sweep goes, which leaves a tombstone */
+        return 1;
     uint64_t expiry = yk_ssd_table_expiry(&ssd->table, id);
     return expiry == 0 || expiry > yk_ssd_now(ssd, ssd->now_ms);
 }

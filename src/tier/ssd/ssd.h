@@ -195,8 +195,8 @@ int yk_ssd_read(struct yk_ssd *ssd, uint32_t id, void *to, unsigned prio, uint64
  * above the block's. */
 uint64_t yk_ssd_remove(struct yk_ssd *ssd, uint32_t id, uint64_t gen);
 
-/* What was read did not match its checksum: removes it and counts. */
-void yk_ssd_rotten(struct yk_ssd *ssd, uint32_t id, uint64_t gen);
+/* What was read did not match its checksum: removes it likewise, and counts it as that. */
+uint64_t yk_ssd_rotten(struct yk_ssd *ssd, uint32_t id, uint64_t gen);
 
 /* Another expiry (0 = never). Returns a ticket: acknowledge an earlier expiry when it is durable. */
 uint64_t yk_ssd_expire(struct yk_ssd *ssd, uint32_t id, uint64_t expiry_ms, uint64_t gen);
@@ -212,13 +212,22 @@ int yk_ssd_ns_busy(const struct yk_ssd *ssd, uint32_t ns);
  * that had to record it does not write any more. */
 int yk_ssd_durable(const struct yk_ssd *ssd, uint64_t ticket);
 
-/* The ticket of a removal of this key that is not durable yet (the entry was dropped for capacity, or
- * removed by somebody else); 0 = none. A put of other bytes under the key waits for it. */
-uint64_t yk_ssd_pending(const struct yk_ssd *ssd, uint32_t ns, uint64_t hash);
+/* One ticket for what two wait for. */
+uint64_t yk_ssd_ticket_join(uint64_t a, uint64_t b);
 
-/* 1: a device is gone, and no other has recorded durably that it misses what is removed from now on.
- * Should this node be started again without knowing a higher run (opts.run) and the device be back by
- * then, removals meanwhile are not known there: acknowledge none, or keep yk_ssd_run, which was raised. */
+/* The ticket of the removals of this key that are not durable yet (its entry was dropped for capacity or
+ * could not be read, or was removed by somebody else); 0 = none. Who is told that the key is gone, or that
+ * other bytes stand under it, is told when that is durable, too. While yk_ssd_hole is 1 and a device is there
+ * that will record it, every key has a ticket: it may be on the one that is gone. */
+uint64_t yk_ssd_pending(const struct yk_ssd *ssd, uint32_t ns, uint64_t hash);
+/* Likewise of all keys, for who removes by pattern. */
+uint64_t yk_ssd_pending_any(const struct yk_ssd *ssd);
+
+/* 1: a device is gone, and no other has recorded durably that it misses what is removed from now on. While
+ * another still writes it will do so soon, and tickets wait for it (yk_ssd_pending). If none does, only
+ * yk_ssd_run, which was raised, tells a later opening (opts.run) that the device has missed removals: who does
+ * not keep that must acknowledge none. The node keeps it in its DRAM segment, which does not outlive the
+ * host. */
 int yk_ssd_hole(const struct yk_ssd *ssd);
 
 /* ---- upkeep ------------------------------------------------------------------------------------------ */

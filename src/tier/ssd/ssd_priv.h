@@ -8,6 +8,9 @@
  *                  |                |                   ^                                      |
  *                  +--write error---+--(no footer)------+                     (bad) BAD <------+
  *
+ * A segment whose write failed (BAD), or that could not be made free (`stuck`), is tried again later, or
+ * when nothing else is left (segment.c); a device that has too few others for its log becomes read-only.
+ *
  * A batch's life; batches of a device stand in one list in the order in which they were opened, and
  * headers are written one at a time in that order, so that whatever a walk finds was complete, and at
  * most one header of a device is uncertain when a write fails:
@@ -40,7 +43,9 @@
 #define YK_SSD_CLEAN_BUF   (16u << 20) /* a larger block is not written again but dropped */
 #define YK_SSD_CLEAN_READS 32u
 #define YK_SSD_CLEAN_GROUP 8u /* segments that become free with one flush */
-#define YK_SSD_TAG_ALL     31u /* ticket of something that all devices record */
+#define YK_SSD_TICKET_BITS 18u /* of a ticket, below its count: bit i, device i has to record it */
+#define YK_SSD_TAG_ALL     (1u << 16) /* all that still write record it, one at least */
+#define YK_SSD_TAG_HOLE    (1u << 17) /* it is recorded which devices are gone (yk_ssd_hole) */
 #define YK_SSD_ERRORS_MAX  3u  /* write errors in a row that make a device read-only */
 #define YK_SSD_RETURN_MS   5000u
 #define YK_SSD_CKPT_MS     30000u
@@ -83,10 +88,12 @@ struct yk_ssd_seg {
     uint32_t others;   /* tombstones and expiries in it */
     uint32_t stamp;    /* when it was opened */
     uint32_t seq_next; /* chain of d->seq_heads; +1 */
+    uint32_t failed_s; /* monotonic second at which it failed last; of bad and stuck ones */
     uint8_t state, dev;
     uint8_t stale; /* may hold records of entries that live elsewhere: goes before all others */
-    uint8_t bad;   /* a write to it failed: not used again */
-    uint8_t stuck; /* it cannot be made free */
+    uint8_t bad;   /* a write to it failed: takes no more, and is not free when it was cleaned */
+    uint8_t stuck; /* it could not be made free */
+    uint8_t fails; /* since it was filled without an error */
 };
 
 struct yk_ssd_wreq {
@@ -275,13 +282,14 @@ struct yk_ssd_dev {
     uint64_t ckpt_wear; /* wear_bytes when the last one was written */
     uint64_t ckpt_seq, ckpt_ns_gen, ckpt_ns_gen_next, ckpt_run, ckpt_run_next, ckpt_at_ms;
     uint64_t ckpt_clock, ckpt_clock_next;
-    uint8_t ckpt_want;
+    uint8_t ckpt_want, ckpt_fails;
+    uint64_t gone_run; /* who has recorded this run knows that the device is gone */
     uint64_t wear_bytes;
 
     struct yk_ssd_clean clean;
     struct yk_ssd_script ret; /* coming back */
     uint8_t ret_state;
-    uint64_t ret_at_ms, check_at_ms;
+    uint64_t ret_at_ms, check_at_ms, segs_at_ms;
 };
 
 struct yk_ssd_rop {
@@ -313,6 +321,7 @@ struct yk_ssd {
     uint64_t clock_ms, now_ms;
     uint64_t capacity;
     uint8_t broken_any; /* a device is gone: entries must be asked for it */
+    uint8_t hole_seen;  /* there was one when tickets were told of last */
     uint8_t closing;
 
     struct yk_ssd_ns ns[YK_SSD_NAMESPACES];
@@ -375,6 +384,9 @@ uint64_t yk_ssd_random(void);
 /* segment.c: free ones, valid ones by sequence */
 void yk_seg_free_push(struct yk_ssd_dev *d, uint32_t i);
 uint32_t yk_seg_free_pop(struct yk_ssd_dev *d); /* YK_SSD_NONE: none */
+void yk_seg_failed(struct yk_ssd_seg *seg);
+/* Failed ones are tried again; a device without hope becomes read-only. Call it often. */
+void yk_seg_retry(struct yk_ssd_dev *d);
 void yk_seg_valid_add(struct yk_ssd_dev *d, uint32_t i);
 void yk_seg_valid_remove(struct yk_ssd_dev *d, uint32_t i);
 int yk_seg_valid(const struct yk_ssd_dev *d, uint64_t seq);
@@ -412,6 +424,8 @@ int yk_ssd_log_idle(const struct yk_ssd_dev *d); /* nothing waits to be written 
 uint64_t yk_ssd_ticket_new(struct yk_ssd *ssd, uint32_t tag);
 uint64_t yk_ssd_dev_waits(const struct yk_ssd_dev *d); /* lowest ticket not durable; 0 = none */
 void yk_ssd_flush_pump(struct yk_ssd_dev *d);
+int yk_ssd_hole_closes(const struct yk_ssd *ssd); /* there is one, and a device that will record it */
+int yk_ssd_gone_recorded(const struct yk_ssd_dev *d);
 uint64_t yk_ssd_flush_want(struct yk_ssd_dev *d);
 void yk_ssd_durable_tell(struct yk_ssd *ssd);
 void yk_ssd_pend_add(struct yk_ssd *ssd, uint32_t ns, uint64_t hash, uint64_t ticket);
@@ -428,6 +442,10 @@ uint64_t yk_ssd_now(const struct yk_ssd *ssd, uint64_t now_ms);
 void yk_ssd_entry_forget(struct yk_ssd *ssd, uint32_t id); /* unlink and count; not freed */
 void yk_ssd_entry_free(struct yk_ssd *ssd, uint32_t id);   /* gives back the id */
 void yk_ssd_entry_drop(struct yk_ssd *ssd, uint32_t id);   /* forget, on_drop at the poll's end */
+/* A block is put under this key, which has no live entry: one that has expired and was not swept yet goes
+ * now, since its tombstone must be older than the block. */
+void yk_ssd_entry_make_way(struct yk_ssd *ssd, uint32_t ns, uint64_t hash, const void *key,
+                           uint32_t key_len);
 void yk_ssd_drops_tell(struct yk_ssd *ssd);
 uint32_t yk_ssd_entry_at(const struct yk_ssd *ssd, uint32_t ns, const struct yk_ssd_rec *rec,
                          uint64_t place);

@@ -552,6 +552,34 @@ static void a_time_to_live_holds_over_a_reboot(void **state) {
     fixture_close(&f);
 }
 
+/* The same bytes once more, for a block that is on SSD alone: a time to live that the put names holds there,
+ * too, and one that the block has holds on if it names none. */
+static void a_time_to_live_of_what_is_on_ssd(void **state) {
+    struct fixture f;
+    uint32_t tiers = 0;
+    fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
+    put_many(&f, 600);
+    assert_int_equal(change(&f, YK_CHANGE_EXPIRE, 2000, 1), 0);
+    await(&f, yk_store_ticket_take(f.s));
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_true(known(&f, i, &tiers));
+        assert_int_equal(tiers, 1u << YK_TIER_SSD);
+        assert_int_equal(put_flags(&f, i, 0, BLOCK, 0, i == 0 ? 300 : 0), 0);
+        uint64_t ticket = yk_store_ticket_take(f.s);
+        assert_int_equal(ticket != 0, i == 0);
+        await(&f, ticket);
+    }
+    for (uint64_t end = yk_now_ns() + LIMIT; known(&f, 0, NULL) || known(&f, 1, NULL);) {
+        assert_true(yk_now_ns() < end);
+        turn(&f);
+    }
+    reboot(&f, 0);
+    assert_false(known(&f, 0, NULL));
+    assert_false(known(&f, 1, NULL));
+    assert_true(known(&f, 2, NULL));
+    fixture_close(&f);
+}
+
 static void a_hint_that_the_filter_gives(void **state) {
     struct fixture f;
     uint64_t bytes = 0;
@@ -614,6 +642,155 @@ static void removed_while_it_goes_down(void **state) {
     fixture_close(&f);
 }
 
+/* The tier has dropped a block of its own accord, and that is not durable yet. Who removes it then, from
+ * DRAM, where it is gone already, or by a pattern, hears of it only when it cannot come back. */
+static void dropped_and_removed(void **state) {
+    for (int how = 0; how < 3; how++) {
+        struct fixture f;
+        fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_WRITE_THROUGH);
+        f.o.ssd.capacity_blocks = 10;
+        restart(&f, 1);
+        for (uint32_t i = 0; i < 10; i++)
+            put(&f, i, BLOCK);
+        settle(&f);
+        put(&f, 10, BLOCK); /* 0 goes for it */
+        yk_store_ticket_take(f.s);
+        uint32_t cursor = 0;
+        assert_int_equal(change(&f, YK_CHANGE_REMOVE, 0, 0), 0);
+        uint64_t ticket = yk_store_ticket_take(f.s);
+        if (how == 1) {
+            assert_int_equal(change(&f, YK_CHANGE_REMOVE, 0, 0), YK_MISS);
+            ticket = yk_store_ticket_take(f.s);
+        }
+        if (how == 2) {
+            while (cursor != YK_WALK_END)
+                assert_int_equal(yk_store_remove_step(f.s, f.ns, YK_REMOVE_GLOB, "block-0", 7, &cursor, 64), 0);
+            ticket = yk_store_ticket_take(f.s);
+        }
+        assert_true(ticket != 0);
+        await(&f, ticket);
+        reboot(&f, 0);
+        assert_false(known(&f, 0, NULL));
+        assert_true(known(&f, 1, NULL));
+        fixture_close(&f);
+    }
+}
+
+static struct yk_ssd_io *faults[2];
+static unsigned fault_count;
+
+static int wrap(void *arg, struct yk_ssd_io *io, struct yk_ssd_io **ret_io) {
+    return yk_ssd_io_fault_new(io, ret_io) < 0 ? -YK_ENOMEM
+                                               : (faults[fault_count++ % 2] = *ret_io, 0);
+}
+
+static int on_ssd(struct fixture *f, uint32_t i, uint32_t *ret_id) {
+    char key[32];
+    uint32_t len = key_of(key, i);
+    return yk_ssd_find(yk_store_ssd(f->s), f->ns, yk_hash_key(f->ns, key, len), key, len, 0, ret_id) == 0;
+}
+
+/* What DRAM has and stood on a device that is gone by now: its removal is acknowledged when the other device
+ * has recorded that. */
+static void removed_while_a_device_is_gone(void **state) {
+    struct fixture f;
+    struct yk_ssd_fault gone = {.kind = YK_SSD_FAULT_GONE, .op_mask = 0xff, .nth = 1};
+    struct yk_ssd_fault slow = {
+        .kind = YK_SSD_FAULT_DELAY, .op_mask = 1u << YK_SSD_IO_WRITE, .rate_ppm = 1000000, .arg = 200};
+    struct yk_ssd_dev_stats st;
+    struct yk_ssd_info info;
+    char second[168];
+    uint32_t id, n = 0, there[10] = {0};
+    fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_WRITE_THROUGH);
+    snprintf(second, sizeof(second), "%s-2", f.path);
+    f.o.ssd.dev[1] = (struct yk_ssd_dev_opts){second, 96 * MIB};
+    f.o.ssd.dev_count = 2;
+    f.o.ssd.io_wrap = wrap;
+    fault_count = 0;
+    restart(&f, 1);
+    for (uint32_t i = 0; i < 10; i++) {
+        put(&f, i, BLOCK);
+        settle(&f);
+        assert_true(on_ssd(&f, i, &id));
+        yk_ssd_info_get(yk_store_ssd(f.s), id, &info);
+        there[i] = info.device == 0;
+        n += there[i];
+    }
+    assert_true(n > 0 && n < 10);
+    yk_ssd_io_fault_set(faults[1], &slow);
+    yk_ssd_io_fault_set(faults[0], &gone);
+    for (uint32_t i = 10; i < 14; i++) /* some of them for the first */
+        put(&f, i, BLOCK);
+    for (uint64_t end = yk_now_ns() + LIMIT;;) {
+        assert_true(yk_now_ns() < end);
+        yk_store_ssd_poll(f.s);
+        yk_store_tick(f.s);
+        yk_ssd_dev_stats_get(yk_store_ssd(f.s), 0, &st);
+        if (st.state == YK_SSD_DEV_GONE)
+            break;
+    }
+    yk_store_ticket_take(f.s);
+    for (uint32_t i = 0; i < 10; i++)
+        if (there[i])
+            assert_int_equal(change(&f, YK_CHANGE_REMOVE, 0, i), 0);
+    uint64_t ticket = yk_store_ticket_take(f.s);
+    assert_true(ticket != 0);
+    assert_int_equal(yk_store_durable(f.s, ticket), 0);
+    await(&f, ticket);
+    reboot(&f, 0);
+    for (uint32_t i = 0; i < 10; i++)
+        assert_int_equal(known(&f, i, NULL), !there[i]);
+    unlink(second);
+    fixture_close(&f);
+}
+
+static void rot_is_counted(void **state) {
+    struct fixture f;
+    struct yk_ssd_fault flip = {.kind = YK_SSD_FAULT_CORRUPT, .op_mask = 1u << YK_SSD_IO_READ, .nth = 1};
+    struct yk_ssd_counters n;
+    uint32_t tiers = 0;
+    fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
+    f.o.ssd.io_wrap = wrap;
+    fault_count = 0;
+    restart(&f, 1);
+    put_many(&f, 600);
+    assert_true(known(&f, 0, &tiers));
+    assert_int_equal(tiers, 1u << YK_TIER_SSD);
+    yk_ssd_io_fault_set(faults[0], &flip);
+    assert_false(get(&f, 0, 0, BLOCK));
+    uint64_t ticket = yk_store_ticket_take(f.s);
+    assert_true(ticket != 0);
+    await(&f, ticket);
+    assert_false(known(&f, 0, NULL));
+    yk_ssd_counters_get(yk_store_ssd(f.s), &n);
+    assert_int_equal(n.rotten, 1);
+    assert_int_equal(n.removed, 0);
+    assert_true(get(&f, 1, 0, BLOCK));
+    fixture_close(&f);
+}
+
+/* A block is found to be damaged while it is written to SSD, and put again before that ends: it has one
+ * entry, and none when it is removed. */
+static void damaged_while_it_goes_down(void **state) {
+    struct fixture f;
+    char key[32];
+    uint32_t idx, len = key_of(key, 1);
+    fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_WRITE_THROUGH);
+    for (uint32_t i = 0; i < 20; i++) {
+        put(&f, 1, BLOCK);
+        assert_int_equal(yk_store_find(f.s, f.ns, f.epoch, key, len, &idx), 0);
+        ((unsigned char *)(uintptr_t)yk_store_payload(f.s, idx))[100] ^= 1;
+        assert_int_equal(change(&f, YK_CHANGE_VERIFY, 0, 1), -YK_ECORRUPT);
+        put(&f, 1, BLOCK);
+        settle(&f);
+        assert_true(get(&f, 1, 0, BLOCK));
+        assert_int_equal(change(&f, YK_CHANGE_REMOVE, 0, 1), 0);
+        assert_false(known(&f, 1, NULL));
+        await(&f, yk_store_ticket_take(f.s));
+    }
+    fixture_close(&f);
+}
+
 static void a_run_without_the_ssd_empties_it(void **state) {
     struct fixture f;
     fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_WRITE_THROUGH);
@@ -647,10 +824,15 @@ int main(void) {
         cmocka_unit_test(other_bytes_conflict_and_an_upsert_replaces),
         cmocka_unit_test(the_same_bytes_again_are_no_conflict),
         cmocka_unit_test(a_time_to_live_holds_over_a_reboot),
+        cmocka_unit_test(a_time_to_live_of_what_is_on_ssd),
         cmocka_unit_test(a_hint_that_the_filter_gives),
         cmocka_unit_test(asking_for_one_block_twice_reads_it_once),
         cmocka_unit_test(removed_while_it_comes_up),
         cmocka_unit_test(removed_while_it_goes_down),
+        cmocka_unit_test(dropped_and_removed),
+        cmocka_unit_test(removed_while_a_device_is_gone),
+        cmocka_unit_test(rot_is_counted),
+        cmocka_unit_test(damaged_while_it_goes_down),
         cmocka_unit_test(a_run_without_the_ssd_empties_it),
     };
     return cmocka_run_group_tests(tests, make_dirs, remove_dirs);

@@ -214,6 +214,10 @@ static void req_end(struct mem_io *io, struct yk_ssd_io_req *r) {
     r->submit_ns = r->done_ns = 1;
     if (d->gone)
         return;
+    if (d->fails != NULL && d->fails(r)) {
+        r->status = -YK_EIO;
+        return;
+    }
     if (r->op <= YK_SSD_IO_WRITE)
         copy(r, d->image);
     if (r->op == YK_SSD_IO_DISCARD) /* the worst a device may do with it */

@@ -199,6 +199,10 @@ void ssd_rig_free(struct ssd_rig *r) {
     free(r->v);
 }
 
+uint64_t ssd_rig_pending(struct ssd_rig *r, uint32_t ns, uint32_t key) {
+    return yk_ssd_pending(r->ssd, ns, key_hash(ns, key));
+}
+
 /* ---- the workload -------------------------------------------------------------------------------------- */
 
 int ssd_rig_put(struct ssd_rig *r, uint32_t ns, uint32_t key, uint64_t len, uint64_t expiry_ms) {
@@ -245,8 +249,8 @@ int ssd_rig_put(struct ssd_rig *r, uint32_t ns, uint32_t key, uint64_t len, uint
         put.parent_len = key_make(key - 1, parent);
         put.parent_hash = (uint32_t)key_hash(ns, key - 1);
     }
-    int rc =
-        yk_ssd_pending(r->ssd, ns, put.hash) != 0 ? -YK_EAGAIN : yk_ssd_put(r->ssd, &put, &v->id);
+    int rc = !r->eager && ssd_rig_pending(r, ns, key) != 0 ? -YK_EAGAIN
+                                                          : yk_ssd_put(r->ssd, &put, &v->id);
     if (rc < 0) {
         free(v->payload);
         return rc;

@@ -61,6 +61,7 @@ struct ssd_rig {
     uint32_t max_large;
     unsigned small_percent;
     int lenient; /* there may be blocks that the model does not know, or holds for gone */
+    int eager; /* puts do not wait for a removal of their key */
     int rot; /* payload may be damaged: such a block is removed */
     uint64_t rotten;
     struct yk_ssd_fault fault; /* of the first disk, from its opening on; kind 0 = none */
@@ -80,6 +81,9 @@ void ssd_rig_free(struct ssd_rig *r);
 
 /* 1: the tier has it. */
 int ssd_rig_find(struct ssd_rig *r, uint32_t ns, uint32_t key, uint32_t *ret_id);
+
+/* The ticket of its removals that are not durable; 0 = none. */
+uint64_t ssd_rig_pending(struct ssd_rig *r, uint32_t ns, uint32_t key);
 
 /* Steps of the workload. */
 int ssd_rig_put(struct ssd_rig *r, uint32_t ns, uint32_t key, uint64_t len, uint64_t expiry_ms);

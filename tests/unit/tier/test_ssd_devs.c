@@ -323,6 +323,81 @@ static void vanished_until_restart(void **state) {
     ssd_rig_free(&rig);
 }
 
+/* A key was removed on both devices, one after the other; only the second has it durable. */
+static void removed_on_both(void **state) {
+    (void)state;
+    ssd_rig_open(&rig, 2, 8, SEGMENT, 3, 0);
+    rig.eager = 1;
+    assert_int_equal(ssd_rig_put(&rig, 0, 1, 20000, 0), 0);
+    ssd_rig_settle(&rig);
+    rig.disk[rig.v[0].device]->stuck = 1;
+    ssd_rig_remove(&rig, 0, 1);
+    while (rig.nv < 2 || rig.v[rig.nv - 1].device == rig.v[0].device) {
+        assert_true(rig.nv < 10);
+        ssd_rig_remove(&rig, 0, 1);
+        assert_int_equal(ssd_rig_put(&rig, 0, 1, 20000, 0), 0);
+    }
+    ssd_rig_remove(&rig, 0, 1);
+    const struct version *first = &rig.v[0], *last = &rig.v[rig.nv - 1];
+    for (uint32_t n = 0; yk_ssd_durable(rig.ssd, last->ticket) != 1; n++) {
+        assert_true(n < 10000);
+        ssd_rig_turn(&rig, 0);
+    }
+    assert_int_equal(yk_ssd_durable(rig.ssd, first->ticket), 0);
+    uint64_t ticket = ssd_rig_pending(&rig, 0, 1);
+    assert_true(ticket != 0);
+    assert_int_equal(yk_ssd_durable(rig.ssd, ticket), 0);
+    rig.disk[first->device]->stuck = 0;
+    ssd_rig_settle(&rig);
+    assert_int_equal(yk_ssd_durable(rig.ssd, ticket), 1);
+    assert_int_equal(ssd_rig_pending(&rig, 0, 1), 0);
+    ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
+/* What is removed while one of two is gone, and was on that one, is acknowledged when the other has recorded
+ * that the first has missed it. At any cut both are back. */
+static void removed_while_one_is_gone(void **state) {
+    (void)state;
+    unsigned char *images[RIG_DISKS];
+    uint32_t i = 0, id;
+    ssd_rig_open(&rig, 2, 8, SEGMENT, 3, 1);
+    put_many(8);
+    while (rig.v[i].device != 1)
+        assert_true(++i < rig.nv);
+    struct version *v = &rig.v[i];
+    rig.lenient = 1;
+    uint32_t from = disk_clock;
+    assert_int_equal(ssd_rig_pending(&rig, 0, v->key), 0);
+    yk_ssd_dev_gone(rig.ssd->devs[1], "the test says so");
+    assert_int_equal(yk_ssd_hole(rig.ssd), 1);
+    assert_false(ssd_rig_find(&rig, 0, v->key, &id));
+    v->removed = disk_clock;
+    v->ticket = ssd_rig_pending(&rig, 0, v->key);
+    assert_true(v->ticket != 0);
+    assert_int_equal(yk_ssd_durable(rig.ssd, v->ticket), 0);
+    rig.live[0][v->key] = 0;
+    ssd_rig_settle(&rig);
+    assert_true(v->removed_acked != RIG_NEVER);
+    assert_int_equal(yk_ssd_hole(rig.ssd), 0);
+    assert_int_equal(ssd_rig_pending(&rig, 0, v->key), 0);
+    for (unsigned k = 0; k < 2; k++)
+        images[k] = malloc(rig.disk[k]->size);
+    for (uint32_t at = from; at <= disk_clock; at++) {
+        for (uint64_t seed = 0; seed < 3; seed++) {
+            for (unsigned k = 0; k < 2; k++)
+                disk_cut(rig.disk[k], at, seed == 0 ? 0 : seed + k, images[k]);
+            uint32_t clock = disk_clock;
+            ssd_rig_judge(&rig, images, at, 1, 0);
+            disk_clock = clock;
+        }
+    }
+    for (unsigned k = 0; k < 2; k++)
+        free(images[k]);
+    ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
 static void replaced_meanwhile(void **state) {
     (void)state;
     ssd_rig_open(&rig, 1, 8, SEGMENT, 3, 1);
@@ -396,6 +471,8 @@ int main(void) {
         cmocka_unit_test(killed_openings),
         cmocka_unit_test(one_of_two_vanishes),
         cmocka_unit_test(vanished_until_restart),
+        cmocka_unit_test(removed_on_both),
+        cmocka_unit_test(removed_while_one_is_gone),
         cmocka_unit_test(replaced_meanwhile),
         cmocka_unit_test(does_not_answer),
         cmocka_unit_test(read_only_serves),

@@ -120,10 +120,93 @@ static void often(void **state) {
     }
 }
 
+/* Blocks one after the other, each over its predecessor; 0, or what refuses them for good. */
+static int put_on(uint32_t count, uint64_t len) {
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t turns = 0;
+        int rc;
+        ssd_rig_remove(&rig, 0, i % 20);
+        while ((rc = ssd_rig_put(&rig, 0, i % 20, len, 0)) == -YK_EAGAIN) {
+            ssd_rig_turn(&rig, turns % 4 == 0);
+            if (++turns == 20000)
+                fail_msg("put %u of %u is never answered", i, count);
+        }
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* Errors now and then set segments aside; they are used again before none is left. */
+static void segments_are_tried_again(void **state) {
+    (void)state;
+    ssd_rig_init(&rig, 1, 16, 1u << 20, 7, 0);
+    rig.lenient = 1;
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    ssd_rig_close(&rig, 1);
+    rig.fault = (struct yk_ssd_fault){.kind = YK_SSD_FAULT_EIO,
+                                      .op_mask = 1u << YK_SSD_IO_WRITE,
+                                      .rate_ppm = 4000,
+                                      .seed = 5};
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    while (yk_ssd_io_fault_hits(rig.fault_io) < 40)
+        assert_int_equal(put_on(100, 100u << 10), 0);
+    ssd_rig_settle(&rig);
+    ssd_rig_check(&rig);
+    ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
+#define BAD_SEGMENT (64u << 10)
+
+static int last_sectors(const struct yk_ssd_io_req *r) {
+    return r->op == YK_SSD_IO_WRITE && r->offset >= 1u << 20 &&
+           (r->offset + r->bytes) % BAD_SEGMENT == 0;
+}
+
+static int last_sectors_now_and_then(const struct yk_ssd_io_req *r) {
+    static uint32_t n;
+    return last_sectors(r) && ++n % 12 == 0;
+}
+
+static int first_sectors_of_some(const struct yk_ssd_io_req *r) {
+    return r->op == YK_SSD_IO_WRITE && r->offset > 8u * BAD_SEGMENT + (1u << 20) &&
+           r->offset % BAD_SEGMENT == 0;
+}
+
+/* Without segments that can be filled and made free there is no log: that is said, nobody waits. */
+static void too_few_segments(void **state) {
+    (void)state;
+    struct yk_ssd_dev_stats st;
+    int (*const all[])(const struct yk_ssd_io_req *) = {last_sectors, last_sectors_now_and_then,
+                                                        first_sectors_of_some};
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        ssd_rig_init(&rig, 1, 12, BAD_SEGMENT, 7, 0);
+        rig.lenient = 1;
+        assert_int_equal(ssd_rig_start(&rig), 0);
+        rig.disk[0]->fails = all[i];
+        int rc = put_on(1000, 15u << 10);
+        yk_ssd_dev_stats_get(rig.ssd, 0, &st);
+        print_message("case %zu: %s\n", i, rc < 0 ? yk_ssd_note(rig.ssd, 0) : "goes on");
+        assert_true(rc == (i == 0 ? -YK_EIO : 0));
+        if (i == 0) {
+            assert_int_equal(st.state, YK_SSD_DEV_READ_ONLY);
+            assert_non_null(strstr(yk_ssd_note(rig.ssd, 0), "segments failed"));
+        }
+        rig.disk[0]->fails = NULL;
+        ssd_rig_settle(&rig);
+        ssd_rig_close(&rig, 1);
+        assert_int_equal(yk_ssd_open(&rig.opts, rig.ns, &rig.ssd, &rig.err), 0);
+        yk_ssd_close(rig.ssd, 1, 1000);
+        ssd_rig_free(&rig);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(writes_fail), cmocka_unit_test(reads_fail), cmocka_unit_test(no_space),
         cmocka_unit_test(vanishes),    cmocka_unit_test(flips),      cmocka_unit_test(often),
+        cmocka_unit_test(segments_are_tried_again), cmocka_unit_test(too_few_segments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

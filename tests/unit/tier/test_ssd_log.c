@@ -82,6 +82,99 @@ static void the_order_of_use_survives_a_stop(void **state) {
     ssd_rig_free(&rig);
 }
 
+static void opened_again(void) {
+    rig.opts.now_ms = rig.now_ms;
+    rig.lenient = 1;
+    for (uint32_t k = 0; k < rig.nv; k++)
+        rig.v[k].ticket = 0;
+    memset(rig.live, 0, sizeof(rig.live));
+    rig.nv = rig.nchanges = 0;
+    assert_int_equal(ssd_rig_start(&rig), 0);
+}
+
+/* Segments go round, but for the one with these keys, which are used. */
+static void others_go_round(uint32_t keys) {
+    uint32_t id;
+    for (uint32_t i = 0; i < 120; i++) {
+        uint32_t turns = 0;
+        while (ssd_rig_put(&rig, 2, i % 4, 60u << 10, 0) == -YK_EAGAIN) {
+            ssd_rig_turn(&rig, 1);
+            assert_true(++turns < 50000);
+        }
+        ssd_rig_settle(&rig);
+        ssd_rig_remove(&rig, 2, i % 4);
+        for (uint32_t key = 0; key < keys; key++)
+            if (ssd_rig_find(&rig, 0, key, &id))
+                yk_ssd_touch(rig.ssd, id);
+    }
+    ssd_rig_settle(&rig);
+}
+
+/* Key 13 stands in the first segment, without an expiry; the expiry it is given in the second, which becomes
+ * free long before the first. swept: it expires while the tier runs; else while it is stopped. */
+static void expired_stays_away(int swept) {
+    uint32_t id;
+    ssd_rig_open(&rig, 1, 9, 256u << 10, 1, 0);
+    for (uint32_t key = 0; key < 14; key++)
+        assert_int_equal(ssd_rig_put(&rig, 0, key, 16u << 10, 0), 0);
+    for (uint32_t key = 0; key < 3; key++)
+        assert_int_equal(ssd_rig_put(&rig, 1, key, 60u << 10, 0), 0);
+    ssd_rig_settle(&rig);
+    ssd_rig_expire(&rig, 0, 13, rig.now_ms + 1000);
+    ssd_rig_settle(&rig);
+    for (uint32_t key = 0; key < 3; key++)
+        ssd_rig_remove(&rig, 1, key);
+    ssd_rig_settle(&rig);
+    if (!swept) {
+        ssd_rig_close(&rig, 0);
+        rig.now_ms += 2000;
+        opened_again();
+    } else {
+        rig.now_ms += 2000;
+    }
+    assert_false(ssd_rig_find(&rig, 0, 13, &id));
+    others_go_round(13);
+    ssd_rig_close(&rig, 0);
+    opened_again();
+    assert_true(ssd_rig_find(&rig, 0, 0, &id));
+    assert_false(ssd_rig_find(&rig, 0, 13, &id));
+    ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
+static void what_expired_does_not_come_back(void **state) {
+    (void)state;
+    expired_stays_away(1);
+    expired_stays_away(0);
+}
+
+/* What is put under the key of a block that has expired, before or after it is swept, is found later. */
+static void put_after_it_expired(void **state) {
+    (void)state;
+    uint32_t id;
+    for (int swept = 0; swept < 2; swept++) {
+        ssd_rig_open(&rig, 1, 9, 256u << 10, 1, 0);
+        assert_int_equal(ssd_rig_put(&rig, 0, 5, 20000, 0), 0);
+        ssd_rig_settle(&rig);
+        ssd_rig_expire(&rig, 0, 5, rig.now_ms + 1000);
+        ssd_rig_settle(&rig);
+        rig.now_ms += 2000;
+        assert_false(ssd_rig_find(&rig, 0, 5, &id));
+        if (swept)
+            ssd_rig_settle(&rig);
+        for (uint32_t n = 0; ssd_rig_put(&rig, 0, 5, 20000, 0) == -YK_EAGAIN; n++) {
+            assert_true(swept && n < 10000);
+            ssd_rig_turn(&rig, 1);
+        }
+        ssd_rig_settle(&rig);
+        ssd_rig_close(&rig, 0);
+        opened_again();
+        assert_true(ssd_rig_find(&rig, 0, 5, &id));
+        ssd_rig_close(&rig, 1);
+        ssd_rig_free(&rig);
+    }
+}
+
 /* A put that is told to wait is accepted in the end, however full the device is and however much of what
  * must be written are removals; and everything comes to rest. */
 static void nothing_stalls(void **state) {
@@ -132,6 +225,8 @@ int main(void) {
         cmocka_unit_test(a_block_comes_and_goes),
         cmocka_unit_test(random_work),
         cmocka_unit_test(the_order_of_use_survives_a_stop),
+        cmocka_unit_test(what_expired_does_not_come_back),
+        cmocka_unit_test(put_after_it_expired),
         cmocka_unit_test(nothing_stalls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
