@@ -88,11 +88,10 @@ void yolkd_ssd_started(struct yolkd_ssd *ssd, struct yk_node *node, bool buffere
     ssd->devices = n.devices < YK_SSD_DEVICES_MAX ? (uint32_t)n.devices : YK_SSD_DEVICES_MAX;
     say_start(tier, ssd->devices);
     for (uint32_t i = 0; i < ssd->devices; i++) {
-        const char *note = yk_ssd_note(tier, i);
         yk_ssd_dev_stats_get(tier, i, &st);
         ssd->state[i] = YK_SSD_DEV_OK;
-        if (note != NULL && note[0] != '\0')
-            yk_log(YK_LOG_WARN, "ssd", "%s: %s", st.path, note);
+        if (st.note[0] != '\0')
+            yk_log(YK_LOG_WARN, "ssd", "%s: %s", st.path, st.note);
         say_slow(&st, buffered_asked);
     }
     yk_node_stats(node, &stats);

@@ -199,10 +199,7 @@ static int dev_look(struct yk_ssd_dev *d, int *ret_ours, struct yk_err *err) {
     if (rc < 0)
         return rc;
     d->ops->info(d->io, &info);
-    d->direct = info.direct;
-    d->fixed_file = info.fixed_file;
-    d->fixed_mem = info.fixed_mem;
-    snprintf(d->note, sizeof(d->note), "%.*s", (int)sizeof(d->note) - 1, info.note);
+    yk_ssd_dev_look(d, &info);
     *ret_ours = 0;
     if (d->ssd->o.format)
         return geometry(d, info.size_bytes, err);

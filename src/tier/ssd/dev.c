@@ -280,6 +280,7 @@ static void return_try(struct yk_ssd_dev *d) {
         return;
     }
     d->ops->info(d->io, &info);
+    yk_ssd_dev_look(d, &info);
     if (info.size_bytes < d->super.size_bytes) {
         return_later(d);
         return;
@@ -290,12 +291,45 @@ static void return_try(struct yk_ssd_dev *d) {
     yk_ssd_script_start(d, &d->ret, return_read);
 }
 
+/* ---- what others see of it ------------------------------------------------------------------------------------ */
+
+void yk_ssd_dev_look(struct yk_ssd_dev *d, const struct yk_ssd_io_info *info) {
+    d->direct = info->direct;
+    d->fixed_file = info->fixed_file;
+    d->fixed_mem = info->fixed_mem;
+    d->fixed_bytes = info->fixed_bytes;
+    memcpy(d->io_note, info->note, sizeof(d->io_note));
+}
+
+void yk_ssd_dev_show(const struct yk_ssd_dev *d, struct yk_ssd_dev_stats *to) {
+    memcpy(to->path, d->path, sizeof(to->path));
+    memcpy(to->note, d->note, sizeof(to->note));
+    memcpy(to->io_note, d->io_note, sizeof(to->io_note));
+    to->state = d->state;
+    to->direct = d->direct;
+    to->fixed_file = d->fixed_file;
+    to->fixed_mem = d->fixed_mem;
+    to->fixed_bytes = d->fixed_bytes;
+    to->size_bytes = d->super.size_bytes;
+    to->segment_bytes = d->super.segment_bytes;
+    to->segments = d->nseg;
+    to->segments_free = d->free_count;
+    to->live_bytes = d->live_bytes;
+    to->wear_bytes = d->wear_bytes;
+    memset(&to->io, 0, sizeof(to->io));
+    if (d->io != NULL)
+        d->ops->stats(d->io, &to->io);
+}
+
 /* ---- now and then --------------------------------------------------------------------------------------------- */
 
 void yk_ssd_dev_tick(struct yk_ssd_dev *d) {
     uint64_t now = yk_now_ns() / YK_NS_PER_MS;
+    struct yk_ssd_io_info info;
     if (d->state != YK_SSD_DEV_GONE && now >= d->check_at_ms) {
         d->check_at_ms = now + 1000;
+        d->ops->info(d->io, &info);
+        yk_ssd_dev_look(d, &info);
         if (d->ops->check(d->io) == -YK_EGONE)
             yk_ssd_dev_gone(d, "its file was removed, replaced or cut short");
         else if (d->ops->stalled(d->io) >= YK_SSD_IO_STALL_MS)

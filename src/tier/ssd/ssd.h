@@ -23,6 +23,7 @@
  *
  * Threads: one owner thread calls everything, and callbacks run on it, inside yk_ssd_poll, yk_ssd_tick
  * and yk_ssd_close only. `wake` alone is called from other threads. Nothing blocks but open and close.
+ * Any thread may copy counters, statistics of devices and latencies.
  */
 #ifndef YK_TIER_SSD_SSD_H
 #define YK_TIER_SSD_SSD_H
@@ -146,7 +147,8 @@ int yk_ssd_open(const struct yk_ssd_opts *opts, struct yk_ssd_ns *ns, struct yk_
 void yk_ssd_close(struct yk_ssd *ssd, int clean, uint32_t timeout_ms);
 
 /* After open: the node's id, the run of this opening (for opts.run of the next), the highest
- * generation that any record has, and what recovery found wrong, a line each device ("" = nothing). */
+ * generation that any record has, and a line about the device, which changes with its state (the owner's
+ * to read; others find it in yk_ssd_dev_stats). */
 uint64_t yk_ssd_node_id(const struct yk_ssd *ssd);
 uint64_t yk_ssd_run(const struct yk_ssd *ssd);
 uint64_t yk_ssd_gen_max(const struct yk_ssd *ssd);
@@ -246,6 +248,9 @@ struct yk_ssd_dev_stats {
     char path[256];
     uint8_t state; /* enum yk_ssd_dev_state */
     uint8_t direct, fixed_file, fixed_mem;
+    char note[512];    /* what recovery found wrong, or why it is in this state; "" = nothing */
+    char io_note[400]; /* what is slower than it could be (io.h); "" = nothing */
+    uint64_t fixed_bytes; /* of mem that are registered with it */
     uint64_t size_bytes, segment_bytes, segments, segments_free;
     uint64_t live_bytes; /* payload of live entries, rounded to what they take */
     uint64_t wear_bytes; /* written to the device since it was formatted */
@@ -271,6 +276,7 @@ struct yk_ssd_counters {
 };
 
 void yk_ssd_counters_get(const struct yk_ssd *ssd, struct yk_ssd_counters *ret);
+/* As the last tick left it. Any thread. */
 void yk_ssd_dev_stats_get(const struct yk_ssd *ssd, uint32_t dev, struct yk_ssd_dev_stats *ret);
 /* Device latency of reads (op 0) and writes (op 1), queueing in the worker included. */
 const struct yk_hist *yk_ssd_latency(const struct yk_ssd *ssd, unsigned op);

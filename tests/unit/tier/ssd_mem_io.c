@@ -4,6 +4,7 @@
  */
 #include "ssd_mem_io.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@ struct mem_io {
     struct yk_ssd_io_req *first, **last;
     uint32_t count;
     struct yk_ssd_io_stats stats;
+    pthread_t owner;
 };
 
 uint64_t disk_random(uint64_t *seed) {
@@ -136,6 +138,7 @@ static int mem_open(const struct yk_ssd_io_opts *opts, struct yk_ssd_io **ret_io
     io->base.wake_arg = opts->wake_arg;
     io->d = d;
     io->last = &io->first;
+    io->owner = pthread_self();
     d->open++;
     *ret_io = &io->base;
     return 0;
@@ -290,7 +293,10 @@ static int mem_check(struct yk_ssd_io *base) {
 }
 
 static void mem_stats(const struct yk_ssd_io *base, struct yk_ssd_io_stats *ret) {
-    *ret = ((const struct mem_io *)base)->stats;
+    const struct mem_io *io = (const struct mem_io *)base;
+    if (!pthread_equal(io->owner, pthread_self()))
+        __atomic_fetch_add(&io->d->strangers, 1, __ATOMIC_RELAXED);
+    *ret = io->stats;
 }
 
 const struct yk_ssd_io_ops disk_io = {

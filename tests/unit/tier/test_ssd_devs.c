@@ -9,6 +9,7 @@
 #include "tier/ssd/format.h"
 #include "tier/ssd/ssd_priv.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -305,6 +306,38 @@ static void one_of_two_vanishes(void **state) {
     ssd_rig_free(&rig);
 }
 
+static int look_stop;
+
+static void *look(void *arg) {
+    struct yk_ssd_dev_stats st;
+    uint64_t n = 0;
+    (void)arg;
+    for (; !__atomic_load_n(&look_stop, __ATOMIC_RELAXED); n++)
+        yk_ssd_dev_stats_get(rig.ssd, 1, &st);
+    return NULL;
+}
+
+/* A device is closed and opened again while other threads look at its statistics: they touch none. */
+static void others_look_while_it_returns(void **state) {
+    (void)state;
+    pthread_t thread;
+    ssd_rig_open(&rig, 2, 8, SEGMENT, 3, 0);
+    put_many(10);
+    look_stop = 0;
+    assert_int_equal(pthread_create(&thread, NULL, look, NULL), 0);
+    for (unsigned i = 0; i < 20; i++) {
+        rig.disk[1]->gone = 1;
+        until_state(1, YK_SSD_DEV_GONE);
+        rig.disk[1]->gone = 0;
+        until_state(1, YK_SSD_DEV_OK);
+    }
+    __atomic_store_n(&look_stop, 1, __ATOMIC_RELAXED);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(rig.disk[1]->strangers, 0);
+    ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
 /* It returns only in the next run: by then it has missed one. */
 static void vanished_until_restart(void **state) {
     (void)state;
@@ -395,6 +428,7 @@ int main(void) {
         cmocka_unit_test(missed_run),
         cmocka_unit_test(killed_openings),
         cmocka_unit_test(one_of_two_vanishes),
+        cmocka_unit_test(others_look_while_it_returns),
         cmocka_unit_test(vanished_until_restart),
         cmocka_unit_test(replaced_meanwhile),
         cmocka_unit_test(does_not_answer),
