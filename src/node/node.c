@@ -307,6 +307,8 @@ static void on_upkeep(uv_timer_t *timer) {
     yk_store_drain(node->store);
     yk_store_client_each(node->store, watch_missing, node);
     yk_store_count_clients(node->store);
+    yk_store_ssd_mem_ready(node->store,
+                           __atomic_load_n(&node->n.populated_bytes, __ATOMIC_RELAXED));
     if (yk_store_tick(node->store))
         node_more(node);
     close_silent(node);

@@ -415,6 +415,11 @@ void yk_store_ssd_tick(struct yk_store *s, int *more) {
     keep_run(s);
 }
 
+void yk_store_ssd_mem_ready(struct yk_store *s, uint64_t bytes) {
+    if (s->low != NULL)
+        yk_ssd_mem_ready(s->low->ssd, bytes);
+}
+
 int yk_store_ssd_busy(const struct yk_store *s) {
     struct yk_ssd_counters n;
     if (s->low == NULL)

@@ -234,6 +234,7 @@ static void return_written(struct yk_ssd_dev *d, struct yk_ssd_script *s) {
     d->write_errors = 0;
     d->broken_from = 0; /* what was to be removed from it is not there any more */
     d->state = YK_SSD_DEV_OK;
+    d->ops->mem_ready(d->io, ssd->mem_ready);
     snprintf(d->note, sizeof(d->note), "%.120s: came back, and was emptied", d->path);
     ssd->broken_any = 0;
     for (uint32_t i = 0; i < ssd->ndev; i++)

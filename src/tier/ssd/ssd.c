@@ -319,6 +319,15 @@ int yk_ssd_tick(struct yk_ssd *ssd, uint64_t now_ms) {
     return more;
 }
 
+void yk_ssd_mem_ready(struct yk_ssd *ssd, uint64_t bytes) {
+    if (bytes <= ssd->mem_ready)
+        return;
+    ssd->mem_ready = bytes;
+    for (uint32_t i = 0; i < ssd->ndev; i++)
+        if (ssd->devs[i]->io != NULL)
+            ssd->devs[i]->ops->mem_ready(ssd->devs[i]->io, bytes);
+}
+
 void yk_ssd_wait(struct yk_ssd *ssd, uint32_t ms) {
     for (uint32_t i = 0; i < ssd->ndev; i++) {
         struct yk_ssd_dev *d = ssd->devs[i];

@@ -76,7 +76,8 @@ struct yk_ssd_opts {
     uint32_t clean_percent;  /* rewritten bytes a hundred bytes put, at most; 0 = 40 */
     uint8_t trim;            /* discard the space of freed segments */
     uint8_t buffered;        /* no O_DIRECT */
-    void *mem;               /* the DRAM tier's payload: registered with the devices */
+    void *mem;               /* the DRAM tier's payload: registered with the devices as it is populated
+                                (yk_ssd_mem_ready) */
     uint64_t mem_bytes;
     uint64_t now_ms;         /* wall clock for expiry at recovery, never before the last persisted */
 
@@ -232,6 +233,10 @@ void yk_ssd_poll(struct yk_ssd *ssd);
 /* Cleans, sweeps, writes checkpoints, looks at the devices; bounded work. Call every 10 to 100 ms;
  * returns 1 when there is more to do at once. */
 int yk_ssd_tick(struct yk_ssd *ssd, uint64_t now_ms);
+
+/* The first `bytes` of opts.mem are populated and stay where they are: the devices may register them
+ * (io.h), one that comes back later, too. Never less than before. */
+void yk_ssd_mem_ready(struct yk_ssd *ssd, uint64_t bytes);
 
 /* Waits until a device has done something, ms at most: for a stop that goes on with poll and tick. */
 void yk_ssd_wait(struct yk_ssd *ssd, uint32_t ms);

@@ -315,6 +315,7 @@ struct yk_ssd {
     uint64_t gen;                   /* highest that any record has */
     uint64_t clock_ms, now_ms;
     uint64_t capacity;
+    uint64_t mem_ready; /* bytes of o.mem that are populated */
     uint8_t broken_any; /* a device is gone: entries must be asked for it */
     uint8_t closing;
 

@@ -140,6 +140,7 @@ static int mem_open(const struct yk_ssd_io_opts *opts, struct yk_ssd_io **ret_io
     io->last = &io->first;
     io->owner = pthread_self();
     d->open++;
+    d->mem_ready = 0;
     *ret_io = &io->base;
     return 0;
 }
@@ -275,8 +276,7 @@ static void mem_close(struct yk_ssd_io *base) {
 }
 
 static void mem_ready(struct yk_ssd_io *base, uint64_t bytes) {
-    (void)base;
-    (void)bytes;
+    ((struct mem_io *)base)->d->mem_ready = bytes;
 }
 
 static void mem_wait(struct yk_ssd_io *base, uint32_t timeout_ms) {

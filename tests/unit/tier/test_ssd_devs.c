@@ -338,6 +338,24 @@ static void others_look_while_it_returns(void **state) {
     ssd_rig_free(&rig);
 }
 
+static void memory_is_registered_again_after_a_return(void **state) {
+    (void)state;
+    ssd_rig_open(&rig, 2, 8, SEGMENT, 3, 0);
+    yk_ssd_mem_ready(rig.ssd, 5000000);
+    yk_ssd_mem_ready(rig.ssd, 4000000); /* never less */
+    assert_int_equal(rig.disk[0]->mem_ready, 5000000);
+    assert_int_equal(rig.disk[1]->mem_ready, 5000000);
+    rig.disk[1]->gone = 1;
+    until_state(1, YK_SSD_DEV_GONE);
+    yk_ssd_mem_ready(rig.ssd, 6000000);
+    rig.disk[1]->gone = 0;
+    until_state(1, YK_SSD_DEV_OK);
+    assert_int_equal(rig.disk[0]->mem_ready, 6000000);
+    assert_int_equal(rig.disk[1]->mem_ready, 6000000);
+    ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
 /* It returns only in the next run: by then it has missed one. */
 static void vanished_until_restart(void **state) {
     (void)state;
@@ -429,6 +447,7 @@ int main(void) {
         cmocka_unit_test(killed_openings),
         cmocka_unit_test(one_of_two_vanishes),
         cmocka_unit_test(others_look_while_it_returns),
+        cmocka_unit_test(memory_is_registered_again_after_a_return),
         cmocka_unit_test(vanished_until_restart),
         cmocka_unit_test(replaced_meanwhile),
         cmocka_unit_test(does_not_answer),
