@@ -427,5 +427,5 @@ int yk_store_ssd_busy(const struct yk_store *s) {
     yk_ssd_counters_get(s->low->ssd, &n);
     return s->low->demotion_count > 0 || s->low->queue_head != s->low->queue_tail ||
            s->low->fetch_count > 0 || s->low->preload != NULL || n.queued_bytes > 0 ||
-           n.reads_now > 0;
+           n.reads_now > 0 || yk_ssd_busy(s->low->ssd);
 }

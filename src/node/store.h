@@ -322,7 +322,7 @@ void yk_store_ssd_poll(struct yk_store *store);
 /* The first `bytes` of the segment's payload are populated: they may be registered with the devices. */
 void yk_store_ssd_mem_ready(struct yk_store *store, uint64_t bytes);
 
-/* Is anything under way between the tiers? (Then the loop must not doze.) */
+/* Is anything under way between the tiers, or on the devices? (Then the loop must not doze.) */
 int yk_store_ssd_busy(const struct yk_store *store);
 
 /* ---- upkeep

@@ -164,8 +164,9 @@ int yk_ssd_ckpt_wait(struct yk_ssd_dev *d, int started, int clean) {
 void yk_ssd_ckpt_pump(struct yk_ssd_dev *d) {
     if (!d->ckpt_want || d->state != YK_SSD_DEV_OK || d->ckpt.busy || d->ssd->closing)
         return;
+    /* Its own bytes are no reason for the next one: an idle device would get one every 30 s. */
+    d->ckpt_wear = d->wear_bytes + 2u * YK_SSD_CKPT_BYTES;
     yk_ssd_ckpt_start(d, 1, 0);
-    d->ckpt_wear = d->wear_bytes;
 }
 
 /* ---- failing --------------------------------------------------------------------------------------------- */

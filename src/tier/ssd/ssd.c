@@ -319,6 +319,18 @@ int yk_ssd_tick(struct yk_ssd *ssd, uint64_t now_ms) {
     return more;
 }
 
+int yk_ssd_busy(const struct yk_ssd *ssd) {
+    for (uint32_t i = 0; i < ssd->ndev; i++) {
+        const struct yk_ssd_dev *d = ssd->devs[i];
+        if (d->busy_count > 0)
+            return 1;
+        if (d->state == YK_SSD_DEV_OK &&
+            (!yk_ssd_log_idle(d) || d->clean.state != CLEAN_IDLE || d->ckpt_want))
+            return 1;
+    }
+    return 0;
+}
+
 void yk_ssd_mem_ready(struct yk_ssd *ssd, uint64_t bytes) {
     if (bytes <= ssd->mem_ready)
         return;

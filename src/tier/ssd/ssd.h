@@ -238,6 +238,11 @@ int yk_ssd_tick(struct yk_ssd *ssd, uint64_t now_ms);
  * (io.h), one that comes back later, too. Never less than before. */
 void yk_ssd_mem_ready(struct yk_ssd *ssd, uint64_t bytes);
 
+/* 1: something is under way that goes on with the next poll or tick (requests, what waits to be written or
+ * to be durable, cleaning). 0: nothing happens until it is asked for, but for what the devices do by
+ * themselves: a tick every few seconds is enough then. */
+int yk_ssd_busy(const struct yk_ssd *ssd);
+
 /* Waits until a device has done something, ms at most: for a stop that goes on with poll and tick. */
 void yk_ssd_wait(struct yk_ssd *ssd, uint32_t ms);
 

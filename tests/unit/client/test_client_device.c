@@ -6,9 +6,11 @@
 #include "fixture.h"
 
 #include "base/clock.h"
+#include "shm/layout.h"
 
-#include <sched.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define LIMIT (20 * YK_NS_PER_S) /* of every wait */
@@ -63,10 +65,152 @@ static void memory_that_is_not_populated_is_left_alone(void **state) {
     fixture_fini(&fix);
 }
 
+/* ---- a node that dozes ------------------------------------------------------------------------------- */
+
+#define BLOCKS 48u
+
+static char *name_of(unsigned i, char *to) {
+    sprintf(to, "block-%u", i);
+    return to;
+}
+
+static void put_all(yk_client *c) {
+    char name[32];
+    for (unsigned i = 0; i < BLOCKS; i++)
+        put_ok(c, name_of(i, name), MIB, i);
+}
+
+/* The first one that is on SSD alone. */
+static unsigned below(yk_client *c) {
+    char name[32];
+    yk_block_info info;
+    unsigned i = 0;
+    while (i < BLOCKS && (yk_stat(c, yk_key_str(name_of(i, name)), &info) != 0 ||
+                          info.tiers != 1u << YK_TIER_SSD))
+        i++;
+    assert_true(i < BLOCKS);
+    return i;
+}
+
+static void hold_all(struct yk_node_opts *o) {
+    o->store.held_percent = 100;
+}
+
+/* It is a miss when its time is over, and its answer needs no other message. */
+static void a_get_that_finds_no_room_is_answered(void **state) {
+    (void)state;
+    static yk_reservation held[64];
+    unsigned char *buf = malloc(MIB);
+    unsigned n = 0;
+    char name[32];
+    begin(0, 16u * MIB, hold_all);
+    yk_client *c = open_client(&fix), *far = open_with(&fix, YK_OPEN_NO_MAP, 20000);
+    put_all(c);
+    unsigned i = below(c);
+    while (n < 64 && yk_reserve(c, MIB / 2, 1000, &held[n]) == 0)
+        n++;
+    assert_true(n >= 16 && n < 64);
+    assert_status(yk_get(far, yk_key_str(name_of(i, name)), buf, MIB, NULL), YK_MISS);
+    while (n > 0)
+        assert_status(yk_abort(c, &held[--n]), 0);
+    assert_status(get_is(far, name, MIB, i), 0);
+    yk_close(far);
+    yk_close(c);
+    fixture_fini(&fix);
+    free(buf);
+}
+
+/* A device that keeps what it is given for itself, from `on` on, and is found out after some time. */
+static struct {
+    struct yk_ssd_io_ops ops;
+    const struct yk_ssd_io_ops *inner;
+    int on; /* atomic */
+    uint64_t since_ns;
+} hang;
+
+#define FOUND_OUT_NS (4 * YK_NS_PER_S) /* a node dozes by then */
+
+static void hang_submit(struct yk_ssd_io *io, struct yk_ssd_io_req *reqs) {
+    if (!__atomic_load_n(&hang.on, __ATOMIC_RELAXED))
+        hang.inner->submit(io, reqs);
+    else if (hang.since_ns == 0)
+        hang.since_ns = yk_now_ns();
+}
+
+static uint64_t hang_stalled(const struct yk_ssd_io *io) {
+    return hang.since_ns != 0 && yk_now_ns() - hang.since_ns > FOUND_OUT_NS
+               ? YK_SSD_IO_STALL_MS
+               : hang.inner->stalled(io);
+}
+
+static int hang_wrap(void *arg, struct yk_ssd_io *io, struct yk_ssd_io **ret_io) {
+    (void)arg;
+    hang.inner = io->ops;
+    hang.ops = *io->ops;
+    hang.ops.submit = hang_submit;
+    hang.ops.stalled = hang_stalled;
+    io->ops = &hang.ops;
+    *ret_io = io;
+    return 0;
+}
+
+static void may_hang(struct yk_node_opts *o) {
+    memset(&hang, 0, sizeof(hang));
+    o->store.ssd.io_wrap = hang_wrap;
+}
+
+static void a_remove_ends_with_a_device_that_hangs(void **state) {
+    (void)state;
+    char name[32];
+    begin(0, 16u * MIB, may_hang);
+    yk_client *c = open_client(&fix);
+    put_all(c);
+    unsigned i = below(c);
+    __atomic_store_n(&hang.on, 1, __ATOMIC_RELAXED);
+    assert_status(yk_remove(c, yk_key_str(name_of(i, name))), -YK_EIO);
+    assert_int_equal(device().state, YK_SSD_DEV_GONE);
+    yk_close(c);
+    fixture_fini(&fix);
+}
+
+/* What the node tells the client of slot 1, through its page. */
+static const uint32_t *doze_flag(void) {
+    char path[128];
+    snprintf(path, sizeof(path), "/dev/shm/yolk-%s.clients", fix.name);
+    int fd = open(path, O_RDONLY);
+    assert_true(fd >= 0);
+    const struct yk_client_page *page =
+        mmap(NULL, 2 * sizeof(*page), PROT_READ, MAP_SHARED, fd, 0);
+    assert_true(page != MAP_FAILED);
+    close(fd);
+    return &page[1].doze;
+}
+
+static void a_dozing_node_sees_its_device_go_and_come(void **state) {
+    (void)state;
+    char away[100];
+    begin(1, 16u * MIB, NULL);
+    yk_client *c = open_client(&fix);
+    put_ok(c, "k", MIB, 1);
+    const uint32_t *doze = doze_flag();
+    snprintf(away, sizeof(away), "%s.away", fix.ssd_path);
+    UNTIL(__atomic_load_n(doze, __ATOMIC_RELAXED));
+    assert_int_equal(rename(fix.ssd_path, away), 0);
+    UNTIL(device().state == YK_SSD_DEV_GONE);
+    UNTIL(__atomic_load_n(doze, __ATOMIC_RELAXED));
+    assert_int_equal(rename(away, fix.ssd_path), 0);
+    UNTIL(device().state == YK_SSD_DEV_OK);
+    yk_close(c);
+    fixture_fini(&fix);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(populated_memory_is_registered),
         cmocka_unit_test(memory_that_is_not_populated_is_left_alone),
+        cmocka_unit_test(a_get_that_finds_no_room_is_answered),
+        cmocka_unit_test(a_remove_ends_with_a_device_that_hangs),
+        cmocka_unit_test(a_dozing_node_sees_its_device_go_and_come),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
