@@ -378,8 +378,19 @@ void yk_store_ssd_ns(struct yk_store *s, uint32_t ns, int wait) {
         return;
     ns_out(s, ns, &e);
     uint64_t ticket = yk_ssd_ns_set(s->low->ssd, ns, &e);
-    if (wait)
-        await(s, ticket);
+    if (!wait)
+        return;
+    s->low->ns_ticket[ns] = ticket;
+    await(s, ticket);
+}
+
+void yk_store_ssd_ns_await(struct yk_store *s, uint32_t ns) {
+    if (s->low != NULL)
+        await(s, s->low->ns_ticket[ns]);
+}
+
+int yk_store_ssd_may_record(const struct yk_store *s) {
+    return s->low != NULL ? yk_ssd_may_record(s->low->ssd) : 0;
 }
 
 int yk_store_ssd_ns_busy(const struct yk_store *s, uint32_t ns) {

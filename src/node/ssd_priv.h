@@ -79,6 +79,7 @@ struct ssd_side {
     void *filter;
     uint64_t filter_bytes;
     uint64_t ticket; /* highest that the changes since the last take wait for */
+    uint64_t ns_ticket[YK_SHM_NAMESPACES]; /* of the last raise of an epoch, or removal */
     uint8_t *marks;  /* by descriptor */
 
     uint32_t *queue; /* ring of descriptors on their way down */
@@ -143,6 +144,10 @@ void yk_store_ssd_expire(struct yk_store *s, uint32_t idx);
 void yk_store_ssd_set_expiry(struct yk_store *s, uint32_t id, uint64_t expiry_ms);
 /* Namespace number ns was made, raised, removed, or got another quota. */
 void yk_store_ssd_ns(struct yk_store *s, uint32_t ns, int wait);
+/* Who relies on its epoch waits for whoever raised it. */
+void yk_store_ssd_ns_await(struct yk_store *s, uint32_t ns);
+/* May an epoch be raised? 0, or -YK_EIO: no device would record it. */
+int yk_store_ssd_may_record(const struct yk_store *s);
 int yk_store_ssd_ns_busy(const struct yk_store *s, uint32_t ns);
 /* Links a recovered descriptor with its copy. */
 void yk_store_ssd_link(struct yk_store *s, uint32_t idx);

@@ -319,6 +319,13 @@ int yk_ssd_tick(struct yk_ssd *ssd, uint64_t now_ms) {
     return more;
 }
 
+int yk_ssd_may_record(const struct yk_ssd *ssd) {
+    for (uint32_t i = 0; i < ssd->ndev; i++)
+        if (ssd->devs[i]->state == YK_SSD_DEV_OK)
+            return 0;
+    return -YK_EIO;
+}
+
 int yk_ssd_busy(const struct yk_ssd *ssd) {
     for (uint32_t i = 0; i < ssd->ndev; i++) {
         const struct yk_ssd_dev *d = ssd->devs[i];

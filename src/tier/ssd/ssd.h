@@ -211,6 +211,9 @@ uint64_t yk_ssd_expire(struct yk_ssd *ssd, uint32_t id, uint64_t expiry_ms, uint
 uint64_t yk_ssd_ns_set(struct yk_ssd *ssd, uint32_t ns, const struct yk_ssd_ns *entry);
 int yk_ssd_ns_busy(const struct yk_ssd *ssd, uint32_t ns);
 
+/* Can anything be recorded at all? 0, or -YK_EIO: no device takes writes. */
+int yk_ssd_may_record(const struct yk_ssd *ssd);
+
 /* 1: everything up to this ticket is durable (0 always is). -YK_EIO: it will never be, since a device
  * that had to record it does not write any more. */
 int yk_ssd_durable(const struct yk_ssd *ssd, uint64_t ticket);

@@ -173,6 +173,30 @@ static void a_remove_ends_with_a_device_that_hangs(void **state) {
     fixture_fini(&fix);
 }
 
+static int open_at(uint64_t epoch, uint32_t timeout_ms) {
+    yk_open_opts o = {.size = sizeof(o), .epoch = epoch, .timeout_ms = timeout_ms};
+    yk_client *c = NULL;
+    int rc = yk_open(fix.url, &o, &c);
+    yk_close(c);
+    return rc;
+}
+
+/* An epoch is served when it is durable, to who raised it and to who comes after; when it never will be,
+ * both are told what to do. */
+static void nobody_is_served_an_epoch_that_is_not_durable(void **state) {
+    (void)state;
+    begin(0, 16u * MIB, may_hang);
+    assert_status(open_at(4, 20000), 0);
+    __atomic_store_n(&hang.on, 1, __ATOMIC_RELAXED);
+    assert_status(open_at(5, 500), -YK_ETIMEDOUT);
+    assert_status(open_at(5, 500), -YK_ETIMEDOUT);
+    assert_status(open_at(5, 20000), -YK_EIO); /* the device is found out */
+    assert_non_null(strstr(yk_error_text(NULL), "cannot be recorded"));
+    assert_status(open_at(5, 20000), -YK_EIO);
+    assert_status(open_at(6, 20000), -YK_EIO);
+    fixture_fini(&fix);
+}
+
 /* What the node tells the client of slot 1, through its page. */
 static const uint32_t *doze_flag(void) {
     char path[128];
@@ -210,6 +234,7 @@ int main(void) {
         cmocka_unit_test(memory_that_is_not_populated_is_left_alone),
         cmocka_unit_test(a_get_that_finds_no_room_is_answered),
         cmocka_unit_test(a_remove_ends_with_a_device_that_hangs),
+        cmocka_unit_test(nobody_is_served_an_epoch_that_is_not_durable),
         cmocka_unit_test(a_dozing_node_sees_its_device_go_and_come),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -492,6 +492,52 @@ static void an_epoch_hides_what_is_on_ssd(void **state) {
     fixture_close(&f);
 }
 
+/* Whoever comes with an epoch that another has just raised waits for the same record (R9). */
+static void an_equal_epoch_waits_for_who_raised_it(void **state) {
+    struct fixture f;
+    fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
+    assert_int_equal(yk_store_ns_raise(f.s, f.ns, f.epoch + 1), 0);
+    uint64_t first = yk_store_ticket_take(f.s);
+    assert_true(first != 0 && yk_store_durable(f.s, first) == 0);
+    assert_int_equal(yk_store_ns_raise(f.s, f.ns, f.epoch + 1), 0);
+    uint64_t second = yk_store_ticket_take(f.s);
+    assert_true(second >= first && yk_store_durable(f.s, second) == 0);
+    await(&f, second);
+    assert_int_equal(yk_store_ns_raise(f.s, f.ns, f.epoch + 1), 0);
+    assert_int_equal(yk_store_durable(f.s, yk_store_ticket_take(f.s)), 1);
+    fixture_close(&f);
+}
+
+static struct yk_ssd_io *fault_io;
+
+static int wrap_fault(void *arg, struct yk_ssd_io *io, struct yk_ssd_io **ret_io) {
+    int rc = yk_ssd_io_fault_new(io, ret_io);
+    fault_io = *ret_io;
+    return rc;
+}
+
+static void an_epoch_that_no_device_records_is_an_error(void **state) {
+    struct fixture f;
+    struct yk_ssd_fault fault = {.kind = YK_SSD_FAULT_EIO, .op_mask = 1u << YK_SSD_IO_FLUSH, .nth = 1};
+    fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
+    f.o.ssd.io_wrap = wrap_fault;
+    restart(&f, 1);
+    settle(&f);
+    yk_ssd_io_fault_set(fault_io, &fault);
+    assert_int_equal(yk_store_ns_raise(f.s, f.ns, f.epoch + 1), 0);
+    uint64_t ticket = yk_store_ticket_take(f.s);
+    for (uint64_t end = yk_now_ns() + LIMIT; yk_store_durable(f.s, ticket) == 0;) {
+        assert_true(yk_now_ns() < end);
+        turn(&f);
+    }
+    assert_int_equal(yk_store_durable(f.s, ticket), -YK_EIO);
+    assert_int_equal(yk_store_ns_raise(f.s, f.ns, f.epoch + 1), 0); /* no better for the next */
+    assert_int_equal(yk_store_durable(f.s, yk_store_ticket_take(f.s)), -YK_EIO);
+    assert_int_equal(yk_store_ns_raise(f.s, f.ns, f.epoch + 2), -YK_EIO);
+    assert_int_equal(yk_store_ns_epoch(f.s, f.ns), f.epoch + 1);
+    fixture_close(&f);
+}
+
 static void a_removed_namespace_is_gone_for_good(void **state) {
     struct fixture f;
     fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
@@ -643,6 +689,8 @@ int main(void) {
         cmocka_unit_test(batch_removal_covers_both_tiers),
         cmocka_unit_test(listing_names_each_once),
         cmocka_unit_test(an_epoch_hides_what_is_on_ssd),
+        cmocka_unit_test(an_equal_epoch_waits_for_who_raised_it),
+        cmocka_unit_test(an_epoch_that_no_device_records_is_an_error),
         cmocka_unit_test(a_removed_namespace_is_gone_for_good),
         cmocka_unit_test(other_bytes_conflict_and_an_upsert_replaces),
         cmocka_unit_test(the_same_bytes_again_are_no_conflict),
