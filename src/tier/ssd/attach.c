@@ -35,12 +35,13 @@ uint64_t yk_ssd_random(void) {
     return v;
 }
 
-int yk_ssd_dev_open_io(struct yk_ssd_dev *d, int create, struct yk_err *err) {
+int yk_ssd_dev_open_io(struct yk_ssd_dev *d, int back, struct yk_err *err) {
     struct yk_ssd *ssd = d->ssd;
     struct yk_ssd_io *wrapped;
     struct yk_ssd_io_opts o = {.path = d->path,
                                .size_bytes = d->opt_size,
-                               .create = create,
+                               .create = !back,
+                               .no_wait = back,
                                .buffered = ssd->o.buffered,
                                .mem = ssd->o.mem,
                                .mem_bytes = ssd->o.mem_bytes,
@@ -195,7 +196,7 @@ static int dev_look(struct yk_ssd_dev *d, int *ret_ours, struct yk_err *err) {
     if (d->ckpt_buf == NULL)
         return yk_err_set(err, -YK_ENOMEM, "%s: no memory", d->path);
     d->super_buf = d->ckpt_buf + 2u * YK_SSD_CKPT_BYTES;
-    int rc = yk_ssd_dev_open_io(d, 1, err);
+    int rc = yk_ssd_dev_open_io(d, 0, err);
     if (rc < 0)
         return rc;
     d->ops->info(d->io, &info);

@@ -277,7 +277,7 @@ static void return_try(struct yk_ssd_dev *d) {
     struct yk_ssd_io_info info;
     d->ops->close(d->io);
     d->io = NULL;
-    if (yk_ssd_dev_open_io(d, 0, NULL) < 0) {
+    if (yk_ssd_dev_open_io(d, 1, NULL) < 0) {
         d->ret_at_ms = yk_now_ns() / YK_NS_PER_MS + YK_SSD_RETURN_MS;
         return;
     }

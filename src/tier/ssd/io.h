@@ -79,6 +79,7 @@ struct yk_ssd_io_opts {
     int create;           /* with a size: make, or extend, a file; its space is allocated at once */
     int read_only;        /* for the offline tool: no lock is taken, writes are refused */
     int buffered;         /* do not try O_DIRECT */
+    int no_wait;          /* a lock that cannot be had is -YK_EBUSY at once */
     uint32_t depth;       /* requests under way in the device; 0 = 64; 1024 at most */
     void *mem;            /* memory that most pieces lie in, registered as mem_ready says; NULL = none */
     uint64_t mem_bytes;

@@ -376,7 +376,8 @@ void yk_ssd_dev_look(struct yk_ssd_dev *d, const struct yk_ssd_io_info *info);
 void yk_ssd_dev_show(const struct yk_ssd_dev *d, struct yk_ssd_dev_stats *to);
 
 /* attach.c: what stands on a device at start */
-int yk_ssd_dev_open_io(struct yk_ssd_dev *d, int create, struct yk_err *err);
+/* back: one that was gone, while clients wait: nothing is made, nobody is waited for. */
+int yk_ssd_dev_open_io(struct yk_ssd_dev *d, int back, struct yk_err *err);
 int yk_ssd_devs_attach(struct yk_ssd *ssd, struct yk_ssd_ckpt *ret_ckpts, struct yk_err *err);
 uint64_t yk_ssd_random(void);
 

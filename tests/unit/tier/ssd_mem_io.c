@@ -141,6 +141,7 @@ static int mem_open(const struct yk_ssd_io_opts *opts, struct yk_ssd_io **ret_io
     io->owner = pthread_self();
     d->open++;
     d->mem_ready = 0;
+    d->no_wait = opts->no_wait;
     *ret_io = &io->base;
     return 0;
 }

@@ -39,6 +39,7 @@ struct disk {
     int gone;             /* every request fails with EGONE, and check says so */
     int stuck;            /* nothing ends; stalled says so */
     int open;             /* how often it is open now */
+    int no_wait;          /* of its last opening */
     uint64_t mem_ready;   /* since it was opened last */
     int strangers;        /* atomic: calls by another thread than the one that opened it */
     struct event *events;

@@ -296,6 +296,7 @@ static void one_of_two_vanishes(void **state) {
     rig.disk[1]->gone = 0;
     until_state(1, YK_SSD_DEV_OK);
     assert_non_null(strstr(yk_ssd_note(rig.ssd, 1), "came back"));
+    assert_true(rig.disk[1]->no_wait && !rig.disk[0]->no_wait); /* the node serves meanwhile */
     put_many(30);
     assert_int_equal(found_count(), 30);
     assert_true(rig.ssd->devs[1]->live > 0);
