@@ -68,6 +68,11 @@ struct fetch {
     unsigned char key[255];
 };
 
+/* Fetches that wait, in order of arrival. */
+struct fetch_list {
+    uint32_t head, tail; /* +1, 0 = none */
+};
+
 struct ssd_side {
     struct yk_ssd *ssd;
     struct yk_store_ssd_opts opts;
@@ -94,9 +99,8 @@ struct ssd_side {
     uint32_t fetch_free;
     uint32_t fetch_count;
     uint32_t buckets[FETCH_BUCKETS]; /* +1 */
-    uint32_t waiting_head, waiting_tail; /* +1 */
-    uint32_t waiting_count;
-    int starting; /* inside fetches_start */
+    struct fetch_list waiting[2]; /* demand, the rest */
+    uint64_t waiting_due_ns; /* no deadline of one that waits is earlier; UINT64_MAX = none waits */
 
     uint32_t *preload; /* entries to bring up, the most valuable first; NULL = none (left) */
     uint32_t preload_count, preload_at;
