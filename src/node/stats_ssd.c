@@ -84,6 +84,8 @@ static void put_device(struct yk_json *j, const struct yk_ssd *ssd, uint32_t dev
     yk_json_put_uint(j, "bounced_bytes", io->bounced_bytes);
     yk_json_put_uint(j, "read_errors", io->errors[YK_SSD_IO_READ]);
     yk_json_put_uint(j, "write_errors", io->errors[YK_SSD_IO_WRITE] + io->errors[YK_SSD_IO_FLUSH]);
+    yk_json_put_uint(j, "stalled_ms", st.stalled_ms);
+    yk_json_put_str(j, "cleaner", st.cleaner);
     put_note(j, &st);
     yk_json_end_object(j);
 }

@@ -303,7 +303,20 @@ void yk_ssd_dev_look(struct yk_ssd_dev *d, const struct yk_ssd_io_info *info) {
     memcpy(d->io_note, info->note, sizeof(d->io_note));
 }
 
+static const char *cleaner_name(uint8_t state) {
+    static const char *const names[] = {
+        [CLEAN_IDLE] = "idle",       [CLEAN_META] = "meta",       [CLEAN_READ] = "read",
+        [CLEAN_WRITE] = "write",     [CLEAN_OTHERS] = "others",   [CLEAN_BARRIER] = "barrier",
+        [CLEAN_CKPT] = "checkpoint", [CLEAN_ZERO] = "zero",       [CLEAN_FLUSH] = "flush",
+        [CLEAN_DROP] = "drop",       [CLEAN_SWEEP] = "sweep",     [CLEAN_REFS] = "refs",
+        [CLEAN_DISCARD] = "discard",
+    };
+    return state < sizeof(names) / sizeof(names[0]) ? names[state] : "";
+}
+
 void yk_ssd_dev_show(const struct yk_ssd_dev *d, struct yk_ssd_dev_stats *to) {
+    snprintf(to->cleaner, sizeof(to->cleaner), "%s", cleaner_name(d->clean.state));
+    to->stalled_ms = d->stalled_ms;
     memcpy(to->path, d->path, sizeof(to->path));
     memcpy(to->note, d->note, sizeof(to->note));
     memcpy(to->io_note, d->io_note, sizeof(to->io_note));
@@ -332,9 +345,10 @@ void yk_ssd_dev_tick(struct yk_ssd_dev *d) {
         d->check_at_ms = now + 1000;
         d->ops->info(d->io, &info);
         yk_ssd_dev_look(d, &info);
+        d->stalled_ms = d->ops->stalled(d->io);
         if (d->ops->check(d->io) == -YK_EGONE)
             yk_ssd_dev_gone(d, "its file was removed, replaced or cut short");
-        else if (d->ops->stalled(d->io) >= YK_SSD_IO_STALL_MS)
+        else if (d->stalled_ms >= YK_SSD_IO_STALL_MS)
             yk_ssd_dev_gone(d, "it did not answer for 30 s");
     }
     if (now >= d->ckpt_at_ms && d->wear_bytes != d->ckpt_wear) {

@@ -263,7 +263,9 @@ struct yk_ssd_dev_stats {
     uint8_t direct, fixed_file, fixed_mem;
     char note[512];    /* what recovery found wrong, or why it is in this state; "" = nothing */
     char io_note[400]; /* what is slower than it could be (io.h); "" = nothing */
+    char cleaner[12];     /* what the cleaner does */
     uint64_t fixed_bytes; /* of mem that are registered with it */
+    uint64_t stalled_ms;  /* that its oldest request has been there, when it was last looked at */
     uint64_t size_bytes, segment_bytes, segments, segments_free;
     uint64_t live_bytes; /* payload of live entries, rounded to what they take */
     uint64_t wear_bytes; /* written to the device since it was formatted */

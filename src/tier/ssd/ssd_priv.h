@@ -285,6 +285,7 @@ struct yk_ssd_dev {
     struct yk_ssd_script ret; /* coming back */
     uint8_t ret_state;
     uint64_t ret_at_ms, check_at_ms;
+    uint64_t stalled_ms;
 };
 
 struct yk_ssd_rop {
