@@ -56,6 +56,7 @@ static struct yk_ssd *ssd_new(const struct yk_ssd_opts *opts) {
     if (ssd->o.clean_percent == 0)
         ssd->o.clean_percent = CLEAN_PERCENT;
     ssd->node_id = opts->node_id;
+    ssd->cluster_id = opts->cluster_id;
     ssd->now_ms = opts->now_ms;
     ssd->clock_ms = opts->now_ms;
     ssd->drops = YK_SSD_NONE;

@@ -68,6 +68,7 @@ struct yk_ssd_opts {
     void *io_wrap_arg;
     int format;              /* overwrite whatever is there */
     uint64_t node_id;        /* the node's; 0 = not known yet: the devices say it, or it is made */
+    uint64_t cluster_id;     /* the node's; 0 = it is in none that is known: what the devices say stands */
     uint64_t run;            /* highest run of this node that is known elsewhere (its segment); a device
                                 that missed a run comes back empty */
     uint64_t segment_bytes;  /* of a device that is formatted now; 0 = 64 MiB */

@@ -312,6 +312,7 @@ struct yk_ssd {
     struct yk_ssd_dev *devs[YK_SSD_DEVICES_MAX];
     uint32_t ndev, nseg;
     struct yk_ssd_seg *segs;        /* of all devices */
+    uint64_t cluster_id;
     uint64_t node_id, run, started; /* started: highest run before this one that was */
     uint64_t gen;                   /* highest that any record has */
     uint64_t clock_ms, now_ms;

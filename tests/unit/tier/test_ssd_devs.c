@@ -111,6 +111,51 @@ static void other_node(void **state) {
     ssd_rig_free(&rig);
 }
 
+static void start_with_all(void) {
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    assert_int_equal(found_count(), 10);
+    ssd_rig_close(&rig, 1);
+}
+
+static void other_cluster(void **state) {
+    (void)state;
+    ssd_rig_init(&rig, 2, 8, SEGMENT, 1, 0);
+    rig.opts.dev_count = 1;
+    rig.opts.cluster_id = 0xc1;
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    put_many(10);
+    ssd_rig_close(&rig, 1);
+    uint64_t before = image_sum();
+    rig.opts.cluster_id = 0xc2;
+    expect(-YK_EPERM, "belongs to cluster 00000000000000c1, this node to 00000000000000c2");
+    assert_non_null(strstr(rig.err.text, "--ssd-format"));
+    assert_true(image_sum() == before);
+    rig.opts.cluster_id = 0; /* a node that knows of none: what is there stands */
+    start_with_all();
+    rig.opts.dev_count = 2; /* also for the device that is new */
+    start_with_all();
+    rig.opts.cluster_id = 0xc2;
+    expect(-YK_EPERM, "disk0: belongs to cluster");
+    rig.opts.cluster_id = 0xc1;
+    start_with_all();
+    rig.opts.dev[0] = rig.opts.dev[1];
+    rig.opts.dev_count = 1;
+    rig.opts.cluster_id = 0xc3;
+    expect(-YK_EPERM, "disk1: belongs to cluster 00000000000000c1");
+    ssd_rig_free(&rig);
+}
+
+/* Formatted by a node that was in no cluster yet: it may join any. */
+static void of_no_cluster(void **state) {
+    (void)state;
+    ssd_rig_open(&rig, 1, 8, SEGMENT, 1, 0);
+    put_many(10);
+    ssd_rig_close(&rig, 1);
+    rig.opts.cluster_id = 0xc1;
+    start_with_all();
+    ssd_rig_free(&rig);
+}
+
 static void other_version(void **state) {
     (void)state;
     ssd_rig_open(&rig, 1, 8, SEGMENT, 1, 0);
@@ -440,6 +485,8 @@ int main(void) {
         cmocka_unit_test(foreign_content),
         cmocka_unit_test(too_small),
         cmocka_unit_test(other_node),
+        cmocka_unit_test(other_cluster),
+        cmocka_unit_test(of_no_cluster),
         cmocka_unit_test(other_version),
         cmocka_unit_test(damaged_superblocks),
         cmocka_unit_test(cut_short),
