@@ -80,6 +80,14 @@ static void put_all(yk_client *c) {
         put_ok(c, name_of(i, name), MIB, i);
 }
 
+static int at_rest(void) {
+    struct yk_node_stats n;
+    struct yk_ssd_counters s;
+    yk_node_stats(fix.node, &n);
+    yk_ssd_counters_get(yk_node_ssd(fix.node), &s);
+    return n.store.leaving_blocks + n.store.raising + s.queued_bytes + s.reads_now == 0;
+}
+
 /* The first one that is on SSD alone. */
 static unsigned below(yk_client *c) {
     char name[32];
@@ -166,6 +174,7 @@ static void a_remove_ends_with_a_device_that_hangs(void **state) {
     yk_client *c = open_client(&fix);
     put_all(c);
     unsigned i = below(c);
+    UNTIL(at_rest()); /* nothing but the removal keeps the node awake */
     __atomic_store_n(&hang.on, 1, __ATOMIC_RELAXED);
     assert_status(yk_remove(c, yk_key_str(name_of(i, name))), -YK_EIO);
     assert_int_equal(device().state, YK_SSD_DEV_GONE);

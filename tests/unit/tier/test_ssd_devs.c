@@ -465,6 +465,27 @@ static void does_not_answer(void **state) {
     ssd_rig_free(&rig);
 }
 
+/* Whoever sleeps until something is asked of the tier must not while a removal is on its way, though no block
+ * is written or read. */
+static void a_removal_under_way_is_busy(void **state) {
+    (void)state;
+    ssd_rig_open(&rig, 1, 8, SEGMENT, 3, 0);
+    put_many(10);
+    assert_int_equal(yk_ssd_busy(rig.ssd), 0);
+    ssd_rig_remove(&rig, 0, 3);
+    assert_int_equal(yk_ssd_busy(rig.ssd), 1);
+    rig.disk[0]->slow = 1;
+    for (uint32_t n = 0; yk_ssd_durable(rig.ssd, rig.v[3].ticket) == 0; n++) {
+        assert_int_equal(yk_ssd_busy(rig.ssd), 1);
+        ssd_rig_turn(&rig, 0);
+        assert_true(n < 10000);
+    }
+    ssd_rig_settle(&rig);
+    assert_int_equal(yk_ssd_busy(rig.ssd), 0);
+    ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
 static void read_only_serves(void **state) {
     (void)state;
     ssd_rig_open(&rig, 1, 8, SEGMENT, 3, 1);
@@ -499,6 +520,7 @@ int main(void) {
         cmocka_unit_test(vanished_until_restart),
         cmocka_unit_test(replaced_meanwhile),
         cmocka_unit_test(does_not_answer),
+        cmocka_unit_test(a_removal_under_way_is_busy),
         cmocka_unit_test(read_only_serves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
