@@ -141,14 +141,15 @@ int ssd_node_idle(struct ssd_node *n) {
             s.ssd.reads_now == 0)
             return 0;
         if (yk_now_ns() > end) {
-            fprintf(stderr,
-                    "yolk bench: the node does not come to rest: %llu blocks leaving, %llu rising, "
-                    "%llu bytes to be written, %llu reads; the device: state %u, %llu requests, the "
-                    "oldest for %llu ms, cleaner '%s'; %s\n",
-                    (unsigned long long)s.store.leaving_blocks, (unsigned long long)s.store.raising,
-                    (unsigned long long)s.ssd.queued_bytes, (unsigned long long)s.ssd.reads_now,
-                    s.dev.state, (unsigned long long)s.dev.io.queued,
-                    (unsigned long long)s.dev.stalled_ms, s.dev.cleaner, s.dev.note);
+            fprintf(
+                stderr,
+                "yolk bench: the node does not come to rest: %llu blocks leaving, %llu rising, "
+                "%llu bytes to be written, %llu reads; the device: state %u, %llu requests, the "
+                "oldest for %llu ms, cleaner '%s'; %s\n",
+                (unsigned long long)s.store.leaving_blocks, (unsigned long long)s.store.raising,
+                (unsigned long long)s.ssd.queued_bytes, (unsigned long long)s.ssd.reads_now,
+                s.dev.state, (unsigned long long)s.dev.io.queued,
+                (unsigned long long)s.dev.stalled_ms, s.dev.cleaner, s.dev.note);
             return -YK_ETIMEDOUT;
         }
         usleep(IDLE_LOOK_US);

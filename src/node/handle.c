@@ -39,10 +39,11 @@ static int reply_text(struct conn *c, const struct yk_frame *f, int status, cons
  * keeps it over a restart of the daemon, but a power cut takes that memory and leaves the devices, with
  * blocks of the older epoch, for whoever comes with that (R9, R18). Without an SSD tier nothing is left. */
 static int epoch_lost(struct yk_err *err, const void *name, uint32_t name_len, uint64_t epoch) {
-    return yk_err_set(err, -YK_EIO,
-                      "epoch %llu of namespace '%.*s' cannot be recorded, no SSD device takes writes: "
-                      "replace it, or restart the node without --ssd",
-                      (unsigned long long)epoch, (int)name_len, (const char *)name);
+    return yk_err_set(
+        err, -YK_EIO,
+        "epoch %llu of namespace '%.*s' cannot be recorded, no SSD device takes writes: "
+        "replace it, or restart the node without --ssd",
+        (unsigned long long)epoch, (int)name_len, (const char *)name);
 }
 
 /* Namespace of the connection, at the epoch of its engine. 0, or a status with its text in err. */

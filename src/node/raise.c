@@ -25,8 +25,8 @@
 #include <string.h>
 
 #define PRELOAD_FETCHES 32u /* under way at a time; a fraction of the device's depth */
-#define WAIT_NS         (5ull * 1000000000ull) /* of a fetch that names no deadline; of others than demand
-                                                  at most, so that hints do not gather */
+/* Of a fetch that names no deadline, and of others than demand at most, so that hints do not gather. */
+#define WAIT_NS (5ull * 1000000000ull)
 
 int ssd_raise_init(struct yk_store *s) {
     struct ssd_side *l = s->low;

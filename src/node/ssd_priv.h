@@ -99,7 +99,7 @@ struct ssd_side {
     uint32_t fetch_free;
     uint32_t fetch_count;
     uint32_t buckets[FETCH_BUCKETS]; /* +1 */
-    struct fetch_list waiting[2]; /* demand, the rest */
+    struct fetch_list waiting[2];    /* demand, the rest */
     uint64_t waiting_due_ns; /* no deadline of one that waits is earlier; UINT64_MAX = none waits */
 
     uint32_t *preload; /* entries to bring up, the most valuable first; NULL = none (left) */

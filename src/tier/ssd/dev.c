@@ -305,10 +305,10 @@ void yk_ssd_dev_look(struct yk_ssd_dev *d, const struct yk_ssd_io_info *info) {
 
 static const char *cleaner_name(uint8_t state) {
     static const char *const names[] = {
-        [CLEAN_IDLE] = "idle",       [CLEAN_META] = "meta",       [CLEAN_READ] = "read",
-        [CLEAN_WRITE] = "write",     [CLEAN_OTHERS] = "others",   [CLEAN_BARRIER] = "barrier",
-        [CLEAN_CKPT] = "checkpoint", [CLEAN_ZERO] = "zero",       [CLEAN_FLUSH] = "flush",
-        [CLEAN_DROP] = "drop",       [CLEAN_SWEEP] = "sweep",     [CLEAN_REFS] = "refs",
+        [CLEAN_IDLE] = "idle",       [CLEAN_META] = "meta",     [CLEAN_READ] = "read",
+        [CLEAN_WRITE] = "write",     [CLEAN_OTHERS] = "others", [CLEAN_BARRIER] = "barrier",
+        [CLEAN_CKPT] = "checkpoint", [CLEAN_ZERO] = "zero",     [CLEAN_FLUSH] = "flush",
+        [CLEAN_DROP] = "drop",       [CLEAN_SWEEP] = "sweep",   [CLEAN_REFS] = "refs",
         [CLEAN_DISCARD] = "discard",
     };
     return state < sizeof(names) / sizeof(names[0]) ? names[state] : "";

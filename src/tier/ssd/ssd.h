@@ -68,7 +68,7 @@ struct yk_ssd_opts {
     void *io_wrap_arg;
     int format;              /* overwrite whatever is there */
     uint64_t node_id;        /* the node's; 0 = not known yet: the devices say it, or it is made */
-    uint64_t cluster_id;     /* the node's; 0 = it is in none that is known: what the devices say stands */
+    uint64_t cluster_id;     /* the node's; 0 = none is known: what the devices say stands */
     uint64_t run;            /* highest run of this node that is known elsewhere (its segment); a device
                                 that missed a run comes back empty */
     uint64_t segment_bytes;  /* of a device that is formatted now; 0 = 64 MiB */
@@ -77,7 +77,7 @@ struct yk_ssd_opts {
     uint32_t clean_percent;  /* rewritten bytes a hundred bytes put, at most; 0 = 40 */
     uint8_t trim;            /* discard the space of freed segments */
     uint8_t buffered;        /* no O_DIRECT */
-    void *mem;               /* the DRAM tier's payload: registered with the devices as it is populated
+    void *mem; /* the DRAM tier's payload: registered with the devices as it is populated
                                 (yk_ssd_mem_ready) */
     uint64_t mem_bytes;
     uint64_t now_ms;         /* wall clock for expiry at recovery, never before the last persisted */
@@ -262,8 +262,8 @@ struct yk_ssd_dev_stats {
     char path[256];
     uint8_t state; /* enum yk_ssd_dev_state */
     uint8_t direct, fixed_file, fixed_mem;
-    char note[512];    /* what recovery found wrong, or why it is in this state; "" = nothing */
-    char io_note[400]; /* what is slower than it could be (io.h); "" = nothing */
+    char note[512];       /* what recovery found wrong, or why it is in this state; "" = nothing */
+    char io_note[400];    /* what is slower than it could be (io.h); "" = nothing */
     char cleaner[12];     /* what the cleaner does */
     uint64_t fixed_bytes; /* of mem that are registered with it */
     uint64_t stalled_ms;  /* that its oldest request has been there, when it was last looked at */

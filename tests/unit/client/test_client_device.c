@@ -9,6 +9,7 @@
 #include "shm/layout.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -24,7 +25,7 @@ static struct yk_ssd_dev_stats device(void) {
 }
 
 #define UNTIL(condition)                                                                           \
-    for (uint64_t end_ = yk_now_ns() + LIMIT; !(condition); usleep(1000))                          \
+    for (uint64_t end_ = yk_now_ns() + LIMIT; !(condition); poll(NULL, 0, 1))                      \
     assert_true(yk_now_ns() < end_)
 
 static void begin(int named, uint64_t dram, void (*tune)(struct yk_node_opts *o)) {
@@ -212,8 +213,7 @@ static const uint32_t *doze_flag(void) {
     snprintf(path, sizeof(path), "/dev/shm/yolk-%s.clients", fix.name);
     int fd = open(path, O_RDONLY);
     assert_true(fd >= 0);
-    const struct yk_client_page *page =
-        mmap(NULL, 2 * sizeof(*page), PROT_READ, MAP_SHARED, fd, 0);
+    const struct yk_client_page *page = mmap(NULL, 2 * sizeof(*page), PROT_READ, MAP_SHARED, fd, 0);
     assert_true(page != MAP_FAILED);
     close(fd);
     return &page[1].doze;

@@ -519,7 +519,8 @@ static int wrap_fault(void *arg, struct yk_ssd_io *io, struct yk_ssd_io **ret_io
 
 static void an_epoch_that_no_device_records_is_an_error(void **state) {
     struct fixture f;
-    struct yk_ssd_fault fault = {.kind = YK_SSD_FAULT_EIO, .op_mask = 1u << YK_SSD_IO_FLUSH, .nth = 1};
+    struct yk_ssd_fault fault = {
+        .kind = YK_SSD_FAULT_EIO, .op_mask = 1u << YK_SSD_IO_FLUSH, .nth = 1};
     fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
     f.o.ssd.io_wrap = wrap_fault;
     restart(&f, 1);
@@ -643,7 +644,8 @@ static uint32_t reserve_all(struct fixture *f, struct yk_place *places, uint32_t
     return n;
 }
 
-static void ask(struct fixture *f, uint32_t i, unsigned prio, uint64_t deadline_ns, uint64_t token) {
+static void ask(struct fixture *f, uint32_t i, unsigned prio, uint64_t deadline_ns,
+                uint64_t token) {
     char key[32];
     uint32_t len = key_of(key, i);
     assert_int_equal(yk_store_raise(f->s, f->ns, f->epoch, key, len, prio, deadline_ns, token),
