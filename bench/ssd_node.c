@@ -16,7 +16,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define IDLE_WAIT_NS (20 * YK_NS_PER_S)
+/* Longer than the tier waits for its device, so that a device that hangs is told from a tier that does. */
+#define IDLE_WAIT_NS ((YK_SSD_IO_STALL_MS + 15000u) * YK_NS_PER_MS)
 #define IDLE_LOOK_US 2000u
 #define RESERVE      2u /* percent of DRAM */
 #define DESCRIPTORS  8192u
@@ -56,8 +57,10 @@ static void *tell(void *arg) {
     while (whole(t->fd, &byte, 1, 0) == 0) {
         yk_node_stats(t->node, &stats);
         snap.store = stats.store;
-        if (yk_node_ssd(t->node) != NULL)
+        if (yk_node_ssd(t->node) != NULL) {
             yk_ssd_counters_get(yk_node_ssd(t->node), &snap.ssd);
+            yk_ssd_dev_stats_get(yk_node_ssd(t->node), 0, &snap.dev);
+        }
         snap.cpu_s = yk_bench_cpu_s();
         snap.now_ns = yk_now_ns(); /* one clock for all processes */
         if (whole(t->fd, &snap, sizeof(snap), 1) < 0)
@@ -138,11 +141,15 @@ int ssd_node_idle(struct ssd_node *n) {
             s.ssd.reads_now == 0)
             return 0;
         if (yk_now_ns() > end) {
-            fprintf(stderr,
-                    "yolk bench: the node does not come to rest: %llu blocks leaving, %llu rising, "
-                    "%llu bytes to be written\n",
-                    (unsigned long long)s.store.leaving_blocks, (unsigned long long)s.store.raising,
-                    (unsigned long long)s.ssd.queued_bytes);
+            fprintf(
+                stderr,
+                "yolk bench: the node does not come to rest: %llu blocks leaving, %llu rising, "
+                "%llu bytes to be written, %llu reads; the device: state %u, %llu requests, the "
+                "oldest for %llu ms, cleaner '%s'; %s\n",
+                (unsigned long long)s.store.leaving_blocks, (unsigned long long)s.store.raising,
+                (unsigned long long)s.ssd.queued_bytes, (unsigned long long)s.ssd.reads_now,
+                s.dev.state, (unsigned long long)s.dev.io.queued,
+                (unsigned long long)s.dev.stalled_ms, s.dev.cleaner, s.dev.note);
             return -YK_ETIMEDOUT;
         }
         usleep(IDLE_LOOK_US);

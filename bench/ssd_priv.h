@@ -70,6 +70,7 @@ struct ssd_snap {
     double cpu_s; /* the node's so far */
     struct yk_counters store;
     struct yk_ssd_counters ssd;
+    struct yk_ssd_dev_stats dev;
 };
 
 int ssd_node_open(const struct ssd_bench *b, const struct ssd_node_opts *opts,

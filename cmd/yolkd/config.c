@@ -123,7 +123,7 @@ static struct yk_opt table[] = {
      .section = "memory", .help = "Prefer memory of this NUMA node; -1 has no preference."},
     {ROW("populate", YK_OPT_BOOL, populate), .def = "yes", .section = "memory",
      .help = "Touch a new segment in the background, so that first puts find mapped pages. Without "
-             "it memory is taken as blocks come."},
+             "it memory is taken as blocks come, and none is registered with the SSD tier's devices."},
     {ROW("compact-percent", YK_OPT_INT, compact_percent), .def = "10", .min = "0", .max = "100",
      .section = "memory",
      .help = "Percentage of the memory in fragments above which blocks are moved together while "

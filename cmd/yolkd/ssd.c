@@ -11,6 +11,8 @@
 #include "base/fmt.h"
 #include "base/log.h"
 
+#include <string.h>
+
 #define SAY_NS   (5 * YK_NS_PER_S) /* between two lines of progress */
 #define LINE_MAX 4096
 
@@ -58,7 +60,17 @@ static void say_start(const struct yk_ssd *tier, uint32_t devices) {
     yk_buf_fini(&names);
 }
 
-/* What is slower than it could be, and what to do about it. */
+/* What the devices themselves say is slower than it could be. It changes: memory is registered while the
+ * node serves, until the limit of locked memory ends that. */
+static void say_io_note(struct yolkd_ssd *ssd, uint32_t i, const struct yk_ssd_dev_stats *st) {
+    if (strcmp(st->io_note, ssd->io_note[i]) == 0)
+        return;
+    memcpy(ssd->io_note[i], st->io_note, sizeof(ssd->io_note[i]));
+    if (st->io_note[0] != '\0')
+        yk_log(YK_LOG_WARN, "ssd", "%s: %s", st->path, st->io_note);
+}
+
+/* And what to do about it. */
 static void say_slow(const struct yk_ssd_dev_stats *st, bool buffered_asked) {
     if (!st->direct && !buffered_asked)
         yk_log(
@@ -67,12 +79,6 @@ static void say_slow(const struct yk_ssd_dev_stats *st, bool buffered_asked) {
             "that costs a copy of every byte and memory beside --dram; use ext4, xfs or a block "
             "device",
             st->path);
-    if (!st->fixed_mem && st->direct)
-        yk_log(YK_LOG_WARN, "ssd",
-               "%s: memory could not be registered with the kernel, each transfer pins its pages "
-               "anew: "
-               "raise LimitMEMLOCK= or ulimit -l above --dram",
-               st->path);
 }
 
 void yolkd_ssd_started(struct yolkd_ssd *ssd, struct yk_node *node, bool buffered_asked) {
@@ -88,12 +94,12 @@ void yolkd_ssd_started(struct yolkd_ssd *ssd, struct yk_node *node, bool buffere
     ssd->devices = n.devices < YK_SSD_DEVICES_MAX ? (uint32_t)n.devices : YK_SSD_DEVICES_MAX;
     say_start(tier, ssd->devices);
     for (uint32_t i = 0; i < ssd->devices; i++) {
-        const char *note = yk_ssd_note(tier, i);
         yk_ssd_dev_stats_get(tier, i, &st);
         ssd->state[i] = YK_SSD_DEV_OK;
-        if (note != NULL && note[0] != '\0')
-            yk_log(YK_LOG_WARN, "ssd", "%s: %s", st.path, note);
+        if (st.note[0] != '\0')
+            yk_log(YK_LOG_WARN, "ssd", "%s: %s", st.path, st.note);
         say_slow(&st, buffered_asked);
+        say_io_note(ssd, i, &st);
     }
     yk_node_stats(node, &stats);
     ssd->start_ns = ssd->preload_said_ns = yk_now_ns();
@@ -149,6 +155,7 @@ void yolkd_ssd_watch(struct yolkd_ssd *ssd) {
     yk_ssd_counters_get(tier, &n);
     for (uint32_t i = 0; i < ssd->devices; i++) {
         yk_ssd_dev_stats_get(tier, i, &st);
+        say_io_note(ssd, i, &st);
         if (st.state == ssd->state[i])
             continue;
         ssd->state[i] = st.state;

@@ -15,6 +15,7 @@ struct yolkd_ssd {
     struct yk_node *node;
     uint32_t devices; /* 0: no tier, nothing to watch */
     uint8_t state[YK_SSD_DEVICES_MAX];
+    char io_note[YK_SSD_DEVICES_MAX][400]; /* as it was last said */
     uint64_t preload_said_ns, start_ns;
     bool preloading;
     uint64_t recovery_said_ns; /* before the node is there */

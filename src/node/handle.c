@@ -35,6 +35,17 @@ static int reply_text(struct conn *c, const struct yk_frame *f, int status, cons
 /* ---- HELLO, BYE -------------------------------------------------------------------------------
  */
 
+/* A raise that no device of the SSD tier records is an error, also in HELLO: the node's memory has it, and
+ * keeps it over a restart of the daemon, but a power cut takes that memory and leaves the devices, with
+ * blocks of the older epoch, for whoever comes with that (R9, R18). Without an SSD tier nothing is left. */
+static int epoch_lost(struct yk_err *err, const void *name, uint32_t name_len, uint64_t epoch) {
+    return yk_err_set(
+        err, -YK_EIO,
+        "epoch %llu of namespace '%.*s' cannot be recorded, no SSD device takes writes: "
+        "replace it, or restart the node without --ssd",
+        (unsigned long long)epoch, (int)name_len, (const char *)name);
+}
+
 /* Namespace of the connection, at the epoch of its engine. 0, or a status with its text in err. */
 static int hello_ns(struct conn *c, const void *name, uint32_t name_len, uint64_t epoch,
                     struct yk_err *err) {
@@ -50,6 +61,8 @@ static int hello_ns(struct conn *c, const void *name, uint32_t name_len, uint64_
                           (unsigned long long)epoch, (int)name_len, (const char *)name,
                           (unsigned long long)now);
     rc = yk_store_ns_raise(c->node->store, ns, epoch);
+    if (rc == -YK_EIO)
+        return epoch_lost(err, name, name_len, epoch);
     if (rc < 0)
         return yk_err_set(err, rc, "epoch %llu cannot be used", (unsigned long long)epoch);
     c->ns = ns;
@@ -145,9 +158,12 @@ static int do_hello(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
                         YK_WIRE_VERSION);
     if (rc == 0)
         rc = hello_ns(c, name, name_len, epoch, &why);
-    /* An epoch that it raised is durable before anything is said (R9). */
+    /* Its epoch is durable before anything is said, whoever raised it (R9). */
     uint64_t ticket = yk_store_ticket_take(c->node->store);
-    if (rc == 0 && yk_store_durable(c->node->store, ticket) == 0)
+    int durable = yk_store_durable(c->node->store, ticket);
+    if (rc == 0 && durable < 0)
+        rc = epoch_lost(&why, name, name_len, yk_store_ns_epoch(c->node->store, c->ns));
+    if (rc == 0 && durable == 0)
         return held_add(c->node, c, ticket, f, body, 1) == 0 ? HANDLE_PARKED : -YK_ENOMEM;
     if (segment_id != 0 && segment_id != hdr->segment_id)
         cookie = 0; /* the slot was of a segment that is gone */
@@ -459,6 +475,8 @@ static int do_ns(struct conn *c, const struct yk_frame *f, struct yk_rd *r, stru
         if (rc == -YK_ESTALE)
             yk_err_set(&why, rc, "namespace '%.*s' is at epoch %llu", (int)len, (const char *)name,
                        (unsigned long long)yk_store_ns_epoch(store, ns));
+        else if (rc == -YK_EIO)
+            epoch_lost(&why, name, len, arg);
     } else if (rc == 0 && what == YK_NS_REMOVE)
         rc = yk_store_ns_remove(store, ns);
     else if (rc == 0)

@@ -6,7 +6,8 @@
  * Work that a message leaves behind (reclaim, sweeps, batch removals) is done in bounded steps by
  * an idle handle that runs only while there is some. A timer looks after hazards, expiry and access
  * rings every UPKEEP_MS while anything happens; after DOZE_TICKS quiet ones it stops, and clients
- * are told (doze) to send a DRAIN when their ring fills: an idle node takes no CPU at all.
+ * are told (doze) to send a DRAIN when their ring fills: an idle node takes no CPU at all, but for a
+ * look at its SSD devices every DOZE_MS.
  *
  * Other threads reach the loop by one async handle: to stop it, or to hand it a connected socket.
  */
@@ -28,6 +29,7 @@
 
 #define UPKEEP_MS        100u
 #define DOZE_TICKS       20u
+#define DOZE_MS          5000u /* as often as the tier looks for a device that is gone */
 #define WAIT_TICK_MS     2u
 #define HELLO_TIMEOUT_MS 10000u
 #define JOB_STEPS        8192u
@@ -152,6 +154,7 @@ static void on_wait_tick(uv_timer_t *timer) {
     struct yk_node *node = timer->data;
     yk_store_drain(node->store);
     yk_store_tick(node->store);
+    park_run(node); /* a tick ends raises whose time is over */
     waiters_try(node);
 }
 
@@ -233,6 +236,7 @@ static void on_busy(uv_idle_t *idle) {
         jobs_step(node);
         int more = yk_store_tick(node->store);
         node->more = node->job_count > 0 || more;
+        park_run(node);
     }
     if (node->spin_until_ns != 0 && yk_now_ns() >= node->spin_until_ns) {
         yk_spin_end(&node->spin, 0);
@@ -302,11 +306,43 @@ static uint64_t happened(const struct yk_node *node) {
     return n.events + n.verified + n.local_hits + n.local_misses + n.local_matches;
 }
 
+/* Is there anything that goes on without a message, or that one waits for? */
+static int at_work(const struct yk_node *node) {
+    struct yk_counters n;
+    yk_store_counters(node->store, &n);
+    int silent = 0;
+    for (const struct conn *c = node->conns; c != NULL; c = c->next)
+        silent |= c->state == CONN_HELLO || c->state == CONN_PUT;
+    return n.limbo_blocks > 0 || n.suspect_blocks > 0 || silent || node->accept_paused ||
+           node->more || node->parked_ready != 0 || node->held_count > 0 ||
+           yk_store_ssd_busy(node->store);
+}
+
+/* A device that vanishes, or is back, is noticed without a message. */
+static void on_doze(uv_timer_t *timer) {
+    struct yk_node *node = timer->data;
+    if (yk_store_tick(node->store))
+        node_more(node);
+    low_turn(node);
+    if (at_work(node))
+        node_active(node);
+}
+
+static void doze_begin(struct yk_node *node) {
+    node->dozing = 1;
+    yk_store_doze(node->store, 1);
+    uv_timer_stop(&node->upkeep);
+    if (yk_store_ssd(node->store) != NULL)
+        uv_timer_start(&node->doze, on_doze, DOZE_MS, DOZE_MS);
+}
+
 static void on_upkeep(uv_timer_t *timer) {
     struct yk_node *node = timer->data;
     yk_store_drain(node->store);
     yk_store_client_each(node->store, watch_missing, node);
     yk_store_count_clients(node->store);
+    yk_store_ssd_mem_ready(node->store,
+                           __atomic_load_n(&node->n.populated_bytes, __ATOMIC_RELAXED));
     if (yk_store_tick(node->store))
         node_more(node);
     close_silent(node);
@@ -324,17 +360,10 @@ static void on_upkeep(uv_timer_t *timer) {
     uint64_t events = happened(node);
     node->idle_ticks = events == node->last_events ? node->idle_ticks + 1 : 0;
     node->last_events = events;
-    struct yk_counters n;
-    yk_store_counters(node->store, &n);
-    int silent = 0;
-    for (const struct conn *c = node->conns; c != NULL; c = c->next)
-        silent |= c->state == CONN_HELLO || c->state == CONN_PUT;
-    if (node->idle_ticks < DOZE_TICKS || n.limbo_blocks > 0 || n.suspect_blocks > 0 || silent ||
-        moving || node->accept_paused || yk_store_ssd_busy(node->store))
-        return;
-    node->dozing = 1;
-    yk_store_doze(node->store, 1);
-    uv_timer_stop(timer);
+    /* What the tick has ended is answered now: the loop may sleep long before on_after comes. */
+    low_turn(node);
+    if (node->idle_ticks >= DOZE_TICKS && !moving && !at_work(node))
+        doze_begin(node);
 }
 
 void node_active(struct yk_node *node) {
@@ -343,6 +372,7 @@ void node_active(struct yk_node *node) {
         return;
     node->dozing = 0;
     yk_store_doze(node->store, 0);
+    uv_timer_stop(&node->doze);
     uv_timer_start(&node->upkeep, on_upkeep, UPKEEP_MS, UPKEEP_MS);
 }
 
@@ -619,6 +649,7 @@ static int node_alloc(struct yk_node *node, struct yk_err *err) {
 
 static void loop_init(struct yk_node *node) {
     uv_timer_init(&node->loop, &node->upkeep);
+    uv_timer_init(&node->loop, &node->doze);
     uv_timer_init(&node->loop, &node->wait_timer);
     uv_timer_init(&node->loop, &node->stop_timer);
     uv_idle_init(&node->loop, &node->busy);
@@ -629,7 +660,7 @@ static void loop_init(struct yk_node *node) {
     node->after.data = node->low.data = node;
     if (yk_store_ssd(node->store) != NULL)
         uv_check_start(&node->after, on_after);
-    node->upkeep.data = node->wait_timer.data = node->stop_timer.data = node;
+    node->upkeep.data = node->doze.data = node->wait_timer.data = node->stop_timer.data = node;
     node->busy.data = node->turn.data = node->wake.data = node->beat.data = node;
     uv_prepare_start(&node->turn, on_turn);
     uv_timer_start(&node->upkeep, on_upkeep, UPKEEP_MS, UPKEEP_MS);

@@ -35,7 +35,7 @@ struct yk_node_opts {
     uint64_t
         scrub_bytes_per_s; /* of the background pass; 0 = none. Suspect blocks are always read */
     uint32_t scrub_interval_s; /* between two passes */
-    int populate;              /* touch a fresh tier in the background */
+    int populate;              /* touch a fresh tier in the background; with an SSD tier any */
     uint32_t compact_percent;  /* fragments above which an idle node moves blocks; 0 = never */
     int allow_remote;          /* tcp on other than loopback addresses: nobody is authenticated */
 };

@@ -91,6 +91,7 @@ struct yk_node {
     struct yk_segment *seg;
     uv_loop_t loop;
     uv_timer_t upkeep;
+    uv_timer_t doze; /* instead of upkeep while the node dozes over SSD devices */
     uv_timer_t wait_timer;
     uv_timer_t stop_timer;
     uv_idle_t busy;    /* runs while there is work left from a tick, or a message is looked for */

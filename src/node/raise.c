@@ -7,8 +7,10 @@
  * SUSPECT descriptor, so that its first user verifies the payload while copying it; the owner thread
  * touches no payload. A block that turns out to be rotten is dropped in both tiers.
  *
- * A fetch that finds no place in DRAM, or too many reads under way, waits in a list, demand before the
- * rest, until its deadline. One block is fetched once, however many ask for it.
+ * A fetch that finds no place in DRAM, or too many reads under way, waits in one of two lists until its
+ * deadline. The rest is tried only when no demand waits; what was fetched ahead and is demanded meanwhile
+ * goes to the end of the demand. Deadlines hold wherever in its list a fetch stands. One block is fetched
+ * once, however many ask for it.
  *
  * Preloading: the entries in order of use, as many as fit in what DRAM has beyond its reserve, are
  * read the youngest first (ancestors are younger than their descendants: tails are touched first). When
@@ -23,13 +25,15 @@
 #include <string.h>
 
 #define PRELOAD_FETCHES 32u /* under way at a time; a fraction of the device's depth */
-#define WAIT_NS         (5ull * 1000000000ull) /* of a fetch that names no deadline */
+/* Of a fetch that names no deadline, and of others than demand at most, so that hints do not gather. */
+#define WAIT_NS (5ull * 1000000000ull)
 
 int ssd_raise_init(struct yk_store *s) {
     struct ssd_side *l = s->low;
     l->fetches = calloc(FETCHES_MAX, sizeof(*l->fetches));
     if (l->fetches == NULL)
         return -YK_ENOMEM;
+    l->waiting_due_ns = UINT64_MAX;
     for (uint32_t i = FETCHES_MAX; i-- > 0;) {
         l->fetches[i].next = l->fetch_free;
         l->fetch_free = i + 1u;
@@ -91,34 +95,53 @@ static int token_add(struct fetch *f, uint64_t token) {
     return 0;
 }
 
+static struct fetch_list *list_of(struct ssd_side *l, const struct fetch *f) {
+    return &l->waiting[f->prio != YK_SSD_PRIO_DEMAND];
+}
+
+static int waits_before(const struct ssd_side *l, unsigned prio) {
+    return l->waiting[0].head != 0 || (prio != YK_SSD_PRIO_DEMAND && l->waiting[1].head != 0);
+}
+
 static void waiting_add(struct ssd_side *l, struct fetch *f) {
+    struct fetch_list *list = list_of(l, f);
     uint32_t link = number(l, f) + 1u;
-    int first = f->prio == YK_SSD_PRIO_DEMAND && l->waiting_head != 0 &&
-                l->fetches[l->waiting_head - 1u].prio != YK_SSD_PRIO_DEMAND;
     f->state = FETCH_WAITING;
-    f->next_waiting = first ? l->waiting_head : 0;
-    f->prev_waiting = first ? 0 : l->waiting_tail;
-    if (first)
-        l->fetches[l->waiting_head - 1u].prev_waiting = link;
-    else if (l->waiting_tail != 0)
-        l->fetches[l->waiting_tail - 1u].next_waiting = link;
-    if (first || l->waiting_head == 0)
-        l->waiting_head = link;
-    if (!first)
-        l->waiting_tail = link;
-    l->waiting_count++;
+    f->next_waiting = 0;
+    f->prev_waiting = list->tail;
+    if (list->tail != 0)
+        l->fetches[list->tail - 1u].next_waiting = link;
+    else
+        list->head = link;
+    list->tail = link;
+    if (f->deadline_ns < l->waiting_due_ns)
+        l->waiting_due_ns = f->deadline_ns;
 }
 
 static void waiting_remove(struct ssd_side *l, struct fetch *f) {
+    struct fetch_list *list = list_of(l, f);
     if (f->prev_waiting != 0)
         l->fetches[f->prev_waiting - 1u].next_waiting = f->next_waiting;
     else
-        l->waiting_head = f->next_waiting;
+        list->head = f->next_waiting;
     if (f->next_waiting != 0)
         l->fetches[f->next_waiting - 1u].prev_waiting = f->prev_waiting;
     else
-        l->waiting_tail = f->prev_waiting;
-    l->waiting_count--;
+        list->tail = f->prev_waiting;
+}
+
+/* Another asks for it, too. */
+static void fetch_join(struct ssd_side *l, struct fetch *f, unsigned prio, uint64_t deadline_ns) {
+    if (deadline_ns > f->deadline_ns)
+        f->deadline_ns = deadline_ns;
+    if (prio >= f->prio)
+        return;
+    int waits = f->state == FETCH_WAITING;
+    if (waits)
+        waiting_remove(l, f);
+    f->prio = (uint8_t)prio;
+    if (waits)
+        waiting_add(l, f);
 }
 
 static struct fetch *fetch_new(struct yk_store *s, uint32_t ns, uint64_t hash, const void *key,
@@ -277,8 +300,7 @@ void ssd_on_read(void *arg, uint64_t cookie, int status) {
 
 /* Begins or queues it. The fetch may be over when this returns only if it was never begun. */
 static void fetch_go(struct yk_store *s, struct fetch *f) {
-    int rc = s->low->waiting_head != 0 && f->prio != YK_SSD_PRIO_DEMAND ? -YK_EAGAIN
-                                                                        : fetch_start(s, f);
+    int rc = waits_before(s->low, f->prio) ? -YK_EAGAIN : fetch_start(s, f);
     if (rc != 0)
         waiting_add(s->low, f); /* what is gone ends from there, after its caller has its answer */
 }
@@ -292,13 +314,12 @@ int yk_store_raise(struct yk_store *s, uint32_t ns, uint64_t epoch, const void *
     if (rc != 0 || !YK_IS_ON_SSD(idx))
         return rc;
     struct ssd_side *l = s->low;
-    uint64_t hash = yk_hash_key(ns, key, key_len);
+    uint64_t hash = yk_hash_key(ns, key, key_len), most = yk_now_ns() + WAIT_NS;
+    if (deadline_ns == 0 || (prio != YK_SSD_PRIO_DEMAND && deadline_ns > most))
+        deadline_ns = most;
     struct fetch *f = fetch_find(l, ns, hash, key, key_len);
     if (f != NULL) {
-        if (prio < f->prio)
-            f->prio = (uint8_t)prio;
-        if (deadline_ns > f->deadline_ns)
-            f->deadline_ns = deadline_ns;
+        fetch_join(l, f, prio, deadline_ns);
         rc = token_add(f, token);
         return rc < 0 ? rc : YK_PENDING;
     }
@@ -307,7 +328,7 @@ int yk_store_raise(struct yk_store *s, uint32_t ns, uint64_t epoch, const void *
         return -YK_EAGAIN;
     f->epoch = epoch;
     f->prio = (uint8_t)prio;
-    f->deadline_ns = deadline_ns != 0 ? deadline_ns : yk_now_ns() + WAIT_NS;
+    f->deadline_ns = deadline_ns;
     token_add(f, token);
     fetch_go(s, f);
     return YK_PENDING;
@@ -388,21 +409,50 @@ static void preload_step(struct yk_store *s) {
     }
 }
 
-void ssd_raise_pump(struct yk_store *s) {
+/* Begins what can be begun, in order. 1: the one at the head finds no place, and the rest waits behind. */
+static int list_start(struct yk_store *s, struct fetch_list *list) {
     struct ssd_side *l = s->low;
-    uint64_t now = l->waiting_head != 0 ? yk_now_ns() : 0;
-    for (uint32_t link = l->waiting_head, next; link != 0; link = next) {
-        struct fetch *f = &l->fetches[link - 1u];
-        next = f->next_waiting;
+    while (list->head != 0) {
+        struct fetch *f = &l->fetches[list->head - 1u];
         int rc = fetch_start(s, f);
-        if (rc == -YK_EAGAIN && now < f->deadline_ns)
-            break; /* the rest waits behind it */
+        if (rc == -YK_EAGAIN)
+            return 1;
         waiting_remove(l, f);
-        if (rc != 0) {
-            if (rc == -YK_EAGAIN)
-                COUNT(s, raise_failed);
+        if (rc != 0)
+            fetch_end(s, f);
+    }
+    return 0;
+}
+
+/* Ends those whose time is over. They are all looked at (FETCHES_MAX at most), but only when one is due. */
+static void waiting_expire(struct yk_store *s) {
+    struct ssd_side *l = s->low;
+    uint64_t now = yk_now_ns();
+    if (now < l->waiting_due_ns)
+        return;
+    l->waiting_due_ns = UINT64_MAX;
+    for (unsigned i = 0; i < 2; i++) {
+        for (uint32_t link = l->waiting[i].head, next; link != 0; link = next) {
+            struct fetch *f = &l->fetches[link - 1u];
+            next = f->next_waiting;
+            if (now < f->deadline_ns) {
+                if (f->deadline_ns < l->waiting_due_ns)
+                    l->waiting_due_ns = f->deadline_ns;
+                continue;
+            }
+            waiting_remove(l, f);
+            COUNT(s, raise_failed);
             fetch_end(s, f);
         }
+    }
+}
+
+void ssd_raise_pump(struct yk_store *s) {
+    struct ssd_side *l = s->low;
+    if (waits_before(l, YK_SSD_PRIO_PREFETCH)) {
+        if (!list_start(s, &l->waiting[0]))
+            list_start(s, &l->waiting[1]);
+        waiting_expire(s);
     }
     if (l->preload != NULL)
         preload_step(s);

@@ -91,8 +91,13 @@ int yk_store_ns_raise(struct yk_store *s, uint32_t ns, uint64_t epoch) {
         return -YK_ESTALE;
     if (epoch == EPOCH_REMOVED)
         return -YK_EINVAL;
-    if (epoch == e->epoch)
+    if (epoch == e->epoch) { /* it may be another's, who still waits for it to be durable (R9) */
+        yk_store_ssd_ns_await(s, ns);
         return 0;
+    }
+    rc = yk_store_ssd_may_record(s);
+    if (rc < 0)
+        return rc;
     __atomic_store_n(&e->epoch, epoch, __ATOMIC_RELEASE); /* pairs with the load in view.c */
     __atomic_store_n(&e->epoch_copy, epoch, __ATOMIC_RELEASE);
     yk_store_ssd_ns(s, ns, 1);

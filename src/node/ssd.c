@@ -397,8 +397,19 @@ void yk_store_ssd_ns(struct yk_store *s, uint32_t ns, int wait) {
         return;
     ns_out(s, ns, &e);
     uint64_t ticket = yk_ssd_ns_set(s->low->ssd, ns, &e);
-    if (wait)
-        await(s, ticket);
+    if (!wait)
+        return;
+    s->low->ns_ticket[ns] = ticket;
+    await(s, ticket);
+}
+
+void yk_store_ssd_ns_await(struct yk_store *s, uint32_t ns) {
+    if (s->low != NULL)
+        await(s, s->low->ns_ticket[ns]);
+}
+
+int yk_store_ssd_may_record(const struct yk_store *s) {
+    return s->low != NULL ? yk_ssd_may_record(s->low->ssd) : 0;
 }
 
 int yk_store_ssd_ns_busy(const struct yk_store *s, uint32_t ns) {
@@ -434,6 +445,11 @@ void yk_store_ssd_tick(struct yk_store *s, int *more) {
     keep_run(s);
 }
 
+void yk_store_ssd_mem_ready(struct yk_store *s, uint64_t bytes) {
+    if (s->low != NULL)
+        yk_ssd_mem_ready(s->low->ssd, bytes);
+}
+
 int yk_store_ssd_busy(const struct yk_store *s) {
     struct yk_ssd_counters n;
     if (s->low == NULL)
@@ -441,5 +457,5 @@ int yk_store_ssd_busy(const struct yk_store *s) {
     yk_ssd_counters_get(s->low->ssd, &n);
     return s->low->demotion_count > 0 || s->low->queue_head != s->low->queue_tail ||
            s->low->fetch_count > 0 || s->low->preload != NULL || n.queued_bytes > 0 ||
-           n.reads_now > 0;
+           n.reads_now > 0 || yk_ssd_busy(s->low->ssd);
 }

@@ -68,6 +68,11 @@ struct fetch {
     unsigned char key[255];
 };
 
+/* Fetches that wait, in order of arrival. */
+struct fetch_list {
+    uint32_t head, tail; /* +1, 0 = none */
+};
+
 struct ssd_side {
     struct yk_ssd *ssd;
     struct yk_store_ssd_opts opts;
@@ -79,6 +84,7 @@ struct ssd_side {
     void *filter;
     uint64_t filter_bytes;
     uint64_t ticket; /* highest that the changes since the last take wait for */
+    uint64_t ns_ticket[YK_SHM_NAMESPACES]; /* of the last raise of an epoch, or removal */
     uint8_t *marks;  /* by descriptor */
 
     uint32_t *queue; /* ring of descriptors on their way down */
@@ -93,9 +99,8 @@ struct ssd_side {
     uint32_t fetch_free;
     uint32_t fetch_count;
     uint32_t buckets[FETCH_BUCKETS]; /* +1 */
-    uint32_t waiting_head, waiting_tail; /* +1 */
-    uint32_t waiting_count;
-    int starting; /* inside fetches_start */
+    struct fetch_list waiting[2];    /* demand, the rest */
+    uint64_t waiting_due_ns; /* no deadline of one that waits is earlier; UINT64_MAX = none waits */
 
     uint32_t *preload; /* entries to bring up, the most valuable first; NULL = none (left) */
     uint32_t preload_count, preload_at;
@@ -147,6 +152,10 @@ void yk_store_ssd_expire(struct yk_store *s, uint32_t idx);
 void yk_store_ssd_set_expiry(struct yk_store *s, uint32_t id, uint64_t expiry_ms);
 /* Namespace number ns was made, raised, removed, or got another quota. */
 void yk_store_ssd_ns(struct yk_store *s, uint32_t ns, int wait);
+/* Who relies on its epoch waits for whoever raised it. */
+void yk_store_ssd_ns_await(struct yk_store *s, uint32_t ns);
+/* May an epoch be raised? 0, or -YK_EIO: no device would record it. */
+int yk_store_ssd_may_record(const struct yk_store *s);
 int yk_store_ssd_ns_busy(const struct yk_store *s, uint32_t ns);
 /* Links a recovered descriptor with its copy. */
 void yk_store_ssd_link(struct yk_store *s, uint32_t idx);

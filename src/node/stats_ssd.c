@@ -10,6 +10,7 @@
 #include "base/json.h"
 
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 const struct yk_ssd *yk_node_ssd(const struct yk_node *node) {
@@ -48,6 +49,14 @@ static const char *state_name(uint8_t state) {
     return state == YK_SSD_DEV_OK ? "ok" : state == YK_SSD_DEV_READ_ONLY ? "read-only" : "gone";
 }
 
+/* Why it is in its state, and what is slower than it could be. */
+static void put_note(struct yk_json *j, const struct yk_ssd_dev_stats *st) {
+    char both[sizeof(st->note) + sizeof(st->io_note) + 2];
+    snprintf(both, sizeof(both), "%s%s%s", st->note,
+             st->note[0] != 0 && st->io_note[0] != 0 ? "; " : "", st->io_note);
+    yk_json_put_str(j, "note", both);
+}
+
 static void put_device(struct yk_json *j, const struct yk_ssd *ssd, uint32_t dev) {
     struct yk_ssd_dev_stats st;
     yk_ssd_dev_stats_get(ssd, dev, &st);
@@ -58,6 +67,7 @@ static void put_device(struct yk_json *j, const struct yk_ssd *ssd, uint32_t dev
     yk_json_put_bool(j, "direct", st.direct);
     yk_json_put_bool(j, "fixed_file", st.fixed_file);
     yk_json_put_bool(j, "fixed_mem", st.fixed_mem);
+    yk_json_put_uint(j, "fixed_bytes", st.fixed_bytes);
     yk_json_put_uint(j, "size_bytes", st.size_bytes);
     yk_json_put_uint(j, "segment_bytes", st.segment_bytes);
     yk_json_put_uint(j, "segments", st.segments);
@@ -74,7 +84,9 @@ static void put_device(struct yk_json *j, const struct yk_ssd *ssd, uint32_t dev
     yk_json_put_uint(j, "bounced_bytes", io->bounced_bytes);
     yk_json_put_uint(j, "read_errors", io->errors[YK_SSD_IO_READ]);
     yk_json_put_uint(j, "write_errors", io->errors[YK_SSD_IO_WRITE] + io->errors[YK_SSD_IO_FLUSH]);
-    yk_json_put_str(j, "note", yk_ssd_note(ssd, dev));
+    yk_json_put_uint(j, "stalled_ms", st.stalled_ms);
+    yk_json_put_str(j, "cleaner", st.cleaner);
+    put_note(j, &st);
     yk_json_end_object(j);
 }
 

@@ -170,7 +170,9 @@ int yk_store_ns_open(struct yk_store *store, const void *name, uint32_t name_len
 uint64_t yk_store_ns_epoch(const struct yk_store *store, uint32_t ns);
 /* -YK_ENONS when it was removed. */
 int yk_store_ns_check(const struct yk_store *store, uint32_t ns);
-/* Raises; an equal epoch is fine; a lower one -YK_ESTALE. Older blocks are swept by ticks. */
+/* Raises; an equal epoch is fine; a lower one -YK_ESTALE. Older blocks are swept by ticks. With an SSD
+ * tier it is acknowledged when the ticket is durable, an equal one too. -YK_EIO: no device would record
+ * it; nothing was changed. */
 int yk_store_ns_raise(struct yk_store *store, uint32_t ns, uint64_t epoch);
 int yk_store_ns_quota(struct yk_store *store, uint32_t ns, uint64_t quota_bytes);
 /* Invisible at once; its blocks are swept by ticks. */
@@ -319,7 +321,10 @@ void yk_store_ssd_close(struct yk_store *store, int clean);
 /* Takes what the devices have done; moves what waits for them on. */
 void yk_store_ssd_poll(struct yk_store *store);
 
-/* Is anything under way between the tiers? (Then the loop must not doze.) */
+/* The first `bytes` of the segment's payload are populated: they may be registered with the devices. */
+void yk_store_ssd_mem_ready(struct yk_store *store, uint64_t bytes);
+
+/* Is anything under way between the tiers, or on the devices? (Then the loop must not doze.) */
 int yk_store_ssd_busy(const struct yk_store *store);
 
 /* ---- upkeep

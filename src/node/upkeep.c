@@ -3,7 +3,9 @@
  * The node's two helper threads, both at the lowest priority.
  *
  * populate  touches a fresh tier in the background, so that the first puts do not pay for page
- *           faults and zeroing (8 GiB took up to 19 s at a start), while the node serves at once.
+ *           faults and zeroing (8 GiB took up to 19 s at a start), while the node serves at once. With
+ *           an SSD tier one that was found, too: what is populated is registered with the devices,
+ *           which would else do what is missing themselves, while requests wait.
  * scrub     reads payloads and compares checksums: after an unclean stop every SUSPECT block, ahead
  *           of its first use; then a slow pass over all blocks every scrub_interval_s. It reads as
  *           a client does, through a hazard slot of the node's own page (HAZARD_SCRUB), and reports
@@ -69,8 +71,10 @@ static void *populate_main(void *arg) {
         uint64_t n = bytes - at < POPULATE_CHUNK ? bytes - at : POPULATE_CHUNK;
         if (madvise(data + at, n, MADV_POPULATE_WRITE) < 0)
             break; /* an older kernel, or memory ran out: pages come as they are used */
+        /* Relaxed: who registers these pages needs them to be there, and nothing that is in them. */
         __atomic_store_n(&node->n.populated_bytes, at + n, __ATOMIC_RELAXED);
     }
+    uv_async_send(&node->wake); /* the loop may doze, and has not told the devices of the rest */
     return NULL;
 }
 
@@ -152,7 +156,8 @@ static void *scrub_main(void *arg) {
 }
 
 int helpers_start(struct yk_node *node) {
-    if (node->opts.populate && node->seg->found == YK_SEGMENT_FRESH)
+    int found = node->seg->found != YK_SEGMENT_FRESH;
+    if (node->opts.populate && (!found || yk_store_ssd(node->store) != NULL))
         node->populate_started =
             pthread_create(&node->populate_thread, NULL, populate_main, node) == 0;
     node->scrub_started = pthread_create(&node->scrub_thread, NULL, scrub_main, node) == 0;

@@ -35,12 +35,13 @@ uint64_t yk_ssd_random(void) {
     return v;
 }
 
-int yk_ssd_dev_open_io(struct yk_ssd_dev *d, int create, struct yk_err *err) {
+int yk_ssd_dev_open_io(struct yk_ssd_dev *d, int back, struct yk_err *err) {
     struct yk_ssd *ssd = d->ssd;
     struct yk_ssd_io *wrapped;
     struct yk_ssd_io_opts o = {.path = d->path,
                                .size_bytes = d->opt_size,
-                               .create = create,
+                               .create = !back,
+                               .no_wait = back,
                                .buffered = ssd->o.buffered,
                                .mem = ssd->o.mem,
                                .mem_bytes = ssd->o.mem_bytes,
@@ -173,7 +174,7 @@ static int geometry(struct yk_ssd_dev *d, uint64_t size, struct yk_err *err) {
 static int format(struct yk_ssd_dev *d, struct yk_err *err) {
     struct yk_ssd_script *s = &d->ret;
     d->super.node_id = d->ssd->node_id;
-    d->super.cluster_id = 0;
+    d->super.cluster_id = d->ssd->cluster_id;
     d->super.uid = yk_ssd_random();
     d->super.created_ms = yk_wall_ms();
     yk_ssd_super_put(d->super_buf, &d->super);
@@ -195,14 +196,11 @@ static int dev_look(struct yk_ssd_dev *d, int *ret_ours, struct yk_err *err) {
     if (d->ckpt_buf == NULL)
         return yk_err_set(err, -YK_ENOMEM, "%s: no memory", d->path);
     d->super_buf = d->ckpt_buf + 2u * YK_SSD_CKPT_BYTES;
-    int rc = yk_ssd_dev_open_io(d, 1, err);
+    int rc = yk_ssd_dev_open_io(d, 0, err);
     if (rc < 0)
         return rc;
     d->ops->info(d->io, &info);
-    d->direct = info.direct;
-    d->fixed_file = info.fixed_file;
-    d->fixed_mem = info.fixed_mem;
-    snprintf(d->note, sizeof(d->note), "%.*s", (int)sizeof(d->note) - 1, info.note);
+    yk_ssd_dev_look(d, &info);
     *ret_ours = 0;
     if (d->ssd->o.format)
         return geometry(d, info.size_bytes, err);
@@ -217,12 +215,27 @@ static int dev_look(struct yk_ssd_dev *d, int *ret_ours, struct yk_err *err) {
     return size_check(d, info.size_bytes, err);
 }
 
-/* All that have one agree on the node; it becomes ours if we have none. */
+static int cluster_agrees(struct yk_ssd *ssd, const struct yk_ssd_dev *d, struct yk_err *err) {
+    if (ssd->cluster_id == 0)
+        ssd->cluster_id = d->super.cluster_id;
+    if (d->super.cluster_id == 0 || d->super.cluster_id == ssd->cluster_id)
+        return 0;
+    return yk_err_set(err, -YK_EPERM,
+                      "%s: belongs to cluster %016llx, this node to %016llx; nothing was changed "
+                      "(--ssd-format starts it empty)",
+                      d->path, (unsigned long long)d->super.cluster_id,
+                      (unsigned long long)ssd->cluster_id);
+}
+
+/* All that have one agree on the node, and on the cluster; they become ours if we have none. */
 static int node_agree(struct yk_ssd *ssd, const int *ours, struct yk_err *err) {
     for (uint32_t i = 0; i < ssd->ndev; i++) {
         const struct yk_ssd_dev *d = ssd->devs[i];
         if (!ours[i])
             continue;
+        int rc = cluster_agrees(ssd, d, err);
+        if (rc < 0)
+            return rc;
         if (ssd->node_id == 0)
             ssd->node_id = d->super.node_id;
         if (ssd->node_id != d->super.node_id)

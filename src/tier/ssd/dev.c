@@ -175,8 +175,9 @@ int yk_ssd_ckpt_wait(struct yk_ssd_dev *d, int started, int clean) {
 void yk_ssd_ckpt_pump(struct yk_ssd_dev *d) {
     if (!d->ckpt_want || d->state != YK_SSD_DEV_OK || d->ckpt.busy || d->ssd->closing)
         return;
+    /* Its own bytes are no reason for the next one: an idle device would get one every 30 s. */
+    d->ckpt_wear = d->wear_bytes + 2u * YK_SSD_CKPT_BYTES;
     yk_ssd_ckpt_start(d, 1, 0);
-    d->ckpt_wear = d->wear_bytes;
 }
 
 /* ---- failing --------------------------------------------------------------------------------------------- */
@@ -260,6 +261,7 @@ static void return_written(struct yk_ssd_dev *d, struct yk_ssd_script *s) {
     d->write_errors = 0;
     d->broken_from = 0; /* what was to be removed from it is not there any more */
     d->state = YK_SSD_DEV_OK;
+    d->ops->mem_ready(d->io, ssd->mem_ready);
     snprintf(d->note, sizeof(d->note), "%.120s: came back, and was emptied", d->path);
     ssd->broken_any = 0;
     for (uint32_t i = 0; i < ssd->ndev; i++)
@@ -301,11 +303,12 @@ static void return_try(struct yk_ssd_dev *d) {
     struct yk_ssd_io_info info;
     d->ops->close(d->io);
     d->io = NULL;
-    if (yk_ssd_dev_open_io(d, 0, NULL) < 0) {
+    if (yk_ssd_dev_open_io(d, 1, NULL) < 0) {
         d->ret_at_ms = yk_now_ns() / YK_NS_PER_MS + YK_SSD_RETURN_MS;
         return;
     }
     d->ops->info(d->io, &info);
+    yk_ssd_dev_look(d, &info);
     if (info.size_bytes < d->super.size_bytes) {
         return_later(d);
         return;
@@ -316,15 +319,62 @@ static void return_try(struct yk_ssd_dev *d) {
     yk_ssd_script_start(d, &d->ret, return_read);
 }
 
+/* ---- what others see of it ------------------------------------------------------------------------------------ */
+
+void yk_ssd_dev_look(struct yk_ssd_dev *d, const struct yk_ssd_io_info *info) {
+    d->direct = info->direct;
+    d->fixed_file = info->fixed_file;
+    d->fixed_mem = info->fixed_mem;
+    d->fixed_bytes = info->fixed_bytes;
+    memcpy(d->io_note, info->note, sizeof(d->io_note));
+}
+
+static const char *cleaner_name(uint8_t state) {
+    static const char *const names[] = {
+        [CLEAN_IDLE] = "idle",       [CLEAN_META] = "meta",     [CLEAN_READ] = "read",
+        [CLEAN_WRITE] = "write",     [CLEAN_OTHERS] = "others", [CLEAN_BARRIER] = "barrier",
+        [CLEAN_CKPT] = "checkpoint", [CLEAN_ZERO] = "zero",     [CLEAN_FLUSH] = "flush",
+        [CLEAN_DROP] = "drop",       [CLEAN_SWEEP] = "sweep",   [CLEAN_REFS] = "refs",
+        [CLEAN_DISCARD] = "discard",
+    };
+    return state < sizeof(names) / sizeof(names[0]) ? names[state] : "";
+}
+
+void yk_ssd_dev_show(const struct yk_ssd_dev *d, struct yk_ssd_dev_stats *to) {
+    snprintf(to->cleaner, sizeof(to->cleaner), "%s", cleaner_name(d->clean.state));
+    to->stalled_ms = d->stalled_ms;
+    memcpy(to->path, d->path, sizeof(to->path));
+    memcpy(to->note, d->note, sizeof(to->note));
+    memcpy(to->io_note, d->io_note, sizeof(to->io_note));
+    to->state = d->state;
+    to->direct = d->direct;
+    to->fixed_file = d->fixed_file;
+    to->fixed_mem = d->fixed_mem;
+    to->fixed_bytes = d->fixed_bytes;
+    to->size_bytes = d->super.size_bytes;
+    to->segment_bytes = d->super.segment_bytes;
+    to->segments = d->nseg;
+    to->segments_free = d->free_count;
+    to->live_bytes = d->live_bytes;
+    to->wear_bytes = d->wear_bytes;
+    memset(&to->io, 0, sizeof(to->io));
+    if (d->io != NULL)
+        d->ops->stats(d->io, &to->io);
+}
+
 /* ---- now and then --------------------------------------------------------------------------------------------- */
 
 void yk_ssd_dev_tick(struct yk_ssd_dev *d) {
     uint64_t now = yk_now_ns() / YK_NS_PER_MS;
+    struct yk_ssd_io_info info;
     if (d->state != YK_SSD_DEV_GONE && now >= d->check_at_ms) {
         d->check_at_ms = now + 1000;
+        d->ops->info(d->io, &info);
+        yk_ssd_dev_look(d, &info);
+        d->stalled_ms = d->ops->stalled(d->io);
         if (d->ops->check(d->io) == -YK_EGONE)
             yk_ssd_dev_gone(d, "its file was removed, replaced or cut short");
-        else if (d->ops->stalled(d->io) >= YK_SSD_IO_STALL_MS)
+        else if (d->stalled_ms >= YK_SSD_IO_STALL_MS)
             yk_ssd_dev_gone(d, "it did not answer for 30 s");
     }
     yk_seg_retry(d);

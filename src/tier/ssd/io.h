@@ -79,6 +79,7 @@ struct yk_ssd_io_opts {
     int create;           /* with a size: make, or extend, a file; its space is allocated at once */
     int read_only;        /* for the offline tool: no lock is taken, writes are refused */
     int buffered;         /* do not try O_DIRECT */
+    int no_wait;          /* a lock that cannot be had is -YK_EBUSY at once */
     uint32_t depth;       /* requests under way in the device; 0 = 64; 1024 at most */
     void *mem;            /* memory that most pieces lie in, registered as mem_ready says; NULL = none */
     uint64_t mem_bytes;
@@ -140,7 +141,7 @@ struct yk_ssd_io_ops {
     /* Milliseconds that the oldest request (discards apart) has been with the device; 0 = nothing
      * there. Time in which the owner called nothing of the device counts for a second at most, so
      * that a process that was stopped does not blame its devices: call it every second or sooner, and
-     * after reap. */
+     * after reap. Wakes the device's worker when that is a second or more. */
     uint64_t (*stalled)(const struct yk_ssd_io *io);
 
     /* Is the path still the file that is open? 0; -YK_EGONE: removed, replaced, or cut short below the

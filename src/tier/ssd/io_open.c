@@ -10,7 +10,8 @@
  * The lock is flock on the file, and O_EXCL for a block device (which also refuses mounted ones). Two
  * things hold a lock a little longer than who took it: a process that was killed has its ring torn
  * down by the kernel some time after it is gone, and udev locks a block device while it looks at it.
- * So a lock is tried for a while: half a second from a living owner, five seconds otherwise.
+ * So a lock is tried for a while: half a second from a living owner, five seconds otherwise; not at all by
+ * who may not wait and comes again (a device that returns while its node serves).
  *
  * Threads: the owner's.
  */
@@ -91,10 +92,11 @@ static int busy(const char *path, pid_t owner, struct yk_err *err) {
 }
 
 /* May a lock that could not be had be tried again? Waits a little. */
-static int try_again(const struct stat *st, uint64_t since_ns, pid_t *ret_owner) {
+static int try_again(const struct yk_ssd_io_opts *o, const struct stat *st, uint64_t since_ns,
+                     pid_t *ret_owner) {
     pid_t owner = *ret_owner = lock_owner(st);
     uint64_t most_ms = lives(owner) ? LOCK_LIVING_MS : LOCK_DEAD_MS;
-    if (owner == getpid() || yk_now_ns() - since_ns > most_ms * YK_NS_PER_MS)
+    if (o->no_wait || owner == getpid() || yk_now_ns() - since_ns > most_ms * YK_NS_PER_MS)
         return 0;
     struct timespec ts = {.tv_nsec = LOCK_TRY_MS * (long)YK_NS_PER_MS};
     nanosleep(&ts, NULL);
@@ -153,7 +155,7 @@ static int open_fd(const struct yk_ssd_io_opts *o, struct yk_ssd_file *f, const 
         if (errno == EINVAL && f->direct)
             f->direct = 0;
         else if (errno == EBUSY && (flags & O_EXCL)) {
-            if (!try_again(st, since, &owner))
+            if (!try_again(o, st, since, &owner))
                 return busy(o->path, owner, err);
         } else if (errno != EINTR)
             return open_failed(o->path, o->read_only, err);
@@ -161,7 +163,8 @@ static int open_fd(const struct yk_ssd_io_opts *o, struct yk_ssd_file *f, const 
     return 0;
 }
 
-static int lock(struct yk_ssd_file *f, const struct stat *st, struct yk_err *err) {
+static int lock(const struct yk_ssd_io_opts *o, const struct yk_ssd_file *f, const struct stat *st,
+                struct yk_err *err) {
     uint64_t since = yk_now_ns();
     while (flock(f->fd, LOCK_EX | LOCK_NB) < 0) {
         pid_t owner;
@@ -170,7 +173,7 @@ static int lock(struct yk_ssd_file *f, const struct stat *st, struct yk_err *err
         if (errno != EWOULDBLOCK)
             return yk_err_set(err, -yk_status_from_errno(errno), "cannot lock '%s': %s", f->path,
                               strerror(errno));
-        if (!try_again(st, since, &owner))
+        if (!try_again(o, st, since, &owner))
             return busy(f->path, owner, err);
     }
     if (yk_ssd_file_check(f) < 0)
@@ -358,7 +361,7 @@ static int open_found(const struct yk_ssd_io_opts *o, struct yk_ssd_file *f, str
     f->dev = st->st_dev;
     f->rdev = st->st_rdev;
     f->ino = st->st_ino;
-    rc = o->read_only ? 0 : lock(f, st, err);
+    rc = o->read_only ? 0 : lock(o, f, st, err);
     if (rc < 0)
         return rc;
     rc = size_file(o, f, st, err);

@@ -163,6 +163,8 @@ void yk_ssd_ring_free(struct yk_ssd_ring *ring);
 /* Owner: a list through next, oldest first. */
 void yk_ssd_ring_submit(struct yk_ssd_ring *ring, struct yk_ssd_io_req *reqs);
 void yk_ssd_ring_mem_ready(struct yk_ssd_ring *ring, uint64_t bytes);
+/* Owner: wakes the worker whether it says that it sleeps or not. */
+void yk_ssd_ring_kick(struct yk_ssd_ring *ring);
 /* fixed_file, fixed_mem, fixed_bytes; a line about memory into note, or "". */
 void yk_ssd_ring_info(const struct yk_ssd_ring *ring, struct yk_ssd_io_info *info, char *note,
                       size_t note_bytes);

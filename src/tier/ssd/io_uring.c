@@ -22,7 +22,7 @@
  * A ring on the owner's thread was rejected: submitting 64 requests of 1 MiB takes the kernel some
  * 100 us each time, in which a hit in memory would wait. SQPOLL was rejected: it burns a core.
  *
- * Threads: yk_ssd_ring_{new,free,submit,mem_ready,info} by the owner; the rest is the worker's.
+ * Threads: yk_ssd_ring_{new,free,submit,mem_ready,kick,info} by the owner; the rest is the worker's.
  */
 #include "base/clock.h"
 #include "tier/ssd/io_priv.h"
@@ -103,6 +103,10 @@ void yk_ssd_ring_submit(struct yk_ssd_ring *r, struct yk_ssd_io_req *reqs) {
     while (!__atomic_compare_exchange_n(&r->submitted, &head, newest, 1, __ATOMIC_SEQ_CST,
                                         __ATOMIC_RELAXED));
     wake_worker(r);
+}
+
+void yk_ssd_ring_kick(struct yk_ssd_ring *r) {
+    (void)eventfd_write(r->wake_fd, 1);
 }
 
 void yk_ssd_ring_mem_ready(struct yk_ssd_ring *r, uint64_t bytes) {

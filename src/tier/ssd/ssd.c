@@ -42,6 +42,7 @@ static void ssd_free(struct yk_ssd *ssd) {
     free(ssd->rops);
     free(ssd->subs);
     free(ssd->zeros);
+    pthread_mutex_destroy(&ssd->shown_lock);
     free(ssd);
 }
 
@@ -55,11 +56,13 @@ static struct yk_ssd *ssd_new(const struct yk_ssd_opts *opts) {
     if (ssd->o.clean_percent == 0)
         ssd->o.clean_percent = CLEAN_PERCENT;
     ssd->node_id = opts->node_id;
+    ssd->cluster_id = opts->cluster_id;
     ssd->now_ms = opts->now_ms;
     ssd->clock_ms = opts->now_ms;
     ssd->drops = YK_SSD_NONE;
     ssd->tokens_ns = yk_now_ns();
     memset(ssd->ns_tag, 0xff, sizeof(ssd->ns_tag));
+    pthread_mutex_init(&ssd->shown_lock, NULL);
     yk_ssd_tokens_fill(ssd);
     ssd->zeros = aligned_alloc(YK_SSD_SECTOR, YK_SSD_SECTOR);
     int ok = ssd->zeros != NULL && yk_ssd_reads_init(ssd) == 0;
@@ -174,6 +177,15 @@ static void gauges(struct yk_ssd *ssd) {
     __atomic_store_n(&c->key_bytes, ssd->table.cells.used * 8u, __ATOMIC_RELAXED);
 }
 
+/* The owner does not wait for who copies just now: the next tick shows what this one did not. */
+static void show(struct yk_ssd *ssd) {
+    if (pthread_mutex_trylock(&ssd->shown_lock) != 0)
+        return;
+    for (uint32_t i = 0; i < ssd->ndev; i++)
+        yk_ssd_dev_show(ssd->devs[i], &ssd->shown[i]);
+    pthread_mutex_unlock(&ssd->shown_lock);
+}
+
 int yk_ssd_open(const struct yk_ssd_opts *opts, struct yk_ssd_ns *ns, struct yk_ssd **ret_ssd,
                 struct yk_err *err) {
     if (opts->dev_count == 0 || opts->dev_count > YK_SSD_DEVICES_MAX)
@@ -204,6 +216,7 @@ int yk_ssd_open(const struct yk_ssd_opts *opts, struct yk_ssd_ns *ns, struct yk_
     }
     yk_filter_complete(ssd->table.index_mem, 1);
     gauges(ssd); /* who asks before the first tick */
+    show(ssd);
     *ret_ssd = ssd;
     return 0;
 }
@@ -303,7 +316,36 @@ int yk_ssd_tick(struct yk_ssd *ssd, uint64_t now_ms) {
     for (uint32_t i = 0; i < ssd->ndev; i++)
         more |= ssd->devs[i]->clean.state == CLEAN_DROP || ssd->devs[i]->clean.state == CLEAN_SWEEP;
     gauges(ssd);
+    show(ssd);
     return more;
+}
+
+int yk_ssd_may_record(const struct yk_ssd *ssd) {
+    for (uint32_t i = 0; i < ssd->ndev; i++)
+        if (ssd->devs[i]->state == YK_SSD_DEV_OK)
+            return 0;
+    return -YK_EIO;
+}
+
+int yk_ssd_busy(const struct yk_ssd *ssd) {
+    for (uint32_t i = 0; i < ssd->ndev; i++) {
+        const struct yk_ssd_dev *d = ssd->devs[i];
+        if (d->busy_count > 0)
+            return 1;
+        if (d->state == YK_SSD_DEV_OK &&
+            (!yk_ssd_log_idle(d) || d->clean.state != CLEAN_IDLE || d->ckpt_want))
+            return 1;
+    }
+    return 0;
+}
+
+void yk_ssd_mem_ready(struct yk_ssd *ssd, uint64_t bytes) {
+    if (bytes <= ssd->mem_ready)
+        return;
+    ssd->mem_ready = bytes;
+    for (uint32_t i = 0; i < ssd->ndev; i++)
+        if (ssd->devs[i]->io != NULL)
+            ssd->devs[i]->ops->mem_ready(ssd->devs[i]->io, bytes);
 }
 
 void yk_ssd_wait(struct yk_ssd *ssd, uint32_t ms) {
@@ -417,21 +459,10 @@ void yk_ssd_counters_get(const struct yk_ssd *ssd, struct yk_ssd_counters *ret) 
 }
 
 void yk_ssd_dev_stats_get(const struct yk_ssd *ssd, uint32_t dev, struct yk_ssd_dev_stats *ret) {
-    const struct yk_ssd_dev *d = ssd->devs[dev];
-    memset(ret, 0, sizeof(*ret));
-    snprintf(ret->path, sizeof(ret->path), "%s", d->path);
-    ret->state = d->state;
-    ret->direct = d->direct;
-    ret->fixed_file = d->fixed_file;
-    ret->fixed_mem = d->fixed_mem;
-    ret->size_bytes = d->super.size_bytes;
-    ret->segment_bytes = d->super.segment_bytes;
-    ret->segments = d->nseg;
-    ret->segments_free = d->free_count;
-    ret->live_bytes = d->live_bytes;
-    ret->wear_bytes = d->wear_bytes;
-    if (d->io != NULL)
-        d->ops->stats(d->io, &ret->io);
+    pthread_mutex_t *lock = &((struct yk_ssd *)(uintptr_t)ssd)->shown_lock;
+    pthread_mutex_lock(lock);
+    *ret = ssd->shown[dev];
+    pthread_mutex_unlock(lock);
 }
 
 const struct yk_hist *yk_ssd_latency(const struct yk_ssd *ssd, unsigned op) {

@@ -23,6 +23,7 @@
  *
  * Threads: one owner thread calls everything, and callbacks run on it, inside yk_ssd_poll, yk_ssd_tick
  * and yk_ssd_close only. `wake` alone is called from other threads. Nothing blocks but open and close.
+ * Any thread may copy counters, statistics of devices and latencies.
  */
 #ifndef YK_TIER_SSD_SSD_H
 #define YK_TIER_SSD_SSD_H
@@ -67,6 +68,7 @@ struct yk_ssd_opts {
     void *io_wrap_arg;
     int format;              /* overwrite whatever is there */
     uint64_t node_id;        /* the node's; 0 = not known yet: the devices say it, or it is made */
+    uint64_t cluster_id;     /* the node's; 0 = none is known: what the devices say stands */
     uint64_t run;            /* highest run of this node that is known elsewhere (its segment); a device
                                 that missed a run comes back empty */
     uint64_t segment_bytes;  /* of a device that is formatted now; 0 = 64 MiB */
@@ -75,7 +77,8 @@ struct yk_ssd_opts {
     uint32_t clean_percent;  /* rewritten bytes a hundred bytes put, at most; 0 = 40 */
     uint8_t trim;            /* discard the space of freed segments */
     uint8_t buffered;        /* no O_DIRECT */
-    void *mem;               /* the DRAM tier's payload: registered with the devices */
+    void *mem; /* the DRAM tier's payload: registered with the devices as it is populated
+                                (yk_ssd_mem_ready) */
     uint64_t mem_bytes;
     uint64_t now_ms;         /* wall clock for expiry at recovery, never before the last persisted */
 
@@ -146,7 +149,8 @@ int yk_ssd_open(const struct yk_ssd_opts *opts, struct yk_ssd_ns *ns, struct yk_
 void yk_ssd_close(struct yk_ssd *ssd, int clean, uint32_t timeout_ms);
 
 /* After open: the node's id, the run of this opening (for opts.run of the next), the highest
- * generation that any record has, and what recovery found wrong, a line each device ("" = nothing). */
+ * generation that any record has, and a line about the device, which changes with its state (the owner's
+ * to read; others find it in yk_ssd_dev_stats). */
 uint64_t yk_ssd_node_id(const struct yk_ssd *ssd);
 uint64_t yk_ssd_run(const struct yk_ssd *ssd);
 uint64_t yk_ssd_gen_max(const struct yk_ssd *ssd);
@@ -208,6 +212,9 @@ uint64_t yk_ssd_expire(struct yk_ssd *ssd, uint32_t id, uint64_t expiry_ms, uint
 uint64_t yk_ssd_ns_set(struct yk_ssd *ssd, uint32_t ns, const struct yk_ssd_ns *entry);
 int yk_ssd_ns_busy(const struct yk_ssd *ssd, uint32_t ns);
 
+/* Can anything be recorded at all? 0, or -YK_EIO: no device takes writes. */
+int yk_ssd_may_record(const struct yk_ssd *ssd);
+
 /* 1: everything up to this ticket is durable (0 always is). -YK_EIO: it will never be, since a device
  * that had to record it does not write any more. */
 int yk_ssd_durable(const struct yk_ssd *ssd, uint64_t ticket);
@@ -240,6 +247,15 @@ void yk_ssd_poll(struct yk_ssd *ssd);
  * returns 1 when there is more to do at once. */
 int yk_ssd_tick(struct yk_ssd *ssd, uint64_t now_ms);
 
+/* The first `bytes` of opts.mem are populated and stay where they are: the devices may register them
+ * (io.h), one that comes back later, too. Never less than before. */
+void yk_ssd_mem_ready(struct yk_ssd *ssd, uint64_t bytes);
+
+/* 1: something is under way that goes on with the next poll or tick (requests, what waits to be written or
+ * to be durable, cleaning). 0: nothing happens until it is asked for, but for what the devices do by
+ * themselves: a tick every few seconds is enough then. */
+int yk_ssd_busy(const struct yk_ssd *ssd);
+
 /* Waits until a device has done something, ms at most: for a stop that goes on with poll and tick. */
 void yk_ssd_wait(struct yk_ssd *ssd, uint32_t ms);
 
@@ -255,6 +271,11 @@ struct yk_ssd_dev_stats {
     char path[256];
     uint8_t state; /* enum yk_ssd_dev_state */
     uint8_t direct, fixed_file, fixed_mem;
+    char note[512];       /* what recovery found wrong, or why it is in this state; "" = nothing */
+    char io_note[400];    /* what is slower than it could be (io.h); "" = nothing */
+    char cleaner[12];     /* what the cleaner does */
+    uint64_t fixed_bytes; /* of mem that are registered with it */
+    uint64_t stalled_ms;  /* that its oldest request has been there, when it was last looked at */
     uint64_t size_bytes, segment_bytes, segments, segments_free;
     uint64_t live_bytes; /* payload of live entries, rounded to what they take */
     uint64_t wear_bytes; /* written to the device since it was formatted */
@@ -280,6 +301,7 @@ struct yk_ssd_counters {
 };
 
 void yk_ssd_counters_get(const struct yk_ssd *ssd, struct yk_ssd_counters *ret);
+/* As the last tick left it. Any thread. */
 void yk_ssd_dev_stats_get(const struct yk_ssd *ssd, uint32_t dev, struct yk_ssd_dev_stats *ret);
 /* Device latency of reads (op 0) and writes (op 1), queueing in the worker included. */
 const struct yk_hist *yk_ssd_latency(const struct yk_ssd *ssd, unsigned op);

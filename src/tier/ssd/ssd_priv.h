@@ -23,7 +23,8 @@
  * Generations: the tier gives each record a higher one than any before (yk_ssd_gen_next), whatever the
  * caller passes, so that a block that is written again after a tombstone of the tier's own is younger.
  *
- * Threads: the owner's only; counters are stored relaxed for other threads to copy.
+ * Threads: the owner's only. For other threads, counters are stored relaxed and statistics of devices are
+ * copied at each tick: a device's io may be closed and opened at any time.
  */
 #ifndef YK_TIER_SSD_SSD_PRIV_H
 #define YK_TIER_SSD_SSD_PRIV_H
@@ -31,6 +32,8 @@
 #include "tier/ssd/format.h"
 #include "tier/ssd/ssd.h"
 #include "tier/ssd/table.h"
+
+#include <pthread.h>
 
 #define YK_SSD_BATCHES     16u
 #define YK_SSD_BATCH_BYTES (8u << 20) /* a batch closes from here on: a crash loses no more */
@@ -235,6 +238,8 @@ struct yk_ssd_dev {
     uint8_t direct, fixed_file, fixed_mem;
     char path[256];
     char note[512];
+    char io_note[400];
+    uint64_t fixed_bytes;
     uint64_t opt_size;
     struct yk_ssd_super super;
     struct yk_ssd_seg *segs;
@@ -290,6 +295,7 @@ struct yk_ssd_dev {
     struct yk_ssd_script ret; /* coming back */
     uint8_t ret_state;
     uint64_t ret_at_ms, check_at_ms, segs_at_ms;
+    uint64_t stalled_ms;
 };
 
 struct yk_ssd_rop {
@@ -316,10 +322,12 @@ struct yk_ssd {
     struct yk_ssd_dev *devs[YK_SSD_DEVICES_MAX];
     uint32_t ndev, nseg;
     struct yk_ssd_seg *segs;        /* of all devices */
+    uint64_t cluster_id;
     uint64_t node_id, run, started; /* started: highest run before this one that was */
     uint64_t gen;                   /* highest that any record has */
     uint64_t clock_ms, now_ms;
     uint64_t capacity;
+    uint64_t mem_ready; /* bytes of o.mem that are populated */
     uint8_t broken_any; /* a device is gone: entries must be asked for it */
     uint8_t hole_seen;  /* there was one when tickets were told of last */
     uint8_t closing;
@@ -348,6 +356,8 @@ struct yk_ssd {
     unsigned char *zeros; /* one sector and more of nothing */
     struct yk_ssd_counters c;
     struct yk_hist lat[2];
+    pthread_mutex_t shown_lock; /* guards shown[]; rank 3 in docs/locks.md */
+    struct yk_ssd_dev_stats shown[YK_SSD_DEVICES_MAX];
 };
 
 #define YK_SSD_ADD(field, n) __atomic_store_n(&(field), (field) + (n), __ATOMIC_RELAXED)
@@ -375,9 +385,12 @@ void yk_ssd_ckpt_start(struct yk_ssd_dev *d, int started, int clean);
 int yk_ssd_ckpt_wait(struct yk_ssd_dev *d, int started, int clean);
 void yk_ssd_ckpt_pump(struct yk_ssd_dev *d);
 void yk_ssd_dev_tick(struct yk_ssd_dev *d);
+void yk_ssd_dev_look(struct yk_ssd_dev *d, const struct yk_ssd_io_info *info);
+void yk_ssd_dev_show(const struct yk_ssd_dev *d, struct yk_ssd_dev_stats *to);
 
 /* attach.c: what stands on a device at start */
-int yk_ssd_dev_open_io(struct yk_ssd_dev *d, int create, struct yk_err *err);
+/* back: one that was gone, while clients wait: nothing is made, nobody is waited for. */
+int yk_ssd_dev_open_io(struct yk_ssd_dev *d, int back, struct yk_err *err);
 int yk_ssd_devs_attach(struct yk_ssd *ssd, struct yk_ssd_ckpt *ret_ckpts, struct yk_err *err);
 uint64_t yk_ssd_random(void);
 

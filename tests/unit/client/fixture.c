@@ -40,6 +40,8 @@ static int start(struct fixture *f, struct yk_node **ret_node) {
         o.store.ssd.dev_count = 1;
         o.store.ssd.segment_bytes = 8u * MIB;
     }
+    if (f->tune != NULL)
+        f->tune(&o);
     if (yk_parse_addr(f->url, &o.listen[0], &err) < 0)
         return err.code;
     o.listen_count = 1;

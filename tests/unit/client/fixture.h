@@ -33,6 +33,7 @@ struct fixture {
     uint64_t ssd; /* bytes of a file in dir that is its SSD; 0 = none */
     char ssd_path[80];
     uint32_t max_clients;
+    void (*tune)(struct yk_node_opts *o); /* other options; NULL = none */
     struct yk_node *node; /* in this process */
     pid_t pid;            /* or in that one */
 };

@@ -36,6 +36,7 @@ struct fixture {
     uint64_t epoch;
     uint64_t durable; /* highest ticket heard of */
     uint32_t raised;  /* callbacks */
+    uint64_t order[16]; /* their tokens */
 };
 
 static int counter;
@@ -69,7 +70,7 @@ static int remove_dirs(void **state) {
 
 static void on_raised(void *arg, uint64_t token) {
     struct fixture *f = arg;
-    f->raised++;
+    f->order[f->raised++ % 16u] = token;
 }
 
 static void on_durable(void *arg, uint64_t ticket) {
@@ -492,6 +493,53 @@ static void an_epoch_hides_what_is_on_ssd(void **state) {
     fixture_close(&f);
 }
 
+/* Whoever comes with an epoch that another has just raised waits for the same record (R9). */
+static void an_equal_epoch_waits_for_who_raised_it(void **state) {
+    struct fixture f;
+    fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
+    assert_int_equal(yk_store_ns_raise(f.s, f.ns, f.epoch + 1), 0);
+    uint64_t first = yk_store_ticket_take(f.s);
+    assert_true(first != 0 && yk_store_durable(f.s, first) == 0);
+    assert_int_equal(yk_store_ns_raise(f.s, f.ns, f.epoch + 1), 0);
+    uint64_t second = yk_store_ticket_take(f.s);
+    assert_true(second >= first && yk_store_durable(f.s, second) == 0);
+    await(&f, second);
+    assert_int_equal(yk_store_ns_raise(f.s, f.ns, f.epoch + 1), 0);
+    assert_int_equal(yk_store_durable(f.s, yk_store_ticket_take(f.s)), 1);
+    fixture_close(&f);
+}
+
+static struct yk_ssd_io *fault_io;
+
+static int wrap_fault(void *arg, struct yk_ssd_io *io, struct yk_ssd_io **ret_io) {
+    int rc = yk_ssd_io_fault_new(io, ret_io);
+    fault_io = *ret_io;
+    return rc;
+}
+
+static void an_epoch_that_no_device_records_is_an_error(void **state) {
+    struct fixture f;
+    struct yk_ssd_fault fault = {
+        .kind = YK_SSD_FAULT_EIO, .op_mask = 1u << YK_SSD_IO_FLUSH, .nth = 1};
+    fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
+    f.o.ssd.io_wrap = wrap_fault;
+    restart(&f, 1);
+    settle(&f);
+    yk_ssd_io_fault_set(fault_io, &fault);
+    assert_int_equal(yk_store_ns_raise(f.s, f.ns, f.epoch + 1), 0);
+    uint64_t ticket = yk_store_ticket_take(f.s);
+    for (uint64_t end = yk_now_ns() + LIMIT; yk_store_durable(f.s, ticket) == 0;) {
+        assert_true(yk_now_ns() < end);
+        turn(&f);
+    }
+    assert_int_equal(yk_store_durable(f.s, ticket), -YK_EIO);
+    assert_int_equal(yk_store_ns_raise(f.s, f.ns, f.epoch + 1), 0); /* no better for the next */
+    assert_int_equal(yk_store_durable(f.s, yk_store_ticket_take(f.s)), -YK_EIO);
+    assert_int_equal(yk_store_ns_raise(f.s, f.ns, f.epoch + 2), -YK_EIO);
+    assert_int_equal(yk_store_ns_epoch(f.s, f.ns), f.epoch + 1);
+    fixture_close(&f);
+}
+
 static void a_removed_namespace_is_gone_for_good(void **state) {
     struct fixture f;
     fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
@@ -605,6 +653,87 @@ static void asking_for_one_block_twice_reads_it_once(void **state) {
     yk_store_counters(f.s, &b);
     assert_int_equal(b.raised, a.raised + 1);
     assert_int_equal(f.raised, 5);
+    fixture_close(&f);
+}
+
+/* All of DRAM is reserved, so that what is asked for has to wait. */
+static uint32_t reserve_all(struct fixture *f, struct yk_place *places, uint32_t most) {
+    uint32_t n = 0, tries = 0;
+    while (n < most && tries < 200) {
+        if (yk_store_reserve(f->s, 0, BLOCK, &places[n], NULL) == 0) {
+            n++;
+            tries = 0;
+        } else {
+            turn(f);
+            tries++;
+        }
+    }
+    assert_true(n < most);
+    return n;
+}
+
+static void ask(struct fixture *f, uint32_t i, unsigned prio, uint64_t deadline_ns,
+                uint64_t token) {
+    char key[32];
+    uint32_t len = key_of(key, i);
+    assert_int_equal(yk_store_raise(f->s, f->ns, f->epoch, key, len, prio, deadline_ns, token),
+                     YK_PENDING);
+}
+
+static void until_raised(struct fixture *f, uint32_t n) {
+    for (uint64_t end = yk_now_ns() + LIMIT; f->raised < n;) {
+        assert_true(yk_now_ns() < end);
+        turn(f);
+    }
+}
+
+/* Demand comes before what is fetched ahead, in its own order, and so does what was fetched ahead and is
+ * demanded now. */
+static void demand_waits_for_demand_alone(void **state) {
+    static struct yk_place places[1024];
+    struct fixture f;
+    uint64_t far = yk_now_ns() + 10 * LIMIT;
+    fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
+    put_many(&f, 600);
+    uint32_t n = reserve_all(&f, places, 1024);
+    ask(&f, 1, YK_SSD_PRIO_PREFETCH, far, 1);
+    ask(&f, 2, YK_SSD_PRIO_PREFETCH, far, 2);
+    ask(&f, 3, YK_SSD_PRIO_DEMAND, far, 3);
+    ask(&f, 4, YK_SSD_PRIO_DEMAND, far, 4);
+    ask(&f, 2, YK_SSD_PRIO_DEMAND, far, 12);
+    turn(&f);
+    assert_int_equal(f.raised, 0);
+    assert_int_equal(yk_store_abort(f.s, 0, places[n - 1].idx, places[n - 1].gen), 0);
+    until_raised(&f, 5); /* all through the one place, one after the other */
+    static const uint64_t order[] = {3, 4, 2, 12, 1};
+    for (uint32_t i = 0; i < 5; i++)
+        assert_int_equal(f.order[i], order[i]);
+    while (--n > 0)
+        yk_store_abort(f.s, 0, places[n - 1].idx, places[n - 1].gen);
+    fixture_close(&f);
+}
+
+/* A deadline holds behind others that have more time; what is fetched ahead does not wait for ever. */
+static void deadlines_hold_anywhere_in_a_list(void **state) {
+    static struct yk_place places[1024];
+    struct fixture f;
+    fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
+    put_many(&f, 600);
+    uint32_t n = reserve_all(&f, places, 1024);
+    uint64_t now = yk_now_ns(), far = now + 1000 * LIMIT, soon = now + 50000000u;
+    ask(&f, 1, YK_SSD_PRIO_PREFETCH, far, 1);
+    ask(&f, 2, YK_SSD_PRIO_PREFETCH, soon, 2);
+    ask(&f, 3, YK_SSD_PRIO_DEMAND, far, 3);
+    ask(&f, 4, YK_SSD_PRIO_DEMAND, soon, 4);
+    until_raised(&f, 2);
+    assert_true(yk_now_ns() >= soon);
+    assert_int_equal(f.order[0] + f.order[1], 6);
+    until_raised(&f, 3);
+    assert_int_equal(f.order[2], 1);
+    while (n-- > 0)
+        yk_store_abort(f.s, 0, places[n].idx, places[n].gen);
+    until_raised(&f, 4);
+    assert_true(get(&f, 3, 0, BLOCK));
     fixture_close(&f);
 }
 
@@ -820,6 +949,8 @@ int main(void) {
         cmocka_unit_test(batch_removal_covers_both_tiers),
         cmocka_unit_test(listing_names_each_once),
         cmocka_unit_test(an_epoch_hides_what_is_on_ssd),
+        cmocka_unit_test(an_equal_epoch_waits_for_who_raised_it),
+        cmocka_unit_test(an_epoch_that_no_device_records_is_an_error),
         cmocka_unit_test(a_removed_namespace_is_gone_for_good),
         cmocka_unit_test(other_bytes_conflict_and_an_upsert_replaces),
         cmocka_unit_test(the_same_bytes_again_are_no_conflict),
@@ -827,6 +958,8 @@ int main(void) {
         cmocka_unit_test(a_time_to_live_of_what_is_on_ssd),
         cmocka_unit_test(a_hint_that_the_filter_gives),
         cmocka_unit_test(asking_for_one_block_twice_reads_it_once),
+        cmocka_unit_test(demand_waits_for_demand_alone),
+        cmocka_unit_test(deadlines_hold_anywhere_in_a_list),
         cmocka_unit_test(removed_while_it_comes_up),
         cmocka_unit_test(removed_while_it_goes_down),
         cmocka_unit_test(dropped_and_removed),

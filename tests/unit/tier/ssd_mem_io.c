@@ -4,6 +4,7 @@
  */
 #include "ssd_mem_io.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@ struct mem_io {
     struct yk_ssd_io_req *first, **last;
     uint32_t count;
     struct yk_ssd_io_stats stats;
+    pthread_t owner;
 };
 
 uint64_t disk_random(uint64_t *seed) {
@@ -136,7 +138,10 @@ static int mem_open(const struct yk_ssd_io_opts *opts, struct yk_ssd_io **ret_io
     io->base.wake_arg = opts->wake_arg;
     io->d = d;
     io->last = &io->first;
+    io->owner = pthread_self();
     d->open++;
+    d->mem_ready = 0;
+    d->no_wait = opts->no_wait;
     *ret_io = &io->base;
     return 0;
 }
@@ -276,8 +281,7 @@ static void mem_close(struct yk_ssd_io *base) {
 }
 
 static void mem_ready(struct yk_ssd_io *base, uint64_t bytes) {
-    (void)base;
-    (void)bytes;
+    ((struct mem_io *)base)->d->mem_ready = bytes;
 }
 
 static void mem_wait(struct yk_ssd_io *base, uint32_t timeout_ms) {
@@ -294,7 +298,10 @@ static int mem_check(struct yk_ssd_io *base) {
 }
 
 static void mem_stats(const struct yk_ssd_io *base, struct yk_ssd_io_stats *ret) {
-    *ret = ((const struct mem_io *)base)->stats;
+    const struct mem_io *io = (const struct mem_io *)base;
+    if (!pthread_equal(io->owner, pthread_self()))
+        __atomic_fetch_add(&io->d->strangers, 1, __ATOMIC_RELAXED);
+    *ret = io->stats;
 }
 
 const struct yk_ssd_io_ops disk_io = {

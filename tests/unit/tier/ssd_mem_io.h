@@ -40,6 +40,9 @@ struct disk {
     int (*fails)(const struct yk_ssd_io_req *r); /* 1: -YK_EIO, and nothing is done; NULL: none does */
     int stuck;            /* nothing ends; stalled says so */
     int open;             /* how often it is open now */
+    int no_wait;          /* of its last opening */
+    uint64_t mem_ready;   /* since it was opened last */
+    int strangers;        /* atomic: calls by another thread than the one that opened it */
     struct event *events;
     uint32_t nevents, cap;
     uint64_t seed;

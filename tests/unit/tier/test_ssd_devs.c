@@ -9,6 +9,7 @@
 #include "tier/ssd/format.h"
 #include "tier/ssd/ssd_priv.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -107,6 +108,51 @@ static void other_node(void **state) {
     assert_int_equal(yk_ssd_node_id(rig.ssd), 77);
     assert_int_equal(found_count(), 10);
     ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
+static void start_with_all(void) {
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    assert_int_equal(found_count(), 10);
+    ssd_rig_close(&rig, 1);
+}
+
+static void other_cluster(void **state) {
+    (void)state;
+    ssd_rig_init(&rig, 2, 8, SEGMENT, 1, 0);
+    rig.opts.dev_count = 1;
+    rig.opts.cluster_id = 0xc1;
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    put_many(10);
+    ssd_rig_close(&rig, 1);
+    uint64_t before = image_sum();
+    rig.opts.cluster_id = 0xc2;
+    expect(-YK_EPERM, "belongs to cluster 00000000000000c1, this node to 00000000000000c2");
+    assert_non_null(strstr(rig.err.text, "--ssd-format"));
+    assert_true(image_sum() == before);
+    rig.opts.cluster_id = 0; /* a node that knows of none: what is there stands */
+    start_with_all();
+    rig.opts.dev_count = 2; /* also for the device that is new */
+    start_with_all();
+    rig.opts.cluster_id = 0xc2;
+    expect(-YK_EPERM, "disk0: belongs to cluster");
+    rig.opts.cluster_id = 0xc1;
+    start_with_all();
+    rig.opts.dev[0] = rig.opts.dev[1];
+    rig.opts.dev_count = 1;
+    rig.opts.cluster_id = 0xc3;
+    expect(-YK_EPERM, "disk1: belongs to cluster 00000000000000c1");
+    ssd_rig_free(&rig);
+}
+
+/* Formatted by a node that was in no cluster yet: it may join any. */
+static void of_no_cluster(void **state) {
+    (void)state;
+    ssd_rig_open(&rig, 1, 8, SEGMENT, 1, 0);
+    put_many(10);
+    ssd_rig_close(&rig, 1);
+    rig.opts.cluster_id = 0xc1;
+    start_with_all();
     ssd_rig_free(&rig);
 }
 
@@ -295,12 +341,63 @@ static void one_of_two_vanishes(void **state) {
     rig.disk[1]->gone = 0;
     until_state(1, YK_SSD_DEV_OK);
     assert_non_null(strstr(yk_ssd_note(rig.ssd, 1), "came back"));
+    assert_true(rig.disk[1]->no_wait && !rig.disk[0]->no_wait); /* the node serves meanwhile */
     put_many(30);
     assert_int_equal(found_count(), 30);
     assert_true(rig.ssd->devs[1]->live > 0);
     ssd_rig_close(&rig, 1);
     assert_int_equal(ssd_rig_start(&rig), 0);
     assert_int_equal(found_count(), 30);
+    ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
+static int look_stop;
+
+static void *look(void *arg) {
+    struct yk_ssd_dev_stats st;
+    uint64_t n = 0;
+    (void)arg;
+    for (; !__atomic_load_n(&look_stop, __ATOMIC_RELAXED); n++)
+        yk_ssd_dev_stats_get(rig.ssd, 1, &st);
+    return NULL;
+}
+
+/* A device is closed and opened again while other threads look at its statistics: they touch none. */
+static void others_look_while_it_returns(void **state) {
+    (void)state;
+    pthread_t thread;
+    ssd_rig_open(&rig, 2, 8, SEGMENT, 3, 0);
+    put_many(10);
+    look_stop = 0;
+    assert_int_equal(pthread_create(&thread, NULL, look, NULL), 0);
+    for (unsigned i = 0; i < 20; i++) {
+        rig.disk[1]->gone = 1;
+        until_state(1, YK_SSD_DEV_GONE);
+        rig.disk[1]->gone = 0;
+        until_state(1, YK_SSD_DEV_OK);
+    }
+    __atomic_store_n(&look_stop, 1, __ATOMIC_RELAXED);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(rig.disk[1]->strangers, 0);
+    ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
+static void memory_is_registered_again_after_a_return(void **state) {
+    (void)state;
+    ssd_rig_open(&rig, 2, 8, SEGMENT, 3, 0);
+    yk_ssd_mem_ready(rig.ssd, 5000000);
+    yk_ssd_mem_ready(rig.ssd, 4000000); /* never less */
+    assert_int_equal(rig.disk[0]->mem_ready, 5000000);
+    assert_int_equal(rig.disk[1]->mem_ready, 5000000);
+    rig.disk[1]->gone = 1;
+    until_state(1, YK_SSD_DEV_GONE);
+    yk_ssd_mem_ready(rig.ssd, 6000000);
+    rig.disk[1]->gone = 0;
+    until_state(1, YK_SSD_DEV_OK);
+    assert_int_equal(rig.disk[0]->mem_ready, 6000000);
+    assert_int_equal(rig.disk[1]->mem_ready, 6000000);
     ssd_rig_close(&rig, 1);
     ssd_rig_free(&rig);
 }
@@ -443,6 +540,27 @@ static void does_not_answer(void **state) {
     ssd_rig_free(&rig);
 }
 
+/* Whoever sleeps until something is asked of the tier must not while a removal is on its way, though no block
+ * is written or read. */
+static void a_removal_under_way_is_busy(void **state) {
+    (void)state;
+    ssd_rig_open(&rig, 1, 8, SEGMENT, 3, 0);
+    put_many(10);
+    assert_int_equal(yk_ssd_busy(rig.ssd), 0);
+    ssd_rig_remove(&rig, 0, 3);
+    assert_int_equal(yk_ssd_busy(rig.ssd), 1);
+    rig.disk[0]->slow = 1;
+    for (uint32_t n = 0; yk_ssd_durable(rig.ssd, rig.v[3].ticket) == 0; n++) {
+        assert_int_equal(yk_ssd_busy(rig.ssd), 1);
+        ssd_rig_turn(&rig, 0);
+        assert_true(n < 10000);
+    }
+    ssd_rig_settle(&rig);
+    assert_int_equal(yk_ssd_busy(rig.ssd), 0);
+    ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
 static void read_only_serves(void **state) {
     (void)state;
     ssd_rig_open(&rig, 1, 8, SEGMENT, 3, 1);
@@ -463,6 +581,8 @@ int main(void) {
         cmocka_unit_test(foreign_content),
         cmocka_unit_test(too_small),
         cmocka_unit_test(other_node),
+        cmocka_unit_test(other_cluster),
+        cmocka_unit_test(of_no_cluster),
         cmocka_unit_test(other_version),
         cmocka_unit_test(damaged_superblocks),
         cmocka_unit_test(cut_short),
@@ -470,11 +590,14 @@ int main(void) {
         cmocka_unit_test(missed_run),
         cmocka_unit_test(killed_openings),
         cmocka_unit_test(one_of_two_vanishes),
+        cmocka_unit_test(others_look_while_it_returns),
+        cmocka_unit_test(memory_is_registered_again_after_a_return),
         cmocka_unit_test(vanished_until_restart),
         cmocka_unit_test(removed_on_both),
         cmocka_unit_test(removed_while_one_is_gone),
         cmocka_unit_test(replaced_meanwhile),
         cmocka_unit_test(does_not_answer),
+        cmocka_unit_test(a_removal_under_way_is_busy),
         cmocka_unit_test(read_only_serves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

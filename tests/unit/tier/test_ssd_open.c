@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -239,6 +240,30 @@ static void one_process_at_a_time(void **state) {
     close(to_child[1]);
     close(to_parent[0]);
     close(to_parent[1]);
+}
+
+/* The lock of a process that has ended, as somebody else still has the file that it locked: a start waits
+ * for seconds, a return does not. */
+static void who_may_not_wait_does_not(void **state) {
+    (void)state;
+    struct rig r;
+    rig_start(&r, &uring);
+    rig_close(&r);
+    int fd = open(r.path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(flock(fd, LOCK_EX | LOCK_NB) == 0 ? 0 : 1);
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    r.opts.no_wait = 1;
+    uint64_t begun = yk_now_ns();
+    refused(&r, -YK_EBUSY, "in use");
+    assert_true(yk_now_ns() - begun < 3 * YK_NS_PER_S);
+    close(fd);
+    rig_open(&r);
+    rig_fini(&r);
 }
 
 /* A process that is killed with much under way leaves nothing that keeps the next one out. */
@@ -533,6 +558,7 @@ int main(void) {
         cmocka_unit_test(a_file_that_may_not_be_written_says_so),
         cmocka_unit_test(no_space_says_both_figures),
         cmocka_unit_test(one_process_at_a_time),
+        cmocka_unit_test(who_may_not_wait_does_not),
         cmocka_unit_test(a_killed_owner_is_followed),
         cmocka_unit_test(a_full_file_system_is_told_apart),
         cmocka_unit_test(a_file_system_without_a_limit_is_not_full),
