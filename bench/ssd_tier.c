@@ -146,6 +146,7 @@ static int open_ssd(struct ssd_tier *t, const struct ssd_bench *b, uint64_t size
         .mem_bytes = MEM_BYTES,
         .now_ms = FIRST_MS,
         .wake = wake,
+        .wake_fd = t->fd,
         .on_put = on_put,
         .on_read = on_read,
         .on_durable = on_durable,

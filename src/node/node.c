@@ -21,6 +21,7 @@
 #include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -174,6 +175,15 @@ static void on_after(uv_check_t *check) {
 static void on_low(uv_async_t *async) {
     struct yk_node *node = async->data;
     node_active(node); /* the work is done by on_after, which follows */
+}
+
+static void on_low_fd(uv_poll_t *poll, int status, int events) {
+    struct yk_node *node = poll->data;
+    eventfd_t n;
+    (void)status;
+    (void)events;
+    (void)eventfd_read(node->opts.store.wake_fd, &n);
+    node_active(node); /* likewise */
 }
 
 /* From any thread. */
@@ -613,6 +623,8 @@ static void node_free(struct yk_node *node, int clean) {
     for (uint32_t i = 0; i < node->job_count; i++)
         handle_changes_free(node, &node->jobs[i]);
     yk_store_close(node->store, clean);
+    if (node->opts.store.wake_fd > 0)
+        close(node->opts.store.wake_fd);
     free(node->listeners);
     free(node->listener_fds);
     free(node->watches);
@@ -627,6 +639,10 @@ static void node_free(struct yk_node *node, int clean) {
 
 static int node_alloc(struct yk_node *node, struct yk_err *err) {
     node->opts.store.wake = low_wake;
+    if (node->opts.store.ssd.dev_count > 0) {
+        int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        node->opts.store.wake_fd = fd > 0 ? fd : 0;
+    }
     node->opts.store.raised = park_raised;
     node->opts.store.arg = node;
     int rc = park_init(node);
@@ -660,6 +676,11 @@ static void loop_init(struct yk_node *node) {
     node->after.data = node->low.data = node;
     if (yk_store_ssd(node->store) != NULL)
         uv_check_start(&node->after, on_after);
+    if (node->opts.store.wake_fd > 0 &&
+        uv_poll_init(&node->loop, &node->low_fd, node->opts.store.wake_fd) == 0) {
+        node->low_fd.data = node;
+        uv_poll_start(&node->low_fd, UV_READABLE, on_low_fd);
+    }
     node->upkeep.data = node->doze.data = node->wait_timer.data = node->stop_timer.data = node;
     node->busy.data = node->turn.data = node->wake.data = node->beat.data = node;
     uv_prepare_start(&node->turn, on_turn);

@@ -99,6 +99,7 @@ struct yk_node {
     uv_check_t after;  /* after each turn: what it gave to the SSD tier leaves */
     uv_async_t wake;   /* stop, connect */
     uv_async_t low;    /* the SSD tier has done something */
+    uv_poll_t low_fd;  /* likewise: reads that this thread gave to a device itself */
     uv_async_t beat;   /* apart from wake, which ends a doze */
     uint64_t beats;    /* atomic; relaxed: a counter of its own */
     uv_poll_t *listeners;

@@ -160,6 +160,7 @@ static int open_tier(struct yk_store *s, const struct yk_store_opts *opts, struc
         .mem_bytes = s->seg.layout.data_bytes,
         .now_ms = yk_view_now_ms(&s->view),
         .wake = on_wake,
+        .wake_fd = opts->wake_fd,
         .on_put = ssd_on_put,
         .on_read = ssd_on_read,
         .on_durable = on_durable,

@@ -75,6 +75,7 @@ struct yk_store_opts {
      * up to this one are. Both on the owner's thread, inside ssd_poll, tick, or any call that retires
      * blocks; they must not call the store. */
     void (*wake)(void *arg);
+    int wake_fd; /* an eventfd that says the same for some reads; 0 = none. Borrowed until close. */
     void (*raised)(void *arg, uint64_t token);
     void (*durable)(void *arg, uint64_t ticket);
     void *arg;

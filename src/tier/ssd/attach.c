@@ -46,7 +46,8 @@ int yk_ssd_dev_open_io(struct yk_ssd_dev *d, int back, struct yk_err *err) {
                                .mem = ssd->o.mem,
                                .mem_bytes = ssd->o.mem_bytes,
                                .wake = ssd->o.wake,
-                               .wake_arg = ssd->o.arg};
+                               .wake_arg = ssd->o.arg,
+                               .wake_fd = ssd->o.wake_fd};
     int rc = ssd->o.io->open(&o, &d->io, err);
     if (rc < 0)
         return rc;

@@ -85,6 +85,9 @@ struct yk_ssd_io_opts {
     uint64_t mem_bytes;
     void (*wake)(void *arg);
     void *wake_arg;
+    /* An eventfd of the owner's loop (0 = none), borrowed until close: written instead of calling wake
+     * for what the owner's own thread gave to the device (io_quick.c). */
+    int wake_fd;
 };
 
 struct yk_ssd_io_info {

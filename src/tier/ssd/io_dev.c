@@ -160,6 +160,7 @@ static void dev_submit(struct yk_ssd_io *io, struct yk_ssd_io_req *reqs) {
     struct yk_ssd_list ring = {0}, pool = {0};
     struct yk_ssd_batch refused = {0};
     clock_tick(dev);
+    uint32_t quick = yk_ssd_quick_busy(dev->quick);
     while (reqs) {
         struct yk_ssd_io_req *req = reqs;
         reqs = req->next;
@@ -168,8 +169,12 @@ static void dev_submit(struct yk_ssd_io *io, struct yk_ssd_io_req *reqs) {
         req->status = judge(dev, req);
         if (req->status < 0)
             yk_ssd_batch_add(dev, &refused, req);
-        else
+        else if (!yk_ssd_quick_take(dev->quick, req))
             yk_ssd_list_add(dev->ring && req->op != YK_SSD_IO_DISCARD ? &ring : &pool, req);
+    }
+    if (quick != yk_ssd_quick_busy(dev->quick)) {
+        yk_ssd_ring_quick(dev->ring, yk_ssd_quick_busy(dev->quick));
+        yk_ssd_quick_submit(dev->quick);
     }
     if (ring.head)
         yk_ssd_ring_submit(dev->ring, ring.head);
@@ -178,14 +183,37 @@ static void dev_submit(struct yk_ssd_io *io, struct yk_ssd_io_req *reqs) {
     yk_ssd_batch_push(dev, &refused);
 }
 
+/* What the owner's own ring has ended, newest first; what it could not do goes to the worker. */
+static struct yk_ssd_io_req *quick_reap(struct yk_ssd_dev *dev) {
+    struct yk_ssd_batch ended = {0};
+    struct yk_ssd_list again = {0};
+    if (yk_ssd_quick_busy(dev->quick) == 0)
+        return NULL;
+    yk_ssd_quick_reap(dev->quick, &ended, &again);
+    yk_ssd_ring_quick(dev->ring, yk_ssd_quick_busy(dev->quick));
+    if (again.head)
+        yk_ssd_ring_submit(dev->ring, again.head);
+    return ended.head;
+}
+
+static struct yk_ssd_io_req *joined(struct yk_ssd_io_req *head, struct yk_ssd_io_req *tail) {
+    struct yk_ssd_io_req *last = head;
+    while (last->next)
+        last = last->next;
+    last->next = tail;
+    return head;
+}
+
 static struct yk_ssd_io_req *dev_reap(struct yk_ssd_io *io) {
     struct yk_ssd_dev *dev = dev_of(io);
     clock_tick(dev);
-    if (!__atomic_load_n(&dev->done, __ATOMIC_RELAXED))
-        return NULL;
-    /* Acquires what batch_push released. */
-    struct yk_ssd_io_req *reqs =
-        yk_ssd_list_turn(__atomic_exchange_n(&dev->done, NULL, __ATOMIC_ACQUIRE));
+    struct yk_ssd_io_req *reqs = quick_reap(dev);
+    if (__atomic_load_n(&dev->done, __ATOMIC_RELAXED)) {
+        /* Acquires what batch_push released. */
+        struct yk_ssd_io_req *more = __atomic_exchange_n(&dev->done, NULL, __ATOMIC_ACQUIRE);
+        reqs = joined(more, reqs);
+    }
+    reqs = yk_ssd_list_turn(reqs);
     for (struct yk_ssd_io_req *req = reqs; req; req = req->next)
         let_go(dev, req);
     return reqs;
@@ -193,6 +221,10 @@ static struct yk_ssd_io_req *dev_reap(struct yk_ssd_io *io) {
 
 static void dev_wait(struct yk_ssd_io *io, uint32_t timeout_ms) {
     struct yk_ssd_dev *dev = dev_of(io);
+    if (yk_ssd_quick_busy(dev->quick) > 0) {
+        yk_ssd_quick_wait(dev->quick, timeout_ms < 10u ? timeout_ms : 10u);
+        return;
+    }
     /* Pairs with batch_push: one of both sees the other. */
     __atomic_store_n(&dev->waits, 1, __ATOMIC_SEQ_CST);
     if (!__atomic_load_n(&dev->done, __ATOMIC_SEQ_CST)) {
@@ -260,6 +292,7 @@ static void dev_close(struct yk_ssd_io *io) {
     if (!io)
         return;
     struct yk_ssd_dev *dev = dev_of(io);
+    yk_ssd_quick_free(dev->quick);
     yk_ssd_ring_free(dev->ring);
     yk_ssd_pool_free(dev->pool);
     yk_ssd_file_close(&dev->file);
@@ -287,6 +320,8 @@ static int start_engines(struct yk_ssd_dev *dev, const struct yk_ssd_io_opts *op
                  strerror(-rc),
                  rc == -EPERM || rc == -ENOSYS ? "; see kernel.io_uring_disabled and seccomp" : "",
                  POOL_THREADS);
+    if (dev->ring && opts->wake_fd > 0)
+        dev->quick = yk_ssd_quick_new(dev, opts->wake_fd);
     if (!dev->ring)
         threads = opts->depth > 0 && opts->depth < POOL_THREADS ? opts->depth : POOL_THREADS;
     rc = yk_ssd_pool_new(dev, threads, &dev->pool);

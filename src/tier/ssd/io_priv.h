@@ -8,6 +8,7 @@
  *   io_sched.c    which request starts next
  *   io_dev.c      the owner's half: submit, reap, wait, the ops tables
  *   io_uring.c    engine: one thread, one ring          io_mem.c  its registered memory
+ *   io_quick.c    engine: the owner itself, for a few reads
  *   io_threads.c  engine: threads that block; also discards, which no ring of 6.1 can do
  */
 #ifndef YK_TIER_SSD_IO_PRIV_H
@@ -107,6 +108,7 @@ struct yk_ssd_sched {
     uint32_t waiting_reads;
     uint32_t under_way[YK_SSD_IO_OPS];
     uint32_t low_reads; /* under way, of lower priority than DEMAND */
+    uint32_t quick;     /* atomic: reads that the owner has with the device itself */
 };
 
 void yk_ssd_sched_add(struct yk_ssd_sched *sched, struct yk_ssd_io_req *req);
@@ -133,6 +135,7 @@ struct yk_ssd_dev {
     struct yk_ssd_file file;  /* immutable */
     struct yk_ssd_ring *ring; /* reads, writes, flushes; NULL: the pool does */
     struct yk_ssd_pool *pool;
+    struct yk_ssd_quick *quick; /* NULL: there is none */
     char note[200];                    /* of the engine; written before the owner has the device */
     struct yk_ssd_io_req *old, *young; /* with the device, in order of submit */
     uint64_t clock_ms, clock_ns;       /* see stalled() */
@@ -163,6 +166,8 @@ void yk_ssd_ring_free(struct yk_ssd_ring *ring);
 /* Owner: a list through next, oldest first. */
 void yk_ssd_ring_submit(struct yk_ssd_ring *ring, struct yk_ssd_io_req *reqs);
 void yk_ssd_ring_mem_ready(struct yk_ssd_ring *ring, uint64_t bytes);
+/* Owner: so many reads are under way beside the ring. */
+void yk_ssd_ring_quick(struct yk_ssd_ring *ring, uint32_t reads);
 /* Owner: wakes the worker whether it says that it sleeps or not. */
 void yk_ssd_ring_kick(struct yk_ssd_ring *ring);
 /* fixed_file, fixed_mem, fixed_bytes; a line about memory into note, or "". */
@@ -172,6 +177,23 @@ void yk_ssd_ring_info(const struct yk_ssd_ring *ring, struct yk_ssd_io_info *inf
 int yk_ssd_pool_new(struct yk_ssd_dev *dev, uint32_t threads, struct yk_ssd_pool **ret_pool);
 void yk_ssd_pool_free(struct yk_ssd_pool *pool);
 void yk_ssd_pool_submit(struct yk_ssd_pool *pool, struct yk_ssd_io_req *reqs);
+
+/* ---- io_quick.c ---------------------------------------------------------------------------- */
+
+struct yk_ssd_quick;
+
+/* wake_fd: an eventfd, borrowed. NULL: no memory. */
+struct yk_ssd_quick *yk_ssd_quick_new(struct yk_ssd_dev *dev, int wake_fd);
+/* Waits for everything. NULL is fine, here and below. */
+void yk_ssd_quick_free(struct yk_ssd_quick *q);
+/* 1: it has the request; quick_submit gives it to the kernel. 0: it is not one for it. */
+int yk_ssd_quick_take(struct yk_ssd_quick *q, struct yk_ssd_io_req *req);
+void yk_ssd_quick_submit(struct yk_ssd_quick *q);
+/* What has ended; `again`: those that another engine has to do, from their beginning. */
+void yk_ssd_quick_reap(struct yk_ssd_quick *q, struct yk_ssd_batch *ended, struct yk_ssd_list *again);
+uint32_t yk_ssd_quick_busy(const struct yk_ssd_quick *q);
+/* Until one has ended, ms at most; with something busy. */
+void yk_ssd_quick_wait(struct yk_ssd_quick *q, uint32_t ms);
 
 /* ---- io_mem.c ------------------------------------------------------------------------------- */
 

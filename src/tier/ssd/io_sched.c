@@ -75,7 +75,8 @@ static struct yk_ssd_io_req *next_read(struct yk_ssd_sched *sched) {
 
 static struct yk_ssd_io_req *next_write(struct yk_ssd_sched *sched) {
     uint32_t most = (sched->depth + 1u) / 2u;
-    int reads = sched->waiting_reads > 0 || sched->under_way[YK_SSD_IO_READ] > 0;
+    int reads = sched->waiting_reads > 0 || sched->under_way[YK_SSD_IO_READ] > 0 ||
+                __atomic_load_n(&sched->quick, __ATOMIC_RELAXED) > 0;
     if (reads && most > YK_SSD_WRITES_BESIDE)
         most = YK_SSD_WRITES_BESIDE;
     if (sched->under_way[YK_SSD_IO_WRITE] >= most)

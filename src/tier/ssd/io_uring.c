@@ -116,6 +116,10 @@ void yk_ssd_ring_mem_ready(struct yk_ssd_ring *r, uint64_t bytes) {
     wake_worker(r);
 }
 
+void yk_ssd_ring_quick(struct yk_ssd_ring *r, uint32_t reads) {
+    __atomic_store_n(&r->sched.quick, reads, __ATOMIC_RELAXED);
+}
+
 void yk_ssd_ring_info(const struct yk_ssd_ring *r, struct yk_ssd_io_info *info, char *note,
                       size_t note_bytes) {
     info->fixed_file = (uint8_t)r->fixed_file;

@@ -83,6 +83,7 @@ struct yk_ssd_opts {
     uint64_t now_ms;         /* wall clock for expiry at recovery, never before the last persisted */
 
     void (*wake)(void *arg); /* from any thread: yk_ssd_poll has something to do; must not block */
+    int wake_fd; /* an eventfd that is written instead, for some reads; 0 = none. Borrowed until close. */
     /* A put has ended. 0: the block is on SSD, entry id. Otherwise the entry is gone (-YK_ECANCELED:
      * removed meanwhile; -YK_EIO, ...). The payload is the caller's again. */
     void (*on_put)(void *arg, uint32_t id, uint64_t cookie, int status);

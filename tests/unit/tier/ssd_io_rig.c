@@ -14,7 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -29,7 +30,7 @@ void rig_init(struct rig *rig, const struct variant *v) {
     snprintf(rig->dir, sizeof(rig->dir), "%s/ssd-io-XXXXXX",
              v->shm                    ? "/dev/shm"
              : tmp && strlen(tmp) < 40 ? tmp
-                                       : ".");
+                                       : "/var/tmp");
     assert_non_null(mkdtemp(rig->dir));
     snprintf(rig->path, sizeof(rig->path), "%s/ssd", rig->dir);
     rig->v = v;
@@ -40,6 +41,10 @@ void rig_init(struct rig *rig, const struct variant *v) {
                                         .buffered = v->buffered,
                                         .wake = count_wake,
                                         .wake_arg = &rig->wakes};
+    if (v->quick) {
+        rig->opts.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        assert_true(rig->opts.wake_fd > 0);
+    }
 }
 
 void rig_open(struct rig *rig) {
@@ -65,6 +70,8 @@ void rig_close(struct rig *rig) {
 
 void rig_fini(struct rig *rig) {
     rig_close(rig);
+    if (rig->opts.wake_fd > 0)
+        close(rig->opts.wake_fd);
     DIR *d = opendir(rig->dir);
     for (struct dirent *e; d && (e = readdir(d));) {
         char path[400];

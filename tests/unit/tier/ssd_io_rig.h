@@ -20,6 +20,7 @@ struct variant {
     int buffered;
     int shm;   /* in /dev/shm */
     int fault; /* wrapped */
+    int quick; /* with an eventfd, so that some reads are the owner's own */
 };
 
 struct rig {

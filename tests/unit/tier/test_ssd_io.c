@@ -27,6 +27,7 @@
 
 static const struct variant variants[] = {
     {.name = "uring", .ops = &yk_ssd_io_uring},
+    {.name = "uring and the owner", .ops = &yk_ssd_io_uring, .quick = 1},
     {.name = "uring, buffered", .ops = &yk_ssd_io_uring, .buffered = 1},
     {.name = "uring, tmpfs", .ops = &yk_ssd_io_uring, .shm = 1},
     {.name = "threads", .ops = &yk_ssd_io_threads},
