@@ -37,9 +37,10 @@ struct disk {
     int record;           /* keep events */
     int slow;             /* ends a random part of the requests a reap, in random order */
     int gone;             /* every request fails with EGONE, and check says so */
-    int (*fails)(const struct yk_ssd_io_req *r); /* 1: -YK_EIO, and nothing is done; NULL: none does */
-    int stuck;            /* nothing ends; stalled says so */
-    int open;             /* how often it is open now */
+    int (*fails)(
+        const struct yk_ssd_io_req *r); /* 1: -YK_EIO, and nothing is done; NULL: none does */
+    int stuck;                          /* nothing ends; stalled says so */
+    int open;                           /* how often it is open now */
     struct event *events;
     uint32_t nevents, cap;
     uint64_t seed;
