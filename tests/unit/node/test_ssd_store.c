@@ -193,7 +193,8 @@ static int put_flags(struct fixture *f, uint32_t i, uint32_t version, uint32_t l
     assert_int_equal(rc, 0);
     unsigned char *to = (unsigned char *)yk_store_segment(f->s)->data + p.offset;
     fill(to, len, i * 1000u + version);
-    struct yk_commit c = {.idx = p.idx, .gen = p.gen, .sum = yk_hash64(to, len), .len = len, .epoch = f->epoch};
+    struct yk_commit c = {
+        .idx = p.idx, .gen = p.gen, .sum = yk_hash64(to, len), .len = len, .epoch = f->epoch};
     c.key = key;
     c.key_len = key_of(key, i);
     c.attrs.flags = flags;
@@ -293,7 +294,8 @@ static void sizes_of_all_kinds_come_back(void **state) {
     fixture_open(&f, 16 * MIB, 128 * MIB, YK_SSD_ON_DEMOTION);
     uint32_t len[400];
     for (uint32_t i = 0; i < 400; i++) {
-        static const uint32_t some[] = {1, 63, 511, 512, 4095, 4096, 4097, 65537, 200000, 1048576, 777777};
+        static const uint32_t some[] = {1,    63,    511,    512,     4095,  4096,
+                                        4097, 65537, 200000, 1048576, 777777};
         len[i] = some[i % 11];
         put(&f, i, len[i]);
     }
@@ -793,7 +795,8 @@ static void dropped_and_removed(void **state) {
         }
         if (how == 2) {
             while (cursor != YK_WALK_END)
-                assert_int_equal(yk_store_remove_step(f.s, f.ns, YK_REMOVE_GLOB, "block-0", 7, &cursor, 64), 0);
+                assert_int_equal(
+                    yk_store_remove_step(f.s, f.ns, YK_REMOVE_GLOB, "block-0", 7, &cursor, 64), 0);
             ticket = yk_store_ticket_take(f.s);
         }
         assert_true(ticket != 0);
@@ -816,7 +819,8 @@ static int wrap(void *arg, struct yk_ssd_io *io, struct yk_ssd_io **ret_io) {
 static int on_ssd(struct fixture *f, uint32_t i, uint32_t *ret_id) {
     char key[32];
     uint32_t len = key_of(key, i);
-    return yk_ssd_find(yk_store_ssd(f->s), f->ns, yk_hash_key(f->ns, key, len), key, len, 0, ret_id) == 0;
+    return yk_ssd_find(yk_store_ssd(f->s), f->ns, yk_hash_key(f->ns, key, len), key, len, 0,
+                       ret_id) == 0;
 }
 
 /* What DRAM has and stood on a device that is gone by now: its removal is acknowledged when the other device
@@ -824,8 +828,10 @@ static int on_ssd(struct fixture *f, uint32_t i, uint32_t *ret_id) {
 static void removed_while_a_device_is_gone(void **state) {
     struct fixture f;
     struct yk_ssd_fault gone = {.kind = YK_SSD_FAULT_GONE, .op_mask = 0xff, .nth = 1};
-    struct yk_ssd_fault slow = {
-        .kind = YK_SSD_FAULT_DELAY, .op_mask = 1u << YK_SSD_IO_WRITE, .rate_ppm = 1000000, .arg = 200};
+    struct yk_ssd_fault slow = {.kind = YK_SSD_FAULT_DELAY,
+                                .op_mask = 1u << YK_SSD_IO_WRITE,
+                                .rate_ppm = 1000000,
+                                .arg = 200};
     struct yk_ssd_dev_stats st;
     struct yk_ssd_info info;
     char second[168];
@@ -875,7 +881,8 @@ static void removed_while_a_device_is_gone(void **state) {
 
 static void rot_is_counted(void **state) {
     struct fixture f;
-    struct yk_ssd_fault flip = {.kind = YK_SSD_FAULT_CORRUPT, .op_mask = 1u << YK_SSD_IO_READ, .nth = 1};
+    struct yk_ssd_fault flip = {
+        .kind = YK_SSD_FAULT_CORRUPT, .op_mask = 1u << YK_SSD_IO_READ, .nth = 1};
     struct yk_ssd_counters n;
     uint32_t tiers = 0;
     fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);

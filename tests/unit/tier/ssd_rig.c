@@ -250,7 +250,7 @@ int ssd_rig_put(struct ssd_rig *r, uint32_t ns, uint32_t key, uint64_t len, uint
         put.parent_hash = (uint32_t)key_hash(ns, key - 1);
     }
     int rc = !r->eager && ssd_rig_pending(r, ns, key) != 0 ? -YK_EAGAIN
-                                                          : yk_ssd_put(r->ssd, &put, &v->id);
+                                                           : yk_ssd_put(r->ssd, &put, &v->id);
     if (rc < 0) {
         free(v->payload);
         return rc;

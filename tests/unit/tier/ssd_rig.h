@@ -61,8 +61,8 @@ struct ssd_rig {
     uint32_t max_large;
     unsigned small_percent;
     int lenient; /* there may be blocks that the model does not know, or holds for gone */
-    int eager; /* puts do not wait for a removal of their key */
-    int rot; /* payload may be damaged: such a block is removed */
+    int eager;   /* puts do not wait for a removal of their key */
+    int rot;     /* payload may be damaged: such a block is removed */
     uint64_t rotten;
     struct yk_ssd_fault fault; /* of the first disk, from its opening on; kind 0 = none */
     struct yk_ssd_io *fault_io;
@@ -95,7 +95,7 @@ void ssd_rig_read(struct ssd_rig *r, uint32_t ns, uint32_t key);
 void ssd_rig_turn(struct ssd_rig *r, int tick); /* poll, acknowledgements */
 void ssd_rig_settle(struct ssd_rig *r);         /* until nothing is under way */
 void ssd_rig_random(struct ssd_rig *r);         /* one of all that, at random */
-uint64_t rig_len(struct ssd_rig *r); /* of a block, at random */
+uint64_t rig_len(struct ssd_rig *r);            /* of a block, at random */
 
 /* Compares the running tier with the model: what is live must be found with its bytes (unless it was
  * dropped), nothing else. */

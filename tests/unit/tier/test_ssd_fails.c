@@ -144,10 +144,8 @@ static void segments_are_tried_again(void **state) {
     rig.lenient = 1;
     assert_int_equal(ssd_rig_start(&rig), 0);
     ssd_rig_close(&rig, 1);
-    rig.fault = (struct yk_ssd_fault){.kind = YK_SSD_FAULT_EIO,
-                                      .op_mask = 1u << YK_SSD_IO_WRITE,
-                                      .rate_ppm = 4000,
-                                      .seed = 5};
+    rig.fault = (struct yk_ssd_fault){
+        .kind = YK_SSD_FAULT_EIO, .op_mask = 1u << YK_SSD_IO_WRITE, .rate_ppm = 4000, .seed = 5};
     assert_int_equal(ssd_rig_start(&rig), 0);
     while (yk_ssd_io_fault_hits(rig.fault_io) < 40)
         assert_int_equal(put_on(100, 100u << 10), 0);
@@ -204,9 +202,14 @@ static void too_few_segments(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(writes_fail), cmocka_unit_test(reads_fail), cmocka_unit_test(no_space),
-        cmocka_unit_test(vanishes),    cmocka_unit_test(flips),      cmocka_unit_test(often),
-        cmocka_unit_test(segments_are_tried_again), cmocka_unit_test(too_few_segments),
+        cmocka_unit_test(writes_fail),
+        cmocka_unit_test(reads_fail),
+        cmocka_unit_test(no_space),
+        cmocka_unit_test(vanishes),
+        cmocka_unit_test(flips),
+        cmocka_unit_test(often),
+        cmocka_unit_test(segments_are_tried_again),
+        cmocka_unit_test(too_few_segments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

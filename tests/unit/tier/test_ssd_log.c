@@ -71,7 +71,8 @@ static void the_order_of_use_survives_a_stop(void **state) {
     }
     ssd_rig_close(&rig, 1);
     assert_int_equal(ssd_rig_start(&rig), 0);
-    for (id = yk_ssd_older(rig.ssd, YK_SSD_NONE); id != YK_SSD_NONE; id = yk_ssd_older(rig.ssd, id)) {
+    for (id = yk_ssd_older(rig.ssd, YK_SSD_NONE); id != YK_SSD_NONE;
+         id = yk_ssd_older(rig.ssd, id)) {
         struct yk_ssd_info info;
         yk_ssd_info_get(rig.ssd, id, &info);
         assert_true(n < RIG_KEYS);
