@@ -471,6 +471,15 @@ static uint32_t may_go_from(const struct ssd_rig *r, const struct version *v) {
     return end;
 }
 
+static int is_set(const char *name) {
+    const char *s = getenv(name);
+    return s != NULL && strcmp(s, "1") == 0;
+}
+
+uint32_t ssd_rig_stride(void) {
+    return is_set("YOLK_SLOW") && !is_set("YOLK_LONG") ? 5 : 1;
+}
+
 int ssd_rig_find(struct ssd_rig *r, uint32_t ns, uint32_t key, uint32_t *ret_id) {
     char k[64];
     uint32_t len = key_make(key, k);

@@ -37,7 +37,7 @@ static void cut_everywhere(unsigned disks, uint64_t seed, uint32_t steps, uint32
     uint32_t end = disk_clock, cuts = 0;
     struct yk_ssd_counters c;
     yk_ssd_counters_get(rig.ssd, &c);
-    for (uint32_t at = start; at <= end; at++) {
+    for (uint32_t at = start; at <= end; at += ssd_rig_stride()) {
         ssd_rig_cut(&rig, at, 0, at % 2);
         ssd_rig_cut(&rig, at, seed * 1000003u + at, at / 2 % 2);
         ssd_rig_cut(&rig, at, seed * 7000003u + at, at / 4 % 2);
