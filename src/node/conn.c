@@ -259,6 +259,12 @@ int conn_send_fds(struct conn *c, const int *fds, uint32_t count) {
 static void conn_fail(struct conn *c, int code) {
     struct yk_wr w;
     c->stalled = 0; /* nothing after the error is looked at */
+    if (code == -YK_EGONE) { /* it has left: nobody to tell, nothing that it did wrong */
+        conn_close(c);
+        return;
+    }
+    if (c->err.text[0] == 0)
+        yk_err_set(&c->err, code, "%s", yk_status_text(code));
     NODE_ADD(c->node, protocol_errors, 1);
     yk_log_limited(&garbage_limit, YK_LOG_WARN, "node", "closing a connection of process %u: %s",
                    c->pid, c->err.text);

@@ -469,6 +469,8 @@ static void a_hello_that_nobody_waits_for_takes_no_slot(void **state) {
     while (st.conns_accepted < 5 || st.conns > 0);
     struct peer *p = peer_open(node, YK_HELLO_MAP);
     WAIT_FOR(node, clients, 2); /* the node's own, and this one */
+    yk_node_stats(node, &st);
+    assert_int_equal(st.protocol_errors, 0); /* to leave is no error */
     peer_close(p);
     yk_node_stop(node);
     unlink(path);
