@@ -197,7 +197,7 @@ static struct yk_opt table[] = {
      .help = "Client processes that may map the memory at a time. Another value than last time "
              "starts with an empty segment."},
     {ROW("max-connections", YK_OPT_INT, max_connections), .def = "4096", .min = "1",
-     .max = "1000000", .section = "network", .help = "Connections at a time; more are closed."},
+     .max = "1000000", .section = "network", .help = "Connections at a time; more are refused."},
     {ROW("stop-timeout", YK_OPT_DURATION, stop_timeout_ns), .def = "2s", .min = "1ms", .max = "1h",
      .section = "service",
      .help = "How long replies under way may take once SIGTERM or SIGINT came."},
@@ -424,7 +424,7 @@ int yolkd_config_node(const struct yolkd_config *config, bool activated,
                     .huge_dir = huge_dir,
                     .data_bytes = config->dram_bytes,
                     .max_blocks = (uint32_t)config->max_blocks,
-                    .max_clients = (uint32_t)config->max_clients,
+                    .max_clients = (uint32_t)config->max_clients + 1u, /* slot 0 is the node's */
                     .numa_node = config->numa_node},
         .policy = policy_names[config->policy],
         .capacity_blocks = (uint64_t)config->capacity_blocks,

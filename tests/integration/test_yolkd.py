@@ -240,6 +240,21 @@ def test_several_addresses(make_node):
     assert get(node, "k") == b"via unix"
 
 
+def test_limits_admit_as_many_as_they_say(make_node):
+    node = make_node("--max-clients", "1", "--max-connections", "2").start()
+    put(node, "k")  # maps
+    held = [node.connect() for _ in range(2)]
+    for s in held:
+        s.sendall(hello())
+        assert s.recv(1000)
+    for options in ([], ["--no-map"]):
+        line = one_line(node.yolk(*options, "get", "k"), 1)
+        assert "all 2 connections of the node are taken: raise --max-connections" in line
+    assert "refused a connection: all 2 connections" in node.log()
+    held[0].close()
+    wait_for(lambda: get(node, "k") == b"some bytes", "a connection is free again")
+
+
 def test_beyond_loopback_with_its_flag_only(make_node):
     with socket.socket() as s:
         s.bind(("0.0.0.0", 0))
