@@ -227,7 +227,8 @@ static void print_node(const struct yolk_sample *s) {
            yk_fmt_duration(yolk_sample_get(s, "uptime_ms") * YK_NS_PER_MS, up),
            yolk_sample_text(s, "policy"), yolk_sample_text(s, "start"));
     if (json_is_true(json_object_get(s->root, "tier_lost")))
-        puts("its memory was lost (the segment's file was truncated): restart it");
+        puts("its memory is lost (a file of its segment was truncated, or its file system is full): "
+             "restart it");
     if (!isnan(ratio))
         printf("hit ratio %.2f %%\n", ratio * 100);
     PRINT(s->root, figures);

@@ -270,19 +270,26 @@ static uint64_t round_up(uint64_t bytes, uint64_t unit) {
 
 /* What an old segment holds is free again if it is replaced, and needed no more if it is kept. */
 static int check_room(const struct yolkd_config *config, struct yk_err *err) {
-    char asked[YK_FMT_MAX], left[YK_FMT_MAX];
+    char asked[YK_FMT_MAX], left[YK_FMT_MAX], more[YK_FMT_MAX];
     uint64_t bytes = 0, allocated = 0;
     const char *dir = config->ephemeral ? DEFAULT_DIR : config->shm_dir;
     if (!config->ephemeral && yolkd_segment_file(dir, config->name, &bytes, &allocated) &&
         bytes == round_up(config->dram_bytes, YK_SHM_PAGE))
         return 0;
+    struct yk_store_opts so = {.segment = {.data_bytes = config->dram_bytes,
+                                           .max_blocks = (uint32_t)config->max_blocks,
+                                           .max_clients = (uint32_t)config->max_clients + 1u}};
+    uint64_t beside = yk_store_beside_bytes(&so);
     uint64_t room = yk_segment_room(dir);
-    if (room == 0 || config->dram_bytes <= room + allocated)
+    if (room == 0 || config->dram_bytes + beside <= room + allocated)
         return 0;
+    room += allocated;
     return yk_opt_fail(&config->opts, "dram", err,
-                       "found %s, expected at most the %s that are free here and in %s",
+                       "found %s, expected at most the %s that are free here and in %s beside %s for "
+                       "the block table and --max-clients=%d",
                        yk_fmt_bytes_exact(config->dram_bytes, asked),
-                       yk_fmt_bytes(room + allocated, left), dir);
+                       yk_fmt_bytes(room > beside ? room - beside : 0, left), dir,
+                       yk_fmt_bytes(beside, more), config->max_clients);
 }
 
 static int check_dir(const struct yolkd_config *config, struct yk_err *err) {

@@ -116,13 +116,22 @@ bool yolkd_huge_mount_find(struct yolkd_huge_mount *ret_mount) {
 /* The name is that of src/shm/segment.c. */
 bool yolkd_segment_file(const char *dir, const char *name, uint64_t *ret_bytes,
                         uint64_t *ret_allocated) {
-    char path[512];
-    struct stat st;
-    snprintf(path, sizeof(path), "%s/yolk-%s.data", dir, name);
-    if (stat(path, &st) < 0)
-        return false;
-    *ret_bytes = (uint64_t)st.st_size;
-    *ret_allocated = (uint64_t)st.st_blocks * 512u;
+    static const char *const suffixes[] = {"data", "meta", "clients"};
+    uint64_t allocated = 0;
+    for (int i = 0; i < 3; i++) {
+        char path[512];
+        struct stat st;
+        snprintf(path, sizeof(path), "%s/yolk-%s.%s", dir, name, suffixes[i]);
+        if (stat(path, &st) < 0) {
+            if (i == 0)
+                return false;
+            continue;
+        }
+        if (i == 0)
+            *ret_bytes = (uint64_t)st.st_size;
+        allocated += (uint64_t)st.st_blocks * 512u;
+    }
+    *ret_allocated = allocated;
     return true;
 }
 

@@ -55,7 +55,8 @@ static enum MHD_Result get_stats(struct yk_http *h, struct MHD_Connection *c) {
 static enum MHD_Result get_health(struct yk_http *h, struct MHD_Connection *c, const char *ok) {
     if (yk_node_tier_lost(h->node))
         return answer_text(c, MHD_HTTP_SERVICE_UNAVAILABLE,
-                           "the DRAM tier is lost (its file was truncated): restart the node\n");
+                           "the DRAM tier is lost (a file of its segment was "
+                           "truncated, or its file system is full): restart the node\n");
     return answer_text(c, MHD_HTTP_OK, ok);
 }
 

@@ -87,7 +87,7 @@ int yk_node_stats_json(struct yk_node *node, char **ret_json);
 /* What the segment was at the start, and why it was empty if it was ("" otherwise). */
 enum yk_segment_found yk_node_found(const struct yk_node *node, const char **ret_why);
 
-/* 1 when the tier was lost (its file was truncated): lookups miss, puts are refused. */
+/* 1 when the tier was lost (a file was truncated, or its file system is full): lookups miss, puts are refused. */
 int yk_node_tier_lost(const struct yk_node *node);
 
 #ifdef __cplusplus

@@ -31,6 +31,15 @@ static void sizes(const struct yk_store_opts *opts, struct yk_segment_opts *so) 
     }
 }
 
+uint64_t yk_store_beside_bytes(const struct yk_store_opts *opts) {
+    struct yk_segment_opts so;
+    struct yk_shm_layout l;
+    sizes(opts, &so);
+    if (yk_shm_layout_make(so.data_bytes, so.max_blocks, so.max_clients, so.extents_bytes, &l) < 0)
+        return 0;
+    return l.meta_bytes + l.clients_bytes;
+}
+
 static int open_alloc(struct yk_store *s, struct yk_err *err) {
     struct yk_alloc_opts ao = {
         .size = sizeof(ao),

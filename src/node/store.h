@@ -116,6 +116,10 @@ struct yk_counters {
     uint64_t meta_blocks_max;
 };
 
+/* What a segment takes at most beside its payload: block table, index, and what clients hold. Pure; 0
+ * for sizes that open would refuse. */
+uint64_t yk_store_beside_bytes(const struct yk_store_opts *opts);
+
 /* Opens the segment and recovers what is in it. Errors as yk_segment_open, and EINVAL for a policy
  * that does not exist. */
 int yk_store_open(const struct yk_store_opts *opts, struct yk_store **ret_store,
