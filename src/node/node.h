@@ -81,6 +81,9 @@ const struct yk_hist *yk_node_latency(const struct yk_node *node, unsigned op);
  * when there is none. Any thread. */
 int yk_node_ns_info(struct yk_node *node, uint32_t ns, yk_ns_info *ret_info);
 
+/* Lookups in namespace number ns. Any thread. */
+void yk_node_ns_lookups(const struct yk_node *node, uint32_t ns, struct yk_ns_lookups *ret);
+
 /* The statistics as one JSON object, terminated; the caller frees it. Any thread. -YK_ENOMEM. */
 int yk_node_stats_json(struct yk_node *node, char **ret_json);
 

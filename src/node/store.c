@@ -143,3 +143,9 @@ void yk_store_counters(const struct yk_store *s, struct yk_counters *ret) {
     for (size_t i = 0; i < sizeof(*ret) / sizeof(uint64_t); i++)
         to[i] = LOAD(&from[i]);
 }
+
+void yk_store_ns_lookups(const struct yk_store *s, uint32_t ns, struct yk_ns_lookups *ret) {
+    const struct yk_ns_lookups *n = &s->shares[ns < YK_SHM_NAMESPACES ? ns : 0].n;
+    *ret = (struct yk_ns_lookups){LOAD(&n->local_hits), LOAD(&n->local_misses), LOAD(&n->node_hits),
+                                  LOAD(&n->node_misses), LOAD(&n->ssd_hits)};
+}

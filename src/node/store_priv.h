@@ -23,6 +23,7 @@ struct share {
     struct yk_policy *policy; /* made with its first block */
     uint64_t blocks;
     uint64_t bytes;
+    struct yk_ns_lookups n;
 };
 
 /* What the node remembers of a client slot beside the shared page. */

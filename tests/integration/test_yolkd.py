@@ -128,6 +128,29 @@ def test_start_line_says_what_it_serves(make_node):
     assert urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10).status == 200
 
 
+def test_hits_and_misses_by_namespace_and_tier(make_node):
+    node = make_node("--http", "127.0.0.1:0").start()
+    port = re.search(r"http 127\.0\.0\.1:(\d+)", node.log()).group(1)
+
+    def figures():
+        text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
+        return {m[1]: float(m[2]) for m in re.finditer(r"^(yolk_\S+(?:\{[^}]*\})?) (\S+)$", text, re.M)}
+
+    for name in ("one", "two"):
+        assert node.yolk("-n", name, "put", "k", "-", data=b"bytes").returncode == 0
+    for options in ([], ["--no-map"]):  # counted by the client, and by the node
+        for name, key, times in (("one", "k", 3), ("one", "none", 2), ("two", "k", 1)):
+            for _ in range(times):
+                node.yolk("-n", name, *options, "get", key)
+    want = {'yolk_namespace_hits_total{namespace="one",tier="dram"}': 6,
+            'yolk_namespace_misses_total{namespace="one",tier="dram"}': 4,
+            'yolk_namespace_hits_total{namespace="two",tier="dram"}': 2,
+            'yolk_namespace_misses_total{namespace="two",tier="dram"}': 0,
+            'yolk_tier_hits_total{tier="dram"}': 8, 'yolk_tier_misses_total{tier="dram"}': 4,
+            'yolk_tier_misses_total{tier="ssd"}': 0}
+    wait_for(lambda: {name: figures().get(name) for name in want} == want, "every lookup is counted where it was")
+
+
 def test_sigterm_is_clean_and_keeps_blocks(node):
     put(node, "k", b"x" * 100000)
     assert node.stop() == 0
