@@ -216,7 +216,11 @@ static void print_put(const struct yolk_ctx *ctx, yk_key key, size_t len, bool h
 }
 
 static int fail_put(const struct yolk_ctx *ctx, int status, yk_key key) {
-    char text[YOLK_KEY_TEXT_MAX];
+    char text[YOLK_KEY_TEXT_MAX], limit[YOLK_LIMIT_TEXT_MAX], why[512];
+    if (status == -YK_EQUOTA || status == -YK_ELIMIT) {
+        snprintf(why, sizeof(why), "%s", yk_error_text(ctx->client));
+        return yolk_fail(yolk_exit_of(status), "%s%s", why, yolk_limit_text(ctx, status, limit));
+    }
     if (status != -YK_ECONFLICT)
         return yolk_fail_call(ctx, status, "put", &key);
     return yolk_fail(YOLK_CONFLICT,

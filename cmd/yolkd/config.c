@@ -15,6 +15,7 @@
 #include "shm/segment.h"
 
 #include <netdb.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -66,6 +67,21 @@ static int check_listen(const char *text, struct yk_err *err) {
     if (rc == 0 && addr.kind == YK_ADDR_TCP && addr.port == 0)
         return yk_err_set(err, -YK_EINVAL, "found '%s', expected a port from 1 to 65535", text);
     return rc;
+}
+
+/* Of the forms of an address, HTTP takes one: others are not to be proposed. */
+static int check_http_form(const char *text, struct yk_err *err) {
+    struct yk_addr addr;
+    char found[sizeof(err->text)];
+    char quoted[YK_QUOTE_MAX];
+    snprintf(found, sizeof(found), "found %s", yk_quote(text, quoted));
+    if (yk_parse_addr(text, &addr, err) == 0 && addr.kind == YK_ADDR_TCP)
+        return 0;
+    char *expected = strncmp(text, "unix:", 5) == 0 ? NULL : strstr(err->text, ", expected ");
+    if (expected != NULL)
+        snprintf(found, sizeof(found), "%.*s", (int)(expected - err->text), err->text);
+    return yk_err_set(err, -YK_EINVAL, "%.150s, expected HOST:PORT such as 127.0.0.1:7780, or none",
+                      found);
 }
 
 static int check_mode(const char *text, struct yk_err *err) {
@@ -186,7 +202,7 @@ static struct yk_opt table[] = {
      .section = "network",
      .help = "Permissions of unix sockets. Whoever may connect shares the trust domain."},
     {ROW("http", YK_OPT_ADDR, http), .def = "127.0.0.1:7780", .metavar = "HOST:PORT",
-     .section = "network",
+     .check = check_http_form, .section = "network",
      .help = "Where metrics, health and statistics are served over HTTP; none turns it off."},
     {ROW("insecure-network", YK_OPT_BOOL, insecure_network), .section = "network",
      .help = "Allow addresses beyond loopback in --listen, --http and sockets passed in. There is no "
@@ -391,10 +407,6 @@ static int fill_listen(const struct yolkd_config *config, bool activated, struct
 static int check_http(const struct yolkd_config *config, struct yk_err *err) {
     char text[YK_ADDR_TEXT_MAX];
     yk_addr_format(&config->http, text);
-    if (config->http.kind == YK_ADDR_UNIX)
-        return yk_opt_fail(&config->opts, "http", err,
-                           "found '%s', expected a TCP address such as 127.0.0.1:7780, or none",
-                           text);
     if (config->insecure_network || !is_remote(&config->http))
         return 0;
     return yk_opt_fail(&config->opts, "http", err, REMOTE_TEXT, text);

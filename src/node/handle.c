@@ -457,6 +457,9 @@ static int do_ns(struct conn *c, const struct yk_frame *f, struct yk_rd *r, stru
         rc = yk_store_ns_quota(store, ns, arg);
     else if (rc == 0 && what == YK_NS_RAISE) {
         rc = yk_store_ns_raise(store, ns, arg);
+        if (rc == -YK_EINVAL)
+            yk_err_set(&why, rc, "found epoch %llu, expected at most %llu", (unsigned long long)arg,
+                       (unsigned long long)(UINT64_MAX - 1u));
         if (rc == -YK_ESTALE)
             yk_err_set(&why, rc, "namespace '%.*s' is at epoch %llu", (int)len, (const char *)name,
                        (unsigned long long)yk_store_ns_epoch(store, ns));

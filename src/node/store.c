@@ -70,6 +70,7 @@ static int open_parts(struct yk_store *s, const struct yk_store_opts *opts, stru
         s->low_bytes = data / RESERVE_MAX_DIV;
     s->high_bytes = s->low_bytes + s->low_bytes / 2u;
     s->held_max = data / 100u * opts->held_percent;
+    STORE(&s->n.hard_pin_max_bytes, pins_max(s));
     s->capacity_blocks = opts->capacity_blocks;
     s->next_expiry_ms = UINT64_MAX;
     yk_store_turn(s);

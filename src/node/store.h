@@ -108,6 +108,7 @@ struct yk_counters {
     /* gauges */
     uint64_t blocks, block_bytes, limbo_blocks, limbo_bytes, reserved_blocks, reserved_bytes;
     uint64_t hard_pinned_bytes, suspect_blocks;
+    uint64_t hard_pin_max_bytes; /* that they may have of the tier */
     uint64_t unverified_blocks;               /* came up from SSD, not used yet */
     uint64_t leaving_blocks, leaving_bytes;   /* out of the policy, on their way down */
     uint64_t raising;                         /* fetches under way or waiting */

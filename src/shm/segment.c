@@ -4,6 +4,7 @@
  */
 #include "shm/segment.h"
 
+#include "base/fmt.h"
 #include "shm/guard.h"
 
 #include <errno.h>
@@ -231,6 +232,7 @@ static uint64_t memory_of(int fd) {
 static int check_room(const struct yk_segment *seg, const struct yk_segment_opts *opts,
                       struct yk_err *err) {
     const char *dir = opts->dir != NULL ? opts->dir : DEFAULT_DIR;
+    char asked[YK_FMT_MAX], more[YK_FMT_MAX], left[YK_FMT_MAX];
     uint64_t room = room_in(opts->name != NULL ? dir : NULL);
     if (room == 0)
         return 0;
@@ -245,10 +247,10 @@ static int check_room(const struct yk_segment *seg, const struct yk_segment_opts
         return 0;
     return yk_err_set(
         err, -YK_ENOSPC,
-        "%llu bytes of DRAM were asked for, %llu for its table and %u clients beside them, this "
-        "machine has %llu left: lower --dram or --max-clients",
-        (unsigned long long)seg->layout.data_bytes, (unsigned long long)beside,
-        seg->layout.max_clients - 1u, (unsigned long long)room);
+        "%s of DRAM were asked for, %s for its table and %u clients beside them, this machine has %s "
+        "left: lower --dram or --max-clients",
+        yk_fmt_bytes(seg->layout.data_bytes, asked), yk_fmt_bytes(beside, more),
+        seg->layout.max_clients - 1u, yk_fmt_bytes(room, left));
 }
 
 static int set_sizes(struct yk_segment *seg, const struct yk_segment_opts *opts,

@@ -95,6 +95,8 @@ def test_version():
     (["ns", "epoch", "a"], "found 2 arguments, expected yolk ns epoch NAME N"),
     (["top", "--interval", "1ms"], "--interval: found '1ms', expected 100ms to 1h"),
     (["bench", "nothing"], "found 'nothing', which is no benchmark"),
+    (["bench", "ssd", "--path", "/nonexistent"], "found --path '/nonexistent': No such file or directory, expected"),
+    (["bench", "ssd", "--path", "/etc/passwd"], "found --path '/etc/passwd', expected a directory"),
     (["--url", "http://x", "ls"], "http://x"),
 ])
 def test_wrong_usage(arguments, text):
@@ -418,6 +420,20 @@ def test_ns_life(node):
     assert "found '2 apples', expected a size" in one_line(node.yolk("ns", "quota", "a", "2 apples"), 2)
 
 
+def test_limits_are_told_with_figures(make_node):
+    node = make_node("--held-percent", "10", dram="32M").start()
+    big = bytes(900_000)
+    assert node.yolk("ns", "create", "q", "--quota", "2M").returncode == 0
+    assert "quota exceeded: 'q' has 0 B of 2 MiB" in one_line(node.yolk("-n", "q", "put", "k", "-", data=bytes(3 * MIB)),
+                                                              1)
+    pinned = [node.yolk("put", "--pin", "hard", f"k{i}", "-", data=big).returncode for i in range(2)]
+    assert pinned == [0, 0]
+    assert node.yolk("put", "k3", "-", data=big).returncode == 0
+    for done in (node.yolk("pin", "k3"), node.yolk("put", "--pin", "hard", "k4", "-", data=big)):
+        assert re.search(r": [\d.]+ [KM]iB are pinned hard, at most 2\.4 MiB may be \(yolkd's --held-percent\)$",
+                         one_line(done, 1))
+
+
 def test_epochs(node):
     put(node, "k")
     epoch = node.json("ns")[0]["epoch"] + 5
@@ -427,6 +443,8 @@ def test_epochs(node):
     one_line(node.yolk("ns", "epoch", "default", epoch - 1), 1)
     one_line(node.yolk("--epoch", epoch - 1, "get", "k"), 1)
     assert node.yolk("--epoch", epoch, "get", "k").stdout == "of the new weights"
+    line = one_line(node.yolk("ns", "epoch", "default", 2**64 - 1), 2)
+    assert "found epoch 18446744073709551615, expected at most 18446744073709551614" in line
 
 
 # ---- top --------------------------------------------------------------------------------------

@@ -57,6 +57,8 @@ def test_manual_has_every_option():
     (["--listen", "tcp:192.0.2.1:7000"], "--listen: found .*, expected a loopback address .* or --insecure-network"),
     (["--listen", "none"], "--listen: found no address, expected one"),
     (["--listen", ",".join(f"unix:/tmp/{i}" for i in range(9))], "found 9 addresses, expected at most 8"),
+    (["--http", "127.0.0.1"], "--http: found '127.0.0.1', expected HOST:PORT such as 127.0.0.1:7780, or none"),
+    (["--http", "127.0.0.1:x"], "whose port is not a number from 0 to 65535, expected HOST:PORT such as"),
     (["--http", "0.0.0.0:80"], "--http: found 'tcp:0.0.0.0:80', expected a loopback address"),
     (["--name", "../x"], "--name: found '../x', expected 1 to 63 letters"),
     (["--unix-mode", "0999"], "--unix-mode: found '0999', expected octal"),
