@@ -309,6 +309,7 @@ def test_match(node):
     found, = node.json("match", "--long", "a", "b", "c")
     assert found == {"matched": 2, "of": 3, "blocks": [{"key": "a", "len": 10, "tier": "dram"},
                                                       {"key": "b", "len": 4, "tier": "dram"}]}
+    assert node.json("match", "a", "b", "c") == [found]
 
 
 def test_stat_of_the_node(node):
@@ -330,6 +331,9 @@ def test_stat_says_which_is_not_there(node):
     done = node.yolk("stat", "a", "b")
     assert done.returncode == 3 and done.stderr == "yolk: stat 'b': not here\n"
     assert done.stdout.splitlines()[1].split()[-1] == "a"
+    there, gone = map(json.loads, node.yolk("--json", "stat", "a", "b").stdout.splitlines())
+    assert there["key"] == "a" and there["status"] == "ok" and there["len"] == 10
+    assert gone == {"key": "b", "status": "miss"}
 
 
 # ---- changing ---------------------------------------------------------------------------------
@@ -414,6 +418,10 @@ def test_ns_life(node):
     info = {line["name"]: line for line in node.json("ns", "list")}["a"]
     assert info["quota_bytes"] == 2 * MIB and info["blocks"] == 0
     assert re.search(r"^ +0 +0 B +2 MiB +\d+  a$", node.yolk("ns").stdout, re.M)
+    assert node.json("ns", "quota", "a", "3M") == [{**info, "quota_bytes": 3 * MIB}]
+    assert node.json("ns", "epoch", "a", 7)[0]["epoch"] == 7
+    assert node.json("ns", "create", "b", "--quota", "1M")[0]["quota_bytes"] == MIB
+    assert node.json("ns", "rm", "b") == [{"name": "b", "status": "ok"}]
     assert node.yolk("ns", "rm", "a").returncode == 0
     assert "a" not in {line["name"] for line in node.json("ns")}
     one_line(node.yolk("ns", "rm", "a"), 1)
