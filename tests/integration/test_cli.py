@@ -44,6 +44,12 @@ def test_help_lists_the_commands():
     assert yolk("help").stdout == yolk("--help").stdout == yolk("-h").stdout
 
 
+def test_help_is_whole_and_fits():
+    text = yolk("--help").stdout
+    assert max(map(len, text.splitlines())) < 80, text
+    assert "a program to compare with is not installed." in " ".join(text.split())
+
+
 def test_every_command_has_help():
     for name in commands():
         done = yolk(name, "--help")
