@@ -6,6 +6,7 @@
 #include "keys.h"
 
 #include "base/fmt.h"
+#include "base/text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,11 +107,19 @@ static int create(struct yolk_ctx *ctx) {
 }
 
 static int quota(struct yolk_ctx *ctx) {
+    char quoted[YK_QUOTE_MAX];
     struct yk_err err;
     uint64_t bytes;
     if (yk_parse_size(ctx->args[2], &bytes, &err) < 0)
         return yolk_fail(YOLK_USAGE, "ns quota: %s", err.text);
-    return changed(ctx, yk_ns_create(ctx->client, ctx->args[1], bytes), "ns quota");
+    yk_ns_info info;
+    int rc = find(ctx, ctx->args[1], &info); /* a slip of the pen makes no namespace */
+    if (rc == YK_MISS)
+        return yolk_fail(YOLK_FAIL, "namespace %s: there is none of that name (yolk ns create)",
+                         yk_quote(ctx->args[1], quoted));
+    if (rc == 0)
+        rc = yk_ns_create(ctx->client, ctx->args[1], bytes);
+    return changed(ctx, rc, "ns quota");
 }
 
 static int epoch(struct yolk_ctx *ctx) {

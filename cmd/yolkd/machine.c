@@ -4,6 +4,7 @@
  */
 #include "machine.h"
 
+#include <linux/magic.h>
 #include <mntent.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -141,6 +142,12 @@ bool yolkd_address_is_local(const struct sockaddr *address) {
     return address->sa_family == AF_UNIX ||
            (address->sa_family == AF_INET && ntohl(v4->sin_addr.s_addr) >> 24 == 127) ||
            (address->sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr));
+}
+
+bool yolkd_in_memory(const char *dir) {
+    struct statfs fs;
+    return statfs(dir, &fs) < 0 || fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC ||
+           fs.f_type == HUGETLBFS_MAGIC;
 }
 
 bool yolkd_numa_node_exists(int node) {

@@ -36,6 +36,9 @@ bool yolkd_segment_file(const char *dir, const char *name, uint64_t *ret_bytes,
 /* Is this a unix socket's address, or one of 127.0.0.0/8 or ::1? */
 bool yolkd_address_is_local(const struct sockaddr *address);
 
+/* Is this directory on tmpfs, ramfs or hugetlbfs? True if it cannot be told. */
+bool yolkd_in_memory(const char *dir);
+
 bool yolkd_numa_node_exists(int node);
 
 /* Raises the soft limit of open files to the hard one; returns the limit. */

@@ -717,7 +717,7 @@ int yk_node_start(const struct yk_node_opts *opts, struct yk_node **ret_node, st
     return 0;
 }
 
-void yk_node_stop(struct yk_node *node) {
+static void end(struct yk_node *node, int discard) {
     if (node == NULL)
         return;
     pthread_mutex_lock(&node->lock);
@@ -727,7 +727,19 @@ void yk_node_stop(struct yk_node *node) {
     pthread_join(node->thread, NULL);
     helpers_stop(node);
     uv_loop_close(&node->loop);
+    struct yk_counters n;
+    yk_store_counters(node->store, &n);
+    if (discard && node->seg->found == YK_SEGMENT_FRESH && n.blocks == 0)
+        yk_segment_unlink(node->seg);
     node_free(node, !yk_node_tier_lost(node));
+}
+
+void yk_node_stop(struct yk_node *node) {
+    end(node, 0);
+}
+
+void yk_node_discard(struct yk_node *node) {
+    end(node, 1);
 }
 
 int yk_node_connect(struct yk_node *node, int *ret_fd) {

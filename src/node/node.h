@@ -47,6 +47,10 @@ int yk_node_start(const struct yk_node_opts *opts, struct yk_node **ret_node, st
 /* Ends connections, writes the segment off as clean, joins, frees. NULL is fine. */
 void yk_node_stop(struct yk_node *node);
 
+/* As stop, after a start that failed later on: a segment that it had made, and that holds nothing, is
+ * removed. */
+void yk_node_discard(struct yk_node *node);
+
 /* One end of a new connection to this node, for a client in the same process; the caller owns it.
  */
 int yk_node_connect(struct yk_node *node, int *ret_fd);

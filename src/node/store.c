@@ -82,6 +82,7 @@ static int open_parts(struct yk_store *s, const struct yk_store_opts *opts, stru
         rc = yk_store_recover(s, err);
     if (rc == 0)
         yk_store_ssd_ready(s);
+    yk_store_gauges(s); /* who looks before the first tick sees the tier's size */
     return rc;
 }
 

@@ -129,6 +129,8 @@ enum retire_reason {
 void yk_store_retire(struct yk_store *s, uint32_t idx, enum retire_reason why, int keep_entry);
 /* Frees the limbo blocks that no hazard names. */
 void yk_store_scan(struct yk_store *s);
+/* Brings the figures of memory up to date. */
+void yk_store_gauges(struct yk_store *s);
 /* Evicts one block; 0, YK_MISS nothing to evict, -YK_EAGAIN all are pinned. ns YK_SHM_NONE: any. */
 int yk_store_evict_one(struct yk_store *s, uint32_t ns, enum retire_reason why);
 /* Allocates len bytes, evicting for it if need be. 0 or -YK_ENOSPC. */

@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import resource
 import select
 import signal
 import struct
@@ -201,6 +202,14 @@ def test_block_larger_than_the_tier(node, place):
     with big.open("wb") as f:
         f.truncate(4 << 30)
     assert "found 4 GiB or more" in one_line(node.yolk("put", "k", big), 2)
+
+
+@pytest.mark.parametrize("mapping", [[], ["--no-map"]])
+def test_endless_input_is_refused_early(node, mapping):
+    with open("/dev/zero", "rb") as zeros:
+        done = node.yolk("put", *mapping, "k", "-", data=zeros,
+                         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (256 * MIB, 256 * MIB)))
+    assert "'standard input': found more than 64 MiB, which is all the memory of this node" in one_line(done, 2)
 
 
 def test_attributes(node):
@@ -432,6 +441,11 @@ def test_ns_life(node):
     assert "a" not in {line["name"] for line in node.json("ns")}
     one_line(node.yolk("ns", "rm", "a"), 1)
     assert "found '2 apples', expected a size" in one_line(node.yolk("ns", "quota", "a", "2 apples"), 2)
+
+
+def test_a_quota_makes_no_namespace(node):
+    assert "namespace 'tpyo': there is none of that name" in one_line(node.yolk("ns", "quota", "tpyo", "1M"), 1)
+    assert "tpyo" not in {line["name"] for line in node.json("ns")}
 
 
 def test_limits_are_told_with_figures(make_node):

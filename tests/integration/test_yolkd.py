@@ -242,6 +242,28 @@ def test_http_port_taken(node, make_node):
         command = other.command("--http", f"127.0.0.1:{taken.getsockname()[1]}")
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert "give --http another port, or none" in one_line(done, 1, "yolkd")
+    assert all("other" not in name for name in node.segment_files())  # it had made them
+    other.start()
+    put(other, "k")
+    other.stop()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        command = other.command("--http", f"127.0.0.1:{taken.getsockname()[1]}")
+        one_line(subprocess.run(list(map(str, command)), capture_output=True, text=True), 1, "yolkd")
+    other.start()
+    assert get(other, "k") == b"some bytes"  # and these it had not
+
+
+def test_a_disk_for_the_segment_is_warned_of(make_node, place):
+    def kind(path):
+        return subprocess.run(["stat", "-f", "-c", "%T", path], capture_output=True, text=True).stdout.strip()
+
+    if kind(place.shm) != "tmpfs" or kind(place.dir) == "tmpfs":
+        pytest.skip("no file system of each kind at hand")
+    node = make_node().start()
+    assert "no memory file system" not in node.log()
+    node.stop()
+    node.start("--shm-dir", place.dir)
+    assert f"--shm-dir {place.dir} is no memory file system" in node.log()
 
 
 def test_sighup_changes_nothing(node):
@@ -393,7 +415,7 @@ def test_notify(make_node, place, abstract):
     name = f"{place.dir}/notify"
     manager = Manager("\0" + name if abstract else name)
     node = make_node().launch(env={"NOTIFY_SOCKET": "@" + name if abstract else name})
-    manager.wait("READY=1\nSTATUS=0 blocks")
+    manager.wait("READY=1\nSTATUS=0 blocks, 0 B of 64 MiB")
     put(node, "k")
     assert node.stop() == 0
     manager.wait("STOPPING=1")
