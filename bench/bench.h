@@ -20,6 +20,8 @@ extern "C" {
 /* What a benchmark returns beside 0 and -YK_E...: a peer it measures against is not installed
  * (the package was named on stderr); the command exits with it. */
 #define YK_BENCH_NO_PEER 3
+/* Likewise: what was asked for cannot be done here, and a line on stderr said so. */
+#define YK_BENCH_USAGE 2
 
 struct yk_bench_opts {
     uint32_t size;       /* sizeof(struct yk_bench_opts) */

@@ -106,18 +106,18 @@ static int room(const struct ssd_bench *b, const char *dir) {
     struct statvfs vfs;
     struct stat st;
     char want[YK_FMT_MAX], have[YK_FMT_MAX];
-    if (stat(dir, &st) < 0 || statvfs(dir, &vfs) < 0)
-        return failed(dir, "nothing can be measured");
-    if (!S_ISDIR(st.st_mode)) {
-        fprintf(stderr, "yolk bench ssd: found --path %s, expected a directory\n", dir);
-        return -YK_EINVAL;
+    int there = stat(dir, &st) == 0 && statvfs(dir, &vfs) == 0;
+    if (!there || !S_ISDIR(st.st_mode)) {
+        fprintf(stderr, "yolk: bench ssd: found --path '%s'%s%s, expected a directory\n", dir,
+                there ? "" : ": ", there ? "" : strerror(errno));
+        return YK_BENCH_USAGE;
     }
     uint64_t avail = (uint64_t)vfs.f_bavail * vfs.f_frsize;
     if (avail >= FILES * b->size)
         return 0;
-    fprintf(stderr, "yolk bench ssd: %s has %s free, %s are needed: give a smaller --size\n", dir,
+    fprintf(stderr, "yolk: bench ssd: %s has %s free, %s are needed: give a smaller --size\n", dir,
             yk_fmt_bytes(avail, have), yk_fmt_bytes(FILES * b->size, want));
-    return -YK_ENOSPC;
+    return YK_BENCH_USAGE;
 }
 
 static int files_open(struct ssd_bench *b, const char *dir) {
@@ -205,12 +205,12 @@ int yk_bench_ssd(const struct yk_bench_opts *opts) {
     static struct ssd_bench b;
     prepare(&b, opts);
     if (b.size < SIZE_LEAST) {
-        fputs("yolk bench ssd: --size is too small, expected at least 512M\n", stderr);
-        return -YK_EINVAL;
+        fputs("yolk: bench ssd: --size is too small, expected at least 512M\n", stderr);
+        return YK_BENCH_USAGE;
     }
-    int rc = yk_fio_find();
+    int rc = room(&b, opts->path);
     if (rc == 0)
-        rc = room(&b, opts->path);
+        rc = yk_fio_find();
     if (rc != 0)
         return rc;
     estimate(&b);

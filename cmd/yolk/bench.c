@@ -85,6 +85,8 @@ static int run_one(const struct yolk_ctx *ctx, const struct yk_bench *b) {
     int rc = b->fn(&opts);
     if (rc == YK_BENCH_NO_PEER)
         return YOLK_MISS; /* it has named the package */
+    if (rc == YK_BENCH_USAGE)
+        return YOLK_USAGE; /* it has said why */
     if (rc == -YK_ENOENT && config->cases != NULL)
         return yolk_fail(YOLK_USAGE, "found --case %s, which no case of %s matches",
                          yk_quote(config->cases, quoted), b->name);

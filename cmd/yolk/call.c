@@ -4,11 +4,17 @@
  */
 #include "cmd.h"
 #include "keys.h"
+#include "sample.h"
+
+#include "base/fmt.h"
 
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#define NS_LIST_MAX 1024
 
 int yolk_fail(int code, const char *fmt, ...) {
     char text[1024];
@@ -47,6 +53,39 @@ int yolk_fail_call(const struct yolk_ctx *ctx, int status, const char *what, con
         return yolk_fail(yolk_exit_of(status), "%s: %s", what, why);
     return yolk_fail(yolk_exit_of(status), "%s '%.60s': %s", what, yolk_key_text(*key, false, text),
                      why);
+}
+
+static void quota_text(const struct yolk_ctx *ctx, char *buf) {
+    char used[YK_FMT_MAX], quota[YK_FMT_MAX], name[YOLK_KEY_TEXT_MAX];
+    yk_ns_info *infos = calloc(NS_LIST_MAX, sizeof(*infos));
+    int n = infos != NULL ? yk_ns_list(ctx->client, infos, NS_LIST_MAX) : 0;
+    for (int i = 0; i < n && i < NS_LIST_MAX; i++)
+        if (strcmp(infos[i].name, ctx->common->name_space) == 0)
+            snprintf(buf, YOLK_LIMIT_TEXT_MAX, ": '%.64s' has %s of %s",
+                     yolk_safe_text(infos[i].name, name), yk_fmt_bytes(infos[i].used_bytes, used),
+                     yk_fmt_bytes(infos[i].quota_bytes, quota));
+    free(infos);
+}
+
+static void pins_text(const struct yolk_ctx *ctx, char *buf) {
+    char pinned[YK_FMT_MAX], most[YK_FMT_MAX];
+    struct yolk_sample s = {0};
+    if (yolk_sample_take(ctx->client, &s) < 0)
+        return;
+    snprintf(buf, YOLK_LIMIT_TEXT_MAX,
+             ": %s are pinned hard, at most %s may be (yolkd's --held-percent)",
+             yk_fmt_bytes(yolk_sample_get(&s, "hard_pinned_bytes"), pinned),
+             yk_fmt_bytes(yolk_sample_get(&s, "hard_pin_max_bytes"), most));
+    yolk_sample_free(&s);
+}
+
+char *yolk_limit_text(const struct yolk_ctx *ctx, int status, char buf[YOLK_LIMIT_TEXT_MAX]) {
+    buf[0] = '\0';
+    if (status == -YK_EQUOTA)
+        quota_text(ctx, buf);
+    else if (status == -YK_ELIMIT)
+        pins_text(ctx, buf);
+    return buf;
 }
 
 uint32_t yolk_timeout_ms(const struct yolk_ctx *ctx) {

@@ -73,7 +73,7 @@ static void print_changes(const yk_op *ops, size_t n, bool hex) {
 /* Errors of a batch, one line each; the worst exit code: a failure counts more than a miss. */
 static int report(const struct yolk_ctx *ctx, const yk_op *ops, size_t n, bool quiet_misses) {
     const struct change_config *config = ctx->config;
-    char text[YOLK_KEY_TEXT_MAX];
+    char text[YOLK_KEY_TEXT_MAX], limit[YOLK_LIMIT_TEXT_MAX];
     int code = YOLK_OK;
     if (ctx->common->json)
         print_changes(ops, n, config->hex);
@@ -81,8 +81,9 @@ static int report(const struct yolk_ctx *ctx, const yk_op *ops, size_t n, bool q
         if (ops[i].status == 0 || (ops[i].status == YK_MISS && quiet_misses))
             continue;
         yolk_key_text(ops[i].key, config->hex, text);
-        int one = yolk_fail(yolk_exit_of(ops[i].status), "%s '%.60s': %s", ctx->cmd->name, text,
-                            ops[i].status == YK_MISS ? "not here" : yk_strerror(ops[i].status));
+        int one = yolk_fail(yolk_exit_of(ops[i].status), "%s '%.60s': %s%s", ctx->cmd->name, text,
+                            ops[i].status == YK_MISS ? "not here" : yk_strerror(ops[i].status),
+                            yolk_limit_text(ctx, ops[i].status, limit));
         if (code == YOLK_OK || code == YOLK_MISS)
             code = one;
     }

@@ -75,6 +75,11 @@ struct yolk_ctx {
     yk_client *client; /* after yolk_open; main closes it */
 };
 
+/* The figures of a limit that a call has met (EQUOTA, ELIMIT of hard pins), to be put behind its text;
+ * "" for any other status. Asks the node. Returns buf. */
+#define YOLK_LIMIT_TEXT_MAX 512
+char *yolk_limit_text(const struct yolk_ctx *ctx, int status, char buf[YOLK_LIMIT_TEXT_MAX]);
+
 /* Connects as the common options say. 0, or an exit code after the error was printed. */
 int yolk_open(struct yolk_ctx *ctx, uint32_t more_flags);
 uint32_t yolk_timeout_ms(const struct yolk_ctx *ctx);

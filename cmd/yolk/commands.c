@@ -112,18 +112,40 @@ static const struct exit_row exits[] = {
 
 #define N_EXITS (sizeof(exits) / sizeof(exits[0]))
 
+#define COLUMNS 79u
+
+/* Words of a text, lines after the first one indented; the caller has written `indent` columns. */
+static void wrap(const char *text, unsigned indent, FILE *out) {
+    size_t at = indent;
+    while (*text != '\0') {
+        size_t n = strcspn(text, " ");
+        if (at > indent && at + 1 + n > COLUMNS) {
+            fprintf(out, "\n%*s", (int)indent, "");
+            at = indent;
+        }
+        at += (size_t)fprintf(out, "%s%.*s", at > indent ? " " : "", (int)n, text);
+        text += n;
+        text += *text == ' ';
+    }
+    fputc('\n', out);
+}
+
 void yolk_print_help(FILE *out) {
     fputs("Usage: yolk [OPTION]... COMMAND [ARGUMENT]...\n"
           "Puts blocks into a Yolk node and gets them, and looks at the node.\n\nCommands:\n",
           out);
-    for (size_t i = 0; yolk_commands[i] != NULL; i++)
-        fprintf(out, "  %-10s %s\n", yolk_commands[i]->name, yolk_commands[i]->help);
-    fputs("\nyolk COMMAND --help says more about each. Options of all commands: --url (or "
-          "$YOLK_URL),\n"
-          "--namespace, --epoch, --timeout, --json, --no-map; --version.\n\nExit status:\n",
+    for (size_t i = 0; yolk_commands[i] != NULL; i++) {
+        fprintf(out, "  %-10s ", yolk_commands[i]->name);
+        wrap(yolk_commands[i]->help, 13, out);
+    }
+    fputs("\nyolk COMMAND --help says more about each. Options of all commands: --url\n"
+          "(or $YOLK_URL), --namespace, --epoch, --timeout, --json, --no-map; --version.\n\n"
+          "Exit status:\n",
           out);
-    for (size_t i = 0; i < N_EXITS; i++)
-        fprintf(out, "  %d  %.90s\n", exits[i].code, exits[i].text);
+    for (size_t i = 0; i < N_EXITS; i++) {
+        fprintf(out, "  %d  ", exits[i].code);
+        wrap(exits[i].text, 5, out);
+    }
 }
 
 static void man_command(const struct yolk_cmd *cmd, FILE *out) {

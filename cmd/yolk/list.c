@@ -143,7 +143,7 @@ static void print_match(const struct match_config *config, const struct yolk_key
     yk_json_put_uint(&json, "of", keys->n);
     yk_json_key(&json, "blocks");
     yk_json_begin_array(&json);
-    for (size_t i = 0; config->lng && i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         yk_json_begin_object(&json);
         yolk_json_key(&json, keys->keys[i], config->hex);
         yk_json_put_uint(&json, "len", infos[i].len);
@@ -161,8 +161,9 @@ static int match_keys(struct yolk_ctx *ctx, const struct yolk_keys *keys) {
     int code = yolk_open(ctx, 0);
     if (code != 0)
         return code;
-    yk_block_info *infos = config->lng ? calloc(keys->n + 1, sizeof(*infos)) : NULL;
-    if (config->lng && infos == NULL)
+    bool blocks = config->lng || config->common.json;
+    yk_block_info *infos = blocks ? calloc(keys->n + 1, sizeof(*infos)) : NULL;
+    if (blocks && infos == NULL)
         return yolk_fail(YOLK_FAIL, "no memory for %zu keys", keys->n);
     int rc = yk_match(ctx->client, keys->keys, keys->n, infos);
     if (rc < 0)

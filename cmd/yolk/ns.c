@@ -6,6 +6,7 @@
 #include "keys.h"
 
 #include "base/fmt.h"
+#include "base/text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,19 +74,52 @@ static int list(struct yolk_ctx *ctx) {
     return n < 0 ? yolk_fail_call(ctx, n, "ns list", NULL) : YOLK_OK;
 }
 
+/* The namespace's figures; YK_MISS when there is none of that name. */
+static int find(struct yolk_ctx *ctx, const char *name, yk_ns_info *ret_info) {
+    yk_ns_info *infos = calloc(NS_LIST_MAX, sizeof(*infos));
+    int n = infos != NULL ? yk_ns_list(ctx->client, infos, NS_LIST_MAX) : -YK_ENOMEM;
+    int rc = n < 0 ? n : YK_MISS;
+    for (int i = 0; i < n && i < NS_LIST_MAX && rc == YK_MISS; i++) {
+        if (strcmp(infos[i].name, name) != 0)
+            continue;
+        *ret_info = infos[i];
+        rc = 0;
+    }
+    free(infos);
+    return rc;
+}
+
+/* How a change ended; with --json, what the namespace is now. */
+static int changed(struct yolk_ctx *ctx, int rc, const char *what) {
+    yk_ns_info info;
+    if (rc >= 0 && ctx->common->json)
+        rc = find(ctx, ctx->args[1], &info);
+    if (rc != 0)
+        return yolk_fail_call(ctx, rc, what, NULL);
+    if (ctx->common->json)
+        print_json(&info);
+    return YOLK_OK;
+}
+
 static int create(struct yolk_ctx *ctx) {
     const struct ns_config *config = ctx->config;
-    int rc = yk_ns_create(ctx->client, ctx->args[1], config->quota_bytes);
-    return rc < 0 ? yolk_fail_call(ctx, rc, "ns create", NULL) : YOLK_OK;
+    return changed(ctx, yk_ns_create(ctx->client, ctx->args[1], config->quota_bytes), "ns create");
 }
 
 static int quota(struct yolk_ctx *ctx) {
+    char quoted[YK_QUOTE_MAX];
     struct yk_err err;
     uint64_t bytes;
     if (yk_parse_size(ctx->args[2], &bytes, &err) < 0)
         return yolk_fail(YOLK_USAGE, "ns quota: %s", err.text);
-    int rc = yk_ns_create(ctx->client, ctx->args[1], bytes);
-    return rc < 0 ? yolk_fail_call(ctx, rc, "ns quota", NULL) : YOLK_OK;
+    yk_ns_info info;
+    int rc = find(ctx, ctx->args[1], &info); /* a slip of the pen makes no namespace */
+    if (rc == YK_MISS)
+        return yolk_fail(YOLK_FAIL, "namespace %s: there is none of that name (yolk ns create)",
+                         yk_quote(ctx->args[1], quoted));
+    if (rc == 0)
+        rc = yk_ns_create(ctx->client, ctx->args[1], bytes);
+    return changed(ctx, rc, "ns quota");
 }
 
 static int epoch(struct yolk_ctx *ctx) {
@@ -93,8 +127,7 @@ static int epoch(struct yolk_ctx *ctx) {
     uint64_t number;
     if (yk_parse_count(ctx->args[2], &number, &err) < 0)
         return yolk_fail(YOLK_USAGE, "ns epoch: %s", err.text);
-    int rc = yk_ns_raise_epoch(ctx->client, ctx->args[1], number);
-    return rc < 0 ? yolk_fail_call(ctx, rc, "ns epoch", NULL) : YOLK_OK;
+    return changed(ctx, yk_ns_raise_epoch(ctx->client, ctx->args[1], number), "ns epoch");
 }
 
 static int remove_ns(struct yolk_ctx *ctx) {
@@ -106,7 +139,19 @@ static int remove_ns(struct yolk_ctx *ctx) {
             return yolk_fail(YOLK_FAIL, "nothing was removed");
     }
     int rc = yk_ns_remove(ctx->client, ctx->args[1]);
-    return rc < 0 ? yolk_fail_call(ctx, rc, "ns rm", NULL) : YOLK_OK;
+    if (rc < 0)
+        return yolk_fail_call(ctx, rc, "ns rm", NULL);
+    if (ctx->common->json) {
+        struct yk_json json;
+        yk_json_init_file(&json, stdout);
+        yk_json_begin_object(&json);
+        yk_json_put_str(&json, "name", ctx->args[1]);
+        yk_json_put_str(&json, "status", "ok");
+        yk_json_end_object(&json);
+        yk_json_newline(&json);
+        yk_json_finish(&json);
+    }
+    return YOLK_OK;
 }
 
 static const struct verb {

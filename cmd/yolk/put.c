@@ -9,7 +9,9 @@
 #include "commands.h"
 #include "keys.h"
 #include "progress.h"
+#include "sample.h"
 
+#include "base/fmt.h"
 #include "base/text.h"
 
 #include <errno.h>
@@ -22,6 +24,7 @@
 
 #define READ_BYTES (4u << 20) /* at a time, so that progress moves */
 #define PIPE_FIRST (1u << 20)
+#define PIPE_UNASKED (8u << 20) /* read without asking the node what it can hold */
 
 struct put_config {
     struct yolk_common common;
@@ -135,13 +138,36 @@ static int read_known(struct yolk_ctx *ctx, struct source *s, size_t len, struct
     return 0;
 }
 
-static int read_pipe(struct source *s, struct payload *p) {
+/* The node's tier: no block is larger. What cannot be known now is said by the put. */
+static uint64_t largest_block(struct yolk_ctx *ctx) {
+    struct yolk_sample sample = {0};
+    uint64_t n = yolk_sample_take(ctx->client, &sample) < 0
+                     ? 0
+                     : yolk_sample_get(&sample, "capacity_bytes");
+    yolk_sample_free(&sample);
+    return n != 0 && n < YK_BLOCK_MAX ? n : YK_BLOCK_MAX;
+}
+
+static int fail_larger(const struct source *s, uint64_t most) {
+    char text[YK_FMT_MAX];
+    return yolk_fail(YOLK_USAGE, "'%s': found more than %s, which is all the memory of this node",
+                     s->path, yk_fmt_bytes(most, text));
+}
+
+static int read_pipe(struct yolk_ctx *ctx, struct source *s, struct payload *p) {
     size_t cap = 0;
+    uint64_t most = 0;
     for (;;) {
         if (p->len == cap) {
+            if (cap >= PIPE_UNASKED && most == 0)
+                most = largest_block(ctx);
             if (cap > YK_BLOCK_MAX)
                 return fail_long(s);
+            if (most != 0 && p->len > most)
+                return fail_larger(s, most);
             cap = cap == 0 ? PIPE_FIRST : cap * 2;
+            if (most != 0 && cap > most + 1)
+                cap = (size_t)most + 1;
             unsigned char *more = realloc(p->buf, cap);
             if (more == NULL)
                 return yolk_fail(YOLK_FAIL, "no memory for %zu bytes", cap);
@@ -178,7 +204,7 @@ static int read_payload(struct yolk_ctx *ctx, const char *path, struct payload *
                                   : read_known(ctx, &s, (size_t)len, p);
     } else {
         yolk_progress_begin(&s.progress, "put", 0, ctx->common->json);
-        rc = read_pipe(&s, p);
+        rc = read_pipe(ctx, &s, p);
     }
     yolk_progress_end(&s.progress);
     if (!is_stdin)
@@ -216,7 +242,11 @@ static void print_put(const struct yolk_ctx *ctx, yk_key key, size_t len, bool h
 }
 
 static int fail_put(const struct yolk_ctx *ctx, int status, yk_key key) {
-    char text[YOLK_KEY_TEXT_MAX];
+    char text[YOLK_KEY_TEXT_MAX], limit[YOLK_LIMIT_TEXT_MAX], why[512];
+    if (status == -YK_EQUOTA || status == -YK_ELIMIT) {
+        snprintf(why, sizeof(why), "%s", yk_error_text(ctx->client));
+        return yolk_fail(yolk_exit_of(status), "%s%s", why, yolk_limit_text(ctx, status, limit));
+    }
     if (status != -YK_ECONFLICT)
         return yolk_fail_call(ctx, status, "put", &key);
     return yolk_fail(YOLK_CONFLICT,

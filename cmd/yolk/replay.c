@@ -69,6 +69,9 @@ static int replay(struct yolk_ctx *ctx) {
     o.no_map = !c->common.map;
     o.timeout_ms =
         yk_opt_is_set(ctx->opts, "timeout") ? (uint32_t)(c->common.timeout_ns / 1000000u) : 0;
+    uint64_t dram_bytes;
+    if (o.url == NULL && yk_replay_dram(&o, &dram_bytes, &err) < 0)
+        return yolk_fail(YOLK_USAGE, "%s", err.text);
     if (yk_replay_load(ctx->args[0], (uint64_t)c->replaying.requests, &trace, &err) < 0)
         return yolk_replaying_load_failed(ctx->args[0], &err);
     code = yolk_replaying_run(ctx, &o, &trace, NULL);

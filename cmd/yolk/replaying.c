@@ -69,9 +69,10 @@ static int finish(const struct yolk_ctx *ctx, const struct yk_replay_opts *o,
             yk_replay_print(stdout, o, r);
         }
     }
+    /* Without a block put or got it is what was asked for that does not fit here. */
+    int usage = rc == -YK_EINVAL || rc == -YK_ETOOBIG || (rc == -YK_ENOSPC && r->n.blocks == 0);
     if (rc < 0)
-        code = yolk_fail(rc == -YK_EINVAL || rc == -YK_ETOOBIG ? YOLK_USAGE : YOLK_FAIL, "%s",
-                         err->text);
+        code = yolk_fail(usage ? YOLK_USAGE : YOLK_FAIL, "%s", err->text);
     return yolk_finish(code);
 }
 
@@ -98,7 +99,7 @@ int yolk_replaying_run(const struct yolk_ctx *ctx, const struct yk_replay_opts *
 int yolk_replaying_load_failed(const char *path, const struct yk_err *err) {
     char quoted[YK_QUOTE_MAX];
     int usage = err->code == -YK_EINVAL || err->code == -YK_ETOOBIG || err->code == -YK_ENOENT ||
-                err->code == -YK_ENOTSUP;
+                err->code == -YK_ENOTSUP || err->code == -YK_ECORRUPT;
     /* Texts about lines name the file already. */
     if (strncmp(err->text, path, strlen(path)) == 0 || strcmp(path, "-") == 0)
         return yolk_fail(usage ? YOLK_USAGE : YOLK_FAIL, "%s", err->text);

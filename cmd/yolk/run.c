@@ -139,7 +139,7 @@ static int run(struct yolk_ctx *ctx) {
     if (o.capacity_blocks == 0 && o.dram_bytes == 0)
         return yolk_fail(YOLK_USAGE, "--capacity 0 needs --dram");
     if (yk_replay_dram(&o, &dram_bytes, &err) < 0)
-        return yolk_fail(YOLK_USAGE, "--dram: %s", err.text);
+        return yolk_fail(YOLK_USAGE, "%s", err.text);
     int code = load(c, &trace);
     if (code != 0)
         return code;

@@ -41,6 +41,17 @@ static const struct yk_opt rows[] = {
 
 /* ---- blocks ----------------------------------------------------------------------------------- */
 
+/* A line for each key, as of rm: what is not there has no more than its status. */
+static void print_json(struct yk_json *json, yk_key key, const yk_block_info *info, bool hex) {
+    yk_json_begin_object(json);
+    yolk_json_key(json, key, hex);
+    yk_json_put_str(json, "status", info != NULL ? "ok" : "miss");
+    if (info != NULL)
+        yolk_json_info(json, info);
+    yk_json_end_object(json);
+    yk_json_newline(json);
+}
+
 static int stat_keys(struct yolk_ctx *ctx, const struct yolk_keys *keys) {
     const struct stat_config *config = ctx->config;
     struct yk_json json;
@@ -49,20 +60,16 @@ static int stat_keys(struct yolk_ctx *ctx, const struct yolk_keys *keys) {
     for (size_t i = 0; i < keys->n; i++) {
         yk_block_info info;
         int rc = yk_stat(ctx->client, keys->keys[i], &info);
+        if (rc >= 0 && config->common.json)
+            print_json(&json, keys->keys[i], rc == 0 ? &info : NULL, config->hex);
         if (rc != 0) {
             code = yolk_fail_call(ctx, rc, "stat", &keys->keys[i]);
             if (rc < 0)
                 return code;
             continue;
         }
-        if (config->common.json) {
-            yk_json_begin_object(&json);
-            yolk_json_key(&json, keys->keys[i], config->hex);
-            yolk_json_info(&json, &info);
-            yk_json_end_object(&json);
-            yk_json_newline(&json);
+        if (config->common.json)
             continue;
-        }
         if (printed++ == 0)
             yolk_print_info_head();
         yolk_print_info(keys->keys[i], &info, config->hex);
@@ -227,7 +234,8 @@ static void print_node(const struct yolk_sample *s) {
            yk_fmt_duration(yolk_sample_get(s, "uptime_ms") * YK_NS_PER_MS, up),
            yolk_sample_text(s, "policy"), yolk_sample_text(s, "start"));
     if (json_is_true(json_object_get(s->root, "tier_lost")))
-        puts("its memory was lost (the segment's file was truncated): restart it");
+        puts("its memory is lost (a file of its segment was truncated, or its file system is full): "
+             "restart it");
     if (!isnan(ratio))
         printf("hit ratio %.2f %%\n", ratio * 100);
     PRINT(s->root, figures);

@@ -73,7 +73,8 @@ static void put_head(const struct yolk_top_view *v, struct yk_buf *out) {
     if (v->message != NULL)
         yk_buf_printf(out, "NO ANSWER: %s\n", v->message);
     else if (json_is_true(json_object_get(s->root, "tier_lost")))
-        yk_buf_puts(out, "MEMORY LOST: the segment's file was truncated; restart yolkd\n");
+        yk_buf_puts(out, "MEMORY LOST: a file of its segment was truncated, or its file system is full; "
+                         "restart yolkd\n");
     else
         yk_buf_putc(out, '\n');
     double ratio = v->before.root != NULL ? yolk_sample_hit_ratio(&v->before, s) : NAN;

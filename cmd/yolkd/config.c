@@ -15,6 +15,7 @@
 #include "shm/segment.h"
 
 #include <netdb.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -66,6 +67,21 @@ static int check_listen(const char *text, struct yk_err *err) {
     if (rc == 0 && addr.kind == YK_ADDR_TCP && addr.port == 0)
         return yk_err_set(err, -YK_EINVAL, "found '%s', expected a port from 1 to 65535", text);
     return rc;
+}
+
+/* Of the forms of an address, HTTP takes one: others are not to be proposed. */
+static int check_http_form(const char *text, struct yk_err *err) {
+    struct yk_addr addr;
+    char found[sizeof(err->text)];
+    char quoted[YK_QUOTE_MAX];
+    snprintf(found, sizeof(found), "found %s", yk_quote(text, quoted));
+    if (yk_parse_addr(text, &addr, err) == 0 && addr.kind == YK_ADDR_TCP)
+        return 0;
+    char *expected = strncmp(text, "unix:", 5) == 0 ? NULL : strstr(err->text, ", expected ");
+    if (expected != NULL)
+        snprintf(found, sizeof(found), "%.*s", (int)(expected - err->text), err->text);
+    return yk_err_set(err, -YK_EINVAL, "%.150s, expected HOST:PORT such as 127.0.0.1:7780, or none",
+                      found);
 }
 
 static int check_mode(const char *text, struct yk_err *err) {
@@ -186,7 +202,7 @@ static struct yk_opt table[] = {
      .section = "network",
      .help = "Permissions of unix sockets. Whoever may connect shares the trust domain."},
     {ROW("http", YK_OPT_ADDR, http), .def = "127.0.0.1:7780", .metavar = "HOST:PORT",
-     .section = "network",
+     .check = check_http_form, .section = "network",
      .help = "Where metrics, health and statistics are served over HTTP; none turns it off."},
     {ROW("insecure-network", YK_OPT_BOOL, insecure_network), .section = "network",
      .help = "Allow addresses beyond loopback in --listen, --http and sockets passed in. There is no "
@@ -197,7 +213,7 @@ static struct yk_opt table[] = {
      .help = "Client processes that may map the memory at a time. Another value than last time "
              "starts with an empty segment."},
     {ROW("max-connections", YK_OPT_INT, max_connections), .def = "4096", .min = "1",
-     .max = "1000000", .section = "network", .help = "Connections at a time; more are closed."},
+     .max = "1000000", .section = "network", .help = "Connections at a time; more are refused."},
     {ROW("stop-timeout", YK_OPT_DURATION, stop_timeout_ns), .def = "2s", .min = "1ms", .max = "1h",
      .section = "service",
      .help = "How long replies under way may take once SIGTERM or SIGINT came."},
@@ -270,19 +286,26 @@ static uint64_t round_up(uint64_t bytes, uint64_t unit) {
 
 /* What an old segment holds is free again if it is replaced, and needed no more if it is kept. */
 static int check_room(const struct yolkd_config *config, struct yk_err *err) {
-    char asked[YK_FMT_MAX], left[YK_FMT_MAX];
+    char asked[YK_FMT_MAX], left[YK_FMT_MAX], more[YK_FMT_MAX];
     uint64_t bytes = 0, allocated = 0;
     const char *dir = config->ephemeral ? DEFAULT_DIR : config->shm_dir;
     if (!config->ephemeral && yolkd_segment_file(dir, config->name, &bytes, &allocated) &&
         bytes == round_up(config->dram_bytes, YK_SHM_PAGE))
         return 0;
+    struct yk_store_opts so = {.segment = {.data_bytes = config->dram_bytes,
+                                           .max_blocks = (uint32_t)config->max_blocks,
+                                           .max_clients = (uint32_t)config->max_clients + 1u}};
+    uint64_t beside = yk_store_beside_bytes(&so);
     uint64_t room = yk_segment_room(dir);
-    if (room == 0 || config->dram_bytes <= room + allocated)
+    if (room == 0 || config->dram_bytes + beside <= room + allocated)
         return 0;
+    room += allocated;
     return yk_opt_fail(&config->opts, "dram", err,
-                       "found %s, expected at most the %s that are free here and in %s",
+                       "found %s, expected at most the %s that are free here and in %s beside %s for "
+                       "the block table and --max-clients=%d",
                        yk_fmt_bytes_exact(config->dram_bytes, asked),
-                       yk_fmt_bytes(room + allocated, left), dir);
+                       yk_fmt_bytes(room > beside ? room - beside : 0, left), dir,
+                       yk_fmt_bytes(beside, more), config->max_clients);
 }
 
 static int check_dir(const struct yolkd_config *config, struct yk_err *err) {
@@ -384,10 +407,6 @@ static int fill_listen(const struct yolkd_config *config, bool activated, struct
 static int check_http(const struct yolkd_config *config, struct yk_err *err) {
     char text[YK_ADDR_TEXT_MAX];
     yk_addr_format(&config->http, text);
-    if (config->http.kind == YK_ADDR_UNIX)
-        return yk_opt_fail(&config->opts, "http", err,
-                           "found '%s', expected a TCP address such as 127.0.0.1:7780, or none",
-                           text);
     if (config->insecure_network || !is_remote(&config->http))
         return 0;
     return yk_opt_fail(&config->opts, "http", err, REMOTE_TEXT, text);
@@ -424,7 +443,7 @@ int yolkd_config_node(const struct yolkd_config *config, bool activated,
                     .huge_dir = huge_dir,
                     .data_bytes = config->dram_bytes,
                     .max_blocks = (uint32_t)config->max_blocks,
-                    .max_clients = (uint32_t)config->max_clients,
+                    .max_clients = (uint32_t)config->max_clients + 1u, /* slot 0 is the node's */
                     .numa_node = config->numa_node},
         .policy = policy_names[config->policy],
         .capacity_blocks = (uint64_t)config->capacity_blocks,

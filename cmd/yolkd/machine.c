@@ -4,6 +4,7 @@
  */
 #include "machine.h"
 
+#include <linux/magic.h>
 #include <mntent.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -116,13 +117,22 @@ bool yolkd_huge_mount_find(struct yolkd_huge_mount *ret_mount) {
 /* The name is that of src/shm/segment.c. */
 bool yolkd_segment_file(const char *dir, const char *name, uint64_t *ret_bytes,
                         uint64_t *ret_allocated) {
-    char path[512];
-    struct stat st;
-    snprintf(path, sizeof(path), "%s/yolk-%s.data", dir, name);
-    if (stat(path, &st) < 0)
-        return false;
-    *ret_bytes = (uint64_t)st.st_size;
-    *ret_allocated = (uint64_t)st.st_blocks * 512u;
+    static const char *const suffixes[] = {"data", "meta", "clients"};
+    uint64_t allocated = 0;
+    for (int i = 0; i < 3; i++) {
+        char path[512];
+        struct stat st;
+        snprintf(path, sizeof(path), "%s/yolk-%s.%s", dir, name, suffixes[i]);
+        if (stat(path, &st) < 0) {
+            if (i == 0)
+                return false;
+            continue;
+        }
+        if (i == 0)
+            *ret_bytes = (uint64_t)st.st_size;
+        allocated += (uint64_t)st.st_blocks * 512u;
+    }
+    *ret_allocated = allocated;
     return true;
 }
 
@@ -132,6 +142,12 @@ bool yolkd_address_is_local(const struct sockaddr *address) {
     return address->sa_family == AF_UNIX ||
            (address->sa_family == AF_INET && ntohl(v4->sin_addr.s_addr) >> 24 == 127) ||
            (address->sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr));
+}
+
+bool yolkd_in_memory(const char *dir) {
+    struct statfs fs;
+    return statfs(dir, &fs) < 0 || fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC ||
+           fs.f_type == HUGETLBFS_MAGIC;
 }
 
 bool yolkd_numa_node_exists(int node) {

@@ -28,13 +28,16 @@ struct yolkd_huge_mount {
 /* The mount with most room; false if there is none. */
 bool yolkd_huge_mount_find(struct yolkd_huge_mount *ret_mount);
 
-/* Bytes of a segment's payload file in dir: its size (*ret_bytes) and what is allocated
- * (*ret_allocated). False if it is not there. */
+/* A segment's payload file in dir: its size (*ret_bytes), and what is allocated to it and to the other
+ * files of the segment that are there (*ret_allocated). False if it is not there. */
 bool yolkd_segment_file(const char *dir, const char *name, uint64_t *ret_bytes,
                         uint64_t *ret_allocated);
 
 /* Is this a unix socket's address, or one of 127.0.0.0/8 or ::1? */
 bool yolkd_address_is_local(const struct sockaddr *address);
+
+/* Is this directory on tmpfs, ramfs or hugetlbfs? True if it cannot be told. */
+bool yolkd_in_memory(const char *dir);
 
 bool yolkd_numa_node_exists(int node);
 

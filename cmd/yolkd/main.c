@@ -34,7 +34,7 @@
 
 #define STOP_GRACE_NS (10 * YK_NS_PER_S) /* beyond --stop-timeout and --ssd-stop, before the process is ended */
 #define STATUS_MS     30000              /* between two status lines for the service manager */
-#define EXTRA_FDS     128                /* listeners, logs, epoll: open files beside clients' */
+#define EXTRA_FDS     640                /* listeners, logs, epoll: open files beside clients' */
 #define ADDRESSES_MAX 4096
 
 extern char **environ;
@@ -237,12 +237,22 @@ static int start_http(struct yolkd *d, struct yk_err *err) {
     return yk_err_set(err, rc, "%.180s: give --http another port, or none", text);
 }
 
+static void check_file_system(const struct yolkd *d) {
+    const struct yk_segment_opts *o = &d->node_opts.store.segment;
+    if (o->name != NULL && !yolkd_in_memory(o->dir))
+        yk_log(YK_LOG_WARN, "yolkd",
+               "--shm-dir %s is no memory file system: the kernel writes the pool to its disk again "
+               "and again, and lookups wait for that",
+               o->dir);
+}
+
 static int start(struct yolkd *d, struct yk_err *err) {
     struct yk_buf sockets;
     int rc = signals_start(d, err);
     if (rc < 0)
         return rc;
     check_open_files(d);
+    check_file_system(d);
     yk_buf_init(&sockets, ADDRESSES_MAX);
     name_sockets(d, &sockets);
     d->node_opts.listen_fds = d->systemd.fds;
@@ -258,7 +268,7 @@ static int start(struct yolkd *d, struct yk_err *err) {
         log_start(d, yk_buf_text(&sockets));
         yolkd_ssd_started(&d->ssd, d->node, d->config.ssd_buffered);
     } else {
-        yk_node_stop(d->node);
+        yk_node_discard(d->node);
     }
     yk_buf_fini(&sockets);
     return rc;

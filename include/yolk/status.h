@@ -43,6 +43,7 @@ enum yk_status {
 #define YK_STATUS_ENUM(name, num, text) YK_##name = (num),
     YK_STATUS_TABLE(YK_STATUS_ENUM)
 #undef YK_STATUS_ENUM
+    YK_STATUS_LAST = YK_ENOENT /* no comma at the end: C++98 has none there */
 };
 
 #endif

@@ -65,7 +65,7 @@ enum yk_open_flags {
     YK_OPEN_NO_MAP = 1,         /* do not map the node's memory: payload goes through the socket */
     YK_OPEN_VERIFY = 2,         /* verify the checksum of every local get, too */
     YK_OPEN_HANDLE_SIGBUS = 4,  /* a truncated segment makes gets miss instead of ending the process */
-    YK_OPEN_NO_RECONNECT = 8,   /* a lost connection is final */
+    YK_OPEN_NO_RECONNECT = 8    /* a lost connection is final */
 };
 
 typedef struct yk_open_opts {
@@ -104,7 +104,7 @@ YK_API const char *yk_version(void);
 enum yk_put_flags {
     YK_PUT_UPSERT = 1,   /* replace an existing block of other bytes */
     YK_PUT_HARD_PIN = 2, /* not evicted until unpinned or removed */
-    YK_PUT_SOFT_PIN = 4, /* evicted last, until pin_ms from now */
+    YK_PUT_SOFT_PIN = 4  /* evicted last, until pin_ms from now */
 };
 
 enum yk_tier { YK_TIER_ANY = 0, YK_TIER_DRAM = 1, YK_TIER_SSD = 2, YK_TIER_CXL = 3, YK_TIER_VRAM = 4 };
@@ -179,7 +179,8 @@ typedef struct yk_ref {
     uint64_t priv[2];
 } yk_ref;
 
-/* 0, YK_MISS, or -YK_ELIMIT: too many references of this handle are held. */
+/* 0, YK_MISS, -YK_ELIMIT: too many references of this handle are held, or -YK_EINVAL: ret_ref is
+ * NULL. */
 YK_API int yk_ref_get(yk_client *client, yk_key key, yk_ref *ret_ref);
 YK_API void yk_ref_release(yk_client *client, yk_ref *ref);
 

@@ -86,7 +86,7 @@ struct yk_opt {
     const char *section;       /* lower case; NULL: general */
     const char *help;          /* one or more sentences */
     unsigned flags;
-    /* Further check of an STR or of each item of a LIST; NULL: none. Its text follows the place, so
+    /* Further check of an STR or ADDR, or of each item of a LIST; NULL: none. Its text follows the place, so
      * it begins as those of parse.h do. */
     int (*check)(const char *text, struct yk_err *err);
 };

@@ -60,12 +60,14 @@ static int parse_int(const struct yk_opt *opt, const char *text, int64_t *ret_va
     return 0;
 }
 
-static int parse_addr(const char *text, struct yk_addr *ret_addr, struct yk_err *err) {
+static int parse_addr(const struct yk_opt *opt, const char *text, struct yk_addr *ret_addr,
+                      struct yk_err *err) {
     if (text[0] == '\0' || strcmp(text, "none") == 0) {
         memset(ret_addr, 0, sizeof(*ret_addr));
         return 0;
     }
-    return yk_parse_addr(text, ret_addr, err);
+    int rc = opt->check != NULL ? opt->check(text, err) : 0;
+    return rc < 0 ? rc : yk_parse_addr(text, ret_addr, err);
 }
 
 static int parse_str(const struct yk_opt *opt, const char *text, char **ret_text,
@@ -170,7 +172,7 @@ static int parse_by_type(const struct yk_opt *opt, const char *text, union yk_op
     case YK_OPT_ENUM:
         return yk_parse_enum(text, opt->values, &ret->index, err);
     case YK_OPT_ADDR:
-        return parse_addr(text, &ret->addr, err);
+        return parse_addr(opt, text, &ret->addr, err);
     case YK_OPT_LIST:
         return parse_list(opt, text, &ret->list, err);
     }

@@ -282,7 +282,7 @@ int yk_dial_hello(int fd, const struct yk_greeting *g, uint64_t deadline_ns,
     int fds[YK_DIAL_FDS] = {-1, -1, -1, -1};
     memset(&w, 0, sizeof(w));
     int rc = hello_send(fd, g, deadline_ns);
-    if (rc < 0)
+    if (rc < 0 && rc != -YK_EGONE) /* one that refuses has said why before it closed */
         return yk_err_set(err, rc, "hello could not be sent: %s", yk_status_text(rc));
     rc = hello_receive(fd, deadline_ns, &w, fds, err);
     int mapped = rc == 0 && (w.flags & YK_HELLO_MAP) != 0;

@@ -24,7 +24,7 @@ int yk_fail_err(const struct yk_err *err) {
     return yk_fail(err->code, "%s", err->text[0] != 0 ? err->text : yk_status_text(err->code));
 }
 
-int yk_fail_key(int code, const char *what, const void *key, size_t key_len) {
+static int fail_key(int code, const char *what, const void *key, size_t key_len, const char *why) {
     char bytes[64], quoted[YK_QUOTE_MAX];
     size_t n = key_len < sizeof(bytes) - 1 ? key_len : sizeof(bytes) - 1;
     if (key == NULL)
@@ -34,7 +34,21 @@ int yk_fail_key(int code, const char *what, const void *key, size_t key_len) {
         bytes[i] = c == 0 ? '?' : c;
     }
     bytes[n] = 0;
-    return yk_fail(code, "%s of %s: %s", what, yk_quote(bytes, quoted), yk_status_text(code));
+    return yk_fail(code, "%s of %s: %s", what, yk_quote(bytes, quoted), why);
+}
+
+int yk_fail_key(int code, const char *what, const void *key, size_t key_len) {
+    return fail_key(code, what, key, key_len, yk_status_text(code));
+}
+
+const char *yk_fail_put_text(int code) {
+    return code == -YK_EIO ? "the node's memory is lost (a file of its segment was truncated, or its "
+                             "file system is full), or its SSD failed: its log says which"
+                           : yk_status_text(code);
+}
+
+int yk_fail_put(int code, const char *what, const void *key, size_t key_len) {
+    return fail_key(code, what, key, key_len, yk_fail_put_text(code));
 }
 
 const char *yk_fail_text(void) {

@@ -28,6 +28,10 @@ int yk_fail_err(const struct yk_err *err);
 /* What went wrong with a key: "put of 'abc': text of code" (the key's bytes as far as printable). */
 int yk_fail_key(int code, const char *what, const void *key, size_t key_len);
 
+/* The same for what a put may fail of: the node sends a status alone, and says in its log why. */
+int yk_fail_put(int code, const char *what, const void *key, size_t key_len);
+const char *yk_fail_put_text(int code);
+
 /* The calling thread's text; "" before its first failure. */
 const char *yk_fail_text(void);
 

@@ -376,6 +376,8 @@ int yk_ref_get(yk_client *c, yk_key key, yk_ref *ret_ref) {
     int rc = yk_client_enter(c);
     if (rc == 0)
         rc = yk_client_check_key(key);
+    if (rc == 0 && ret_ref == NULL)
+        rc = yk_fail(-YK_EINVAL, "yk_ref_get: ret_ref is NULL");
     if (rc < 0)
         return rc;
     rc = ref_pin(c, key, &pin, &deadline_ns);

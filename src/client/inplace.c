@@ -114,7 +114,7 @@ int yk_reserve(yk_client *c, size_t len, uint32_t timeout_ms, yk_reservation *re
     if (!take_held(c, &g))
         rc = ask(c, &g, timeout_ms);
     if (rc < 0)
-        return yk_fail(rc, "reserving %zu bytes: %s", len, yk_status_text(rc));
+        return yk_fail(rc, "reserving %zu bytes: %s", len, yk_fail_put_text(rc));
     yk_map_populate(g.map, g.rsv.offset, len, 1);
     *ret = (yk_reservation){
         g.map->rw + g.rsv.offset, len, {(uint64_t)(uintptr_t)g.map, g.rsv.idx, g.rsv.gen, epoch}};
@@ -208,7 +208,7 @@ int yk_commit(yk_client *c, yk_reservation *r, yk_key key, const yk_put_opts *op
     yk_op_count_put(c, &op, rc);
     if (rc != -YK_ETIMEDOUT)
         over(r);
-    return rc < 0 ? yk_fail_key(rc, "commit", key.data, key.len) : rc;
+    return rc < 0 ? yk_fail_put(rc, "commit", key.data, key.len) : rc;
 }
 
 int yk_abort(yk_client *c, yk_reservation *r) {

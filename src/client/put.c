@@ -205,7 +205,7 @@ int yk_putv(yk_client *c, yk_key key, const struct iovec *iov, int iov_count,
     yk_put_opts o;
     yk_put_opts_read(opts, &o);
     yk_ops_run(c, &op, 1, yk_client_deadline(c, o.timeout_ms), NULL);
-    return op.status < 0 ? yk_fail_key(op.status, "put", key.data, key.len) : op.status;
+    return op.status < 0 ? yk_fail_put(op.status, "put", key.data, key.len) : op.status;
 }
 
 int yk_put(yk_client *c, yk_key key, const void *data, size_t len, const yk_put_opts *opts) {

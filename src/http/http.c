@@ -13,6 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Connections that say nothing take room from probes of /healthz, which give up after a second or so;
+ * nobody can be told from anybody by an address of this host. */
+#define MAX_CONNS 512u
+#define TIMEOUT_S 3u
+
 static enum MHD_Result answer(struct MHD_Connection *c, unsigned status, const char *type,
                               const char *text, size_t len, enum MHD_ResponseMemoryMode mode) {
     struct MHD_Response *r = MHD_create_response_from_buffer(len, (void *)(uintptr_t)text, mode);
@@ -55,7 +60,8 @@ static enum MHD_Result get_stats(struct yk_http *h, struct MHD_Connection *c) {
 static enum MHD_Result get_health(struct yk_http *h, struct MHD_Connection *c, const char *ok) {
     if (yk_node_tier_lost(h->node))
         return answer_text(c, MHD_HTTP_SERVICE_UNAVAILABLE,
-                           "the DRAM tier is lost (its file was truncated): restart the node\n");
+                           "the DRAM tier is lost (a file of its segment was "
+                           "truncated, or its file system is full): restart the node\n");
     return answer_text(c, MHD_HTTP_OK, ok);
 }
 
@@ -116,8 +122,8 @@ static struct MHD_Daemon *daemon_start(struct yk_http *h, const struct yk_http_o
         flags |= MHD_USE_IPv6;
     return MHD_start_daemon(
         flags, 0, NULL, NULL, on_request, h, MHD_OPTION_SOCK_ADDR, sa, MHD_OPTION_CONNECTION_LIMIT,
-        opts->max_conns != 0 ? opts->max_conns : 64u, MHD_OPTION_CONNECTION_TIMEOUT,
-        opts->timeout_s != 0 ? opts->timeout_s : 10u, MHD_OPTION_END);
+        opts->max_conns != 0 ? opts->max_conns : MAX_CONNS, MHD_OPTION_CONNECTION_TIMEOUT,
+        opts->timeout_s != 0 ? opts->timeout_s : TIMEOUT_S, MHD_OPTION_END);
 }
 
 int yk_http_start(const struct yk_http_opts *opts, struct yk_node *node, struct yk_http **ret_http,

@@ -28,8 +28,8 @@ struct yk_http;
 struct yk_http_opts {
     struct yk_addr listen; /* tcp; port 0 = any free one */
     int allow_remote;      /* else on a loopback address */
-    uint32_t max_conns;    /* 0 = 64 */
-    uint32_t timeout_s;    /* of an idle connection; 0 = 10 */
+    uint32_t max_conns;    /* 0 = 512 */
+    uint32_t timeout_s;    /* of an idle connection; 0 = 3 */
 };
 
 /* Serves until yk_http_stop. The node must live longer. Errors: EBUSY the port is taken, EPERM not

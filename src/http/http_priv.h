@@ -26,7 +26,7 @@ struct http_ssd {
     struct yk_ssd_counters ssd;
     uint32_t devices;
     struct yk_ssd_dev_stats dev[YK_SSD_DEVICES_MAX];
-    uint64_t dram_hits, dram_hit_bytes, degraded, is_degraded, write_amplification_ppm;
+    uint64_t dram_hits, dram_misses, ssd_misses, dram_hit_bytes, degraded, is_degraded, write_amplification_ppm;
 };
 int http_ssd_add(struct http_ssd *ssd, struct yk_node *node, struct yk_metrics *metrics,
                  struct yk_err *err);

@@ -191,6 +191,32 @@ static void collect_ns_epoch(void *p, struct yk_metrics_page *g) {
     namespaces(p, g, ns_epoch);
 }
 
+/* A sample of each namespace and tier. A lookup that SSD answers has missed in DRAM. */
+static void collect_ns_lookups(struct http_page *p, struct yk_metrics_page *page, int hits) {
+    int tiers = yk_node_ssd(p->node) != NULL ? 2 : 1;
+    yk_ns_info info;
+    struct yk_ns_lookups n;
+    for (uint32_t i = 0; i < YK_SHM_NAMESPACES; i++) {
+        if (yk_node_ns_info(p->node, i, &info) != 0)
+            continue;
+        yk_node_ns_lookups(p->node, i, &n);
+        uint64_t all = n.local_hits + n.node_hits, missed = n.local_misses + n.node_misses;
+        uint64_t dram = all > n.ssd_hits ? all - n.ssd_hits : 0;
+        const uint64_t value[2][2] = {{missed + n.ssd_hits, missed}, {dram, n.ssd_hits}};
+        for (int tier = 0; tier < tiers; tier++) {
+            struct yk_label l[] = {{"namespace", info.name}, {"tier", tier == 0 ? "dram" : "ssd"}};
+            yk_metrics_sample(page, l, 2, (double)value[hits][tier]);
+        }
+    }
+}
+
+static void collect_ns_hits(void *p, struct yk_metrics_page *g) {
+    collect_ns_lookups(p, g, 1);
+}
+static void collect_ns_misses(void *p, struct yk_metrics_page *g) {
+    collect_ns_lookups(p, g, 0);
+}
+
 static void collect_cpu(void *ctx, struct yk_metrics_page *page) {
     struct rusage u;
     if (getrusage(RUSAGE_SELF, &u) < 0)
@@ -224,6 +250,11 @@ static int add_collectors(struct http_page *p, struct yk_err *err) {
         {{"yolk_namespace_blocks", "Blocks of a namespace.", G, 0}, collect_ns_blocks},
         {{"yolk_namespace_quota_bytes", "Quota of a namespace, 0 = none.", G, 0}, collect_ns_quota},
         {{"yolk_namespace_epoch", "Epoch of a namespace's weights.", G, 0}, collect_ns_epoch},
+        {{"yolk_namespace_hits_total", "Lookups of payload that hit, by namespace and tier.", C, 0},
+         collect_ns_hits},
+        {{"yolk_namespace_misses_total",
+          "Lookups of payload that missed in a tier; what misses in the lowest one is nowhere.", C, 0},
+         collect_ns_misses},
         {{"yolk_process_cpu_seconds_total", "CPU time of the node.", C, 0}, collect_cpu},
         {{"yolk_process_resident_bytes", "Resident memory of the node.", G, 0}, collect_memory},
     };

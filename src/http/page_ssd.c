@@ -22,6 +22,7 @@ struct row {
 };
 
 #define HITS_HELP     "Lookups of payload that hit, by the tier that the block was in."
+#define MISSES_HELP   "Lookups of payload that missed in a tier; one that SSD answers missed in DRAM."
 #define BLOCKS_HELP   "Blocks that can be found."
 #define BYTES_HELP    "Payload bytes of blocks that can be found."
 #define CAPACITY_HELP "Size of the tier."
@@ -38,6 +39,8 @@ struct row {
 static const struct row node_rows[] = {
     DERIVED(C, "yolk_tier_hits_total", HITS_HELP, dram_hits, "tier", "dram"),
     STORE(C, "yolk_tier_hits_total", HITS_HELP, ssd_hits, "tier", "ssd"),
+    DERIVED(C, "yolk_tier_misses_total", MISSES_HELP, dram_misses, "tier", "dram"),
+    DERIVED(C, "yolk_tier_misses_total", MISSES_HELP, ssd_misses, "tier", "ssd"),
     DERIVED(C, "yolk_tier_hit_bytes_total", "Payload bytes of hits, by tier.", dram_hit_bytes,
             "tier", "dram"),
     STORE(C, "yolk_tier_hit_bytes_total", "Payload bytes of hits, by tier.", ssd_hit_bytes, "tier",
@@ -207,6 +210,8 @@ void http_ssd_copy(struct http_ssd *s) {
     const struct yk_counters *n = &s->now.store;
     yk_node_stats(s->node, &s->now);
     s->dram_hits = less(n->local_hits + n->node_hits, n->ssd_hits);
+    s->dram_misses = n->local_misses + n->node_misses + n->ssd_hits;
+    s->ssd_misses = ssd != NULL ? n->local_misses + n->node_misses : 0;
     s->dram_hit_bytes = less(n->local_hit_bytes + n->node_get_bytes, n->ssd_hit_bytes);
     if (ssd == NULL)
         return;

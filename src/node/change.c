@@ -30,12 +30,16 @@ void yk_store_access(struct yk_store *s, uint32_t idx) {
     yk_store_policy_access(s, idx);
 }
 
-void yk_store_count_get(struct yk_store *s, int hit, uint64_t bytes) {
+void yk_store_count_get(struct yk_store *s, uint32_t ns, int hit, uint64_t bytes) {
+    struct yk_ns_lookups *n = &s->shares[ns].n;
     COUNT(s, node_gets);
-    if (hit)
+    if (hit) {
         COUNT(s, node_hits);
-    else
+        STORE(&n->node_hits, n->node_hits + 1);
+    } else {
         COUNT(s, node_misses);
+        STORE(&n->node_misses, n->node_misses + 1);
+    }
     COUNT_ADD(s, node_get_bytes, bytes);
 }
 

@@ -116,11 +116,27 @@ int yk_store_client_attach(struct yk_store *s, uint32_t pid, uint32_t slot, uint
     struct yk_client_owner *o = &s->own.owners[slot];
     o->start_time = start;
     o->pid = pid;
+    o->ns = 0;
     __atomic_store_n(&o->cookie, new_cookie(), __ATOMIC_RELEASE); /* last: the slot counts now */
     yk_store_client_activate(s, slot);
     *ret_slot = slot;
     *ret_cookie = o->cookie;
     return 0;
+}
+
+void yk_store_client_ns(struct yk_store *s, uint32_t slot, uint32_t ns) {
+    yk_store_client_count(s, slot); /* what it looked up so far was elsewhere */
+    s->own.owners[slot].ns = ns + 1u;
+}
+
+/* Adds to the figures of the slot's namespace; where that is not known, to nobody's. */
+static void count_in_ns(struct yk_store *s, uint32_t slot, unsigned which, uint64_t n) {
+    uint32_t ns = s->own.owners[slot].ns - 1u; /* after a restart, out of the meta file */
+    if (ns >= YK_SHM_NAMESPACES || (which != YK_COUNT_HIT && which != YK_COUNT_MISS))
+        return;
+    struct yk_ns_lookups *l = &s->shares[ns].n;
+    uint64_t *sum = which == YK_COUNT_HIT ? &l->local_hits : &l->local_misses;
+    STORE(sum, *sum + n);
 }
 
 void yk_store_client_count(struct yk_store *s, uint32_t slot) {
@@ -139,8 +155,10 @@ void yk_store_client_count(struct yk_store *s, uint32_t slot) {
             continue; /* counted when the client's report is looked at */
         uint64_t now = LOAD(&s->own.pages[slot].counters[i]);
         uint64_t *sum = (uint64_t *)(void *)((char *)&s->n + to[i]);
-        if (now > c->seen[i])
+        if (now > c->seen[i]) {
             STORE(sum, *sum + (now - c->seen[i]));
+            count_in_ns(s, slot, i, now - c->seen[i]);
+        }
         c->seen[i] = now;
     }
 }

@@ -22,8 +22,15 @@
 #include <unistd.h>
 
 #define IN_FIRST   (64u << 10)
-#define STALL_MS   5000u /* a put whose payload stops this long, its deadline over, is given up */
-#define READ_TURNS 16    /* receives before other connections get their turn */
+#define READ_TURNS 16 /* receives before other connections get their turn */
+
+/* A put whose payload stops coming for so long is given up, whatever time its sender gave it: the
+ * place is everybody's. So is one that drips. The rate is that of a slow line (8 Mbit/s); a client on
+ * this host sends at a thousand times that. */
+#define STALL_MS     5000u
+#define RATE_GRACE   5000u /* ms before the rate counts */
+#define RATE_LEAST   1048u /* bytes a millisecond, over the put so far */
+#define LOOK_STEP_MS 1000u /* the most that one look counts: a node that stood still blames nobody */
 
 static struct yk_log_limit garbage_limit = YK_LOG_LIMIT_INIT(5000);
 
@@ -252,6 +259,12 @@ int conn_send_fds(struct conn *c, const int *fds, uint32_t count) {
 static void conn_fail(struct conn *c, int code) {
     struct yk_wr w;
     c->stalled = 0; /* nothing after the error is looked at */
+    if (code == -YK_EGONE) { /* it has left: nobody to tell, nothing that it did wrong */
+        conn_close(c);
+        return;
+    }
+    if (c->err.text[0] == 0)
+        yk_err_set(&c->err, code, "%s", yk_status_text(code));
     NODE_ADD(c->node, protocol_errors, 1);
     yk_log_limited(&garbage_limit, YK_LOG_WARN, "node", "closing a connection of process %u: %s",
                    c->pid, c->err.text);
@@ -294,7 +307,7 @@ static int put_decode(struct conn *c, const struct yk_frame *f, const unsigned c
     if (parent != NULL)
         memcpy(c->put.parent, parent, c->put.parent_len);
     c->put.got = c->put.seen = 0;
-    c->put.seen_ms = yk_boot_ms();
+    c->put.idle_ms = c->put.age_ms = 0;
     c->put.status = 0;
     c->put.deadline_ns = yk_now_ns() + timeout_ms * 1000000ull;
     if (!yk_rd_ok(&r) || c->put.len != f->body_bytes - prefix)
@@ -617,21 +630,27 @@ void conns_shrink(struct yk_node *node) {
     }
 }
 
+static int put_is_stalled(struct conn *c, uint64_t step_ms) {
+    c->put.age_ms += step_ms;
+    c->put.idle_ms = c->put.seen != c->put.got ? 0 : c->put.idle_ms + step_ms;
+    c->put.seen = c->put.got;
+    return c->put.idle_ms > STALL_MS ||
+           (c->put.age_ms > RATE_GRACE && c->put.got < (c->put.age_ms - RATE_GRACE) * RATE_LEAST);
+}
+
 /* The node itself receives, so that nobody else writes to the place. The rest of the payload is read
  * and dropped, if it ever comes. */
 void conns_drop_stalled(struct yk_node *node) {
-    uint64_t now_ms = yk_boot_ms(), now_ns = yk_now_ns();
+    uint64_t now_ms = yk_boot_ms(), step_ms = now_ms - node->looked_ms;
+    node->looked_ms = now_ms;
+    if (step_ms > LOOK_STEP_MS)
+        step_ms = LOOK_STEP_MS;
     for (struct conn *c = node->conns; c != NULL; c = c->next) {
-        if (c->state != CONN_PUT)
+        if (c->state != CONN_PUT || !put_is_stalled(c, step_ms))
             continue;
-        if (c->put.seen != c->put.got) {
-            c->put.seen = c->put.got;
-            c->put.seen_ms = now_ms;
-        } else if (now_ms - c->put.seen_ms > STALL_MS && now_ns > c->put.deadline_ns) {
-            yk_store_abort(node->store, 0, c->put.place.idx, c->put.place.gen);
-            c->put.status = -YK_ETIMEDOUT;
-            c->state = CONN_DROP;
-        }
+        yk_store_abort(node->store, 0, c->put.place.idx, c->put.place.gen);
+        c->put.status = -YK_ETIMEDOUT;
+        c->state = CONN_DROP;
     }
 }
 

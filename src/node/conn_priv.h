@@ -64,7 +64,8 @@ struct conn {
     struct {
         uint64_t id, len, sum, epoch, got;
         uint64_t deadline_ns;
-        uint64_t seen, seen_ms; /* got, when upkeep last saw it grow */
+        uint64_t seen;            /* got, when upkeep last looked */
+        uint64_t idle_ms, age_ms; /* since it last grew, since its place was there; while looked at */
         struct yk_place place;
         struct yk_attrs attrs;
         unsigned char key[256], parent[256];

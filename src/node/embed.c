@@ -121,6 +121,14 @@ static int set_option(struct embed_opts *o, const char *name, const char *value,
         o->node.store.segment.max_blocks = (uint32_t)n;
         return rc;
     }
+    if (strcmp(name, "max_clients") == 0) {
+        rc = yk_parse_count(value, &n, err);
+        if (rc == 0 && (n == 0 || n > 65535))
+            rc = yk_err_set(err, -YK_EINVAL, "embedded: max_clients: found %s, expected 1 to 65535",
+                            value);
+        o->node.store.segment.max_clients = (uint32_t)n + 1u; /* slot 0 is the node's */
+        return rc;
+    }
     if (strcmp(name, "policy") == 0)
         return set_text(o->policy, sizeof(o->policy), name, value, err);
     if (strcmp(name, "name") == 0)
@@ -135,7 +143,7 @@ static int set_option(struct embed_opts *o, const char *name, const char *value,
         return rc;
     return yk_err_set(
         err, -YK_EINVAL,
-        "embedded: found option '%s', expected dram, capacity_blocks, max_blocks, "
+        "embedded: found option '%s', expected dram, capacity_blocks, max_blocks, max_clients, "
         "policy, name, listen, ssd, or one of ssd_only_on, _admit, _segment, _trim, "
         "_write_limit, _capacity_blocks, _clean_percent, _format, _buffered, _preload",
         name);
@@ -159,15 +167,31 @@ static int parse(const char *options, struct embed_opts *o, struct yk_err *err) 
     return rc;
 }
 
+/* The node's texts name yolkd's options; here --max-blocks is max_blocks. */
+static void name_options(char *text) {
+    char *to = text;
+    for (const char *from = text; *from != 0;) {
+        if (strncmp(from, "--", 2) != 0) {
+            *to++ = *from++;
+            continue;
+        }
+        for (from += 2; (*from >= 'a' && *from <= 'z') || *from == '-'; from++)
+            *to++ = *from == '-' ? '_' : *from;
+    }
+    *to = 0;
+}
+
 static int fail(int rc, const struct yk_err *err, char *text, size_t cap) {
-    if (text != NULL && cap > 0)
-        snprintf(text, cap, "%s", err->text[0] != 0 ? err->text : yk_status_text(rc));
+    if (text == NULL || cap == 0)
+        return rc;
+    snprintf(text, cap, "%s", err->text[0] != 0 ? err->text : yk_status_text(rc));
+    name_options(text);
     return rc;
 }
 
 int yk_node_embed(const char *options, int *ret_fd, void **ret_node, char *text, size_t cap) {
     struct embed_opts o = {.node = {.store = {.segment = {.data_bytes = DRAM_DEFAULT,
-                                                          .max_clients = 256,
+                                                          .max_clients = 256 + 1,
                                                           .numa_node = -1},
                                               .reserve_percent = 2,
                                               .held_percent = 25},

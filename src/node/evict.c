@@ -337,7 +337,7 @@ static void tick_clock(struct yk_store *s, uint64_t boot_ms) {
     yk_store_sweep_soon(s);
 }
 
-static void gauges(struct yk_store *s) {
+void yk_store_gauges(struct yk_store *s) {
     struct yk_alloc_stats st;
     yk_alloc_stats(s->alloc, &st);
     STORE(&s->n.capacity_bytes, st.capacity_bytes);
@@ -372,6 +372,6 @@ int yk_store_tick(struct yk_store *s) {
     yk_store_ssd_tick(s, &more);
     if (s->limbo_head != 0)
         yk_store_scan(s);
-    gauges(s);
+    yk_store_gauges(s);
     return more || s->sweep_cursor < s->sweep_end;
 }

@@ -88,6 +88,7 @@ static int hello_slot(struct conn *c, uint32_t slot, uint64_t cookie, uint64_t *
                           c->node->seg->layout.max_clients - 1u);
     /* What an older connection of the slot has not delivered is void: its replies are not read. */
     conns_close_slot(c->node, c->slot, c);
+    yk_store_client_ns(c->node->store, c->slot, c->ns);
     node_watch(c->node, c->slot, c->pid);
     c->mapped = 1;
     return 0;
@@ -429,7 +430,7 @@ static int do_get(struct conn *c, const struct yk_frame *f, struct yk_rd *r, str
             return parked;
     }
     if (rc != 0) {
-        yk_store_count_get(c->node->store, 0, 0);
+        yk_store_count_get(c->node->store, c->ns, 0, 0);
         return reply_status(c, f->op, f->id, rc);
     }
     yk_store_info(c->node->store, idx, &info);
@@ -445,7 +446,7 @@ static int do_get(struct conn *c, const struct yk_frame *f, struct yk_rd *r, str
         return rc;
     }
     yk_store_access(c->node->store, idx);
-    yk_store_count_get(c->node->store, 1, n);
+    yk_store_count_get(c->node->store, c->ns, 1, n);
     yk_wr_u32(&w, 0);
     yk_wr_info(&w, &info);
     yk_wr_u64(&w, n);
@@ -472,6 +473,9 @@ static int do_ns(struct conn *c, const struct yk_frame *f, struct yk_rd *r, stru
         rc = yk_store_ns_quota(store, ns, arg);
     else if (rc == 0 && what == YK_NS_RAISE) {
         rc = yk_store_ns_raise(store, ns, arg);
+        if (rc == -YK_EINVAL)
+            yk_err_set(&why, rc, "found epoch %llu, expected at most %llu", (unsigned long long)arg,
+                       (unsigned long long)(UINT64_MAX - 1u));
         if (rc == -YK_ESTALE)
             yk_err_set(&why, rc, "namespace '%.*s' is at epoch %llu", (int)len, (const char *)name,
                        (unsigned long long)yk_store_ns_epoch(store, ns));

@@ -40,6 +40,7 @@
 
 static struct yk_log_limit lost_limit = YK_LOG_LIMIT_INIT(60000);
 static struct yk_log_limit accept_limit = YK_LOG_LIMIT_INIT(5000);
+static struct yk_log_limit refuse_limit = YK_LOG_LIMIT_INIT(5000);
 
 /* ---- processes that hold client slots -------------------------------------------------------- */
 
@@ -395,6 +396,27 @@ static int is_unix(int fd) {
     return getsockname(fd, (struct sockaddr *)&a, &len) == 0 && a.ss_family == AF_UNIX;
 }
 
+/* One ERROR frame in place of an answer to its hello. A fresh socket has room for it. */
+static void refuse(struct yk_node *node, int fd) {
+    unsigned char frame[YK_FRAME_HDR + 4 + 2 + 128], hello[1024];
+    char text[128];
+    struct yk_wr w;
+    snprintf(text, sizeof(text), "all %u connections of the node are taken: raise --max-connections",
+             node->opts.max_conns);
+    yk_wr_init(&w, frame + YK_FRAME_HDR, sizeof(frame) - YK_FRAME_HDR);
+    yk_wr_u32(&w, (uint32_t)-YK_ELIMIT);
+    yk_wr_text(&w, text);
+    struct yk_frame f = {(uint32_t)yk_wr_len(&w), YK_MSG_ERROR, YK_FRAME_REPLY, 0};
+    yk_frame_encode(frame, &f);
+    (void)!send(fd, frame, YK_FRAME_HDR + yk_wr_len(&w), MSG_NOSIGNAL | MSG_DONTWAIT);
+    shutdown(fd, SHUT_WR);
+    /* TCP: what is unread at the close would take the frame with it. */
+    (void)!recv(fd, hello, sizeof(hello), MSG_DONTWAIT);
+    close(fd);
+    NODE_ADD(node, conns_refused, 1);
+    yk_log_limited(&refuse_limit, YK_LOG_WARN, "node", "refused a connection: %s", text);
+}
+
 static void on_accept(uv_poll_t *poll, int status, int events) {
     struct yk_node *node = poll->data;
     int lfd;
@@ -413,8 +435,7 @@ static void on_accept(uv_poll_t *poll, int status, int events) {
             return;
         }
         if (node->n.conns >= node->opts.max_conns) {
-            NODE_ADD(node, conns_refused, 1);
-            close(fd);
+            refuse(node, fd);
             continue;
         }
         conn_open(node, fd, is_unix(lfd));
@@ -748,7 +769,7 @@ int yk_node_start(const struct yk_node_opts *opts, struct yk_node **ret_node, st
     return 0;
 }
 
-void yk_node_stop(struct yk_node *node) {
+static void end(struct yk_node *node, int discard) {
     if (node == NULL)
         return;
     pthread_mutex_lock(&node->lock);
@@ -758,7 +779,19 @@ void yk_node_stop(struct yk_node *node) {
     pthread_join(node->thread, NULL);
     helpers_stop(node);
     uv_loop_close(&node->loop);
+    struct yk_counters n;
+    yk_store_counters(node->store, &n);
+    if (discard && node->seg->found == YK_SEGMENT_FRESH && n.blocks == 0)
+        yk_segment_unlink(node->seg);
     node_free(node, !yk_node_tier_lost(node));
+}
+
+void yk_node_stop(struct yk_node *node) {
+    end(node, 0);
+}
+
+void yk_node_discard(struct yk_node *node) {
+    end(node, 1);
 }
 
 int yk_node_connect(struct yk_node *node, int *ret_fd) {

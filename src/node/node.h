@@ -47,6 +47,10 @@ int yk_node_start(const struct yk_node_opts *opts, struct yk_node **ret_node, st
 /* Ends connections, writes the segment off as clean, joins, frees. NULL is fine. */
 void yk_node_stop(struct yk_node *node);
 
+/* As stop, after a start that failed later on: a segment that it had made, and that holds nothing, is
+ * removed. */
+void yk_node_discard(struct yk_node *node);
+
 /* One end of a new connection to this node, for a client in the same process; the caller owns it.
  */
 int yk_node_connect(struct yk_node *node, int *ret_fd);
@@ -81,13 +85,16 @@ const struct yk_hist *yk_node_latency(const struct yk_node *node, unsigned op);
  * when there is none. Any thread. */
 int yk_node_ns_info(struct yk_node *node, uint32_t ns, yk_ns_info *ret_info);
 
+/* Lookups in namespace number ns. Any thread. */
+void yk_node_ns_lookups(const struct yk_node *node, uint32_t ns, struct yk_ns_lookups *ret);
+
 /* The statistics as one JSON object, terminated; the caller frees it. Any thread. -YK_ENOMEM. */
 int yk_node_stats_json(struct yk_node *node, char **ret_json);
 
 /* What the segment was at the start, and why it was empty if it was ("" otherwise). */
 enum yk_segment_found yk_node_found(const struct yk_node *node, const char **ret_why);
 
-/* 1 when the tier was lost (its file was truncated): lookups miss, puts are refused. */
+/* 1 when the tier was lost (a file was truncated, or its file system is full): lookups miss, puts are refused. */
 int yk_node_tier_lost(const struct yk_node *node);
 
 #ifdef __cplusplus

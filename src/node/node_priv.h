@@ -126,6 +126,7 @@ struct yk_node {
     uint64_t spin_until_ns; /* 0: not looking */
     int stopping;
     uint64_t last_events, last_in_bytes, stop_deadline_ns;
+    uint64_t looked_ms; /* at puts under way, by upkeep */
 
     pthread_mutex_t lock; /* guards handover[] and ns_snapshot[]; rank 1 in docs/locks.md */
     int handover[64];

@@ -92,7 +92,8 @@ int yk_store_reserve(struct yk_store *s, uint32_t slot, uint64_t len, struct yk_
                           (unsigned long long)len, (unsigned long long)tier, YK_BLOCK_MAX);
     if (__atomic_load_n(&s->seg.lost, __ATOMIC_ACQUIRE))
         return yk_err_set(err, -YK_EIO,
-                          "the tier is lost (its file was truncated, or memory ran out)");
+                          "the DRAM tier is lost (a file of its segment was truncated, or its file "
+                          "system is full)");
     uint64_t held = s->n.reserved_bytes + s->n.hard_pinned_bytes;
     if (!share_has(s, len))
         return yk_err_set(

@@ -271,7 +271,9 @@ static void count_raised(struct yk_store *s, const struct fetch *f) {
     COUNT(s, raised);
     COUNT_ADD(s, raised_bytes, f->len);
     if (f->token_count > 0) {
+        struct yk_ns_lookups *n = &s->shares[f->ns].n;
         COUNT(s, ssd_hits);
+        STORE(&n->ssd_hits, n->ssd_hits + 1);
         COUNT_ADD(s, ssd_hit_bytes, f->len);
     } else if (f->preload) {
         COUNT(s, preloaded);

@@ -89,7 +89,7 @@ int yk_store_ns_raise(struct yk_store *s, uint32_t ns, uint64_t epoch) {
     struct yk_ns_entry *e = entry_at(s, ns);
     if (epoch < e->epoch)
         return -YK_ESTALE;
-    if (epoch == EPOCH_REMOVED)
+    if (epoch == EPOCH_REMOVED) /* handle.c has the text */
         return -YK_EINVAL;
     if (epoch == e->epoch) { /* it may be another's, who still waits for it to be durable (R9) */
         yk_store_ssd_ns_await(s, ns);

@@ -36,6 +36,10 @@ int yk_node_ns_info(struct yk_node *node, uint32_t ns, yk_ns_info *ret_info) {
     return ret_info->name[0] != 0 ? 0 : YK_MISS;
 }
 
+void yk_node_ns_lookups(const struct yk_node *node, uint32_t ns, struct yk_ns_lookups *ret) {
+    yk_store_ns_lookups(node->store, ns, ret);
+}
+
 enum yk_segment_found yk_node_found(const struct yk_node *node, const char **ret_why) {
     *ret_why = node->seg->why_fresh;
     return node->seg->found;
@@ -63,6 +67,7 @@ static const struct {
     F(reserved_blocks),
     F(reserved_bytes),
     F(hard_pinned_bytes),
+    F(hard_pin_max_bytes),
     F(suspect_blocks),
     F(clients),
     F(local_hits),

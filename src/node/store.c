@@ -31,6 +31,15 @@ static void sizes(const struct yk_store_opts *opts, struct yk_segment_opts *so) 
     }
 }
 
+uint64_t yk_store_beside_bytes(const struct yk_store_opts *opts) {
+    struct yk_segment_opts so;
+    struct yk_shm_layout l;
+    sizes(opts, &so);
+    if (yk_shm_layout_make(so.data_bytes, so.max_blocks, so.max_clients, so.extents_bytes, &l) < 0)
+        return 0;
+    return l.meta_bytes + l.clients_bytes;
+}
+
 static int open_alloc(struct yk_store *s, struct yk_err *err) {
     struct yk_alloc_opts ao = {
         .size = sizeof(ao),
@@ -61,6 +70,7 @@ static int open_parts(struct yk_store *s, const struct yk_store_opts *opts, stru
         s->low_bytes = data / RESERVE_MAX_DIV;
     s->high_bytes = s->low_bytes + s->low_bytes / 2u;
     s->held_max = data / 100u * opts->held_percent;
+    STORE(&s->n.hard_pin_max_bytes, pins_max(s));
     s->capacity_blocks = opts->capacity_blocks;
     s->next_expiry_ms = UINT64_MAX;
     yk_store_turn(s);
@@ -72,6 +82,7 @@ static int open_parts(struct yk_store *s, const struct yk_store_opts *opts, stru
         rc = yk_store_recover(s, err);
     if (rc == 0)
         yk_store_ssd_ready(s);
+    yk_store_gauges(s); /* who looks before the first tick sees the tier's size */
     return rc;
 }
 
@@ -133,4 +144,10 @@ void yk_store_counters(const struct yk_store *s, struct yk_counters *ret) {
     uint64_t *to = (uint64_t *)(void *)ret;
     for (size_t i = 0; i < sizeof(*ret) / sizeof(uint64_t); i++)
         to[i] = LOAD(&from[i]);
+}
+
+void yk_store_ns_lookups(const struct yk_store *s, uint32_t ns, struct yk_ns_lookups *ret) {
+    const struct yk_ns_lookups *n = &s->shares[ns < YK_SHM_NAMESPACES ? ns : 0].n;
+    *ret = (struct yk_ns_lookups){LOAD(&n->local_hits), LOAD(&n->local_misses), LOAD(&n->node_hits),
+                                  LOAD(&n->node_misses), LOAD(&n->ssd_hits)};
 }

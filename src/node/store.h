@@ -109,6 +109,7 @@ struct yk_counters {
     /* gauges */
     uint64_t blocks, block_bytes, limbo_blocks, limbo_bytes, reserved_blocks, reserved_bytes;
     uint64_t hard_pinned_bytes, suspect_blocks;
+    uint64_t hard_pin_max_bytes; /* that they may have of the tier */
     uint64_t unverified_blocks;               /* came up from SSD, not used yet */
     uint64_t leaving_blocks, leaving_bytes;   /* out of the policy, on their way down */
     uint64_t raising;                         /* fetches under way or waiting */
@@ -116,6 +117,15 @@ struct yk_counters {
     uint64_t clients, waiters;
     uint64_t meta_blocks_max;
 };
+
+/* Lookups of payload in one namespace; counted as in yk_counters, as long as the daemon runs. */
+struct yk_ns_lookups {
+    uint64_t local_hits, local_misses, node_hits, node_misses, ssd_hits;
+};
+
+/* What a segment takes at most beside its payload: block table, index, and what clients hold. Pure; 0
+ * for sizes that open would refuse. */
+uint64_t yk_store_beside_bytes(const struct yk_store_opts *opts);
 
 /* Opens the segment and recovers what is in it. Errors as yk_segment_open, and EINVAL for a policy
  * that does not exist. */
@@ -136,6 +146,9 @@ const struct yk_view *yk_store_view(const struct yk_store *store);
 /* A relaxed copy; any thread. Client pages are summed by the owner in yk_store_tick. */
 void yk_store_counters(const struct yk_store *store, struct yk_counters *ret);
 
+/* The same of one namespace number. */
+void yk_store_ns_lookups(const struct yk_store *store, uint32_t ns, struct yk_ns_lookups *ret);
+
 /* ---- clients (client.c) -----------------------------------------------------------------------
  */
 
@@ -143,6 +156,9 @@ void yk_store_counters(const struct yk_store *store, struct yk_counters *ret);
  * if the process is the same. -YK_ELIMIT: all slots are taken. */
 int yk_store_client_attach(struct yk_store *store, uint32_t pid, uint32_t slot, uint64_t cookie,
                            uint32_t *ret_slot, uint64_t *ret_cookie);
+
+/* The namespace of the handle that has the slot: its lookups count there. */
+void yk_store_client_ns(struct yk_store *store, uint32_t slot, uint32_t ns);
 
 /* The client came back and has heard of reservations up to this generation. Grants reach it in
  * their order, so those above were lost on the way and are over: nobody writes there. */
@@ -235,7 +251,7 @@ void yk_store_info(const struct yk_store *store, uint32_t idx, yk_block_info *re
 const void *yk_store_payload(const struct yk_store *store, uint32_t idx);
 void yk_store_access(struct yk_store *store, uint32_t idx);
 /* Counts a lookup of payload that the node answered; bytes of a hit. */
-void yk_store_count_get(struct yk_store *store, int hit, uint64_t bytes);
+void yk_store_count_get(struct yk_store *store, uint32_t ns, int hit, uint64_t bytes);
 /* Verifies a SUSPECT block now, so that it can be served. 0, or YK_MISS when it was rotten and is
  * dropped. */
 int yk_store_settle(struct yk_store *store, uint32_t idx);

@@ -23,6 +23,7 @@ struct share {
     struct yk_policy *policy; /* made with its first block */
     uint64_t blocks;
     uint64_t bytes;
+    struct yk_ns_lookups n;
 };
 
 /* What the node remembers of a client slot beside the shared page. */
@@ -128,6 +129,8 @@ enum retire_reason {
 void yk_store_retire(struct yk_store *s, uint32_t idx, enum retire_reason why, int keep_entry);
 /* Frees the limbo blocks that no hazard names. */
 void yk_store_scan(struct yk_store *s);
+/* Brings the figures of memory up to date. */
+void yk_store_gauges(struct yk_store *s);
 /* Evicts one block; 0, YK_MISS nothing to evict, -YK_EAGAIN all are pinned. ns YK_SHM_NONE: any. */
 int yk_store_evict_one(struct yk_store *s, uint32_t ns, enum retire_reason why);
 /* Allocates len bytes, evicting for it if need be. 0 or -YK_ENOSPC. */

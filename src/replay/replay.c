@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <jansson.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -54,18 +55,39 @@ static int own_node(const struct yk_replay_opts *o) {
     return o->url == NULL;
 }
 
+/* "1000 blocks of 64KiB for 2 clients need 1.2 GiB" */
+static char *need_text(const struct yk_replay_opts *o, uint64_t need, char *buf, size_t cap) {
+    char want[YK_FMT_MAX], block[YK_FMT_MAX];
+    const char *s = o->clients == 1 ? "" : "s";
+    yk_fmt_bytes_exact(o->block_bytes, block);
+    yk_fmt_bytes(need, want);
+    if (o->capacity_blocks != 0)
+        snprintf(buf, cap, "%llu blocks of %s for %u client%s need %s",
+                 (unsigned long long)o->capacity_blocks, block, o->clients, s, want);
+    else
+        snprintf(buf, cap, "a node for blocks of %s and %u client%s needs %s", block, o->clients, s,
+                 want);
+    return buf;
+}
+
 int yk_replay_dram(const struct yk_replay_opts *o, uint64_t *ret_bytes, struct yk_err *err) {
-    char have[YK_FMT_MAX], want[YK_FMT_MAX], block[YK_FMT_MAX];
+    char have[YK_FMT_MAX], found[YK_FMT_MAX], text[160];
     uint64_t need =
         yk_own_dram_bytes(o->capacity_blocks, o->block_bytes, o->clients, RESERVE_PERCENT);
     if (o->ssd_capacity_blocks > 0)
         need += yk_own_ahead_bytes(need);
     if (o->dram_bytes != 0 && o->dram_bytes < need)
-        return yk_err_set(
-            err, -YK_EINVAL, "%s of memory is too little: %llu blocks of %s for %u clients need %s",
-            yk_fmt_bytes(o->dram_bytes, have), (unsigned long long)o->capacity_blocks,
-            yk_fmt_bytes_exact(o->block_bytes, block), o->clients, yk_fmt_bytes(need, want));
-    *ret_bytes = o->dram_bytes != 0 ? o->dram_bytes : need;
+        return yk_err_set(err, -YK_EINVAL, "--dram: %s of memory is too little: %s",
+                          yk_fmt_bytes(o->dram_bytes, have), need_text(o, need, text, sizeof(text)));
+    uint64_t bytes = o->dram_bytes != 0 ? o->dram_bytes : need, room = yk_own_room();
+    if (room != 0 && bytes > room && o->dram_bytes == 0)
+        return yk_err_set(err, -YK_ENOSPC, "--capacity: %s, expected at most the %s that are free here",
+                          need_text(o, need, text, sizeof(text)), yk_fmt_bytes(room, have));
+    if (room != 0 && bytes > room)
+        return yk_err_set(err, -YK_ENOSPC,
+                          "--dram: found %s, expected at most the %s that are free here",
+                          yk_fmt_bytes_exact(bytes, found), yk_fmt_bytes(room, have));
+    *ret_bytes = bytes;
     return 0;
 }
 

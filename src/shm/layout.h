@@ -132,7 +132,8 @@ struct yk_client_owner {
     uint64_t cookie;     /* 0 = free; proves to the daemon that a reconnecting client is the same */
     uint64_t start_time; /* of the process, /proc/PID/stat field 22 */
     uint32_t pid;
-    uint32_t reserved[3];
+    uint32_t ns; /* namespace of its handle + 1; 0 = not known */
+    uint32_t reserved[2];
 };
 
 struct yk_shm_layout {

@@ -4,6 +4,7 @@
  */
 #include "shm/segment.h"
 
+#include "base/fmt.h"
 #include "shm/guard.h"
 
 #include <errno.h>
@@ -231,17 +232,25 @@ static uint64_t memory_of(int fd) {
 static int check_room(const struct yk_segment *seg, const struct yk_segment_opts *opts,
                       struct yk_err *err) {
     const char *dir = opts->dir != NULL ? opts->dir : DEFAULT_DIR;
-    if (opts->name != NULL && opts->huge_dir != NULL)
-        return 0; /* huge pages are counted apart: the mapping succeeds or fails */
+    char asked[YK_FMT_MAX], more[YK_FMT_MAX], left[YK_FMT_MAX];
     uint64_t room = room_in(opts->name != NULL ? dir : NULL);
     if (room == 0)
         return 0;
-    room += memory_of(seg->fd_meta) + memory_of(seg->fd_data) + memory_of(seg->fd_clients);
-    if (seg->layout.data_bytes <= room)
+    room += memory_of(seg->fd_meta) + memory_of(seg->fd_clients);
+    uint64_t beside = seg->layout.meta_bytes + seg->layout.clients_bytes, payload = 0;
+    if (opts->name == NULL || opts->huge_dir == NULL) {
+        /* Huge pages are counted apart: the mapping succeeds or fails. */
+        payload = seg->layout.data_bytes;
+        room += memory_of(seg->fd_data);
+    }
+    if (payload + beside <= room)
         return 0;
-    return yk_err_set(err, -YK_ENOSPC,
-                      "%llu bytes of DRAM were asked for, this machine has %llu left: lower --dram",
-                      (unsigned long long)seg->layout.data_bytes, (unsigned long long)room);
+    return yk_err_set(
+        err, -YK_ENOSPC,
+        "%s of DRAM were asked for, %s for its table and %u clients beside them, this machine has %s "
+        "left: lower --dram or --max-clients",
+        yk_fmt_bytes(seg->layout.data_bytes, asked), yk_fmt_bytes(beside, more),
+        seg->layout.max_clients - 1u, yk_fmt_bytes(room, left));
 }
 
 static int set_sizes(struct yk_segment *seg, const struct yk_segment_opts *opts,

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #ifdef YK_HAVE_ZSTD
@@ -74,7 +75,7 @@ static int read_zstd(struct yk_trace_source *s, char *buf, size_t len, size_t *r
         ZSTD_inBuffer in = {.src = s->in, .size = s->in_len, .pos = s->in_at};
         size_t left = ZSTD_decompressStream(s->zstd, &out, &in);
         if (ZSTD_isError(left))
-            return yk_err_set(err, -YK_ECORRUPT, "found bad Zstandard data (%s)",
+            return yk_err_set(err, -YK_ECORRUPT, "found bad Zstandard data (%s), expected a whole file",
                               ZSTD_getErrorName(left));
         s->in_at = in.pos;
         s->mid_frame = left != 0;
@@ -119,9 +120,14 @@ int yk_trace_source_open(const char *path, struct yk_trace_source **ret_source,
     if (s == NULL)
         return yk_err_set(err, -YK_ENOMEM, "out of memory");
     s->fd = strcmp(path, "-") == 0 ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
-    int rc = s->fd >= 0 ? sniff(s, err)
-                        : yk_err_set(err, -yk_status_from_errno(errno), "cannot open: %s",
-                                     strerror(errno));
+    struct stat st;
+    int rc;
+    if (s->fd < 0)
+        rc = yk_err_set(err, -yk_status_from_errno(errno), "cannot open: %s", strerror(errno));
+    else if (fstat(s->fd, &st) == 0 && S_ISDIR(st.st_mode))
+        rc = yk_err_set(err, -YK_EINVAL, "found a directory, expected a file");
+    else
+        rc = sniff(s, err);
     if (rc != 0) {
         yk_trace_source_close(s);
         return rc;

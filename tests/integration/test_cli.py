@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import resource
 import select
 import signal
 import struct
@@ -42,6 +43,12 @@ def commands():
 def test_help_lists_the_commands():
     assert set("put get ls stat rm pin unpin touch match prefetch expire ns top bench version".split()) <= set(commands())
     assert yolk("help").stdout == yolk("--help").stdout == yolk("-h").stdout
+
+
+def test_help_is_whole_and_fits():
+    text = yolk("--help").stdout
+    assert max(map(len, text.splitlines())) < 80, text
+    assert "a program to compare with is not installed." in " ".join(text.split())
 
 
 def test_every_command_has_help():
@@ -95,6 +102,8 @@ def test_version():
     (["ns", "epoch", "a"], "found 2 arguments, expected yolk ns epoch NAME N"),
     (["top", "--interval", "1ms"], "--interval: found '1ms', expected 100ms to 1h"),
     (["bench", "nothing"], "found 'nothing', which is no benchmark"),
+    (["bench", "ssd", "--path", "/nonexistent"], "found --path '/nonexistent': No such file or directory, expected"),
+    (["bench", "ssd", "--path", "/etc/passwd"], "found --path '/etc/passwd', expected a directory"),
     (["--url", "http://x", "ls"], "http://x"),
 ])
 def test_wrong_usage(arguments, text):
@@ -193,6 +202,14 @@ def test_block_larger_than_the_tier(node, place):
     with big.open("wb") as f:
         f.truncate(4 << 30)
     assert "found 4 GiB or more" in one_line(node.yolk("put", "k", big), 2)
+
+
+@pytest.mark.parametrize("mapping", [[], ["--no-map"]])
+def test_endless_input_is_refused_early(node, mapping):
+    with open("/dev/zero", "rb") as zeros:
+        done = node.yolk("put", *mapping, "k", "-", data=zeros,
+                         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (256 * MIB, 256 * MIB)))
+    assert "'standard input': found more than 64 MiB, which is all the memory of this node" in one_line(done, 2)
 
 
 def test_attributes(node):
@@ -307,6 +324,7 @@ def test_match(node):
     found, = node.json("match", "--long", "a", "b", "c")
     assert found == {"matched": 2, "of": 3, "blocks": [{"key": "a", "len": 10, "tier": "dram"},
                                                       {"key": "b", "len": 4, "tier": "dram"}]}
+    assert node.json("match", "a", "b", "c") == [found]
 
 
 def test_stat_of_the_node(node):
@@ -328,6 +346,9 @@ def test_stat_says_which_is_not_there(node):
     done = node.yolk("stat", "a", "b")
     assert done.returncode == 3 and done.stderr == "yolk: stat 'b': not here\n"
     assert done.stdout.splitlines()[1].split()[-1] == "a"
+    there, gone = map(json.loads, node.yolk("--json", "stat", "a", "b").stdout.splitlines())
+    assert there["key"] == "a" and there["status"] == "ok" and there["len"] == 10
+    assert gone == {"key": "b", "status": "miss"}
 
 
 # ---- changing ---------------------------------------------------------------------------------
@@ -412,10 +433,33 @@ def test_ns_life(node):
     info = {line["name"]: line for line in node.json("ns", "list")}["a"]
     assert info["quota_bytes"] == 2 * MIB and info["blocks"] == 0
     assert re.search(r"^ +0 +0 B +2 MiB +\d+  a$", node.yolk("ns").stdout, re.M)
+    assert node.json("ns", "quota", "a", "3M") == [{**info, "quota_bytes": 3 * MIB}]
+    assert node.json("ns", "epoch", "a", 7)[0]["epoch"] == 7
+    assert node.json("ns", "create", "b", "--quota", "1M")[0]["quota_bytes"] == MIB
+    assert node.json("ns", "rm", "b") == [{"name": "b", "status": "ok"}]
     assert node.yolk("ns", "rm", "a").returncode == 0
     assert "a" not in {line["name"] for line in node.json("ns")}
     one_line(node.yolk("ns", "rm", "a"), 1)
     assert "found '2 apples', expected a size" in one_line(node.yolk("ns", "quota", "a", "2 apples"), 2)
+
+
+def test_a_quota_makes_no_namespace(node):
+    assert "namespace 'tpyo': there is none of that name" in one_line(node.yolk("ns", "quota", "tpyo", "1M"), 1)
+    assert "tpyo" not in {line["name"] for line in node.json("ns")}
+
+
+def test_limits_are_told_with_figures(make_node):
+    node = make_node("--held-percent", "10", dram="32M").start()
+    big = bytes(900_000)
+    assert node.yolk("ns", "create", "q", "--quota", "2M").returncode == 0
+    assert "quota exceeded: 'q' has 0 B of 2 MiB" in one_line(node.yolk("-n", "q", "put", "k", "-", data=bytes(3 * MIB)),
+                                                              1)
+    pinned = [node.yolk("put", "--pin", "hard", f"k{i}", "-", data=big).returncode for i in range(2)]
+    assert pinned == [0, 0]
+    assert node.yolk("put", "k3", "-", data=big).returncode == 0
+    for done in (node.yolk("pin", "k3"), node.yolk("put", "--pin", "hard", "k4", "-", data=big)):
+        assert re.search(r": [\d.]+ [KM]iB are pinned hard, at most 2\.4 MiB may be \(yolkd's --held-percent\)$",
+                         one_line(done, 1))
 
 
 def test_epochs(node):
@@ -427,6 +471,8 @@ def test_epochs(node):
     one_line(node.yolk("ns", "epoch", "default", epoch - 1), 1)
     one_line(node.yolk("--epoch", epoch - 1, "get", "k"), 1)
     assert node.yolk("--epoch", epoch, "get", "k").stdout == "of the new weights"
+    line = one_line(node.yolk("ns", "epoch", "default", 2**64 - 1), 2)
+    assert "found epoch 18446744073709551615, expected at most 18446744073709551614" in line
 
 
 # ---- top --------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ import threading
 import pytest
 
 import harness
-from harness import DEADLINE_S, program, wait_for
+from harness import DEADLINE_S, one_line, program, wait_for
 
 LONG = os.environ.get("YOLK_LONG") == "1"
 
@@ -410,8 +410,14 @@ def test_memory_that_runs_out_under_a_running_node(place):
     probe = subprocess.run(["unshare", "-rm", "sh", "-c", mount, place.shm, "true"], stderr=subprocess.PIPE, text=True)
     if probe.returncode != 0:
         pytest.skip(f"no tmpfs can be mounted in a namespace here: {probe.stderr.strip()}")
-    n = Node(place, "--populate=no", dram="64M")
-    n.start(before=["unshare", "-rm", "sh", "-c", mount, place.shm])
+    n = Node(place, "--populate=no", "--max-clients=64", dram="64M")
+    # What the table and all its clients may take counts, too: it would be missing later.
+    in_it = ["unshare", "-rm", "sh", "-c", mount, place.shm]
+    for options in ([], ["--check-config"]):
+        done = subprocess.run([*map(str, in_it), *map(str, n.command("--max-clients=2048", *options))],
+                              stderr=subprocess.PIPE, text=True)
+        assert "free here and in" in one_line(done, 2, "yolkd") and "--max-clients=2048" in done.stderr
+    n.start(before=in_it)
     files = f"/proc/{n.process.pid}/root{place.shm}"
 
     def put(key, size, *options):
@@ -433,7 +439,9 @@ def test_memory_that_runs_out_under_a_running_node(place):
     # Its memory is gone from under it: the tier is lost, the node is not, and no answer is wrong.
     for options in (["--no-map"], []):
         for size in (4 << 20, 1 << 20, 3000):
-            assert put("x", size, *options).returncode != 0, "a put was acknowledged that went nowhere"
+            done = put("x", size, *options)
+            assert done.returncode != 0, "a put was acknowledged that went nowhere"
+            assert "its file system is full" in done.stderr
             assert not there("x", size, *options)
     for i in range(8):
         there(f"{i}", 1 << 20), there(f"{i}", 1 << 20, "--no-map")
@@ -441,5 +449,5 @@ def test_memory_that_runs_out_under_a_running_node(place):
     assert n.stats()["tier_lost"] is True
     # The same again with memory.
     n.stop()
-    n.start(before=["unshare", "-rm", "sh", "-c", mount, place.shm])
+    n.start(before=in_it)
     assert put("x", 4 << 20).returncode == 0 and there("x", 4 << 20)

@@ -197,6 +197,7 @@ def test_bad_lines_are_named(place, line, found, expected, command):
     (["--clients", "0"], "--clients: found '0'"),
     (["--exact", "--clients", "2", "--capacity", "10"], "--exact: found --clients 2"),
     (["--own"], "needs --capacity or --dram"),
+    (["--own", "-d", "64M"], "too little: a node for blocks of 256KiB and 1 client needs 1"),
     (["--capacity", "1000", "--dram", "1M", "--block", "64K"], "1 MiB of memory is too little: 1000 blocks of 64KiB"),
     (["--capacity", "10", "--policy", "best"], "there is no policy 'best'"),
 ])
@@ -209,8 +210,23 @@ def test_bad_options_are_refused(place, options, text):
 def test_more_memory_than_there_is_is_refused(place):
     trace = place.dir / "good.jsonl"
     trace.write_text(GOOD)
-    done = yolk("replay", trace, "--dram", "200T")
-    assert done.returncode != 0 and len(done.stderr.splitlines()) == 1
+    for command in (["replay", trace], ["run"]):
+        done = yolk(*command, "--dram", "200T")
+        assert re.search(r"--dram: found 200TiB, expected at most the [\d.]+ [GM]iB that are free", one_line(done, 2))
+        assert done.stdout == ""
+    done = yolk("replay", trace, "--capacity", "100M", "--block", "1M", "--clients", "1")
+    assert re.search(r"--capacity: 100000000 blocks of 1MiB for 1 client need 9\d(\.\d+)? TiB, expected at most the",
+                     one_line(done, 2))
+
+
+def test_what_is_no_trace(place):
+    (place.dir / "damaged.zst").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(range(200)))
+    (place.dir / "short.zst").write_bytes(b"\x28\xb5\x2f\xfd")
+    for name, found in ((".", "found a directory, expected a file"),
+                        ("damaged.zst", "found bad Zstandard data ("), ("short.zst", "found the end of the file")):
+        path = f"{place.dir}/{name}"
+        error = one_line(yolk("replay", path, "--capacity", 10), 2)
+        assert path in error and found in error and "expected" in error
 
 
 def test_no_node_no_trace(place):

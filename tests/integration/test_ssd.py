@@ -252,6 +252,11 @@ def test_everything_shows_both_tiers(make_node, ssd_node):
     seen = samples(page(node, "/metrics"))
     assert seen['yolk_blocks{tier="ssd"}'] == ssd["blocks"]
     assert seen['yolk_tier_hits_total{tier="ssd"}'] >= 15 and 'yolk_tier_hits_total{tier="dram"}' in seen
+    in_ns = 'yolk_namespace_{}_total{{namespace="default",tier="{}"}}'
+    for tier in ("dram", "ssd"):
+        for what in ("hits", "misses"):
+            assert seen[in_ns.format(what, tier)] == seen[f'yolk_tier_{what}_total{{tier="{tier}"}}']
+    assert seen[in_ns.format("misses", "dram")] >= seen[in_ns.format("hits", "ssd")] >= 15
     assert seen[f'yolk_ssd_device_state{{device="{node.ssd}",state="ok"}}'] == 1
     assert seen["yolk_ssd_degraded"] == 0 and seen["yolk_ssd_write_amplification"] >= 1
     assert any(name.startswith("yolk_ssd_device_duration_seconds_bucket") for name in seen)

@@ -57,6 +57,8 @@ def test_manual_has_every_option():
     (["--listen", "tcp:192.0.2.1:7000"], "--listen: found .*, expected a loopback address .* or --insecure-network"),
     (["--listen", "none"], "--listen: found no address, expected one"),
     (["--listen", ",".join(f"unix:/tmp/{i}" for i in range(9))], "found 9 addresses, expected at most 8"),
+    (["--http", "127.0.0.1"], "--http: found '127.0.0.1', expected HOST:PORT such as 127.0.0.1:7780, or none"),
+    (["--http", "127.0.0.1:x"], "whose port is not a number from 0 to 65535, expected HOST:PORT such as"),
     (["--http", "0.0.0.0:80"], "--http: found 'tcp:0.0.0.0:80', expected a loopback address"),
     (["--name", "../x"], "--name: found '../x', expected 1 to 63 letters"),
     (["--unix-mode", "0999"], "--unix-mode: found '0999', expected octal"),
@@ -126,6 +128,29 @@ def test_start_line_says_what_it_serves(make_node):
     assert f"on {node.url}, http 127.0.0.1:" in line and "segment 'node' fresh" in line
     port = re.search(r"http 127\.0\.0\.1:(\d+)", line).group(1)
     assert urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10).status == 200
+
+
+def test_hits_and_misses_by_namespace_and_tier(make_node):
+    node = make_node("--http", "127.0.0.1:0").start()
+    port = re.search(r"http 127\.0\.0\.1:(\d+)", node.log()).group(1)
+
+    def figures():
+        text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
+        return {m[1]: float(m[2]) for m in re.finditer(r"^(yolk_\S+(?:\{[^}]*\})?) (\S+)$", text, re.M)}
+
+    for name in ("one", "two"):
+        assert node.yolk("-n", name, "put", "k", "-", data=b"bytes").returncode == 0
+    for options in ([], ["--no-map"]):  # counted by the client, and by the node
+        for name, key, times in (("one", "k", 3), ("one", "none", 2), ("two", "k", 1)):
+            for _ in range(times):
+                node.yolk("-n", name, *options, "get", key)
+    want = {'yolk_namespace_hits_total{namespace="one",tier="dram"}': 6,
+            'yolk_namespace_misses_total{namespace="one",tier="dram"}': 4,
+            'yolk_namespace_hits_total{namespace="two",tier="dram"}': 2,
+            'yolk_namespace_misses_total{namespace="two",tier="dram"}': 0,
+            'yolk_tier_hits_total{tier="dram"}': 8, 'yolk_tier_misses_total{tier="dram"}': 4,
+            'yolk_tier_misses_total{tier="ssd"}': 0}
+    wait_for(lambda: {name: figures().get(name) for name in want} == want, "every lookup is counted where it was")
 
 
 def test_sigterm_is_clean_and_keeps_blocks(node):
@@ -217,6 +242,28 @@ def test_http_port_taken(node, make_node):
         command = other.command("--http", f"127.0.0.1:{taken.getsockname()[1]}")
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert "give --http another port, or none" in one_line(done, 1, "yolkd")
+    assert all("other" not in name for name in node.segment_files())  # it had made them
+    other.start()
+    put(other, "k")
+    other.stop()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        command = other.command("--http", f"127.0.0.1:{taken.getsockname()[1]}")
+        one_line(subprocess.run(list(map(str, command)), capture_output=True, text=True), 1, "yolkd")
+    other.start()
+    assert get(other, "k") == b"some bytes"  # and these it had not
+
+
+def test_a_disk_for_the_segment_is_warned_of(make_node, place):
+    def kind(path):
+        return subprocess.run(["stat", "-f", "-c", "%T", path], capture_output=True, text=True).stdout.strip()
+
+    if kind(place.shm) != "tmpfs" or kind(place.dir) == "tmpfs":
+        pytest.skip("no file system of each kind at hand")
+    node = make_node().start()
+    assert "no memory file system" not in node.log()
+    node.stop()
+    node.start("--shm-dir", place.dir)
+    assert f"--shm-dir {place.dir} is no memory file system" in node.log()
 
 
 def test_sighup_changes_nothing(node):
@@ -238,6 +285,21 @@ def test_several_addresses(make_node):
     put(node, "k", b"via unix")
     node.url = f"tcp:127.0.0.1:{port}"
     assert get(node, "k") == b"via unix"
+
+
+def test_limits_admit_as_many_as_they_say(make_node):
+    node = make_node("--max-clients", "1", "--max-connections", "2").start()
+    put(node, "k")  # maps
+    held = [node.connect() for _ in range(2)]
+    for s in held:
+        s.sendall(hello())
+        assert s.recv(1000)
+    for options in ([], ["--no-map"]):
+        line = one_line(node.yolk(*options, "get", "k"), 1)
+        assert "all 2 connections of the node are taken: raise --max-connections" in line
+    assert "refused a connection: all 2 connections" in node.log()
+    held[0].close()
+    wait_for(lambda: get(node, "k") == b"some bytes", "a connection is free again")
 
 
 def test_beyond_loopback_with_its_flag_only(make_node):
@@ -353,7 +415,7 @@ def test_notify(make_node, place, abstract):
     name = f"{place.dir}/notify"
     manager = Manager("\0" + name if abstract else name)
     node = make_node().launch(env={"NOTIFY_SOCKET": "@" + name if abstract else name})
-    manager.wait("READY=1\nSTATUS=0 blocks")
+    manager.wait("READY=1\nSTATUS=0 blocks, 0 B of 64 MiB")
     put(node, "k")
     assert node.stop() == 0
     manager.wait("STOPPING=1")

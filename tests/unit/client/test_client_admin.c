@@ -344,6 +344,10 @@ static void opening_says_what_is_wrong(void **state) {
     assert_status(yk_open(f->url, &o, &c), -YK_EINVAL);
     assert_ptr_equal(c, state); /* untouched */
     assert_status(yk_client_stats_get(NULL, NULL, 0), -YK_EINVAL);
+    assert_status(yk_open(f->url, NULL, &c), 0);
+    put_ok(c, "k", 10, 1);
+    assert_status(yk_ref_get(c, yk_key_str("k"), NULL), -YK_EINVAL);
+    yk_close(c);
     yk_close(NULL);
     yk_client *many[20];
     int n = 0, rc = 0;

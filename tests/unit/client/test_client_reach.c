@@ -49,6 +49,10 @@ static void embedded(void **state) {
     char *json = NULL;
     assert_status(yk_open("embedded:dram=lots", NULL, &c), -YK_EINVAL);
     assert_non_null(strstr(yk_error_text(NULL), "lots"));
+    assert_status(yk_open("embedded:dram=900T", NULL, &c), -YK_ENOSPC); /* no yolkd: no options of it */
+    assert_non_null(strstr(yk_error_text(NULL), "lower dram or max_clients"));
+    assert_null(strstr(yk_error_text(NULL), "--"));
+    assert_status(yk_open("embedded:max_clients=0", NULL, &c), -YK_EINVAL);
     assert_status(yk_open("embedded:dram=64M", NULL, &c), 0);
     assert_status(yk_open("embedded:dram=64M", NULL, &d), 0); /* a node of its own */
     put_ok(c, "k", 100000, 1);

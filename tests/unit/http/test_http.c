@@ -5,6 +5,8 @@
  */
 #include "http/http.h"
 
+#include "base/clock.h"
+
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <setjmp.h>
@@ -102,6 +104,26 @@ static void other_methods_and_garbage_are_refused(void **state) {
     free(b);
 }
 
+/* A probe's patience is a second. */
+static void silent_connections_keep_no_probe_waiting(void **state) {
+    enum { N = 200 };
+    struct sockaddr_in a = {.sin_family = AF_INET,
+                            .sin_port = htons(yk_http_port(http)),
+                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fds[N];
+    for (int i = 0; i < N; i++) {
+        fds[i] = socket(AF_INET, SOCK_STREAM, 0);
+        assert_int_equal(connect(fds[i], (struct sockaddr *)&a, sizeof(a)), 0);
+    }
+    uint64_t begun_ns = yk_now_ns();
+    char *b = get("/healthz");
+    assert_non_null(strstr(b, "200 OK"));
+    assert_true(yk_now_ns() - begun_ns < 1000000000u);
+    free(b);
+    for (int i = 0; i < N; i++)
+        close(fds[i]);
+}
+
 static void only_loopback_is_served_unless_told_otherwise(void **state) {
     struct yk_http_opts ho = {0};
     struct yk_http *h = NULL;
@@ -127,6 +149,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(routes_answer),
         cmocka_unit_test(other_methods_and_garbage_are_refused),
+        cmocka_unit_test(silent_connections_keep_no_probe_waiting),
         cmocka_unit_test(only_loopback_is_served_unless_told_otherwise),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

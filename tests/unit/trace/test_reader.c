@@ -133,7 +133,7 @@ static void what_cannot_be_opened(void **state) {
     assert_int_equal(yk_trace_open("/nonexistent/t.jsonl", &t, &err), -YK_ENOENT);
     assert_string_equal(err.text, "/nonexistent/t.jsonl: cannot open: No such file or directory");
     assert_true(yk_trace_open("/tmp", &t, &err) < 0);
-    assert_string_equal(err.text, "/tmp: cannot read: Is a directory");
+    assert_string_equal(err.text, "/tmp: found a directory, expected a file");
     assert_null(t);
     yk_trace_close(NULL);
 }
