@@ -137,7 +137,7 @@ int yk_store_demote_undo(struct yk_store *s, uint32_t idx) {
     if (s->low == NULL || !(*mark_of(s, idx) & MARK_LEAVING))
         return 0;
     /* Its write goes on: what was chosen once is likely to be chosen again. */
-    if (yk_store_share_add(s, idx) < 0)
+    if (yk_store_share_add(s, idx, 0) < 0)
         return 0; /* it leaves, then */
     stay(s, idx);
     has_copy(s, idx); /* which is used, too */

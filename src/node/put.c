@@ -147,7 +147,28 @@ int yk_store_abort(struct yk_store *s, uint32_t slot, uint32_t idx, uint64_t gen
     return rc;
 }
 
-int yk_store_share_add(struct yk_store *s, uint32_t idx) {
+/* ---- parents that are gone (chain policies) ---- */
+
+static struct gone *gone_at(struct yk_store *s, uint64_t hash) {
+    return &s->gone[hash % GONE_PARENTS];
+}
+
+static int follows_chains(const struct yk_store *s) {
+    return (s->policy_ops->caps & YK_POLICY_CAP_CHAIN) != 0;
+}
+
+/* Was the parent that a commit names, and that is in no tier, evicted? One that was never here is not
+ * gone: it may be put after its child. */
+static int parent_gone(struct yk_store *s, uint32_t ns, const struct yk_commit *c) {
+    uint32_t idx;
+    if (c->parent_len == 0 || !follows_chains(s))
+        return 0;
+    uint64_t hash = yk_hash_key(ns, c->parent, c->parent_len);
+    return gone_at(s, hash)->hash == hash && gone_at(s, hash)->epoch == c->epoch &&
+           yk_store_find_any(s, ns, c->epoch, c->parent, c->parent_len, &idx) != 0;
+}
+
+int yk_store_share_add(struct yk_store *s, uint32_t idx, int cut_off) {
     struct yk_desc *d = desc_at(s, idx);
     struct share *sh = &s->shares[d->ns];
     if (sh->policy == NULL) {
@@ -160,7 +181,7 @@ int yk_store_share_add(struct yk_store *s, uint32_t idx) {
         s->policy_ns[s->policy_count] = (uint16_t)d->ns;
         s->policies[s->policy_count++] = sh->policy;
     }
-    struct yk_policy_block pb = {d->hash, d->len, d->parent, d->depth_tokens};
+    struct yk_policy_block pb = {d->hash, d->len, d->parent, d->depth_tokens, cut_off != 0};
     if (d->parent >= s->own.layout.max_blocks || !desc_live(desc_at(s, d->parent)) ||
         desc_at(s, d->parent)->birth != d->parent_birth)
         pb.parent_id = YK_POLICY_NONE;
@@ -183,6 +204,8 @@ void yk_store_share_drop(struct yk_store *s, uint32_t idx, int by_policy) {
         by_policy ? yk_policy_evict(sh->policy, idx, d->hash) : yk_policy_remove(sh->policy, idx);
     if (rc != 0)
         return;
+    if (by_policy && follows_chains(s))
+        *gone_at(s, d->hash) = (struct gone){d->hash, d->epoch};
     sh->blocks--;
     sh->bytes -= d->len;
     COUNT_SUB(s, blocks, 1);
@@ -347,12 +370,12 @@ static uint32_t key_need(struct yk_store *s, const void *key, uint32_t key_len) 
  * fail comes before the word is published: a generation that was COMMITTED once is never taken
  * back. A lookup that meets the entry before the word looks again. */
 static int enter(struct yk_store *s, uint32_t idx, uint64_t gen, uint64_t hash, uint32_t old,
-                 unsigned state) {
+                 unsigned state, int cut_off) {
     struct yk_desc *d = desc_at(s, idx);
     int fresh = old == YK_SHM_NONE;
     if (fresh && yk_index_insert(&s->index, hash, idx) < 0)
         return -YK_ENOSPC;
-    int rc = yk_store_share_add(s, idx);
+    int rc = yk_store_share_add(s, idx, cut_off);
     if (rc < 0) {
         if (fresh)
             yk_index_remove(&s->index, hash, idx);
@@ -432,7 +455,7 @@ static int commit_new(struct yk_store *s, uint32_t ns, uint64_t hash, const stru
         STORE(&desc_at(s, c->idx)->expiry_ms, expiry_ms);
         yk_store_expiry_seen(s, expiry_ms);
     }
-    rc = enter(s, c->idx, c->gen, hash, old, state);
+    rc = enter(s, c->idx, c->gen, hash, old, state, parent_gone(s, ns, c));
     if (rc == 0) {
         if (desc_at(s, c->idx)->pin_until_ms == YK_PIN_HARD)
             COUNT_ADD(s, hard_pinned_bytes, desc_at(s, c->idx)->cap);

@@ -255,7 +255,7 @@ static int pass_shares(struct recovery *r) {
             if (desc_live(p) && p->birth == d->parent_birth)
                 p->children++;
         }
-        if (yk_store_share_add(s, order[i].idx) < 0)
+        if (yk_store_share_add(s, order[i].idx, 0) < 0)
             continue;
         yk_store_ssd_link(s, order[i].idx);
         yk_store_expiry_seen(s, d->expiry_ms);

@@ -35,6 +35,15 @@ struct client {
     uint64_t seen[YK_COUNTERS]; /* of the page's counters, already added to the store's */
 };
 
+/* What a chain policy evicted last: a block that names one of these as its parent is cut off. Of two
+ * with one place the later one is known. A chain that goes on after so many other evictions counts as
+ * one whose head was never here. */
+#define GONE_PARENTS 4096u
+
+struct gone {
+    uint64_t hash, epoch;
+};
+
 struct yk_store {
     struct yk_segment seg;
     struct yk_owner own;
@@ -72,6 +81,8 @@ struct yk_store {
     uint32_t move_map_mask;
     uint64_t move_map_ms;
     uint64_t settled; /* changes() when background compaction last found nothing to gain */
+
+    struct gone gone[GONE_PARENTS];
 
     struct ssd_side *low; /* the SSD tier (ssd_priv.h); NULL = none */
 
@@ -157,8 +168,9 @@ static inline uint64_t pins_max(const struct yk_store *s) {
 /* Links idx into its owner's list of reservations, or out of it. */
 void yk_store_reservation_link(struct yk_store *s, uint32_t idx);
 void yk_store_reservation_unlink(struct yk_store *s, uint32_t idx);
-/* Puts a committed descriptor into its share: policy, counts. The index is the caller's. */
-int yk_store_share_add(struct yk_store *s, uint32_t idx);
+/* Puts a committed descriptor into its share: policy, counts. The index is the caller's. cut_off: as the
+ * policy is told (sched/policy.h). */
+int yk_store_share_add(struct yk_store *s, uint32_t idx, int cut_off);
 void yk_store_share_drop(struct yk_store *s, uint32_t idx, int by_policy);
 
 /* from + ms, at most `most`. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * lru: exactly the least recently accessed block goes first.
- * chain-lru: exactly the least recently accessed block without children goes first.
+ * chain-lru: exactly the least recently accessed block without children goes first, but for what is
+ * cut off (policy.h).
  *
  * They are one policy on one ordered queue (order_priv.h) and differ in whether the queue is told
  * who is whose parent. That has to be exact rather than sampled or approximate because a node's
@@ -58,8 +59,12 @@ static int lru_insert(struct yk_policy *p, uint32_t id, const struct yk_policy_b
     int rc = yk_order_may_enter(o, id, block->parent_id);
     if (rc != 0)
         return rc;
-    bool chains = p->ops->caps & YK_POLICY_CAP_CHAIN;
-    yk_order_enter(o, 0, id, chains ? block->parent_id : YK_POLICY_NONE);
+    if (!(p->ops->caps & YK_POLICY_CAP_CHAIN))
+        yk_order_enter(o, 0, id, YK_POLICY_NONE);
+    else if (block->cut_off || yk_order_is_cut_off(o, block->parent_id))
+        yk_order_enter_cut_off(o, 0, id, block->parent_id);
+    else
+        yk_order_enter(o, 0, id, block->parent_id);
     return 0;
 }
 

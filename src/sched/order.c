@@ -18,6 +18,17 @@ static void list_push(struct yk_order *o, struct yk_order_queue *q, uint32_t id)
     q->youngest = id;
 }
 
+static void list_push_old(struct yk_order *o, struct yk_order_queue *q, uint32_t id) {
+    struct yk_node *n = yk_node_at(o->space, id);
+    n->a = YK_NODE_NONE;
+    n->b = q->oldest;
+    if (q->oldest != YK_NODE_NONE)
+        yk_node_at(o->space, q->oldest)->a = id;
+    else
+        q->youngest = id;
+    q->oldest = id;
+}
+
 static void list_unlink(struct yk_order *o, struct yk_order_queue *q, const struct yk_node *n) {
     if (n->a != YK_NODE_NONE)
         yk_node_at(o->space, n->a)->b = n->b;
@@ -151,7 +162,18 @@ int yk_order_may_enter(const struct yk_order *o, uint32_t id, uint32_t parent_id
     return yk_node_at(o->space, id)->place == YK_NODE_ABSENT ? 0 : -YK_EBUSY;
 }
 
-void yk_order_enter(struct yk_order *o, uint32_t queue, uint32_t id, uint32_t parent_id) {
+/* The oldest stamp that can be told from a young one. */
+static uint64_t oldest_stamp(const struct yk_policy_space *space) {
+    return space->clock > YK_NODE_AGE_MAX ? space->clock - YK_NODE_AGE_MAX : 0;
+}
+
+bool yk_order_is_cut_off(const struct yk_order *o, uint32_t id) {
+    return id < o->space->max_ids && yk_order_has(o, id) &&
+           yk_node_stamp(o->space, yk_node_at(o->space, id)) <= oldest_stamp(o->space);
+}
+
+static void enter(struct yk_order *o, uint32_t queue, uint32_t id, uint32_t parent_id,
+                  bool cut_off) {
     struct yk_node *n = yk_node_at(o->space, id);
     uint32_t children = known_children(o, n);
     assert(n->place == YK_NODE_ABSENT);
@@ -163,12 +185,27 @@ void yk_order_enter(struct yk_order *o, uint32_t queue, uint32_t id, uint32_t pa
     if (id >= o->space->used_ids)
         o->space->used_ids = id + 1;
     stamp(o, n);
-    if (children == 0)
-        join(o, id, YK_NODE_LISTED);
-    else
+    if (cut_off)
+        yk_node_set_stamp(n, oldest_stamp(o->space));
+    if (children != 0) {
         n->place = YK_NODE_INNER;
+    } else if (cut_off) {
+        n->place = YK_NODE_LISTED;
+        o->queues[queue].candidates++;
+        list_push_old(o, &o->queues[queue], id);
+    } else {
+        join(o, id, YK_NODE_LISTED);
+    }
     if (parent_id != YK_POLICY_NONE && (children == 0 || !descends_from(o, parent_id, id)))
         attach(o, id, parent_id);
+}
+
+void yk_order_enter(struct yk_order *o, uint32_t queue, uint32_t id, uint32_t parent_id) {
+    enter(o, queue, id, parent_id, false);
+}
+
+void yk_order_enter_cut_off(struct yk_order *o, uint32_t queue, uint32_t id, uint32_t parent_id) {
+    enter(o, queue, id, parent_id, true);
 }
 
 void yk_order_renew(struct yk_order *o, uint32_t queue, uint32_t id) {

@@ -16,6 +16,10 @@
  * (they age away, as nobody reaches them) but keeps every count true. If another instance takes
  * the id, the orphans are disowned; `tag` tells. A parent that is another instance's is no parent.
  *
+ * A block that is cut off has the oldest stamp there can be and stands at the old end of its queue. The
+ * stamp is also how it is known (no bit of the 16 bytes is free): what nobody touched for 2^36 ticks
+ * looks the same, and is as old.
+ *
  * Thread: owner loop.
  */
 #ifndef YK_SCHED_ORDER_PRIV_H
@@ -53,6 +57,12 @@ void yk_order_fini(struct yk_order *o);
 
 /* id is absent. parent_id may be YK_POLICY_NONE. */
 void yk_order_enter(struct yk_order *o, uint32_t queue, uint32_t id, uint32_t parent_id);
+
+/* The same as a block that is cut off: the oldest candidate of the queue. */
+void yk_order_enter_cut_off(struct yk_order *o, uint32_t queue, uint32_t id, uint32_t parent_id);
+
+/* Is the block that is in, cut off? false for YK_POLICY_NONE, and for what is not this instance's. */
+bool yk_order_is_cut_off(const struct yk_order *o, uint32_t id);
 
 /* Gives id a new stamp and moves it to the young end of `queue`. */
 void yk_order_renew(struct yk_order *o, uint32_t queue, uint32_t id);

@@ -62,6 +62,7 @@ struct yk_policy_block {
     uint64_t size_bytes;   /* of the payload */
     uint32_t parent_id;    /* in, or to come; YK_POLICY_NONE, or another instance's: no parent */
     uint32_t depth_tokens; /* tokens from the start of the chain to this block's end */
+    bool cut_off;          /* its parent was evicted and is in no tier: see YK_POLICY_CAP_CHAIN */
 };
 
 enum yk_policy_answer { YK_POLICY_SKIP = 0, YK_POLICY_TAKE = 1 };
@@ -69,9 +70,14 @@ enum yk_policy_answer { YK_POLICY_SKIP = 0, YK_POLICY_TAKE = 1 };
 /* May this id go now? SKIP: pinned, being written, and so on. Must not call the policy. */
 typedef enum yk_policy_answer (*yk_policy_can_fn)(void *arg, uint32_t id);
 
-/* Never proposes a block that has a child in the instance. */
+/* Never proposes a block that has a child in the instance. And proposes what is cut off first: a block
+ * that came in as cut_off, or as the child of one that is, is a candidate before every block that is
+ * not, until it is accessed (a SKIP counts as that) or, in S3-FIFO, promoted for its uses. So a chain
+ * that is longer than memory, put from its head on, keeps its head: its tail is evicted for the next
+ * block, which is then cut off and makes room for the one after it, instead of one more of the head. No
+ * prefix match reaches what is cut off. Other policies do not look at cut_off. */
 #define YK_POLICY_CAP_CHAIN (1u << 0)
-/* Proposes exactly the least recently accessed of all candidates. */
+/* Proposes exactly the least recently accessed of all candidates that are not cut off. */
 #define YK_POLICY_CAP_EXACT_LRU (1u << 1)
 
 /* Every op is present in every policy. `p` is an instance, `id` below the space's max_ids. */

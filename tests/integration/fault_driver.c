@@ -6,6 +6,7 @@
  *                       [--no-refs 1] [--timeout-ms T]
  *   fault_driver check  --url U --ledger F --workers W
  *   fault_driver hold   --url U --phase reserve|written|ref|idle      (to be killed in that phase)
+ *   fault_driver crowd  --url U --workers W     (processes that open, put and close, all at once)
  *
  * A worker owns K keys ("w<id>-<n>"). What it did to each is written to a ledger (a shared file
  * mapping, so that it survives the worker's own death): INTENT before a put or remove is sent, then
@@ -25,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define KEYS_MAX    65536u
@@ -36,6 +38,7 @@ enum entry { NEVER = 0, INTENT = 1, PRESENT = 2, GONE = 3 };
 struct ledger {
     unsigned char key[WORKERS_MAX][KEYS_MAX]; /* enum entry */
     uint64_t gets[WORKERS_MAX], hits[WORKERS_MAX], puts[WORKERS_MAX], wrong[WORKERS_MAX];
+    uint64_t late[WORKERS_MAX]; /* changes that ended at their deadline */
 };
 
 struct options {
@@ -114,6 +117,10 @@ static void judge(struct ledger *l, const struct options *o, uint32_t n, const u
         l->hits[o->id]++;
 }
 
+static void count_late(struct ledger *l, const struct options *o, int rc) {
+    l->late[o->id] += rc == -YK_ETIMEDOUT || rc == -YK_EGONE;
+}
+
 struct held {
     yk_ref ref;
     uint32_t n;
@@ -154,6 +161,7 @@ static void do_put(struct worker *w, uint32_t n, int in_place) {
         fill(w->buf, len, o->id, n);
         rc = yk_put(w->c, k, w->buf, len, NULL);
     }
+    count_late(w->l, o, rc);
     if (rc == 0) {
         w->l->key[o->id][n] = PRESENT;
         w->l->puts[o->id]++;
@@ -169,6 +177,7 @@ static void do_remove(struct worker *w, uint32_t n) {
         return;
     w->l->key[w->o->id][n] = INTENT;
     int rc = yk_remove(w->c, k);
+    count_late(w->l, w->o, rc);
     if (rc == 0 || rc == YK_MISS)
         w->l->key[w->o->id][n] = GONE;
 }
@@ -303,16 +312,18 @@ static int check(struct options *o) {
             failures += l->wrong[o->id] - w0;
         }
     }
-    uint64_t gets = 0, hits = 0, puts = 0;
+    uint64_t gets = 0, hits = 0, puts = 0, late = 0;
     for (uint32_t i = 0; i < o->workers; i++) {
         gets += l->gets[i];
         hits += l->hits[i];
         puts += l->puts[i];
+        late += l->late[i];
     }
     printf("{\"present\": %llu, \"intact\": %llu, \"wrong\": %llu, \"gets\": %llu, \"hits\": %llu, "
-           "\"puts\": %llu}\n",
+           "\"puts\": %llu, \"late\": %llu}\n",
            (unsigned long long)present, (unsigned long long)intact, (unsigned long long)failures,
-           (unsigned long long)gets, (unsigned long long)hits, (unsigned long long)puts);
+           (unsigned long long)gets, (unsigned long long)hits, (unsigned long long)puts,
+           (unsigned long long)late);
     yk_close(c);
     return failures == 0 ? 0 : 1;
 }
@@ -343,6 +354,46 @@ static int hold(const struct options *o) {
         pause();
 }
 
+/* One process of a crowd: waits for the start, then does what the smallest client does. */
+static int crowd_one(const struct options *o, uint32_t id, int gate) {
+    yk_client *c;
+    char key[32], byte;
+    yk_key k = {key, key_make(key, id, 0)};
+    if (read(gate, &byte, 1) != 0)
+        return 2;
+    if (client_open(o, &c) < 0)
+        return 1;
+    int rc = yk_put(c, k, key, k.len, NULL);
+    if (rc < 0)
+        fprintf(stderr, "fault_driver: put of %s: %s\n", key, yk_error_text(c));
+    yk_close(c);
+    return rc == 0 ? 0 : 1;
+}
+
+/* All are there before the first one connects: they wait for the pipe's end. */
+static int crowd(const struct options *o) {
+    int gate[2], status;
+    uint32_t started = 0, failed = 0;
+    if (pipe(gate) < 0)
+        return 2;
+    for (; started < o->workers; started++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            close(gate[1]);
+            _exit(crowd_one(o, started, gate[0]));
+        }
+        if (pid < 0) {
+            perror("fault_driver: fork");
+            break;
+        }
+    }
+    close(gate[1]);
+    for (uint32_t i = 0; i < started; i++)
+        failed += wait(&status) < 0 || status != 0;
+    printf("{\"started\": %u, \"failed\": %u}\n", started, failed);
+    return failed == 0 && started == o->workers ? 0 : 1;
+}
+
 int main(int argc, char **argv) {
     struct options o = {.keys = 512,
                         .len = 1u << 16,
@@ -351,7 +402,7 @@ int main(int argc, char **argv) {
                         .seed = 1,
                         .phase = "idle"};
     if (argc < 2) {
-        fprintf(stderr, "fault_driver: work, check or hold?\n");
+        fprintf(stderr, "fault_driver: work, check, hold or crowd?\n");
         return 2;
     }
     for (int i = 2; i + 1 < argc; i += 2) {
@@ -371,7 +422,7 @@ int main(int argc, char **argv) {
         else if (strcmp(name, "--len") == 0)
             o.len = (uint32_t)strtoul(v, NULL, 10) % (1u << 21);
         else if (strcmp(name, "--workers") == 0)
-            o.workers = (uint32_t)strtoul(v, NULL, 10) % (WORKERS_MAX + 1u);
+            o.workers = (uint32_t)strtoul(v, NULL, 10);
         else if (strcmp(name, "--timeout-ms") == 0)
             o.timeout_ms = (uint32_t)strtoul(v, NULL, 10);
         else if (strcmp(name, "--no-refs") == 0)
@@ -385,10 +436,14 @@ int main(int argc, char **argv) {
     }
     if (strcmp(argv[1], "work") == 0)
         return work(&o);
-    if (strcmp(argv[1], "check") == 0)
+    if (strcmp(argv[1], "check") == 0) {
+        o.workers = o.workers < WORKERS_MAX ? o.workers : WORKERS_MAX;
         return check(&o);
+    }
     if (strcmp(argv[1], "hold") == 0)
         return hold(&o);
+    if (strcmp(argv[1], "crowd") == 0)
+        return crowd(&o);
     fprintf(stderr, "fault_driver: unknown command %s\n", argv[1]);
     return 2;
 }

@@ -190,7 +190,7 @@ def yolk(*args, data=None, env=None, **options):
     text = options.pop("text", True)
     done = subprocess.run([program("yolk"), *(a if isinstance(a, bytes) else str(a) for a in args)], **stdin,
                           env=clean_env(env), stdout=options.pop("stdout", subprocess.PIPE), stderr=subprocess.PIPE,
-                          timeout=DEADLINE_S * 2, **options)
+                          timeout=options.pop("seconds", DEADLINE_S * 2), **options)
     done.stderr = done.stderr.decode(errors="replace")
     if text and done.stdout is not None:
         done.stdout = done.stdout.decode()

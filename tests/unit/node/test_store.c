@@ -356,6 +356,39 @@ static void chain_policies_keep_parents_of_live_children(void **state) {
     fixture_close(&f);
 }
 
+/* Blocks of one chain, of which memory or the capacity holds a part: that is its head. Another chain that
+ * comes later is kept in the same way, in the place of what was used before it. */
+static void a_chain_longer_than_memory_keeps_its_head(void **state) {
+    static const char *const policies[] = {"chain-lru", "chain-s3fifo"};
+    char *data = calloc(1, MIB);
+    for (int round = 0; round < 4; round++) {
+        struct fixture f;
+        int by_capacity = round % 2;
+        fixture_open(&f, 16 * MIB, by_capacity ? 40 : 0, policies[round / 2]);
+        uint32_t len = by_capacity ? 1000 : MIB / 4;
+        for (int chain = 0; chain < 2; chain++) {
+            char key[16] = {0}, parent[16] = {0};
+            int run = 0, all = 0;
+            for (int i = 0; i < 150; i++) {
+                memcpy(parent, key, sizeof(parent));
+                snprintf(key, sizeof(key), "%c%d", 'a' + chain, i);
+                assert_int_equal(put_as(&f, 0, key, i > 0 ? parent : NULL, data, len, 0), 0);
+                if (i % 10 == 0)
+                    yk_store_tick(f.s);
+            }
+            for (int i = 0; i < 150; i++) {
+                snprintf(key, sizeof(key), "%c%d", 'a' + chain, i);
+                all += here(&f, key);
+                run += here(&f, key) && run == i;
+            }
+            assert_true(all - run <= 4);
+            assert_in_range(run, by_capacity ? 36 : 50, 64);
+        }
+        fixture_close(&f);
+    }
+    free(data);
+}
+
 /* ---- namespaces, epochs, expiry
  * ------------------------------------------------------------------------ */
 
@@ -861,6 +894,7 @@ int main(void) {
         cmocka_unit_test(a_full_tier_evicts_for_the_next_put),
         cmocka_unit_test(pinned_blocks_stay_and_too_many_are_refused),
         cmocka_unit_test(what_a_hazard_names_is_not_reused),
+        cmocka_unit_test(a_chain_longer_than_memory_keeps_its_head),
         cmocka_unit_test(chain_policies_keep_parents_of_live_children),
         cmocka_unit_test(raising_the_epoch_hides_older_blocks_at_once),
         cmocka_unit_test(a_put_that_began_before_a_raise_is_refused),

@@ -192,11 +192,74 @@ static void whole_chains_pay_with_s3fifo(void **state) {
     }
 }
 
+static void what_is_cut_off_goes_first(void **state) {
+    (void)state;
+    const char *const names[] = {"chain-lru", "chain-s3fifo"};
+    for (int n = 0; n < 2; n++) {
+        struct yk_policy_space *space = make_space(IDS);
+        struct yk_policy *p = make_tree(names[n], space);
+        insert_block(p, 8, YK_POLICY_NONE); /* the oldest leaf is 3, of the tree */
+        assert_int_equal(insert_cut_off(p, 5, YK_POLICY_NONE), 0);
+        insert_block(p, 6, 5); /* of one that is cut off: so it is, too */
+        insert_block(p, 7, 6);
+        insert_cut_off(p, 9, YK_POLICY_NONE);
+        yk_policy_access(p, 4);
+        const uint32_t order[] = {9, 7, 6, 5};
+        for (int i = 0; i < 4; i++) {
+            assert_int_equal(next_victim(p, take_all, NULL), order[i]);
+            evict_block(p, order[i]);
+        }
+        assert_int_equal(next_victim(p, take_all, NULL), 3);
+        /* A hold lets it stay as one that was used. */
+        static struct pins pins;
+        memset(&pins, 0, sizeof(pins));
+        pins.pinned[10] = true;
+        insert_cut_off(p, 10, YK_POLICY_NONE);
+        assert_int_equal(next_victim(p, unless_pinned, &pins), 3);
+        assert_int_equal(next_victim(p, take_all, NULL), 3);
+        yk_policy_free(p);
+        yk_policy_space_free(space);
+    }
+}
+
+/* Each block of a chain costs a victim before it comes in, and names the one before it. */
+static void a_chain_longer_than_memory_keeps_its_head(void **state) {
+    (void)state;
+    const char *const names[] = {"chain-lru", "chain-s3fifo"};
+    for (int n = 0; n < 2; n++)
+        for (uint32_t batch = 1; batch <= 8; batch *= 2) {
+            struct yk_policy_space *space = make_space(IDS);
+            struct yk_policy *p = make_policy(names[n], space, IDS);
+            bool in[IDS] = {false};
+            for (uint32_t id = 0; id < IDS; id++) {
+                if (yk_policy_count(p) >= 50)
+                    for (uint32_t i = 0; i < batch; i++) {
+                        uint32_t gone = next_victim(p, take_all, NULL);
+                        evict_block(p, gone);
+                        in[gone] = false;
+                    }
+                if (id == 0 || in[id - 1])
+                    insert_block(p, id, id == 0 ? YK_POLICY_NONE : id - 1);
+                else
+                    insert_cut_off(p, id, YK_POLICY_NONE);
+                in[id] = true;
+            }
+            uint32_t run = 0;
+            while (in[run])
+                run++;
+            assert_in_range(run, 50 - batch, 50);
+            yk_policy_free(p);
+            yk_policy_space_free(space);
+        }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(leaves_first_even_if_only_they_are_used),
         cmocka_unit_test(a_pinned_leaf_protects_its_ancestors),
         cmocka_unit_test(children_may_come_before_their_parents),
+        cmocka_unit_test(what_is_cut_off_goes_first),
+        cmocka_unit_test(a_chain_longer_than_memory_keeps_its_head),
         cmocka_unit_test(plain_policies_ignore_parents),
         cmocka_unit_test(chain_lru_is_the_oldest_leaf),
         cmocka_unit_test(whole_chains_cost_lru_nothing),

@@ -65,6 +65,15 @@ static inline int insert_block(struct yk_policy *p, uint32_t id, uint32_t parent
     return yk_policy_insert(p, id, &block);
 }
 
+/* The same of a block that is cut off. */
+static inline int insert_cut_off(struct yk_policy *p, uint32_t id, uint32_t parent_id) {
+    struct yk_policy_block block = {.key_hash = id * UINT64_C(0x2545f4914f6cdd1d),
+                                    .size_bytes = 1,
+                                    .parent_id = parent_id,
+                                    .cut_off = true};
+    return yk_policy_insert(p, id, &block);
+}
+
 static inline int evict_block(struct yk_policy *p, uint32_t id) {
     return yk_policy_evict(p, id, id * UINT64_C(0x2545f4914f6cdd1d));
 }
