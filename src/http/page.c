@@ -48,6 +48,7 @@ static const struct row rows[] = {
     STORE_ROW(G, "yolk_tier_bytes", BYTES_HELP, free_bytes, "use", "free"),
     STORE_ROW(G, "yolk_tier_bytes", BYTES_HELP, idle_bytes, "use", "free_in_class"),
     STORE_ROW(G, "yolk_tier_bytes", BYTES_HELP, waste_bytes, "use", "waste"),
+    STORE_ROW(G, "yolk_tier_bytes", BYTES_HELP, unbacked_bytes, "use", "unbacked"),
     STORE_ROW(G, "yolk_tier_bytes", BYTES_HELP, limbo_bytes, "use", "limbo"),
     STORE_ROW(G, "yolk_tier_bytes", BYTES_HELP, reserved_bytes, "use", "reserved"),
     STORE_ROW(G, "yolk_tier_bytes", BYTES_HELP, hard_pinned_bytes, "use", "hard_pinned"),

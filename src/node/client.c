@@ -112,6 +112,8 @@ int yk_store_client_attach(struct yk_store *s, uint32_t pid, uint32_t slot, uint
             break;
     if (slot == max)
         return -YK_ELIMIT;
+    if (yk_store_back_client(s, slot) < 0)
+        return -YK_ENOSPC;
     yk_owner_page_reset(&s->own, slot);
     struct yk_client_owner *o = &s->own.owners[slot];
     o->start_time = start;

@@ -257,12 +257,12 @@ int yk_store_alloc(struct yk_store *s, uint64_t len, uint64_t *ret_offset) {
     uint32_t evicted = 0;
     uint64_t want = len;
     int compacted = 0;
-    int rc = yk_alloc_get(s->alloc, len, ret_offset);
+    int rc = yk_store_alloc_get(s, len, ret_offset);
     if (rc != -YK_ENOSPC)
         return rc;
     yk_store_drain(s);
     yk_store_scan(s);
-    while ((rc = yk_alloc_get(s->alloc, len, ret_offset)) == -YK_ENOSPC && evicted < EVICT_MAX) {
+    while ((rc = yk_store_alloc_get(s, len, ret_offset)) == -YK_ENOSPC && evicted < EVICT_MAX) {
         if (!compacted && fragmented(s, len)) {
             compacted = 1; /* once: its moves must not keep a put from its deadline */
             yk_store_compact(s, len, 64);
@@ -362,6 +362,7 @@ int yk_store_short(const struct yk_store *s) {
 int yk_store_tick(struct yk_store *s) {
     uint64_t boot_ms = yk_boot_ms();
     tick_clock(s, boot_ms);
+    yk_store_back_tick(s, boot_ms);
     if (s->sweep_cursor < s->sweep_end)
         sweep_step(s);
     int more = evict_over(s, TICK_EVICTIONS) == TICK_EVICTIONS;

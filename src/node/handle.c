@@ -83,6 +83,9 @@ static int hello_slot(struct conn *c, uint32_t slot, uint64_t cookie, uint64_t *
                           "the client's process cannot be seen from the node (another pid "
                           "namespace?): payload goes through the socket");
     int rc = yk_store_client_attach(c->node->store, c->pid, slot, cookie, &c->slot, ret_cookie);
+    if (rc == -YK_ENOSPC)
+        return yk_err_set(err, -YK_EPERM, "no memory for a client's pages: payload goes through the "
+                                          "socket");
     if (rc < 0)
         return yk_err_set(err, rc, "all %u client slots are taken: raise --max-clients",
                           c->node->seg->layout.max_clients - 1u);

@@ -84,6 +84,7 @@ static int move_block(struct yk_store *s, uint32_t idx, uint64_t to) {
 static int try_move(struct yk_store *s, const struct yk_alloc_move *m) {
     uint32_t idx = map_find(s, m->from_offset);
     if (idx == YK_SHM_NONE || !yk_owner_desc_sane(&s->own, idx, 1) ||
+        yk_store_back(s, m->to_offset, desc_at(s, idx)->len) < 0 ||
         move_block(s, idx, m->to_offset) < 0) {
         COUNT(s, moves_refused);
         yk_alloc_compact_skip(s->alloc, m);

@@ -14,6 +14,7 @@
 #include "node/conn_priv.h"
 
 #include "base/clock.h"
+#include "base/fmt.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -40,6 +41,7 @@
 
 static struct yk_log_limit lost_limit = YK_LOG_LIMIT_INIT(60000);
 static struct yk_log_limit accept_limit = YK_LOG_LIMIT_INIT(5000);
+static struct yk_log_limit unbacked_limit = YK_LOG_LIMIT_INIT(60000);
 static struct yk_log_limit refuse_limit = YK_LOG_LIMIT_INIT(5000);
 
 /* ---- processes that hold client slots -------------------------------------------------------- */
@@ -347,6 +349,17 @@ static void doze_begin(struct yk_node *node) {
         uv_timer_start(&node->doze, on_doze, DOZE_MS, DOZE_MS);
 }
 
+static void say_unbacked(struct yk_node *node) {
+    struct yk_counters n;
+    char text[YK_FMT_MAX];
+    yk_store_counters(node->store, &n);
+    if (n.unbacked_bytes > 0)
+        yk_log_limited(&unbacked_limit, YK_LOG_WARN, "node",
+                       "%s of free memory cannot be had: the segment's file system, or the machine, is "
+                       "full. Puts make room by eviction",
+                       yk_fmt_bytes(n.unbacked_bytes, text));
+}
+
 static void on_upkeep(uv_timer_t *timer) {
     struct yk_node *node = timer->data;
     yk_store_drain(node->store);
@@ -367,6 +380,7 @@ static void on_upkeep(uv_timer_t *timer) {
                        "the DRAM tier is lost: a file of its segment was truncated, or its file "
                        "system is full. "
                        "Lookups miss and puts are refused until a restart");
+    say_unbacked(node);
     ns_snapshot(node);
     uint64_t events = happened(node);
     node->idle_ticks = events == node->last_events ? node->idle_ticks + 1 : 0;

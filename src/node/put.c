@@ -61,6 +61,7 @@ void yk_store_reservation_unlink(struct yk_store *s, uint32_t idx) {
 
 /* A descriptor, evicting for one when all are in use. */
 static uint32_t desc_need(struct yk_store *s) {
+    yk_store_back_tables(s);
     uint32_t idx = yk_owner_desc_take(&s->own);
     for (int i = 0; idx == YK_SHM_NONE && i < 64 && s->n.leaving_blocks < LEAVING_ENOUGH; i++) {
         if (yk_store_evict_one(s, YK_SHM_NONE, RETIRE_SPACE) != 0)
@@ -80,7 +81,8 @@ static int share_has(const struct yk_store *s, uint64_t len) {
 }
 
 int yk_store_may_hold(const struct yk_store *s, uint64_t len) {
-    return s->n.reserved_bytes + s->n.hard_pinned_bytes + len <= s->held_max / 2u;
+    return s->turn_backed < TURN_BACKED &&
+           s->n.reserved_bytes + s->n.hard_pinned_bytes + len <= s->held_max / 2u;
 }
 
 int yk_store_reserve(struct yk_store *s, uint32_t slot, uint64_t len, struct yk_place *ret_place,
@@ -301,6 +303,7 @@ static void fill(struct yk_store *s, uint32_t idx, uint32_t ns, uint64_t hash, u
 
 void yk_store_turn(struct yk_store *s) {
     s->turn_evictions = TURN_EVICTIONS;
+    s->turn_backed = 0;
 }
 
 /* Room for one more block of len bytes in capacity and quota. What was over before (a limit that was
@@ -499,6 +502,7 @@ static int against_ssd(struct yk_store *s, uint32_t ns, uint64_t hash, const str
 
 int yk_store_commit(struct yk_store *s, uint32_t slot, uint32_t ns, const struct yk_commit *c) {
     int rc = reservation_at(s, slot, c->idx, c->gen);
+    yk_store_back_tables(s);
     if (rc < 0)
         return committed_before(s, ns, c);
     uint64_t hash = yk_hash_key(ns, c->key, c->key_len);

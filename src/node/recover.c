@@ -290,8 +290,9 @@ int yk_store_recover(struct yk_store *s, struct yk_err *err) {
     int rc = r.key_used != NULL && r.kept != NULL ? 0 : -YK_ENOMEM;
     if (rc == 0)
         rc = yk_segment_index_zero(&s->seg, area);
+    if (rc == 0)
+        rc = yk_store_back_index(s, area, top);
     if (rc == 0) {
-        yk_index_init(&s->index, s->seg.meta, &s->own.layout, area);
         clients_recover(s);
         yk_owner_hazards_collect(&s->own, s->slots, s->slot_count);
         pass_descriptors(&r);

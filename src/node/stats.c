@@ -68,6 +68,7 @@ static const struct {
     F(reserved_bytes),
     F(hard_pinned_bytes),
     F(hard_pin_max_bytes),
+    F(unbacked_bytes),
     F(suspect_blocks),
     F(clients),
     F(local_hits),

@@ -76,6 +76,10 @@ static int open_parts(struct yk_store *s, const struct yk_store_opts *opts, stru
     yk_store_turn(s);
     s->seed = opts->seed;
     COUNT_ADD(s, meta_blocks_max, s->seg.layout.max_blocks);
+    rc = yk_store_back_open(s);
+    if (rc < 0)
+        return yk_err_set(err, rc, "no memory for the block table: the file system of the segment, or "
+                                   "the machine's memory, is full");
     yk_store_namespaces_recover(s);
     rc = yk_store_ssd_open(s, opts, err);
     if (rc == 0)
@@ -122,6 +126,7 @@ void yk_store_close(struct yk_store *s, int clean) {
     yk_alloc_free(s->alloc);
     yk_owner_fini(&s->own);
     yk_store_clients_fini(s);
+    yk_store_back_close(s);
     yk_segment_close(&s->seg, clean);
     free(s->move_map);
     free(s);

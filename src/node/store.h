@@ -8,6 +8,7 @@
  *
  *   store.c    open, close, watermarks, statistics
  *   put.c      reserve, commit, abort: how a block comes to be
+ *   back.c     pages of places and tables are had before they are used
  *   evict.c    retire, hazard scan, eviction, reclaim: how it goes
  *   change.c   remove, pin, touch, expire, verify; batch removal
  *   move.c     compaction
@@ -110,6 +111,7 @@ struct yk_counters {
     uint64_t blocks, block_bytes, limbo_blocks, limbo_bytes, reserved_blocks, reserved_bytes;
     uint64_t hard_pinned_bytes, suspect_blocks;
     uint64_t hard_pin_max_bytes; /* that they may have of the tier */
+    uint64_t unbacked_bytes;     /* of free memory that cannot be had now: its file system is full */
     uint64_t unverified_blocks;               /* came up from SSD, not used yet */
     uint64_t leaving_blocks, leaving_bytes;   /* out of the policy, on their way down */
     uint64_t raising;                         /* fetches under way or waiting */
@@ -149,11 +151,14 @@ void yk_store_counters(const struct yk_store *store, struct yk_counters *ret);
 /* The same of one namespace number. */
 void yk_store_ns_lookups(const struct yk_store *store, uint32_t ns, struct yk_ns_lookups *ret);
 
+/* Pages of this part of the payload are there (the populating helper says so). Any thread. */
+void yk_store_backed(struct yk_store *store, uint64_t offset, uint64_t len);
+
 /* ---- clients (client.c) -----------------------------------------------------------------------
  */
 
 /* Grants a client slot to a process; cookie and slot of an earlier grant take that one over again
- * if the process is the same. -YK_ELIMIT: all slots are taken. */
+ * if the process is the same. -YK_ELIMIT: all slots are taken; -YK_ENOSPC: there is no memory for one. */
 int yk_store_client_attach(struct yk_store *store, uint32_t pid, uint32_t slot, uint64_t cookie,
                            uint32_t *ret_slot, uint64_t *ret_cookie);
 

@@ -44,6 +44,12 @@ struct gone {
     uint64_t hash, epoch;
 };
 
+/* Memory that cannot be had now (back.c). */
+struct aside {
+    uint64_t offset, len;
+};
+#define ASIDE_MAX 1024u
+
 struct yk_store {
     struct yk_segment seg;
     struct yk_owner own;
@@ -83,6 +89,11 @@ struct yk_store {
     uint64_t settled; /* changes() when background compaction last found nothing to gain */
 
     struct gone gone[GONE_PARENTS];
+    uint64_t *backed;     /* bitmap over chunks of the payload: their pages were had once */
+    uint64_t turn_backed; /* bytes of pages had in this turn of the loop */
+    struct aside aside[ASIDE_MAX];
+    uint32_t aside_count;
+    uint64_t aside_retry_ms; /* boot clock */
 
     struct ssd_side *low; /* the SSD tier (ssd_priv.h); NULL = none */
 
@@ -163,6 +174,24 @@ static inline void yk_store_expiry_seen(struct yk_store *s, uint64_t expiry_ms) 
 static inline uint64_t pins_max(const struct yk_store *s) {
     return s->held_max - s->held_max / 4u;
 }
+
+/* back.c */
+/* Before recovery. -YK_ENOSPC, -YK_ENOMEM. */
+int yk_store_back_open(struct yk_store *s);
+void yk_store_back_close(struct yk_store *s);
+/* Starts an empty index in an area of zeros, with room for so many blocks. 0 or -YK_ENOSPC. */
+int yk_store_back_index(struct yk_store *s, unsigned area, uint32_t blocks);
+/* Raises the limits of the tables if that is due; before what may let one grow. */
+void yk_store_back_tables(struct yk_store *s);
+/* The pages of a client slot. 0 or -YK_ENOSPC. */
+int yk_store_back_client(struct yk_store *s, uint32_t slot);
+/* The pages of a place. 0 or -YK_ENOSPC. */
+int yk_store_back(struct yk_store *s, uint64_t offset, uint64_t len);
+/* As yk_alloc_get, of memory whose pages are there. */
+int yk_store_alloc_get(struct yk_store *s, uint64_t len, uint64_t *ret_offset);
+void yk_store_back_tick(struct yk_store *s, uint64_t boot_ms);
+/* Pages had in one turn above which no place is granted ahead of need: some milliseconds. */
+#define TURN_BACKED (4ull << 20)
 
 /* put.c */
 /* Links idx into its owner's list of reservations, or out of it. */

@@ -70,7 +70,8 @@ static void *populate_main(void *arg) {
     for (uint64_t at = 0; at < bytes && !stopped(node); at += POPULATE_CHUNK) {
         uint64_t n = bytes - at < POPULATE_CHUNK ? bytes - at : POPULATE_CHUNK;
         if (madvise(data + at, n, MADV_POPULATE_WRITE) < 0)
-            break; /* an older kernel, or memory ran out: pages come as they are used */
+            break; /* an older kernel, or memory ran out: pages come as they are needed (back.c) */
+        yk_store_backed(node->store, at, n);
         /* Relaxed: who registers these pages needs them to be there, and nothing that is in them. */
         __atomic_store_n(&node->n.populated_bytes, at + n, __ATOMIC_RELAXED);
     }

@@ -63,6 +63,8 @@ void yk_index_init_at(struct yk_index *index, void *mem, uint32_t max_buckets,
     index->ids = *ids;
     index->max_buckets = max_buckets;
     index->max_overflow = max_overflow;
+    index->split_limit = max_buckets;
+    index->overflow_limit = max_overflow;
     index->level = FIRST_LEVEL;
     STORE_RELEASE(&index->hdr->table, (uint64_t)index->level << 32);
 }
@@ -103,7 +105,7 @@ static struct yk_bucket *overflow_take(struct yk_index *x, uint32_t *ret_link) {
     if (b != NULL) {
         x->overflow_free = b->next;
     } else {
-        if (x->overflow_top >= x->max_overflow)
+        if (x->overflow_top >= x->overflow_limit)
             return NULL;
         link = ++x->overflow_top;
         b = overflow_at(x, link);
@@ -253,7 +255,7 @@ static void split_one(struct yk_index *x) {
     uint32_t from = x->split;
     uint32_t to = from + (1u << x->level);
     uint32_t mask = (uint32_t)((2ull << x->level) - 1u);
-    if (to >= x->max_buckets)
+    if (to >= x->split_limit)
         return;
     if (split_copy(x, &x->buckets[from], to) < 0) {
         chain_drop(x, &x->buckets[to]);

@@ -46,6 +46,7 @@ struct yk_index {
     struct yk_bucket *buckets; /* max_buckets primary, then max_overflow */
     struct yk_index_ids ids;
     uint32_t max_buckets, max_overflow;
+    uint32_t split_limit, overflow_limit; /* of these, what may be used now; init: all */
     uint32_t overflow_free; /* list of freed overflow buckets, +1; 0 = empty */
     uint32_t overflow_top;  /* overflow buckets at or above were never used */
     uint32_t count;         /* entries */

@@ -24,6 +24,8 @@ int yk_owner_init(struct yk_owner *o, void *meta, void *clients,
     memset(o, 0, sizeof(*o));
     o->hdr = meta;
     o->layout = *layout;
+    o->desc_limit = layout->max_blocks;
+    o->key_limit = layout->max_key_granules;
     o->ns = (struct yk_ns_entry *)(base + layout->off_ns);
     o->owners = (struct yk_client_owner *)(base + layout->off_owners);
     o->desc = (struct yk_desc *)(base + layout->off_desc);
@@ -74,7 +76,7 @@ uint32_t yk_owner_desc_take(struct yk_owner *o) {
     }
     o->desc_free = 0;
     o->desc_free_count = 0;
-    for (idx = o->hdr->desc_top; idx < o->layout.max_blocks; idx++) {
+    for (idx = o->hdr->desc_top; idx < o->desc_limit; idx++) {
         /* Relaxed: the scrubber only wants to know where to stop. */
         __atomic_store_n(&o->hdr->desc_top, idx + 1u, __ATOMIC_RELAXED);
         if (desc_is_free(o, idx))
@@ -123,7 +125,7 @@ static uint32_t cell_take(struct yk_owner *o, uint32_t granules) {
     if (cell != YK_SHM_NONE)
         return cell;
     uint32_t top = key_top(o);
-    if (granules <= o->layout.max_key_granules - top) {
+    if (top <= o->key_limit && granules <= o->key_limit - top) {
         o->hdr->key_top = top + granules;
         return top;
     }

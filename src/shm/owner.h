@@ -31,6 +31,7 @@ struct yk_owner {
     struct yk_ns_entry *ns;
     struct yk_client_page *pages;
     struct yk_shm_layout layout;
+    uint32_t desc_limit, key_limit; /* of the regions, what may be used now; init: all */
     uint32_t desc_free; /* +1; 0 = empty */
     uint32_t desc_free_count;
     uint32_t key_free[YK_KEY_CLASSES]; /* granule + 1 of the first free cell of each size */

@@ -446,7 +446,7 @@ def test_memory_that_runs_out_under_a_running_node(place):
     files = f"/proc/{n.process.pid}/root{place.shm}"
 
     def put(key, size, *options):
-        return n.yolk("--timeout", "2s", *options, "put", key, "-", data=key[:1].encode() * size)
+        return n.yolk("--timeout", "2s", *options, "put", "--upsert", key, "-", data=key[:1].encode() * size)
 
     def there(key, size, *options):
         done = n.yolk(*options, "get", key, text=False)
@@ -461,17 +461,33 @@ def test_memory_that_runs_out_under_a_running_node(place):
             while True:
                 filler.write(bytes(1 << 20))
                 filler.flush()
-    # Its memory is gone from under it: the tier is lost, the node is not, and no answer is wrong.
+    # No page more is to be had: puts make room by eviction, and nothing is lost or wrong.
     for options in (["--no-map"], []):
         for size in (4 << 20, 1 << 20, 3000):
-            done = put("x", size, *options)
-            assert done.returncode != 0, "a put was acknowledged that went nowhere"
-            assert "its file system is full" in done.stderr
-            assert not there("x", size, *options)
-    for i in range(8):
-        there(f"{i}", 1 << 20), there(f"{i}", 1 << 20, "--no-map")
+            for i in range(4):
+                done = put(f"{i}x", size, *options)
+                assert done.returncode == 0, done.stderr
+                assert there(f"{i}x", size, *options)
+    assert sum(there(f"{i}", 1 << 20) + there(f"{i}", 1 << 20, "--no-map") for i in range(8)) < 16
+    stats = n.stats()
+    assert stats["tier_lost"] is False and stats["unbacked_bytes"] > 0 and stats["evict_space"] > 0
+    wait_for(lambda: "of free memory cannot be had" in n.log(), "the log says so")
+    # And with memory again all of it is used.
+    os.unlink(f"{files}/filler")
+    wait_for(lambda: put("y", 3000).returncode == 0 and n.stats()["unbacked_bytes"] == 0, "memory is back")
+    for i in range(32):
+        assert put(f"{i}z", 1 << 20).returncode == 0
+    assert all(there(f"{i}z", 1 << 20) for i in range(32))
+    # A file that is cut short is another matter: the tier is lost, the node is not, and no answer is wrong.
+    os.truncate(f"{files}/yolk-node.data", 0)
+    wait_for(lambda: n.stats()["tier_lost"], "the node has seen it")
+    for options in (["--no-map"], []):
+        done = put("x", 3000, *options)
+        assert done.returncode != 0, "a put was acknowledged that went nowhere"
+        why = "a file of its segment was truncated, or its file system is full" if options else "data file has 0 bytes"
+        assert why in done.stderr
+    assert not there("x", 3000, "--no-map")
     assert n.process.poll() is None
-    assert n.stats()["tier_lost"] is True
     # The same again with memory.
     n.stop()
     n.start(before=in_it)
