@@ -41,11 +41,11 @@ check-long:
 	@YOLK_LONG=1 exec python3 tools/run-tests $(if $(ONLY),--only "$$ONLY")
 
 check-vm:
-	@echo "Nothing runs in virtual machines yet: tests/vm is empty."
+	@echo "No test needs a virtual machine yet: there is no tests/vm."
 	@echo "0 passed, 0 failed, 1 skipped"
 
 check-gpu:
-	@echo "Nothing runs on GPUs yet: tests/gpu is empty."
+	@echo "No test needs a GPU yet: there is no tests/gpu."
 	@echo "0 passed, 0 failed, 1 skipped"
 
 # One target for as long as you like: make fuzz TARGET=wire DURATION=600
@@ -80,8 +80,8 @@ help:
 #: make check           every test that runs in minutes; ends in 'N passed, N failed, N skipped'
 #:                        ONLY=unit,tsan  only these steps (tools/run-tests --list names them)
 #: make check-long      the same with full counts (hours)
-#: make check-vm        tests that need virtual machines
-#: make check-gpu       tests that need GPUs
+#: make check-vm        tests that need virtual machines: none yet
+#: make check-gpu       tests that need GPUs: none yet
 #: make fuzz            fuzz with clang; TARGET=NAME for one, DURATION=60 seconds each
 #: make install         build for and install into PREFIX=/usr/local (DESTDIR= for packagers)
 #: make deps            only install what a build needs

@@ -108,6 +108,8 @@ static const struct exit_row exits[] = {
      "A block that was asked for is not there, or not one of them is (match). For bench, "
      "a program to compare with is not installed."},
     {YOLK_CONFLICT, "The key has other bytes already, and --upsert was not given."},
+    {YOLK_INTERRUPTED,
+     "replay, run: interrupted (SIGINT, SIGTERM, SIGHUP); the figures are of what ran."},
 };
 
 #define N_EXITS (sizeof(exits) / sizeof(exits[0]))
@@ -123,7 +125,7 @@ void yolk_print_help(FILE *out) {
           "--namespace, --epoch, --timeout, --json, --no-map; --version.\n\nExit status:\n",
           out);
     for (size_t i = 0; i < N_EXITS; i++)
-        fprintf(out, "  %d  %.90s\n", exits[i].code, exits[i].text);
+        fprintf(out, "  %-3d  %.90s\n", exits[i].code, exits[i].text);
 }
 
 static void man_command(const struct yolk_cmd *cmd, FILE *out) {
