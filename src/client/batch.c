@@ -24,8 +24,8 @@
 
 static uint64_t op_deadline(const yk_client *c, const yk_op *op, uint64_t deadline_ns) {
     yk_put_opts o;
-    if ((op->opcode != YK_OP_PUT && op->opcode != YK_OP_COMMIT) || op->put == NULL || yk_put_opts_read(op->put, &o) < 0 ||
-        o.timeout_ms == 0)
+    if ((op->opcode != YK_OP_PUT && op->opcode != YK_OP_COMMIT) || op->put == NULL ||
+        yk_put_opts_read(op->put, &o) < 0 || o.timeout_ms == 0)
         return deadline_ns;
     uint64_t own = yk_client_deadline(c, o.timeout_ms);
     return own < deadline_ns ? own : deadline_ns;

@@ -113,11 +113,12 @@ struct yk_rec {
     struct yk_map *map;        /* that rsv is in; entered for writing */
     struct yk_rsv rsv;
     uint64_t deadline_ns;
-    uint64_t hash;     /* of the key, for the order */
-    uint64_t epoch;    /* the handle's when the operation began (R9) */
-    uint64_t len, sum; /* put: payload; get: bytes wanted, checksum by the node; list: end of the keys */
-    uint64_t at;       /* get: bytes received; list: keys that were answered */
-    uint64_t gen;      /* get: generation of the first piece */
+    uint64_t hash;  /* of the key, for the order */
+    uint64_t epoch; /* the handle's when the operation began (R9) */
+    uint64_t len,
+        sum;      /* put: payload; get: bytes wanted, checksum by the node; list: end of the keys */
+    uint64_t at;  /* get: bytes received; list: keys that were answered */
+    uint64_t gen; /* get: generation of the first piece */
     struct iovec copy; /* get for a reference: the buffer allocated here */
     uint32_t asked;    /* list: keys in the frame that is under way */
     uint8_t state;     /* enum yk_rec_state */

@@ -348,8 +348,7 @@ static void ref_drop(yk_ref *ref) {
 void yk_ref_end(struct yk_rec *rec, int status) {
     void *copy = rec->copy.iov_base;
     if (rec->queue == YK_Q_GET && status == 0) {
-        *rec->op->ref =
-            (yk_ref){copy, (size_t)rec->len, rec->sum, {0, (uint64_t)(uintptr_t)copy}};
+        *rec->op->ref = (yk_ref){copy, (size_t)rec->len, rec->sum, {0, (uint64_t)(uintptr_t)copy}};
     } else {
         free(copy);
         if (status != 0)

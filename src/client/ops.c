@@ -302,8 +302,8 @@ void yk_op_count_put(yk_client *c, const yk_op *op, int status) {
     if (op->opcode != YK_OP_PUT && op->opcode != YK_OP_COMMIT)
         return;
     if (status == 0) {
-        uint64_t len = op->opcode == YK_OP_PUT ? yk_iov_len(op->iov, op->iov_count)
-                                               : op->reservation->len;
+        uint64_t len =
+            op->opcode == YK_OP_PUT ? yk_iov_len(op->iov, op->iov_count) : op->reservation->len;
         __atomic_fetch_add(&c->puts, 1, __ATOMIC_RELAXED);
         __atomic_fetch_add(&c->put_bytes, len, __ATOMIC_RELAXED);
     } else if (status == -YK_ECONFLICT) {

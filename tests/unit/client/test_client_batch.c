@@ -488,8 +488,7 @@ static void prefetch_and_patterns_in_batches(void **state) {
             {.opcode = YK_OP_MATCH},
             {.opcode = YK_OP_REMOVE_MANY, .key = yk_key_str(prefix), .arg = 4},
             {.opcode = YK_OP_PREFETCH, .list = &list}};
-        const int want[9] = {0,           0,           0,           -YK_EINVAL, -YK_EKEY,
-                             -YK_EINVAL, -YK_EINVAL, -YK_EINVAL, 0};
+        const int want[9] = {0, 0, 0, -YK_EINVAL, -YK_EKEY, -YK_EINVAL, -YK_EINVAL, -YK_EINVAL, 0};
         run_both_ways(c, o, 9, way % 2, want);
         assert_int_equal(o[0].len, 100);
         assert_int_equal(o[1].len, 50);
@@ -528,17 +527,14 @@ static void puts_in_place_in_batches(void **state) {
             assert_status(get_is(c, key[i], len_of(i) * 10, (uint64_t)i),
                           i == 3 || i == 5 ? YK_MISS : 0);
         }
-        ops[0] = (yk_op){
-            .opcode = YK_OP_COMMIT, .key = yk_key_str(key[5]), .reservation = &r[5]};
-        ops[1] = (yk_op){
-            .opcode = YK_OP_COMMIT, .key = yk_key_str(key[3]), .reservation = &r[3]};
+        ops[0] = (yk_op){.opcode = YK_OP_COMMIT, .key = yk_key_str(key[5]), .reservation = &r[5]};
+        ops[1] = (yk_op){.opcode = YK_OP_COMMIT, .key = yk_key_str(key[3]), .reservation = &r[3]};
         run_both_ways(c, ops, 2, way % 2, (const int[]){0, -YK_EINVAL});
         assert_status(get_is(c, key[5], len_of(5) * 10, 5), 0);
         /* Other bytes under a key that is there. */
         assert_status(yk_reserve(c, 100, 0, &r[0]), 0);
         fill(r[0].data, 100, 99);
-        ops[0] = (yk_op){
-            .opcode = YK_OP_COMMIT, .key = yk_key_str(key[0]), .reservation = &r[0]};
+        ops[0] = (yk_op){.opcode = YK_OP_COMMIT, .key = yk_key_str(key[0]), .reservation = &r[0]};
         run_both_ways(c, ops, 1, way % 2, (const int[]){-YK_ECONFLICT});
         assert_null(r[0].data);
     }
