@@ -41,11 +41,11 @@ check-long:
 	@YOLK_LONG=1 exec python3 tools/run-tests $(if $(ONLY),--only "$$ONLY")
 
 check-vm:
-	@echo "Nothing runs in virtual machines yet: tests/vm is empty."
+	@echo "No test needs a virtual machine yet: there is no tests/vm."
 	@echo "0 passed, 0 failed, 1 skipped"
 
 check-gpu:
-	@echo "Nothing runs on GPUs yet: tests/gpu is empty."
+	@echo "No test needs a GPU yet: there is no tests/gpu."
 	@echo "0 passed, 0 failed, 1 skipped"
 
 # One target for as long as you like: make fuzz TARGET=wire DURATION=600
@@ -66,21 +66,22 @@ help:
 
 #: make                 install what is missing (asks apt; says what first) and build into build/
 #: make run             start a node, replay a workload through it, print the figures
-#:                        TRACE=FILE      a trace in the Mooncake format (default: one is generated)
-#:                        BLOCK=16K       bytes of each block
-#:                        CAPACITY=2000   blocks that fit in memory
-#:                        SSD_CAPACITY=0  blocks that fit on SSD; 0 is none
-#:                        SSD=DIR         where the SSD tier's file is (default: $TMPDIR, or /var/tmp)
-#:                        CLIENTS=1       client processes
+#:                      with what each is by default (yolk run --help says more):
+#:                        TRACE=          a file in the Mooncake format; without it one is generated
+#:                        BLOCK=256K      bytes of each block
+#:                        CAPACITY=2000   blocks that fit in memory; fewer where memory is short
+#:                        SSD_CAPACITY=12000  blocks that fit on SSD; 0 is none; fewer where the disk is full
+#:                        SSD=/var/tmp    where the SSD tier's file is; $TMPDIR if that is set
+#:                        CLIENTS=2       client processes
 #:                        POLICY=lru      eviction policy
-#:                        DRAM=1G         memory of the node
-#:                        REQUESTS=1000   stop after so many requests
-#:                        SPEED=1         on the trace's timestamps, so many times faster
+#:                        DRAM=           memory of the node; without it as much as CAPACITY needs
+#:                        REQUESTS=       stop after so many; without it 2500 generated ones, or the whole trace
+#:                        SPEED=0         on the trace's timestamps, so many times faster; 0 does not wait
 #: make check           every test that runs in minutes; ends in 'N passed, N failed, N skipped'
 #:                        ONLY=unit,tsan  only these steps (tools/run-tests --list names them)
 #: make check-long      the same with full counts (hours)
-#: make check-vm        tests that need virtual machines
-#: make check-gpu       tests that need GPUs
+#: make check-vm        tests that need virtual machines: none yet
+#: make check-gpu       tests that need GPUs: none yet
 #: make fuzz            fuzz with clang; TARGET=NAME for one, DURATION=60 seconds each
 #: make install         build for and install into PREFIX=/usr/local (DESTDIR= for packagers)
 #: make deps            only install what a build needs

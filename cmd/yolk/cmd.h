@@ -29,6 +29,7 @@ enum yolk_exit {
     YOLK_MISS =
         3, /* a block, or all of them, is not there; bench: what to compare with is missing */
     YOLK_CONFLICT = 4,
+    YOLK_INTERRUPTED = 130, /* as the shell says it of what died of SIGINT */
 };
 
 /* Options of every command. First member of each command's config. */

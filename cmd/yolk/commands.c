@@ -108,6 +108,8 @@ static const struct exit_row exits[] = {
      "A block that was asked for is not there, or not one of them is (match). For bench, "
      "a program to compare with is not installed."},
     {YOLK_CONFLICT, "The key has other bytes already, and --upsert was not given."},
+    {YOLK_INTERRUPTED,
+     "replay, run: interrupted (SIGINT, SIGTERM, SIGHUP); the figures are of what ran."},
 };
 
 #define N_EXITS (sizeof(exits) / sizeof(exits[0]))
@@ -143,8 +145,8 @@ void yolk_print_help(FILE *out) {
           "Exit status:\n",
           out);
     for (size_t i = 0; i < N_EXITS; i++) {
-        fprintf(out, "  %d  ", exits[i].code);
-        wrap(exits[i].text, 5, out);
+        fprintf(out, "  %-3d  ", exits[i].code);
+        wrap(exits[i].text, 7, out);
     }
 }
 

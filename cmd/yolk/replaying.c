@@ -9,7 +9,6 @@
 
 #include "base/text.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -53,13 +52,10 @@ static void progress(void *arg, const struct yk_replay_progress *p) {
     fflush(stderr);
 }
 
-/* What a run that was interrupted exits with: as the shell says it of one that died of it. */
-#define EXIT_INTERRUPTED (128 + SIGINT)
-
 static int finish(const struct yolk_ctx *ctx, const struct yk_replay_opts *o,
                   const struct yk_replay_result *r, int rc, const struct yk_err *err,
                   const char *title) {
-    int code = r->interrupted ? EXIT_INTERRUPTED : YOLK_OK;
+    int code = r->interrupted ? YOLK_INTERRUPTED : YOLK_OK;
     if (rc == 0 || r->n.blocks > 0) {
         if (ctx->common->json) {
             (void)yk_replay_print_json(stdout, o, r);

@@ -101,7 +101,8 @@ static char dram_default[YK_FMT_MAX];
 
 static struct yk_opt table[] = {
     {ROW("config", YK_OPT_STR, file), .letter = 'c', .metavar = "FILE", .flags = YK_OPT_CONFIG_FILE,
-     .help = "Read options from this file too."},
+     .help = "Read options from this file too. With a dash before its name (--config=-FILE) it may "
+             "be missing."},
     {ROW("dram", YK_OPT_SIZE, dram_bytes), .letter = 'd', .min = "4MiB", .max = "64TiB",
      .section = "memory",
      .help =

@@ -244,17 +244,41 @@ YK_API int yk_prefetch(yk_client *client, const yk_key *keys, size_t count, int 
 
 /* ---- batches and the asynchronous form ---------------------------------------------------------- */
 
+/* Each does what the function of its name does, and fails as that does. What is not named is ignored,
+ * but flags. */
 enum yk_opcode {
-    YK_OP_GET = 1,  /* key, iov[] -> status, len */
-    YK_OP_PUT,      /* key, iov[], put -> status */
-    YK_OP_EXISTS,   /* key -> status 0 or YK_MISS */
-    YK_OP_REMOVE,   /* key -> status 0 or YK_MISS */
-    YK_OP_TOUCH,    /* key -> status 0 or YK_MISS */
-    YK_OP_PIN,      /* key, arg = pin_ms -> status */
-    YK_OP_UNPIN,    /* key -> status */
-    YK_OP_EXPIRE,   /* key, arg = ttl_ms -> status */
-    YK_OP_GET_RANGE /* key, arg = offset, iov[] -> status, len */
+    YK_OP_GET = 1,   /* key, iov[] -> status, len */
+    YK_OP_PUT,       /* key, iov[], put -> status */
+    YK_OP_EXISTS,    /* key -> status 0 or YK_MISS */
+    YK_OP_REMOVE,    /* key -> status 0 or YK_MISS */
+    YK_OP_TOUCH,     /* key -> status 0 or YK_MISS */
+    YK_OP_PIN,       /* key, arg = pin_ms -> status */
+    YK_OP_UNPIN,     /* key -> status */
+    YK_OP_EXPIRE,    /* key, arg = ttl_ms -> status */
+    YK_OP_GET_RANGE, /* key, arg = offset, iov[] -> status, len */
+    YK_OP_STAT,      /* key, info (may be NULL) -> status 0 or YK_MISS, *info */
+    YK_OP_MATCH,     /* list: keys, count, infos -> status 0 or YK_MISS (not even the first is there), len =
+                        length of the run, infos[0..len) */
+    YK_OP_REF,       /* key, ref -> status, len, *ref: released with yk_ref_release when status is 0, and all
+                        zero otherwise */
+    YK_OP_PREFETCH,  /* list: keys, count, tier; arg = deadline_ms -> status, len = how many will be raised */
+    YK_OP_REMOVE_MANY, /* key = pattern, arg = enum yk_remove_many -> status, len = blocks removed */
+    YK_OP_RESERVE,   /* reservation, arg = bytes -> status, *reservation */
+    YK_OP_COMMIT,    /* reservation, key, put -> status. -YK_ETIMEDOUT and -YK_ECANCELED leave the
+                        reservation: commit again, or abort. So do -YK_EINVAL and -YK_EKEY here, which were
+                        found before anything was done */
+    YK_OP_ABORT      /* reservation -> status; at once, without a message */
 };
+
+/* Keys of one operation, and what it wants to know of them. Borrowed with all that it points at until the
+ * operation has ended. */
+typedef struct yk_key_list {
+    uint32_t size;        /* sizeof(yk_key_list) */
+    int32_t tier;         /* PREFETCH: enum yk_tier */
+    const yk_key *keys;   /* count of them */
+    size_t count;
+    yk_block_info *infos; /* MATCH: NULL, or an array of count */
+} yk_key_list;
 
 #define YK_PENDING 2 /* status of an operation that is under way */
 
@@ -262,19 +286,26 @@ typedef struct yk_op {
     uint32_t opcode;         /* enum yk_opcode */
     int32_t status;          /* out: 0, YK_MISS, YK_PENDING or -YK_E... */
     yk_key key;
-    const struct iovec *iov; /* destination (get) or source (put) */
-    int32_t iov_count;
+    union {
+        const struct iovec *iov;     /* destination (get) or source (put) */
+        yk_block_info *info;         /* STAT */
+        const yk_key_list *list;     /* MATCH, PREFETCH */
+        yk_ref *ref;                 /* REF */
+        yk_reservation *reservation; /* RESERVE, COMMIT, ABORT */
+    };
+    int32_t iov_count;       /* of iov */
     uint32_t flags;          /* 0 */
     uint64_t arg;
     const yk_put_opts *put;  /* may be NULL */
-    uint64_t len;            /* out: bytes moved (get) */
+    uint64_t len;            /* out: bytes moved (get), or a count: see enum yk_opcode */
     void *user;              /* the caller's own */
     uint64_t priv[4];        /* the library's while under way */
 } yk_op;
 
 /* Runs a batch; returns when all are ended, each with its own status. Returns the number of
  * operations with status 0, or a failure of the whole batch. Operations of one batch run in order
- * for the same key. */
+ * for the same key; those on a list of keys, on a pattern, RESERVE and ABORT in no order with others, and
+ * at their own time within the batch. */
 YK_API int yk_run(yk_client *client, yk_op *ops, size_t count, uint32_t timeout_ms);
 
 /* Starts a batch and returns. Each operation is ended exactly once: then yk_poll returns it.

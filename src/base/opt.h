@@ -153,7 +153,8 @@ int yk_opt_parse_text(struct yk_opts *opts, const char *path, const char *text, 
                       struct yk_err *err);
 
 /* All of it: arguments, environment, then the file named by the option with YK_OPT_CONFIG_FILE (a
- * default file need not exist, one that was asked for must). Returns as parse_args does. */
+ * default file need not exist, nor one with a '-' before its name, as in systemd; another that was asked
+ * for must). Returns as parse_args does. */
 int yk_opt_load(struct yk_opts *opts, int argc, char *const *argv, char *const *envp,
                 struct yk_err *err);
 

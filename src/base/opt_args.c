@@ -215,8 +215,9 @@ static int load_file(struct yk_opts *opts, struct yk_err *err) {
         memcpy(&path, (const char *)opts->config + opt->offset, sizeof(path));
         if (path == NULL || path[0] == '\0')
             continue;
-        int rc = yk_opt_parse_file(opts, path, err);
-        if (rc == -YK_ENOENT && opts->states[i].rank == YK_OPT_DEFAULT)
+        bool optional = opts->states[i].rank == YK_OPT_DEFAULT || path[0] == '-';
+        int rc = yk_opt_parse_file(opts, path + (path[0] == '-'), err);
+        if (rc == -YK_ENOENT && optional)
             continue;
         if (rc < 0)
             return rc;

@@ -24,8 +24,8 @@
 
 static uint64_t op_deadline(const yk_client *c, const yk_op *op, uint64_t deadline_ns) {
     yk_put_opts o;
-    if (op->opcode != YK_OP_PUT || op->put == NULL || yk_put_opts_read(op->put, &o) < 0 ||
-        o.timeout_ms == 0)
+    if ((op->opcode != YK_OP_PUT && op->opcode != YK_OP_COMMIT) || op->put == NULL ||
+        yk_put_opts_read(op->put, &o) < 0 || o.timeout_ms == 0)
         return deadline_ns;
     uint64_t own = yk_client_deadline(c, o.timeout_ms);
     return own < deadline_ns ? own : deadline_ns;
@@ -79,7 +79,7 @@ static void finish(yk_client *c, struct yk_batch *b, uint64_t deadline_ns) {
 
 /* Gives an operation a record, waiting for one if all are in use. */
 static int attach(yk_client *c, struct yk_batch *b, yk_op *op, uint64_t epoch, uint64_t deadline_ns,
-                  void **copy, int tried) {
+                  int tried) {
     uint64_t own = op_deadline(c, op, deadline_ns);
     uint64_t hash = yk_op_hash(op);
     struct yk_rec *rec;
@@ -91,10 +91,6 @@ static int attach(yk_client *c, struct yk_batch *b, yk_op *op, uint64_t epoch, u
     }
     if (own < deadline_ns)
         b->own_deadlines = 1;
-    if (copy != NULL) {
-        rec->copy = copy;
-        rec->len = __atomic_load_n(&c->max_block_bytes, __ATOMIC_RELAXED);
-    }
     rec->tried = tried && rec->state == YK_REC_RUNNABLE;
     return 0;
 }
@@ -121,23 +117,23 @@ static size_t run_local(yk_client *c, yk_op *ops, size_t count, uint32_t *good) 
     return i;
 }
 
-int yk_ops_run(yk_client *c, yk_op *ops, size_t count, uint64_t deadline_ns, void **copy) {
+int yk_ops_run(yk_client *c, yk_op *ops, size_t count, uint64_t deadline_ns) {
     struct yk_waiter w;
     struct yk_batch b = {.waiter = &w};
     uint64_t epoch = yk_client_epoch(c);
-    size_t i = copy != NULL ? 0 : run_local(c, ops, count, &b.good);
+    size_t i = run_local(c, ops, count, &b.good);
     if (i == count)
         return (int)b.good;
     yk_list_init(&b.recs);
     yk_list_init(&b.runnable);
     yk_waiter_init(&w);
     pthread_mutex_lock(&c->lock);
-    for (int tried = copy == NULL; i < count; i++, tried = 0) {
-        int rc = tried || copy != NULL ? 0 : yk_op_check(c, &ops[i]);
+    for (int tried = 1; i < count; i++, tried = 0) {
+        int rc = tried ? 0 : yk_op_check(c, &ops[i]);
         if (!tried)
             ops[i].priv[2] = 0;
         if (rc == 0)
-            rc = attach(c, &b, &ops[i], epoch, deadline_ns, copy, tried);
+            rc = attach(c, &b, &ops[i], epoch, deadline_ns, tried);
         if (rc < 0)
             ops[i].status = rc;
     }
@@ -161,7 +157,7 @@ static int check_batch(yk_client *c, const yk_op *ops, size_t count) {
 
 int yk_run(yk_client *c, yk_op *ops, size_t count, uint32_t timeout_ms) {
     int rc = check_batch(c, ops, count);
-    return rc < 0 ? rc : yk_ops_run(c, ops, count, yk_client_deadline(c, timeout_ms), NULL);
+    return rc < 0 ? rc : yk_ops_run(c, ops, count, yk_client_deadline(c, timeout_ms));
 }
 
 /* Starts one operation: a final status, or YK_PENDING with a record. *order: an earlier one of the

@@ -85,6 +85,8 @@ enum yk_queue {
     YK_Q_RAISE, /* a get whose block is to come up to DRAM first; one a frame, so that each is answered
                    when it is there */
     YK_Q_EXISTS,
+    YK_Q_STAT,
+    YK_Q_ASK, /* operations on lists and patterns: one a frame, and as many frames as its keys need */
     YK_Q_CHANGE,
     YK_Q_ABORT, /* a place goes back to the node; no operation */
     YK_QUEUES
@@ -111,12 +113,14 @@ struct yk_rec {
     struct yk_map *map;        /* that rsv is in; entered for writing */
     struct yk_rsv rsv;
     uint64_t deadline_ns;
-    uint64_t hash;     /* of the key, for the order */
-    uint64_t epoch;    /* the handle's when the operation began (R9) */
-    uint64_t len, sum; /* put: payload; get: bytes wanted, checksum by the node */
-    uint64_t at;       /* get: bytes received */
-    uint64_t gen;      /* get: generation of the first piece */
-    void **copy;       /* get for a reference: where the buffer allocated here goes */
+    uint64_t hash;  /* of the key, for the order */
+    uint64_t epoch; /* the handle's when the operation began (R9) */
+    uint64_t len,
+        sum;      /* put: payload; get: bytes wanted, checksum by the node; list: end of the keys */
+    uint64_t at;  /* get: bytes received; list: keys that were answered */
+    uint64_t gen; /* get: generation of the first piece */
+    struct iovec copy; /* get for a reference: the buffer allocated here */
+    uint32_t asked;    /* list: keys in the frame that is under way */
     uint8_t state;     /* enum yk_rec_state */
     uint8_t queue;     /* enum yk_queue */
     uint8_t tries;
@@ -126,6 +130,7 @@ struct yk_rec {
     uint8_t whole;      /* get of a range: that of the whole block, by its length */
     uint8_t fix;        /* put of a block that was there: FIX_* to bring up to date */
     uint8_t in_place;   /* has rsv */
+    uint8_t borrowed;   /* rsv is the caller's reservation: never given back here */
     uint8_t tried;      /* yk_op_try said YK_PENDING a moment ago */
     uint8_t end_due;    /* to be ended when io is over */
     int32_t end_status; /* with this */
@@ -366,8 +371,34 @@ uint64_t yk_op_hash(const yk_op *op);
 /* Counts an ended put. */
 void yk_op_count_put(yk_client *c, const yk_op *op, int status);
 
-/* Runs operations to their end. Returns how many ended with 0. copy: of a get for a reference. */
-int yk_ops_run(yk_client *c, yk_op *ops, size_t count, uint64_t deadline_ns, void **copy);
+/* Runs operations to their end. Returns how many ended with 0. */
+int yk_ops_run(yk_client *c, yk_op *ops, size_t count, uint64_t deadline_ns);
+/* Where the payload of a record comes from or goes to. */
+static inline const struct iovec *yk_rec_iov(const struct yk_rec *rec, int *ret_count) {
+    int ref = rec->op->opcode == YK_OP_REF;
+    *ret_count = ref ? 1 : rec->op->iov_count;
+    return ref ? &rec->copy : rec->op->iov;
+}
+static inline int yk_op_is_get(const yk_op *op) {
+    return op->opcode == YK_OP_GET || op->opcode == YK_OP_GET_RANGE || op->opcode == YK_OP_REF;
+}
+
+/* ---- ask.c: operations on lists and patterns, through the socket --------------------------------------- */
+
+/* Lock held. Encodes the next frame of a record in YK_Q_ASK; returns its op. */
+unsigned yk_ask_fill(yk_client *c, struct yk_wr *w, struct yk_rec *rec);
+/* Lock held. Takes its answer: 0 and failures of the operation; YK_MISS; YK_PENDING: the next frame is
+ * to be sent. *ret_bad: the reply is malformed. */
+int yk_ask_reply(yk_client *c, struct yk_rec *rec, struct yk_rd *r, int *ret_bad);
+/* 0, or why the list is not valid (with a text). */
+int yk_ask_check_list(const yk_key_list *list, int tier_too);
+
+/* ---- lookup.c ------------------------------------------------------------------------------------------ */
+
+/* The leading run of keys as far as the mapping shows it. *ret_ask: how many of the keys behind it the
+ * node must be asked for. */
+size_t yk_local_match(yk_client *c, const yk_key *keys, size_t count, yk_block_info *infos,
+                      size_t *ret_ask);
 
 /* ---- get.c ------------------------------------------------------------------------------------------- */
 
@@ -395,7 +426,10 @@ uint64_t yk_local_now_ms(const struct yk_map *m);
 size_t yk_local_exists_many(yk_client *c, yk_op *ops, size_t count);
 /* 0 and failures of the operation; YK_MISS; -YK_EAGAIN: ask the node; YK_PENDING: raise it. */
 int yk_local_get(yk_client *c, yk_op *op);
-int yk_local_exists(yk_client *c, yk_op *op);
+int yk_local_ref(yk_client *c, yk_op *op);
+/* Of a REF that ended: hands out the copy, or lets go of what there is. */
+void yk_ref_end(struct yk_rec *rec, int status);
+int yk_local_look(yk_client *c, yk_op *op);
 /* yk_hash64 of the first len bytes of a scatter list. 0 or -YK_ENOMEM. */
 int yk_iov_hash(const struct iovec *iov, int count, uint64_t len, uint64_t *ret_hash);
 void yk_found_info(const struct yk_found *found, yk_block_info *ret_info);
@@ -407,6 +441,7 @@ void yk_found_info(const struct yk_found *found, yk_block_info *ret_info);
 int yk_opts_read(const void *opts, uint32_t size, void *ret, size_t known, const char *what);
 int yk_put_opts_read(const yk_put_opts *opts, yk_put_opts *ret);
 int yk_put_check_len(const yk_client *c, uint64_t len);
+int yk_put_check_opts(const yk_put_opts *opts);
 int yk_put_check(const yk_client *c, const yk_op *op);
 void yk_put_attrs(const yk_put_opts *opts, struct yk_attrs *ret_attrs);
 /* Without a lock: is the block there already? 0 the same bytes, -YK_ECONFLICT, or YK_PENDING.
@@ -414,6 +449,18 @@ void yk_put_attrs(const yk_put_opts *opts, struct yk_attrs *ret_attrs);
 int yk_put_try(yk_client *c, const yk_op *op, uint8_t *ret_fix);
 /* Lock not held. Copies a put's payload into its place (taking one that is held), queues it. */
 void yk_put_run(yk_client *c, struct yk_rec *rec);
+/* Lock not held. Finds a record a place among those held, or queues it for one. 1: it has one. */
+int yk_place_take(yk_client *c, struct yk_rec *rec);
+
+/* ---- inplace.c --------------------------------------------------------------------------------------- */
+
+/* 0, or why a reservation cannot be used (with a text). */
+int yk_rsv_check(const yk_reservation *r, const char *what);
+/* Lock not held. The parts of RESERVE and COMMIT that touch payload or hand it out. */
+void yk_reserve_run(yk_client *c, struct yk_rec *rec);
+void yk_commit_run(yk_client *c, struct yk_rec *rec);
+/* Lock held. The caller's reservation is used up, or lost. */
+void yk_rsv_over(yk_reservation *r);
 
 /* ---- poll.c -------------------------------------------------------------------------------------------- */
 

@@ -305,7 +305,7 @@ static void unsent(yk_client *c, struct yk_rec *rec) {
         rec->state = YK_REC_QUEUED;
         rec->at = 0;
         yk_list_add_first(&c->queue[rec->queue], &rec->link);
-    } else if (rec->in_place || rec->queue == YK_Q_ABORT) {
+    } else if ((rec->in_place && !rec->borrowed) || rec->queue == YK_Q_ABORT) {
         /* Its commit may have been made or not; giving the place back settles it. */
         rec->queue = YK_Q_ABORT;
         rec->state = YK_REC_QUEUED;

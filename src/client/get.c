@@ -262,9 +262,12 @@ int yk_local_get(yk_client *c, yk_op *op) {
     return rc;
 }
 
-int yk_local_exists(yk_client *c, yk_op *op) {
+int yk_local_look(yk_client *c, yk_op *op) {
     struct yk_found found;
-    return yk_local_find(c, op->key, &found);
+    int rc = yk_local_find(c, op->key, &found);
+    if (rc == 0 && op->opcode == YK_OP_STAT && op->info != NULL)
+        yk_found_info(&found, op->info);
+    return rc;
 }
 
 /* One operation, here or by the node. */
@@ -274,7 +277,7 @@ static int get_one(yk_client *c, yk_op *op, const char *what) {
         return rc;
     rc = yk_local_get(c, op);
     if (rc == -YK_EAGAIN || rc == YK_PENDING) {
-        yk_ops_run(c, op, 1, yk_client_deadline(c, 0), NULL);
+        yk_ops_run(c, op, 1, yk_client_deadline(c, 0));
         rc = op->status;
     }
     if (rc == -YK_ETOOBIG)
@@ -313,66 +316,50 @@ int yk_get_range(yk_client *c, yk_key key, uint64_t offset, void *buf, size_t le
 
 /* priv[0] map, priv[1] hazard slot + 1; or priv[0] 0, priv[1] a private copy. */
 
-static int ref_copy(yk_client *c, yk_key key, uint64_t deadline_ns, yk_ref *ret_ref) {
-    void *copy = NULL;
-    struct iovec iov = {NULL, 0};
-    yk_op op = {.opcode = YK_OP_GET, .key = key, .iov = &iov, .iov_count = 1};
-    yk_ops_run(c, &op, 1, deadline_ns, &copy);
-    if (op.status != 0) {
-        free(copy);
-        return op.status;
-    }
-    *ret_ref = (yk_ref){copy, (size_t)op.len, op.priv[3], {0, (uint64_t)(uintptr_t)copy}};
+int yk_local_ref(yk_client *c, yk_op *op) {
+    struct yk_pin pin;
+    memset(op->ref, 0, sizeof(*op->ref));
+    int rc = yk_local_pin(c, op->key, 1, &pin);
+    if (rc != 0)
+        return rc;
+    const struct yk_desc *d = &pin.found.desc;
+    *op->ref = (yk_ref){pin.map->view.data + d->offset,
+                        d->len,
+                        d->sum,
+                        {(uint64_t)(uintptr_t)pin.map, pin.slot + 1u}};
+    op->len = d->len;
+    yk_map_count(pin.map, YK_COUNT_HIT, 1);
+    yk_map_count(pin.map, YK_COUNT_HIT_BYTES, d->len);
+    event(c, pin.map, YK_EVENT_ACCESS, &pin.found);
     return 0;
 }
 
-static int raise_reply(void *arg, struct yk_rd *r) {
-    int32_t *status = arg;
-    uint32_t n = yk_rd_u32(r);
-    *status = (int32_t)yk_rd_u32(r);
-    return n == 1 && yk_rd_ok(r) && *status <= YK_MISS ? 0 : -YK_EPROTO;
+static void ref_drop(yk_ref *ref) {
+    if (ref->priv[1] == 0)
+        return;
+    if (ref->priv[0] == 0)
+        free((void *)(uintptr_t)ref->priv[1]);
+    else
+        yk_map_leave_pin((struct yk_map *)(uintptr_t)ref->priv[0], (uint32_t)ref->priv[1] - 1u);
+    memset(ref, 0, sizeof(*ref));
 }
 
-/* Has the node bring one block up: 0 it is in DRAM, YK_MISS, or why it could not be. */
-static int raise_one(yk_client *c, yk_key key, uint64_t epoch, uint64_t deadline_ns) {
-    unsigned char body[8 + 4 + 1 + 4 + 256];
-    struct yk_wr w;
-    int32_t status;
-    yk_wr_init(&w, body, sizeof(body));
-    yk_tx_raise(&w, key, epoch, deadline_ns);
-    struct yk_call call = {.op = YK_MSG_RAISE,
-                           .body = body,
-                           .body_bytes = (uint32_t)yk_wr_len(&w),
-                           .reply = raise_reply,
-                           .arg = &status};
-    int rc = yk_conn_call(c, &call, deadline_ns);
-    return rc < 0 ? rc : status;
-}
-
-/* Pins a block that may have to come up first. As yk_local_pin; *deadline_ns is set when the node was
- * asked: what it cannot raise now it may serve until then (-YK_EAGAIN). */
-static int ref_pin(yk_client *c, yk_key key, struct yk_pin *pin, uint64_t *ret_deadline_ns) {
-    uint64_t epoch = yk_client_epoch(c);
-    int rc = yk_local_pin(c, key, 1, pin);
-    if (rc != YK_PENDING && rc != -YK_EAGAIN)
-        return rc;
-    *ret_deadline_ns = yk_client_deadline(c, 0);
-    for (unsigned i = 0; rc == YK_PENDING && i < YK_RAISES_MAX; i++) {
-        rc = raise_one(c, key, epoch, *ret_deadline_ns);
-        if (rc == YK_MISS)
-            yk_client_count(c, NULL, YK_COUNT_MISS, 1);
-        if (rc != 0)
-            break;
-        rc = yk_local_pin(c, key, 1, pin);
-        if (rc == 0)
-            yk_client_count_raised(c, pin->found.desc.len);
+/* What was pinned, or received, before the operation was to end otherwise goes. */
+void yk_ref_end(struct yk_rec *rec, int status) {
+    void *copy = rec->copy.iov_base;
+    if (rec->queue == YK_Q_GET && status == 0) {
+        *rec->op->ref = (yk_ref){copy, (size_t)rec->len, rec->sum, {0, (uint64_t)(uintptr_t)copy}};
+    } else {
+        free(copy);
+        if (status != 0)
+            ref_drop(rec->op->ref);
     }
-    return rc == 0 || rc == YK_MISS || rc == -YK_ELIMIT ? rc : -YK_EAGAIN;
+    rec->copy.iov_base = NULL;
 }
 
 int yk_ref_get(yk_client *c, yk_key key, yk_ref *ret_ref) {
-    struct yk_pin pin;
-    uint64_t deadline_ns;
+    yk_ref ref;
+    yk_op op = {.opcode = YK_OP_REF, .key = key, .ref = &ref};
     int rc = yk_client_enter(c);
     if (rc == 0)
         rc = yk_client_check_key(key);
@@ -380,30 +367,19 @@ int yk_ref_get(yk_client *c, yk_key key, yk_ref *ret_ref) {
         rc = yk_fail(-YK_EINVAL, "yk_ref_get: ret_ref is NULL");
     if (rc < 0)
         return rc;
-    rc = ref_pin(c, key, &pin, &deadline_ns);
-    if (rc == -YK_EAGAIN)
-        rc = ref_copy(c, key, deadline_ns, ret_ref);
-    else if (rc == 0) {
-        const struct yk_desc *d = &pin.found.desc;
-        *ret_ref = (yk_ref){pin.map->view.data + d->offset,
-                            d->len,
-                            d->sum,
-                            {(uint64_t)(uintptr_t)pin.map, pin.slot + 1u}};
-        yk_map_count(pin.map, YK_COUNT_HIT, 1);
-        yk_map_count(pin.map, YK_COUNT_HIT_BYTES, d->len);
-        event(c, pin.map, YK_EVENT_ACCESS, &pin.found);
+    rc = yk_local_ref(c, &op);
+    if (rc == -YK_EAGAIN || rc == YK_PENDING) {
+        yk_ops_run(c, &op, 1, yk_client_deadline(c, 0));
+        rc = op.status;
     }
+    if (rc == 0)
+        *ret_ref = ref;
     if (rc == -YK_ELIMIT)
         return yk_fail(rc, "%u references of this handle are held", YK_SHM_HAZARDS);
     return rc < 0 ? yk_fail_key(rc, "get", key.data, key.len) : rc;
 }
 
 void yk_ref_release(yk_client *c, yk_ref *ref) {
-    if (ref == NULL || ref->priv[1] == 0 || yk_client_enter(c) < 0)
-        return;
-    if (ref->priv[0] == 0)
-        free((void *)(uintptr_t)ref->priv[1]);
-    else
-        yk_map_leave_pin((struct yk_map *)(uintptr_t)ref->priv[0], (uint32_t)ref->priv[1] - 1u);
-    memset(ref, 0, sizeof(*ref));
+    if (ref != NULL && ref->priv[1] != 0 && yk_client_enter(c) == 0)
+        ref_drop(ref);
 }

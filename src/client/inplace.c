@@ -21,19 +21,21 @@ static struct yk_map *map_of(const yk_reservation *r) {
     return (struct yk_map *)(uintptr_t)r->priv[0];
 }
 
-static void over(yk_reservation *r) {
+void yk_rsv_over(yk_reservation *r) {
     struct yk_map *m = map_of(r);
     memset(r, 0, sizeof(*r));
     yk_map_leave_write(m);
 }
 
+int yk_rsv_check(const yk_reservation *r, const char *what) {
+    return r != NULL && r->priv[0] != 0
+               ? 0
+               : yk_fail(-YK_EINVAL, "%s: the reservation is over, or never was", what);
+}
+
 static int check(yk_client *c, const yk_reservation *r, const char *what) {
     int rc = yk_client_enter(c);
-    if (rc < 0)
-        return rc;
-    if (r == NULL || r->priv[0] == 0)
-        return yk_fail(-YK_EINVAL, "%s: the reservation is over, or never was", what);
-    return 0;
+    return rc < 0 ? rc : yk_rsv_check(r, what);
 }
 
 /* ---- reserve ---------------------------------------------------------------------------------------------------- */
@@ -207,7 +209,7 @@ int yk_commit(yk_client *c, yk_reservation *r, yk_key key, const yk_put_opts *op
         rc = -YK_ETIMEDOUT;
     yk_op_count_put(c, &op, rc);
     if (rc != -YK_ETIMEDOUT)
-        over(r);
+        yk_rsv_over(r);
     return rc < 0 ? yk_fail_put(rc, "commit", key.data, key.len) : rc;
 }
 
@@ -221,6 +223,51 @@ int yk_abort(yk_client *c, yk_reservation *r) {
         yk_rec_give_back(c, &rsv); /* sent again after a reconnect, and nobody waits for it */
     yk_conn_flush(c);
     yk_conn_unlock(c);
-    over(r);
+    yk_rsv_over(r);
     return 0;
+}
+
+/* ---- the same in batches ------------------------------------------------------------------------------------------ */
+
+static yk_reservation reservation_of(const struct yk_rec *rec) {
+    return (yk_reservation){
+        rec->map->rw + rec->rsv.offset,
+        rec->len,
+        {(uint64_t)(uintptr_t)rec->map, rec->rsv.idx, rec->rsv.gen, rec->epoch}};
+}
+
+void yk_reserve_run(yk_client *c, struct yk_rec *rec) {
+    if (!yk_place_take(c, rec))
+        return;
+    yk_map_populate(rec->map, rec->rsv.offset, rec->len, 1);
+    if (!yk_rec_lock(c, rec))
+        return;
+    if (rec->map != c->map) {
+        yk_rec_runnable(c, rec);
+    } else { /* the place, and its hold on the mapping, are the caller's from here on */
+        *rec->op->reservation = reservation_of(rec);
+        rec->in_place = 0;
+        rec->map = NULL;
+        yk_rec_end(c, rec, 0);
+    }
+    pthread_mutex_unlock(&c->lock);
+}
+
+/* The record enters the mapping beside the reservation: it may outlive the operation, whose caller may
+ * abort meanwhile. */
+void yk_commit_run(yk_client *c, struct yk_rec *rec) {
+    const yk_reservation *r = rec->op->reservation;
+    rec->sum = yk_hash64(r->data, r->len);
+    int lost = yk_map_lost(map_of(r));
+    if (!yk_rec_lock(c, rec))
+        return;
+    if (lost || map_of(r) != c->map) {
+        yk_rec_end(c, rec, -YK_EGONE);
+    } else {
+        rec->rsv = (struct yk_rsv){(uint32_t)r->priv[1], r->priv[2], 0};
+        rec->map = yk_map_enter_write(&c->map);
+        rec->in_place = rec->borrowed = 1;
+        yk_rec_enqueue(c, rec, YK_Q_COMMIT);
+    }
+    pthread_mutex_unlock(&c->lock);
 }

@@ -174,10 +174,8 @@ static size_t run_at_most(yk_client *c, const struct yk_map *m, const yk_key *ke
     return i;
 }
 
-/* The run as far as the mapping shows it. *ret_ask: how many of the keys behind it the node must be
- * asked for. */
-static size_t local_match(yk_client *c, const yk_key *keys, size_t count, yk_block_info *infos,
-                          size_t *ret_ask) {
+size_t yk_local_match(yk_client *c, const yk_key *keys, size_t count, yk_block_info *infos,
+                      size_t *ret_ask) {
     size_t at = 0, most = infos != NULL ? INFO_KEYS : MATCH_KEYS;
     struct yk_map *m = yk_map_enter(&c->map);
     int unsure = 0;
@@ -216,7 +214,7 @@ int yk_match(yk_client *c, const yk_key *keys, size_t count, yk_block_info *ret_
         if ((rc = yk_client_check_key(keys[i])) < 0)
             return rc;
     size_t more;
-    size_t at = local_match(c, keys, count, ret_infos, &more);
+    size_t at = yk_local_match(c, keys, count, ret_infos, &more);
     if (more == 0)
         return (int)at;
     rc = ask_match(c, keys + at, more, ret_infos != NULL ? ret_infos + at : NULL);

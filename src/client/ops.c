@@ -24,10 +24,6 @@
 
 /* ---- operations ------------------------------------------------------------------------------------------- */
 
-static int is_get(const yk_op *op) {
-    return op->opcode == YK_OP_GET || op->opcode == YK_OP_GET_RANGE;
-}
-
 static int check_iov(const yk_op *op) {
     if (op->iov_count < 0 || (op->iov_count > 0 && op->iov == NULL))
         return yk_fail(-YK_EINVAL, "a scatter list of %d entries at %p", op->iov_count,
@@ -43,8 +39,41 @@ static int check_iov(const yk_op *op) {
     return 0;
 }
 
+/* Has a key, and so a place in the order of that key's operations. */
+static int has_key(const yk_op *op) {
+    switch (op->opcode) {
+    case YK_OP_MATCH:
+    case YK_OP_PREFETCH:
+    case YK_OP_REMOVE_MANY:
+    case YK_OP_RESERVE:
+    case YK_OP_ABORT:
+        return 0;
+    default:
+        return 1;
+    }
+}
+
+static int check_pattern(const yk_op *op) {
+    if (op->arg < YK_REMOVE_PREFIX || op->arg > YK_REMOVE_ALL)
+        return yk_fail(-YK_EINVAL, "remove_many: how is %llu, expected 1 to 3",
+                       (unsigned long long)op->arg);
+    if (op->arg != YK_REMOVE_ALL &&
+        (op->key.len > YK_KEY_MAX || (op->key.len > 0 && op->key.data == NULL)))
+        return yk_fail(-YK_EKEY, "a pattern of %zu bytes, at most %u are allowed", op->key.len,
+                       YK_KEY_MAX);
+    return 0;
+}
+
+static int check_reserve(const yk_client *c, const yk_op *op) {
+    if (op->reservation == NULL)
+        return yk_fail(-YK_EINVAL, "a reservation is NULL");
+    if (__atomic_load_n(&c->map, __ATOMIC_RELAXED) == NULL)
+        return yk_fail(-YK_ENOTSUP, "a put in place needs the node's memory mapped");
+    return yk_put_check_len(c, op->arg);
+}
+
 int yk_op_check(const yk_client *c, const yk_op *op) {
-    int rc = yk_client_check_key(op->key);
+    int rc = has_key(op) ? yk_client_check_key(op->key) : 0;
     if (rc == 0 && op->flags != 0)
         rc = yk_fail(-YK_EINVAL, "flags of an operation are %u, must be 0", op->flags);
     if (rc < 0)
@@ -57,18 +86,35 @@ int yk_op_check(const yk_client *c, const yk_op *op) {
         rc = check_iov(op);
         return rc < 0 ? rc : yk_put_check(c, op);
     case YK_OP_EXISTS:
+    case YK_OP_STAT:
     case YK_OP_REMOVE:
     case YK_OP_TOUCH:
     case YK_OP_PIN:
     case YK_OP_UNPIN:
     case YK_OP_EXPIRE:
         return 0;
+    case YK_OP_REF:
+        return op->ref != NULL ? 0 : yk_fail(-YK_EINVAL, "a reference goes to NULL");
+    case YK_OP_MATCH:
+    case YK_OP_PREFETCH:
+        return yk_ask_check_list(op->list, op->opcode == YK_OP_PREFETCH);
+    case YK_OP_REMOVE_MANY:
+        return check_pattern(op);
+    case YK_OP_RESERVE:
+        return check_reserve(c, op);
+    case YK_OP_COMMIT:
+        rc = yk_rsv_check(op->reservation, "commit");
+        return rc < 0 ? rc : yk_put_check_opts(op->put);
+    case YK_OP_ABORT:
+        return yk_rsv_check(op->reservation, "abort");
     default:
         return yk_fail(-YK_EINVAL, "no operation has the code %u", op->opcode);
     }
 }
 
 uint64_t yk_op_hash(const yk_op *op) {
+    if (!has_key(op)) /* in nobody's way */
+        return yk_hash_key(1, &op, sizeof(op));
     return yk_hash_key(0, op->key.data, op->key.len);
 }
 
@@ -80,9 +126,22 @@ int yk_op_try(yk_client *c, yk_op *op) {
         rc = yk_local_get(c, op);
         op->priv[2] = rc == YK_PENDING;
         return rc == -YK_EAGAIN ? YK_PENDING : rc;
-    case YK_OP_EXISTS:
-        rc = yk_local_exists(c, op);
+    case YK_OP_REF:
+        rc = yk_local_ref(c, op);
+        op->priv[2] = rc == YK_PENDING;
         return rc == -YK_EAGAIN ? YK_PENDING : rc;
+    case YK_OP_EXISTS:
+    case YK_OP_STAT:
+        rc = yk_local_look(c, op);
+        return rc == -YK_EAGAIN ? YK_PENDING : rc;
+    case YK_OP_MATCH: {
+        size_t ask;
+        op->len = yk_local_match(c, op->list->keys, op->list->count, op->list->infos, &ask);
+        op->priv[2] = ask;
+        return ask > 0 ? YK_PENDING : op->len > 0 ? 0 : YK_MISS;
+    }
+    case YK_OP_ABORT:
+        return yk_abort(c, op->reservation);
     case YK_OP_PUT: {
         uint8_t fix;
         rc = yk_put_try(c, op, &fix);
@@ -124,6 +183,34 @@ static struct yk_rec *rec_take(yk_client *c) {
     return rec;
 }
 
+/* What a record starts from, before anything was tried or when nothing can be. */
+static void rec_begin(yk_client *c, struct yk_rec *rec) {
+    const yk_op *op = rec->op;
+    switch (op->opcode) {
+    case YK_OP_GET:
+    case YK_OP_GET_RANGE:
+    case YK_OP_PUT:
+        rec->len = yk_iov_len(op->iov, op->iov_count);
+        break;
+    case YK_OP_REF:
+        rec->len = __atomic_load_n(&c->max_block_bytes, __ATOMIC_RELAXED);
+        break;
+    case YK_OP_MATCH:
+    case YK_OP_PREFETCH:
+        rec->len = op->list->count;
+        break;
+    case YK_OP_RESERVE:
+        rec->len = op->arg;
+        break;
+    case YK_OP_COMMIT:
+        rec->len = op->reservation->len;
+        rec->epoch = op->reservation->priv[3];
+        break;
+    default:
+        break;
+    }
+}
+
 struct yk_rec *yk_rec_new(yk_client *c, yk_op *op, struct yk_batch *batch, uint64_t hash,
                           uint64_t epoch, uint64_t deadline_ns) {
     struct yk_rec *rec = rec_take(c);
@@ -134,8 +221,7 @@ struct yk_rec *yk_rec_new(yk_client *c, yk_op *op, struct yk_batch *batch, uint6
     rec->hash = hash;
     rec->epoch = epoch;
     rec->deadline_ns = deadline_ns;
-    if (is_get(op) || op->opcode == YK_OP_PUT)
-        rec->len = yk_iov_len(op->iov, op->iov_count);
+    rec_begin(c, rec);
     op->status = YK_PENDING;
     op->priv[0] = (uint64_t)(rec - c->recs) + 1u;
     yk_list_add(batch != NULL ? &batch->recs : &c->async_recs, &rec->owner_link);
@@ -198,23 +284,43 @@ void yk_rec_give_back(yk_client *c, const struct yk_rsv *rsv) {
 }
 
 int yk_rec_late_status(const yk_client *c, const struct yk_rec *rec) {
-    int lookup = is_get(rec->op) || rec->op->opcode == YK_OP_EXISTS;
+    uint32_t opcode = rec->op->opcode;
+    int lookup = yk_op_is_get(rec->op) || opcode == YK_OP_EXISTS || opcode == YK_OP_STAT ||
+                 opcode == YK_OP_MATCH;
     /* Without the node a lookup's answer is a miss. So it is when the index could not be read and
      * the node, which could say more, is silent. */
     if (lookup && (c->state != YK_CONN_UP || c->map != NULL))
         return YK_MISS;
     if (c->state == YK_CONN_DEAD)
         return c->dead_status;
+    if (opcode == YK_OP_COMMIT) /* without the node nothing is known of it: it may be made again */
+        return -YK_ETIMEDOUT;
     return c->state == YK_CONN_UP ? -YK_ETIMEDOUT : -YK_EGONE;
 }
 
 void yk_op_count_put(yk_client *c, const yk_op *op, int status) {
-    if (op->opcode == YK_OP_PUT && status == 0) {
+    if (op->opcode != YK_OP_PUT && op->opcode != YK_OP_COMMIT)
+        return;
+    if (status == 0) {
+        uint64_t len =
+            op->opcode == YK_OP_PUT ? yk_iov_len(op->iov, op->iov_count) : op->reservation->len;
         __atomic_fetch_add(&c->puts, 1, __ATOMIC_RELAXED);
-        __atomic_fetch_add(&c->put_bytes, yk_iov_len(op->iov, op->iov_count), __ATOMIC_RELAXED);
-    } else if (op->opcode == YK_OP_PUT && status == -YK_ECONFLICT) {
+        __atomic_fetch_add(&c->put_bytes, len, __ATOMIC_RELAXED);
+    } else if (status == -YK_ECONFLICT) {
         __atomic_fetch_add(&c->conflicts, 1, __ATOMIC_RELAXED);
     }
+}
+
+/* What an end means for that which the operation hands out or holds. Returns the status. */
+static int end_special(struct yk_rec *rec, int status) {
+    yk_op *op = rec->op;
+    if (op->opcode == YK_OP_REF)
+        yk_ref_end(rec, status);
+    else if (op->opcode == YK_OP_MATCH && status == YK_MISS && op->len > 0)
+        return 0; /* as far as it was seen */
+    else if (op->opcode == YK_OP_COMMIT && status != -YK_ETIMEDOUT && status != -YK_ECANCELED)
+        yk_rsv_over(op->reservation);
+    return status;
 }
 
 /* Gets that the mapping answered, be it after a raise, were counted there. */
@@ -245,7 +351,7 @@ static void rec_settle(yk_client *c, struct yk_rec *rec) {
         yk_rec_free(c, rec);
     } else if (rec->state == YK_REC_SENT) {
         return;
-    } else if (rec->in_place && rec->map == c->map &&
+    } else if (rec->in_place && !rec->borrowed && rec->map == c->map &&
                yk_hold_keep(&c->hold, rec->len, &rec->rsv) < 0) {
         struct yk_rsv rsv = rec->rsv;
         yk_rec_free(c, rec);
@@ -271,6 +377,7 @@ void yk_rec_end(yk_client *c, struct yk_rec *rec, int status) {
     yk_op *op = rec->op;
     struct yk_batch *batch = rec->batch;
     count_end(c, op, rec, status);
+    status = end_special(rec, status);
     rec->op = NULL;
     rec->batch = NULL;
     yk_list_remove(&rec->owner_link);
@@ -336,9 +443,11 @@ int yk_rec_lock(yk_client *c, struct yk_rec *rec) {
 static void get_check(yk_client *c, struct yk_rec *rec) {
     const yk_op *op = rec->op;
     int status = 0;
-    if (op->opcode == YK_OP_GET || rec->whole) { /* there is no checksum of a part */
+    int count;
+    const struct iovec *iov = yk_rec_iov(rec, &count);
+    if (op->opcode != YK_OP_GET_RANGE || rec->whole) { /* there is no checksum of a part */
         uint64_t hash;
-        status = yk_iov_hash(op->iov, op->iov_count, rec->len, &hash);
+        status = yk_iov_hash(iov, count, rec->len, &hash);
         if (status == 0 && hash != rec->sum)
             status = -YK_ECORRUPT;
     }
@@ -350,29 +459,46 @@ static void get_check(yk_client *c, struct yk_rec *rec) {
         status = YK_MISS;
         if (rec->tries++ == 0) {
             rec->at = 0;
-            rec->len = rec->copy != NULL ? c->max_block_bytes : yk_iov_len(op->iov, op->iov_count);
+            rec_begin(c, rec);
             yk_rec_enqueue(c, rec, YK_Q_GET);
             pthread_mutex_unlock(&c->lock);
             return;
         }
     }
-    if (status == 0) {
+    if (status == 0)
         rec->op->len = rec->len;
-        rec->op->priv[3] = rec->sum; /* for yk_ref_get */
-    }
     yk_rec_end(c, rec, status);
     pthread_mutex_unlock(&c->lock);
 }
 
 static enum yk_queue queue_of(struct yk_rec *rec) {
     yk_op *op = rec->op;
-    if (is_get(op)) {
+    if (yk_op_is_get(op)) {
         int raise = op->priv[2] != 0 && rec->raises < YK_RAISES_MAX;
         op->priv[2] = 0;
         rec->raises += (uint8_t)raise;
         return raise ? YK_Q_RAISE : YK_Q_GET;
     }
-    return op->opcode == YK_OP_EXISTS ? YK_Q_EXISTS : YK_Q_CHANGE;
+    switch (op->opcode) {
+    case YK_OP_EXISTS:
+        return YK_Q_EXISTS;
+    case YK_OP_STAT:
+        return YK_Q_STAT;
+    case YK_OP_MATCH: /* priv[2]: keys behind the run that is in op->len; 0 when nothing was tried */
+        if (op->priv[2] > 0)
+            rec->len = op->len + op->priv[2];
+        else
+            op->len = 0;
+        op->priv[2] = 0;
+        rec->at = op->len;
+        return YK_Q_ASK;
+    case YK_OP_PREFETCH:
+    case YK_OP_REMOVE_MANY:
+        op->len = 0;
+        return YK_Q_ASK;
+    default:
+        return YK_Q_CHANGE;
+    }
 }
 
 void yk_rec_run(yk_client *c, struct yk_rec *rec) {
@@ -381,9 +507,14 @@ void yk_rec_run(yk_client *c, struct yk_rec *rec) {
         get_check(c, rec);
         return;
     }
+    if (op->opcode == YK_OP_RESERVE || op->opcode == YK_OP_COMMIT) {
+        (op->opcode == YK_OP_RESERVE ? yk_reserve_run : yk_commit_run)(c, rec);
+        return;
+    }
     int status = YK_PENDING;
     /* Not at another epoch than that of its beginning: what is here now is not what it means. */
-    if (!rec->in_place && !rec->tried && rec->copy == NULL && rec->epoch == yk_client_epoch(c))
+    if (!rec->in_place && !rec->tried &&
+        (rec->epoch == yk_client_epoch(c) || op->opcode == YK_OP_ABORT))
         status = yk_op_try(c, op);
     rec->tried = 0;
     if (status == 0 && rec->raises > 0)

@@ -78,11 +78,14 @@ int yk_put_check_len(const yk_client *c, uint64_t len) {
     return 0;
 }
 
-int yk_put_check(const yk_client *c, const yk_op *op) {
+int yk_put_check_opts(const yk_put_opts *opts) {
     yk_put_opts o;
-    int rc = yk_put_opts_read(op->put, &o);
-    if (rc == 0)
-        rc = check_opts(&o);
+    int rc = yk_put_opts_read(opts, &o);
+    return rc < 0 ? rc : check_opts(&o);
+}
+
+int yk_put_check(const yk_client *c, const yk_op *op) {
+    int rc = yk_put_check_opts(op->put);
     return rc < 0 ? rc : yk_put_check_len(c, yk_iov_len(op->iov, op->iov_count));
 }
 
@@ -150,8 +153,7 @@ static void put_through(yk_client *c, struct yk_rec *rec) {
     pthread_mutex_unlock(&c->lock);
 }
 
-/* Finds the record a place among those held, or queues it for one. 1: it has one. */
-static int place_take(yk_client *c, struct yk_rec *rec) {
+int yk_place_take(yk_client *c, struct yk_rec *rec) {
     struct yk_rsv stale;
     if (!yk_rec_lock(c, rec))
         return 0;
@@ -166,6 +168,8 @@ static int place_take(yk_client *c, struct yk_rec *rec) {
     int placed = rec->in_place;
     if (placed)
         rec->io = 1;
+    else if (c->map == NULL && rec->op->opcode == YK_OP_RESERVE)
+        yk_rec_end(c, rec, -YK_ENOTSUP);
     else
         yk_rec_enqueue(c, rec, c->map != NULL ? YK_Q_RESERVE : YK_Q_PUT);
     pthread_mutex_unlock(&c->lock);
@@ -178,7 +182,7 @@ void yk_put_run(yk_client *c, struct yk_rec *rec) {
         put_through(c, rec);
         return;
     }
-    if (!place_take(c, rec))
+    if (!yk_place_take(c, rec))
         return;
     yk_map_populate(rec->map, rec->rsv.offset, rec->len, 1);
     rec->sum = yk_copyv_hash(rec->map->rw + rec->rsv.offset, op->iov, op->iov_count);
@@ -204,7 +208,7 @@ int yk_putv(yk_client *c, yk_key key, const struct iovec *iov, int iov_count,
         return rc;
     yk_put_opts o;
     yk_put_opts_read(opts, &o);
-    yk_ops_run(c, &op, 1, yk_client_deadline(c, o.timeout_ms), NULL);
+    yk_ops_run(c, &op, 1, yk_client_deadline(c, o.timeout_ms));
     return op.status < 0 ? yk_fail_put(op.status, "put", key.data, key.len) : op.status;
 }
 

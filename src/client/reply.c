@@ -142,15 +142,16 @@ static void committed(yk_client *c, struct yk_rec *rec, int32_t status) {
             yk_rec_enqueue(c, rec, YK_Q_COMMIT);
             return;
         }
-        yk_rec_give_back(c, &rec->rsv);
+        if (!rec->borrowed)
+            yk_rec_give_back(c, &rec->rsv);
     }
-    yk_rec_drop_place(rec); /* used up, or lost */
+    yk_rec_drop_place(rec); /* used up, or lost; or the caller's, who may try again */
     if (rec->op == NULL) {
         yk_rec_free(c, rec);
         return;
     }
     rec->state = YK_REC_QUEUED; /* out of the request */
-    if (status == -YK_EGONE && ++rec->tries <= TRIES_MAX) {
+    if (status == -YK_EGONE && !rec->borrowed && ++rec->tries <= TRIES_MAX) {
         give_all_back(c, 0);
         yk_rec_runnable(c, rec);
         return;
@@ -236,9 +237,47 @@ static int reply_exists(yk_client *c, struct yk_req *req, struct yk_rd *r) {
     return 0;
 }
 
+/* LOOKUP for STAT: a count, then for each a status, and of a block its info. */
+static int reply_stat(yk_client *c, struct yk_req *req, struct yk_rd *r) {
+    if (yk_rd_u32(r) != req->items)
+        return -YK_EPROTO;
+    for (struct yk_link *l; !r->bad && (l = yk_list_take(&req->recs)) != NULL;) {
+        struct yk_rec *rec = YK_LIST_ITEM(l, struct yk_rec, link);
+        yk_block_info info;
+        int32_t status = status_read(r);
+        if (status == 0)
+            yk_rd_info(r, &info);
+        if (r->bad) { /* unanswered */
+            yk_list_add_first(&req->recs, l);
+            break;
+        }
+        if (status == 0 && rec->op != NULL && rec->op->info != NULL)
+            *rec->op->info = info;
+        answered(c, rec, status);
+    }
+    return yk_rd_ok(r) ? 0 : -YK_EPROTO;
+}
+
+/* Of the one operation that the frame is for. */
+static int reply_ask(yk_client *c, struct yk_req *req, struct yk_rd *r) {
+    struct yk_rec *rec = YK_LIST_ITEM(req->recs.next, struct yk_rec, link);
+    int bad = 0, status = rec->op != NULL ? yk_ask_reply(c, rec, r, &bad) : 0;
+    if (bad)
+        return -YK_EPROTO;
+    yk_list_remove(&rec->link);
+    if (rec->op != NULL && status == YK_PENDING)
+        yk_rec_enqueue(c, rec, YK_Q_ASK);
+    else
+        answered(c, rec, status);
+    return 0;
+}
+
 static int reply_records(yk_client *c, struct yk_req *req, struct yk_rd *r) {
     if (req->items == 0)
         return reply_late(c, req, r);
+    if (!yk_list_empty(&req->recs) &&
+        YK_LIST_ITEM(req->recs.next, struct yk_rec, link)->queue == YK_Q_ASK)
+        return reply_ask(c, req, r);
     switch (req->op) {
     case YK_MSG_RESERVE:
         return reply_reserve(c, req, r);
@@ -251,6 +290,8 @@ static int reply_records(yk_client *c, struct yk_req *req, struct yk_rd *r) {
         return reply_statuses(c, req, r);
     case YK_MSG_EXISTS:
         return reply_exists(c, req, r);
+    case YK_MSG_LOOKUP:
+        return reply_stat(c, req, r);
     default:
         return -YK_EPROTO;
     }
@@ -343,14 +384,12 @@ static int piece_begin(struct yk_rec *rec, const yk_block_info *info) {
 
 /* A get for a reference: its length is known now. */
 static int copy_begin(struct yk_rec *rec, const yk_block_info *info) {
-    if (rec->copy == NULL || rec->at > 0)
+    if (rec->op->opcode != YK_OP_REF || rec->at > 0)
         return 0;
-    free(*rec->copy);
-    *rec->copy = malloc(info->len);
-    if (*rec->copy == NULL)
+    free(rec->copy.iov_base);
+    rec->copy = (struct iovec){malloc(info->len), info->len};
+    if (rec->copy.iov_base == NULL)
         return -YK_ENOMEM;
-    struct iovec *iov = (struct iovec *)(uintptr_t)rec->op->iov; /* yk_ref_get's own */
-    *iov = (struct iovec){*rec->copy, info->len};
     rec->len = info->len;
     return 0;
 }
@@ -402,7 +441,9 @@ int yk_reply_get_begin(yk_client *c, const struct yk_frame *f, const unsigned ch
         yk_rec_end(c, rec, status);
         return 0;
     }
-    yk_cursor_init(&c->rx.payload, rec->op->iov, rec->op->iov_count, rec->at);
+    int count;
+    const struct iovec *iov = yk_rec_iov(rec, &count);
+    yk_cursor_init(&c->rx.payload, iov, count, rec->at);
     rec->at += n;
     *ret_rec = rec;
     return 0;

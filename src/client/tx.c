@@ -283,6 +283,27 @@ static void fill_exists(yk_client *c, struct yk_req *req) {
     frame_end(c, &w, YK_MSG_EXISTS, req->id, 0);
 }
 
+static void fill_stat(yk_client *c, struct yk_req *req) {
+    struct yk_wr w;
+    struct yk_rec *rec;
+    uint64_t epoch = epoch_next(c, YK_Q_STAT);
+    frame_begin(c, &w);
+    yk_wr_u64(&w, epoch);
+    unsigned char *count = yk_wr_space(&w, 4);
+    while (req->items < YK_FRAME_ITEMS && (rec = send_next_at(c, YK_Q_STAT, epoch, req)) != NULL)
+        yk_wr_str8(&w, rec->op->key.data, rec->op->key.len);
+    patch_u32(count, req->items);
+    frame_end(c, &w, YK_MSG_LOOKUP, req->id, 0);
+}
+
+static void fill_ask(yk_client *c, struct yk_req *req) {
+    struct yk_wr w;
+    struct yk_rec *rec = send_next(c, YK_Q_ASK, req);
+    frame_begin(c, &w);
+    req->op = (uint8_t)yk_ask_fill(c, &w, rec);
+    frame_end(c, &w, req->op, req->id, 0);
+}
+
 /* What a CHANGE asks for; a put of a block that was there brings its expiry and pin up to date. */
 static unsigned change_of(const struct yk_rec *rec, uint64_t *ret_arg) {
     const yk_op *op = rec->op;
@@ -351,6 +372,8 @@ static const struct {
     {YK_Q_RESERVE, YK_MSG_RESERVE, fill_reserve},
     {YK_Q_CHANGE, YK_MSG_CHANGE, fill_change},
     {YK_Q_EXISTS, YK_MSG_EXISTS, fill_exists},
+    {YK_Q_STAT, YK_MSG_LOOKUP, fill_stat},
+    {YK_Q_ASK, YK_MSG_MATCH, fill_ask}, /* the op depends on the operation */
     {YK_Q_RAISE, YK_MSG_RAISE, fill_raise},
     {YK_Q_GET, YK_MSG_GET, fill_get},
     {YK_Q_PUT, YK_MSG_PUT, fill_put},

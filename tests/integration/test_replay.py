@@ -52,6 +52,15 @@ def leftovers(folder):
     return [p.name for p in folder.iterdir() if p.name.startswith("yolk-")]
 
 
+def test_make_help_shows_the_defaults_of_run():
+    shown = (Path(__file__).parents[2] / "Makefile").read_text()
+    text = " ".join(yolk("run", "--help").stdout.split())
+    for name, option in (("BLOCK", "block"), ("CAPACITY", "capacity"), ("SSD_CAPACITY", "ssd-capacity"),
+                         ("CLIENTS", "clients"), ("POLICY", "policy"), ("SPEED", "speed")):
+        default = re.search(rf"--{option} [^(]*\(default ([^)]*)\)", text)[1]
+        assert re.search(rf"^#: +{name}={default} ", shown, re.M), f"make help: {name} is {default} by default"
+
+
 # ---- gen --------------------------------------------------------------------------------------
 
 

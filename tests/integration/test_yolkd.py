@@ -72,6 +72,16 @@ def test_bad_arguments(arguments, text):
     assert re.search(text, one_line(yolkd(*arguments), 2, "yolkd"))
 
 
+def test_a_file_that_may_be_missing(place):
+    path = place.dir / "yolkd.conf"
+    where = ["--check-config", "--listen", f"unix:{place.dir}/s", "--http", "none", "--shm-dir", place.shm]
+    assert yolkd(*where, f"--config=-{path}").returncode == 0
+    path.write_text("dram = 96M\n")
+    assert re.search(r"^dram = 96M", yolkd(*where, f"--config=-{path}").stdout, re.M)
+    path.write_text("dram = none\n")
+    assert f"{path}:1: dram" in one_line(yolkd(*where, f"--config=-{path}"), 2, "yolkd")
+
+
 def test_bad_configuration_file(place):
     path = place.dir / "yolkd.conf"
     path.write_text("# fine\ndram = 64M\nlisten = unix:/tmp/x\npolicy = best\n")

@@ -320,6 +320,262 @@ static void a_deadline_in_a_batch_ends_its_put_only(void **state) {
     yk_close(holder);
 }
 
+/* ---- operations on lists, references, places ---- */
+
+/* Runs them: by yk_run, or by yk_submit and yk_poll. Each has to end with its status. */
+static void run_both_ways(yk_client *c, yk_op *o, int n, int async, const int *want) {
+    yk_op *out[16];
+    if (!async) {
+        int good = 0;
+        for (int i = 0; i < n; i++)
+            good += want[i] == 0;
+        assert_int_equal(yk_run(c, o, (size_t)n, 0), good);
+    } else {
+        assert_status(yk_submit(c, o, (size_t)n, 0), 0);
+        for (int got = 0, k; got < n; got += k) {
+            k = yk_poll(c, out, 16, 20000);
+            assert_true(k > 0);
+        }
+    }
+    for (int i = 0; i < n; i++)
+        assert_int_equal(o[i].status, want[i]);
+}
+
+/* Both handles, both ways, and a node inside this process. */
+#define EACH_WAY(f, c, way)                                                                        \
+    for (int way = 0; way < 6; way++)                                                              \
+        for (yk_client *c = way < 4 ? open_with((f), both[way / 2], 20000) : open_embedded();      \
+             c != NULL; yk_close(c), c = NULL)
+
+static yk_client *open_embedded(void) {
+    yk_client *c;
+    assert_status(yk_open("embedded:dram=64M", NULL, &c), 0);
+    return c;
+}
+
+static void name_of(char *to, int way, int i) {
+    snprintf(to, 200, "way%d/%0*d", way, i % 10 == 9 ? 180 : 4, i);
+}
+
+static void stat_and_match_in_batches(void **state) {
+    enum { KEYS = 400, LIST = 500 };
+    EACH_WAY(*state, c, way) {
+        static char names[LIST][200];
+        static yk_key keys[LIST];
+        static yk_block_info infos[LIST], info[3];
+        for (int i = 0; i < LIST; i++) {
+            name_of(names[i], way, i);
+            keys[i] = yk_key_str(names[i]);
+            if (i < KEYS)
+                put_ok(c, names[i], len_of(i), (uint64_t)i);
+        }
+        yk_key_list all = {.size = sizeof(all), .keys = keys, .count = LIST};
+        yk_key_list told = {.size = sizeof(more), .keys = keys, .count = LIST, .infos = infos};
+        yk_key_list some = {.size = sizeof(some), .keys = keys + 3, .count = 5};
+        yk_key_list none = {.size = sizeof(none), .keys = keys + KEYS, .count = 7};
+        yk_key_list zero = {.size = sizeof(zero)};
+        memset(infos, 0, sizeof(infos));
+        memset(info, 0, sizeof(info));
+        yk_op o[9] = {{.opcode = YK_OP_STAT, .key = keys[5], .info = &info[0]},
+                      {.opcode = YK_OP_MATCH, .list = &all},
+                      {.opcode = YK_OP_STAT, .key = keys[KEYS], .info = &info[1]},
+                      {.opcode = YK_OP_MATCH, .list = &told},
+                      {.opcode = YK_OP_MATCH, .list = &some},
+                      {.opcode = YK_OP_MATCH, .list = &none},
+                      {.opcode = YK_OP_MATCH, .list = &zero},
+                      {.opcode = YK_OP_STAT, .key = keys[6]},
+                      {.opcode = YK_OP_STAT, .key = keys[7], .info = &info[2]}};
+        const int want[9] = {0, 0, YK_MISS, 0, 0, YK_MISS, YK_MISS, 0, 0};
+        run_both_ways(c, o, 9, way % 2, want);
+        assert_int_equal(o[1].len, KEYS);
+        assert_int_equal(o[3].len, KEYS);
+        assert_int_equal(o[4].len, 5);
+        assert_int_equal(o[5].len, 0);
+        assert_int_equal(info[0].len, len_of(5));
+        assert_int_equal(info[1].len, 0);
+        assert_int_equal(info[2].len, len_of(7));
+        assert_int_equal(info[2].tiers, 1u << YK_TIER_DRAM);
+        for (int i = 0; i < KEYS; i++)
+            assert_int_equal(infos[i].len, len_of(i));
+        assert_int_equal(infos[KEYS].len, 0);
+        /* A stat stands where it was put among the operations of its key. */
+        yk_op order[3] = {{.opcode = YK_OP_STAT, .key = keys[8], .info = &info[0]},
+                          {.opcode = YK_OP_REMOVE, .key = keys[8]},
+                          {.opcode = YK_OP_STAT, .key = keys[8], .info = &info[1]}};
+        run_both_ways(c, order, 3, way % 2, (const int[]){0, 0, YK_MISS});
+    }
+}
+
+static void references_in_batches(void **state) {
+    EACH_WAY(*state, c, way) {
+        yk_ref refs[4];
+        char key[200];
+        name_of(key, way, 1);
+        put_ok(c, key, 5000, 7);
+        memset(refs, 0x55, sizeof(refs));
+        yk_op o[5] = {{.opcode = YK_OP_REF, .key = yk_key_str(key), .ref = &refs[0]},
+                      {.opcode = YK_OP_REF, .key = yk_key_str("none"), .ref = &refs[1]},
+                      {.opcode = YK_OP_REMOVE, .key = yk_key_str(key)},
+                      {.opcode = YK_OP_REF, .key = yk_key_str(key), .ref = &refs[2]},
+                      {.opcode = YK_OP_REF, .key = yk_key_str(key)}};
+        run_both_ways(c, o, 5, way % 2, (const int[]){0, YK_MISS, 0, YK_MISS, -YK_EINVAL});
+        assert_int_equal(o[0].len, 5000);
+        assert_int_equal(refs[0].len, 5000);
+        assert_true(is_filled(refs[0].data, 5000, 7)); /* removed meanwhile, and still held */
+        assert_null(refs[1].data);
+        assert_null(refs[2].data);
+        yk_ref_release(c, &refs[0]);
+        yk_ref_release(c, &refs[1]);
+        assert_int_equal(STAT(c, refs_held), 0);
+    }
+}
+
+/* What a cancelled operation had pinned or received is nobody's. */
+static void cancelled_references_hold_nothing(void **state) {
+    EACH_HANDLE(*state, c) {
+        static yk_ref refs[N];
+        int good = 0;
+        make(ops, items, N, YK_OP_PUT, i_ == 0 ? "ra" : "rb");
+        assert_int_equal(yk_run(c, ops, N, 0), N);
+        make(ops, items, N, YK_OP_REF, i_ == 0 ? "ra" : "rb");
+        for (int i = 0; i < N; i++)
+            ops[i].ref = &refs[i];
+        assert_status(yk_submit(c, ops, 60, 0), 0);
+        for (int i = 0; i < 60; i += 2)
+            assert_status(yk_cancel(c, &ops[i]), 0);
+        poll_all(c, 60, 0);
+        for (int i = 0; i < 60; i++) {
+            assert_true(ops[i].status == 0 || ops[i].status == -YK_ECANCELED);
+            assert_int_equal(ops[i].status == 0, refs[i].data != NULL);
+            if (ops[i].status != 0)
+                continue;
+            good++;
+            assert_true(is_filled(refs[i].data, len_of(i), (uint64_t)i));
+            yk_ref_release(c, &refs[i]);
+        }
+        assert_true(good >= 30);
+        assert_int_equal(STAT(c, refs_held), 0);
+        /* Close lets go of what nobody fetched. */
+        assert_status(yk_submit(c, ops, 60, 0), 0);
+    }
+}
+
+static void prefetch_and_patterns_in_batches(void **state) {
+    EACH_WAY(*state, c, way) {
+        char prefix[16], glob[16];
+        yk_key keys[2] = {yk_key_str("x"), yk_key_str("y")};
+        snprintf(prefix, sizeof(prefix), "p%d/", way);
+        snprintf(glob, sizeof(glob), "q%d/*", way);
+        make(ops, items, 100, YK_OP_PUT, prefix);
+        assert_int_equal(yk_run(c, ops, 100, 0), 100);
+        snprintf(prefix, sizeof(prefix), "q%d", way);
+        make(ops, items, 50, YK_OP_PUT, prefix);
+        assert_int_equal(yk_run(c, ops, 50, 0), 50);
+        snprintf(prefix, sizeof(prefix), "p%d/", way);
+        yk_key_list list = {.size = sizeof(list), .keys = keys, .count = 2, .tier = YK_TIER_ANY};
+        yk_key_list bad_tier = list, bad_key = list, no_size = list;
+        yk_key empty[2] = {keys[0], {NULL, 0}};
+        bad_tier.tier = 9;
+        bad_key.keys = empty;
+        no_size.size = 0;
+        yk_op o[9] = {
+            {.opcode = YK_OP_REMOVE_MANY, .key = yk_key_str(prefix), .arg = YK_REMOVE_PREFIX},
+            {.opcode = YK_OP_REMOVE_MANY, .key = yk_key_str(glob), .arg = YK_REMOVE_GLOB},
+            {.opcode = YK_OP_PREFETCH, .list = &list, .arg = 100},
+            {.opcode = YK_OP_PREFETCH, .list = &bad_tier},
+            {.opcode = YK_OP_PREFETCH, .list = &bad_key},
+            {.opcode = YK_OP_MATCH, .list = &no_size},
+            {.opcode = YK_OP_MATCH},
+            {.opcode = YK_OP_REMOVE_MANY, .key = yk_key_str(prefix), .arg = 4},
+            {.opcode = YK_OP_PREFETCH, .list = &list}};
+        const int want[9] = {0, 0, 0, -YK_EINVAL, -YK_EKEY, -YK_EINVAL, -YK_EINVAL, -YK_EINVAL, 0};
+        run_both_ways(c, o, 9, way % 2, want);
+        assert_int_equal(o[0].len, 100);
+        assert_int_equal(o[1].len, 50);
+        assert_int_equal(o[2].len, 0); /* there is one tier */
+    }
+}
+
+static void puts_in_place_in_batches(void **state) {
+    EACH_WAY(*state, c, way) {
+        yk_reservation r[8];
+        char key[8][200];
+        memset(ops, 0, sizeof(ops));
+        memset(r, 0, sizeof(r));
+        int want[8] = {0};
+        for (int i = 0; i < 8; i++) {
+            ops[i] = (yk_op){.opcode = YK_OP_RESERVE, .reservation = &r[i], .arg = len_of(i) * 10};
+            want[i] = way == 2 || way == 3 ? -YK_ENOTSUP : 0;
+            name_of(key[i], way, i);
+        }
+        run_both_ways(c, ops, 8, way % 2, want);
+        if (want[0] != 0)
+            continue;
+        memset(ops, 0, sizeof(ops));
+        for (int i = 0; i < 8; i++) {
+            assert_int_equal(r[i].len, len_of(i) * 10);
+            fill(r[i].data, r[i].len, (uint64_t)i);
+            ops[i] = (yk_op){.opcode = i == 3 ? YK_OP_ABORT : YK_OP_COMMIT,
+                             .key = yk_key_str(key[i]),
+                             .reservation = &r[i]};
+        }
+        ops[5].key.len = 0; /* found before anything was done: the reservation stays */
+        want[5] = -YK_EKEY;
+        run_both_ways(c, ops, 8, way % 2, want);
+        for (int i = 0; i < 8; i++) {
+            assert_int_equal(r[i].data == NULL, i != 5);
+            assert_status(get_is(c, key[i], len_of(i) * 10, (uint64_t)i),
+                          i == 3 || i == 5 ? YK_MISS : 0);
+        }
+        ops[0] = (yk_op){.opcode = YK_OP_COMMIT, .key = yk_key_str(key[5]), .reservation = &r[5]};
+        ops[1] = (yk_op){.opcode = YK_OP_COMMIT, .key = yk_key_str(key[3]), .reservation = &r[3]};
+        run_both_ways(c, ops, 2, way % 2, (const int[]){0, -YK_EINVAL});
+        assert_status(get_is(c, key[5], len_of(5) * 10, 5), 0);
+        /* Other bytes under a key that is there. */
+        assert_status(yk_reserve(c, 100, 0, &r[0]), 0);
+        fill(r[0].data, 100, 99);
+        ops[0] = (yk_op){.opcode = YK_OP_COMMIT, .key = yk_key_str(key[0]), .reservation = &r[0]};
+        run_both_ways(c, ops, 1, way % 2, (const int[]){-YK_ECONFLICT});
+        assert_null(r[0].data);
+    }
+}
+
+/* A commit that is cancelled or not: its caller still has the reservation, and may do either. */
+static void cancelled_commits_leave_the_reservation(void **state) {
+    struct fixture *f = *state;
+    yk_client *c = open_client(f);
+    char key[40][16];
+    static yk_reservation r[40];
+    int ended[2] = {0, 0};
+    memset(ops, 0, sizeof(ops));
+    for (int i = 0; i < 40; i++) {
+        snprintf(key[i], sizeof(key[i]), "cc%d", i);
+        assert_status(yk_reserve(c, 3000, 0, &r[i]), 0);
+        fill(r[i].data, 3000, (uint64_t)i);
+        ops[i] = (yk_op){.opcode = YK_OP_COMMIT,
+                         .key = yk_key_str(key[i]),
+                         .reservation = &r[i],
+                         .user = &items[i]};
+    }
+    assert_status(yk_submit(c, ops, 40, 0), 0);
+    for (int i = 0; i < 40; i += 2)
+        assert_status(yk_cancel(c, &ops[i]), 0);
+    poll_all(c, 40, 0);
+    for (int i = 0; i < 40; i++) {
+        assert_true(ops[i].status == 0 || ops[i].status == -YK_ECANCELED);
+        ended[ops[i].status != 0]++;
+        assert_int_equal(ops[i].status == 0, r[i].data == NULL);
+        if (ops[i].status != 0 && i % 4 == 0)
+            assert_status(yk_commit(c, &r[i], yk_key_str(key[i]), NULL), 0);
+        else if (ops[i].status != 0)
+            assert_status(yk_abort(c, &r[i]), 0);
+        int rc = get_is(c, key[i], 3000, (uint64_t)i);
+        assert_true(rc == 0 || (rc == YK_MISS && ops[i].status != 0 && i % 4 != 0));
+    }
+    assert_true(ended[0] >= 20);
+    yk_close(c);
+}
+
 /* ---- threads ---- */
 
 struct worker {
@@ -421,6 +677,13 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_put_waits_for_space_until_its_deadline, with_node,
                                         without_node),
         cmocka_unit_test_setup_teardown(a_deadline_in_a_batch_ends_its_put_only, with_node,
+                                        without_node),
+        cmocka_unit_test_setup_teardown(stat_and_match_in_batches, with_node, without_node),
+        cmocka_unit_test_setup_teardown(references_in_batches, with_node, without_node),
+        cmocka_unit_test_setup_teardown(cancelled_references_hold_nothing, with_node, without_node),
+        cmocka_unit_test_setup_teardown(prefetch_and_patterns_in_batches, with_node, without_node),
+        cmocka_unit_test_setup_teardown(puts_in_place_in_batches, with_node, without_node),
+        cmocka_unit_test_setup_teardown(cancelled_commits_leave_the_reservation, with_node,
                                         without_node),
         cmocka_unit_test_setup_teardown(threads_share_a_handle, with_node, without_node),
     };
