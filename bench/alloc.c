@@ -382,6 +382,7 @@ int yk_bench_alloc(const struct yk_bench_opts *opts) {
     int rc = 0;
     yk_bench_report_init(&r, "alloc", opts->out, opts->json);
     r.cases = opts->cases;
+    r.n_cases = opts->n_cases;
     for (size_t i = 0; i < sizeof(usable_cases) / sizeof(usable_cases[0]) && rc == 0; i++)
         if (wants(&r, usable_cases[i].name) ||
             (usable_cases[i].worst_name != NULL && wants(&r, usable_cases[i].worst_name)) ||

@@ -29,8 +29,9 @@ struct yk_bench_opts {
     bool quick;          /* smallest run that still exercises every case; figures mean little */
     double seconds;      /* about how long to measure in all; 0: the benchmark's own default */
     uint64_t seed;       /* of everything random; 0: the default, 1 */
-    const char *cases;   /* glob: only what these cases need is run, only their rows, and those of
-                        * baselines and costs beside them, are printed; NULL: all */
+    char *const *cases;  /* globs: only what these cases need is run, only their rows, and those of
+                          * baselines and costs beside them, are printed */
+    size_t n_cases;      /* 0: all */
     FILE *out;           /* NULL: stdout */
     const char *path;    /* a directory on the file system to measure; NULL: none was named */
     uint64_t size_bytes; /* of each file there; 0: the benchmark's own */

@@ -80,9 +80,16 @@ static void row_table(struct yk_bench_report *r, const struct yk_bench_row *row)
     fputc('\n', r->out);
 }
 
+static bool matches(const struct yk_bench_report *r, const char *name) {
+    bool any = r->n_cases == 0;
+    for (size_t i = 0; i < r->n_cases && !any; i++)
+        any = fnmatch(r->cases[i], name, 0) == 0;
+    return any;
+}
+
 bool yk_bench_wants(const struct yk_bench_report *r, const char *const *names) {
     for (; *names != NULL; names++)
-        if (r->cases == NULL || fnmatch(r->cases, *names, 0) == 0)
+        if (matches(r, *names))
             return true;
     return false;
 }

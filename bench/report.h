@@ -27,8 +27,8 @@ struct yk_bench_report {
     FILE *out;         /* borrowed */
     bool json;
     bool began; /* the table's head is printed */
-    const char
-        *cases; /* glob of the rows that are printed, beside "base ..." and "cpu ..."; NULL: all */
+    char *const *cases; /* globs of the rows that are printed, beside "base ..." and "cpu ..." */
+    size_t n_cases;     /* 0: all */
     unsigned matched; /* rows printed for it */
 };
 

@@ -15,6 +15,7 @@ void yk_bench_run_init(struct yk_bench_run *run, const char *name, const struct 
     *run = (struct yk_bench_run){.opts = opts, .seed = opts->seed != 0 ? opts->seed : 1};
     yk_bench_report_init(&run->report, name, opts->out, opts->json);
     run->report.cases = opts->cases;
+    run->report.n_cases = opts->n_cases;
     run->seconds = opts->quick ? seconds_quick : seconds;
 }
 

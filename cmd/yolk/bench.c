@@ -15,7 +15,7 @@ struct bench_config {
     bool quick;
     uint64_t time_ns;
     int64_t seed;
-    char *cases;
+    struct yk_opt_list cases;
     char *path;
     uint64_t size_bytes;
 };
@@ -38,9 +38,11 @@ static const struct yk_opt rows[] = {
      .min = "1",
      .help = "Of everything random."},
     {.name = "case",
-     .type = YK_OPT_STR,
+     .type = YK_OPT_LIST,
      YK_OPT_AT(struct bench_config, cases),
-     .help = "Only the cases whose names this glob matches, and the baselines beside them."},
+     .metavar = "GLOB",
+     .help = "Only the cases whose names this glob matches, and the baselines beside them. Several: "
+             "with commas between, or given again."},
     {.name = "path",
      .type = YK_OPT_STR,
      YK_OPT_AT(struct bench_config, path),
@@ -78,7 +80,8 @@ static int run_one(const struct yolk_ctx *ctx, const struct yk_bench *b) {
                                  .quick = config->quick,
                                  .seconds = (double)config->time_ns / 1e9,
                                  .seed = (uint64_t)config->seed,
-                                 .cases = config->cases,
+                                 .cases = config->cases.items,
+                                 .n_cases = config->cases.n,
                                  .path = config->path,
                                  .size_bytes = config->size_bytes,
                                  .out = stdout};
@@ -87,9 +90,10 @@ static int run_one(const struct yolk_ctx *ctx, const struct yk_bench *b) {
         return YOLK_MISS; /* it has named the package */
     if (rc == YK_BENCH_USAGE)
         return YOLK_USAGE; /* it has said why */
-    if (rc == -YK_ENOENT && config->cases != NULL)
-        return yolk_fail(YOLK_USAGE, "found --case %s, which no case of %s matches",
-                         yk_quote(config->cases, quoted), b->name);
+    if (rc == -YK_ENOENT && config->cases.n > 0)
+        return yolk_fail(YOLK_USAGE, "found --case %s%s, which no case of %s matches",
+                         yk_quote(config->cases.items[0], quoted),
+                         config->cases.n > 1 ? " and others" : "", b->name);
     return rc < 0 ? yolk_fail(yolk_exit_of(rc), "bench %s: %s", b->name, yk_strerror(rc)) : YOLK_OK;
 }
 
@@ -113,7 +117,7 @@ static int bench(struct yolk_ctx *ctx) {
     const char *name = ctx->args[0];
     if (strcmp(name, "list") == 0)
         return yolk_finish(list(ctx));
-    if (strcmp(name, "all") == 0 && ((const struct bench_config *)ctx->config)->cases != NULL)
+    if (strcmp(name, "all") == 0 && ((const struct bench_config *)ctx->config)->cases.n > 0)
         return yolk_fail(YOLK_USAGE, "found --case with all, expected the name of one benchmark");
     if (strcmp(name, "all") == 0)
         return yolk_finish(run_all(ctx));

@@ -92,18 +92,46 @@ uint32_t yolk_timeout_ms(const struct yolk_ctx *ctx) {
     return (uint32_t)(ctx->common->timeout_ns / 1000000u);
 }
 
+/* A command that puts nothing opens at the epoch that there is, and then refuses another: opening with a
+ * higher one would drop the namespace's blocks. */
+static int check_epoch(const struct yolk_ctx *ctx) {
+    const struct yolk_common *c = ctx->common;
+    char name[YOLK_KEY_TEXT_MAX];
+    int n = yk_ns_list(ctx->client, NULL, 0);
+    yk_ns_info *infos = n > 0 ? calloc((size_t)n, sizeof(*infos)) : NULL;
+    if (n > 0 && infos == NULL)
+        return yolk_fail(YOLK_FAIL, "out of memory");
+    int now = n > 0 ? yk_ns_list(ctx->client, infos, (size_t)n) : n;
+    if (now < 0) {
+        free(infos);
+        return yolk_fail_call(ctx, now, "epoch", NULL);
+    }
+    uint64_t epoch = 0;
+    for (int i = 0; i < n && i < now; i++)
+        if (strcmp(infos[i].name, c->name_space) == 0)
+            epoch = infos[i].epoch;
+    free(infos);
+    if (epoch == (uint64_t)c->epoch)
+        return 0;
+    return yolk_fail(YOLK_FAIL,
+                     "--epoch: found %lld, but namespace '%s' is at %llu, and %s does not raise it",
+                     (long long)c->epoch, yolk_safe_text(c->name_space, name),
+                     (unsigned long long)epoch, ctx->cmd->name);
+}
+
 int yolk_open(struct yolk_ctx *ctx, uint32_t more_flags) {
     const struct yolk_common *c = ctx->common;
+    int raises = (ctx->cmd->flags & YOLK_CMD_PUTS) != 0;
     yk_open_opts opts = {
         .size = sizeof(opts),
         .flags = YK_OPEN_HANDLE_SIGBUS | more_flags | (c->map ? 0u : YK_OPEN_NO_MAP),
         .name_space = c->name_space,
-        .epoch = (uint64_t)c->epoch,
+        .epoch = raises ? (uint64_t)c->epoch : 0,
         .timeout_ms = yolk_timeout_ms(ctx),
     };
     int rc = yk_open(c->url, &opts, &ctx->client);
     if (rc >= 0)
-        return 0;
+        return raises || c->epoch == 0 ? 0 : check_epoch(ctx);
     if (rc == -YK_EGONE)
         return yolk_fail(YOLK_FAIL, "%s: start yolkd, or say where it listens with --url",
                          yk_error_text(NULL));

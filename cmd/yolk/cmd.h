@@ -46,6 +46,8 @@ struct yolk_ctx;
 
 /* The command works without a node: of the common options it takes --json only. */
 #define YOLK_CMD_LOCAL (1u << 0)
+/* It puts blocks: opening with a higher --epoch raises the namespace's. */
+#define YOLK_CMD_PUTS (1u << 1)
 
 struct yolk_cmd {
     const char *name;

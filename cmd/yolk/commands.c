@@ -41,7 +41,9 @@ static const struct yk_opt common_rows[] = {
     {ROW("namespace", YK_OPT_STR, name_space), .letter = 'n', .def = "default", .metavar = "NAME",
      .section = "common", .help = "Namespace of the keys; made if it is not there."},
     {ROW("epoch", YK_OPT_INT, epoch), .def = "0", .min = "0", .section = "common",
-     .help = "Epoch of the weights that blocks belong to; 0 takes the namespace's."},
+     .help = "Epoch of the weights that blocks belong to; 0 takes the namespace's. put with a "
+             "higher one than the namespace's raises that: all its older blocks are dropped, for "
+             "every client. Other commands raise nothing and refuse an epoch that it is not at."},
     {ROW("timeout", YK_OPT_DURATION, timeout_ns), .letter = 't', .def = "5s", .min = "1ms",
      .max = "7d", .section = "common",
      .help = "How long each call may take, waiting for space included."},

@@ -290,6 +290,7 @@ const struct yolk_cmd yolk_cmd_put = {
     .help = "store a file, or standard input, as a block",
     .more = "A key that has the same bytes already is fine.",
     YOLK_CMD_OPTIONS(rows),
+    .flags = YOLK_CMD_PUTS,
     .config_bytes = sizeof(struct put_config),
     .fn = put,
 };

@@ -72,7 +72,9 @@ typedef struct yk_open_opts {
     uint32_t size;              /* sizeof(yk_open_opts) */
     uint32_t flags;             /* enum yk_open_flags */
     const char *name_space;     /* default "default"; created if it does not exist */
-    uint64_t epoch;             /* of the weights; 0 = whatever the namespace has at open */
+    uint64_t epoch;             /* of the weights; 0 = whatever the namespace has at open. A higher one
+                                   than that raises it, as yk_ns_raise_epoch does: every older block of
+                                   the namespace is dropped, for all clients */
     uint32_t timeout_ms;        /* of calls that name none; default 5000 */
     uint32_t inflight_max;      /* operations submitted and not polled; default 4096 */
     uint64_t hold_bytes;        /* reservations held ahead for puts; default 16 MiB, 0 = default */

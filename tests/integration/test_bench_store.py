@@ -65,6 +65,9 @@ def test_store_prints_a_table_without_json():
 def test_cases_are_chosen_by_name(place):
     assert set(bench("store", place, "--case", "put 16KiB*")) == {
         "put 16KiB single", "cpu put 16KiB single client", "cpu put 16KiB single node"}
+    both = {row.split('"case": "')[1].split('"')[0] for row in yolk(
+        "--json", "bench", "alloc", "--quick", "--case", "ops", "--case", "usable one-size").stdout.splitlines()}
+    assert both == {"ops", "usable one-size"}
     none = yolk("bench", "store", "--quick", "--case", "nothing like it")
     assert none.returncode == 2 and none.stdout == ""
     assert len(none.stderr.splitlines()) == 1 and "nothing like it" in none.stderr

@@ -473,6 +473,13 @@ def test_epochs(node):
     assert node.yolk("--epoch", epoch, "get", "k").stdout == "of the new weights"
     line = one_line(node.yolk("ns", "epoch", "default", 2**64 - 1), 2)
     assert "found epoch 18446744073709551615, expected at most 18446744073709551614" in line
+    # Who only looks raises nothing: the block would be gone.
+    for command in (["get", "k"], ["ls"], ["stat", "k"], ["match", "k"], ["touch", "k"], ["prefetch", "k"], ["rm", "k"]):
+        text = one_line(node.yolk("--epoch", epoch + 1, *command), 1)
+        assert f"'default' is at {epoch}, and {command[0]} does not raise it" in text
+    assert node.yolk("get", "k").stdout == "of the new weights"
+    assert node.yolk("--epoch", epoch + 1, "put", "other", "-", data=b"x").returncode == 0
+    assert node.yolk("get", "k").returncode == 3 and node.json("ns")[0]["epoch"] == epoch + 1
 
 
 # ---- top --------------------------------------------------------------------------------------
