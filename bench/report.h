@@ -26,10 +26,10 @@ struct yk_bench_report {
     const char *bench; /* borrowed */
     FILE *out;         /* borrowed */
     bool json;
-    bool began; /* the table's head is printed */
+    bool began;         /* the table's head is printed */
     char *const *cases; /* globs of the rows that are printed, beside "base ..." and "cpu ..." */
     size_t n_cases;     /* 0: all */
-    unsigned matched; /* rows printed for it */
+    unsigned matched;   /* rows printed for it */
 };
 
 /* One line. Whatever does not apply is NAN (YK_BENCH_ROW sets them all so) and prints as null. */

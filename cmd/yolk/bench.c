@@ -41,8 +41,9 @@ static const struct yk_opt rows[] = {
      .type = YK_OPT_LIST,
      YK_OPT_AT(struct bench_config, cases),
      .metavar = "GLOB",
-     .help = "Only the cases whose names this glob matches, and the baselines beside them. Several: "
-             "with commas between, or given again."},
+     .help =
+         "Only the cases whose names this glob matches, and the baselines beside them. Several: "
+         "with commas between, or given again."},
     {.name = "path",
      .type = YK_OPT_STR,
      YK_OPT_AT(struct bench_config, path),

@@ -94,7 +94,10 @@ int yk_op_check(const yk_client *c, const yk_op *op) {
     case YK_OP_EXPIRE:
         return 0;
     case YK_OP_REF:
-        return op->ref != NULL ? 0 : yk_fail(-YK_EINVAL, "a reference goes to NULL");
+        if (op->ref == NULL)
+            return yk_fail(-YK_EINVAL, "a reference goes to NULL");
+        memset(op->ref, 0, sizeof(*op->ref)); /* it may end before it was tried: nothing is held */
+        return 0;
     case YK_OP_MATCH:
     case YK_OP_PREFETCH:
         return yk_ask_check_list(op->list, op->opcode == YK_OP_PREFETCH);

@@ -25,16 +25,25 @@
 
 #define CLIENTS_DEFAULT 128u
 #define STOP_TIMEOUT_MS 10000
-/* What a client holds ahead by default, and what it has under way (yk_open_opts.hold_bytes). */
-#define CLIENT_HOLD_BYTES (16 * MIB)
-#define CLIENT_BLOCKS     16u
+/* What a client holds ahead by default, what all of them may together, and the least that helps. */
+#define CLIENT_HOLD_BYTES  (16 * MIB)
+#define CLIENTS_HOLD_BYTES (1024 * MIB)
+#define CLIENT_HOLD_LEAST  (256 * 1024ull)
+/* What a client has under way. */
+#define CLIENT_BLOCKS 16u
 /* Blocks evicted and not yet reused: the node frees them in lots. */
 #define LIMBO_BLOCKS 128u
+
+uint64_t yk_own_hold_bytes(uint32_t clients) {
+    uint64_t each = CLIENTS_HOLD_BYTES / (clients != 0 ? clients : 1);
+    each = each < CLIENT_HOLD_LEAST ? CLIENT_HOLD_LEAST : each;
+    return each < CLIENT_HOLD_BYTES ? each : CLIENT_HOLD_BYTES;
+}
 
 uint64_t yk_own_dram_bytes(uint64_t blocks, uint64_t block_bytes, uint32_t clients,
                            uint32_t reserve_percent) {
     uint64_t n = blocks + LIMBO_BLOCKS + (uint64_t)clients * CLIENT_BLOCKS;
-    uint64_t bytes = n * block_bytes + clients * CLIENT_HOLD_BYTES + 64 * MIB;
+    uint64_t bytes = n * block_bytes + clients * yk_own_hold_bytes(clients) + 64 * MIB;
     bytes += bytes / 64;                              /* tails of extents */
     return bytes + bytes * reserve_percent * 3 / 200; /* reclaim goes on to 1.5 times it */
 }

@@ -58,6 +58,10 @@ struct yk_own {
 uint64_t yk_own_dram_bytes(uint64_t blocks, uint64_t block_bytes, uint32_t clients,
                            uint32_t reserve_percent);
 
+/* What each of so many clients of such a node holds ahead for puts (yk_open_opts.hold_bytes): the default,
+ * or less where many would hold more together than a run's memory is worth. */
+uint64_t yk_own_hold_bytes(uint32_t clients);
+
 /* Where an SSD file goes: $TMPDIR, or /var/tmp, which unlike /tmp is on a disk. Static storage. */
 const char *yk_own_ssd_dir(void);
 

@@ -244,6 +244,7 @@ static void stop_clients(struct run *u) {
     if (u->stop_ns == 0)
         u->stop_ns = yk_now_ns();
     __atomic_store_n(&u->share->stop, 1, __ATOMIC_RELAXED);
+    worker_open_gate(u->share);
 }
 
 /* Takes the first failure as the result, and ends the others. */
@@ -402,6 +403,7 @@ static int run(struct run *u, const sigset_t *signals) {
         node_counts(u, &u->before, &u->ssd_before);
         u->start_ns = yk_now_ns();
         __atomic_store_n(&u->share->go_ns, u->start_ns, __ATOMIC_RELEASE);
+        worker_open_gate(u->share);
         wait_end(u, signals);
         u->r->elapsed_s = (double)(yk_now_ns() - u->start_ns) / 1e9;
         node_counts_end(u);

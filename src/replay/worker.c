@@ -10,18 +10,23 @@
 #include "replay/worker_priv.h"
 
 #include "base/clock.h"
+#include "replay/own.h"
 #include "replay/payload.h"
 
 #include <yolk/yolk.h>
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #define KEY_BYTES      16u       /* an id in hex: readable in `yolk ls`, and one granule of a key */
 #define TOUCH_BATCH    1024u     /* of YK_BATCH_MAX */
@@ -440,7 +445,8 @@ static int connect_node(struct worker *w, const char *url) {
     yk_open_opts oo = {.size = sizeof(oo),
                        .flags = w->o->no_map || w->o->exact ? YK_OPEN_NO_MAP : 0,
                        .name_space = w->o->name_space != NULL ? w->o->name_space : "replay",
-                       .timeout_ms = w->o->timeout_ms != 0 ? w->o->timeout_ms : TIMEOUT_MS};
+                       .timeout_ms = w->o->timeout_ms != 0 ? w->o->timeout_ms : TIMEOUT_MS,
+                       .hold_bytes = w->o->url == NULL ? yk_own_hold_bytes(w->o->clients) : 0};
     int rc = yk_open(url, &oo, &w->client);
     return rc < 0 ? yk_err_set(w->err, rc, "%s", yk_error_text(NULL)) : 0;
 }
@@ -449,11 +455,15 @@ static void set_state(struct worker_share *own, enum worker_state state) {
     __atomic_store_n(&own->state, state, __ATOMIC_RELEASE);
 }
 
-/* Until the parent says go: a look each millisecond, for some hundred of them at most. */
+void worker_open_gate(struct share *share) {
+    __atomic_store_n(&share->gate, 1, __ATOMIC_RELEASE);
+    (void)syscall(SYS_futex, &share->gate, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+/* Until the parent says go, or stop. Its death ends us (PR_SET_PDEATHSIG). */
 static void wait_go(const struct worker *w) {
-    const struct timespec ms = {0, 1000000};
-    while (__atomic_load_n(&w->share->go_ns, __ATOMIC_ACQUIRE) == 0 && !stopped(w))
-        nanosleep(&ms, NULL);
+    while (__atomic_load_n(&w->share->gate, __ATOMIC_ACQUIRE) == 0)
+        (void)syscall(SYS_futex, &w->share->gate, FUTEX_WAIT, 0, NULL, NULL, 0);
 }
 
 static void count_cpu(struct worker *w) {

@@ -34,9 +34,15 @@ struct share {
     uint64_t next;  /* request to be taken next; atomic add */
     uint64_t go_ns; /* 0: wait; release store by the parent */
     uint32_t stop;  /* 1: end after the operation under way */
+    uint32_t
+        gate; /* futex: 1 once go_ns or stop is set. Whoever looked at it each millisecond instead,
+                       with a thousand like it, left no time for those that were still connecting */
     uint32_t client_count;
     struct worker_share clients[];
 };
+
+/* By the parent, once go_ns or stop is set. */
+void worker_open_gate(struct share *share);
 
 /* Runs in the child until the trace is over. */
 void worker_run(const struct yk_replay_opts *opts, const char *url,

@@ -192,6 +192,52 @@ static void many(yk_client *c, int fd, const uint8_t *data, size_t size) {
             abort();
 }
 
+#define LISTS 8
+
+/* The same of operations on lists, references and places. */
+static void lists(yk_client *c, int fd, const uint8_t *data, size_t size) {
+    yk_key keys[3] = {yk_key_str("a"), yk_key_str("b"), yk_key_str("c")};
+    yk_block_info infos[4], info[2];
+    yk_ref ref;
+    yk_reservation r;
+    yk_key_list list = {.size = sizeof(list), .keys = keys, .count = 3};
+    yk_key_list told = {.size = sizeof(told), .keys = keys, .count = 3, .infos = infos};
+    yk_op *out[LISTS],
+        ops[LISTS] = {{.opcode = YK_OP_STAT, .key = keys[0], .info = &info[0]},
+                      {.opcode = YK_OP_STAT, .key = keys[1], .info = &info[1]},
+                      {.opcode = YK_OP_MATCH, .list = &list},
+                      {.opcode = YK_OP_MATCH, .list = &told},
+                      {.opcode = YK_OP_REF, .key = keys[1], .ref = &ref},
+                      {.opcode = YK_OP_PREFETCH, .list = &list, .arg = 1},
+                      {.opcode = YK_OP_REMOVE_MANY, .key = keys[2], .arg = YK_REMOVE_PREFIX},
+                      {.opcode = YK_OP_RESERVE, .reservation = &r, .arg = 33}};
+    int ended = 0;
+    memset(&infos[3], 7, sizeof(infos[3]));
+    if (yk_submit(c, ops, LISTS, 0) != 0)
+        abort();
+    while (size > 0) {
+        answer(fd, &data, &size);
+        int n = yk_poll(c, out, LISTS, 0);
+        ended += n > 0 ? n : 0;
+    }
+    shutdown(fd, SHUT_RDWR);
+    while (ended < LISTS) {
+        int n = yk_poll(c, out, LISTS, 1000);
+        if (n <= 0)
+            abort(); /* one did not end */
+        ended += n;
+    }
+    for (int i = 0; i < LISTS; i++)
+        if (ops[i].status == YK_PENDING || (i >= 2 && i < 4 && ops[i].len > 3))
+            abort();
+    for (size_t i = 0; i < sizeof(infos[3]); i++)
+        if (((const unsigned char *)&infos[3])[i] != 7)
+            abort();
+    yk_ref_release(c, &ref);
+    if (ops[7].status == 0)
+        (void)yk_abort(c, &r);
+}
+
 static int ignore(void *arg, yk_key key, const yk_block_info *info) {
     (void)arg;
     (void)info;
@@ -270,11 +316,12 @@ static void odd_filter(const char *url, const yk_open_opts *o, const uint8_t *da
 }
 
 /* First bytes: 0 and 1 many, mapped and not; 2 to 12 one call; 13 a welcome; then with tiers below DRAM:
- * many, the calls of single() that are other ones then, and a filter. */
+ * many, the calls of single() that are other ones then, and a filter; lists, mapped and not. */
 #define FIRST_LOWER 14u
 static const unsigned lower_calls[] = {0, 1, 8, 10};
 #define ODD_FILTER (FIRST_LOWER + 1u + (unsigned)(sizeof(lower_calls) / sizeof(lower_calls[0])))
-#define KINDS      (ODD_FILTER + 1u)
+#define FIRST_LIST (ODD_FILTER + 1u)
+#define KINDS      (FIRST_LIST + 2u)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct yk_welcome ignored;
@@ -292,8 +339,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         return 0;
     }
     char url[128];
-    int lower = what >= FIRST_LOWER;
-    int mapped = what == 0 || what == 12 || lower;
+    int lower = what >= FIRST_LOWER && what < FIRST_LIST;
+    int mapped = what == 0 || what == 12 || lower || what == FIRST_LIST;
     yk_open_opts o = {.size = sizeof(o),
                       .timeout_ms = 5000,
                       .inflight_max = 16,
@@ -310,6 +357,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         abort();
     if (what < 2 || what == FIRST_LOWER) {
         many(c, fd, data, size);
+    } else if (what >= FIRST_LIST) {
+        lists(c, fd, data, size);
     } else {
         (void)!send(fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
         shutdown(fd, SHUT_WR);

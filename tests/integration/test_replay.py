@@ -306,6 +306,16 @@ def test_run_tells_the_whole_story(place):
     assert leftovers(place.dir) == [] and not {n for n in shared_memory() - before if not n.startswith("yolk-test")}
 
 
+def test_a_thousand_clients(place):
+    """Those that are ready wait without taking the time of those that still connect."""
+    trace = generate(place, "--requests", 1500, "--seed", 12)
+    result = replay(trace, "--clients", 1000, "--capacity", 2000, "--block", "4K")
+    assert result["requests"] == 1500 and result["wrong_bytes"] == 0 and result["refused"] == 0
+    done = yolk("run", "--requests", 5, "--clients", 1000, "--block", "4K", "--ssd-capacity", 0)
+    assert done.returncode == 0, done.stderr
+    assert "at most 2k blocks" in done.stdout, "what the clients hold leaves room for blocks"
+
+
 def test_replay_keeps_to_the_timestamps(place):
     trace = place.dir / "t.jsonl"
     trace.write_text("".join('{"timestamp": %d, "input_length": 512, "output_length": 1, "hash_ids": [%d]}\n' % (t, t)

@@ -455,6 +455,23 @@ static void cancelled_references_hold_nothing(void **state) {
         }
         assert_true(good >= 30);
         assert_int_equal(STAT(c, refs_held), 0);
+        /* One that waits for another of its key has not been tried. */
+        memset(refs, 0x55, sizeof(refs));
+        for (int i = 0; i < 2; i++) {
+            ops[2 * i].opcode = YK_OP_REMOVE;
+            ops[2 * i].user = ops[2 * i + 1].user = &items[i];
+            ops[2 * i + 1].key = ops[2 * i].key;
+        }
+        assert_status(yk_submit(c, ops, 4, 0), 0);
+        assert_status(yk_cancel(c, &ops[1]), 0);
+        poll_all(c, 4, 0);
+        assert_status(ops[1].status, -YK_ECANCELED);
+        assert_status(ops[3].status, YK_MISS);
+        assert_null(refs[1].data);
+        assert_null(refs[3].data);
+        make(ops, items, N, YK_OP_REF, i_ == 0 ? "ra" : "rb");
+        for (int i = 0; i < N; i++)
+            ops[i].ref = &refs[i];
         /* Close lets go of what nobody fetched. */
         assert_status(yk_submit(c, ops, 60, 0), 0);
     }
