@@ -755,6 +755,7 @@ int yk_node_start(const struct yk_node_opts *opts, struct yk_node **ret_node, st
         if (rc < 0) {
             uv_close((uv_handle_t *)&node->low, NULL);
             uv_run(&node->loop, UV_RUN_DEFAULT);
+            uv_loop_close(&node->loop);
         }
     }
     if (rc < 0) {
