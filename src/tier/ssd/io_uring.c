@@ -19,8 +19,9 @@
  *                     v                 |              |  |  +-------------+ (prepared again)
  *                   starved ------------+   timeout 1 ms  +--EAGAIN--> paused --+
  *
- * A ring on the owner's thread was rejected: submitting 64 requests of 1 MiB takes the kernel some
- * 100 us each time, in which a hit in memory would wait. SQPOLL was rejected: it burns a core.
+ * A ring on the owner's thread for all requests was rejected: submitting 64 of 1 MiB takes the kernel
+ * some 100 us each time, in which a hit in memory would wait; it has one for a few reads (io_quick.c).
+ * SQPOLL was rejected: it burns a core.
  *
  * Threads: yk_ssd_ring_{new,free,submit,mem_ready,kick,info} by the owner; the rest is the worker's.
  */
