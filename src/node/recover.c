@@ -200,6 +200,8 @@ static void pass_descriptors(struct recovery *r) {
     struct yk_store *s = r->s;
     uint32_t top = yk_store_desc_top(s);
     for (uint32_t idx = 0; idx < top; idx++) {
+        if (idx % 256u == 0)
+            yk_store_back_tables(s); /* the index outgrows what it began with */
         if (idx + 8 < top) {
             __builtin_prefetch(desc_at(s, idx + 8));
             __builtin_prefetch(&desc_at(s, idx + 8)->expiry_ms);
