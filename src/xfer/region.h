@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Registered memory and published segments of this process.
+ *
+ * A region's number is (generation, slot): a slot is used again under another generation, numbers never
+ * repeat, so that a peer's stale number finds nothing. Whoever works on a region's memory holds a
+ * reference to it; unregister marks it `dying` (no new references) and waits for those that are out.
+ * Looking up by number is one array access; by address, a binary search over an array that is sorted
+ * by it (10,000 regions: 14 steps).
+ *
+ * Threads: any; one lock (docs/locks.md), held for a search.
+ */
+#ifndef YK_XFER_REGION_H
+#define YK_XFER_REGION_H
+
+#include "base/status.h"
+
+#include <stdint.h>
+
+#include <yolk/transfer.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define YK_REGION_KEYS 8u     /* transports that keep something with a region */
+#define YK_REGIONS_MAX 65536u /* of an engine */
+
+struct yk_registry;
+
+/* Immutable while referenced, but for what says otherwise. */
+struct yk_region {
+    uint64_t id;
+    char *base;          /* NULL: a file */
+    uint64_t len;
+    uint32_t access;     /* enum yk_xfer_access */
+    int fd;              /* -1, or what peers of the host map (or the file itself) */
+    uint64_t fd_offset;
+    int file;            /* fd is a file segment, there is no memory */
+    char location[16];   /* "cpu:0" */
+    void *keys[YK_REGION_KEYS]; /* by index of the transport in yk_xports */
+    uint32_t refs;       /* atomic */
+    uint32_t dying;      /* atomic; pairs with refs: see region.c */
+};
+
+/* A published segment: a range of a region under a name. */
+struct yk_published {
+    char name[YK_XFER_NAME_MAX + 1];
+    uint64_t region, offset, len;
+    uint32_t access, guarded;
+    yk_xfer_guard_ops guard;
+};
+
+struct yk_registry *yk_registry_new(void); /* NULL: no memory */
+void yk_registry_free(struct yk_registry *g);
+
+/* Adds all n or none; errors as yk_xfer_register's. */
+int yk_registry_add(struct yk_registry *g, const yk_xfer_memory *memory, size_t n, struct yk_err *err);
+/* Marks it dying and withdraws its segments: no reference is given any more. ret_region stays until
+ * yk_registry_remove. -YK_ENOENT. */
+int yk_registry_doom(struct yk_registry *g, void *addr, struct yk_region **ret_region);
+/* 1: nobody holds it any more, and it is gone; 0: references are out. */
+int yk_registry_remove(struct yk_registry *g, struct yk_region *region);
+
+/* A reference to the region that holds [addr, addr + len) whole, or NULL. */
+struct yk_region *yk_registry_find(struct yk_registry *g, const void *addr, uint64_t len);
+/* The same by number. */
+struct yk_region *yk_registry_get(struct yk_registry *g, uint64_t id);
+void yk_registry_put(struct yk_registry *g, struct yk_region *region);
+
+int yk_registry_publish(struct yk_registry *g, const char *name, void *addr, uint64_t len,
+                        const yk_xfer_guard_ops *guard, struct yk_err *err);
+int yk_registry_withdraw(struct yk_registry *g, const char *name); /* -YK_ENOENT */
+/* A copy of what is published under name. -YK_ENOENT. */
+int yk_registry_segment(struct yk_registry *g, const char *name, struct yk_published *ret);
+/* The guard of a region's published range that holds [offset, offset + len); -YK_ENOENT none. */
+int yk_registry_guard(struct yk_registry *g, uint64_t region, uint64_t offset, uint64_t len,
+                      yk_xfer_guard_ops *ret_guard, uint64_t *ret_segment_offset);
+
+/* How many are registered and published. */
+void yk_registry_counts(struct yk_registry *g, uint32_t *ret_regions, uint32_t *ret_segments);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

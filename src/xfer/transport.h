@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a transport is to the engine: an ops table that moves slices over lanes and reports. It never
+ * chooses: which slice goes where and when, retries, deadlines, classes are the core's.
+ *
+ *   region   registered memory (or a file) of this process, with a number that never repeats
+ *   peer     another engine (or this one), as its greeting described it
+ *   rail     one local device to one device of a peer, over one transport
+ *   lane     a connection on a rail; belongs to one shard
+ *   slice    the unit that is posted to a lane
+ *
+ * Life of a lane
+ *
+ *   connect --> CONNECTING --lane_up--> UP --lane_down--> DOWN (core calls disconnect)
+ *                   |                   |
+ *                   +----lane_down------+--disconnect--> gone: every slice in it has ended
+ *
+ * Life of a slice: post takes it; slice_done gives it back, exactly once, whatever happens: never from
+ * within post, from a loop callback, progress, cancel or disconnect. After slice_done neither the
+ * transport nor the kernel touches its local memory. A lane that goes down ends its slices with
+ * scope LANE; those that may have changed the target (a WRITE of which a byte was sent and no answer
+ * came) are marked `touched`: before the core repeats such a slice elsewhere it has the target close the
+ * dead lane (FENCE over another one), so that no late byte lands on top of later ones (R16).
+ *
+ * Device memory and RDMA fit by the same table: reg gives a region its key for the transport, caps say
+ * what it can, a rail has its distance, post is one-sided.
+ *
+ * Threads: all but reg and unreg are called by whoever holds the shard's lock, on objects of that shard.
+ * reg and unreg: under the registry's lock.
+ */
+#ifndef YK_XFER_TRANSPORT_H
+#define YK_XFER_TRANSPORT_H
+
+#include "base/status.h"
+#include "xfer/loop.h"
+#include "xfer/region.h"
+
+#include <yolk/transfer.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct yk_xport; /* a transport in a shard; each transport has its own struct that begins with this */
+struct yk_lane;  /* likewise */
+struct yk_slice;
+
+/* ---- peers and rails ------------------------------------------------------------------------- */
+
+#define YK_PEER_ADDRS 32u
+#define YK_PEER_HOST  64u
+
+/* An address of a peer's device. */
+struct yk_peer_addr {
+    char host[YK_PEER_HOST]; /* numeric, IPv6 without brackets */
+    uint16_t port;
+    uint32_t mbit;           /* of the device, 0 = not known */
+};
+
+/* What a peer said of itself when it was greeted. Immutable once made. */
+struct yk_peer_info {
+    uint64_t incarnation;  /* of the engine: random, another after each start */
+    char boot_id[37];      /* of its host's kernel; with the two below: same host, for certain by shm only */
+    uint32_t pid;
+    uint64_t memory_token; /* of the process: same value in this process means this process */
+    char unix_path[108];   /* of its socket for peers on the host, "" = none */
+    uint32_t addr_count;
+    struct yk_peer_addr addrs[YK_PEER_ADDRS];
+};
+
+enum yk_rail_caps { /* bits */
+    YK_RAIL_READ = 1,
+    YK_RAIL_WRITE = 2,
+    YK_RAIL_GUARD = 4,    /* guarded reads */
+    YK_RAIL_NOTIFY = 8,
+    YK_RAIL_NETWORK = 16, /* bytes leave the host: payload is verified by the receiver (R17) */
+    YK_RAIL_DEVICE = 32,  /* local memory may be a device's */
+    YK_RAIL_COPIES = 64   /* slices are copied by who turns the loop: small ones keep it responsive */
+};
+
+/* A way to a peer. */
+struct yk_rail_desc {
+    char local[YK_PEER_HOST];  /* device or address here, "" = whatever the kernel takes */
+    char remote[YK_PEER_HOST]; /* there */
+    uint16_t port;
+    uint32_t caps;
+    uint32_t local_if;         /* index of the interface, 0 = none: its link going down is noticed */
+    uint32_t distance;         /* 0 = near; for equal costs */
+    double bytes_per_s;        /* first guess */
+    double fixed_ns;           /* first guess: of one small slice */
+};
+
+/* ---- slices ---------------------------------------------------------------------------------- */
+
+enum yk_slice_op {
+    YK_SLICE_READ = 1,
+    YK_SLICE_WRITE,
+    YK_SLICE_NOTE,  /* local, len: a notification */
+    YK_SLICE_FENCE, /* offset: id of a lane that the target shall close; done when it has */
+    YK_SLICE_PING
+};
+
+enum yk_scope { YK_SCOPE_NONE = 0, YK_SCOPE_REQUEST, YK_SCOPE_LANE, YK_SCOPE_PEER };
+
+/* Thread: the shard's. The core's storage. */
+struct yk_slice {
+    struct yk_slice *next, *prev; /* the lane's while it has it */
+    uint8_t op;                   /* enum yk_slice_op */
+    uint8_t xclass;               /* enum yk_xfer_class */
+    uint8_t touched;              /* out, see above */
+    uint8_t scope;                /* out: enum yk_scope of a failure */
+    int32_t status;               /* out: 0, YK_MISS, -YK_E... */
+    char *local;
+    uint64_t len;
+    uint64_t region; /* of the peer */
+    uint64_t offset; /* into it */
+    const struct yk_xfer_guard *guard; /* or NULL; the request's */
+    uint64_t post_ns, done_ns;         /* the core's; done_ns is set by slice_done */
+    void *core;                        /* the core's */
+    uint64_t priv[4];                  /* the lane's */
+};
+
+/* ---- the core's side --------------------------------------------------------------------------- */
+
+/* Given to open; lives as long as the shard. */
+struct yk_shard_events {
+    void (*slice_done)(struct yk_lane *lane, struct yk_slice *slice);
+    void (*lane_up)(struct yk_lane *lane);
+    /* code and text say why; scope PEER: its incarnation is not the one that was asked for (it
+     * restarted), no rail will do. */
+    void (*lane_down)(struct yk_lane *lane, int code, enum yk_scope scope, const char *text);
+};
+
+/* Thread: the shard's. */
+struct yk_shard_env {
+    struct yk_loop *loop;
+    const struct yk_shard_events *events;
+    struct yk_registry *registry;   /* regions of this process: any thread */
+    const struct yk_xfer_opts *opts; /* defaults filled in */
+    uint64_t incarnation;           /* of this engine */
+    const char *rails;              /* opts->rails or NULL */
+};
+
+struct yk_xport {
+    const struct yk_xport_ops *ops;
+    const struct yk_shard_env *env;
+};
+
+struct yk_lane {
+    const struct yk_xport_ops *ops;
+    struct yk_xport *xport;
+    uint64_t id; /* random, unique at the target */
+    void *core;  /* the core's */
+};
+
+struct yk_xport_ops {
+    const char *name;
+    uint32_t bit; /* enum yk_xfer_transport */
+
+    int (*open)(const struct yk_shard_env *env, struct yk_xport **ret_xport, struct yk_err *err);
+    void (*close)(struct yk_xport *xport); /* its lanes are gone */
+
+    /* Keys of a region for this transport, into region->keys[]; 0 or an error that refuses it. */
+    int (*reg)(struct yk_region *region, struct yk_err *err);
+    void (*unreg)(struct yk_region *region);
+
+    /* The ways to peer from here, at most cap, best guess first; 0: none. */
+    uint32_t (*rails)(struct yk_xport *xport, const struct yk_peer_info *peer,
+                      struct yk_rail_desc *ret_rails, uint32_t cap);
+
+    /* Begins to connect. bulk 0: for urgent requests. The peer must turn out to be `incarnation`. */
+    int (*connect)(struct yk_xport *xport, const struct yk_peer_info *peer,
+                   const struct yk_rail_desc *rail, int bulk, struct yk_lane **ret_lane,
+                   struct yk_err *err);
+    /* Ends all its slices (scope LANE), closes and frees it. In any state. */
+    void (*disconnect)(struct yk_lane *lane);
+
+    /* Slices and bytes that it takes now; 0: none until a slice ends. */
+    uint32_t (*room)(const struct yk_lane *lane);
+    /* Takes a slice; may keep it until flush. UP lanes with room only. */
+    void (*post)(struct yk_lane *lane, struct yk_slice *slice);
+    /* What was posted starts now, as one system call where it can. */
+    void (*flush)(struct yk_lane *lane);
+    /* Asks a slice to end early with -YK_ECANCELED; slice_done may come from within. */
+    void (*cancel)(struct yk_lane *lane, struct yk_slice *slice);
+
+    /* Bytes known to have moved, ever: grows while the lane is alive. Used to notice silence. */
+    uint64_t (*moved)(struct yk_lane *lane);
+
+    /* Carries out slices by itself for about `bytes`, for transports without descriptors; 1: there is
+     * more to do. */
+    int (*progress)(struct yk_lane *lane, uint64_t bytes);
+
+    /* Looks at its descriptors without sleeping, cheaper than a turn of the loop, for a caller that
+     * polls for this lane's answer. */
+    void (*look)(struct yk_lane *lane);
+};
+
+/* In order of preference; ends with NULL. */
+extern const struct yk_xport_ops *const yk_xports[];
+
+/* ---- the target's side ------------------------------------------------------------------------- */
+
+/* What answers peers of a process: listeners, and lanes that others dialled. One for each engine that
+ * listens; its thread is its own. */
+struct yk_server;
+
+struct yk_server_env {
+    struct yk_registry *registry;
+    const struct yk_xfer_opts *opts;
+    const struct yk_peer_info *self; /* what greetings say; immutable */
+    /* A notification arrived: 0, or -YK_EAGAIN: the queue is full, keep it and its lane waiting. */
+    int (*note)(void *user, const char *peer, const void *data, uint32_t len);
+    void *user;
+};
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
