@@ -270,6 +270,20 @@ int yk_registry_doom_id(struct yk_registry *g, uint64_t id, struct yk_region **r
     return r != NULL ? 0 : -YK_ENOENT;
 }
 
+int yk_registry_doom_any(struct yk_registry *g, struct yk_region **ret_region) {
+    struct yk_region *r = NULL;
+    pthread_mutex_lock(&g->lock);
+    for (uint32_t i = 0; i < g->slot_cap && r == NULL; i++)
+        r = g->slots[i].region;
+    if (r != NULL) {
+        if (!r->dying)
+            doom(g, r);
+        *ret_region = r;
+    }
+    pthread_mutex_unlock(&g->lock);
+    return r != NULL ? 0 : -YK_ENOENT;
+}
+
 int yk_registry_remove(struct yk_registry *g, struct yk_region *r) {
     pthread_mutex_lock(&g->lock);
     int gone = __atomic_load_n(&r->refs, __ATOMIC_ACQUIRE) == 0;

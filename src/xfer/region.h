@@ -64,6 +64,8 @@ int yk_registry_add_file(struct yk_registry *g, int fd, uint64_t len, uint32_t a
  * yk_registry_remove. -YK_ENOENT. */
 int yk_registry_doom(struct yk_registry *g, void *addr, struct yk_region **ret_region);
 int yk_registry_doom_id(struct yk_registry *g, uint64_t id, struct yk_region **ret_region);
+/* Dooms some region, one that is dying already too. -YK_ENOENT: there is none left. */
+int yk_registry_doom_any(struct yk_registry *g, struct yk_region **ret_region);
 /* 1: nobody holds it any more, and it is gone; 0: references are out. */
 int yk_registry_remove(struct yk_registry *g, struct yk_region *region);
 

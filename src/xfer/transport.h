@@ -95,7 +95,7 @@ struct yk_rail_desc {
 enum yk_slice_op {
     YK_SLICE_READ = 1,
     YK_SLICE_WRITE,
-    YK_SLICE_NOTE,  /* local, len: a notification */
+    YK_SLICE_NOTE,  /* local, len: a notification; offset: its number, the same when it is repeated */
     YK_SLICE_FENCE, /* offset: id of a lane that the target shall close; done when it has */
     YK_SLICE_PING
 };
@@ -151,6 +151,7 @@ struct yk_lane {
     struct yk_xport *xport;
     uint64_t id; /* random, unique at the target */
     void *core;  /* the core's */
+    int up;      /* set by connect: it is UP already, no lane_up follows */
 };
 
 struct yk_xport_ops {

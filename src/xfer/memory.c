@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Registering memory, and taking it back while it is in use (R16).
+ *
+ * Unregister marks a region dying (no new references), has the server turn what it receives into it
+ * away, cancels this engine's requests in it, and waits until the last reference is put. Waiting looks
+ * again after short sleeps: a lock-free count cannot wake anybody, and this is no hot path.
+ *
+ * Threads: any.
+ */
+#include "xfer/engine_priv.h"
+#include "xfer/shard_priv.h"
+
+#include "base/clock.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#define UNREGISTER_NS (5 * YK_NS_PER_S)
+#define AGAIN_NS      (20 * YK_NS_PER_MS) /* requests that took a reference just before are caught then */
+
+/* ---- keys ------------------------------------------------------------------------------------------- */
+
+static void drop_keys(struct yk_xfer *e, struct yk_region *r) {
+    for (uint32_t i = 0; e->xports[i] != NULL && i < YK_REGION_KEYS; i++)
+        if (r->keys[i] != NULL && e->xports[i]->unreg != NULL)
+            e->xports[i]->unreg(r);
+}
+
+static int make_keys(struct yk_xfer *e, struct yk_region *r, struct yk_err *err) {
+    int rc = 0;
+    for (uint32_t i = 0; e->xports[i] != NULL && i < YK_REGION_KEYS && rc == 0; i++)
+        if (e->xports[i]->reg != NULL && (e->opts.transports & e->xports[i]->bit))
+            rc = e->xports[i]->reg(r, err);
+    return rc;
+}
+
+/* ---- the end of a region ------------------------------------------------------------------------------ */
+
+static void cancel_in(struct yk_shard *s, void *arg) {
+    yk_shard_fail(s, arg, NULL, -YK_ECANCELED);
+}
+
+int yk_engine_retire(struct yk_xfer *e, struct yk_region *r, uint64_t wait_ns) {
+    struct timespec pause = {.tv_nsec = 20000};
+    uint64_t start = yk_now_ns(), again = start;
+    yk_remote_forget(e, r);
+    drop_keys(e, r);
+    for (;;) {
+        uint64_t now = yk_now_ns();
+        if (now >= again && r->base != NULL) {
+            for (uint32_t i = 0; i < e->shard_count; i++)
+                yk_shard_call(e->shards[i], cancel_in, r);
+            again = now + AGAIN_NS;
+        }
+        if (yk_registry_remove(e->registry, r))
+            return 0;
+        if (now - start >= wait_ns)
+            return -YK_ETIMEDOUT;
+        nanosleep(&pause, NULL);
+        if (pause.tv_nsec < 1000000)
+            pause.tv_nsec *= 2;
+    }
+}
+
+/* ---- register, unregister ------------------------------------------------------------------------------ */
+
+int yk_xfer_register(yk_xfer *e, const yk_xfer_memory *memory, size_t n) {
+    struct yk_err err = {.code = 0};
+    int rc = yk_xfer_enter(e);
+    if (rc < 0)
+        return rc;
+    if (memory == NULL || n == 0)
+        return yk_xfer_fail(-YK_EINVAL, "no memory to register");
+    rc = yk_registry_add(e->registry, memory, n, &err);
+    if (rc < 0)
+        return yk_xfer_fail_err(&err);
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        struct yk_region *r = yk_registry_find(e->registry, memory[i].addr, 1);
+        rc = r != NULL ? make_keys(e, r, &err) : 0;
+        yk_registry_put(e->registry, r);
+    }
+    if (rc == 0)
+        return 0;
+    for (size_t i = 0; i < n; i++) {
+        struct yk_region *r;
+        if (yk_registry_doom(e->registry, memory[i].addr, &r) == 0)
+            (void)yk_engine_retire(e, r, UNREGISTER_NS);
+    }
+    return yk_xfer_fail_err(&err);
+}
+
+static int is_registered(struct yk_xfer *e, const void *addr) {
+    struct yk_region *r = yk_registry_find(e->registry, addr, 1);
+    int yes = r != NULL && r->base == (const char *)addr;
+    yk_registry_put(e->registry, r);
+    return yes;
+}
+
+int yk_xfer_unregister(yk_xfer *e, void *const *addrs, size_t n) {
+    int rc = yk_xfer_enter(e), late = 0;
+    if (rc < 0)
+        return rc;
+    if (addrs == NULL || n == 0)
+        return yk_xfer_fail(-YK_EINVAL, "no memory to unregister");
+    for (size_t i = 0; i < n; i++)
+        if (addrs[i] == NULL || !is_registered(e, addrs[i]))
+            return yk_xfer_fail(-YK_ENOENT, "address %zu: no registered memory begins at %p", i,
+                                addrs[i]);
+    for (size_t i = 0; i < n; i++) {
+        struct yk_region *r;
+        if (yk_registry_doom(e->registry, addrs[i], &r) < 0)
+            return yk_xfer_fail(-YK_ENOENT, "address %zu: %p was given twice, or unregistered meanwhile",
+                                i, addrs[i]);
+        yk_segments_withdraw(e, r->id);
+        late |= yk_engine_retire(e, r, UNREGISTER_NS) < 0;
+    }
+    return late ? yk_xfer_fail(-YK_ETIMEDOUT, "requests in the memory did not end within 5 seconds") : 0;
+}
+
+/* ---- memory that can be mapped --------------------------------------------------------------------------- */
+
+int yk_xfer_alloc(yk_xfer *e, uint64_t length, uint32_t access, void **ret_addr) {
+    int rc = yk_xfer_enter(e);
+    if (rc < 0)
+        return rc;
+    if (length == 0 || length > YK_XFER_LENGTH_MAX || ret_addr == NULL)
+        return yk_xfer_fail(-YK_EINVAL, "%llu bytes to allocate, expected 1 to 1 TiB",
+                            (unsigned long long)length);
+    struct yk_alloc *a = malloc(sizeof(*a));
+    int fd = memfd_create("yolk-xfer", MFD_CLOEXEC);
+    void *at = MAP_FAILED;
+    if (a != NULL && fd >= 0 && ftruncate(fd, (off_t)length) == 0)
+        at = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (at != MAP_FAILED) {
+        yk_xfer_memory m = {.addr = at, .length = length, .access = access, .fd = fd};
+        rc = yk_xfer_register(e, &m, 1);
+    } else {
+        rc = yk_xfer_fail(-YK_ENOMEM, "no memory for %llu bytes", (unsigned long long)length);
+    }
+    if (fd >= 0)
+        close(fd);
+    if (rc < 0) {
+        if (at != MAP_FAILED)
+            munmap(at, length);
+        free(a);
+        return rc;
+    }
+    pthread_mutex_lock(&e->tables);
+    *a = (struct yk_alloc){.next = e->allocs, .addr = at, .len = length};
+    e->allocs = a;
+    pthread_mutex_unlock(&e->tables);
+    *ret_addr = at;
+    return 0;
+}
+
+int yk_xfer_free(yk_xfer *e, void *addr) {
+    int rc = yk_xfer_enter(e);
+    if (rc < 0)
+        return rc;
+    pthread_mutex_lock(&e->tables);
+    struct yk_alloc **at = &e->allocs;
+    while (*at != NULL && (*at)->addr != addr)
+        at = &(*at)->next;
+    struct yk_alloc *a = *at;
+    if (a != NULL)
+        *at = a->next;
+    pthread_mutex_unlock(&e->tables);
+    if (a == NULL)
+        return yk_xfer_fail(-YK_ENOENT, "%p was not allocated by this engine", addr);
+    rc = yk_xfer_unregister(e, &addr, 1);
+    if (rc == -YK_ETIMEDOUT) { /* still in use: it goes with the engine */
+        pthread_mutex_lock(&e->tables);
+        a->next = e->allocs;
+        e->allocs = a;
+        pthread_mutex_unlock(&e->tables);
+        return rc;
+    }
+    munmap(addr, a->len);
+    free(a);
+    return 0;
+}
+
+void yk_memory_free(struct yk_xfer *e) {
+    while (e->allocs != NULL) {
+        struct yk_alloc *a = e->allocs;
+        e->allocs = a->next;
+        munmap(a->addr, a->len);
+        free(a);
+    }
+}

@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Routes, rails, lanes and fences: what there is to send over, and how it comes and goes.
+ *
+ * Lanes are connected when something wants them: one for the first small request, all rails' when there
+ * is much to send. One that fails takes its rail's others with it (what cut it will cut them) and the
+ * rail is quarantined; a fresh lane decides whether it is back. Lanes are never disconnected where they
+ * are found dead, which is deep in a transport's callback, but by the next step.
+ *
+ * Thread: the shard's owner.
+ */
+#include "xfer/engine_priv.h"
+#include "xfer/shard_priv.h"
+
+#include "base/clock.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BACKOFF_MIN_MS 20u
+#define BACKOFF_MAX_MS 500u
+
+/* ---- routes ------------------------------------------------------------------------------------- */
+
+struct yk_route *yk_route_get(struct yk_shard *s, struct yk_peer *peer) {
+    if (peer->index < s->route_cap && s->routes[peer->index] != NULL)
+        return s->routes[peer->index];
+    if (peer->index >= s->route_cap) {
+        uint32_t cap = s->route_cap == 0 ? 8 : s->route_cap;
+        while (cap <= peer->index)
+            cap *= 2;
+        struct yk_route **more = realloc(s->routes, cap * sizeof(struct yk_route *));
+        if (more == NULL)
+            return NULL;
+        memset(more + s->route_cap, 0, (cap - s->route_cap) * sizeof(struct yk_route *));
+        s->routes = more;
+        s->route_cap = cap;
+    }
+    struct yk_route *t = calloc(1, sizeof(*t));
+    if (t == NULL)
+        return NULL;
+    t->shard = s;
+    t->peer = peer;
+    yk_list_init(&t->active);
+    yk_list_init(&t->fences);
+    for (int c = 0; c < YK_XFER_CLASSES; c++) {
+        yk_list_init(&t->queue[c].reqs);
+        yk_list_init(&t->queue[c].again);
+    }
+    s->routes[peer->index] = t;
+    return t;
+}
+
+static void fence_free(struct yk_shard *s, struct yk_fence *f) {
+    if (f == NULL)
+        return;
+    yk_list_remove(&f->link);
+    while (!yk_list_empty(&f->held))
+        yk_piece_free(s, yk_list_of(f->held.next, struct yk_piece, link));
+    free(f);
+}
+
+void yk_route_free(struct yk_route *t) {
+    if (t == NULL)
+        return;
+    for (uint32_t i = 0; i < t->rail_count; i++) {
+        struct yk_rail *r = &t->rails[i];
+        (void)yk_loop_timer(t->shard->loop, &r->retry, 0);
+        for (uint32_t k = 0; k < r->link_count; k++) {
+            if (r->links[k].lane != NULL)
+                r->links[k].lane->ops->disconnect(r->links[k].lane);
+            fence_free(t->shard, r->links[k].fence);
+        }
+    }
+    while (!yk_list_empty(&t->fences))
+        fence_free(t->shard, yk_list_of(t->fences.next, struct yk_fence, link));
+    free(t->rails);
+    free(t);
+}
+
+void yk_route_work(struct yk_route *t, int more) {
+    struct yk_shard *s = t->shard;
+    t->work += (uint32_t)more;
+    __atomic_store_n(&s->work, s->work + (uint32_t)more, __ATOMIC_RELAXED);
+    if (t->work == 0)
+        yk_list_remove(&t->active);
+    else if (yk_list_empty(&t->active))
+        yk_list_add(&s->active, &t->active);
+}
+
+static void retry_due(struct yk_timer *timer);
+
+static void rail_init(struct yk_rail *r, struct yk_route *t, struct yk_xport *x, uint32_t group,
+                      const struct yk_rail_desc *desc) {
+    r->route = t;
+    r->xport = x;
+    r->group = group;
+    r->desc = *desc;
+    r->retry = (struct yk_timer){.fn = retry_due, .user = r};
+    yk_model_init(&r->model, desc->bytes_per_s, desc->fixed_ns);
+    r->link_count = 1 + t->shard->engine->opts.lanes;
+    for (uint32_t k = 0; k < r->link_count; k++) {
+        r->links[k].rail = r;
+        r->links[k].bulk = k > 0;
+        yk_list_init(&r->links[k].pieces);
+    }
+}
+
+/* An engine's files are reached by `file` alone, its memory by all others. */
+static int reaches(const struct yk_xport *x, const struct yk_peer *peer) {
+    return (x->ops->bit == YK_XFER_FILE) == (peer->file != 0);
+}
+
+void yk_route_rails(struct yk_route *t) {
+    struct yk_shard *s = t->shard;
+    struct yk_rail_desc desc[YK_RAILS_MAX];
+    uint32_t group[YK_RAILS_MAX], n = 0;
+    if (t->rails_known)
+        return;
+    t->rails_known = 1;
+    for (uint32_t i = 0; i < s->xport_count && n < YK_RAILS_MAX; i++) {
+        if (!reaches(s->xports[i], t->peer))
+            continue;
+        memset(&desc[n], 0, (YK_RAILS_MAX - n) * sizeof(desc[0]));
+        uint32_t more = s->xports[i]->ops->rails(s->xports[i], &t->peer->info, &desc[n],
+                                                 YK_RAILS_MAX - n);
+        for (uint32_t k = 0; k < more; k++)
+            group[n + k] = i;
+        n += more;
+    }
+    t->rails = n > 0 ? calloc(n, sizeof(*t->rails)) : NULL;
+    if (t->rails == NULL) {
+        t->rails_known = n == 0; /* no memory: looked for again */
+        return;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        rail_init(&t->rails[i], t, s->xports[group[i]], group[i], &desc[i]);
+    t->rail_count = n;
+}
+
+/* ---- lanes -------------------------------------------------------------------------------------- */
+
+static void link_up(struct yk_link *l) {
+    struct yk_rail *r = l->rail;
+    l->state = YK_LINK_UP;
+    l->moved_ns = yk_now_ns();
+    if (r->state == YK_RAIL_TRYING)
+        r->state = YK_RAIL_OK;
+    r->route->shard->changed = 1;
+}
+
+/* 0, or an error of the transport. */
+static int link_connect(struct yk_link *l) {
+    struct yk_rail *r = l->rail;
+    struct yk_err err = {.code = 0};
+    if (l->fence == NULL) {
+        l->fence = calloc(1, sizeof(*l->fence));
+        if (l->fence == NULL)
+            return -YK_ENOMEM;
+        yk_list_init(&l->fence->link);
+        yk_list_init(&l->fence->held);
+    }
+    l->since_ns = yk_now_ns();
+    l->state = YK_LINK_CONNECTING;
+    int rc = r->xport->ops->connect(r->xport, &r->route->peer->info, &r->desc, l->bulk, &l->lane,
+                                    &err);
+    if (rc < 0) {
+        l->state = YK_LINK_NONE;
+        l->lane = NULL;
+        yk_rail_out(r, err.text);
+        return rc;
+    }
+    l->lane->core = l;
+    l->fence->lane = l->lane->id;
+    l->fence->ops = r->xport->ops;
+    if (l->lane->up)
+        link_up(l);
+    return 0;
+}
+
+void yk_rail_connect(struct yk_rail *r, int bulk) {
+    for (uint32_t k = bulk ? 1 : 0; k < (bulk ? r->link_count : 1); k++)
+        if (r->links[k].state == YK_LINK_NONE && link_connect(&r->links[k]) < 0)
+            return;
+}
+
+void yk_lane_is_up(struct yk_lane *lane) {
+    struct yk_link *l = lane->core;
+    if (l->state == YK_LINK_CONNECTING)
+        link_up(l);
+}
+
+void yk_lane_is_down(struct yk_lane *lane, int code, enum yk_scope scope, const char *text) {
+    struct yk_link *l = lane->core;
+    struct yk_route *t = l->rail->route;
+    if (l->state == YK_LINK_DEAD)
+        return;
+    yk_rail_out(l->rail, text != NULL ? text : yk_status_text(code));
+    if (scope == YK_SCOPE_PEER) {
+        __atomic_store_n(&t->peer->gone, 1, __ATOMIC_RELAXED);
+        for (uint32_t i = 0; i < t->rail_count; i++)
+            yk_rail_out(&t->rails[i], text);
+        while (!yk_list_empty(&t->fences)) { /* what they wait for is gone with the process */
+            struct yk_fence *f = yk_list_of(t->fences.next, struct yk_fence, link);
+            if (f->ask != NULL)
+                f->ask->fence = NULL;
+            f->ask = NULL;
+            yk_fence_done(f, t, 0, YK_SCOPE_NONE);
+        }
+        yk_shard_fail(t->shard, NULL, t->peer, -YK_EGONE);
+    }
+}
+
+/* ---- rails that fail ------------------------------------------------------------------------------ */
+
+int yk_rail_has_other(const struct yk_rail *r) {
+    const struct yk_route *t = r->route;
+    for (uint32_t i = 0; i < t->rail_count; i++)
+        if (&t->rails[i] != r && t->rails[i].state == YK_RAIL_OK)
+            return 1;
+    return 0;
+}
+
+void yk_rail_out(struct yk_rail *r, const char *why) {
+    struct yk_shard *s = r->route->shard;
+    for (uint32_t k = 0; k < r->link_count; k++) {
+        struct yk_link *l = &r->links[k];
+        if (l->state != YK_LINK_CONNECTING && l->state != YK_LINK_UP)
+            continue;
+        l->state = YK_LINK_DEAD;
+        s->dead_links++;
+    }
+    s->changed = 1;
+    snprintf(r->why, sizeof(r->why), "%s", why != NULL ? why : "");
+    if (r->state == YK_RAIL_OUT)
+        return;
+    r->state = YK_RAIL_OUT;
+    uint32_t ms = r->backoff_ms > 0 ? r->backoff_ms : BACKOFF_MIN_MS;
+    int only = r->backoff_ms == 0 && !yk_rail_has_other(r);
+    r->backoff_ms = ms * 2 < BACKOFF_MAX_MS ? ms * 2 : BACKOFF_MAX_MS;
+    ms = only ? 1 : ms; /* the only one, and it worked so far: a connection broke while idle, say */
+    uint64_t ns = ms * YK_NS_PER_MS; /* a quarter more or less, so that many do not come at once */
+    ns = ns - ns / 4 + yk_shard_random(s) % (ns / 2);
+    (void)yk_loop_timer(s->loop, &r->retry, yk_now_ns() + ns);
+}
+
+/* A fresh lane tells whether it is back; with nothing to do, the next request will. */
+void yk_rail_retry(struct yk_rail *r) {
+    struct yk_shard *s = r->route->shard;
+    (void)yk_loop_timer(s->loop, &r->retry, 0);
+    s->changed = 1;
+    if (r->state != YK_RAIL_OUT || r->route->peer->gone)
+        return;
+    if (s->dead_links > 0)
+        yk_rails_reap(s);
+    if (r->route->work == 0) {
+        r->state = YK_RAIL_OK;
+        return;
+    }
+    r->state = YK_RAIL_TRYING;
+    yk_rail_connect(r, 1);
+}
+
+static void retry_due(struct yk_timer *timer) {
+    yk_rail_retry(timer->user);
+}
+
+/* Its slices end in disconnect; those that may have touched the target are in the fence then. */
+static void reap(struct yk_shard *s, struct yk_route *t, struct yk_link *l) {
+    struct yk_lane *lane = l->lane;
+    lane->ops->disconnect(lane);
+    l->lane = NULL;
+    l->state = YK_LINK_NONE;
+    l->dirty = 0;
+    s->dead_links--;
+    if (l->fence == NULL || yk_list_empty(&l->fence->held))
+        return;
+    struct yk_fence *f = l->fence;
+    l->fence = NULL;
+    yk_list_add(&t->fences, &f->link);
+    yk_route_work(t, 1);
+    if (t->peer->gone)
+        yk_fence_done(f, t, 0, YK_SCOPE_NONE);
+}
+
+void yk_rails_reap(struct yk_shard *s) {
+    for (uint32_t p = 0; p < s->route_cap && s->dead_links > 0; p++) {
+        struct yk_route *t = s->routes[p];
+        for (uint32_t i = 0; t != NULL && i < t->rail_count; i++)
+            for (uint32_t k = 0; k < t->rails[i].link_count; k++)
+                if (t->rails[i].links[k].state == YK_LINK_DEAD)
+                    reap(s, t, &t->rails[i].links[k]);
+    }
+}
+
+/* ---- fences --------------------------------------------------------------------------------------- */
+
+int yk_route_fenced(const struct yk_route *t, uint64_t region, uint64_t offset, uint64_t len) {
+    for (const struct yk_list *at = t->fences.next; at != &t->fences; at = at->next) {
+        const struct yk_fence *f = yk_list_of(at, struct yk_fence, link);
+        for (const struct yk_list *h = f->held.next; h != &f->held; h = h->next) {
+            const struct yk_slice *sl = &yk_list_of(h, struct yk_piece, link)->s;
+            if (sl->region == region && sl->offset < offset + len && offset < sl->offset + sl->len)
+                return 1;
+        }
+    }
+    return 0;
+}
+
+/* A lane of the same transport: its server knows the dead one. */
+static struct yk_link *carrier(struct yk_route *t, const struct yk_xport_ops *ops) {
+    for (uint32_t i = 0; i < t->rail_count; i++) {
+        struct yk_rail *r = &t->rails[i];
+        if (r->xport->ops != ops)
+            continue;
+        for (uint32_t k = 0; k < r->link_count; k++)
+            if (r->links[k].state == YK_LINK_UP)
+                return &r->links[k];
+        if (r->state == YK_RAIL_OK)
+            yk_rail_connect(r, 1);
+    }
+    return NULL;
+}
+
+void yk_route_fences(struct yk_route *t) {
+    for (struct yk_list *at = t->fences.next; at != &t->fences; at = at->next) {
+        struct yk_fence *f = yk_list_of(at, struct yk_fence, link);
+        struct yk_link *l = f->ask == NULL ? carrier(t, f->ops) : NULL;
+        struct yk_piece *p = l != NULL ? yk_piece_new(t->shard) : NULL;
+        if (p == NULL)
+            continue;
+        p->s.op = YK_SLICE_FENCE;
+        p->s.offset = f->lane;
+        p->fence = f;
+        f->ask = p;
+        if (!yk_sched_post(l, p)) {
+            f->ask = NULL;
+            yk_piece_free(t->shard, p);
+        }
+    }
+}
+
+/* Closed there: what it held may be sent again. A lane that failed under it: asked again by the next
+ * step. Refused by the target: it knows no such lane, which is as good. */
+void yk_fence_done(struct yk_fence *f, struct yk_route *t, int status, enum yk_scope scope) {
+    f->ask = NULL;
+    t->shard->changed = 1;
+    if (status < 0 && scope != YK_SCOPE_REQUEST)
+        return;
+    while (!yk_list_empty(&f->held)) {
+        struct yk_piece *p = yk_list_of(f->held.next, struct yk_piece, link);
+        yk_list_remove(&p->link);
+        p->s.touched = 0;
+        if (p->req == NULL)
+            yk_piece_free(t->shard, p);
+        else
+            yk_list_add(&t->queue[p->s.xclass].again, &p->link);
+    }
+    yk_list_remove(&f->link);
+    free(f);
+    yk_route_work(t, -1);
+}

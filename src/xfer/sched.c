@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Which slice goes next, and where.
+ *
+ * Classes: each has a virtual time, the bytes that it was served over its weight; the class with
+ * something to send that is furthest behind goes next, urgent first among equals. One that was idle
+ * begins at the time of the others, so that it cannot save up. With all of them full, background has
+ * 1/18 of the bytes; urgent alone against it, a tenth of its own slices at most wait for one of
+ * background. This is deficit round robin without rounds: a slice's size is known only when its rail is.
+ *
+ * Within a class requests take turns, a slice each: a small one does not wait for a large one to end.
+ *
+ * Choice: of the rails of the first transport that works, the one with the earliest predicted end. When
+ * that has no room the class waits for it: sending elsewhere would end later.
+ *
+ * Thread: the shard's owner.
+ */
+#include "xfer/engine_priv.h"
+#include "xfer/shard_priv.h"
+
+#include "base/clock.h"
+
+#define COPY_SLICE  (1u << 20)   /* of rails whose bytes the shard's owner copies itself */
+#define COPY_WINDOW (2u << 20)   /* and what is in flight there */
+#define COPY_STEP   (256u << 10) /* and how much is copied before urgent ones are looked for again */
+#define WINDOW_NS   4e6          /* of others in flight: what they move in so long, */
+#define WINDOW_MIN  (1u << 20)   /* but so many bytes, */
+#define WINDOW_SLICES 4u         /* and slices */
+#define SPRAY_BYTES (256u << 10) /* more than this under way: all rails are connected */
+#define STALE_NS    (250 * YK_NS_PER_MS) /* a rail that was not used for so long is tried with a small slice */
+
+static const double weights[YK_XFER_CLASSES] = {120, 36, 14, 10};
+
+/* ---- prediction --------------------------------------------------------------------------------- */
+
+int yk_rail_suits(const struct yk_rail *r, const struct yk_want *w) {
+    return (r->desc.caps & w->caps) == w->caps;
+}
+
+/* The age of what is in flight there and overdue. */
+static double late_ns(const struct yk_rail *r, uint64_t now) {
+    double late = 0;
+    for (uint32_t i = 0; i < r->link_count; i++) {
+        const struct yk_link *l = &r->links[i];
+        if (l->count == 0)
+            continue;
+        const struct yk_piece *p = yk_list_of(l->pieces.next, struct yk_piece, link);
+        double age = now > p->s.post_ns ? (double)(now - p->s.post_ns) : 0;
+        if (age > 2 * p->predict_ns && age > late)
+            late = age;
+    }
+    return late;
+}
+
+double yk_rail_predict(const struct yk_rail *r, uint64_t len, uint64_t now) {
+    return yk_model_predict_ns(&r->model, r->bytes, len, late_ns(r, now));
+}
+
+uint64_t yk_rail_slice(const struct yk_rail *r, uint64_t left, uint32_t rails) {
+    uint64_t size = yk_model_slice(&r->model, left, rails);
+    return (r->desc.caps & YK_RAIL_COPIES) && size > COPY_SLICE ? COPY_SLICE : size;
+}
+
+static int usable(const struct yk_rail *r) {
+    if (r->state == YK_RAIL_OK)
+        for (uint32_t i = 0; i < r->link_count; i++)
+            if (r->links[i].state == YK_LINK_UP)
+                return 1;
+    return 0;
+}
+
+uint32_t yk_rails_useful(const struct yk_route *t, const struct yk_want *w, uint32_t group) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < t->rail_count; i++)
+        n += t->rails[i].group == group && yk_rail_suits(&t->rails[i], w) && usable(&t->rails[i]);
+    return n;
+}
+
+/* ---- choice ------------------------------------------------------------------------------------- */
+
+/* The lane of a rail that a slice of that class takes: the urgent one has its own, the other lanes do
+ * while it is not up. The one with the fewest bytes in flight. */
+static struct yk_link *link_for(struct yk_rail *r, uint32_t xclass) {
+    struct yk_link *best = NULL;
+    if (xclass == YK_XFER_URGENT && r->links[0].state == YK_LINK_UP)
+        return &r->links[0];
+    for (uint32_t i = 1; i < r->link_count; i++) {
+        struct yk_link *l = &r->links[i];
+        if (l->state == YK_LINK_UP && (best == NULL || l->bytes < best->bytes))
+            best = l;
+    }
+    return best;
+}
+
+static int has_room(const struct yk_link *l, uint64_t len) {
+    const struct yk_rail *r = l->rail;
+    if (l->lane->ops->room(l->lane) == 0)
+        return 0;
+    if (!l->bulk || l->count == 0)
+        return 1;
+    if (r->desc.caps & YK_RAIL_COPIES)
+        return l->bytes + len <= COPY_WINDOW;
+    double window = yk_model_bytes_per_s(&r->model, len) * (WINDOW_NS / 1e9);
+    uint64_t least = len * WINDOW_SLICES > WINDOW_MIN ? len * WINDOW_SLICES : WINDOW_MIN;
+    return (double)(r->bytes + len) <= window || r->bytes + len <= least;
+}
+
+/* Lanes that a want of that class should have on the rail. 1: one is being connected. */
+static int connect_for(struct yk_rail *r, uint32_t xclass) {
+    int bulk = xclass != YK_XFER_URGENT, connecting = 0;
+    if (r->state == YK_RAIL_OUT)
+        return 0;
+    if (r->state == YK_RAIL_OK)
+        yk_rail_connect(r, bulk);
+    for (uint32_t i = 0; i < r->link_count; i++)
+        connecting |= r->links[i].state == YK_LINK_CONNECTING;
+    return connecting && r->state == YK_RAIL_OK;
+}
+
+/* The best lane among the rails of a group; *ret_wait: there is reason to wait for one. */
+static struct yk_link *choose_in(struct yk_route *t, uint32_t group, const struct yk_want *w,
+                                 uint64_t now, uint64_t *ret_len, int *ret_wait) {
+    uint32_t useful = yk_rails_useful(t, w, group), seen = 0;
+    uint64_t much = w->left;
+    struct yk_link *best = NULL;
+    double best_ns = 0;
+    for (uint32_t i = 0; i < t->rail_count; i++)
+        much += t->rails[i].group == group ? t->rails[i].bytes : 0;
+    for (uint32_t i = 0; i < t->rail_count; i++) {
+        struct yk_rail *r = &t->rails[i];
+        if (r->group != group || !yk_rail_suits(r, w))
+            continue;
+        if (seen++ == 0 || much > SPRAY_BYTES || useful == 0)
+            *ret_wait |= connect_for(r, w->xclass);
+        struct yk_link *l = r->state == YK_RAIL_OK ? link_for(r, w->xclass) : NULL;
+        if (l == NULL)
+            continue;
+        uint64_t len = yk_rail_slice(r, w->left, useful);
+        if (useful > 1 && w->xclass != YK_XFER_URGENT && r->bytes == 0 &&
+            now - r->used_ns > STALE_NS && has_room(l, 1)) {
+            *ret_len = w->left < YK_MODEL_SLICE_MIN ? w->left : YK_MODEL_SLICE_MIN;
+            return l; /* what is known of it is old */
+        }
+        double ns = yk_rail_predict(r, len, now);
+        if (best == NULL || ns < best_ns ||
+            (ns == best_ns && r->desc.distance < best->rail->desc.distance)) {
+            best = l;
+            best_ns = ns;
+            *ret_len = len;
+        }
+    }
+    return best;
+}
+
+static struct yk_link *choose(struct yk_route *t, const struct yk_want *w, uint64_t *ret_len) {
+    uint64_t now = yk_now_ns();
+    uint32_t group = UINT32_MAX;
+    for (uint32_t i = 0; i < t->rail_count; i++) {
+        if (t->rails[i].group == group)
+            continue;
+        group = t->rails[i].group;
+        int wait = 0;
+        struct yk_link *l = choose_in(t, group, w, now, ret_len, &wait);
+        if (l != NULL)
+            return has_room(l, *ret_len) ? l : NULL;
+        if (wait)
+            return NULL;
+    }
+    return NULL;
+}
+
+/* ---- posting ------------------------------------------------------------------------------------ */
+
+static void post(struct yk_link *l, struct yk_piece *p) {
+    struct yk_rail *r = l->rail;
+    uint64_t now = yk_now_ns();
+    yk_list_remove(&p->link);
+    p->predict_ns = yk_model_predict_ns(&r->model, r->bytes, p->s.len, 0);
+    p->s.post_ns = now;
+    p->s.status = 0;
+    p->s.touched = 0;
+    p->s.scope = YK_SCOPE_NONE;
+    p->on = l;
+    if (l->count++ == 0) {
+        l->moved = l->lane->ops->moved != NULL ? l->lane->ops->moved(l->lane) : 0;
+        l->moved_ns = now;
+        l->strikes = 0;
+    }
+    yk_list_add(&l->pieces, &p->link);
+    l->bytes += p->s.len;
+    r->bytes += p->s.len;
+    r->used_ns = now;
+    l->dirty = 1;
+    if (p->req != NULL)
+        __atomic_store_n(&p->req->attempts, p->req->attempts + 1, __ATOMIC_RELAXED);
+    l->lane->ops->post(l->lane, &p->s);
+}
+
+int yk_sched_post(struct yk_link *l, struct yk_piece *p) {
+    if (l->state != YK_LINK_UP || l->lane->ops->room(l->lane) == 0)
+        return 0;
+    post(l, p);
+    return 1;
+}
+
+static uint32_t caps_of(uint8_t op, int guarded) {
+    return op == YK_SLICE_NOTE    ? (uint32_t)YK_RAIL_NOTIFY
+           : op == YK_SLICE_WRITE ? (uint32_t)YK_RAIL_WRITE
+                                  : (uint32_t)YK_RAIL_READ | (guarded ? (uint32_t)YK_RAIL_GUARD : 0);
+}
+
+/* A piece that is sent again. 0: it has to wait. */
+static int serve_again(struct yk_route *t, struct yk_queue *q, uint32_t xclass, uint64_t *ret_len) {
+    struct yk_piece *p = yk_list_of(q->again.next, struct yk_piece, link);
+    struct yk_want w = {.left = p->s.len,
+                        .caps = caps_of(p->s.op, p->s.guard != NULL),
+                        .xclass = xclass};
+    if (p->s.op == YK_SLICE_WRITE && yk_route_fenced(t, p->s.region, p->s.offset, p->s.len))
+        return 0;
+    struct yk_link *l = choose(t, &w, ret_len);
+    if (l == NULL)
+        return 0;
+    *ret_len = p->s.len;
+    post(l, p);
+    return 1;
+}
+
+static int serve_req(struct yk_shard *s, struct yk_route *t, struct yk_queue *q, uint32_t xclass,
+                     uint64_t *ret_len) {
+    struct yk_req *r = yk_list_of(q->reqs.next, struct yk_req, link);
+    struct yk_want w = {.left = r->len - r->cut,
+                        .caps = caps_of(r->op, r->guarded),
+                        .xclass = xclass};
+    uint64_t len = 0;
+    struct yk_link *l = choose(t, &w, &len);
+    if (l == NULL ||
+        (r->op == YK_XFER_WRITE && yk_route_fenced(t, r->remote, r->offset + r->cut, len)))
+        return 0;
+    struct yk_piece *p = yk_piece_new(s);
+    if (p == NULL) {
+        yk_req_fail(s, r, -YK_ENOMEM);
+        return 1;
+    }
+    p->s.op = r->op;
+    p->s.xclass = (uint8_t)xclass;
+    p->s.local = r->local + r->cut;
+    p->s.len = len;
+    p->s.region = r->remote;
+    p->s.offset = r->offset + r->cut;
+    p->s.guard = r->guarded ? &r->guard : NULL;
+    p->req = r;
+    yk_list_add(&r->pieces, &p->of_req);
+    r->cut += len;
+    yk_list_remove(&r->link);
+    if (r->cut < r->len)
+        yk_list_add(&q->reqs, &r->link); /* the others' turn */
+    *ret_len = len;
+    post(l, p);
+    return 1;
+}
+
+/* ---- classes ------------------------------------------------------------------------------------ */
+
+static int pick(struct yk_route *t, uint32_t blocked) {
+    int best = -1;
+    for (int c = 0; c < YK_XFER_CLASSES; c++) {
+        struct yk_queue *q = &t->queue[c];
+        if (yk_list_empty(&q->reqs) && yk_list_empty(&q->again))
+            continue;
+        if (q->served < t->served)
+            q->served = t->served; /* it was idle */
+        if ((blocked & 1u << c) == 0 && (best < 0 || q->served < t->queue[best].served))
+            best = c;
+    }
+    return best;
+}
+
+/* A class that waits holds those behind it back where they would take its lanes: else they would
+ * always find room first. Urgent has lanes of its own. */
+static uint32_t blocks(uint32_t c) {
+    return c == YK_XFER_URGENT ? 1u << c : ~(1u << YK_XFER_URGENT);
+}
+
+static void pump(struct yk_shard *s, struct yk_route *t) {
+    uint32_t blocked = 0;
+    int c;
+    while ((c = pick(t, blocked)) >= 0) {
+        struct yk_queue *q = &t->queue[c];
+        uint64_t len = 0;
+        double before = q->served;
+        int went = !yk_list_empty(&q->again) && serve_again(t, q, (uint32_t)c, &len);
+        if (!went && !yk_list_empty(&q->reqs))
+            went = serve_req(s, t, q, (uint32_t)c, &len);
+        if (!went) {
+            blocked |= blocks((uint32_t)c);
+            continue;
+        }
+        q->served = before + (double)len / weights[c];
+        t->served = before;
+    }
+}
+
+/* ---- a step ------------------------------------------------------------------------------------- */
+
+static void flush(struct yk_route *t) {
+    for (uint32_t i = 0; i < t->rail_count; i++)
+        for (uint32_t k = 0; k < t->rails[i].link_count; k++) {
+            struct yk_link *l = &t->rails[i].links[k];
+            if (!l->dirty)
+                continue;
+            l->dirty = 0;
+            if (l->state == YK_LINK_UP && l->lane->ops->flush != NULL)
+                l->lane->ops->flush(l->lane);
+        }
+}
+
+/* Urgent lanes first and whole, then a step on the others. */
+static int copy(struct yk_route *t, int bulk) {
+    int more = 0;
+    for (uint32_t i = 0; i < t->rail_count; i++)
+        for (uint32_t k = 0; k < t->rails[i].link_count; k++) {
+            struct yk_link *l = &t->rails[i].links[k];
+            if (l->bulk == bulk && l->state == YK_LINK_UP && l->count > 0 &&
+                l->lane->ops->progress != NULL)
+                more |= l->lane->ops->progress(l->lane, COPY_STEP) != 0;
+        }
+    return more;
+}
+
+int yk_sched_step(struct yk_shard *s) {
+    int more = 0, rounds = 0;
+    do {
+        s->changed = 0;
+        more = 0;
+        if (s->dead_links > 0)
+            yk_rails_reap(s);
+        struct yk_list *at, *next;
+        for (at = s->active.next; at != &s->active; at = next) {
+            next = at->next;
+            struct yk_route *t = yk_list_of(at, struct yk_route, active);
+            if (!yk_list_empty(&t->fences))
+                yk_route_fences(t);
+            pump(s, t);
+            flush(t);
+        }
+        for (int bulk = 0; bulk <= 1; bulk++)
+            for (at = s->active.next; at != &s->active; at = next) {
+                next = at->next;
+                more |= copy(yk_list_of(at, struct yk_route, active), bulk);
+            }
+    } while (s->changed && !more && ++rounds < 4);
+    return more || s->changed || s->dead_links > 0;
+}
+
+/* ---- a part comes in ----------------------------------------------------------------------------- */
+
+void yk_sched_part(struct yk_shard *s, struct yk_part *p) {
+    struct yk_batch *b = p->batch;
+    uint32_t first = p->first, count = p->count;
+    p->left = count;
+    if (count == 0) { /* a notification alone */
+        yk_part_last(s, p);
+        return;
+    }
+    yk_part_open(s, p);
+    yk_health_arm(s);
+    __atomic_fetch_add(&b->refs, 1, __ATOMIC_RELAXED); /* it may end in here */
+    for (uint32_t i = first; i < first + count; i++) {
+        struct yk_req *r = &b->reqs[i];
+        struct yk_route *t = yk_route_get(s, r->peer);
+        int gone = __atomic_load_n(&r->peer->gone, __ATOMIC_RELAXED);
+        if (t == NULL || gone) {
+            yk_req_refuse(s, r, gone ? -YK_EGONE : -YK_ENOMEM);
+            continue;
+        }
+        yk_route_rails(t);
+        struct yk_want w = {.caps = caps_of(r->op, r->guarded)};
+        uint32_t k = 0;
+        while (k < t->rail_count && !yk_rail_suits(&t->rails[k], &w))
+            k++;
+        if (k == t->rail_count) {
+            yk_req_refuse(s, r, t->rail_count > 0 ? -YK_ENOTSUP : -YK_EGONE);
+            continue;
+        }
+        yk_route_work(t, 1);
+        yk_list_add(&t->queue[r->xclass].reqs, &r->link);
+    }
+    yk_batch_put(b);
+}
