@@ -213,6 +213,8 @@ struct yk_server_env {
     /* A notification arrived: 0, or -YK_EAGAIN: the queue is full, keep it and its lane waiting. */
     int (*note)(void *user, const char *peer, const void *data, uint32_t len);
     void *user;
+    uint32_t lanes_max; /* 0 = 65536 */
+    uint32_t hello_ms;  /* until a connection must have said what it is; 0 = 5000 */
 };
 
 #ifdef __cplusplus

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * See ask.h. A socket that does not block and poll() with what is left of the deadline: nothing but a
+ * name's resolution can hold it up. The round trip is that of the hello, after the connection stands.
+ *
+ * Threads: any; no state.
+ */
+#include "xfer/ask.h"
+
+#include "base/clock.h"
+#include "xfer/proto.h"
+#include "xfer/sock.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+struct ask {
+    const char *where; /* for texts */
+    uint64_t incarnation, until_ns;
+    int fd;
+    struct yk_err *err;
+    struct yk_welcome welcome;
+    uint64_t round_trip_ns;
+};
+
+static int fail_errno(struct ask *a, int e) {
+    int code = e == ETIMEDOUT ? -YK_ETIMEDOUT
+               : e == EMFILE || e == ENFILE ? -YK_ELIMIT
+               : e == EACCES || e == EPERM  ? -YK_EPERM
+                                            : -YK_EGONE;
+    return yk_err_set(a->err, code, "'%.100s': %s", a->where, strerror(e));
+}
+
+static int wait_for(struct ask *a, short events) {
+    for (;;) {
+        uint64_t now = yk_now_ns();
+        if (now >= a->until_ns)
+            return yk_err_set(a->err, -YK_ETIMEDOUT, "'%.100s' did not answer in time", a->where);
+        struct pollfd p = {.fd = a->fd, .events = events};
+        uint64_t ms = (a->until_ns - now) / YK_NS_PER_MS + 1;
+        int n = poll(&p, 1, ms < 60000 ? (int)ms : 60000);
+        if (n > 0)
+            return 0;
+        if (n < 0 && errno != EINTR)
+            return fail_errno(a, errno);
+    }
+}
+
+static int connect_to(struct ask *a, const struct yk_sockaddr *to) {
+    int e = 0;
+    socklen_t len = sizeof(e);
+    a->fd = socket(to->u.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (a->fd < 0)
+        return fail_errno(a, errno);
+    if (to->u.any.sa_family != AF_UNIX)
+        yk_sock_tune(a->fd, 0);
+    if (connect(a->fd, &to->u.any, to->len) == 0)
+        return 0;
+    if (errno != EINPROGRESS && errno != EINTR)
+        return fail_errno(a, errno == EAGAIN ? ECONNREFUSED : errno); /* unix: its backlog is full */
+    int rc = wait_for(a, POLLOUT);
+    if (rc < 0)
+        return rc;
+    if (getsockopt(a->fd, SOL_SOCKET, SO_ERROR, &e, &len) < 0 || e != 0)
+        return fail_errno(a, e != 0 ? e : errno);
+    return 0;
+}
+
+static int transfer(struct ask *a, char *bytes, size_t len, int out) {
+    for (size_t done = 0; done < len;) {
+        ssize_t n = out ? send(a->fd, bytes + done, len - done, MSG_NOSIGNAL)
+                        : recv(a->fd, bytes + done, len - done, 0);
+        int rc = 0;
+        if (n > 0)
+            done += (size_t)n;
+        else if (n == 0)
+            return yk_err_set(a->err, -YK_EGONE, "'%.100s' closed the connection", a->where);
+        else if (errno == EAGAIN)
+            rc = wait_for(a, out ? POLLOUT : POLLIN);
+        else if (errno != EINTR)
+            rc = fail_errno(a, errno);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* A request with payload, and the body of its answer into ret_body (cap YK_WELCOME_MAX). */
+static int exchange(struct ask *a, const struct yk_req *req, const void *payload, char *ret_body,
+                    struct yk_ans *ret_ans) {
+    char out[YK_REQ_BYTES_MAX + YK_XFER_NAME_MAX + YK_HELLO_BYTES], in[YK_ANS_BYTES];
+    uint32_t size = yk_req_encode(out, req);
+    memcpy(out + size, payload, req->len);
+    int rc = transfer(a, out, size + req->len, 1);
+    if (rc == 0)
+        rc = transfer(a, in, sizeof(in), 0);
+    if (rc < 0)
+        return rc;
+    if (yk_ans_decode(in, ret_ans, NULL) < 0 || ret_ans->op != req->op || ret_ans->seq != req->seq ||
+        ret_ans->len > YK_WELCOME_MAX)
+        return yk_err_set(a->err, -YK_EPROTO, "what answers at '%.100s' is no transfer engine", a->where);
+    return transfer(a, ret_body, ret_ans->len, 0);
+}
+
+static int greet(struct ask *a) {
+    struct yk_hello h = {.version = YK_PROTO_VERSION, .incarnation = a->incarnation};
+    struct yk_req req = {.op = YK_PROTO_HELLO, .len = YK_HELLO_BYTES};
+    struct yk_ans ans;
+    unsigned char hello[YK_HELLO_BYTES];
+    char body[YK_WELCOME_MAX];
+    if (getrandom(&h.lane, sizeof(h.lane), 0) != (ssize_t)sizeof(h.lane))
+        h.lane = yk_now_ns();
+    h.flags = YK_XHELLO_URGENT;
+    yk_hello_encode(hello, &h);
+    uint64_t begin = yk_now_ns();
+    int rc = exchange(a, &req, hello, body, &ans);
+    a->round_trip_ns = yk_now_ns() - begin;
+    if (rc == 0)
+        rc = yk_welcome_decode(body, ans.len, &a->welcome, a->err);
+    if (rc == 0 && ans.status != 0)
+        rc = yk_err_set(a->err, ans.status < 0 ? ans.status : -YK_EPROTO, "'%.60s': %.150s", a->where,
+                        a->welcome.text);
+    return rc;
+}
+
+static int lookup(struct ask *a, const char *name, struct yk_ask_segment *ret_segment) {
+    size_t len = strlen(name);
+    struct yk_req req = {.op = YK_PROTO_LOOKUP, .seq = 1, .len = len};
+    struct yk_ans ans;
+    struct yk_found f;
+    char body[YK_WELCOME_MAX];
+    int rc = exchange(a, &req, name, body, &ans);
+    if (rc == 0)
+        rc = yk_found_decode(body, ans.len, ans.status, &f, a->err);
+    if (rc < 0)
+        return rc;
+    if (ans.status != 0)
+        return yk_err_set(a->err, ans.status < 0 ? ans.status : -YK_EPROTO, "'%.60s', segment '%.60s': %.90s",
+                          a->where, name, f.text);
+    *ret_segment = (struct yk_ask_segment){f.region, f.offset, f.len, f.access, f.guarded};
+    return 0;
+}
+
+/* One of the addresses, all that it resolves to. */
+static int ask_one(struct ask *a, const char *name, struct yk_ask_segment *ret_segment) {
+    struct yk_addr addr;
+    struct yk_sockaddr to[8];
+    struct yk_err why;
+    int n = yk_parse_addr(a->where, &addr, &why);
+    if (n < 0 || addr.kind == YK_ADDR_NONE || (addr.kind == YK_ADDR_TCP && addr.port == 0))
+        return yk_err_set(a->err, -YK_EINVAL, "'%.100s' is no address: expected HOST:PORT or unix:/PATH",
+                          a->where);
+    if (addr.kind == YK_ADDR_UNIX)
+        n = yk_sock_unix(addr.host, &to[0]) < 0 ? -YK_EINVAL : 1;
+    else
+        n = yk_sock_resolve(addr.host, addr.port, 0, to, 8, a->err);
+    if (n < 0)
+        return n == -YK_ENOENT ? -YK_EGONE : n;
+    int rc = -YK_EGONE;
+    for (int i = 0; i < n; i++) {
+        rc = connect_to(a, &to[i]);
+        if (rc == 0)
+            rc = greet(a);
+        if (rc == 0 && name != NULL)
+            rc = lookup(a, name, ret_segment);
+        if (a->fd >= 0)
+            close(a->fd);
+        a->fd = -1;
+        if (rc == 0 || rc == -YK_ETIMEDOUT || rc == -YK_ENOENT)
+            break;
+    }
+    return rc;
+}
+
+static int ask(struct ask *a, const char *address, const char *name, uint32_t timeout_ms,
+               struct yk_ask_segment *ret_segment) {
+    char item[YK_ADDR_TEXT_MAX];
+    int rc = yk_err_set(a->err, -YK_EINVAL, "an address is needed: HOST:PORT or unix:/PATH");
+    size_t name_len = name != NULL ? strlen(name) : 1;
+    if (name_len == 0 || name_len > YK_XFER_NAME_MAX)
+        return yk_err_set(a->err, -YK_EINVAL, "a segment's name has 1 to %u bytes", YK_XFER_NAME_MAX);
+    a->fd = -1;
+    a->where = item;
+    a->until_ns = yk_now_ns() + (timeout_ms > 0 ? timeout_ms : 5000) * YK_NS_PER_MS;
+    for (const char *at = address; at != NULL && *at != 0;) {
+        size_t len = strcspn(at, ",");
+        if (len == 0 || len >= sizeof(item))
+            return yk_err_set(a->err, -YK_EINVAL, "'%.100s' is no address", address);
+        memcpy(item, at, len);
+        item[len] = 0;
+        rc = ask_one(a, name, ret_segment);
+        if (rc == 0 || rc == -YK_ENOENT || yk_now_ns() >= a->until_ns)
+            break;
+        at += len + (at[len] == ',');
+    }
+    return rc;
+}
+
+int yk_ask_greet(const char *address, uint64_t incarnation, uint32_t timeout_ms,
+                 struct yk_peer_info *ret_peer, uint64_t *ret_round_trip_ns, struct yk_err *err) {
+    struct ask a = {.incarnation = incarnation, .err = err};
+    int rc = ask(&a, address, NULL, timeout_ms, NULL);
+    if (rc < 0)
+        return rc;
+    *ret_peer = a.welcome.peer;
+    if (ret_round_trip_ns != NULL)
+        *ret_round_trip_ns = a.round_trip_ns;
+    return 0;
+}
+
+int yk_ask_lookup(const char *address, uint64_t incarnation, const char *name, uint32_t timeout_ms,
+                  struct yk_peer_info *ret_peer, struct yk_ask_segment *ret_segment,
+                  struct yk_err *err) {
+    struct ask a = {.incarnation = incarnation, .err = err};
+    struct yk_ask_segment found;
+    int rc = ask(&a, address, name, timeout_ms, &found);
+    if (rc < 0)
+        return rc;
+    *ret_peer = a.welcome.peer;
+    *ret_segment = found;
+    return 0;
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The messages between two transfer engines, over a TCP or a unix stream.
+ *
+ * One side dials and asks (the initiator), the other answers (the target); each connection is a lane.
+ * All integers are little-endian. Answers come in the order of the requests.
+ *
+ *   request  u16 mark | u8 op | u8 flags (YK_REQ_...) | u32 seq | u64 region | u64 offset | u64 len |
+ *            u64 0 | u64 0                                                               48 bytes
+ *            with YK_REQ_GUARD: u64 descriptor | u64 generation | u64 epoch | u64 0      32 bytes more
+ *            then `len` bytes of payload, if the op has one
+ *   answer   u16 mark | u8 op | u8 0 | u32 seq | i32 status | u32 len                    16 bytes
+ *
+ * seq counts the requests of a lane from 0 and comes back with the answer: both sides notice at once
+ * when they do not mean the same request.
+ *
+ *   op      payload of the request  of the answer
+ *   HELLO   hello, below            welcome, behind the answer; the first request, and only that
+ *   LOOKUP  name, 1..127 bytes      found, behind the answer
+ *   READ    none                    len bytes IN FRONT of the answer, as many as were asked for
+ *   WRITE   len bytes               none
+ *   NOTE    0..4096 bytes           none
+ *   FENCE   none; offset is the id of another lane of this initiator: answered when it is closed and
+ *           nothing that came over it is written any more. One that is unknown is closed
+ *   PING    none                    none
+ *
+ * The answer of a READ stands behind its bytes: what went wrong while they were sent (their memory was
+ * unregistered) fails that request, not the lane. A failed one brings zeros. So the initiator always
+ * knows what comes next, and takes many answers with one system call, each payload into its place.
+ *
+ * YK_REQ_MORE: the payload of this request comes behind the next request's header, so that a run of
+ * headers, at most YK_GROUP_MAX, is followed by all their payloads in order: the target can take
+ * those with one system call, too. The last of a run does not have the flag.
+ *
+ *   hello    u32 magic, u32 version, u64 lane, u64 incarnation (initiator's), u64 wanted (target's
+ *            incarnation, 0 = any), u32 flags (YK_XHELLO_...)
+ *   welcome  u32 version, text (why not; "" with status 0), u64 incarnation, str8 boot_id, u32 pid,
+ *            u64 memory_token, str8 unix path, u32 credit_requests, u64 credit_bytes, u8 n,
+ *            n x { str8 host, u16 port, u32 mbit }
+ *            status: 0, -YK_EVERSION, -YK_EGONE (another incarnation), -YK_ELIMIT, -YK_ECONFLICT
+ *            (lane id is taken)
+ *   found    status 0: u64 region, u64 offset, u64 len, u32 access, u32 guarded; else text
+ *
+ * text is u16 length and bytes. Credit is what may be outstanding on the lane.
+ *
+ * A target closes a lane whose bytes break this, without an answer: behind a broken header nothing
+ * has a meaning. Threads: the caller's; no state.
+ */
+#ifndef YK_XFER_PROTO_H
+#define YK_XFER_PROTO_H
+
+#include "base/status.h"
+#include "xfer/transport.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define YK_PROTO_MAGIC     0x666b6c59u /* "Ylkf" */
+#define YK_PROTO_VERSION   1u
+#define YK_PROTO_MARK      0x7859u     /* "Yx" */
+#define YK_REQ_BYTES       48u
+#define YK_REQ_GUARD_BYTES 32u
+#define YK_REQ_BYTES_MAX   (YK_REQ_BYTES + YK_REQ_GUARD_BYTES)
+#define YK_ANS_BYTES       16u
+#define YK_HELLO_BYTES     36u
+#define YK_WELCOME_MAX     4096u
+#define YK_FOUND_MAX       512u
+#define YK_PROTO_LEN_MAX   (1u << 30)  /* of one READ or WRITE: slices are far smaller */
+#define YK_GROUP_MAX       64u         /* headers in front of their payloads */
+
+enum yk_proto_op {
+    YK_PROTO_HELLO = 1,
+    YK_PROTO_LOOKUP,
+    YK_PROTO_READ,
+    YK_PROTO_WRITE,
+    YK_PROTO_NOTE,
+    YK_PROTO_FENCE,
+    YK_PROTO_PING,
+    YK_PROTO_END
+};
+
+enum yk_req_flags { YK_REQ_GUARD = 1, YK_REQ_MORE = 2 };
+
+enum yk_xhello_flags { YK_XHELLO_URGENT = 1 };
+
+struct yk_req {
+    uint8_t op;    /* enum yk_proto_op */
+    uint8_t flags; /* enum yk_req_flags */
+    uint32_t seq;
+    uint64_t region, offset, len;
+    uint64_t descriptor, generation, epoch; /* with YK_REQ_GUARD */
+};
+
+struct yk_ans {
+    uint8_t op;
+    uint32_t seq;
+    int32_t status;
+    uint32_t len;
+};
+
+struct yk_hello {
+    uint32_t version;
+    uint32_t flags; /* enum yk_xhello_flags */
+    uint64_t lane, incarnation, wanted;
+};
+
+struct yk_welcome {
+    uint32_t version;
+    char text[YK_ERR_TEXT_MAX];
+    struct yk_peer_info peer;
+    uint32_t credit_requests;
+    uint64_t credit_bytes;
+};
+
+struct yk_found {
+    uint64_t region, offset, len;
+    uint32_t access, guarded;
+    char text[YK_ERR_TEXT_MAX]; /* when it was not */
+};
+
+/* Name of an op, never NULL. */
+const char *yk_proto_op_name(unsigned op);
+
+/* Header of a request, YK_REQ_BYTES or with a guard YK_REQ_BYTES_MAX; how many bytes. */
+uint32_t yk_req_encode(void *bytes, const struct yk_req *req);
+/* Bytes of the header that begins with these YK_REQ_BYTES; -YK_EPROTO (text) when it is none. */
+int yk_req_size(const void *bytes, struct yk_err *err);
+/* All of it. -YK_EPROTO: reserved bits, an unknown op, a length that its op cannot have. */
+int yk_req_decode(const void *bytes, uint32_t size, struct yk_req *ret_req, struct yk_err *err);
+/* Whether payload follows a request of this op. */
+static inline int yk_req_has_payload(uint8_t op) {
+    return op == YK_PROTO_HELLO || op == YK_PROTO_LOOKUP || op == YK_PROTO_WRITE || op == YK_PROTO_NOTE;
+}
+
+void yk_ans_encode(void *bytes16, const struct yk_ans *ans);
+int yk_ans_decode(const void *bytes16, struct yk_ans *ret_ans, struct yk_err *err);
+
+/* Bodies. encode: bytes written, cap of YK_HELLO_BYTES, YK_WELCOME_MAX, YK_FOUND_MAX is enough. */
+uint32_t yk_hello_encode(void *bytes, const struct yk_hello *hello);
+int yk_hello_decode(const void *bytes, uint32_t size, struct yk_hello *ret_hello, struct yk_err *err);
+uint32_t yk_welcome_encode(void *bytes, const struct yk_welcome *welcome);
+int yk_welcome_decode(const void *bytes, uint32_t size, struct yk_welcome *ret_welcome,
+                      struct yk_err *err);
+uint32_t yk_found_encode(void *bytes, int status, const struct yk_found *found);
+int yk_found_decode(const void *bytes, uint32_t size, int status, struct yk_found *ret_found,
+                    struct yk_err *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,459 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A lane that was dialled: its life, and what each request does.
+ *
+ * Every request is checked when its header is here: region, access, range. What cannot be done is
+ * answered with a status; its payload goes into the sink. Only bytes that are no request close the
+ * lane, with a reason that is counted and kept.
+ *
+ * Thread: the server's.
+ */
+#include "server_priv.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+/* ---- what a lane borrows while it has something to do --------------------------------------------- */
+
+static struct yk_in_work *work_take(struct yk_server *s) {
+    struct yk_in_work *w = s->spare;
+    if (w == NULL) {
+        w = malloc(sizeof(*w));
+        if (w == NULL)
+            return NULL;
+    } else {
+        s->spare = w->next;
+        s->spare_count--;
+    }
+    w->head = w->recv = w->tail = w->run = w->at = w->end = 0;
+    w->got = w->sent = 0;
+    return w;
+}
+
+static void work_give(struct yk_server *s, struct yk_in_work *w) {
+    if (w == NULL)
+        return;
+    if (s->spare_count >= YK_IN_SPARE) {
+        free(w);
+        return;
+    }
+    w->next = s->spare;
+    s->spare = w;
+    s->spare_count++;
+}
+
+void yk_in_release(struct yk_in_lane *l, struct yk_in_req *q) {
+    if (q->pinned)
+        q->unpin(q->pin_user, q->pin);
+    if (q->region != NULL)
+        yk_registry_put(l->server->env.registry, q->region);
+    free(q->blob);
+    q->pinned = 0;
+    q->region = NULL;
+    q->blob = NULL;
+}
+
+/* ---- life ----------------------------------------------------------------------------------------- */
+
+static void on_lane(struct yk_watch *w, uint32_t events) {
+    struct yk_in_lane *l = w->user;
+    if (events & (EPOLLERR | EPOLLHUP)) { /* nobody is there to be answered */
+        yk_in_close(l, NULL);
+        return;
+    }
+    if (events & EPOLLOUT)
+        l->full = 0;
+    if (!l->urgent || yk_in_serve(l))
+        yk_in_ready(l);
+}
+
+static void start_sweep(struct yk_server *s) {
+    uint64_t ms = s->env.hello_ms / 2 + 1 < 1000 ? s->env.hello_ms / 2 + 1 : 1000;
+    if (s->sweep.slot == 0)
+        (void)yk_loop_timer(s->loop, &s->sweep, yk_now_ns() + ms * YK_NS_PER_MS);
+}
+
+void yk_in_open(struct yk_server *s, int fd, const struct yk_sockaddr *peer) {
+    struct yk_in_lane *l = calloc(1, sizeof(*l));
+    struct yk_sockaddr own = {.len = sizeof(own.u)};
+    if (l != NULL) {
+        l->server = s;
+        l->watch = (struct yk_watch){.fd = fd, .events = EPOLLIN, .fn = on_lane, .user = l};
+        l->urgent = 1; /* until it says */
+        l->still_ns = yk_now_ns();
+    }
+    if (l == NULL || yk_loop_watch(s->loop, &l->watch) < 0) {
+        free(l);
+        close(fd);
+        return;
+    }
+    if (peer->u.any.sa_family == AF_UNIX) {
+        snprintf(l->peer, sizeof(l->peer), "unix");
+    } else {
+        (void)getsockname(fd, &own.u.any, &own.len);
+        yk_sock_tune(fd, yk_sock_is_loopback(&peer->u.any) ||
+                             yk_sock_same_host(&peer->u.any, &own.u.any));
+        yk_sock_host(&peer->u.any, l->peer);
+        size_t n = strlen(l->peer);
+        snprintf(l->peer + n, sizeof(l->peer) - n, ":%u", yk_sock_port(&peer->u.any));
+    }
+    l->next = s->lanes;
+    if (s->lanes != NULL)
+        s->lanes->prev = l;
+    s->lanes = l;
+    __atomic_fetch_add(&s->counts.lanes, 1, __ATOMIC_RELAXED);
+    start_sweep(s);
+}
+
+static void note_broken(struct yk_in_lane *l, const char *text) {
+    struct yk_server *s = l->server;
+    pthread_mutex_lock(&s->lock);
+    s->counts.broken++;
+    snprintf(s->counts.last_broken, sizeof(s->counts.last_broken), "%s: %.160s", l->peer, text);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void unlink_ready(struct yk_in_lane *l) {
+    struct yk_server *s = l->server;
+    struct yk_in_lane **at = &s->ready_first;
+    while (*at != NULL && *at != l)
+        at = &(*at)->ready_next;
+    if (*at == l)
+        *at = l->ready_next;
+    if (*at == NULL)
+        s->ready_last = at;
+    l->is_ready = 0;
+}
+
+void yk_in_close(struct yk_in_lane *l, const char *text) {
+    struct yk_server *s = l->server;
+    if (l->dead)
+        return;
+    if (text != NULL)
+        note_broken(l, text);
+    yk_loop_unwatch(s->loop, &l->watch);
+    close(l->watch.fd);
+    if (l->is_ready)
+        unlink_ready(l);
+    if (l->work != NULL)
+        for (uint32_t i = l->work->head; i != l->work->tail; i++)
+            yk_in_release(l, yk_in_at(l->work, i));
+    work_give(s, l->work);
+    l->work = NULL;
+    if (l->prev != NULL)
+        l->prev->next = l->next;
+    else
+        s->lanes = l->next;
+    if (l->next != NULL)
+        l->next->prev = l->prev;
+    __atomic_fetch_sub(&s->counts.lanes, 1, __ATOMIC_RELAXED);
+    l->dead = 1;
+    if (s->serving != l)
+        free(l);
+}
+
+void yk_in_ready(struct yk_in_lane *l) {
+    struct yk_server *s = l->server;
+    if (l->is_ready)
+        return;
+    l->is_ready = 1;
+    l->ready_next = NULL;
+    *s->ready_last = l;
+    s->ready_last = &l->ready_next;
+}
+
+/* What the loop shall tell of it. */
+static void watch_for(struct yk_in_lane *l) {
+    struct yk_in_work *w = l->work;
+    uint32_t events = 0;
+    int crowded = w != NULL && w->tail - w->head + YK_GROUP_MAX > YK_SERVER_REQUESTS;
+    if (!l->stalled && !l->closing && !crowded)
+        events |= EPOLLIN;
+    if (l->full)
+        events |= EPOLLOUT;
+    yk_loop_rewatch(l->server->loop, &l->watch, events);
+}
+
+int yk_in_serve(struct yk_in_lane *l) {
+    struct yk_server *s = l->server;
+    int more = 0;
+    s->serving = l;
+    if (l->work == NULL && (l->work = work_take(s)) == NULL)
+        yk_in_close(l, "no memory for its requests");
+    if (!l->dead)
+        more = yk_in_rx(l);
+    if (!l->dead) {
+        int crowded = l->work->tail - l->work->head == YK_SERVER_REQUESTS;
+        int left = yk_in_tx(l);
+        /* What is in the buffer may go on when answers have left the ring. */
+        crowded = crowded && !l->dead && l->work->tail - l->work->head < YK_SERVER_REQUESTS;
+        more = more > 0 || left > 0 || crowded;
+    }
+    s->serving = NULL;
+    if (l->dead) {
+        free(l);
+        return 0;
+    }
+    struct yk_in_work *w = l->work;
+    if (w->head == w->tail && w->at == w->end && w->run == 0) {
+        work_give(s, w);
+        l->work = NULL;
+    } else {
+        start_sweep(s);
+    }
+    watch_for(l);
+    return more;
+}
+
+void yk_in_forget(struct yk_in_lane *l, const struct yk_region *region) {
+    if (l->work == NULL)
+        return;
+    for (uint32_t i = l->work->head; i != l->work->tail; i++) {
+        struct yk_in_req *q = yk_in_at(l->work, i);
+        if (q->region != region)
+            continue;
+        if (q->op == YK_PROTO_READ || (int32_t)(i - l->work->recv) >= 0)
+            q->status = -YK_EGONE; /* else: it is all written, and only its answer is left */
+        yk_in_release(l, q);
+    }
+}
+
+/* ---- timers --------------------------------------------------------------------------------------- */
+
+/* Silence at the wrong moment. Lanes between requests may be silent for as long as they like. */
+static const char *overdue(struct yk_in_lane *l, uint64_t now) {
+    uint64_t still_ms = (now - l->still_ns) / YK_NS_PER_MS;
+    if (!l->greeted) /* a byte now and then does not help */
+        return still_ms >= l->server->env.hello_ms ? "it did not say what it is" : NULL;
+    if (l->work == NULL || l->moved != l->moved_seen || l->stalled) {
+        l->moved_seen = l->moved;
+        l->still_ns = now;
+        return NULL;
+    }
+    if (still_ms < YK_IN_STUCK_MS)
+        return NULL;
+    return l->work->head != l->work->recv ? "it does not take its answers" : "it sent half a request";
+}
+
+void yk_in_sweep(struct yk_timer *t) {
+    struct yk_server *s = t->user;
+    uint64_t now = yk_now_ns();
+    int again = 0;
+    for (struct yk_in_lane *l = s->lanes, *next; l != NULL; l = next) {
+        next = l->next;
+        const char *why = overdue(l, now);
+        if (why != NULL)
+            yk_in_close(l, why);
+        else
+            again |= !l->greeted || l->work != NULL;
+    }
+    if (again)
+        start_sweep(s);
+}
+
+void yk_in_retry(struct yk_timer *t) {
+    struct yk_server *s = t->user;
+    for (struct yk_in_lane *l = s->lanes; l != NULL; l = l->next)
+        if (l->stalled) {
+            l->stalled = 0;
+            yk_in_ready(l);
+        }
+}
+
+/* ---- requests ------------------------------------------------------------------------------------- */
+
+static int pin(struct yk_in_lane *l, struct yk_in_req *q, const struct yk_req *req) {
+    yk_xfer_guard_ops guard;
+    uint64_t offset;
+    int rc = yk_registry_guard(l->server->env.registry, req->region, req->offset, req->len, &guard,
+                               &offset);
+    if (rc < 0)
+        return -YK_EINVAL; /* nothing there answers guarded reads */
+    rc = guard.pin(guard.user, req->descriptor, req->generation, req->epoch, offset, req->len, &q->pin);
+    if (rc == 0) {
+        q->pinned = 1;
+        q->pin_user = guard.user;
+        q->unpin = guard.unpin;
+    }
+    return rc > 0 ? YK_MISS : rc;
+}
+
+/* READ and WRITE: the memory, if this peer may have it. */
+static void begin_access(struct yk_in_lane *l, struct yk_in_req *q, const struct yk_req *req) {
+    struct yk_region *r = yk_registry_get(l->server->env.registry, req->region);
+    uint32_t need = req->op == YK_PROTO_READ ? YK_XFER_REMOTE_READ : YK_XFER_REMOTE_WRITE;
+    if (r == NULL)
+        q->status = -YK_EGONE;
+    else if (r->file || r->base == NULL)
+        q->status = -YK_ENOTSUP;
+    else if (!(r->access & need))
+        q->status = -YK_EPERM;
+    else if (req->len > r->len || req->offset > r->len - req->len)
+        q->status = -YK_EINVAL;
+    else if (req->flags & YK_REQ_GUARD)
+        q->status = pin(l, q, req);
+    if (q->status != 0) {
+        yk_registry_put(l->server->env.registry, r);
+        return;
+    }
+    q->region = r;
+    q->mem = r->base + req->offset;
+}
+
+int yk_in_begin(struct yk_in_lane *l, const struct yk_req *req) {
+    struct yk_in_work *w = l->work;
+    struct yk_in_req *q = yk_in_at(w, w->tail);
+    if (req->seq != l->seq || (req->op == YK_PROTO_HELLO) != (req->seq == 0)) {
+        char text[120];
+        snprintf(text, sizeof(text), "request %u is a %s with number %u", l->seq,
+                 yk_proto_op_name(req->op), req->seq);
+        yk_in_close(l, text);
+        return -1;
+    }
+    l->seq++;
+    *q = (struct yk_in_req){.op = req->op, .seq = req->seq, .len = req->len};
+    if (req->op == YK_PROTO_READ || req->op == YK_PROTO_WRITE)
+        begin_access(l, q, req);
+    else if (req->op == YK_PROTO_FENCE)
+        q->pin = req->offset; /* the lane; its turn comes when it is the oldest */
+    w->tail++;
+    YK_IN_COUNT(l->server, requests, 1);
+    return 0;
+}
+
+static struct yk_in_lane *find_lane(struct yk_server *s, uint64_t id, uint64_t incarnation) {
+    struct yk_in_lane *l = s->lanes;
+    while (l != NULL && (!l->greeted || l->id != id || l->incarnation != incarnation))
+        l = l->next;
+    return l;
+}
+
+static int fence(struct yk_in_lane *l, uint64_t id) {
+    struct yk_in_lane *other = find_lane(l->server, id, l->incarnation);
+    if (other == l)
+        return -YK_EINVAL;
+    if (other != NULL)
+        yk_in_close(other, NULL);
+    return 0;
+}
+
+/* An answer with a body behind it. */
+static int put_blob(struct yk_in_req *q, int status, const void *body, uint32_t len) {
+    struct yk_ans ans = {.op = q->op, .seq = q->seq, .status = status, .len = len};
+    q->blob = malloc(YK_ANS_BYTES + len);
+    if (q->blob == NULL)
+        return -YK_ENOMEM;
+    yk_ans_encode(q->blob, &ans);
+    memcpy(q->blob + YK_ANS_BYTES, body, len);
+    q->blob_len = YK_ANS_BYTES + len;
+    return 0;
+}
+
+static int lookup(struct yk_in_lane *l, struct yk_in_req *q) {
+    struct yk_published p;
+    struct yk_found f = {0};
+    char name[YK_XFER_NAME_MAX + 1];
+    unsigned char body[YK_FOUND_MAX];
+    memcpy(name, l->work->small, q->len);
+    name[q->len] = 0;
+    int rc = yk_registry_segment(l->server->env.registry, name, &p);
+    struct yk_region *r = rc == 0 ? yk_registry_get(l->server->env.registry, p.region) : NULL;
+    if (r == NULL) {
+        rc = -YK_ENOENT;
+        snprintf(f.text, sizeof(f.text), "no segment of that name is published there");
+    } else if (r->file) {
+        rc = -YK_ENOTSUP;
+        snprintf(f.text, sizeof(f.text), "that segment is a file: only its own process reaches it");
+    } else {
+        f = (struct yk_found){p.region, p.offset, p.len, p.access, p.guarded != 0, ""};
+    }
+    yk_registry_put(l->server->env.registry, r);
+    return put_blob(q, rc, body, yk_found_encode(body, rc, &f));
+}
+
+static int hello(struct yk_in_lane *l, struct yk_in_req *q) {
+    struct yk_server *s = l->server;
+    struct yk_welcome w = {.version = YK_PROTO_VERSION,
+                           .peer = *s->env.self,
+                           .credit_requests = YK_SERVER_REQUESTS - YK_GROUP_MAX,
+                           .credit_bytes = YK_SERVER_BYTES};
+    unsigned char body[YK_WELCOME_MAX];
+    struct yk_hello h;
+    struct yk_err err;
+    int status = 0;
+    if (yk_hello_decode(l->work->small, (uint32_t)q->len, &h, &err) < 0) {
+        yk_in_close(l, err.text);
+        return -1;
+    }
+    if (h.version != YK_PROTO_VERSION) {
+        status = -YK_EVERSION;
+        snprintf(w.text, sizeof(w.text), "this engine speaks version %u of the protocol, yours %u",
+                 YK_PROTO_VERSION, h.version);
+    } else if (h.wanted != 0 && h.wanted != s->env.self->incarnation) {
+        status = -YK_EGONE;
+        snprintf(w.text, sizeof(w.text), "this is another incarnation of the engine");
+    } else if (find_lane(s, h.lane, h.incarnation) != NULL) {
+        status = -YK_ECONFLICT;
+        snprintf(w.text, sizeof(w.text), "this lane is open already");
+    } else {
+        l->greeted = 1;
+        l->urgent = (h.flags & YK_XHELLO_URGENT) != 0;
+        l->id = h.lane;
+        l->incarnation = h.incarnation;
+    }
+    l->closing = status != 0;
+    return put_blob(q, status, body, yk_welcome_encode(body, &w));
+}
+
+/* The request at recv has all its payload. -YK_EAGAIN: not yet. */
+static int act(struct yk_in_lane *l, struct yk_in_req *q) {
+    struct yk_server *s = l->server;
+    int rc = 0;
+    switch (q->op) {
+    case YK_PROTO_HELLO:
+        return hello(l, q);
+    case YK_PROTO_LOOKUP:
+        return lookup(l, q);
+    case YK_PROTO_NOTE:
+        rc = s->env.note != NULL ? s->env.note(s->env.user, l->peer, l->work->small, (uint32_t)q->len)
+                                 : -YK_ENOTSUP;
+        if (rc != -YK_EAGAIN)
+            q->status = rc;
+        return rc == -YK_EAGAIN ? rc : 0;
+    case YK_PROTO_FENCE:
+        q->status = fence(l, q->pin);
+        return 0;
+    default:
+        return 0;
+    }
+}
+
+int yk_in_advance(struct yk_in_lane *l) {
+    struct yk_in_work *w = l->work;
+    while (w->recv != w->tail) {
+        struct yk_in_req *q = yk_in_at(w, w->recv);
+        if (yk_req_has_payload(q->op) && (w->run > 0 || w->got < q->len))
+            break;
+        int rc = act(l, q);
+        if (rc == -YK_EAGAIN) {
+            l->stalled = 1;
+            if (l->server->retry.slot == 0)
+                (void)yk_loop_timer(l->server->loop, &l->server->retry,
+                                    yk_now_ns() + YK_IN_RETRY_MS * YK_NS_PER_MS);
+            break;
+        }
+        if (rc < 0) {
+            yk_in_close(l, rc == -YK_ENOMEM ? "no memory for an answer" : NULL);
+            return rc;
+        }
+        w->recv++;
+        w->got = 0;
+    }
+    return 0;
+}

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * See sock.h. What a path inside the host wants, as measured on it: a congestion control that does not
+ * pace (bbr's pacing halves the throughput of loopback). Buffers are left to the kernel's own tuning,
+ * which also follows what a network needs.
+ *
+ * Threads: any.
+ */
+#include "xfer/sock.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define DEAD_MS     30000 /* data that nobody acknowledges; the core gives a lane up long before */
+#define IDLE_S      60    /* without a word, then the kernel asks: half-open connections end */
+#define ASK_EVERY_S 10
+#define ASK_TIMES   3
+
+int yk_sock_parse(const char *host, uint16_t port, struct yk_sockaddr *ret_addr) {
+    struct yk_sockaddr a;
+    memset(&a, 0, sizeof(a));
+    if (inet_pton(AF_INET, host, &a.u.v4.sin_addr) == 1) {
+        a.u.v4.sin_family = AF_INET;
+        a.u.v4.sin_port = htons(port);
+        a.len = sizeof(a.u.v4);
+    } else if (inet_pton(AF_INET6, host, &a.u.v6.sin6_addr) == 1) {
+        a.u.v6.sin6_family = AF_INET6;
+        a.u.v6.sin6_port = htons(port);
+        a.len = sizeof(a.u.v6);
+    } else {
+        return -YK_EINVAL;
+    }
+    *ret_addr = a;
+    return 0;
+}
+
+int yk_sock_resolve(const char *host, uint16_t port, int passive, struct yk_sockaddr *ret_addrs, int cap,
+                    struct yk_err *err) {
+    if (cap > 0 && yk_sock_parse(host, port, &ret_addrs[0]) == 0)
+        return 1;
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = passive ? AI_PASSIVE : 0};
+    struct addrinfo *found = NULL;
+    char service[8];
+    snprintf(service, sizeof(service), "%u", port);
+    int rc = getaddrinfo(host, service, &hints, &found);
+    if (rc != 0)
+        return yk_err_set(err, -YK_ENOENT, "host '%s' is not known: %s", host, gai_strerror(rc));
+    int n = 0;
+    for (struct addrinfo *a = found; a != NULL && n < cap; a = a->ai_next) {
+        if ((a->ai_family != AF_INET && a->ai_family != AF_INET6) ||
+            a->ai_addrlen > sizeof(ret_addrs[n].u))
+            continue;
+        memcpy(&ret_addrs[n].u, a->ai_addr, a->ai_addrlen);
+        ret_addrs[n++].len = a->ai_addrlen;
+    }
+    freeaddrinfo(found);
+    return n > 0 ? n : yk_err_set(err, -YK_ENOENT, "host '%s' has no address", host);
+}
+
+int yk_sock_unix(const char *path, struct yk_sockaddr *ret_addr) {
+    size_t len = strlen(path);
+    memset(ret_addr, 0, sizeof(*ret_addr));
+    if (len == 0 || len >= sizeof(ret_addr->u.un.sun_path))
+        return -YK_EINVAL;
+    ret_addr->u.un.sun_family = AF_UNIX;
+    memcpy(ret_addr->u.un.sun_path, path, len + 1);
+    ret_addr->len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + 1);
+    return 0;
+}
+
+/* ---- addresses ---------------------------------------------------------------------------------- */
+
+/* The address of v4 or v6 as bytes; how many. */
+static size_t bytes_of(const struct sockaddr *a, const unsigned char **ret) {
+    if (a != NULL && a->sa_family == AF_INET) {
+        *ret = (const unsigned char *)&((const struct sockaddr_in *)(const void *)a)->sin_addr;
+        return 4;
+    }
+    if (a != NULL && a->sa_family == AF_INET6) {
+        *ret = (const unsigned char *)&((const struct sockaddr_in6 *)(const void *)a)->sin6_addr;
+        return 16;
+    }
+    return 0;
+}
+
+void yk_sock_host(const struct sockaddr *addr, char buf[YK_PEER_HOST]) {
+    const unsigned char *b;
+    buf[0] = 0;
+    if (bytes_of(addr, &b) > 0 && inet_ntop(addr->sa_family, b, buf, YK_PEER_HOST) == NULL)
+        buf[0] = 0;
+}
+
+uint16_t yk_sock_port(const struct sockaddr *a) {
+    if (a->sa_family == AF_INET)
+        return ntohs(((const struct sockaddr_in *)(const void *)a)->sin_port);
+    return a->sa_family == AF_INET6 ? ntohs(((const struct sockaddr_in6 *)(const void *)a)->sin6_port) : 0;
+}
+
+int yk_sock_is_loopback(const struct sockaddr *addr) {
+    static const unsigned char v6[16] = {[15] = 1};
+    const unsigned char *b;
+    size_t n = bytes_of(addr, &b);
+    return n == 4 ? b[0] == 127 : n == 16 && memcmp(b, v6, 16) == 0;
+}
+
+int yk_sock_is_any(const struct sockaddr *addr) {
+    static const unsigned char zero[16];
+    const unsigned char *b;
+    size_t n = bytes_of(addr, &b);
+    return n > 0 && memcmp(b, zero, n) == 0;
+}
+
+int yk_sock_same_host(const struct sockaddr *a, const struct sockaddr *b) {
+    const unsigned char *x, *y;
+    size_t n = bytes_of(a, &x);
+    return n > 0 && n == bytes_of(b, &y) && memcmp(x, y, n) == 0;
+}
+
+int yk_sock_same_net(const struct sockaddr *a, const struct sockaddr *b, const struct sockaddr *mask) {
+    const unsigned char *x, *y, *m;
+    size_t n = bytes_of(a, &x);
+    if (n == 0 || n != bytes_of(b, &y) || n != bytes_of(mask, &m))
+        return 0;
+    for (size_t i = 0; i < n; i++)
+        if ((x[i] ^ y[i]) & m[i])
+            return 0;
+    return 1;
+}
+
+/* ---- options ------------------------------------------------------------------------------------ */
+
+void yk_sock_tune(int fd, int same_host) {
+    int one = 1, idle = IDLE_S, every = ASK_EVERY_S, times = ASK_TIMES, dead = DEAD_MS;
+    /* What a socket does not take, it does without. */
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every, sizeof(every));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &times, sizeof(times));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead, sizeof(dead));
+    if (same_host)
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5);
+}
+
+uint32_t yk_sock_device_mbit(const char *device) {
+    char path[128], text[16] = "";
+    snprintf(path, sizeof(path), "/sys/class/net/%.64s/speed", device);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+    if (fd >= 0)
+        close(fd);
+    long mbit = n > 0 ? strtol(text, NULL, 10) : 0;
+    return mbit > 0 && mbit < 100000000 ? (uint32_t)mbit : 0;
+}
+
+int yk_host_boot_id(char buf[YK_BOOT_ID_BYTES]) {
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, buf, YK_BOOT_ID_BYTES - 1) : -1;
+    if (fd >= 0)
+        close(fd);
+    buf[n > 0 ? n : 0] = 0;
+    return n == (ssize_t)YK_BOOT_ID_BYTES - 1;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Stream sockets as both ends of a lane use them: addresses, options, what a path wants.
+ *
+ * Threads: any; no state. Nothing here blocks but yk_sock_resolve of a name that is not numeric.
+ */
+#ifndef YK_XFER_SOCK_H
+#define YK_XFER_SOCK_H
+
+#include "base/parse.h"
+#include "base/status.h"
+#include "xfer/transport.h"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct yk_sockaddr {
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+        struct sockaddr_un un;
+    } u;
+    socklen_t len;
+};
+
+/* host numeric. -YK_EINVAL: it is not. */
+int yk_sock_parse(const char *host, uint16_t port, struct yk_sockaddr *ret_addr);
+/* Names too: at most cap, how many. passive: to listen on. -YK_ENOENT (text): unknown. */
+int yk_sock_resolve(const char *host, uint16_t port, int passive, struct yk_sockaddr *ret_addrs, int cap,
+                    struct yk_err *err);
+/* -YK_EINVAL: the path is too long. */
+int yk_sock_unix(const char *path, struct yk_sockaddr *ret_addr);
+
+/* "10.0.0.7", "fe80::1", "" for others. */
+void yk_sock_host(const struct sockaddr *addr, char buf[YK_PEER_HOST]);
+uint16_t yk_sock_port(const struct sockaddr *addr);
+int yk_sock_is_loopback(const struct sockaddr *addr);
+int yk_sock_is_any(const struct sockaddr *addr); /* 0.0.0.0, :: */
+int yk_sock_same_host(const struct sockaddr *a, const struct sockaddr *b);
+/* Whether two addresses of one family agree where mask has ones. */
+int yk_sock_same_net(const struct sockaddr *a, const struct sockaddr *b, const struct sockaddr *mask);
+
+/* A lane's socket: no delay, dead peers are noticed, and for a path inside the host the settings that
+ * are fastest there. Before connect; on the target after accept. */
+void yk_sock_tune(int fd, int same_host);
+
+/* Speed of a device as its driver says, in Mbit/s; 0: not known (loopback, virtual ones). */
+uint32_t yk_sock_device_mbit(const char *device);
+
+/* Of the kernel that runs, terminated, 1; 0: not known. */
+#define YK_BOOT_ID_BYTES 37u
+int yk_host_boot_id(char buf[YK_BOOT_ID_BYTES]);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a stream sends: groups of requests, headers in front, payloads behind them.
+ *
+ * A group is laid out once and then sent from wherever the socket's buffer was full last time. What is
+ * posted while one is under way waits for the next: that is what makes runs of small requests large.
+ *
+ * Thread: the shard's.
+ */
+#include "stream_priv.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+int yk_stream_tx_pending(const struct yk_stream *s) {
+    return s->g_count > 0 || s->tx != s->tail;
+}
+
+static uint32_t put_header(struct yk_stream *s, uint32_t i, int more, unsigned char *to) {
+    const struct yk_stream_req *q = yk_stream_at(s, i);
+    const struct yk_slice *slice = q->slice;
+    struct yk_req req = {.op = q->op, .flags = more ? YK_REQ_MORE : 0, .seq = i + 1, .len = q->len};
+    if (q->op == YK_PROTO_READ || q->op == YK_PROTO_WRITE) {
+        req.region = slice->region;
+        req.offset = slice->offset;
+    } else if (q->op == YK_PROTO_FENCE) {
+        req.offset = slice->offset;
+    }
+    if (q->op == YK_PROTO_READ && slice->guard != NULL) {
+        req.flags |= YK_REQ_GUARD;
+        req.descriptor = slice->guard->descriptor;
+        req.generation = slice->guard->generation;
+        req.epoch = slice->guard->epoch;
+    }
+    return yk_req_encode(to, &req);
+}
+
+/* 0: nothing is waiting. */
+static int make_group(struct yk_stream *s) {
+    uint64_t payload = 0;
+    uint32_t n = 0, waiting = s->tail - s->tx;
+    while (n < waiting && n < YK_GROUP_MAX && payload < YK_STREAM_GROUP) {
+        const struct yk_stream_req *q = yk_stream_at(s, s->tx + n++);
+        payload += yk_req_has_payload(q->op) ? q->len : 0;
+    }
+    s->g_header = 0;
+    for (uint32_t k = 0; k < n; k++) {
+        s->g_header += put_header(s, s->tx + k, k + 1 < n, s->g_headers + s->g_header);
+        s->g_end[k] = s->g_header;
+    }
+    s->g_total = s->g_header;
+    for (uint32_t k = 0; k < n; k++) {
+        const struct yk_stream_req *q = yk_stream_at(s, s->tx + k);
+        if (yk_req_has_payload(q->op) && q->len > 0)
+            s->g_end[k] = s->g_total += q->len;
+    }
+    s->g_sent = 0;
+    s->g_count = n;
+    return n > 0;
+}
+
+/* What is left of the group, at most `most` bytes; returns how many entries, *ret_bytes how much. */
+static int lay_out(struct yk_stream *s, struct iovec *iov, uint64_t most, uint64_t *ret_bytes) {
+    int n = 0;
+    uint64_t bytes = 0;
+    if (s->g_sent < s->g_header) {
+        iov[n++] = (struct iovec){s->g_headers + s->g_sent, s->g_header - s->g_sent};
+        bytes = s->g_header - s->g_sent;
+    }
+    for (uint32_t k = 0; k < s->g_count && bytes < most; k++) {
+        const struct yk_stream_req *q = yk_stream_at(s, s->tx + k);
+        if (!yk_req_has_payload(q->op) || q->len == 0 || s->g_end[k] <= s->g_sent)
+            continue;
+        uint64_t begin = s->g_end[k] - q->len;
+        uint64_t skip = s->g_sent > begin ? s->g_sent - begin : 0;
+        uint64_t len = q->len - skip;
+        len = len < most - bytes ? len : most - bytes;
+        iov[n++] = (struct iovec){q->slice->local + skip, len};
+        bytes += len;
+    }
+    *ret_bytes = bytes;
+    return n;
+}
+
+/* One system call. 1: go on; 0: the socket is full; -1: it failed. */
+static int send_some(struct yk_stream *s, uint64_t most) {
+    struct iovec iov[YK_GROUP_MAX + 1];
+    uint64_t bytes;
+    int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
+    /* The header of the next group overwrites this one's, so that it must not be left to the kernel. */
+    int n = lay_out(s, iov, most, &bytes);
+    int zc = yk_stream_zc_now(s, bytes);
+    if (zc && s->g_sent < s->g_header) {
+        n = 1;
+        bytes = iov[0].iov_len;
+        flags |= MSG_MORE;
+        zc = 0;
+    }
+    struct msghdr m = {.msg_iov = iov, .msg_iovlen = (size_t)n};
+    ssize_t sent = sendmsg(s->fd, &m, flags | (zc ? MSG_ZEROCOPY : 0));
+    if (sent < 0 && zc && errno == ENOBUFS) { /* too much is pinned already */
+        zc = 0;
+        sent = sendmsg(s->fd, &m, flags);
+    }
+    if (sent < 0) {
+        if (errno == EINTR)
+            return 1;
+        if (errno == EAGAIN)
+            return 0;
+        yk_stream_fail_errno(s, "sending", errno);
+        return -1;
+    }
+    if (zc)
+        yk_stream_zc_sent(s, s->g_sent, s->g_sent + (uint64_t)sent);
+    s->g_sent += (uint64_t)sent;
+    s->sent += (uint64_t)sent;
+    if (s->g_sent == s->g_total) {
+        s->tx += s->g_count;
+        s->g_count = 0;
+    }
+    return (uint64_t)sent == bytes;
+}
+
+void yk_stream_tx(struct yk_stream *s) {
+    uint64_t before = s->sent;
+    int go = 1;
+    while (go > 0 && (s->g_count > 0 || make_group(s))) {
+        uint64_t moved = s->sent - before;
+        if (s->bulk && moved >= YK_STREAM_TURN)
+            break;
+        go = send_some(s, s->bulk ? YK_STREAM_TURN - moved : YK_STREAM_GROUP);
+    }
+    if (s->state == YK_STREAM_UP)
+        yk_loop_rewatch(s->env->loop, &s->watch,
+                        yk_stream_tx_pending(s) ? EPOLLIN | EPOLLOUT : EPOLLIN);
+}
