@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The shm transport: memory of other processes of this host. A peer has up to two rails:
- *
- *   copy    who turns the loop copies, from or to memory that is mapped or by process_vm_readv
- *           (xfer/share.h). No message, no other process takes part. Reads and writes.
- *   stream  the peer's unix socket, for what needs the peer: guarded reads, notifications. It carries
- *           payload as well, where copies are forbidden.
+ * The shm transport: memory of other processes of this host. Who turns the loop copies, from or to memory
+ * that is mapped or by process_vm_readv (xfer/share.h): no message, no other process takes part. What
+ * needs the peer (guarded reads, notifications) goes over its unix socket (unix.c), and payload, too,
+ * where copies are forbidden.
  *
  * A copy is made in pieces of PIECE_BYTES, so that an urgent slice waits for no more than one.
  *
  * That a peer is on this host is not believed but shown: its table of regions opens through /proc and
- * has its incarnation, or its socket answers with it.
+ * has its incarnation.
  *
  * Thread: the shard's.
  */
@@ -19,26 +17,19 @@
 #include "base/clock.h"
 #include "xfer/share.h"
 #include "xfer/sock.h"
-#include "xfer/stream.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #define PIECE_BYTES (1u << 20)
 #define QUEUE_MAX   256u /* slices in a lane */
-
-static const char copy_name[] = "copy", stream_name[] = "unix";
 
 enum state { CONNECTING, UP, DOWN };
 
 struct shm_lane {
     struct yk_lane lane;
-    struct yk_stream *stream; /* or NULL: copies */
-    /* of copies */
     struct yk_share_peer *peer;
     struct yk_timer timer; /* lane_up, lane_down and ended slices are told from the loop */
     enum state state;
@@ -79,34 +70,20 @@ static void shm_unreg(struct yk_region *region) {
 static uint32_t shm_rails(struct yk_xport *xport, const struct yk_peer_info *peer,
                           struct yk_rail_desc *ret_rails, uint32_t cap) {
     char boot[YK_BOOT_ID_BYTES];
-    uint32_t n = 0;
-    if (!yk_host_boot_id(boot) || strcmp(boot, peer->boot_id) != 0 ||
-        peer->incarnation == xport->env->incarnation)
+    struct yk_share_peer *p;
+    if (peer->share == 0 || cap == 0 || peer->incarnation == xport->env->incarnation ||
+        !yk_host_boot_id(boot) || strcmp(boot, peer->boot_id) != 0)
         return 0;
-    if (peer->share != 0 && n < cap) {
-        struct yk_share_peer *p;
-        /* Opened to see whether it can be; a lane opens its own. */
-        if (yk_share_open(peer->pid, (int)peer->share - 1, peer->incarnation, &p, NULL) == 0) {
-            yk_share_close(p);
-            ret_rails[n] = (struct yk_rail_desc){.caps = YK_RAIL_READ | YK_RAIL_WRITE | YK_RAIL_COPIES,
-                                                 .bytes_per_s = 8e9,
-                                                 .fixed_ns = 500};
-            strcpy(ret_rails[n].local, copy_name);
-            strcpy(ret_rails[n].remote, copy_name);
-            n++;
-        }
-    }
-    if (peer->unix_path[0] != 0 && n < cap && access(peer->unix_path, W_OK) == 0) {
-        ret_rails[n] = (struct yk_rail_desc){
-            .caps = YK_RAIL_READ | YK_RAIL_WRITE | YK_RAIL_GUARD | YK_RAIL_NOTIFY,
-            .distance = 1,
-            .bytes_per_s = 2.5e9,
-            .fixed_ns = 40000};
-        strcpy(ret_rails[n].local, stream_name);
-        strcpy(ret_rails[n].remote, stream_name);
-        n++;
-    }
-    return n;
+    /* Opened to see whether it can be; each lane opens its own. */
+    if (yk_share_open(peer->pid, (int)peer->share - 1, peer->incarnation, &p, NULL) < 0)
+        return 0;
+    yk_share_close(p);
+    *ret_rails = (struct yk_rail_desc){.local = "shm",
+                                       .remote = "shm",
+                                       .caps = YK_RAIL_READ | YK_RAIL_WRITE | YK_RAIL_COPIES,
+                                       .bytes_per_s = 8e9,
+                                       .fixed_ns = 500};
+    return 1;
 }
 
 /* ---- lanes ---------------------------------------------------------------------------------------- */
@@ -128,30 +105,6 @@ static void on_timer(struct yk_timer *t) {
     }
 }
 
-static int connect_stream(struct shm_lane *l, const struct yk_peer_info *peer, int bulk,
-                          struct yk_err *err) {
-    struct yk_sockaddr to;
-    int rc = yk_sock_unix(peer->unix_path, &to);
-    if (rc < 0)
-        return yk_err_set(err, rc, "the peer's socket '%s' has no valid path", peer->unix_path);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return yk_err_set(err, errno == EMFILE || errno == ENFILE ? -YK_ELIMIT : -YK_EIO,
-                          "no socket for a lane: %s", strerror(errno));
-    /* EAGAIN: the listener's queue is full. A unix socket does not connect later by itself. */
-    if (connect(fd, &to.u.any, to.len) < 0) {
-        rc = yk_err_set(err, -YK_EGONE, "%s: %s", peer->unix_path, strerror(errno));
-        close(fd);
-        return rc;
-    }
-    struct yk_stream_opts o = {
-        .lane = &l->lane, .env = l->lane.xport->env, .peer = peer, .fd = fd, .bulk = bulk};
-    rc = yk_stream_new(&o, &l->stream, err);
-    if (rc < 0)
-        close(fd);
-    return rc;
-}
-
 static int shm_connect(struct yk_xport *xport, const struct yk_peer_info *peer,
                        const struct yk_rail_desc *rail, int bulk, struct yk_lane **ret_lane,
                        struct yk_err *err) {
@@ -164,11 +117,9 @@ static int shm_connect(struct yk_xport *xport, const struct yk_peer_info *peer,
     int rc = 0;
     if (getrandom(&l->lane.id, sizeof(l->lane.id), 0) != (ssize_t)sizeof(l->lane.id))
         rc = yk_err_set(err, -YK_EIO, "no random number for a lane");
-    else if (strcmp(rail->local, stream_name) == 0)
-        rc = connect_stream(l, peer, bulk, err);
     else
         rc = yk_share_open(peer->pid, (int)peer->share - 1, peer->incarnation, &l->peer, err);
-    if (rc == 0 && l->peer != NULL)
+    if (rc == 0)
         rc = yk_loop_timer(xport->env->loop, &l->timer, 1);
     if (rc < 0) {
         yk_share_close(l->peer);
@@ -195,11 +146,6 @@ static void take_first(struct shm_lane *l, int status, enum yk_scope scope) {
 
 static void shm_disconnect(struct yk_lane *lane) {
     struct shm_lane *l = lane_of(lane);
-    if (l->stream != NULL) {
-        yk_stream_free(l->stream);
-        free(l);
-        return;
-    }
     (void)yk_loop_timer(lane->xport->env->loop, &l->timer, 0);
     l->state = DOWN;
     while (l->first != NULL)
@@ -210,17 +156,11 @@ static void shm_disconnect(struct yk_lane *lane) {
 
 static uint32_t shm_room(const struct yk_lane *lane) {
     const struct shm_lane *l = lane_of(lane);
-    if (l->stream != NULL)
-        return yk_stream_room(l->stream);
     return l->state == UP ? QUEUE_MAX - l->count : 0;
 }
 
 static void shm_post(struct yk_lane *lane, struct yk_slice *slice) {
     struct shm_lane *l = lane_of(lane);
-    if (l->stream != NULL) {
-        yk_stream_post(l->stream, slice);
-        return;
-    }
     slice->next = NULL;
     *l->last = slice;
     l->last = &slice->next;
@@ -228,17 +168,10 @@ static void shm_post(struct yk_lane *lane, struct yk_slice *slice) {
 }
 
 static void shm_flush(struct yk_lane *lane) {
-    struct shm_lane *l = lane_of(lane);
-    if (l->stream != NULL)
-        yk_stream_flush(l->stream);
 }
 
 static void shm_cancel(struct yk_lane *lane, struct yk_slice *slice) {
     struct shm_lane *l = lane_of(lane);
-    if (l->stream != NULL) {
-        yk_stream_cancel(l->stream, slice);
-        return;
-    }
     struct yk_slice **at = &l->first;
     while (*at != NULL && *at != slice)
         at = &(*at)->next;
@@ -260,14 +193,10 @@ static void shm_cancel(struct yk_lane *lane, struct yk_slice *slice) {
 }
 
 static uint64_t shm_moved(struct yk_lane *lane) {
-    struct shm_lane *l = lane_of(lane);
-    return l->stream != NULL ? yk_stream_moved(l->stream) : l->moved;
+    return lane_of(lane)->moved;
 }
 
 static void shm_look(struct yk_lane *lane) {
-    struct shm_lane *l = lane_of(lane);
-    if (l->stream != NULL)
-        yk_stream_look(l->stream);
 }
 
 /* One piece. 1: go on; 0: the lane has nothing to do, or is down. */
@@ -301,8 +230,6 @@ static int copy_piece(struct shm_lane *l, uint64_t *ret_bytes) {
 static int shm_progress(struct yk_lane *lane, uint64_t bytes) {
     struct shm_lane *l = lane_of(lane);
     uint64_t done = 0, one = 0;
-    if (l->stream != NULL)
-        return 0;
     while (done < bytes && copy_piece(l, &one))
         done += one;
     return l->state == UP && l->first != NULL;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The shm transport: memory of other processes of this host (shm.c).
+ * Memory of other processes of this host: by copying (shm.c), by the peer's unix socket (unix.c).
  */
 #ifndef YK_XFER_SHM_SHM_H
 #define YK_XFER_SHM_SHM_H
@@ -11,7 +11,7 @@
 extern "C" {
 #endif
 
-extern const struct yk_xport_ops yk_xport_shm;
+extern const struct yk_xport_ops yk_xport_shm, yk_xport_unix;
 
 #ifdef __cplusplus
 }
