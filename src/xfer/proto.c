@@ -226,6 +226,7 @@ uint32_t yk_welcome_encode(void *bytes, const struct yk_welcome *welcome) {
     yk_wr_str8(&w, p->boot_id, strnlen(p->boot_id, sizeof(p->boot_id) - 1));
     yk_wr_u32(&w, p->pid);
     yk_wr_u64(&w, p->memory_token);
+    yk_wr_u32(&w, p->share);
     yk_wr_str8(&w, p->unix_path, strnlen(p->unix_path, sizeof(p->unix_path) - 1));
     yk_wr_u32(&w, welcome->credit_requests);
     yk_wr_u64(&w, welcome->credit_bytes);
@@ -251,6 +252,7 @@ int yk_welcome_decode(const void *bytes, uint32_t size, struct yk_welcome *ret_w
     get_str8(&r, p->boot_id, sizeof(p->boot_id));
     p->pid = yk_rd_u32(&r);
     p->memory_token = yk_rd_u64(&r);
+    p->share = yk_rd_u32(&r);
     get_str8(&r, p->unix_path, sizeof(p->unix_path));
     w->credit_requests = yk_rd_u32(&r);
     w->credit_bytes = yk_rd_u64(&r);

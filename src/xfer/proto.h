@@ -35,7 +35,7 @@
  *   hello    u32 magic, u32 version, u64 lane, u64 incarnation (initiator's), u64 wanted (target's
  *            incarnation, 0 = any), u32 flags (YK_XHELLO_...)
  *   welcome  u32 version, text (why not; "" with status 0), u64 incarnation, str8 boot_id, u32 pid,
- *            u64 memory_token, str8 unix path, u32 credit_requests, u64 credit_bytes, u8 n,
+ *            u64 memory_token, u32 share, str8 unix path, u32 credit_requests, u64 credit_bytes, u8 n,
  *            n x { str8 host, u16 port, u32 mbit }
  *            status: 0, -YK_EVERSION, -YK_EGONE (another incarnation), -YK_ELIMIT, -YK_ECONFLICT
  *            (lane id is taken)

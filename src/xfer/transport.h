@@ -63,6 +63,7 @@ struct yk_peer_info {
     char boot_id[37];      /* of its host's kernel; with the two below: same host, for certain by shm only */
     uint32_t pid;
     uint64_t memory_token; /* of the process: same value in this process means this process */
+    uint32_t share;        /* number of the descriptor of its table of regions (xfer/share.h) + 1; 0 = none */
     char unix_path[108];   /* of its socket for peers on the host, "" = none */
     uint32_t addr_count;
     struct yk_peer_addr addrs[YK_PEER_ADDRS];
