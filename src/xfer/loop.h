@@ -35,7 +35,7 @@ struct yk_watch {
     uint32_t slot; /* the loop's */
 };
 
-/* The user's storage. */
+/* The user's storage, zeroed but for fn and user. */
 struct yk_timer {
     uint64_t due_ns; /* monotonic; 0 = not set */
     yk_timer_fn fn;
@@ -50,8 +50,8 @@ int yk_loop_watch(struct yk_loop *loop, struct yk_watch *w);               /* -Y
 void yk_loop_rewatch(struct yk_loop *loop, struct yk_watch *w, uint32_t events);
 void yk_loop_unwatch(struct yk_loop *loop, struct yk_watch *w);            /* before its fd is closed */
 
-/* Sets or moves it; due_ns 0 takes it back. */
-void yk_loop_timer(struct yk_loop *loop, struct yk_timer *t, uint64_t due_ns);
+/* Sets or moves it; due_ns 0 takes it back. -YK_ENOMEM: it is not set. */
+int yk_loop_timer(struct yk_loop *loop, struct yk_timer *t, uint64_t due_ns);
 
 /* One round: sleeps until something is ready, the first timer, or wait_ns; then calls what is due.
  * wait_ns 0: looks only. UINT64_MAX: until something happens. Returns how many calls it made. */

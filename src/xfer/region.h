@@ -56,9 +56,14 @@ void yk_registry_free(struct yk_registry *g);
 
 /* Adds all n or none; errors as yk_xfer_register's. */
 int yk_registry_add(struct yk_registry *g, const yk_xfer_memory *memory, size_t n, struct yk_err *err);
+/* A file's region, without memory; takes fd. ret_id is its number. -YK_ENOMEM, -YK_ELIMIT (fd is the
+ * caller's still). */
+int yk_registry_add_file(struct yk_registry *g, int fd, uint64_t len, uint32_t access,
+                         uint64_t *ret_id);
 /* Marks it dying and withdraws its segments: no reference is given any more. ret_region stays until
  * yk_registry_remove. -YK_ENOENT. */
 int yk_registry_doom(struct yk_registry *g, void *addr, struct yk_region **ret_region);
+int yk_registry_doom_id(struct yk_registry *g, uint64_t id, struct yk_region **ret_region);
 /* 1: nobody holds it any more, and it is gone; 0: references are out. */
 int yk_registry_remove(struct yk_registry *g, struct yk_region *region);
 
@@ -70,6 +75,8 @@ void yk_registry_put(struct yk_registry *g, struct yk_region *region);
 
 int yk_registry_publish(struct yk_registry *g, const char *name, void *addr, uint64_t len,
                         const yk_xfer_guard_ops *guard, struct yk_err *err);
+int yk_registry_publish_file(struct yk_registry *g, const char *name, uint64_t region, uint64_t len,
+                             uint32_t access, struct yk_err *err);
 int yk_registry_withdraw(struct yk_registry *g, const char *name); /* -YK_ENOENT */
 /* A copy of what is published under name. -YK_ENOENT. */
 int yk_registry_segment(struct yk_registry *g, const char *name, struct yk_published *ret);
