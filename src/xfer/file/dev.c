@@ -141,9 +141,10 @@ static int32_t judge(const struct yk_file_dev *dev, const struct yk_file_req *re
         return -YK_EPERM;
     if (req->op == YK_FILE_FLUSH)
         return 0;
-    if (req->bytes == 0 || req->offset % YK_FILE_SECTOR != 0 || req->offset > dev->file.size ||
+    uint32_t unit = dev->file.odd ? 1u : YK_FILE_SECTOR;
+    if (req->bytes == 0 || req->offset % unit != 0 || req->offset > dev->file.size ||
         req->bytes > dev->file.size - req->offset ||
-        (req->op != YK_FILE_READ && req->bytes % YK_FILE_SECTOR != 0))
+        (req->op != YK_FILE_READ && req->bytes % unit != 0))
         return -YK_EINVAL;
     if (req->op == YK_FILE_DISCARD)
         return 0;

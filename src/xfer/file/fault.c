@@ -102,7 +102,8 @@ static void flip(const struct iovec *iov, uint64_t bit) {
 
 /* The bytes of a write in memory of its own, one bit of them wrong. */
 static int copy_flipped(struct shadow *s) {
-    s->copy = aligned_alloc(YK_FILE_SECTOR, s->req.bytes);
+    s->copy = aligned_alloc(YK_FILE_SECTOR,
+                            (s->req.bytes + YK_FILE_SECTOR - 1u) / YK_FILE_SECTOR * YK_FILE_SECTOR);
     if (!s->copy)
         return -1;
     char *to = s->copy;

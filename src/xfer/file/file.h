@@ -58,8 +58,8 @@ enum yk_file_prio {
 
 /* One request. Memory of each piece may have any address and length; the pieces together are a
  * multiple of YK_FILE_SECTOR, as is the offset, but for a READ's last piece (the device reads whole
- * sectors, and what lies beyond the pieces is dropped). An implementation that needs alignment
- * bounces pieces that have none, and counts them. */
+ * sectors, and what lies beyond the pieces is dropped), and for devices opened `odd`. An
+ * implementation that needs alignment bounces pieces that have none, and counts them. */
 struct yk_file_req {
     struct yk_file_req *next; /* the device's while it has the request; a list from reap */
     uint64_t offset;
@@ -92,6 +92,8 @@ struct yk_file_opts {
     /* An eventfd of the owner's loop (0 = none), borrowed until close: written instead of calling wake
      * for what the owner's own thread gave to the device (quick.c). */
     int wake_fd;
+    int shared; /* no lock is taken, neither by flock nor by O_EXCL: others may have it open */
+    int odd;    /* with `buffered`: its size, offsets and lengths may be any number of bytes */
 };
 
 struct yk_file_info {

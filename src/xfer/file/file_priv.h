@@ -36,11 +36,11 @@ extern "C" {
 struct yk_file_handle {
     int fd;
     char *path;
-    uint64_t size; /* a multiple of YK_FILE_SECTOR */
+    uint64_t size; /* a multiple of YK_FILE_SECTOR, unless odd */
     uint32_t unit; /* of offsets and lengths of transfers; 1 = any (buffered) */
     uint32_t mem_align;
     uint32_t sector_bytes;
-    uint8_t direct, is_block, read_only;
+    uint8_t direct, is_block, read_only, shared, odd;
     dev_t dev, rdev;
     ino_t ino;
     char note[160];

@@ -7,8 +7,8 @@
  * allocated at once so that a full file system shows now, in a text with both figures, and not as
  * ENOSPC in the middle of a segment months later.
  *
- * The lock is flock on the file, and O_EXCL for a block device (which also refuses mounted ones). Two
- * things hold a lock a little longer than who took it: a process that was killed has its ring torn
+ * The lock, where one is wanted, is flock on the file, and O_EXCL for a block device (which also
+ * refuses mounted ones). Two things hold a lock a little longer than who took it: a process that was killed has its ring torn
  * down by the kernel some time after it is gone, and udev locks a block device while it looks at it.
  * So a lock is tried for a while: half a second from a living owner, five seconds otherwise; not at all by
  * who may not wait and comes again (a device that returns while its node serves).
@@ -145,7 +145,7 @@ static int look(const struct yk_file_opts *o, struct stat *st, int *ret_there, s
 static int open_fd(const struct yk_file_opts *o, struct yk_file_handle *f, const struct stat *st,
                    int there, struct yk_err *err) {
     int flags = O_CLOEXEC | (o->read_only ? O_RDONLY : O_RDWR) | (there ? 0 : O_CREAT);
-    if (S_ISBLK(st->st_mode) && !o->read_only)
+    if (S_ISBLK(st->st_mode) && !o->read_only && !o->shared)
         flags |= O_EXCL;
     uint64_t since = yk_now_ns();
     f->direct = !o->buffered;
@@ -259,7 +259,7 @@ static int size_file(const struct yk_file_opts *o, struct yk_file_handle *f, con
                           yk_fmt_bytes(size, has), yk_fmt_bytes(o->size_bytes, want));
     if (o->size_bytes > 0)
         size = o->size_bytes;
-    f->size = size - size % YK_FILE_SECTOR;
+    f->size = f->odd ? size : size - size % YK_FILE_SECTOR;
     if (f->size == 0)
         return yk_err_set(err, -YK_EINVAL, "'%s' is %s long: say how large it shall be (PATH:SIZE)",
                           o->path, yk_fmt_bytes(size, has));
@@ -362,7 +362,7 @@ static int open_found(const struct yk_file_opts *o, struct yk_file_handle *f, st
     f->dev = st->st_dev;
     f->rdev = st->st_rdev;
     f->ino = st->st_ino;
-    rc = o->read_only ? 0 : lock(o, f, st, err);
+    rc = o->read_only || o->shared ? 0 : lock(o, f, st, err);
     if (rc < 0)
         return rc;
     rc = size_file(o, f, st, err);
@@ -377,7 +377,10 @@ static int open_found(const struct yk_file_opts *o, struct yk_file_handle *f, st
 
 int yk_file_handle_open(const struct yk_file_opts *opts, struct yk_file_handle *ret_file,
                         struct yk_err *err) {
-    struct yk_file_handle f = {.fd = -1, .read_only = opts->read_only != 0};
+    struct yk_file_handle f = {.fd = -1,
+                               .read_only = opts->read_only != 0,
+                               .shared = opts->shared != 0,
+                               .odd = opts->odd && opts->buffered};
     struct stat st;
     int there;
     if (!opts->path || !opts->path[0])
@@ -404,7 +407,7 @@ int yk_file_handle_open(const struct yk_file_opts *opts, struct yk_file_handle *
 void yk_file_handle_close(struct yk_file_handle *file) {
     if (file->fd >= 0) {
         /* Whatever still holds the file (the kernel's, of a ring), the lock goes now. */
-        if (!file->read_only)
+        if (!file->read_only && !file->shared)
             (void)flock(file->fd, LOCK_UN);
         close(file->fd);
     }

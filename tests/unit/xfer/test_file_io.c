@@ -481,6 +481,37 @@ static void memory_that_is_ready_is_registered(void **state) {
     free(in);
 }
 
+/* A file of any length, in any ranges, beside another who has it open and locked. */
+static void odd_ranges_beside_another(void **state) {
+    struct rig r;
+    struct yk_file *io = NULL;
+    struct yk_err err = {0};
+    struct yk_file_info info;
+    char a[5000], b[5000];
+    rig_start(&r, *state);
+    rig_fill(&r, a, sizeof(a));
+    assert_int_equal(truncate(r.path, RIG_SIZE + 777), 0);
+    struct yk_file_opts opts = {.path = r.path, .shared = 1, .odd = 1, .buffered = 1};
+    assert_int_equal(r.v->ops->open(&opts, &io, &err), 0);
+    struct yk_file *first = r.io;
+    r.io = io;
+    io->ops->info(io, &info);
+    assert_int_equal(info.size_bytes, RIG_SIZE + 777);
+    assert_int_equal(rig_do(&r, YK_FILE_WRITE, 4095, a, 4099), 0);
+    assert_int_equal(rig_do(&r, YK_FILE_WRITE, RIG_SIZE + 700, a, 77), 0);
+    assert_int_equal(rig_do(&r, YK_FILE_WRITE, RIG_SIZE + 700, a, 78), -YK_EINVAL);
+    assert_int_equal(rig_do(&r, YK_FILE_READ, RIG_SIZE + 776, b, 1), 0);
+    assert_int_equal(b[0], a[76]);
+    r.io = first;
+    char *in = aligned(12288);
+    assert_int_equal(rig_do(&r, YK_FILE_READ, 0, in, 12288), 0); /* sees what the other wrote */
+    assert_memory_equal(in + 4095, a, 4099);
+    assert_true(in[4094] == 0 && in[4095 + 4099] == 0);
+    io->ops->close(io);
+    rig_fini(&r);
+    free(in);
+}
+
 #define CASES(X)                                                                                   \
     X(what_is_written_is_read)                                                                     \
     X(pieces_may_be_odd)                                                                           \
@@ -493,6 +524,7 @@ static void memory_that_is_ready_is_registered(void **state) {
     X(bad_requests_are_refused)                                                                    \
     X(a_file_cut_short_is_gone)                                                                    \
     X(a_file_removed_or_replaced_is_noticed)                                                       \
+    X(odd_ranges_beside_another)                                                                   \
     X(idle_threads_sleep)                                                                          \
     X(memory_that_is_ready_is_registered)
 
