@@ -108,28 +108,26 @@ static int wrong(const struct yk_override *o, struct yk_err *err, const char *co
 
 /* ---- reading ----------------------------------------------------------------------------------- */
 
-static int read_file(struct yk_override *o, struct yk_err *err) {
-    int fd = open(o->path, O_RDONLY | O_CLOEXEC);
+/* A file's text; *ret_text is the caller's, whatever comes back. */
+static int read_file(const char *path, char **ret_text, size_t *ret_len, struct yk_err *err) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
     size_t n = 0;
     ssize_t got = -1;
-    o->text = fd < 0 ? NULL : malloc(YK_TOPO_FILE_MAX + 1);
-    while (o->text != NULL && n < YK_TOPO_FILE_MAX &&
-           ((got = read(fd, o->text + n, YK_TOPO_FILE_MAX - n)) > 0 || (got < 0 && errno == EINTR)))
+    char *text = *ret_text = fd < 0 ? NULL : malloc(YK_TOPO_FILE_MAX + 1);
+    while (text != NULL && n < YK_TOPO_FILE_MAX &&
+           ((got = read(fd, text + n, YK_TOPO_FILE_MAX - n)) > 0 || (got < 0 && errno == EINTR)))
         n += got > 0 ? (size_t)got : 0;
     int e = errno;
     if (fd >= 0)
         close(fd);
-    if (fd >= 0 && o->text == NULL)
-        return yk_err_set(err, -YK_ENOMEM, "no memory to read '%s'", o->path);
-    if (fd < 0 || got < 0)
-        return yk_err_set(err, -yk_status_from_errno(e), "cannot read '%s': %s", o->path,
-                          strerror(e));
+    if (fd >= 0 && text == NULL)
+        return yk_err_set(err, -YK_ENOMEM, "no memory to read '%s'", path);
+    if (fd < 0 || (got < 0 && n < YK_TOPO_FILE_MAX))
+        return yk_err_set(err, -yk_status_from_errno(e), "cannot read '%s': %s", path, strerror(e));
     if (n == YK_TOPO_FILE_MAX)
-        return yk_err_set(err, -YK_EINVAL, "'%s' is longer than %u bytes", o->path,
+        return yk_err_set(err, -YK_EINVAL, "'%s' is longer than %u bytes", path,
                           YK_TOPO_FILE_MAX - 1);
-    o->text[n] = 0;
-    if (strlen(o->text) != n)
-        return yk_err_set(err, -YK_EINVAL, "'%s': found a NUL byte, expected JSON", o->path);
+    *ret_len = n;
     return 0;
 }
 
@@ -163,20 +161,32 @@ static int split(struct yk_override *o, struct yk_err *err) {
     return 0;
 }
 
-int yk_override_read(const char *path, struct yk_override **ret, struct yk_err *err) {
+/* jansson quotes what it stumbled over as it is. */
+static const char *one_line(char *text) {
+    for (char *p = text; *p != 0; p++)
+        *p = (unsigned char)*p < ' ' || *p == 127 ? '?' : *p;
+    return text;
+}
+
+int yk_override_text(const char *path, const char *text, size_t len, struct yk_override **ret,
+                     struct yk_err *err) {
     json_error_t e;
+    int rc = 0;
     struct yk_override *o = calloc(1, sizeof(*o));
-    if (o == NULL)
+    if (o != NULL)
+        o->text = malloc(len + 1);
+    if (o == NULL || o->text == NULL) {
+        free(o);
         return yk_err_set(err, -YK_ENOMEM, "no memory for a topology");
-    o->path = path;
-    int rc = read_file(o, err);
-    if (rc == 0) {
-        o->root = json_loads(o->text, JSON_REJECT_DUPLICATES, &e);
-        if (o->root == NULL)
-            rc =
-                yk_err_set(err, -YK_EINVAL, "%s:%d: %.120s", path, e.line > 0 ? e.line : 1, e.text);
     }
-    if (rc == 0)
+    o->path = path;
+    memcpy(o->text, text, len);
+    o->text[len] = 0;
+    o->root = json_loadb(o->text, len, JSON_REJECT_DUPLICATES, &e);
+    if (o->root == NULL)
+        rc = yk_err_set(err, -YK_EINVAL, "%s:%d: %.120s", path, e.line > 0 ? e.line : 1,
+                        one_line(e.text));
+    else
         rc = split(o, err);
     if (rc < 0) {
         yk_override_free(o);
@@ -184,6 +194,16 @@ int yk_override_read(const char *path, struct yk_override **ret, struct yk_err *
     }
     *ret = o;
     return 0;
+}
+
+int yk_override_read(const char *path, struct yk_override **ret, struct yk_err *err) {
+    char *text = NULL;
+    size_t len = 0;
+    int rc = read_file(path, &text, &len, err);
+    if (rc == 0)
+        rc = yk_override_text(path, text, len, ret, err);
+    free(text);
+    return rc;
 }
 
 void yk_override_free(struct yk_override *o) {

@@ -50,6 +50,9 @@ int yk_topo_find_locs(struct yk_topo *topo);
 /* The file's devices; then, when locations are there, its locations. */
 struct yk_override;
 int yk_override_read(const char *path, struct yk_override **ret, struct yk_err *err);
+/* The same from memory; path is for messages, and borrowed until free. */
+int yk_override_text(const char *path, const char *text, size_t len, struct yk_override **ret,
+                     struct yk_err *err);
 int yk_override_devs(struct yk_override *o, struct yk_topo *topo, struct yk_err *err);
 int yk_override_locs(struct yk_override *o, struct yk_topo *topo, struct yk_err *err);
 void yk_override_free(struct yk_override *o);
