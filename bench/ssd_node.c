@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 /* Longer than the tier waits for its device, so that a device that hangs is told from a tier that does. */
-#define IDLE_WAIT_NS ((YK_SSD_IO_STALL_MS + 15000u) * YK_NS_PER_MS)
+#define IDLE_WAIT_NS ((YK_FILE_STALL_MS + 15000u) * YK_NS_PER_MS)
 #define IDLE_LOOK_US 2000u
 #define RESERVE      2u /* percent of DRAM */
 #define DESCRIPTORS  8192u

@@ -2,7 +2,7 @@
  *
  * The commands that commands.c lists. Each stands in the file that its name suggests: put.c, get.c,
  * list.c (ls, match, stat of keys), change.c (rm, touch, pin, unpin, expire, prefetch), ns.c, top.c, ssd.c,
- * bench.c, gen.c, replay.c, run.c, main.c (version).
+ * topo.c, bench.c, gen.c, replay.c, run.c, main.c (version).
  */
 #ifndef YOLK_COMMANDS_H
 #define YOLK_COMMANDS_H
@@ -23,6 +23,7 @@ extern const struct yolk_cmd yolk_cmd_prefetch;
 extern const struct yolk_cmd yolk_cmd_ns;
 extern const struct yolk_cmd yolk_cmd_top;
 extern const struct yolk_cmd yolk_cmd_ssd;
+extern const struct yolk_cmd yolk_cmd_topo;
 extern const struct yolk_cmd yolk_cmd_bench;
 extern const struct yolk_cmd yolk_cmd_gen;
 extern const struct yolk_cmd yolk_cmd_replay;

@@ -119,7 +119,7 @@ static void say_state(const struct yk_ssd_dev_stats *st, const struct yk_ssd_cou
             YK_LOG_WARN, "ssd",
             "%s: read-only, its writes fail (%llu errors): what is there is still served; see that "
             "its file system has room and the device works, then restart",
-            st->path, (unsigned long long)st->io.errors[YK_SSD_IO_WRITE]);
+            st->path, (unsigned long long)st->io.errors[YK_FILE_WRITE]);
     else
         yk_log(YK_LOG_ERROR, "ssd",
                "%s: gone (removed, replaced, cut short, or its reads fail): its blocks are misses, "

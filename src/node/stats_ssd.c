@@ -60,7 +60,7 @@ static void put_note(struct yk_json *j, const struct yk_ssd_dev_stats *st) {
 static void put_device(struct yk_json *j, const struct yk_ssd *ssd, uint32_t dev) {
     struct yk_ssd_dev_stats st;
     yk_ssd_dev_stats_get(ssd, dev, &st);
-    const struct yk_ssd_io_stats *io = &st.io;
+    const struct yk_file_stats *io = &st.io;
     yk_json_begin_object(j);
     yk_json_put_str(j, "path", st.path);
     yk_json_put_str(j, "state", state_name(st.state));
@@ -75,15 +75,15 @@ static void put_device(struct yk_json *j, const struct yk_ssd *ssd, uint32_t dev
     yk_json_put_uint(j, "live_bytes", st.live_bytes);
     yk_json_put_uint(j, "wear_bytes", st.wear_bytes);
     yk_json_put_uint(j, "queue_depth", io->queued);
-    yk_json_put_uint(j, "reads", io->ops[YK_SSD_IO_READ]);
-    yk_json_put_uint(j, "read_bytes", io->bytes[YK_SSD_IO_READ]);
-    yk_json_put_uint(j, "writes", io->ops[YK_SSD_IO_WRITE]);
-    yk_json_put_uint(j, "written_bytes", io->bytes[YK_SSD_IO_WRITE]);
-    yk_json_put_uint(j, "flushes", io->ops[YK_SSD_IO_FLUSH]);
-    yk_json_put_uint(j, "discarded_bytes", io->bytes[YK_SSD_IO_DISCARD]);
+    yk_json_put_uint(j, "reads", io->ops[YK_FILE_READ]);
+    yk_json_put_uint(j, "read_bytes", io->bytes[YK_FILE_READ]);
+    yk_json_put_uint(j, "writes", io->ops[YK_FILE_WRITE]);
+    yk_json_put_uint(j, "written_bytes", io->bytes[YK_FILE_WRITE]);
+    yk_json_put_uint(j, "flushes", io->ops[YK_FILE_FLUSH]);
+    yk_json_put_uint(j, "discarded_bytes", io->bytes[YK_FILE_DISCARD]);
     yk_json_put_uint(j, "bounced_bytes", io->bounced_bytes);
-    yk_json_put_uint(j, "read_errors", io->errors[YK_SSD_IO_READ]);
-    yk_json_put_uint(j, "write_errors", io->errors[YK_SSD_IO_WRITE] + io->errors[YK_SSD_IO_FLUSH]);
+    yk_json_put_uint(j, "read_errors", io->errors[YK_FILE_READ]);
+    yk_json_put_uint(j, "write_errors", io->errors[YK_FILE_WRITE] + io->errors[YK_FILE_FLUSH]);
     yk_json_put_uint(j, "stalled_ms", st.stalled_ms);
     yk_json_put_str(j, "cleaner", st.cleaner);
     put_note(j, &st);

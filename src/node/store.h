@@ -60,8 +60,8 @@ struct yk_store_ssd_opts {
     uint8_t admit; /* enum yk_ssd_admit */
     uint8_t format, trim, buffered;
     uint8_t no_preload; /* do not bring blocks up after a start with an empty DRAM tier */
-    const struct yk_ssd_io_ops *io; /* NULL = the real devices */
-    int (*io_wrap)(void *arg, struct yk_ssd_io *io, struct yk_ssd_io **ret_io);
+    const struct yk_file_ops *io; /* NULL = the real devices */
+    int (*io_wrap)(void *arg, struct yk_file *io, struct yk_file **ret_io);
     void *io_wrap_arg;
     /* Progress of recovery, within open: bytes of the devices looked at, of all. May be NULL. */
     void (*progress)(void *arg, uint64_t done, uint64_t all);

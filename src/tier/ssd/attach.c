@@ -37,8 +37,8 @@ uint64_t yk_ssd_random(void) {
 
 int yk_ssd_dev_open_io(struct yk_ssd_dev *d, int back, struct yk_err *err) {
     struct yk_ssd *ssd = d->ssd;
-    struct yk_ssd_io *wrapped;
-    struct yk_ssd_io_opts o = {.path = d->path,
+    struct yk_file *wrapped;
+    struct yk_file_opts o = {.path = d->path,
                                .size_bytes = d->opt_size,
                                .create = !back,
                                .no_wait = back,
@@ -67,7 +67,7 @@ int yk_ssd_dev_open_io(struct yk_ssd_dev *d, int back, struct yk_err *err) {
 static int read_at(struct yk_ssd_dev *d, uint64_t offset, void *buf, uint64_t bytes) {
     struct yk_ssd_script *s = &d->ret;
     s->n = 0;
-    yk_ssd_script_add(s, YK_SSD_IO_READ, offset, buf, bytes);
+    yk_ssd_script_add(s, YK_FILE_READ, offset, buf, bytes);
     return yk_ssd_script_wait(d, s);
 }
 
@@ -180,9 +180,9 @@ static int format(struct yk_ssd_dev *d, struct yk_err *err) {
     d->super.created_ms = yk_wall_ms();
     yk_ssd_super_put(d->super_buf, &d->super);
     s->n = 0;
-    yk_ssd_script_add(s, YK_SSD_IO_WRITE, YK_SSD_SUPER_AT(0), d->super_buf, YK_SSD_SECTOR);
-    yk_ssd_script_add(s, YK_SSD_IO_WRITE, YK_SSD_SUPER_AT(1), d->super_buf, YK_SSD_SECTOR);
-    yk_ssd_script_add(s, YK_SSD_IO_FLUSH, 0, NULL, 0);
+    yk_ssd_script_add(s, YK_FILE_WRITE, YK_SSD_SUPER_AT(0), d->super_buf, YK_SSD_SECTOR);
+    yk_ssd_script_add(s, YK_FILE_WRITE, YK_SSD_SUPER_AT(1), d->super_buf, YK_SSD_SECTOR);
+    yk_ssd_script_add(s, YK_FILE_FLUSH, 0, NULL, 0);
     if (yk_ssd_script_wait(d, s) < 0)
         return yk_err_set(err, s->status, "%s: cannot be written", d->path);
     return 0;
@@ -192,7 +192,7 @@ static int format(struct yk_ssd_dev *d, struct yk_err *err) {
 
 /* ret_ours 1: it has a superblock of this node; 0: it is to be formatted. */
 static int dev_look(struct yk_ssd_dev *d, int *ret_ours, struct yk_err *err) {
-    struct yk_ssd_io_info info;
+    struct yk_file_info info;
     d->ckpt_buf = aligned_alloc(YK_SSD_SECTOR, 2u * YK_SSD_CKPT_BYTES + YK_SSD_SECTOR);
     if (d->ckpt_buf == NULL)
         return yk_err_set(err, -YK_ENOMEM, "%s: no memory", d->path);

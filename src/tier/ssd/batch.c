@@ -55,7 +55,7 @@ void yk_ssd_batch_send(struct yk_ssd_dev *d, struct yk_ssd_batch *b) {
     b->pending++;
     w->op.ctx = w;
     w->op.done = payload_done;
-    yk_ssd_op_start(d, &w->op, YK_SSD_IO_WRITE, w->offset, w->bytes, w->iov, w->iov_count,
+    yk_ssd_op_start(d, &w->op, YK_FILE_WRITE, w->offset, w->bytes, w->iov, w->iov_count,
                     YK_SSD_PRIO_BACKGROUND);
 }
 
@@ -79,7 +79,7 @@ static void piece_add(struct yk_ssd_dev *d, struct yk_ssd_batch *b, const void *
         struct yk_ssd_wreq *w = b->cur;
         if (w == NULL)
             w = b->cur = wreq_take(d, b, yk_seg_at(d, b->open->seg) + b->pos);
-        uint64_t n = YK_SSD_IO_BYTES - w->bytes < bytes ? YK_SSD_IO_BYTES - w->bytes : bytes;
+        uint64_t n = YK_FILE_BYTES - w->bytes < bytes ? YK_FILE_BYTES - w->bytes : bytes;
         struct iovec *last = w->iov_count > 0 ? &w->iov[w->iov_count - 1] : NULL;
         if (last != NULL && (unsigned char *)last->iov_base + last->iov_len == p)
             last->iov_len += n;
@@ -90,7 +90,7 @@ static void piece_add(struct yk_ssd_dev *d, struct yk_ssd_batch *b, const void *
         b->pos += n;
         p += n;
         bytes -= n;
-        if (w->bytes == YK_SSD_IO_BYTES)
+        if (w->bytes == YK_FILE_BYTES)
             yk_ssd_batch_send(d, b);
     }
 }
@@ -114,7 +114,7 @@ static void payload_large(struct yk_ssd_dev *d, struct yk_ssd_batch *b, const vo
                           uint64_t len) {
     stage_pad(d, b, YK_SSD_SECTOR);
     if (b->cur != NULL &&
-        (b->cur->iov_count + 2 > YK_SSD_IO_IOVS || b->cur->bytes >= YK_SSD_WRITE_BYTES))
+        (b->cur->iov_count + 2 > YK_FILE_IOVS || b->cur->bytes >= YK_SSD_WRITE_BYTES))
         yk_ssd_batch_send(d, b);
     piece_add(d, b, payload, len);
     piece_add(d, b, d->ssd->zeros, yk_ssd_up(len, YK_SSD_SECTOR) - len);
@@ -124,7 +124,7 @@ static void payload_small(struct yk_ssd_dev *d, struct yk_ssd_batch *b, const vo
                           uint64_t len) {
     uint64_t takes = yk_ssd_takes(len);
     unsigned char *to = b->stage + b->stage_used;
-    if (b->cur != NULL && b->cur->iov_count == YK_SSD_IO_IOVS && b->pos % YK_SSD_SECTOR == 0)
+    if (b->cur != NULL && b->cur->iov_count == YK_FILE_IOVS && b->pos % YK_SSD_SECTOR == 0)
         yk_ssd_batch_send(d, b);
     memcpy(to, payload, len);
     memset(to + len, 0, takes - len);
@@ -287,7 +287,7 @@ static int segment_open(struct yk_ssd_dev *d, enum yk_ssd_room room) {
 }
 
 static int requests_for(const struct yk_ssd_dev *d, uint64_t len) {
-    return d->wreqs_free >= len / YK_SSD_IO_BYTES + 4u;
+    return d->wreqs_free >= len / YK_FILE_BYTES + 4u;
 }
 
 int yk_ssd_batch_for(struct yk_ssd_dev *d, uint64_t len, uint32_t rec_bytes, enum yk_ssd_room room,

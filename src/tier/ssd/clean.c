@@ -286,7 +286,7 @@ static void zero_ended(struct yk_ssd_dev *d, struct yk_ssd_op *op) {
         return;
     c->state = CLEAN_FLUSH;
     c->script.n = 0;
-    yk_ssd_script_add(&c->script, YK_SSD_IO_FLUSH, 0, NULL, 0);
+    yk_ssd_script_add(&c->script, YK_FILE_FLUSH, 0, NULL, 0);
     yk_ssd_script_start(d, &c->script, flush_ended);
 }
 
@@ -301,9 +301,9 @@ static void zero_begin(struct yk_ssd_dev *d) {
         v->iov = (struct iovec){d->ssd->zeros, YK_SSD_SECTOR};
         v->op[0].ctx = v->op[1].ctx = v;
         v->op[0].done = v->op[1].done = zero_ended;
-        yk_ssd_op_start(d, &v->op[0], YK_SSD_IO_WRITE, at, YK_SSD_SECTOR, &v->iov, 1,
+        yk_ssd_op_start(d, &v->op[0], YK_FILE_WRITE, at, YK_SSD_SECTOR, &v->iov, 1,
                         YK_SSD_PRIO_DEMAND);
-        yk_ssd_op_start(d, &v->op[1], YK_SSD_IO_WRITE,
+        yk_ssd_op_start(d, &v->op[1], YK_FILE_WRITE,
                         at + d->super.segment_bytes - YK_SSD_SECTOR, YK_SSD_SECTOR, &v->iov, 1,
                         YK_SSD_PRIO_DEMAND);
     }
@@ -393,7 +393,7 @@ static void discard_begin(struct yk_ssd_dev *d) {
     }
     c->state = CLEAN_DISCARD;
     s->n = 0;
-    yk_ssd_script_add(s, YK_SSD_IO_DISCARD, yk_seg_at(d, yk_clean_victim(d)->seg) + YK_SSD_SECTOR, NULL,
+    yk_ssd_script_add(s, YK_FILE_DISCARD, yk_seg_at(d, yk_clean_victim(d)->seg) + YK_SSD_SECTOR, NULL,
                       d->super.segment_bytes - 2u * YK_SSD_SECTOR);
     yk_ssd_script_start(d, s, discard_done);
 }

@@ -133,7 +133,7 @@ void yk_ssd_flush_pump(struct yk_ssd_dev *d) {
     d->tk_done = 0;
     d->flush_started = d->flush_want;
     d->flush_op.done = flush_ended;
-    yk_ssd_op_start(d, &d->flush_op, YK_SSD_IO_FLUSH, 0, 0, NULL, 0, YK_SSD_PRIO_DEMAND);
+    yk_ssd_op_start(d, &d->flush_op, YK_FILE_FLUSH, 0, 0, NULL, 0, YK_SSD_PRIO_DEMAND);
 }
 
 /* ---- removals that are not durable --------------------------------------------------------------------- */

@@ -68,7 +68,7 @@ static uint32_t target_of(const struct yk_ssd_dev *d) {
 }
 
 int yk_ssd_dev_mem(struct yk_ssd_dev *d) {
-    d->wreq_count = 64u + (uint32_t)(d->super.segment_bytes / YK_SSD_IO_BYTES);
+    d->wreq_count = 64u + (uint32_t)(d->super.segment_bytes / YK_FILE_BYTES);
     d->wreqs = calloc(d->wreq_count, sizeof(*d->wreqs));
     d->freeq = calloc(d->nseg, sizeof(*d->freeq));
     d->seq_heads = calloc(d->nseg, sizeof(*d->seq_heads));
@@ -153,8 +153,8 @@ static void ckpt_fill(struct yk_ssd_dev *d, struct yk_ssd_script *s, int started
         unsigned char *slot = d->ckpt_buf + (size_t)i * YK_SSD_CKPT_BYTES;
         c.seq = ++d->ckpt_seq;
         yk_ssd_ckpt_put(slot, &c);
-        yk_ssd_script_add(s, YK_SSD_IO_WRITE, YK_SSD_CKPT_AT(c.seq % 2), slot, YK_SSD_CKPT_BYTES);
-        yk_ssd_script_add(s, YK_SSD_IO_FLUSH, 0, NULL, 0);
+        yk_ssd_script_add(s, YK_FILE_WRITE, YK_SSD_CKPT_AT(c.seq % 2), slot, YK_SSD_CKPT_BYTES);
+        yk_ssd_script_add(s, YK_FILE_FLUSH, 0, NULL, 0);
     }
 }
 
@@ -283,9 +283,9 @@ static void return_read(struct yk_ssd_dev *d, struct yk_ssd_script *s) {
     d->super.uid = yk_ssd_random();
     yk_ssd_super_put(d->super_buf, &d->super);
     s->n = 0;
-    yk_ssd_script_add(s, YK_SSD_IO_WRITE, YK_SSD_SUPER_AT(0), d->super_buf, YK_SSD_SECTOR);
-    yk_ssd_script_add(s, YK_SSD_IO_WRITE, YK_SSD_SUPER_AT(1), d->super_buf, YK_SSD_SECTOR);
-    yk_ssd_script_add(s, YK_SSD_IO_FLUSH, 0, NULL, 0);
+    yk_ssd_script_add(s, YK_FILE_WRITE, YK_SSD_SUPER_AT(0), d->super_buf, YK_SSD_SECTOR);
+    yk_ssd_script_add(s, YK_FILE_WRITE, YK_SSD_SUPER_AT(1), d->super_buf, YK_SSD_SECTOR);
+    yk_ssd_script_add(s, YK_FILE_FLUSH, 0, NULL, 0);
     ckpt_fill(d, s, 1, 0);
     d->ret_state = RETURN_WRITE;
     yk_ssd_script_start(d, s, return_written);
@@ -300,7 +300,7 @@ static int is_quiet(const struct yk_ssd_dev *d) {
 }
 
 static void return_try(struct yk_ssd_dev *d) {
-    struct yk_ssd_io_info info;
+    struct yk_file_info info;
     d->ops->close(d->io);
     d->io = NULL;
     if (yk_ssd_dev_open_io(d, 1, NULL) < 0) {
@@ -314,14 +314,14 @@ static void return_try(struct yk_ssd_dev *d) {
         return;
     }
     d->ret.n = 0;
-    yk_ssd_script_add(&d->ret, YK_SSD_IO_READ, YK_SSD_SUPER_AT(0), d->ckpt_buf, YK_SSD_SECTOR);
+    yk_ssd_script_add(&d->ret, YK_FILE_READ, YK_SSD_SUPER_AT(0), d->ckpt_buf, YK_SSD_SECTOR);
     d->ret_state = RETURN_READ;
     yk_ssd_script_start(d, &d->ret, return_read);
 }
 
 /* ---- what others see of it ------------------------------------------------------------------------------------ */
 
-void yk_ssd_dev_look(struct yk_ssd_dev *d, const struct yk_ssd_io_info *info) {
+void yk_ssd_dev_look(struct yk_ssd_dev *d, const struct yk_file_info *info) {
     d->direct = info->direct;
     d->fixed_file = info->fixed_file;
     d->fixed_mem = info->fixed_mem;
@@ -366,7 +366,7 @@ void yk_ssd_dev_show(const struct yk_ssd_dev *d, struct yk_ssd_dev_stats *to) {
 
 void yk_ssd_dev_tick(struct yk_ssd_dev *d) {
     uint64_t now = yk_now_ns() / YK_NS_PER_MS;
-    struct yk_ssd_io_info info;
+    struct yk_file_info info;
     if (d->state != YK_SSD_DEV_GONE && now >= d->check_at_ms) {
         d->check_at_ms = now + 1000;
         d->ops->info(d->io, &info);
@@ -374,7 +374,7 @@ void yk_ssd_dev_tick(struct yk_ssd_dev *d) {
         d->stalled_ms = d->ops->stalled(d->io);
         if (d->ops->check(d->io) == -YK_EGONE)
             yk_ssd_dev_gone(d, "its file was removed, replaced or cut short");
-        else if (d->stalled_ms >= YK_SSD_IO_STALL_MS)
+        else if (d->stalled_ms >= YK_FILE_STALL_MS)
             yk_ssd_dev_gone(d, "it did not answer for 30 s");
     }
     yk_seg_retry(d);

@@ -13,6 +13,8 @@
 
 #include <string.h>
 
+_Static_assert(YK_SSD_SECTOR % YK_FILE_SECTOR == 0, "what the log writes is whole sectors of a device");
+
 #include <yolk/status.h>
 
 #define MAGIC_SUPER 0x314453536b6c6f59ull /* "YolkSSD1" */

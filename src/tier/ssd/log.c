@@ -237,10 +237,10 @@ static void header_write(struct yk_ssd_dev *d, struct yk_ssd_batch *b) {
     b->pending = 1u + b->copy;
     b->head_op.ctx = b->copy_op.ctx = b;
     b->head_op.done = b->copy_op.done = header_done;
-    yk_ssd_op_start(d, &b->head_op, YK_SSD_IO_WRITE, at + b->at, b->room, &b->head_iov, 1,
+    yk_ssd_op_start(d, &b->head_op, YK_FILE_WRITE, at + b->at, b->room, &b->head_iov, 1,
                     YK_SSD_PRIO_DEMAND);
     if (b->copy)
-        yk_ssd_op_start(d, &b->copy_op, YK_SSD_IO_WRITE, at + b->pos - b->room, b->room,
+        yk_ssd_op_start(d, &b->copy_op, YK_FILE_WRITE, at + b->pos - b->room, b->room,
                         &b->head_iov, 1, YK_SSD_PRIO_DEMAND);
 }
 
@@ -297,10 +297,10 @@ static void footer_done(struct yk_ssd_dev *d, struct yk_ssd_op *op) {
 /* Small blocks make a footer of several requests; its end, which makes it one, goes last. */
 static void footer_next(struct yk_ssd_dev *d, struct yk_ssd_open *o) {
     uint64_t all = yk_ssd_foot_bytes(o->foot_len), n = all - o->foot_at;
-    if (n > YK_SSD_IO_BYTES)
-        n = YK_SSD_IO_BYTES;
+    if (n > YK_FILE_BYTES)
+        n = YK_FILE_BYTES;
     o->iov = (struct iovec){o->foot + o->foot_at, n};
-    yk_ssd_op_start(d, &o->op, YK_SSD_IO_WRITE,
+    yk_ssd_op_start(d, &o->op, YK_FILE_WRITE,
                     yk_seg_at(d, o->seg) + d->super.segment_bytes - all + o->foot_at, n, &o->iov, 1,
                     YK_SSD_PRIO_BACKGROUND);
 }

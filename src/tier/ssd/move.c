@@ -58,12 +58,12 @@ static void move_read(struct yk_ssd_dev *d, struct yk_ssd_cmove *m, uint64_t uni
     m->ok = 1;
     c->reads_pending++;
     for (uint32_t i = 0; done < bytes; i++) {
-        uint64_t n = bytes - done < YK_SSD_IO_BYTES ? bytes - done : YK_SSD_IO_BYTES;
+        uint64_t n = bytes - done < YK_FILE_BYTES ? bytes - done : YK_FILE_BYTES;
         m->iov[i] = (struct iovec){c->buf + c->buf_used + done, n};
         m->op[i].ctx = m;
         m->op[i].done = piece_read;
         m->pending++;
-        yk_ssd_op_start(d, &m->op[i], YK_SSD_IO_READ, at - skip + done, n, &m->iov[i], 1,
+        yk_ssd_op_start(d, &m->op[i], YK_FILE_READ, at - skip + done, n, &m->iov[i], 1,
                         YK_SSD_PRIO_BACKGROUND);
         done += n;
     }

@@ -31,7 +31,7 @@ void yk_ssd_op_start(struct yk_ssd_dev *d, struct yk_ssd_op *op, unsigned type, 
         d->busy->prev = op;
     d->busy = op;
     d->busy_count++;
-    if (type == YK_SSD_IO_WRITE) {
+    if (type == YK_FILE_WRITE) {
         d->writes_busy++;
         d->wear_bytes += bytes;
         d->ssd->tokens -= (int64_t)bytes;
@@ -42,7 +42,7 @@ void yk_ssd_op_start(struct yk_ssd_dev *d, struct yk_ssd_op *op, unsigned type, 
 }
 
 void yk_ssd_ops_send(struct yk_ssd_dev *d) {
-    struct yk_ssd_io_req *list = d->submit_head;
+    struct yk_file_req *list = d->submit_head;
     if (list == NULL)
         return;
     d->submit_head = NULL;
@@ -60,29 +60,29 @@ static void op_unlink(struct yk_ssd_dev *d, struct yk_ssd_op *op) {
         op->next->prev = op->prev;
     op->busy = 0;
     d->busy_count--;
-    d->writes_busy -= op->req.op == YK_SSD_IO_WRITE;
+    d->writes_busy -= op->req.op == YK_FILE_WRITE;
 }
 
 /* What an ended request says of the device; its own consequences are its user's. */
-static void op_judge(struct yk_ssd_dev *d, const struct yk_ssd_io_req *req) {
+static void op_judge(struct yk_ssd_dev *d, const struct yk_file_req *req) {
     struct yk_ssd *ssd = d->ssd;
     if (req->status == 0) {
-        if (req->op <= YK_SSD_IO_WRITE && req->done_ns >= req->submit_ns)
+        if (req->op <= YK_FILE_WRITE && req->done_ns >= req->submit_ns)
             yk_hist_record(&ssd->lat[req->op], req->done_ns - req->submit_ns);
-        if (req->op == YK_SSD_IO_WRITE)
+        if (req->op == YK_FILE_WRITE)
             d->write_errors = 0;
         return;
     }
-    if (req->op == YK_SSD_IO_DISCARD && req->status != -YK_EGONE)
+    if (req->op == YK_FILE_DISCARD && req->status != -YK_EGONE)
         return;
     YK_SSD_ADD(ssd->c.io_errors, 1);
     if (req->status == -YK_EGONE)
         yk_ssd_dev_gone(d, "it does not answer any more");
     else if (req->status == -YK_ENOSPC)
         yk_ssd_dev_read_only(d, "no space for what was allotted to it");
-    else if (req->op == YK_SSD_IO_FLUSH)
+    else if (req->op == YK_FILE_FLUSH)
         yk_ssd_dev_read_only(d, "a flush failed"); /* and nobody knows what of it is there */
-    else if (req->op == YK_SSD_IO_WRITE && ++d->write_errors >= YK_SSD_ERRORS_MAX)
+    else if (req->op == YK_FILE_WRITE && ++d->write_errors >= YK_SSD_ERRORS_MAX)
         yk_ssd_dev_read_only(d, "writes fail");
 }
 
@@ -93,9 +93,9 @@ static void op_end(struct yk_ssd_dev *d, struct yk_ssd_op *op) {
 }
 
 void yk_ssd_ops_reap(struct yk_ssd_dev *d) {
-    struct yk_ssd_io_req *r = d->io == NULL ? NULL : d->ops->reap(d->io);
+    struct yk_file_req *r = d->io == NULL ? NULL : d->ops->reap(d->io);
     while (r != NULL) {
-        struct yk_ssd_io_req *next = r->next;
+        struct yk_file_req *next = r->next;
         op_end(d, r->user);
         r = next;
     }

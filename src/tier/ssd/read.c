@@ -78,7 +78,7 @@ static void sub_start(struct yk_ssd *ssd, struct yk_ssd_dev *d, struct yk_ssd_ro
     s->op.ctx = s;
     s->op.done = sub_done;
     r->pending++;
-    yk_ssd_op_start(d, &s->op, YK_SSD_IO_READ, at, skip + bytes, s->iov, n, prio);
+    yk_ssd_op_start(d, &s->op, YK_FILE_READ, at, skip + bytes, s->iov, n, prio);
 }
 
 int yk_ssd_read(struct yk_ssd *ssd, uint32_t id, void *to, unsigned prio, uint64_t cookie) {
@@ -88,7 +88,7 @@ int yk_ssd_read(struct yk_ssd *ssd, uint32_t id, void *to, unsigned prio, uint64
     if (d->state == YK_SSD_DEV_GONE)
         return -YK_EGONE;
     if (!(e->flags & YK_SSD_E_WRITTEN) || ssd->rop_free == YK_SSD_NONE ||
-        ssd->subs_free < len / YK_SSD_IO_BYTES + 2u)
+        ssd->subs_free < len / YK_FILE_BYTES + 2u)
         return -YK_EAGAIN;
     struct yk_ssd_rop *r = &ssd->rops[ssd->rop_free];
     ssd->rop_free = r->next;
@@ -106,7 +106,7 @@ int yk_ssd_read(struct yk_ssd *ssd, uint32_t id, void *to, unsigned prio, uint64
     unsigned char *p = to;
     at -= skip;
     do { /* of an empty block, too: it ends like any other */
-        uint64_t n = YK_SSD_IO_BYTES - skip < len ? YK_SSD_IO_BYTES - skip : len;
+        uint64_t n = YK_FILE_BYTES - skip < len ? YK_FILE_BYTES - skip : len;
         sub_start(ssd, d, r, at, skip, n > 0 ? p : r->skip, n > 0 ? n : 1, prio);
         at += skip + n;
         p += n;

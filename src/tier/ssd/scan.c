@@ -57,12 +57,12 @@ static void read_done(struct yk_ssd_dev *d, struct yk_ssd_op *op) {
 
 static void scan_read_next(struct yk_ssd_scan *s) {
     uint64_t n = s->read_bytes - s->read_done;
-    if (n > YK_SSD_IO_BYTES)
-        n = YK_SSD_IO_BYTES;
+    if (n > YK_FILE_BYTES)
+        n = YK_FILE_BYTES;
     s->iov = (struct iovec){s->buf + s->read_done, n};
     s->op.ctx = s;
     s->op.done = read_done;
-    yk_ssd_op_start(s->d, &s->op, YK_SSD_IO_READ,
+    yk_ssd_op_start(s->d, &s->op, YK_FILE_READ,
                     yk_ssd_segment_at(s->d->super.segment_bytes, s->seg) + s->read_at +
                         s->read_done,
                     n, &s->iov, 1, YK_SSD_PRIO_BACKGROUND);

@@ -52,7 +52,7 @@ static struct yk_ssd *ssd_new(const struct yk_ssd_opts *opts) {
         return NULL;
     ssd->o = *opts;
     if (ssd->o.io == NULL)
-        ssd->o.io = &yk_ssd_io_uring;
+        ssd->o.io = &yk_file_uring;
     if (ssd->o.clean_percent == 0)
         ssd->o.clean_percent = CLEAN_PERCENT;
     ssd->node_id = opts->node_id;

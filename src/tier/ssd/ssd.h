@@ -30,7 +30,7 @@
 
 #include "base/hist.h"
 #include "base/status.h"
-#include "tier/ssd/io.h"
+#include "xfer/file/file.h"
 
 #include <stdint.h>
 
@@ -42,6 +42,14 @@ extern "C" {
 #define YK_SSD_NAMESPACES  256u
 #define YK_SSD_NS_NAME     64u
 #define YK_SSD_NONE        UINT32_MAX
+#define YK_SSD_SECTOR      4096u /* unit of what the log puts on a device: its format's, and no less than YK_FILE_SECTOR */
+
+/* The order in which requests start, as the devices know it. */
+enum yk_ssd_prio {
+    YK_SSD_PRIO_DEMAND = YK_FILE_PRIO_DEMAND,
+    YK_SSD_PRIO_PREFETCH = YK_FILE_PRIO_PREFETCH,
+    YK_SSD_PRIO_BACKGROUND = YK_FILE_PRIO_BACKGROUND
+};
 
 struct yk_ssd;
 
@@ -62,9 +70,9 @@ struct yk_ssd_dev_opts {
 struct yk_ssd_opts {
     struct yk_ssd_dev_opts dev[YK_SSD_DEVICES_MAX];
     uint32_t dev_count;
-    const struct yk_ssd_io_ops *io; /* NULL = yk_ssd_io_uring */
+    const struct yk_file_ops *io; /* NULL = yk_file_uring */
     /* Wraps a device that was opened (fault injection); NULL = none. Takes io over on success. */
-    int (*io_wrap)(void *arg, struct yk_ssd_io *io, struct yk_ssd_io **ret_io);
+    int (*io_wrap)(void *arg, struct yk_file *io, struct yk_file **ret_io);
     void *io_wrap_arg;
     int format;              /* overwrite whatever is there */
     uint64_t node_id;        /* the node's; 0 = not known yet: the devices say it, or it is made */
@@ -130,7 +138,7 @@ struct yk_ssd_put {
     uint64_t sum, len, expiry_ms, session;
     uint32_t depth_tokens, length_tokens, model;
     uint8_t kind;
-    uint8_t prio;        /* enum yk_ssd_io_prio; BACKGROUND for a demotion */
+    uint8_t prio;        /* enum yk_ssd_prio; BACKGROUND for a demotion */
     const void *payload; /* len bytes that neither change nor move until on_put */
     uint64_t cookie;
 };
@@ -280,7 +288,7 @@ struct yk_ssd_dev_stats {
     uint64_t size_bytes, segment_bytes, segments, segments_free;
     uint64_t live_bytes; /* payload of live entries, rounded to what they take */
     uint64_t wear_bytes; /* written to the device since it was formatted */
-    struct yk_ssd_io_stats io;
+    struct yk_file_stats io;
 };
 
 /* Since the open, but for gauges. Written by the owner with relaxed stores; any thread may copy. */

@@ -57,7 +57,7 @@ struct yk_ssd_dev;
 
 /* A request and what follows it. Busy: the device has it. */
 struct yk_ssd_op {
-    struct yk_ssd_io_req req;
+    struct yk_file_req req;
     struct yk_ssd_op *prev, *next; /* in the device's list of busy ones */
     void (*done)(struct yk_ssd_dev *d, struct yk_ssd_op *op);
     void *ctx;
@@ -105,7 +105,7 @@ struct yk_ssd_wreq {
     struct yk_ssd_wreq *next_free;
     uint64_t offset, bytes;
     uint32_t iov_count;
-    struct iovec iov[YK_SSD_IO_IOVS];
+    struct iovec iov[YK_FILE_IOVS];
 };
 
 struct yk_ssd_bput {
@@ -232,8 +232,8 @@ enum yk_return_state { RETURN_NO = 0, RETURN_READ, RETURN_WRITE };
 /* One device: its log. */
 struct yk_ssd_dev {
     struct yk_ssd *ssd;
-    struct yk_ssd_io *io;
-    const struct yk_ssd_io_ops *ops;
+    struct yk_file *io;
+    const struct yk_file_ops *ops;
     uint8_t index, state; /* enum yk_ssd_dev_state */
     uint8_t direct, fixed_file, fixed_mem;
     char path[256];
@@ -255,7 +255,7 @@ struct yk_ssd_dev {
 
     struct yk_ssd_op *busy; /* requests that the device has */
     uint32_t busy_count, writes_busy;
-    struct yk_ssd_io_req *submit_head, **submit_tail;
+    struct yk_file_req *submit_head, **submit_tail;
     uint32_t write_errors;
 
     struct yk_ssd_open opens[YK_SSD_OPENS];
@@ -385,7 +385,7 @@ void yk_ssd_ckpt_start(struct yk_ssd_dev *d, int started, int clean);
 int yk_ssd_ckpt_wait(struct yk_ssd_dev *d, int started, int clean);
 void yk_ssd_ckpt_pump(struct yk_ssd_dev *d);
 void yk_ssd_dev_tick(struct yk_ssd_dev *d);
-void yk_ssd_dev_look(struct yk_ssd_dev *d, const struct yk_ssd_io_info *info);
+void yk_ssd_dev_look(struct yk_ssd_dev *d, const struct yk_file_info *info);
 void yk_ssd_dev_show(const struct yk_ssd_dev *d, struct yk_ssd_dev_stats *to);
 
 /* attach.c: what stands on a device at start */

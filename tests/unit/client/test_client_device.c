@@ -131,28 +131,28 @@ static void a_get_that_finds_no_room_is_answered(void **state) {
 
 /* A device that keeps what it is given for itself, from `on` on, and is found out after some time. */
 static struct {
-    struct yk_ssd_io_ops ops;
-    const struct yk_ssd_io_ops *inner;
+    struct yk_file_ops ops;
+    const struct yk_file_ops *inner;
     int on; /* atomic */
     uint64_t since_ns;
 } hang;
 
 #define FOUND_OUT_NS (4 * YK_NS_PER_S) /* a node dozes by then */
 
-static void hang_submit(struct yk_ssd_io *io, struct yk_ssd_io_req *reqs) {
+static void hang_submit(struct yk_file *io, struct yk_file_req *reqs) {
     if (!__atomic_load_n(&hang.on, __ATOMIC_RELAXED))
         hang.inner->submit(io, reqs);
     else if (hang.since_ns == 0)
         hang.since_ns = yk_now_ns();
 }
 
-static uint64_t hang_stalled(const struct yk_ssd_io *io) {
+static uint64_t hang_stalled(const struct yk_file *io) {
     return hang.since_ns != 0 && yk_now_ns() - hang.since_ns > FOUND_OUT_NS
-               ? YK_SSD_IO_STALL_MS
+               ? YK_FILE_STALL_MS
                : hang.inner->stalled(io);
 }
 
-static int hang_wrap(void *arg, struct yk_ssd_io *io, struct yk_ssd_io **ret_io) {
+static int hang_wrap(void *arg, struct yk_file *io, struct yk_file **ret_io) {
     (void)arg;
     hang.inner = io->ops;
     hang.ops = *io->ops;

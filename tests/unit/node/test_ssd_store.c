@@ -511,23 +511,23 @@ static void an_equal_epoch_waits_for_who_raised_it(void **state) {
     fixture_close(&f);
 }
 
-static struct yk_ssd_io *fault_io;
+static struct yk_file *fault_io;
 
-static int wrap_fault(void *arg, struct yk_ssd_io *io, struct yk_ssd_io **ret_io) {
-    int rc = yk_ssd_io_fault_new(io, ret_io);
+static int wrap_fault(void *arg, struct yk_file *io, struct yk_file **ret_io) {
+    int rc = yk_file_fault_new(io, ret_io);
     fault_io = *ret_io;
     return rc;
 }
 
 static void an_epoch_that_no_device_records_is_an_error(void **state) {
     struct fixture f;
-    struct yk_ssd_fault fault = {
-        .kind = YK_SSD_FAULT_EIO, .op_mask = 1u << YK_SSD_IO_FLUSH, .nth = 1};
+    struct yk_file_fault fault = {
+        .kind = YK_FILE_FAULT_EIO, .op_mask = 1u << YK_FILE_FLUSH, .nth = 1};
     fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
     f.o.ssd.io_wrap = wrap_fault;
     restart(&f, 1);
     settle(&f);
-    yk_ssd_io_fault_set(fault_io, &fault);
+    yk_file_fault_set(fault_io, &fault);
     assert_int_equal(yk_store_ns_raise(f.s, f.ns, f.epoch + 1), 0);
     uint64_t ticket = yk_store_ticket_take(f.s);
     for (uint64_t end = yk_now_ns() + LIMIT; yk_store_durable(f.s, ticket) == 0;) {
@@ -808,11 +808,11 @@ static void dropped_and_removed(void **state) {
     }
 }
 
-static struct yk_ssd_io *faults[2];
+static struct yk_file *faults[2];
 static unsigned fault_count;
 
-static int wrap(void *arg, struct yk_ssd_io *io, struct yk_ssd_io **ret_io) {
-    return yk_ssd_io_fault_new(io, ret_io) < 0 ? -YK_ENOMEM
+static int wrap(void *arg, struct yk_file *io, struct yk_file **ret_io) {
+    return yk_file_fault_new(io, ret_io) < 0 ? -YK_ENOMEM
                                                : (faults[fault_count++ % 2] = *ret_io, 0);
 }
 
@@ -827,9 +827,9 @@ static int on_ssd(struct fixture *f, uint32_t i, uint32_t *ret_id) {
  * has recorded that. */
 static void removed_while_a_device_is_gone(void **state) {
     struct fixture f;
-    struct yk_ssd_fault gone = {.kind = YK_SSD_FAULT_GONE, .op_mask = 0xff, .nth = 1};
-    struct yk_ssd_fault slow = {.kind = YK_SSD_FAULT_DELAY,
-                                .op_mask = 1u << YK_SSD_IO_WRITE,
+    struct yk_file_fault gone = {.kind = YK_FILE_FAULT_GONE, .op_mask = 0xff, .nth = 1};
+    struct yk_file_fault slow = {.kind = YK_FILE_FAULT_DELAY,
+                                .op_mask = 1u << YK_FILE_WRITE,
                                 .rate_ppm = 1000000,
                                 .arg = 200};
     struct yk_ssd_dev_stats st;
@@ -852,8 +852,8 @@ static void removed_while_a_device_is_gone(void **state) {
         n += there[i];
     }
     assert_true(n > 0 && n < 10);
-    yk_ssd_io_fault_set(faults[1], &slow);
-    yk_ssd_io_fault_set(faults[0], &gone);
+    yk_file_fault_set(faults[1], &slow);
+    yk_file_fault_set(faults[0], &gone);
     for (uint32_t i = 10; i < 14; i++) /* some of them for the first */
         put(&f, i, BLOCK);
     for (uint64_t end = yk_now_ns() + LIMIT;;) {
@@ -881,8 +881,8 @@ static void removed_while_a_device_is_gone(void **state) {
 
 static void rot_is_counted(void **state) {
     struct fixture f;
-    struct yk_ssd_fault flip = {
-        .kind = YK_SSD_FAULT_CORRUPT, .op_mask = 1u << YK_SSD_IO_READ, .nth = 1};
+    struct yk_file_fault flip = {
+        .kind = YK_FILE_FAULT_CORRUPT, .op_mask = 1u << YK_FILE_READ, .nth = 1};
     struct yk_ssd_counters n;
     uint32_t tiers = 0;
     fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
@@ -892,7 +892,7 @@ static void rot_is_counted(void **state) {
     put_many(&f, 600);
     assert_true(known(&f, 0, &tiers));
     assert_int_equal(tiers, 1u << YK_TIER_SSD);
-    yk_ssd_io_fault_set(faults[0], &flip);
+    yk_file_fault_set(faults[0], &flip);
     assert_false(get(&f, 0, 0, BLOCK));
     uint64_t ticket = yk_store_ticket_take(f.s);
     assert_true(ticket != 0);

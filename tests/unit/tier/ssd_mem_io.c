@@ -19,11 +19,11 @@ uint32_t disk_clock;
 static struct disk *disks;
 
 struct mem_io {
-    struct yk_ssd_io base;
+    struct yk_file base;
     struct disk *d;
-    struct yk_ssd_io_req *first, **last;
+    struct yk_file_req *first, **last;
     uint32_t count;
-    struct yk_ssd_io_stats stats;
+    struct yk_file_stats stats;
     pthread_t owner;
 };
 
@@ -79,9 +79,9 @@ static void write_apply(const struct event *e, unsigned char *image, uint64_t *s
     unsigned how = *seed == 0 ? 1 : (unsigned)(disk_random(seed) % 4);
     if (how == 0)
         return;
-    for (uint64_t i = 0; i < e->bytes; i += YK_SSD_SECTOR)
+    for (uint64_t i = 0; i < e->bytes; i += YK_FILE_SECTOR)
         if (how != 2 || disk_random(seed) % 2)
-            memcpy(image + e->offset + i, e->data + i, YK_SSD_SECTOR);
+            memcpy(image + e->offset + i, e->data + i, YK_FILE_SECTOR);
 }
 
 uint32_t disk_covered(const struct disk *d, uint32_t at) {
@@ -122,7 +122,7 @@ void disk_cut(const struct disk *d, uint32_t at, uint64_t seed, unsigned char *i
 
 /* ---- the device ------------------------------------------------------------------------------------- */
 
-static int mem_open(const struct yk_ssd_io_opts *opts, struct yk_ssd_io **ret_io,
+static int mem_open(const struct yk_file_opts *opts, struct yk_file **ret_io,
                     struct yk_err *err) {
     struct disk *d = disks;
     while (d != NULL && strcmp(d->path, opts->path) != 0)
@@ -146,20 +146,20 @@ static int mem_open(const struct yk_ssd_io_opts *opts, struct yk_ssd_io **ret_io
     return 0;
 }
 
-static void mem_info(const struct yk_ssd_io *base, struct yk_ssd_io_info *ret) {
+static void mem_info(const struct yk_file *base, struct yk_file_info *ret) {
     memset(ret, 0, sizeof(*ret));
     ret->size_bytes = ((const struct mem_io *)base)->d->size;
-    ret->sector_bytes = YK_SSD_SECTOR;
+    ret->sector_bytes = YK_FILE_SECTOR;
 }
 
-static uint64_t pieces(const struct yk_ssd_io_req *r) {
+static uint64_t pieces(const struct yk_file_req *r) {
     uint64_t n = 0;
     for (unsigned i = 0; i < r->iov_count; i++)
         n += r->iov[i].iov_len;
     return n;
 }
 
-static void write_submitted(struct disk *d, struct yk_ssd_io_req *r) {
+static void write_submitted(struct disk *d, struct yk_file_req *r) {
     struct event *e = event_add(d, EV_WRITE);
     uint64_t at = 0;
     e->write = d->nevents - 1;
@@ -171,41 +171,41 @@ static void write_submitted(struct disk *d, struct yk_ssd_io_req *r) {
         memcpy(e->data + at, r->iov[i].iov_base, r->iov[i].iov_len);
         at += r->iov[i].iov_len;
     }
-    e->zero = r->bytes == YK_SSD_SECTOR && e->data[0] == 0 &&
-              memcmp(e->data, e->data + 1, YK_SSD_SECTOR - 1) == 0;
+    e->zero = r->bytes == YK_FILE_SECTOR && e->data[0] == 0 &&
+              memcmp(e->data, e->data + 1, YK_FILE_SECTOR - 1) == 0;
     r->priv[0] = e->write;
 }
 
-static void mem_submit(struct yk_ssd_io *base, struct yk_ssd_io_req *r) {
+static void mem_submit(struct yk_file *base, struct yk_file_req *r) {
     struct mem_io *io = (struct mem_io *)base;
     while (r != NULL) {
-        struct yk_ssd_io_req *next = r->next;
-        assert_true(r->op < YK_SSD_IO_OPS && r->iov_count <= YK_SSD_IO_IOVS);
-        if (r->op <= YK_SSD_IO_WRITE) {
-            assert_int_equal(r->offset % YK_SSD_SECTOR, 0);
+        struct yk_file_req *next = r->next;
+        assert_true(r->op < YK_FILE_OPS && r->iov_count <= YK_FILE_IOVS);
+        if (r->op <= YK_FILE_WRITE) {
+            assert_int_equal(r->offset % YK_FILE_SECTOR, 0);
             assert_int_equal(pieces(r), r->bytes);
-            assert_true(r->bytes > 0 && r->bytes <= YK_SSD_IO_BYTES);
+            assert_true(r->bytes > 0 && r->bytes <= YK_FILE_BYTES);
             assert_true(r->offset + r->bytes <= io->d->size);
-            assert_true(r->op == YK_SSD_IO_READ || r->bytes % YK_SSD_SECTOR == 0);
+            assert_true(r->op == YK_FILE_READ || r->bytes % YK_FILE_SECTOR == 0);
         }
         r->next = NULL;
         *io->last = r;
         io->last = &r->next;
         io->count++;
         r->status = 1; /* not ended */
-        if (io->d->record && r->op == YK_SSD_IO_WRITE)
+        if (io->d->record && r->op == YK_FILE_WRITE)
             write_submitted(io->d, r);
-        if (io->d->record && r->op == YK_SSD_IO_FLUSH) {
+        if (io->d->record && r->op == YK_FILE_FLUSH) {
             r->priv[0] = event_add(io->d, EV_FLUSH)->stamp;
         }
         r = next;
     }
 }
 
-static void copy(const struct yk_ssd_io_req *r, unsigned char *image) {
+static void copy(const struct yk_file_req *r, unsigned char *image) {
     uint64_t at = r->offset;
     for (unsigned i = 0; i < r->iov_count; i++) {
-        if (r->op == YK_SSD_IO_READ)
+        if (r->op == YK_FILE_READ)
             memcpy(r->iov[i].iov_base, image + at, r->iov[i].iov_len);
         else
             memcpy(image + at, r->iov[i].iov_base, r->iov[i].iov_len);
@@ -213,7 +213,7 @@ static void copy(const struct yk_ssd_io_req *r, unsigned char *image) {
     }
 }
 
-static void req_end(struct mem_io *io, struct yk_ssd_io_req *r) {
+static void req_end(struct mem_io *io, struct yk_file_req *r) {
     struct disk *d = io->d;
     r->status = d->gone ? -YK_EGONE : 0;
     r->submit_ns = r->done_ns = 1;
@@ -223,24 +223,24 @@ static void req_end(struct mem_io *io, struct yk_ssd_io_req *r) {
         r->status = -YK_EIO;
         return;
     }
-    if (r->op <= YK_SSD_IO_WRITE)
+    if (r->op <= YK_FILE_WRITE)
         copy(r, d->image);
-    if (r->op == YK_SSD_IO_DISCARD) /* the worst a device may do with it */
+    if (r->op == YK_FILE_DISCARD) /* the worst a device may do with it */
         memset(d->image + r->offset, 0xdd, r->bytes);
-    d->writes += r->op == YK_SSD_IO_WRITE;
-    d->written_bytes += r->op == YK_SSD_IO_WRITE ? r->bytes : 0;
-    d->reads += r->op == YK_SSD_IO_READ;
-    d->read_bytes += r->op == YK_SSD_IO_READ ? r->bytes : 0;
-    d->flushes += r->op == YK_SSD_IO_FLUSH;
-    d->discards += r->op == YK_SSD_IO_DISCARD;
-    if (d->record && r->op == YK_SSD_IO_WRITE)
+    d->writes += r->op == YK_FILE_WRITE;
+    d->written_bytes += r->op == YK_FILE_WRITE ? r->bytes : 0;
+    d->reads += r->op == YK_FILE_READ;
+    d->read_bytes += r->op == YK_FILE_READ ? r->bytes : 0;
+    d->flushes += r->op == YK_FILE_FLUSH;
+    d->discards += r->op == YK_FILE_DISCARD;
+    if (d->record && r->op == YK_FILE_WRITE)
         event_add(d, EV_WRITE_DONE)->write = (uint32_t)r->priv[0];
-    if (d->record && r->op == YK_SSD_IO_FLUSH)
+    if (d->record && r->op == YK_FILE_FLUSH)
         event_add(d, EV_FLUSH_DONE)->since = (uint32_t)r->priv[0];
 }
 
-static struct yk_ssd_io_req *take(struct mem_io *io, uint32_t k) {
-    struct yk_ssd_io_req **at = &io->first, *r;
+static struct yk_file_req *take(struct mem_io *io, uint32_t k) {
+    struct yk_file_req **at = &io->first, *r;
     for (; k > 0; k--)
         at = &(*at)->next;
     r = *at;
@@ -252,10 +252,10 @@ static struct yk_ssd_io_req *take(struct mem_io *io, uint32_t k) {
     return r;
 }
 
-static struct yk_ssd_io_req *mem_reap(struct yk_ssd_io *base) {
+static struct yk_file_req *mem_reap(struct yk_file *base) {
     struct mem_io *io = (struct mem_io *)base;
     struct disk *d = io->d;
-    struct yk_ssd_io_req *list = NULL, **last = &list;
+    struct yk_file_req *list = NULL, **last = &list;
     uint32_t n = io->count;
     if (d->stuck)
         return NULL;
@@ -270,7 +270,7 @@ static struct yk_ssd_io_req *mem_reap(struct yk_ssd_io *base) {
     return list;
 }
 
-static void mem_close(struct yk_ssd_io *base) {
+static void mem_close(struct yk_file *base) {
     struct mem_io *io = (struct mem_io *)base;
     if (io == NULL)
         return;
@@ -280,31 +280,31 @@ static void mem_close(struct yk_ssd_io *base) {
     free(io);
 }
 
-static void mem_ready(struct yk_ssd_io *base, uint64_t bytes) {
+static void mem_ready(struct yk_file *base, uint64_t bytes) {
     ((struct mem_io *)base)->d->mem_ready = bytes;
 }
 
-static void mem_wait(struct yk_ssd_io *base, uint32_t timeout_ms) {
+static void mem_wait(struct yk_file *base, uint32_t timeout_ms) {
     (void)base;
     (void)timeout_ms;
 }
 
-static uint64_t mem_stalled(const struct yk_ssd_io *base) {
-    return ((const struct mem_io *)base)->d->stuck ? YK_SSD_IO_STALL_MS : 0;
+static uint64_t mem_stalled(const struct yk_file *base) {
+    return ((const struct mem_io *)base)->d->stuck ? YK_FILE_STALL_MS : 0;
 }
 
-static int mem_check(struct yk_ssd_io *base) {
+static int mem_check(struct yk_file *base) {
     return ((struct mem_io *)base)->d->gone ? -YK_EGONE : 0;
 }
 
-static void mem_stats(const struct yk_ssd_io *base, struct yk_ssd_io_stats *ret) {
+static void mem_stats(const struct yk_file *base, struct yk_file_stats *ret) {
     const struct mem_io *io = (const struct mem_io *)base;
     if (!pthread_equal(io->owner, pthread_self()))
         __atomic_fetch_add(&io->d->strangers, 1, __ATOMIC_RELAXED);
     *ret = io->stats;
 }
 
-const struct yk_ssd_io_ops disk_io = {
+const struct yk_file_ops disk_io = {
     .name = "disk in memory",
     .open = mem_open,
     .close = mem_close,

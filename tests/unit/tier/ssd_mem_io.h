@@ -13,7 +13,7 @@
 #ifndef YK_TESTS_TIER_SSD_MEM_IO_H
 #define YK_TESTS_TIER_SSD_MEM_IO_H
 
-#include "tier/ssd/io.h"
+#include "xfer/file/file.h"
 
 #include <stddef.h>
 
@@ -37,7 +37,7 @@ struct disk {
     int record;           /* keep events */
     int slow;             /* ends a random part of the requests a reap, in random order */
     int gone;             /* every request fails with EGONE, and check says so */
-    int (*fails)(const struct yk_ssd_io_req *r); /* 1: -YK_EIO, and nothing is done; NULL: none does */
+    int (*fails)(const struct yk_file_req *r); /* 1: -YK_EIO, and nothing is done; NULL: none does */
     int stuck;            /* nothing ends; stalled says so */
     int open;             /* how often it is open now */
     int no_wait;          /* of its last opening */
@@ -64,7 +64,7 @@ void disk_cut(const struct disk *d, uint32_t at, uint64_t seed, unsigned char *i
 /* Everything that ended before this stamp was covered by a flush then. */
 uint32_t disk_covered(const struct disk *d, uint32_t at);
 
-extern const struct yk_ssd_io_ops disk_io;
+extern const struct yk_file_ops disk_io;
 
 uint64_t disk_random(uint64_t *seed);
 

@@ -133,12 +133,12 @@ static uint32_t change_add(struct ssd_rig *r, uint32_t ns) {
     return r->nchanges++;
 }
 
-static int wrap(void *arg, struct yk_ssd_io *io, struct yk_ssd_io **ret_io) {
+static int wrap(void *arg, struct yk_file *io, struct yk_file **ret_io) {
     struct ssd_rig *r = arg;
-    int rc = yk_ssd_io_fault_new(io, ret_io);
+    int rc = yk_file_fault_new(io, ret_io);
     if (rc == 0 && r->fault.kind != 0 && r->fault_io == NULL) {
         r->fault_io = *ret_io;
-        yk_ssd_io_fault_set(*ret_io, &r->fault);
+        yk_file_fault_set(*ret_io, &r->fault);
     }
     return rc;
 }

@@ -64,8 +64,8 @@ struct ssd_rig {
     int eager;   /* puts do not wait for a removal of their key */
     int rot;     /* payload may be damaged: such a block is removed */
     uint64_t rotten;
-    struct yk_ssd_fault fault; /* of the first disk, from its opening on; kind 0 = none */
-    struct yk_ssd_io *fault_io;
+    struct yk_file_fault fault; /* of the first disk, from its opening on; kind 0 = none */
+    struct yk_file *fault_io;
     struct yk_err err;
 };
 

@@ -17,8 +17,8 @@
 #include <yolk/status.h>
 
 #define STEPS  400u
-#define READS  (1u << YK_SSD_IO_READ)
-#define WRITES (1u << YK_SSD_IO_WRITE | 1u << YK_SSD_IO_FLUSH)
+#define READS  (1u << YK_FILE_READ)
+#define WRITES (1u << YK_FILE_WRITE | 1u << YK_FILE_FLUSH)
 
 static struct ssd_rig rig;
 
@@ -34,18 +34,18 @@ static uint64_t run(unsigned disks, uint64_t seed, unsigned kind, unsigned ops, 
     unsigned char *images[RIG_DISKS] = {NULL};
     ssd_rig_init(&rig, disks, 9, 64u << 10, seed, 1);
     rig.max_large = 16u << 10;
-    rig.rot = kind == YK_SSD_FAULT_CORRUPT;
+    rig.rot = kind == YK_FILE_FAULT_CORRUPT;
     rig.lenient = 1; /* what failed may be there or not */
-    rig.fault = (struct yk_ssd_fault){
+    rig.fault = (struct yk_file_fault){
         .kind = (uint8_t)kind, .op_mask = (uint8_t)ops, .nth = nth, .arg = 0, .seed = nth};
     uint64_t hits = 1;
     int rc = ssd_rig_start(&rig);
     if (rc == 0) {
         work();
-        hits = yk_ssd_io_fault_hits(rig.fault_io);
+        hits = yk_file_fault_hits(rig.fault_io);
         ssd_rig_close(&rig, (int)(nth % 2));
     } else if (rc == -YK_EPERM) {
-        assert_int_equal(kind, YK_SSD_FAULT_CORRUPT);
+        assert_int_equal(kind, YK_FILE_FAULT_CORRUPT);
     } else {
         assert_true(rc == -YK_EIO || rc == -YK_ENOSPC || rc == -YK_EGONE || rc == -YK_ECORRUPT);
         assert_int_not_equal(strlen(rig.err.text), 0);
@@ -71,31 +71,31 @@ static void sweep(unsigned disks, uint64_t seed, unsigned kind, unsigned ops, co
 
 static void writes_fail(void **state) {
     (void)state;
-    sweep(1, 11, YK_SSD_FAULT_EIO, WRITES, "EIO of writes and flushes");
-    sweep(1, 12, YK_SSD_FAULT_SHORT, WRITES, "short writes");
+    sweep(1, 11, YK_FILE_FAULT_EIO, WRITES, "EIO of writes and flushes");
+    sweep(1, 12, YK_FILE_FAULT_SHORT, WRITES, "short writes");
 }
 
 static void reads_fail(void **state) {
     (void)state;
-    sweep(1, 13, YK_SSD_FAULT_EIO, READS, "EIO of reads");
-    sweep(1, 14, YK_SSD_FAULT_SHORT, READS, "short reads");
+    sweep(1, 13, YK_FILE_FAULT_EIO, READS, "EIO of reads");
+    sweep(1, 14, YK_FILE_FAULT_SHORT, READS, "short reads");
 }
 
 static void no_space(void **state) {
     (void)state;
-    sweep(1, 15, YK_SSD_FAULT_ENOSPC, WRITES, "ENOSPC");
+    sweep(1, 15, YK_FILE_FAULT_ENOSPC, WRITES, "ENOSPC");
 }
 
 static void vanishes(void **state) {
     (void)state;
-    sweep(1, 16, YK_SSD_FAULT_GONE, READS | WRITES, "the device vanishes");
-    sweep(2, 17, YK_SSD_FAULT_GONE, READS | WRITES, "one of two vanishes");
+    sweep(1, 16, YK_FILE_FAULT_GONE, READS | WRITES, "the device vanishes");
+    sweep(2, 17, YK_FILE_FAULT_GONE, READS | WRITES, "one of two vanishes");
 }
 
 static void flips(void **state) {
     (void)state;
-    sweep(1, 18, YK_SSD_FAULT_CORRUPT, READS, "a flipped bit in what is read");
-    sweep(1, 19, YK_SSD_FAULT_CORRUPT, 1u << YK_SSD_IO_WRITE, "a flipped bit in what is written");
+    sweep(1, 18, YK_FILE_FAULT_CORRUPT, READS, "a flipped bit in what is read");
+    sweep(1, 19, YK_FILE_FAULT_CORRUPT, 1u << YK_FILE_WRITE, "a flipped bit in what is written");
 }
 
 /* Writes go wrong now and then, for long. */
@@ -107,8 +107,8 @@ static void often(void **state) {
         rig.lenient = 1;
         assert_int_equal(ssd_rig_start(&rig), 0);
         ssd_rig_close(&rig, 1);
-        rig.fault = (struct yk_ssd_fault){.kind = YK_SSD_FAULT_EIO,
-                                          .op_mask = 1u << YK_SSD_IO_WRITE,
+        rig.fault = (struct yk_file_fault){.kind = YK_FILE_FAULT_EIO,
+                                          .op_mask = 1u << YK_FILE_WRITE,
                                           .rate_ppm = 20000,
                                           .seed = seed};
         if (ssd_rig_start(&rig) == 0) {
@@ -146,10 +146,10 @@ static void segments_are_tried_again(void **state) {
     rig.lenient = 1;
     assert_int_equal(ssd_rig_start(&rig), 0);
     ssd_rig_close(&rig, 1);
-    rig.fault = (struct yk_ssd_fault){
-        .kind = YK_SSD_FAULT_EIO, .op_mask = 1u << YK_SSD_IO_WRITE, .rate_ppm = 4000, .seed = 5};
+    rig.fault = (struct yk_file_fault){
+        .kind = YK_FILE_FAULT_EIO, .op_mask = 1u << YK_FILE_WRITE, .rate_ppm = 4000, .seed = 5};
     assert_int_equal(ssd_rig_start(&rig), 0);
-    while (yk_ssd_io_fault_hits(rig.fault_io) < 40)
+    while (yk_file_fault_hits(rig.fault_io) < 40)
         assert_int_equal(put_on(100, 100u << 10), 0);
     ssd_rig_settle(&rig);
     ssd_rig_check(&rig);
@@ -159,18 +159,18 @@ static void segments_are_tried_again(void **state) {
 
 #define BAD_SEGMENT (64u << 10)
 
-static int last_sectors(const struct yk_ssd_io_req *r) {
-    return r->op == YK_SSD_IO_WRITE && r->offset >= 1u << 20 &&
+static int last_sectors(const struct yk_file_req *r) {
+    return r->op == YK_FILE_WRITE && r->offset >= 1u << 20 &&
            (r->offset + r->bytes) % BAD_SEGMENT == 0;
 }
 
-static int last_sectors_now_and_then(const struct yk_ssd_io_req *r) {
+static int last_sectors_now_and_then(const struct yk_file_req *r) {
     static uint32_t n;
     return last_sectors(r) && ++n % 12 == 0;
 }
 
-static int first_sectors_of_some(const struct yk_ssd_io_req *r) {
-    return r->op == YK_SSD_IO_WRITE && r->offset > 8u * BAD_SEGMENT + (1u << 20) &&
+static int first_sectors_of_some(const struct yk_file_req *r) {
+    return r->op == YK_FILE_WRITE && r->offset > 8u * BAD_SEGMENT + (1u << 20) &&
            r->offset % BAD_SEGMENT == 0;
 }
 
@@ -178,7 +178,7 @@ static int first_sectors_of_some(const struct yk_ssd_io_req *r) {
 static void too_few_segments(void **state) {
     (void)state;
     struct yk_ssd_dev_stats st;
-    int (*const all[])(const struct yk_ssd_io_req *) = {last_sectors, last_sectors_now_and_then,
+    int (*const all[])(const struct yk_file_req *) = {last_sectors, last_sectors_now_and_then,
                                                         first_sectors_of_some};
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         ssd_rig_init(&rig, 1, 12, BAD_SEGMENT, 7, 0);

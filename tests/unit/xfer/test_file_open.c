@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Opening a device of the SSD tier: what is made, found, locked, refused, and with which words; block
+ * Opening a device: what is made, found, locked, refused, and with which words; block
  * devices, full file systems and kernels that forbid things, where this process may arrange them
  * (root, loop devices); skipped with the reason where not.
  */
-#include "ssd_io_rig.h"
+#include "file_rig.h"
 
 #include "base/clock.h"
 
@@ -32,12 +32,12 @@
 
 #include <cmocka.h>
 
-static const struct variant uring = {.name = "uring", .ops = &yk_ssd_io_uring};
-static const struct variant threads = {.name = "threads", .ops = &yk_ssd_io_threads};
+static const struct variant uring = {.name = "uring", .ops = &yk_file_uring};
+static const struct variant threads = {.name = "threads", .ops = &yk_file_threads};
 
 static void refused(struct rig *r, int code, const char *words) {
     memset(&r->err, 0, sizeof(r->err));
-    struct yk_ssd_io *io = NULL;
+    struct yk_file *io = NULL;
     int rc = r->v->ops->open(&r->opts, &io, &r->err);
     if (rc != code || !strstr(r->err.text, words))
         fail_msg("%s, not %s with '%s': %s", yk_status_name(rc), yk_status_name(code), words,
@@ -60,11 +60,11 @@ static void a_new_file_has_its_space(void **state) {
     assert_int_equal(st.st_size, RIG_SIZE);
     assert_true((uint64_t)st.st_blocks * 512u >= RIG_SIZE);
     assert_int_equal(st.st_mode & 0777, 0600);
-    struct yk_ssd_io_info info;
+    struct yk_file_info info;
     r.io->ops->info(r.io, &info);
     assert_int_equal(info.size_bytes, RIG_SIZE);
     assert_int_equal(info.is_block, 0);
-    assert_true(info.sector_bytes >= 512 && info.sector_bytes <= YK_SSD_SECTOR);
+    assert_true(info.sector_bytes >= 512 && info.sector_bytes <= YK_FILE_SECTOR);
     rig_fini(&r);
 }
 
@@ -75,7 +75,7 @@ static void a_file_grows_and_keeps_what_it_has(void **state) {
     char *buf = aligned_alloc(4096, 4096);
     memset(buf, 7, 4096);
     rig_open(&r);
-    assert_int_equal(rig_do(&r, YK_SSD_IO_WRITE, RIG_SIZE - 4096u, buf, 4096), 0);
+    assert_int_equal(rig_do(&r, YK_FILE_WRITE, RIG_SIZE - 4096u, buf, 4096), 0);
     rig_close(&r);
     r.opts.size_bytes = 2u * RIG_SIZE;
     r.opts.create = 0;
@@ -83,14 +83,14 @@ static void a_file_grows_and_keeps_what_it_has(void **state) {
     r.opts.create = 1;
     rig_open(&r);
     memset(buf, 0, 4096);
-    assert_int_equal(rig_do(&r, YK_SSD_IO_READ, RIG_SIZE - 4096u, buf, 4096), 0);
+    assert_int_equal(rig_do(&r, YK_FILE_READ, RIG_SIZE - 4096u, buf, 4096), 0);
     assert_true(buf[0] == 7 && buf[4095] == 7);
-    assert_int_equal(rig_do(&r, YK_SSD_IO_WRITE, 2u * RIG_SIZE - 4096u, buf, 4096), 0);
+    assert_int_equal(rig_do(&r, YK_FILE_WRITE, 2u * RIG_SIZE - 4096u, buf, 4096), 0);
     rig_close(&r);
     /* Less than what is there uses less, and takes nothing away. */
     r.opts.size_bytes = RIG_SIZE;
     rig_open(&r);
-    assert_int_equal(rig_do(&r, YK_SSD_IO_READ, RIG_SIZE, buf, 4096), -YK_EINVAL);
+    assert_int_equal(rig_do(&r, YK_FILE_READ, RIG_SIZE, buf, 4096), -YK_EINVAL);
     struct stat st;
     assert_int_equal(stat(r.path, &st), 0);
     assert_int_equal(st.st_size, 2u * RIG_SIZE);
@@ -169,8 +169,8 @@ static void a_file_that_may_not_be_written_says_so(void **state) {
         /* Relative to where it stands: directories above may be closed to others. */
         if (setgid(65534) < 0 || setuid(65534) < 0)
             _exit(2);
-        struct yk_ssd_io *io;
-        int rc = yk_ssd_io_threads.open(&r.opts, &io, &r.err);
+        struct yk_file *io;
+        int rc = yk_file_threads.open(&r.opts, &io, &r.err);
         _exit(rc == -YK_EPERM && strstr(r.err.text, "as user 65534") ? 0 : 1);
     }
     int status;
@@ -211,8 +211,8 @@ static void one_process_at_a_time(void **state) {
     pid_t pid = fork();
     if (pid == 0) {
         close(to_child[1]); /* the end of the parent ends this */
-        struct yk_ssd_io *io;
-        int rc = yk_ssd_io_uring.open(&r.opts, &io, &r.err);
+        struct yk_file *io;
+        int rc = yk_file_uring.open(&r.opts, &io, &r.err);
         c = rc == 0 ? 'y' : 'n';
         if (write(to_parent[1], &c, 1) != 1 || read(to_child[0], &c, 1) != 1)
             _exit(1);
@@ -231,7 +231,7 @@ static void one_process_at_a_time(void **state) {
     assert_int_equal(write(to_child[1], "x", 1), 1);
     assert_int_equal(waitpid(pid, NULL, 0), pid);
     rig_open(&r); /* although the kernel may still take the child's ring down */
-    struct yk_ssd_io *io = r.io;
+    struct yk_file *io = r.io;
     refused(&r, -YK_EBUSY, "is given twice");
     r.io = io;
     rig_close(&r);
@@ -277,20 +277,20 @@ static void a_killed_owner_is_followed(void **state) {
         assert_int_equal(pipe(up), 0);
         pid_t pid = fork();
         if (pid == 0) {
-            struct yk_ssd_io *io;
-            static struct yk_ssd_io_req req[64];
+            struct yk_file *io;
+            static struct yk_file_req req[64];
             static struct iovec iov;
             iov = (struct iovec){aligned_alloc(4096, 1u << 16), 1u << 16};
-            if (yk_ssd_io_uring.open(&r.opts, &io, &r.err) < 0 || !iov.iov_base)
+            if (yk_file_uring.open(&r.opts, &io, &r.err) < 0 || !iov.iov_base)
                 _exit(1);
             memset(iov.iov_base, 1, iov.iov_len);
             for (unsigned i = 0; i < 64; i++)
-                req[i] = (struct yk_ssd_io_req){.op = YK_SSD_IO_WRITE,
-                                                .offset = i << 16,
-                                                .bytes = 1u << 16,
-                                                .iov = &iov,
-                                                .iov_count = 1,
-                                                .next = i < 63 ? &req[i + 1] : NULL};
+                req[i] = (struct yk_file_req){.op = YK_FILE_WRITE,
+                                              .offset = i << 16,
+                                              .bytes = 1u << 16,
+                                              .iov = &iov,
+                                              .iov_count = 1,
+                                              .next = i < 63 ? &req[i + 1] : NULL};
             io->ops->submit(io, req);
             if (write(up[1], "x", 1) != 1)
                 _exit(1);
@@ -359,10 +359,10 @@ static void a_full_file_system_is_told_apart(void **state) {
     rig_open(&r);
     char *buf = aligned_alloc(4096, 1u << 20);
     memset(buf, 1, 1u << 20);
-    assert_int_equal(rig_do(&r, YK_SSD_IO_WRITE, 0, buf, 1u << 20), 0);
+    assert_int_equal(rig_do(&r, YK_FILE_WRITE, 0, buf, 1u << 20), 0);
     int status = 0; /* what root may use beyond the others goes first */
     for (unsigned at = RIG_SIZE; at < 2u * RIG_SIZE && status == 0; at += 1u << 20)
-        status = rig_do(&r, YK_SSD_IO_WRITE, at, buf, 1u << 20);
+        status = rig_do(&r, YK_FILE_WRITE, at, buf, 1u << 20);
     assert_int_equal(status, -YK_ENOSPC);
     rig_close(&r);
     free(buf);
@@ -417,7 +417,7 @@ static void a_block_device_works(void **state) {
     refused(&r, -YK_EINVAL, "is 64 MiB long, smaller than the 128 MiB");
     r.opts.size_bytes = 0;
     rig_open(&r);
-    struct yk_ssd_io_info info;
+    struct yk_file_info info;
     r.io->ops->info(r.io, &info);
     assert_int_equal(info.size_bytes, 64u << 20);
     assert_int_equal(info.is_block, 1);
@@ -425,17 +425,17 @@ static void a_block_device_works(void **state) {
     refused(&r, -YK_EBUSY, "is given twice");
     char *buf = aligned_alloc(4096, 2u << 20), *in = buf + (1u << 20);
     rig_fill(&r, buf, 1u << 20);
-    assert_int_equal(rig_do(&r, YK_SSD_IO_WRITE, 1u << 20, buf, 1u << 20), 0);
-    assert_int_equal(rig_do(&r, YK_SSD_IO_FLUSH, 0, NULL, 0), 0);
-    assert_int_equal(rig_do(&r, YK_SSD_IO_READ, 1u << 20, in, 1u << 20), 0);
+    assert_int_equal(rig_do(&r, YK_FILE_WRITE, 1u << 20, buf, 1u << 20), 0);
+    assert_int_equal(rig_do(&r, YK_FILE_FLUSH, 0, NULL, 0), 0);
+    assert_int_equal(rig_do(&r, YK_FILE_READ, 1u << 20, in, 1u << 20), 0);
     assert_memory_equal(in, buf, 1u << 20);
-    assert_int_equal(rig_do(&r, YK_SSD_IO_DISCARD, 1u << 20, NULL, 1u << 20), 0);
+    assert_int_equal(rig_do(&r, YK_FILE_DISCARD, 1u << 20, NULL, 1u << 20), 0);
     assert_int_equal(r.io->ops->check(r.io), 0);
     /* Shrunk under us, as far as a loop device can vanish. */
     assert_int_equal(truncate(image, 8 << 20), 0);
     assert_int_equal(sh("losetup -c %s%s", loop, ""), 0);
     assert_int_equal(r.io->ops->check(r.io), -YK_EGONE);
-    assert_true(rig_do(&r, YK_SSD_IO_READ, 32u << 20, in, 1u << 20) < 0);
+    assert_true(rig_do(&r, YK_FILE_READ, 32u << 20, in, 1u << 20) < 0);
     rig_close(&r);
     assert_int_equal(sh("losetup -d %s%s", loop, ""), 0);
     rig_fini(&r);
@@ -478,13 +478,13 @@ static void without_io_uring_threads_do_it(void **state) {
             if (!forbid_io_uring(errs[i]))
                 _exit(77);
             rig_open(&r);
-            struct yk_ssd_io_info info;
+            struct yk_file_info info;
             r.io->ops->info(r.io, &info);
             char *buf = aligned_alloc(4096, 8192);
             memset(buf, 3, 4096);
             int well = !info.ring && strstr(info.note, "io_uring cannot be had") &&
-                       rig_do(&r, YK_SSD_IO_WRITE, 0, buf, 4096) == 0 &&
-                       rig_do(&r, YK_SSD_IO_READ, 0, buf + 4096, 4096) == 0 &&
+                       rig_do(&r, YK_FILE_WRITE, 0, buf, 4096) == 0 &&
+                       rig_do(&r, YK_FILE_READ, 0, buf + 4096, 4096) == 0 &&
                        memcmp(buf, buf + 4096, 4096) == 0;
             rig_close(&r);
             free(buf);
@@ -523,7 +523,7 @@ static void locked_memory_that_ends_is_noted_once(void **state) {
         r.opts.mem_bytes = bytes;
         r.opts.mem = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         rig_open(&r);
-        struct yk_ssd_io_info info;
+        struct yk_file_info info;
         r.io->ops->info(r.io, &info);
         if (!info.ring)
             _exit(77);
@@ -538,8 +538,8 @@ static void locked_memory_that_ends_is_noted_once(void **state) {
         int well = info.fixed_bytes == (limit.rlim_cur == 80u << 20 ? 64u << 20 : 0) &&
                    strstr(info.note, "locked memory is limited to ") &&
                    strstr(info.note, "LimitMEMLOCK") &&
-                   rig_do(&r, YK_SSD_IO_WRITE, 0, (char *)r.opts.mem + (200u << 20), 4096) == 0 &&
-                   rig_do(&r, YK_SSD_IO_WRITE, 0, r.opts.mem, 4096) == 0;
+                   rig_do(&r, YK_FILE_WRITE, 0, (char *)r.opts.mem + (200u << 20), 4096) == 0 &&
+                   rig_do(&r, YK_FILE_WRITE, 0, r.opts.mem, 4096) == 0;
         if (!well)
             fprintf(stderr, "%llu bytes; '%s'\n", (unsigned long long)info.fixed_bytes, info.note);
         rig_close(&r);

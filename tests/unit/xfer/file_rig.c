@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * ssd_io_rig.h. Directories lie in $TMPDIR, or where the test runs: a real file system, so that
+ * file_rig.h. Directories lie in $TMPDIR, or where the test runs: a real file system, so that
  * O_DIRECT is tested where there is any.
  */
-#include "ssd_io_rig.h"
+#include "file_rig.h"
 
 #include "base/clock.h"
 
@@ -16,7 +16,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -27,7 +26,7 @@ static void count_wake(void *arg) {
 void rig_init(struct rig *rig, const struct variant *v) {
     memset(rig, 0, sizeof(*rig));
     const char *tmp = getenv("TMPDIR");
-    snprintf(rig->dir, sizeof(rig->dir), "%s/ssd-io-XXXXXX",
+    snprintf(rig->dir, sizeof(rig->dir), "%s/yolk-file-XXXXXX",
              v->shm                    ? "/dev/shm"
              : tmp && strlen(tmp) < 40 ? tmp
                                        : "/var/tmp");
@@ -35,12 +34,12 @@ void rig_init(struct rig *rig, const struct variant *v) {
     snprintf(rig->path, sizeof(rig->path), "%s/ssd", rig->dir);
     rig->v = v;
     rig->rand = 88172645463325252ull;
-    rig->opts = (struct yk_ssd_io_opts){.path = rig->path,
-                                        .size_bytes = RIG_SIZE,
-                                        .create = 1,
-                                        .buffered = v->buffered,
-                                        .wake = count_wake,
-                                        .wake_arg = &rig->wakes};
+    rig->opts = (struct yk_file_opts){.path = rig->path,
+                                      .size_bytes = RIG_SIZE,
+                                      .create = 1,
+                                      .buffered = v->buffered,
+                                      .wake = count_wake,
+                                      .wake_arg = &rig->wakes};
     if (v->quick) {
         rig->opts.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
         assert_true(rig->opts.wake_fd > 0);
@@ -52,8 +51,8 @@ void rig_open(struct rig *rig) {
     if (rc < 0)
         fail_msg("%s: %s", yk_status_name(rc), rig->err.text);
     if (rig->v->fault) {
-        struct yk_ssd_io *inner = rig->io;
-        assert_int_equal(yk_ssd_io_fault_new(inner, &rig->io), 0);
+        struct yk_file *inner = rig->io;
+        assert_int_equal(yk_file_fault_new(inner, &rig->io), 0);
     }
 }
 
@@ -99,9 +98,9 @@ void rig_fill(struct rig *rig, void *to, size_t bytes) {
     }
 }
 
-struct yk_ssd_io_req *rig_reap(struct rig *rig) {
+struct yk_file_req *rig_reap(struct rig *rig) {
     uint64_t begun = yk_now_ns();
-    struct yk_ssd_io_req *reqs;
+    struct yk_file_req *reqs;
     while (!(reqs = rig->io->ops->reap(rig->io))) {
         if (yk_now_ns() - begun > RIG_WAIT_MS * YK_NS_PER_MS)
             fail_msg("nothing came back in %u ms", RIG_WAIT_MS);
@@ -112,7 +111,7 @@ struct yk_ssd_io_req *rig_reap(struct rig *rig) {
 
 int rig_do_iov(struct rig *rig, unsigned op, uint64_t offset, const struct iovec *iov,
                unsigned iov_count) {
-    struct yk_ssd_io_req req = {
+    struct yk_file_req req = {
         .op = (uint8_t)op, .offset = offset, .iov = iov, .iov_count = (uint16_t)iov_count};
     for (unsigned i = 0; i < iov_count; i++)
         req.bytes += iov[i].iov_len;
@@ -125,7 +124,7 @@ int rig_do_iov(struct rig *rig, unsigned op, uint64_t offset, const struct iovec
 
 int rig_do(struct rig *rig, unsigned op, uint64_t offset, void *buf, uint64_t bytes) {
     struct iovec iov = {.iov_base = buf, .iov_len = bytes};
-    struct yk_ssd_io_req req = {
+    struct yk_file_req req = {
         .op = (uint8_t)op, .offset = offset, .bytes = bytes, .iov = &iov, .iov_count = buf != NULL};
     rig->io->ops->submit(rig->io, &req);
     assert_ptr_equal(rig_reap(rig), &req);

@@ -10,7 +10,7 @@
  * links are in the requests (priv).
  */
 #include "base/clock.h"
-#include "tier/ssd/io_priv.h"
+#include "xfer/file/file_priv.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -28,19 +28,19 @@
 #define OWNER_GAP_MS 1000u
 #define KICK_MS      1000u
 
-enum { PRIV_OLDER, PRIV_YOUNGER, PRIV_CLOCK }; /* of yk_ssd_io_req.priv: the owner's */
+enum { PRIV_OLDER, PRIV_YOUNGER, PRIV_CLOCK }; /* of yk_file_req.priv: the owner's */
 
-static struct yk_ssd_io_req *link_of(const struct yk_ssd_io_req *req, int which) {
-    return (struct yk_ssd_io_req *)(uintptr_t)req->priv[which];
+static struct yk_file_req *link_of(const struct yk_file_req *req, int which) {
+    return (struct yk_file_req *)(uintptr_t)req->priv[which];
 }
 
-static struct yk_ssd_dev *dev_of(const struct yk_ssd_io *io) {
-    return (struct yk_ssd_dev *)(uintptr_t)io;
+static struct yk_file_dev *dev_of(const struct yk_file *io) {
+    return (struct yk_file_dev *)(uintptr_t)io;
 }
 
 /* ---- back to the owner ---------------------------------------------------------------------- */
 
-static void count(struct yk_ssd_dev *dev, const struct yk_ssd_io_req *req) {
+static void count(struct yk_file_dev *dev, const struct yk_file_req *req) {
     __atomic_fetch_add(&dev->st.ops[req->op], 1, __ATOMIC_RELAXED);
     if (req->status == 0 && req->os_error == 0)
         __atomic_fetch_add(&dev->st.bytes[req->op], req->bytes, __ATOMIC_RELAXED);
@@ -48,8 +48,8 @@ static void count(struct yk_ssd_dev *dev, const struct yk_ssd_io_req *req) {
         __atomic_fetch_add(&dev->st.errors[req->op], 1, __ATOMIC_RELAXED);
 }
 
-void yk_ssd_batch_add(struct yk_ssd_dev *dev, struct yk_ssd_batch *batch,
-                      struct yk_ssd_io_req *req) {
+void yk_file_batch_add(struct yk_file_dev *dev, struct yk_file_batch *batch,
+                       struct yk_file_req *req) {
     req->done_ns = yk_now_ns();
     count(dev, req);
     req->next = batch->head;
@@ -58,10 +58,10 @@ void yk_ssd_batch_add(struct yk_ssd_dev *dev, struct yk_ssd_batch *batch,
         batch->tail = req;
 }
 
-void yk_ssd_batch_push(struct yk_ssd_dev *dev, struct yk_ssd_batch *batch) {
+void yk_file_batch_push(struct yk_file_dev *dev, struct yk_file_batch *batch) {
     if (!batch->head)
         return;
-    struct yk_ssd_io_req *head = __atomic_load_n(&dev->done, __ATOMIC_RELAXED);
+    struct yk_file_req *head = __atomic_load_n(&dev->done, __ATOMIC_RELAXED);
     do
         batch->tail->next = head;
     /* Releases the requests to reap's exchange; seq_cst for the pair with dev_wait: either it sees
@@ -79,7 +79,7 @@ void yk_ssd_batch_push(struct yk_ssd_dev *dev, struct yk_ssd_batch *batch) {
 
 /* ---- threads of the engines -------------------------------------------------------------------- */
 
-int yk_ssd_thread(pthread_t *ret_thread, const char *name, void *(*main)(void *), void *arg) {
+int yk_file_thread(pthread_t *ret_thread, const char *name, void *(*main)(void *), void *arg) {
     sigset_t all, old;
     sigfillset(&all);
     sigdelset(&all, SIGBUS); /* memory that goes away is handled where it is touched */
@@ -94,7 +94,7 @@ int yk_ssd_thread(pthread_t *ret_thread, const char *name, void *(*main)(void *)
 
 /* ---- owner ---------------------------------------------------------------------------------- */
 
-static void clock_tick(struct yk_ssd_dev *dev) {
+static void clock_tick(struct yk_file_dev *dev) {
     uint64_t now = yk_now_ns(), ms = (now - dev->clock_ns) / YK_NS_PER_MS;
     if (ms == 0)
         return;
@@ -102,14 +102,14 @@ static void clock_tick(struct yk_ssd_dev *dev) {
     dev->clock_ns = now;
 }
 
-static void hold(struct yk_ssd_dev *dev, struct yk_ssd_io_req *req) {
+static void hold(struct yk_file_dev *dev, struct yk_file_req *req) {
     req->submit_ns = yk_now_ns();
     req->done_ns = 0;
     req->status = 0;
     req->os_error = 0;
     req->priv[PRIV_CLOCK] = dev->clock_ms;
     dev->held++;
-    if (req->op == YK_SSD_IO_DISCARD)
+    if (req->op == YK_FILE_DISCARD)
         return;
     req->priv[PRIV_OLDER] = (uintptr_t)dev->young;
     req->priv[PRIV_YOUNGER] = 0;
@@ -120,11 +120,11 @@ static void hold(struct yk_ssd_dev *dev, struct yk_ssd_io_req *req) {
     dev->young = req;
 }
 
-static void let_go(struct yk_ssd_dev *dev, struct yk_ssd_io_req *req) {
+static void let_go(struct yk_file_dev *dev, struct yk_file_req *req) {
     dev->held--;
-    if (req->op == YK_SSD_IO_DISCARD)
+    if (req->op == YK_FILE_DISCARD)
         return;
-    struct yk_ssd_io_req *older = link_of(req, PRIV_OLDER), *younger = link_of(req, PRIV_YOUNGER);
+    struct yk_file_req *older = link_of(req, PRIV_OLDER), *younger = link_of(req, PRIV_YOUNGER);
     if (older)
         older->priv[PRIV_YOUNGER] = (uintptr_t)younger;
     else
@@ -136,93 +136,94 @@ static void let_go(struct yk_ssd_dev *dev, struct yk_ssd_io_req *req) {
 }
 
 /* What a request must be before an engine sees it. */
-static int32_t judge(const struct yk_ssd_dev *dev, const struct yk_ssd_io_req *req) {
-    if (req->op != YK_SSD_IO_READ && dev->file.read_only)
+static int32_t judge(const struct yk_file_dev *dev, const struct yk_file_req *req) {
+    if (req->op != YK_FILE_READ && dev->file.read_only)
         return -YK_EPERM;
-    if (req->op == YK_SSD_IO_FLUSH)
+    if (req->op == YK_FILE_FLUSH)
         return 0;
-    if (req->bytes == 0 || req->offset % YK_SSD_SECTOR != 0 || req->offset > dev->file.size ||
+    uint32_t unit = dev->file.odd ? 1u : YK_FILE_SECTOR;
+    if (req->bytes == 0 || req->offset % unit != 0 || req->offset > dev->file.size ||
         req->bytes > dev->file.size - req->offset ||
-        (req->op != YK_SSD_IO_READ && req->bytes % YK_SSD_SECTOR != 0))
+        (req->op != YK_FILE_READ && req->bytes % unit != 0))
         return -YK_EINVAL;
-    if (req->op == YK_SSD_IO_DISCARD)
+    if (req->op == YK_FILE_DISCARD)
         return 0;
     uint64_t sum = 0;
-    if (req->iov_count > YK_SSD_IO_IOVS || req->bytes > YK_SSD_IO_BYTES)
+    if (req->iov_count > YK_FILE_IOVS || req->bytes > YK_FILE_BYTES)
         return -YK_EINVAL;
     for (uint32_t i = 0; i < req->iov_count; i++)
         sum += req->iov[i].iov_len;
     return sum == req->bytes ? 0 : -YK_EINVAL;
 }
 
-static void dev_submit(struct yk_ssd_io *io, struct yk_ssd_io_req *reqs) {
-    struct yk_ssd_dev *dev = dev_of(io);
-    struct yk_ssd_list ring = {0}, pool = {0};
-    struct yk_ssd_batch refused = {0};
+static void dev_submit(struct yk_file *io, struct yk_file_req *reqs) {
+    struct yk_file_dev *dev = dev_of(io);
+    struct yk_file_list ring = {0}, pool = {0};
+    struct yk_file_batch refused = {0};
     clock_tick(dev);
-    uint32_t quick = yk_ssd_quick_busy(dev->quick);
+    uint32_t quick = yk_file_quick_busy(dev->quick);
     while (reqs) {
-        struct yk_ssd_io_req *req = reqs;
+        struct yk_file_req *req = reqs;
         reqs = req->next;
-        assert(req->op < YK_SSD_IO_OPS);
+        assert(req->op < YK_FILE_OPS);
         hold(dev, req);
         req->status = judge(dev, req);
         if (req->status < 0)
-            yk_ssd_batch_add(dev, &refused, req);
-        else if (!yk_ssd_quick_take(dev->quick, req))
-            yk_ssd_list_add(dev->ring && req->op != YK_SSD_IO_DISCARD ? &ring : &pool, req);
+            yk_file_batch_add(dev, &refused, req);
+        else if (!yk_file_quick_take(dev->quick, req))
+            yk_file_list_add(dev->ring && req->op != YK_FILE_DISCARD ? &ring : &pool, req);
     }
-    if (quick != yk_ssd_quick_busy(dev->quick)) {
-        yk_ssd_ring_quick(dev->ring, yk_ssd_quick_busy(dev->quick));
-        yk_ssd_quick_submit(dev->quick);
+    if (quick != yk_file_quick_busy(dev->quick)) {
+        yk_file_ring_quick(dev->ring, yk_file_quick_busy(dev->quick));
+        yk_file_quick_submit(dev->quick);
     }
     if (ring.head)
-        yk_ssd_ring_submit(dev->ring, ring.head);
+        yk_file_ring_submit(dev->ring, ring.head);
     if (pool.head)
-        yk_ssd_pool_submit(dev->pool, pool.head);
-    yk_ssd_batch_push(dev, &refused);
+        yk_file_pool_submit(dev->pool, pool.head);
+    yk_file_batch_push(dev, &refused);
 }
 
 /* What the owner's own ring has ended, newest first; what it could not do goes to the worker. */
-static struct yk_ssd_io_req *quick_reap(struct yk_ssd_dev *dev) {
-    struct yk_ssd_batch ended = {0};
-    struct yk_ssd_list again = {0};
-    if (yk_ssd_quick_busy(dev->quick) == 0)
+static struct yk_file_req *quick_reap(struct yk_file_dev *dev) {
+    struct yk_file_batch ended = {0};
+    struct yk_file_list again = {0};
+    if (yk_file_quick_busy(dev->quick) == 0)
         return NULL;
-    yk_ssd_quick_reap(dev->quick, &ended, &again);
-    yk_ssd_ring_quick(dev->ring, yk_ssd_quick_busy(dev->quick));
+    yk_file_quick_reap(dev->quick, &ended, &again);
+    yk_file_ring_quick(dev->ring, yk_file_quick_busy(dev->quick));
     if (again.head)
-        yk_ssd_ring_submit(dev->ring, again.head);
+        yk_file_ring_submit(dev->ring, again.head);
     return ended.head;
 }
 
-static struct yk_ssd_io_req *joined(struct yk_ssd_io_req *head, struct yk_ssd_io_req *tail) {
-    struct yk_ssd_io_req *last = head;
+static struct yk_file_req *joined(struct yk_file_req *head, struct yk_file_req *tail) {
+    struct yk_file_req *last = head;
     while (last->next)
         last = last->next;
     last->next = tail;
     return head;
 }
 
-static struct yk_ssd_io_req *dev_reap(struct yk_ssd_io *io) {
-    struct yk_ssd_dev *dev = dev_of(io);
+static struct yk_file_req *dev_reap(struct yk_file *io) {
+    struct yk_file_dev *dev = dev_of(io);
     clock_tick(dev);
-    struct yk_ssd_io_req *reqs = quick_reap(dev);
+    struct yk_file_req *reqs = quick_reap(dev);
     if (__atomic_load_n(&dev->done, __ATOMIC_RELAXED)) {
         /* Acquires what batch_push released. */
-        struct yk_ssd_io_req *more = __atomic_exchange_n(&dev->done, NULL, __ATOMIC_ACQUIRE);
+        struct yk_file_req *more = __atomic_exchange_n(&dev->done, NULL, __ATOMIC_ACQUIRE);
         reqs = joined(more, reqs);
     }
-    reqs = yk_ssd_list_turn(reqs);
-    for (struct yk_ssd_io_req *req = reqs; req; req = req->next)
+    reqs = yk_file_list_turn(reqs);
+    for (struct yk_file_req *req = reqs; req; req = req->next)
         let_go(dev, req);
     return reqs;
 }
 
-static void dev_wait(struct yk_ssd_io *io, uint32_t timeout_ms) {
-    struct yk_ssd_dev *dev = dev_of(io);
-    if (yk_ssd_quick_busy(dev->quick) > 0) {
-        yk_ssd_quick_wait(dev->quick, timeout_ms < 10u ? timeout_ms : 10u);
+static void dev_wait(struct yk_file *io, uint32_t timeout_ms) {
+    struct yk_file_dev *dev = dev_of(io);
+    if (yk_file_quick_busy(dev->quick) > 0) {
+        yk_file_quick_wait(dev->quick, timeout_ms < 10u ? timeout_ms : 10u);
         return;
     }
     /* Pairs with batch_push: one of both sees the other. */
@@ -236,27 +237,27 @@ static void dev_wait(struct yk_ssd_io *io, uint32_t timeout_ms) {
     (void)eventfd_read(dev->done_fd, &n);
 }
 
-static uint64_t dev_stalled(const struct yk_ssd_io *io) {
-    struct yk_ssd_dev *dev = dev_of(io);
+static uint64_t dev_stalled(const struct yk_file *io) {
+    struct yk_file_dev *dev = dev_of(io);
     clock_tick(dev);
     uint64_t ms = dev->old ? dev->clock_ms - dev->old->priv[PRIV_CLOCK] : 0;
     /* A worker that missed a wake, were there such a thing, costs a second and not the device. */
     if (ms >= KICK_MS && dev->ring)
-        yk_ssd_ring_kick(dev->ring);
+        yk_file_ring_kick(dev->ring);
     return ms;
 }
 
-static void dev_mem_ready(struct yk_ssd_io *io, uint64_t bytes) {
+static void dev_mem_ready(struct yk_file *io, uint64_t bytes) {
     if (dev_of(io)->ring)
-        yk_ssd_ring_mem_ready(dev_of(io)->ring, bytes);
+        yk_file_ring_mem_ready(dev_of(io)->ring, bytes);
 }
 
-static int dev_check(struct yk_ssd_io *io) {
-    return yk_ssd_file_check(&dev_of(io)->file);
+static int dev_check(struct yk_file *io) {
+    return yk_file_handle_check(&dev_of(io)->file);
 }
 
-static void dev_info(const struct yk_ssd_io *io, struct yk_ssd_io_info *ret_info) {
-    const struct yk_ssd_dev *dev = dev_of(io);
+static void dev_info(const struct yk_file *io, struct yk_file_info *ret_info) {
+    const struct yk_file_dev *dev = dev_of(io);
     char mem[200] = "";
     memset(ret_info, 0, sizeof(*ret_info));
     ret_info->size_bytes = dev->file.size;
@@ -265,7 +266,7 @@ static void dev_info(const struct yk_ssd_io *io, struct yk_ssd_io_info *ret_info
     ret_info->is_block = dev->file.is_block;
     ret_info->ring = dev->ring != NULL;
     if (dev->ring)
-        yk_ssd_ring_info(dev->ring, ret_info, mem, sizeof(mem));
+        yk_file_ring_info(dev->ring, ret_info, mem, sizeof(mem));
     const char *parts[] = {dev->file.note, dev->note, mem};
     size_t at = 0;
     for (unsigned i = 0; i < 3; i++)
@@ -274,9 +275,9 @@ static void dev_info(const struct yk_ssd_io *io, struct yk_ssd_io_info *ret_info
                                    at > 0 ? "; " : "", parts[i]);
 }
 
-static void dev_stats(const struct yk_ssd_io *io, struct yk_ssd_io_stats *ret_stats) {
-    const struct yk_ssd_dev *dev = dev_of(io);
-    for (unsigned op = 0; op < YK_SSD_IO_OPS; op++) {
+static void dev_stats(const struct yk_file *io, struct yk_file_stats *ret_stats) {
+    const struct yk_file_dev *dev = dev_of(io);
+    for (unsigned op = 0; op < YK_FILE_OPS; op++) {
         ret_stats->ops[op] = __atomic_load_n(&dev->st.ops[op], __ATOMIC_RELAXED);
         ret_stats->bytes[op] = __atomic_load_n(&dev->st.bytes[op], __ATOMIC_RELAXED);
         ret_stats->errors[op] = __atomic_load_n(&dev->st.errors[op], __ATOMIC_RELAXED);
@@ -288,14 +289,14 @@ static void dev_stats(const struct yk_ssd_io *io, struct yk_ssd_io_stats *ret_st
 /* ---- open and close ------------------------------------------------------------------------- */
 
 /* The engines end by themselves when everything that they were given has ended. */
-static void dev_close(struct yk_ssd_io *io) {
+static void dev_close(struct yk_file *io) {
     if (!io)
         return;
-    struct yk_ssd_dev *dev = dev_of(io);
-    yk_ssd_quick_free(dev->quick);
-    yk_ssd_ring_free(dev->ring);
-    yk_ssd_pool_free(dev->pool);
-    yk_ssd_file_close(&dev->file);
+    struct yk_file_dev *dev = dev_of(io);
+    yk_file_quick_free(dev->quick);
+    yk_file_ring_free(dev->ring);
+    yk_file_pool_free(dev->pool);
+    yk_file_handle_close(&dev->file);
     if (dev->done_fd >= 0)
         close(dev->done_fd);
     free(dev);
@@ -308,10 +309,10 @@ static int is_valgrind(void) {
     return preload && strstr(preload, "vgpreload") != NULL;
 }
 
-static int start_engines(struct yk_ssd_dev *dev, const struct yk_ssd_io_opts *opts, int ring,
+static int start_engines(struct yk_file_dev *dev, const struct yk_file_opts *opts, int ring,
                          struct yk_err *err) {
     uint32_t threads = 1; /* for discards */
-    int rc = !ring ? 0 : is_valgrind() ? -ENOSYS : yk_ssd_ring_new(dev, opts, &dev->ring);
+    int rc = !ring ? 0 : is_valgrind() ? -ENOSYS : yk_file_ring_new(dev, opts, &dev->ring);
     if (rc < 0)
         snprintf(dev->note, sizeof(dev->note),
                  "io_uring cannot be had (%s%s): %u threads block in its place, at up to three "
@@ -321,18 +322,18 @@ static int start_engines(struct yk_ssd_dev *dev, const struct yk_ssd_io_opts *op
                  rc == -EPERM || rc == -ENOSYS ? "; see kernel.io_uring_disabled and seccomp" : "",
                  POOL_THREADS);
     if (dev->ring && opts->wake_fd > 0)
-        dev->quick = yk_ssd_quick_new(dev, opts->wake_fd);
+        dev->quick = yk_file_quick_new(dev, opts->wake_fd);
     if (!dev->ring)
         threads = opts->depth > 0 && opts->depth < POOL_THREADS ? opts->depth : POOL_THREADS;
-    rc = yk_ssd_pool_new(dev, threads, &dev->pool);
+    rc = yk_file_pool_new(dev, threads, &dev->pool);
     if (rc < 0)
         return yk_err_set(err, rc, "'%s': threads for it cannot be started", dev->file.path);
     return 0;
 }
 
-static int dev_open(const struct yk_ssd_io_opts *opts, int ring, const struct yk_ssd_io_ops *ops,
-                    struct yk_ssd_io **ret_io, struct yk_err *err) {
-    struct yk_ssd_dev *dev = calloc(1, sizeof(*dev));
+static int dev_open(const struct yk_file_opts *opts, int ring, const struct yk_file_ops *ops,
+                    struct yk_file **ret_io, struct yk_err *err) {
+    struct yk_file_dev *dev = calloc(1, sizeof(*dev));
     if (!dev)
         return yk_err_set(err, -YK_ENOMEM, "no memory for a device");
     dev->io.ops = ops;
@@ -343,7 +344,7 @@ static int dev_open(const struct yk_ssd_io_opts *opts, int ring, const struct yk
     dev->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int rc = dev->done_fd < 0 ? yk_err_set(err, -YK_ELIMIT, "no file descriptor is left for '%s'",
                                            opts->path ? opts->path : "")
-                              : yk_ssd_file_open(opts, &dev->file, err);
+                              : yk_file_handle_open(opts, &dev->file, err);
     if (rc == 0)
         rc = start_engines(dev, opts, ring, err);
     if (rc < 0) {
@@ -354,17 +355,17 @@ static int dev_open(const struct yk_ssd_io_opts *opts, int ring, const struct yk
     return 0;
 }
 
-static int open_uring(const struct yk_ssd_io_opts *opts, struct yk_ssd_io **ret_io,
+static int open_uring(const struct yk_file_opts *opts, struct yk_file **ret_io,
                       struct yk_err *err) {
-    return dev_open(opts, 1, &yk_ssd_io_uring, ret_io, err);
+    return dev_open(opts, 1, &yk_file_uring, ret_io, err);
 }
 
-static int open_threads(const struct yk_ssd_io_opts *opts, struct yk_ssd_io **ret_io,
+static int open_threads(const struct yk_file_opts *opts, struct yk_file **ret_io,
                         struct yk_err *err) {
-    return dev_open(opts, 0, &yk_ssd_io_threads, ret_io, err);
+    return dev_open(opts, 0, &yk_file_threads, ret_io, err);
 }
 
-const struct yk_ssd_io_ops yk_ssd_io_uring = {
+const struct yk_file_ops yk_file_uring = {
     .name = "uring",
     .open = open_uring,
     .close = dev_close,
@@ -378,7 +379,7 @@ const struct yk_ssd_io_ops yk_ssd_io_uring = {
     .stats = dev_stats,
 };
 
-const struct yk_ssd_io_ops yk_ssd_io_threads = {
+const struct yk_file_ops yk_file_threads = {
     .name = "threads",
     .open = open_threads,
     .close = dev_close,

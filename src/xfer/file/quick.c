@@ -12,7 +12,7 @@
  * Threads: the owner's. The ring is made by the first read, since the kernel binds it to the thread.
  */
 #include "base/clock.h"
-#include "tier/ssd/io_priv.h"
+#include "xfer/file/file_priv.h"
 
 #include <errno.h>
 #include <liburing.h>
@@ -21,8 +21,8 @@
 #define READS 8u            /* at a time */
 #define BYTES (1024u << 10) /* together */
 
-struct yk_ssd_quick {
-    struct yk_ssd_dev *dev;
+struct yk_file_quick {
+    struct yk_file_dev *dev;
     int wake_fd;
     struct io_uring ring;
     int state; /* 0: to be made; 1: there; -1: not to be had */
@@ -30,8 +30,8 @@ struct yk_ssd_quick {
     uint64_t bytes;
 };
 
-struct yk_ssd_quick *yk_ssd_quick_new(struct yk_ssd_dev *dev, int wake_fd) {
-    struct yk_ssd_quick *q = calloc(1, sizeof(*q));
+struct yk_file_quick *yk_file_quick_new(struct yk_file_dev *dev, int wake_fd) {
+    struct yk_file_quick *q = calloc(1, sizeof(*q));
     if (q) {
         q->dev = dev;
         q->wake_fd = wake_fd;
@@ -39,7 +39,7 @@ struct yk_ssd_quick *yk_ssd_quick_new(struct yk_ssd_dev *dev, int wake_fd) {
     return q;
 }
 
-static int make(struct yk_ssd_quick *q) {
+static int make(struct yk_file_quick *q) {
     static const unsigned flags[] = {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN, 0};
     int rc = -EINVAL;
     for (unsigned i = 0; i < 2 && rc == -EINVAL; i++)
@@ -50,21 +50,21 @@ static int make(struct yk_ssd_quick *q) {
     return q->state > 0;
 }
 
-static int fits(const struct yk_ssd_quick *q, const struct yk_ssd_io_req *req) {
-    const struct yk_ssd_file *file = &q->dev->file;
-    return req->op == YK_SSD_IO_READ && req->prio == YK_SSD_PRIO_DEMAND && req->iov_count == 1 &&
-           req->bytes % file->unit == 0 &&
-           (uintptr_t)req->iov[0].iov_base % file->mem_align == 0 && q->busy < READS &&
-           q->bytes + req->bytes <= BYTES;
+static int fits(const struct yk_file_quick *q, const struct yk_file_req *req) {
+    const struct yk_file_handle *file = &q->dev->file;
+    return req->op == YK_FILE_READ && req->prio == YK_FILE_PRIO_DEMAND && req->iov_count == 1 &&
+           req->bytes % file->unit == 0 && (uintptr_t)req->iov[0].iov_base % file->mem_align == 0 &&
+           q->busy < READS && q->bytes + req->bytes <= BYTES;
 }
 
-int yk_ssd_quick_take(struct yk_ssd_quick *q, struct yk_ssd_io_req *req) {
+int yk_file_quick_take(struct yk_file_quick *q, struct yk_file_req *req) {
     if (!q || !fits(q, req) || q->state < 0 || (q->state == 0 && !make(q)))
         return 0;
     struct io_uring_sqe *sqe = io_uring_get_sqe(&q->ring);
     if (!sqe)
         return 0;
-    io_uring_prep_read(sqe, q->dev->file.fd, req->iov[0].iov_base, (unsigned)req->bytes, req->offset);
+    io_uring_prep_read(sqe, q->dev->file.fd, req->iov[0].iov_base, (unsigned)req->bytes,
+                       req->offset);
     io_uring_sqe_set_data(sqe, req);
     q->busy++;
     q->bytes += req->bytes;
@@ -72,43 +72,44 @@ int yk_ssd_quick_take(struct yk_ssd_quick *q, struct yk_ssd_io_req *req) {
 }
 
 /* What the kernel does not take now stays in the ring, and goes with the next call. */
-void yk_ssd_quick_submit(struct yk_ssd_quick *q) {
+void yk_file_quick_submit(struct yk_file_quick *q) {
     if (q && q->state > 0 && io_uring_sq_ready(&q->ring) > 0)
         (void)io_uring_submit(&q->ring);
 }
 
-uint32_t yk_ssd_quick_busy(const struct yk_ssd_quick *q) {
+uint32_t yk_file_quick_busy(const struct yk_file_quick *q) {
     return q ? q->busy : 0;
 }
 
-void yk_ssd_quick_reap(struct yk_ssd_quick *q, struct yk_ssd_batch *ended, struct yk_ssd_list *again) {
+void yk_file_quick_reap(struct yk_file_quick *q, struct yk_file_batch *ended,
+                        struct yk_file_list *again) {
     struct io_uring_cqe *cqe;
     if (!q || q->busy == 0)
         return;
-    yk_ssd_quick_submit(q);
+    yk_file_quick_submit(q);
     (void)io_uring_get_events(&q->ring);
     while (io_uring_peek_cqe(&q->ring, &cqe) == 0) {
-        struct yk_ssd_io_req *req = io_uring_cqe_get_data(cqe);
+        struct yk_file_req *req = io_uring_cqe_get_data(cqe);
         int whole = cqe->res >= 0 && (uint64_t)cqe->res == req->bytes;
         io_uring_cqe_seen(&q->ring, cqe);
         q->busy--;
         q->bytes -= req->bytes;
         if (whole)
-            yk_ssd_batch_add(q->dev, ended, req);
+            yk_file_batch_add(q->dev, ended, req);
         else
-            yk_ssd_list_add(again, req);
+            yk_file_list_add(again, req);
     }
 }
 
-void yk_ssd_quick_wait(struct yk_ssd_quick *q, uint32_t ms) {
+void yk_file_quick_wait(struct yk_file_quick *q, uint32_t ms) {
     struct __kernel_timespec ts = {.tv_sec = ms / 1000u,
                                    .tv_nsec = (long long)(ms % 1000u) * (long long)YK_NS_PER_MS};
     struct io_uring_cqe *cqe;
-    yk_ssd_quick_submit(q);
+    yk_file_quick_submit(q);
     (void)io_uring_wait_cqe_timeout(&q->ring, &cqe, &ts);
 }
 
-void yk_ssd_quick_free(struct yk_ssd_quick *q) {
+void yk_file_quick_free(struct yk_file_quick *q) {
     if (!q)
         return;
     for (struct io_uring_cqe *cqe; q->state > 0 && q->busy > 0; q->busy--) {

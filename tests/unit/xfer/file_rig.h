@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * A device in a directory of its own, requests of random pieces, and the bytes that they should have
- * moved: what the tests of the SSD tier's devices share.
+ * moved: what the tests of devices share.
  */
-#ifndef YK_TESTS_TIER_SSD_IO_RIG_H
-#define YK_TESTS_TIER_SSD_IO_RIG_H
+#ifndef YK_TESTS_XFER_FILE_RIG_H
+#define YK_TESTS_XFER_FILE_RIG_H
 
-#include "tier/ssd/io.h"
+#include "xfer/file/file.h"
 
 #include <stddef.h>
 
@@ -16,7 +16,7 @@
 /* Which device a case runs on. */
 struct variant {
     const char *name;
-    const struct yk_ssd_io_ops *ops;
+    const struct yk_file_ops *ops;
     int buffered;
     int shm;   /* in /dev/shm */
     int fault; /* wrapped */
@@ -26,8 +26,8 @@ struct variant {
 struct rig {
     const struct variant *v;
     char dir[64], path[128];
-    struct yk_ssd_io *io;
-    struct yk_ssd_io_opts opts;
+    struct yk_file *io;
+    struct yk_file_opts opts;
     struct yk_err err;
     uint64_t wakes; /* atomic */
     uint64_t rand;
@@ -50,7 +50,7 @@ int rig_do(struct rig *rig, unsigned op, uint64_t offset, void *buf, uint64_t by
 int rig_do_iov(struct rig *rig, unsigned op, uint64_t offset, const struct iovec *iov,
                unsigned iov_count);
 /* Waits for at least one; a list, as reap. Fails the test after RIG_WAIT_MS. */
-struct yk_ssd_io_req *rig_reap(struct rig *rig);
+struct yk_file_req *rig_reap(struct rig *rig);
 /* Cuts [buf, buf + bytes) into at most `most` pieces of random, odd lengths; returns their number. */
 unsigned rig_cut(struct rig *rig, char *buf, uint64_t bytes, unsigned most, struct iovec *iov);
 

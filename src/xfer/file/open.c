@@ -7,8 +7,8 @@
  * allocated at once so that a full file system shows now, in a text with both figures, and not as
  * ENOSPC in the middle of a segment months later.
  *
- * The lock is flock on the file, and O_EXCL for a block device (which also refuses mounted ones). Two
- * things hold a lock a little longer than who took it: a process that was killed has its ring torn
+ * The lock, where one is wanted, is flock on the file, and O_EXCL for a block device (which also
+ * refuses mounted ones). Two things hold a lock a little longer than who took it: a process that was killed has its ring torn
  * down by the kernel some time after it is gone, and udev locks a block device while it looks at it.
  * So a lock is tried for a while: half a second from a living owner, five seconds otherwise; not at all by
  * who may not wait and comes again (a device that returns while its node serves).
@@ -17,7 +17,7 @@
  */
 #include "base/clock.h"
 #include "base/fmt.h"
-#include "tier/ssd/io_priv.h"
+#include "xfer/file/file_priv.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -92,7 +92,7 @@ static int busy(const char *path, pid_t owner, struct yk_err *err) {
 }
 
 /* May a lock that could not be had be tried again? Waits a little. */
-static int try_again(const struct yk_ssd_io_opts *o, const struct stat *st, uint64_t since_ns,
+static int try_again(const struct yk_file_opts *o, const struct stat *st, uint64_t since_ns,
                      pid_t *ret_owner) {
     pid_t owner = *ret_owner = lock_owner(st);
     uint64_t most_ms = lives(owner) ? LOCK_LIVING_MS : LOCK_DEAD_MS;
@@ -120,8 +120,7 @@ static int open_failed(const char *path, int read_only, struct yk_err *err) {
 }
 
 /* What stands at the path; *ret_there = 0: nothing, and it may be made. */
-static int look(const struct yk_ssd_io_opts *o, struct stat *st, int *ret_there,
-                struct yk_err *err) {
+static int look(const struct yk_file_opts *o, struct stat *st, int *ret_there, struct yk_err *err) {
     memset(st, 0, sizeof(*st));
     *ret_there = stat(o->path, st) == 0;
     if (!*ret_there) {
@@ -143,10 +142,10 @@ static int look(const struct yk_ssd_io_opts *o, struct stat *st, int *ret_there,
 }
 
 /* Opens with O_DIRECT if that can be. */
-static int open_fd(const struct yk_ssd_io_opts *o, struct yk_ssd_file *f, const struct stat *st,
+static int open_fd(const struct yk_file_opts *o, struct yk_file_handle *f, const struct stat *st,
                    int there, struct yk_err *err) {
     int flags = O_CLOEXEC | (o->read_only ? O_RDONLY : O_RDWR) | (there ? 0 : O_CREAT);
-    if (S_ISBLK(st->st_mode) && !o->read_only)
+    if (S_ISBLK(st->st_mode) && !o->read_only && !o->shared)
         flags |= O_EXCL;
     uint64_t since = yk_now_ns();
     f->direct = !o->buffered;
@@ -163,7 +162,7 @@ static int open_fd(const struct yk_ssd_io_opts *o, struct yk_ssd_file *f, const 
     return 0;
 }
 
-static int lock(const struct yk_ssd_io_opts *o, const struct yk_ssd_file *f, const struct stat *st,
+static int lock(const struct yk_file_opts *o, const struct yk_file_handle *f, const struct stat *st,
                 struct yk_err *err) {
     uint64_t since = yk_now_ns();
     while (flock(f->fd, LOCK_EX | LOCK_NB) < 0) {
@@ -176,7 +175,7 @@ static int lock(const struct yk_ssd_io_opts *o, const struct yk_ssd_file *f, con
         if (!try_again(o, st, since, &owner))
             return busy(f->path, owner, err);
     }
-    if (yk_ssd_file_check(f) < 0)
+    if (yk_file_handle_check(f) < 0)
         return yk_err_set(err, -YK_EBUSY, "'%s' was replaced while it was opened: try again",
                           f->path);
     return 0;
@@ -184,7 +183,8 @@ static int lock(const struct yk_ssd_io_opts *o, const struct yk_ssd_file *f, con
 
 /* ---- size ----------------------------------------------------------------------------------- */
 
-static int no_space(const struct yk_ssd_file *f, uint64_t want, uint64_t need, struct yk_err *err) {
+static int no_space(const struct yk_file_handle *f, uint64_t want, uint64_t need,
+                    struct yk_err *err) {
     struct statvfs vfs = {0};
     char size[YK_FMT_MAX], more[YK_FMT_MAX], room[YK_FMT_MAX];
     uint64_t avail = fstatvfs(f->fd, &vfs) == 0 ? (uint64_t)vfs.f_bavail * vfs.f_frsize : 0;
@@ -204,7 +204,8 @@ static int allocate(int fd, int mode, uint64_t off, uint64_t len) {
 }
 
 /* Makes the file `want` bytes long, with space for all of them. */
-static int grow(struct yk_ssd_file *f, const struct stat *st, uint64_t want, struct yk_err *err) {
+static int grow(struct yk_file_handle *f, const struct stat *st, uint64_t want,
+                struct yk_err *err) {
     uint64_t has = (uint64_t)st->st_blocks * 512u, need = want > has ? want - has : 0;
     if (need == 0 && (uint64_t)st->st_size >= want)
         return 0;
@@ -233,7 +234,7 @@ static int grow(struct yk_ssd_file *f, const struct stat *st, uint64_t want, str
                       f->path, yk_fmt_bytes(want, size), strerror(e));
 }
 
-static int size_file(const struct yk_ssd_io_opts *o, struct yk_ssd_file *f, const struct stat *st,
+static int size_file(const struct yk_file_opts *o, struct yk_file_handle *f, const struct stat *st,
                      struct yk_err *err) {
     char has[YK_FMT_MAX], want[YK_FMT_MAX];
     uint64_t size = (uint64_t)st->st_size;
@@ -243,9 +244,9 @@ static int size_file(const struct yk_ssd_io_opts *o, struct yk_ssd_file *f, cons
             return yk_err_set(err, -YK_EIO, "'%s' does not say how large it is: %s", o->path,
                               strerror(errno));
         f->sector_bytes = (uint32_t)sector;
-        if (f->sector_bytes > YK_SSD_SECTOR)
+        if (f->sector_bytes > YK_FILE_SECTOR)
             return yk_err_set(err, -YK_EINVAL, "'%s' has sectors of %u bytes; at most %u will do",
-                              o->path, f->sector_bytes, YK_SSD_SECTOR);
+                              o->path, f->sector_bytes, YK_FILE_SECTOR);
     } else if (o->create && !o->read_only && o->size_bytes > 0) {
         int rc = grow(f, st, o->size_bytes, err);
         if (rc < 0)
@@ -258,7 +259,7 @@ static int size_file(const struct yk_ssd_io_opts *o, struct yk_ssd_file *f, cons
                           yk_fmt_bytes(size, has), yk_fmt_bytes(o->size_bytes, want));
     if (o->size_bytes > 0)
         size = o->size_bytes;
-    f->size = size - size % YK_SSD_SECTOR;
+    f->size = f->odd ? size : size - size % YK_FILE_SECTOR;
     if (f->size == 0)
         return yk_err_set(err, -YK_EINVAL, "'%s' is %s long: say how large it shall be (PATH:SIZE)",
                           o->path, yk_fmt_bytes(size, has));
@@ -268,7 +269,7 @@ static int size_file(const struct yk_ssd_io_opts *o, struct yk_ssd_file *f, cons
 /* ---- alignment ------------------------------------------------------------------------------ */
 
 /* What the kernel says that O_DIRECT wants (6.1 on; not every file system knows). */
-static int asked_alignment(struct yk_ssd_file *f) {
+static int asked_alignment(struct yk_file_handle *f) {
 #ifdef STATX_DIOALIGN
     struct statx stx;
     if (statx(f->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) < 0 ||
@@ -283,8 +284,8 @@ static int asked_alignment(struct yk_ssd_file *f) {
 }
 
 /* Does a read of n bytes work? Anything but "invalid" counts: a broken sector is not our business. */
-static int reads_direct(const struct yk_ssd_file *f, uint32_t n) {
-    void *buf = aligned_alloc(YK_SSD_SECTOR, YK_SSD_SECTOR);
+static int reads_direct(const struct yk_file_handle *f, uint32_t n) {
+    void *buf = aligned_alloc(YK_FILE_SECTOR, YK_FILE_SECTOR);
     if (!buf)
         return 0;
     ssize_t got = pread(f->fd, buf, n, 0);
@@ -294,24 +295,24 @@ static int reads_direct(const struct yk_ssd_file *f, uint32_t n) {
 }
 
 /* 1: O_DIRECT works with f->unit and f->mem_align. */
-static int align(struct yk_ssd_file *f) {
+static int align(struct yk_file_handle *f) {
     int known = asked_alignment(f);
     if (known == 0)
         return 0;
     if (known < 0) {
         f->unit = f->is_block ? f->sector_bytes : 512u;
         if (!reads_direct(f, f->unit))
-            f->unit = YK_SSD_SECTOR;
+            f->unit = YK_FILE_SECTOR;
         f->mem_align = f->unit;
     }
     if (f->mem_align == 0)
         f->mem_align = f->unit;
     if (f->unit < f->mem_align)
-        f->unit = f->mem_align; /* so that an odd address stays odd unit by unit (io_bounce.c) */
-    return f->unit <= YK_SSD_SECTOR && (f->unit & (f->unit - 1u)) == 0 && reads_direct(f, f->unit);
+        f->unit = f->mem_align; /* so that an odd address stays odd unit by unit (bounce.c) */
+    return f->unit <= YK_FILE_SECTOR && (f->unit & (f->unit - 1u)) == 0 && reads_direct(f, f->unit);
 }
 
-static int settle_direct(struct yk_ssd_file *f, int wanted, struct yk_err *err) {
+static int settle_direct(struct yk_file_handle *f, int wanted, struct yk_err *err) {
     if (f->direct && !align(f)) {
         int flags = fcntl(f->fd, F_GETFL);
         if (flags < 0 || fcntl(f->fd, F_SETFL, flags & ~O_DIRECT) < 0)
@@ -334,7 +335,7 @@ static int settle_direct(struct yk_ssd_file *f, int wanted, struct yk_err *err) 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
 /* A file that was made is there after a power cut, too. */
-static int keep_name(const struct yk_ssd_file *f, struct yk_err *err) {
+static int keep_name(const struct yk_file_handle *f, struct yk_err *err) {
     const char *slash = strrchr(f->path, '/');
     char *dir =
         slash ? strndup(f->path, slash == f->path ? 1u : (size_t)(slash - f->path)) : strdup(".");
@@ -350,7 +351,7 @@ static int keep_name(const struct yk_ssd_file *f, struct yk_err *err) {
     return 0;
 }
 
-static int open_found(const struct yk_ssd_io_opts *o, struct yk_ssd_file *f, struct stat *st,
+static int open_found(const struct yk_file_opts *o, struct yk_file_handle *f, struct stat *st,
                       int there, struct yk_err *err) {
     int rc = open_fd(o, f, st, there, err);
     if (rc < 0)
@@ -361,7 +362,7 @@ static int open_found(const struct yk_ssd_io_opts *o, struct yk_ssd_file *f, str
     f->dev = st->st_dev;
     f->rdev = st->st_rdev;
     f->ino = st->st_ino;
-    rc = o->read_only ? 0 : lock(o, f, st, err);
+    rc = o->read_only || o->shared ? 0 : lock(o, f, st, err);
     if (rc < 0)
         return rc;
     rc = size_file(o, f, st, err);
@@ -374,17 +375,20 @@ static int open_found(const struct yk_ssd_io_opts *o, struct yk_ssd_file *f, str
     return rc;
 }
 
-int yk_ssd_file_open(const struct yk_ssd_io_opts *opts, struct yk_ssd_file *ret_file,
-                     struct yk_err *err) {
-    struct yk_ssd_file f = {.fd = -1, .read_only = opts->read_only != 0};
+int yk_file_handle_open(const struct yk_file_opts *opts, struct yk_file_handle *ret_file,
+                        struct yk_err *err) {
+    struct yk_file_handle f = {.fd = -1,
+                               .read_only = opts->read_only != 0,
+                               .shared = opts->shared != 0,
+                               .odd = opts->odd && opts->buffered};
     struct stat st;
     int there;
     if (!opts->path || !opts->path[0])
-        return yk_err_set(err, -YK_EINVAL, "the path of an SSD is empty");
-    if (opts->size_bytes % YK_SSD_SECTOR != 0 || opts->size_bytes > INT64_MAX)
+        return yk_err_set(err, -YK_EINVAL, "the path of a device is empty");
+    if (opts->size_bytes % YK_FILE_SECTOR != 0 || opts->size_bytes > INT64_MAX)
         return yk_err_set(err, -YK_EINVAL,
                           "size of '%s': %" PRIu64 " bytes are not a multiple of %u", opts->path,
-                          opts->size_bytes, YK_SSD_SECTOR);
+                          opts->size_bytes, YK_FILE_SECTOR);
     int rc = look(opts, &st, &there, err);
     if (rc < 0)
         return rc;
@@ -393,17 +397,17 @@ int yk_ssd_file_open(const struct yk_ssd_io_opts *opts, struct yk_ssd_file *ret_
         return yk_err_set(err, -YK_ENOMEM, "no memory for a path");
     rc = open_found(opts, &f, &st, there, err);
     if (rc < 0) {
-        yk_ssd_file_close(&f);
+        yk_file_handle_close(&f);
         return rc;
     }
     *ret_file = f;
     return 0;
 }
 
-void yk_ssd_file_close(struct yk_ssd_file *file) {
+void yk_file_handle_close(struct yk_file_handle *file) {
     if (file->fd >= 0) {
         /* Whatever still holds the file (the kernel's, of a ring), the lock goes now. */
-        if (!file->read_only)
+        if (!file->read_only && !file->shared)
             (void)flock(file->fd, LOCK_UN);
         close(file->fd);
     }
@@ -412,7 +416,7 @@ void yk_ssd_file_close(struct yk_ssd_file *file) {
     file->path = NULL;
 }
 
-int yk_ssd_file_check(const struct yk_ssd_file *file) {
+int yk_file_handle_check(const struct yk_file_handle *file) {
     struct stat st, mine;
     if (stat(file->path, &st) < 0 || fstat(file->fd, &mine) < 0)
         return -YK_EGONE;

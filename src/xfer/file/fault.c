@@ -14,43 +14,43 @@
  * Threads: the owner's; the watcher touches the list of the delayed under `lock`.
  */
 #include "base/clock.h"
-#include "tier/ssd/io_priv.h"
+#include "xfer/file/file_priv.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct shadow {
-    struct yk_ssd_io_req req; /* what the device sees */
-    struct yk_ssd_io_req *orig;
+    struct yk_file_req req; /* what the device sees */
+    struct yk_file_req *orig;
     struct shadow *next;
     uint8_t kind;
     uint64_t bit;     /* CORRUPT */
     uint64_t late_ms; /* DELAY */
     char *copy;       /* CORRUPT of a write: its bytes */
-    struct iovec iov[YK_SSD_IO_IOVS];
+    struct iovec iov[YK_FILE_IOVS];
 };
 
 /* Thread: owner; `late`, `due` and `closing` under lock. */
 struct fault_io {
-    struct yk_ssd_io io;
-    struct yk_ssd_io *inner;
-    struct yk_ssd_fault fault; /* kind 0 = none */
+    struct yk_file io;
+    struct yk_file *inner;
+    struct yk_file_fault fault; /* kind 0 = none */
     uint64_t seen, hits, rand;
     int gone;
-    uint64_t errors[YK_SSD_IO_OPS], ops[YK_SSD_IO_OPS], held;
-    struct shadow *shadows;   /* with the device */
-    struct yk_ssd_list ended; /* to be reaped */
+    uint64_t errors[YK_FILE_OPS], ops[YK_FILE_OPS], held;
+    struct shadow *shadows;    /* with the device */
+    struct yk_file_list ended; /* to be reaped */
     pthread_t watcher;
     int watching;
     pthread_mutex_t lock;
     pthread_cond_t change;
     struct shadow *late; /* the device is done with them; by time when they come back, ascending */
-    struct yk_ssd_list due;
+    struct yk_file_list due;
     int closing;
 };
 
-static struct fault_io *fault_of(const struct yk_ssd_io *io) {
+static struct fault_io *fault_of(const struct yk_file *io) {
     return (struct fault_io *)(uintptr_t)io;
 }
 
@@ -63,7 +63,7 @@ static uint64_t next_rand(struct fault_io *f) {
 
 /* ---- which, and how ------------------------------------------------------------------------- */
 
-static int hits(struct fault_io *f, const struct yk_ssd_io_req *req) {
+static int hits(struct fault_io *f, const struct yk_file_req *req) {
     if (f->fault.kind == 0 || !(f->fault.op_mask & (1u << req->op)))
         return 0;
     f->seen++;
@@ -72,13 +72,13 @@ static int hits(struct fault_io *f, const struct yk_ssd_io_req *req) {
     return next_rand(f) % 1000000u < f->fault.rate_ppm;
 }
 
-static void fail(struct fault_io *f, struct yk_ssd_io_req *req, int status, int err) {
+static void fail(struct fault_io *f, struct yk_file_req *req, int status, int err) {
     req->submit_ns = req->done_ns = yk_now_ns();
     req->status = status;
     req->os_error = err;
     f->errors[req->op]++;
     f->ops[req->op]++;
-    yk_ssd_list_add(&f->ended, req);
+    yk_file_list_add(&f->ended, req);
 }
 
 /* Keeps the first n bytes of the shadow's pieces. */
@@ -102,7 +102,8 @@ static void flip(const struct iovec *iov, uint64_t bit) {
 
 /* The bytes of a write in memory of its own, one bit of them wrong. */
 static int copy_flipped(struct shadow *s) {
-    s->copy = aligned_alloc(YK_SSD_SECTOR, s->req.bytes);
+    s->copy = aligned_alloc(YK_FILE_SECTOR,
+                            (s->req.bytes + YK_FILE_SECTOR - 1u) / YK_FILE_SECTOR * YK_FILE_SECTOR);
     if (!s->copy)
         return -1;
     char *to = s->copy;
@@ -123,11 +124,11 @@ static void shadow_free(struct shadow *s) {
 }
 
 /* What the device shall see of a request that is short, corrupted or delayed; NULL: it fails at once. */
-static struct shadow *shadow_new(struct fault_io *f, struct yk_ssd_io_req *req) {
+static struct shadow *shadow_new(struct fault_io *f, struct yk_file_req *req) {
     struct shadow *s = calloc(1, sizeof(*s));
     if (!s)
         return NULL;
-    int moves = req->op == YK_SSD_IO_READ || req->op == YK_SSD_IO_WRITE;
+    int moves = req->op == YK_FILE_READ || req->op == YK_FILE_WRITE;
     s->req = *req;
     s->orig = req;
     s->kind = f->fault.kind;
@@ -136,13 +137,13 @@ static struct shadow *shadow_new(struct fault_io *f, struct yk_ssd_io_req *req) 
         memcpy(s->iov, req->iov, req->iov_count * sizeof(*s->iov));
         s->req.iov = s->iov;
     }
-    uint64_t half = req->bytes / 2u - req->bytes / 2u % YK_SSD_SECTOR;
+    uint64_t half = req->bytes / 2u - req->bytes / 2u % YK_FILE_SECTOR;
     int well = 1;
-    if (s->kind == YK_SSD_FAULT_SHORT && (well = moves && half > 0)) {
+    if (s->kind == YK_FILE_FAULT_SHORT && (well = moves && half > 0)) {
         cut(s, half);
-    } else if (s->kind == YK_SSD_FAULT_CORRUPT && moves) {
+    } else if (s->kind == YK_FILE_FAULT_CORRUPT && moves) {
         s->bit = (f->fault.arg ? f->fault.arg : next_rand(f)) % (req->bytes * 8u);
-        well = req->op == YK_SSD_IO_READ || copy_flipped(s) == 0;
+        well = req->op == YK_FILE_READ || copy_flipped(s) == 0;
     }
     if (!well) {
         shadow_free(s);
@@ -151,17 +152,17 @@ static struct shadow *shadow_new(struct fault_io *f, struct yk_ssd_io_req *req) 
     return s;
 }
 
-static void hit(struct fault_io *f, struct yk_ssd_io_req *req, struct yk_ssd_list *pass) {
+static void hit(struct fault_io *f, struct yk_file_req *req, struct yk_file_list *pass) {
     struct shadow *s;
     f->hits++;
     switch (f->fault.kind) {
-    case YK_SSD_FAULT_EIO:
+    case YK_FILE_FAULT_EIO:
         fail(f, req, -YK_EIO, EIO);
         return;
-    case YK_SSD_FAULT_ENOSPC:
+    case YK_FILE_FAULT_ENOSPC:
         fail(f, req, -YK_ENOSPC, ENOSPC);
         return;
-    case YK_SSD_FAULT_GONE:
+    case YK_FILE_FAULT_GONE:
         f->gone = 1;
         fail(f, req, -YK_EGONE, ENODEV);
         return;
@@ -173,16 +174,16 @@ static void hit(struct fault_io *f, struct yk_ssd_io_req *req, struct yk_ssd_lis
         }
         s->next = f->shadows;
         f->shadows = s;
-        yk_ssd_list_add(pass, &s->req);
+        yk_file_list_add(pass, &s->req);
     }
 }
 
-static void fault_submit(struct yk_ssd_io *io, struct yk_ssd_io_req *reqs) {
+static void fault_submit(struct yk_file *io, struct yk_file_req *reqs) {
     struct fault_io *f = fault_of(io);
-    struct yk_ssd_list pass = {0};
+    struct yk_file_list pass = {0};
     int idle = f->ended.head == NULL;
     while (reqs) {
-        struct yk_ssd_io_req *req = reqs;
+        struct yk_file_req *req = reqs;
         reqs = req->next;
         f->held++;
         if (f->gone)
@@ -190,7 +191,7 @@ static void fault_submit(struct yk_ssd_io *io, struct yk_ssd_io_req *reqs) {
         else if (hits(f, req))
             hit(f, req, &pass);
         else
-            yk_ssd_list_add(&pass, req);
+            yk_file_list_add(&pass, req);
     }
     if (pass.head)
         f->inner->ops->submit(f->inner, pass.head);
@@ -209,12 +210,12 @@ static void by_due(struct shadow **at, struct shadow *s) {
 
 /* A shadow that the device has ended: its request follows, now or later. */
 static void unveil(struct fault_io *f, struct shadow *s) {
-    struct yk_ssd_io_req *req = s->orig;
+    struct yk_file_req *req = s->orig;
     req->submit_ns = s->req.submit_ns;
     req->done_ns = s->req.done_ns;
     req->status = s->req.status;
     req->os_error = s->req.os_error;
-    if (s->kind == YK_SSD_FAULT_DELAY) {
+    if (s->kind == YK_FILE_FAULT_DELAY) {
         s->req.done_ns += s->late_ms * YK_NS_PER_MS;
         pthread_mutex_lock(&f->lock);
         by_due(&f->late, s);
@@ -222,18 +223,18 @@ static void unveil(struct fault_io *f, struct shadow *s) {
         pthread_mutex_unlock(&f->lock);
         return;
     }
-    if (s->kind == YK_SSD_FAULT_SHORT && req->status == 0) {
+    if (s->kind == YK_FILE_FAULT_SHORT && req->status == 0) {
         req->status = -YK_EIO;
         req->os_error = EIO;
         f->errors[req->op]++;
     }
-    if (s->kind == YK_SSD_FAULT_CORRUPT && req->op == YK_SSD_IO_READ && req->status == 0)
+    if (s->kind == YK_FILE_FAULT_CORRUPT && req->op == YK_FILE_READ && req->status == 0)
         flip(req->iov, s->bit);
-    yk_ssd_list_add(&f->ended, req);
+    yk_file_list_add(&f->ended, req);
     shadow_free(s);
 }
 
-static struct shadow *take_shadow(struct fault_io *f, const struct yk_ssd_io_req *req) {
+static struct shadow *take_shadow(struct fault_io *f, const struct yk_file_req *req) {
     for (struct shadow **at = &f->shadows; *at; at = &(*at)->next) {
         struct shadow *s = *at;
         if (&s->req != req)
@@ -263,7 +264,7 @@ static void *watch(void *arg) {
         f->late = s->next;
         s->orig->done_ns = s->req.done_ns;
         int first = f->due.head == NULL;
-        yk_ssd_list_add(&f->due, s->orig);
+        yk_file_list_add(&f->due, s->orig);
         shadow_free(s);
         pthread_mutex_unlock(&f->lock);
         if (first && f->io.wake)
@@ -274,22 +275,22 @@ static void *watch(void *arg) {
     return NULL;
 }
 
-static struct yk_ssd_io_req *fault_reap(struct yk_ssd_io *io) {
+static struct yk_file_req *fault_reap(struct yk_file *io) {
     struct fault_io *f = fault_of(io);
-    struct yk_ssd_io_req *req = f->inner->ops->reap(f->inner), *next;
+    struct yk_file_req *req = f->inner->ops->reap(f->inner), *next;
     for (; req; req = next) {
         next = req->next;
         struct shadow *s = take_shadow(f, req);
         if (s)
             unveil(f, s);
         else
-            yk_ssd_list_add(&f->ended, req);
+            yk_file_list_add(&f->ended, req);
     }
     pthread_mutex_lock(&f->lock);
-    while ((req = yk_ssd_list_take(&f->due)))
-        yk_ssd_list_add(&f->ended, req);
+    while ((req = yk_file_list_take(&f->due)))
+        yk_file_list_add(&f->ended, req);
     pthread_mutex_unlock(&f->lock);
-    struct yk_ssd_io_req *all = f->ended.head;
+    struct yk_file_req *all = f->ended.head;
     f->ended.head = f->ended.tail = NULL;
     for (req = all; req; req = req->next)
         f->held--;
@@ -297,7 +298,7 @@ static struct yk_ssd_io_req *fault_reap(struct yk_ssd_io *io) {
 }
 
 /* At most until the next delayed request is due: what the inner device waits for is not all. */
-static void fault_wait(struct yk_ssd_io *io, uint32_t timeout_ms) {
+static void fault_wait(struct yk_file *io, uint32_t timeout_ms) {
     struct fault_io *f = fault_of(io);
     pthread_mutex_lock(&f->lock);
     uint64_t now = yk_now_ns(), most = timeout_ms;
@@ -312,7 +313,7 @@ static void fault_wait(struct yk_ssd_io *io, uint32_t timeout_ms) {
 
 /* ---- the rest ------------------------------------------------------------------------------- */
 
-static uint64_t fault_stalled(const struct yk_ssd_io *io) {
+static uint64_t fault_stalled(const struct yk_file *io) {
     struct fault_io *f = fault_of(io);
     uint64_t most = f->inner->ops->stalled(f->inner), now = yk_now_ns();
     pthread_mutex_lock(&f->lock);
@@ -323,30 +324,30 @@ static uint64_t fault_stalled(const struct yk_ssd_io *io) {
     return most;
 }
 
-static int fault_check(struct yk_ssd_io *io) {
+static int fault_check(struct yk_file *io) {
     struct fault_io *f = fault_of(io);
     return f->gone ? -YK_EGONE : f->inner->ops->check(f->inner);
 }
 
-static void fault_info(const struct yk_ssd_io *io, struct yk_ssd_io_info *ret_info) {
+static void fault_info(const struct yk_file *io, struct yk_file_info *ret_info) {
     fault_of(io)->inner->ops->info(fault_of(io)->inner, ret_info);
 }
 
-static void fault_mem_ready(struct yk_ssd_io *io, uint64_t bytes) {
+static void fault_mem_ready(struct yk_file *io, uint64_t bytes) {
     fault_of(io)->inner->ops->mem_ready(fault_of(io)->inner, bytes);
 }
 
-static void fault_stats(const struct yk_ssd_io *io, struct yk_ssd_io_stats *ret_stats) {
+static void fault_stats(const struct yk_file *io, struct yk_file_stats *ret_stats) {
     struct fault_io *f = fault_of(io);
     f->inner->ops->stats(f->inner, ret_stats);
-    for (unsigned op = 0; op < YK_SSD_IO_OPS; op++) {
+    for (unsigned op = 0; op < YK_FILE_OPS; op++) {
         ret_stats->errors[op] += f->errors[op];
         ret_stats->ops[op] += f->ops[op];
     }
     ret_stats->queued = f->held;
 }
 
-static void fault_close(struct yk_ssd_io *io) {
+static void fault_close(struct yk_file *io) {
     if (!io)
         return;
     struct fault_io *f = fault_of(io);
@@ -365,12 +366,12 @@ static void fault_close(struct yk_ssd_io *io) {
     free(f);
 }
 
-static int fault_open(const struct yk_ssd_io_opts *opts, struct yk_ssd_io **ret_io,
+static int fault_open(const struct yk_file_opts *opts, struct yk_file **ret_io,
                       struct yk_err *err) {
     return yk_err_set(err, -YK_ENOTSUP, "a fault is wrapped around a device that is open");
 }
 
-static const struct yk_ssd_io_ops fault_ops = {
+static const struct yk_file_ops fault_ops = {
     .name = "fault",
     .open = fault_open,
     .close = fault_close,
@@ -384,7 +385,7 @@ static const struct yk_ssd_io_ops fault_ops = {
     .stats = fault_stats,
 };
 
-int yk_ssd_io_fault_new(struct yk_ssd_io *io, struct yk_ssd_io **ret_io) {
+int yk_file_fault_new(struct yk_file *io, struct yk_file **ret_io) {
     struct fault_io *f = calloc(1, sizeof(*f));
     if (!f)
         return -YK_ENOMEM;
@@ -398,7 +399,7 @@ int yk_ssd_io_fault_new(struct yk_ssd_io *io, struct yk_ssd_io **ret_io) {
     pthread_cond_init(&f->change, &attr);
     pthread_condattr_destroy(&attr);
     pthread_mutex_init(&f->lock, NULL);
-    if (yk_ssd_thread(&f->watcher, "yolk-ssd-fault", watch, f) < 0) {
+    if (yk_file_thread(&f->watcher, "yolk-file-fault", watch, f) < 0) {
         pthread_cond_destroy(&f->change);
         pthread_mutex_destroy(&f->lock);
         free(f);
@@ -408,7 +409,7 @@ int yk_ssd_io_fault_new(struct yk_ssd_io *io, struct yk_ssd_io **ret_io) {
     return 0;
 }
 
-void yk_ssd_io_fault_set(struct yk_ssd_io *io, const struct yk_ssd_fault *fault) {
+void yk_file_fault_set(struct yk_file *io, const struct yk_file_fault *fault) {
     struct fault_io *f = fault_of(io);
     memset(&f->fault, 0, sizeof(f->fault));
     if (fault)
@@ -420,6 +421,6 @@ void yk_ssd_io_fault_set(struct yk_ssd_io *io, const struct yk_ssd_fault *fault)
         f->rand = 1;
 }
 
-uint64_t yk_ssd_io_fault_hits(const struct yk_ssd_io *io) {
+uint64_t yk_file_fault_hits(const struct yk_file *io) {
     return fault_of(io)->hits;
 }

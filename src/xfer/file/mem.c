@@ -12,10 +12,10 @@
  * The pages count as locked memory of the user (RLIMIT_MEMLOCK, but for CAP_IPC_LOCK). Where that
  * ends, registering ends, with one line that says what to raise; everything works without.
  *
- * Threads: the ring's worker; yk_ssd_mem_note, and `ready`, any.
+ * Threads: the ring's worker; yk_file_mem_note, and `ready`, any.
  */
 #include "base/fmt.h"
-#include "tier/ssd/io_priv.h"
+#include "xfer/file/file_priv.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -28,7 +28,7 @@
 #define CHUNK_MAX (1ull << 30) /* the kernel's limit of one buffer */
 #define TABLE_MAX 16384u       /* and of their number: 16 TiB */
 
-void yk_ssd_mem_init(struct yk_ssd_mem *mem, struct io_uring *ring, void *base, uint64_t bytes) {
+void yk_file_mem_init(struct yk_file_mem *mem, struct io_uring *ring, void *base, uint64_t bytes) {
     memset(mem, 0, sizeof(*mem));
     if (!base || bytes == 0)
         return;
@@ -44,17 +44,17 @@ void yk_ssd_mem_init(struct yk_ssd_mem *mem, struct io_uring *ring, void *base, 
         mem->stopped = -rc;
 }
 
-static uint64_t chunk_bytes(const struct yk_ssd_mem *mem, uint64_t at) {
+static uint64_t chunk_bytes(const struct yk_file_mem *mem, uint64_t at) {
     return mem->bytes - at < mem->chunk ? mem->bytes - at : mem->chunk;
 }
 
-int yk_ssd_mem_wants(const struct yk_ssd_mem *mem) {
+int yk_file_mem_wants(const struct yk_file_mem *mem) {
     uint64_t ready = __atomic_load_n(&mem->ready, __ATOMIC_SEQ_CST); /* pairs with mem_ready */
     return mem->fixed < mem->bytes && !mem->stopped && mem->fixed / mem->chunk < TABLE_MAX &&
            mem->fixed + chunk_bytes(mem, mem->fixed) <= ready;
 }
 
-void yk_ssd_mem_step(struct yk_ssd_mem *mem, struct io_uring *ring) {
+void yk_file_mem_step(struct yk_file_mem *mem, struct io_uring *ring) {
     struct iovec iov = {.iov_base = mem->base + mem->fixed,
                         .iov_len = chunk_bytes(mem, mem->fixed)};
     __u64 tag = 0;
@@ -70,7 +70,7 @@ void yk_ssd_mem_step(struct yk_ssd_mem *mem, struct io_uring *ring) {
     __atomic_store_n(&mem->stopped, -rc, __ATOMIC_RELEASE); /* pairs with mem_note */
 }
 
-int yk_ssd_mem_find(const struct yk_ssd_mem *mem, const void *ptr, uint64_t bytes) {
+int yk_file_mem_find(const struct yk_file_mem *mem, const void *ptr, uint64_t bytes) {
     uint64_t off = (uintptr_t)ptr - (uintptr_t)mem->base;
     if (off >= mem->fixed || bytes > mem->fixed - off ||
         off / mem->chunk != (off + bytes - 1u) / mem->chunk)
@@ -78,7 +78,7 @@ int yk_ssd_mem_find(const struct yk_ssd_mem *mem, const void *ptr, uint64_t byte
     return (int)(off / mem->chunk);
 }
 
-void yk_ssd_mem_note(const struct yk_ssd_mem *mem, char *note, size_t note_bytes) {
+void yk_file_mem_note(const struct yk_file_mem *mem, char *note, size_t note_bytes) {
     int err = __atomic_load_n(&mem->stopped, __ATOMIC_ACQUIRE);
     char fixed[YK_FMT_MAX], all[YK_FMT_MAX], limit[YK_FMT_MAX];
     note[0] = 0;

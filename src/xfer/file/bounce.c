@@ -12,7 +12,7 @@
  * ended. A read that ends inside a unit takes the unit into the bounce buffer: nothing is written
  * beyond the last piece.
  */
-#include "tier/ssd/io_priv.h"
+#include "xfer/file/file_priv.h"
 
 #include <errno.h>
 #include <string.h>
@@ -21,7 +21,7 @@ static uint64_t min_u64(uint64_t a, uint64_t b) {
     return a < b ? a : b;
 }
 
-void yk_ssd_req_end(struct yk_ssd_io_req *req, int err) {
+void yk_file_req_end(struct yk_file_req *req, int err) {
     req->os_error = err;
     switch (err) {
     case 0:
@@ -45,7 +45,7 @@ void yk_ssd_req_end(struct yk_ssd_io_req *req, int err) {
 }
 
 /* Steps over pieces that are used up; returns how much of the present one is left (0 = no more). */
-static uint64_t settle(const struct yk_ssd_io_req *req, struct yk_ssd_cursor *at) {
+static uint64_t settle(const struct yk_file_req *req, struct yk_file_cursor *at) {
     while (at->piece < req->iov_count && at->off >= req->iov[at->piece].iov_len) {
         at->piece++;
         at->off = 0;
@@ -53,12 +53,12 @@ static uint64_t settle(const struct yk_ssd_io_req *req, struct yk_ssd_cursor *at
     return at->piece < req->iov_count ? req->iov[at->piece].iov_len - at->off : 0;
 }
 
-static char *address(const struct yk_ssd_io_req *req, const struct yk_ssd_cursor *at) {
+static char *address(const struct yk_file_req *req, const struct yk_file_cursor *at) {
     return (char *)req->iov[at->piece].iov_base + at->off;
 }
 
 /* The next n bytes of the pieces: to `to` (a write), from `from` (a read), or just passed over. */
-static void pass(const struct yk_ssd_io_req *req, struct yk_ssd_cursor *at, char *to,
+static void pass(const struct yk_file_req *req, struct yk_file_cursor *at, char *to,
                  const char *from, uint64_t n) {
     while (n > 0) {
         uint64_t k = min_u64(settle(req, at), n);
@@ -76,12 +76,12 @@ static void pass(const struct yk_ssd_io_req *req, struct yk_ssd_cursor *at, char
     }
 }
 
-static int is_bounced(const struct yk_ssd_step *step, const void *base) {
-    return step->bounce && (uintptr_t)base - (uintptr_t)step->bounce < YK_SSD_BOUNCE;
+static int is_bounced(const struct yk_file_step *step, const void *base) {
+    return step->bounce && (uintptr_t)base - (uintptr_t)step->bounce < YK_FILE_BOUNCE;
 }
 
 /* Neighbours become one, but never the caller's memory and a bounce buffer that happens to lie beside. */
-static void add_iov(struct yk_ssd_step *step, char *base, uint64_t len) {
+static void add_iov(struct yk_file_step *step, char *base, uint64_t len) {
     struct iovec *last = step->iov_count > 0 ? &step->iov[step->iov_count - 1u] : NULL;
     step->bytes += len;
     if (last && (char *)last->iov_base + last->iov_len == base &&
@@ -95,20 +95,20 @@ static void add_iov(struct yk_ssd_step *step, char *base, uint64_t len) {
 
 /* Bounces what begins at the cursor, where a transfer of it is not possible: the whole units of a
  * piece with an odd address, or one unit of several pieces. Returns bytes of the request. */
-static uint64_t add_bounced(struct yk_ssd_step *step, struct yk_ssd_cursor *at, uint32_t unit,
+static uint64_t add_bounced(struct yk_file_step *step, struct yk_file_cursor *at, uint32_t unit,
                             uint64_t left) {
     uint64_t here = settle(step->req, at);
     uint64_t n = here < unit ? min_u64(unit, left) : here - here % unit;
-    n = min_u64(n, YK_SSD_BOUNCE - step->bounced);
+    n = min_u64(n, YK_FILE_BOUNCE - step->bounced);
     char *to = step->bounce + step->bounced;
-    pass(step->req, at, step->req->op == YK_SSD_IO_WRITE ? to : NULL, NULL, n);
+    pass(step->req, at, step->req->op == YK_FILE_WRITE ? to : NULL, NULL, n);
     uint64_t whole = (n + unit - 1u) / unit * unit;
     add_iov(step, to, whole);
     step->bounced += (uint32_t)whole;
     return n;
 }
 
-void yk_ssd_step_init(struct yk_ssd_step *step, struct yk_ssd_io_req *req) {
+void yk_file_step_init(struct yk_file_step *step, struct yk_file_req *req) {
     step->req = req;
     step->done = 0;
     step->at.piece = 0;
@@ -117,67 +117,68 @@ void yk_ssd_step_init(struct yk_ssd_step *step, struct yk_ssd_io_req *req) {
     step->bounce = NULL;
 }
 
-enum yk_ssd_step_next yk_ssd_step_prepare(struct yk_ssd_step *step, const struct yk_ssd_file *file,
-                                          void *bounce) {
-    struct yk_ssd_cursor at = step->at;
+enum yk_file_step_next yk_file_step_prepare(struct yk_file_step *step,
+                                            const struct yk_file_handle *file, void *bounce) {
+    struct yk_file_cursor at = step->at;
     uint64_t left = step->req->bytes - step->done;
     step->iov_count = 0;
     step->bytes = 0;
     step->bounce = bounce;
     step->bounced = 0;
-    while (left > 0 && step->iov_count < YK_SSD_STEP_IOVS) {
+    while (left > 0 && step->iov_count < YK_FILE_STEP_IOVS) {
         uint64_t here = settle(step->req, &at), n = here - here % file->unit;
         if (n > 0 && ((uintptr_t)address(step->req, &at) & (file->mem_align - 1u)) == 0) {
             add_iov(step, address(step->req, &at), n);
             at.off += n;
         } else if (!bounce) {
-            return YK_SSD_STEP_BOUNCE;
-        } else if (step->bounced == YK_SSD_BOUNCE) {
+            return YK_FILE_STEP_BOUNCE;
+        } else if (step->bounced == YK_FILE_BOUNCE) {
             break;
         } else {
             n = add_bounced(step, &at, file->unit, left);
         }
         left -= n;
     }
-    return YK_SSD_STEP_GO;
+    return YK_FILE_STEP_GO;
 }
 
 /* Bytes [0, n) of the transfer are in place: moves the cursor, and a read's bounced part home. */
-static void settle_transfer(struct yk_ssd_step *step, uint64_t n) {
+static void settle_transfer(struct yk_file_step *step, uint64_t n) {
     for (uint32_t i = 0; i < step->iov_count && n > 0; i++) {
         uint64_t k = min_u64(step->iov[i].iov_len, n);
         const char *base = step->iov[i].iov_base;
-        int home = is_bounced(step, base) && step->req->op == YK_SSD_IO_READ;
+        int home = is_bounced(step, base) && step->req->op == YK_FILE_READ;
         pass(step->req, &step->at, NULL, home ? base : NULL, k);
         n -= k;
     }
 }
 
-enum yk_ssd_step_next yk_ssd_step_finish(struct yk_ssd_step *step, const struct yk_ssd_file *file,
-                                         int64_t res, uint64_t *bounced_bytes) {
-    struct yk_ssd_io_req *req = step->req;
+enum yk_file_step_next yk_file_step_finish(struct yk_file_step *step,
+                                           const struct yk_file_handle *file, int64_t res,
+                                           uint64_t *bounced_bytes) {
+    struct yk_file_req *req = step->req;
     if (res == -EINTR || res == -EAGAIN) {
-        if (++step->tries <= YK_SSD_RETRIES)
-            return res == -EINTR ? YK_SSD_STEP_GO : YK_SSD_STEP_LATER;
+        if (++step->tries <= YK_FILE_RETRIES)
+            return res == -EINTR ? YK_FILE_STEP_GO : YK_FILE_STEP_LATER;
         res = -EIO;
     }
     if (res < 0) {
-        yk_ssd_req_end(req, (int)-res);
-        return YK_SSD_STEP_DONE;
+        yk_file_req_end(req, (int)-res);
+        return YK_FILE_STEP_DONE;
     }
     /* A transfer that ended inside a unit met the end of a file that was cut short. */
     uint64_t n = min_u64((uint64_t)res, step->bytes);
     n -= n % file->unit;
     if (n == 0) {
-        yk_ssd_req_end(req, 0);
-        req->status = req->op == YK_SSD_IO_READ ? -YK_EGONE : -YK_EIO;
-        return YK_SSD_STEP_DONE;
+        yk_file_req_end(req, 0);
+        req->status = req->op == YK_FILE_READ ? -YK_EGONE : -YK_EIO;
+        return YK_FILE_STEP_DONE;
     }
     *bounced_bytes += step->bounced;
     settle_transfer(step, n);
     step->done += min_u64(n, req->bytes - step->done);
     if (step->done < req->bytes)
-        return YK_SSD_STEP_GO;
-    yk_ssd_req_end(req, 0);
-    return YK_SSD_STEP_DONE;
+        return YK_FILE_STEP_GO;
+    yk_file_req_end(req, 0);
+    return YK_FILE_STEP_DONE;
 }

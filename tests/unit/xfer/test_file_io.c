@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Conformance of the SSD tier's devices: what io.h promises, against every implementation.
+ * Conformance of devices: what file.h promises, against every implementation.
  *
  * Each case runs once for each variant below. Where something cannot be had (a ring, a mount, a
  * process without rights), the case says so and is skipped.
  */
-#include "ssd_io_rig.h"
+#include "file_rig.h"
 
 #include "base/clock.h"
 
@@ -26,13 +26,13 @@
 #define IN_FLIGHT 200u
 
 static const struct variant variants[] = {
-    {.name = "uring", .ops = &yk_ssd_io_uring},
-    {.name = "uring and the owner", .ops = &yk_ssd_io_uring, .quick = 1},
-    {.name = "uring, buffered", .ops = &yk_ssd_io_uring, .buffered = 1},
-    {.name = "uring, tmpfs", .ops = &yk_ssd_io_uring, .shm = 1},
-    {.name = "threads", .ops = &yk_ssd_io_threads},
-    {.name = "threads, buffered", .ops = &yk_ssd_io_threads, .buffered = 1},
-    {.name = "uring in fault", .ops = &yk_ssd_io_uring, .fault = 1},
+    {.name = "uring", .ops = &yk_file_uring},
+    {.name = "uring and the owner", .ops = &yk_file_uring, .quick = 1},
+    {.name = "uring, buffered", .ops = &yk_file_uring, .buffered = 1},
+    {.name = "uring, tmpfs", .ops = &yk_file_uring, .shm = 1},
+    {.name = "threads", .ops = &yk_file_threads},
+    {.name = "threads, buffered", .ops = &yk_file_threads, .buffered = 1},
+    {.name = "uring in fault", .ops = &yk_file_uring, .fault = 1},
 };
 
 static void *aligned(size_t bytes) {
@@ -49,19 +49,19 @@ static void what_is_written_is_read(void **state) {
     rig_start(&r, *state);
     char *out = aligned(1u << 20), *in = aligned(1u << 20);
     rig_fill(&r, out, 1u << 20);
-    assert_int_equal(rig_do(&r, YK_SSD_IO_WRITE, 4096, out, 1u << 20), 0);
-    assert_int_equal(rig_do(&r, YK_SSD_IO_FLUSH, 0, NULL, 0), 0);
-    assert_int_equal(rig_do(&r, YK_SSD_IO_READ, 4096, in, 1u << 20), 0);
+    assert_int_equal(rig_do(&r, YK_FILE_WRITE, 4096, out, 1u << 20), 0);
+    assert_int_equal(rig_do(&r, YK_FILE_FLUSH, 0, NULL, 0), 0);
+    assert_int_equal(rig_do(&r, YK_FILE_READ, 4096, in, 1u << 20), 0);
     assert_memory_equal(in, out, 1u << 20);
     rig_close(&r);
     r.opts.create = 0;
     r.opts.size_bytes = 0;
     rig_open(&r);
-    struct yk_ssd_io_info info;
+    struct yk_file_info info;
     r.io->ops->info(r.io, &info);
     assert_int_equal(info.size_bytes, RIG_SIZE);
     memset(in, 0, 1u << 20);
-    assert_int_equal(rig_do(&r, YK_SSD_IO_READ, 4096, in, 1u << 20), 0);
+    assert_int_equal(rig_do(&r, YK_FILE_READ, 4096, in, 1u << 20), 0);
     assert_memory_equal(in, out, 1u << 20);
     rig_fini(&r);
     free(out);
@@ -72,26 +72,26 @@ static void what_is_written_is_read(void **state) {
 static void pieces_may_be_odd(void **state) {
     struct rig r;
     rig_start(&r, *state);
-    size_t room = YK_SSD_IO_BYTES + 8192u;
+    size_t room = YK_FILE_BYTES + 8192u;
     char *model = aligned(RIG_SIZE), *buf = aligned(room), *all = aligned(RIG_SIZE);
     rig_fill(&r, model, RIG_SIZE);
-    assert_int_equal(RIG_SIZE % YK_SSD_IO_BYTES, 0);
-    for (uint64_t at = 0; at < RIG_SIZE; at += YK_SSD_IO_BYTES)
-        assert_int_equal(rig_do(&r, YK_SSD_IO_WRITE, at, model + at, YK_SSD_IO_BYTES), 0);
+    assert_int_equal(RIG_SIZE % YK_FILE_BYTES, 0);
+    for (uint64_t at = 0; at < RIG_SIZE; at += YK_FILE_BYTES)
+        assert_int_equal(rig_do(&r, YK_FILE_WRITE, at, model + at, YK_FILE_BYTES), 0);
     for (int round = 0; round < 150; round++) {
-        struct iovec iov[YK_SSD_IO_IOVS];
-        uint64_t most = round % 10 == 0 ? YK_SSD_IO_BYTES : 65536u;
-        uint64_t bytes = (1u + rig_rand(&r, most / YK_SSD_SECTOR)) * YK_SSD_SECTOR;
-        uint64_t off = rig_rand(&r, (RIG_SIZE - bytes) / YK_SSD_SECTOR + 1u) * YK_SSD_SECTOR;
+        struct iovec iov[YK_FILE_IOVS];
+        uint64_t most = round % 10 == 0 ? YK_FILE_BYTES : 65536u;
+        uint64_t bytes = (1u + rig_rand(&r, most / YK_FILE_SECTOR)) * YK_FILE_SECTOR;
+        uint64_t off = rig_rand(&r, (RIG_SIZE - bytes) / YK_FILE_SECTOR + 1u) * YK_FILE_SECTOR;
         uint64_t lead = rig_rand(&r, 2) ? rig_rand(&r, 4096) : rig_rand(&r, 8) * 512u;
-        unsigned most_pieces = 1u + (unsigned)rig_rand(&r, YK_SSD_IO_IOVS);
+        unsigned most_pieces = 1u + (unsigned)rig_rand(&r, YK_FILE_IOVS);
         int write = (int)rig_rand(&r, 2);
         if (!write)
-            bytes -= rig_rand(&r, YK_SSD_SECTOR); /* a short tail */
+            bytes -= rig_rand(&r, YK_FILE_SECTOR); /* a short tail */
         rig_fill(&r, buf, room);
         char before = buf[lead ? lead - 1u : 0], after = buf[lead + bytes];
         unsigned n = rig_cut(&r, buf + lead, bytes, most_pieces, iov);
-        assert_int_equal(rig_do_iov(&r, write ? YK_SSD_IO_WRITE : YK_SSD_IO_READ, off, iov, n), 0);
+        assert_int_equal(rig_do_iov(&r, write ? YK_FILE_WRITE : YK_FILE_READ, off, iov, n), 0);
         if (write)
             memcpy(model + off, buf + lead, bytes);
         else
@@ -99,15 +99,15 @@ static void pieces_may_be_odd(void **state) {
         assert_true(lead == 0 || buf[lead - 1u] == before);
         assert_int_equal(buf[lead + bytes], after);
     }
-    for (uint64_t at = 0; at < RIG_SIZE; at += YK_SSD_IO_BYTES)
-        assert_int_equal(rig_do(&r, YK_SSD_IO_READ, at, all + at, YK_SSD_IO_BYTES), 0);
+    for (uint64_t at = 0; at < RIG_SIZE; at += YK_FILE_BYTES)
+        assert_int_equal(rig_do(&r, YK_FILE_READ, at, all + at, YK_FILE_BYTES), 0);
     assert_memory_equal(all, model, RIG_SIZE);
-    struct yk_ssd_io_info info;
-    struct yk_ssd_io_stats st;
+    struct yk_file_info info;
+    struct yk_file_stats st;
     r.io->ops->info(r.io, &info);
     r.io->ops->stats(r.io, &st);
     assert_int_equal(st.bounced_bytes > 0, info.direct);
-    assert_int_equal(st.errors[YK_SSD_IO_READ] + st.errors[YK_SSD_IO_WRITE], 0);
+    assert_int_equal(st.errors[YK_FILE_READ] + st.errors[YK_FILE_WRITE], 0);
     rig_fini(&r);
     free(model);
     free(buf);
@@ -119,14 +119,14 @@ static void aligned_pieces_are_not_copied(void **state) {
     rig_start(&r, *state);
     char *buf = aligned(1u << 20);
     struct iovec iov[3] = {{buf, 8192}, {buf + 65536, 4096}, {buf + 131072, 512u << 10}};
-    struct yk_ssd_io_stats st;
-    assert_int_equal(rig_do_iov(&r, YK_SSD_IO_WRITE, 0, iov, 3), 0);
-    assert_int_equal(rig_do_iov(&r, YK_SSD_IO_READ, 0, iov, 3), 0);
+    struct yk_file_stats st;
+    assert_int_equal(rig_do_iov(&r, YK_FILE_WRITE, 0, iov, 3), 0);
+    assert_int_equal(rig_do_iov(&r, YK_FILE_READ, 0, iov, 3), 0);
     r.io->ops->stats(r.io, &st);
     assert_int_equal(st.bounced_bytes, 0);
     /* Only the tail of a read goes through a copy. */
     iov[2].iov_len -= 100;
-    assert_int_equal(rig_do_iov(&r, YK_SSD_IO_READ, 0, iov, 3), 0);
+    assert_int_equal(rig_do_iov(&r, YK_FILE_READ, 0, iov, 3), 0);
     r.io->ops->stats(r.io, &st);
     assert_true(st.bounced_bytes <= 4096);
     rig_fini(&r);
@@ -136,7 +136,7 @@ static void aligned_pieces_are_not_copied(void **state) {
 /* ---- many at once --------------------------------------------------------------------------- */
 
 struct flight {
-    struct yk_ssd_io_req req;
+    struct yk_file_req req;
     struct iovec iov[8];
     char *buf;
     uint64_t blocks; /* of the device, from first */
@@ -154,10 +154,10 @@ static void many_requests_at_once_keep_their_bytes(void **state) {
     struct flight *fl = calloc(64, sizeof(*fl));
     for (unsigned i = 0; i < 64; i++)
         fl[i].buf = aligned(FLIGHT_BLOCK + 4096u);
-    for (uint64_t at = 0; at < RIG_SIZE; at += YK_SSD_IO_BYTES)
-        assert_int_equal(rig_do(&r, YK_SSD_IO_WRITE, at, model + at, YK_SSD_IO_BYTES), 0);
+    for (uint64_t at = 0; at < RIG_SIZE; at += YK_FILE_BYTES)
+        assert_int_equal(rig_do(&r, YK_FILE_WRITE, at, model + at, YK_FILE_BYTES), 0);
     while (ended < 3000) {
-        struct yk_ssd_io_req *list = NULL;
+        struct yk_file_req *list = NULL;
         for (unsigned i = 0; i < 64 && begun < 3000; i++) {
             struct flight *f = &fl[i];
             uint64_t b = rig_rand(&r, blocks);
@@ -175,7 +175,7 @@ static void many_requests_at_once_keep_their_bytes(void **state) {
             f->req.iov_count =
                 (uint16_t)rig_cut(&r, f->buf + lead, FLIGHT_BLOCK, lead ? 8 : 1, f->iov);
             f->req.user = f;
-            if (f->req.op == YK_SSD_IO_WRITE) {
+            if (f->req.op == YK_FILE_WRITE) {
                 rig_fill(&r, f->buf + lead, FLIGHT_BLOCK);
                 memcpy(model + b * FLIGHT_BLOCK, f->buf + lead, FLIGHT_BLOCK);
             }
@@ -186,11 +186,11 @@ static void many_requests_at_once_keep_their_bytes(void **state) {
         }
         if (list)
             r.io->ops->submit(r.io, list);
-        for (struct yk_ssd_io_req *q = rig_reap(&r), *next; q; q = next) {
+        for (struct yk_file_req *q = rig_reap(&r), *next; q; q = next) {
             struct flight *f = q->user;
             next = q->next;
             assert_int_equal(q->status, 0);
-            if (q->op == YK_SSD_IO_READ)
+            if (q->op == YK_FILE_READ)
                 assert_memory_equal(f->iov[0].iov_base, model + f->first * FLIGHT_BLOCK,
                                     FLIGHT_BLOCK);
             taken[f->first] = 0;
@@ -203,7 +203,7 @@ static void many_requests_at_once_keep_their_bytes(void **state) {
     assert_null(r.io->ops->reap(r.io));
     assert_int_equal(r.io->ops->stalled(r.io), 0);
     assert_true(__atomic_load_n(&r.wakes, __ATOMIC_RELAXED) > 0);
-    struct yk_ssd_io_stats st;
+    struct yk_file_stats st;
     r.io->ops->stats(r.io, &st);
     assert_int_equal(st.queued, 0);
     for (unsigned i = 0; i < 64; i++)
@@ -218,14 +218,14 @@ static void many_requests_at_once_keep_their_bytes(void **state) {
 static void a_request_waits_for_a_bounce_buffer(void **state) {
     struct rig r;
     rig_start(&r, *state);
-    static struct yk_ssd_io_req req[IN_FLIGHT];
+    static struct yk_file_req req[IN_FLIGHT];
     static struct iovec iov[IN_FLIGHT];
     char *buf = aligned(RIG_SIZE + 4096u);
     rig_fill(&r, buf, RIG_SIZE);
     memset(req, 0, sizeof(req));
     for (unsigned i = 0; i < IN_FLIGHT; i++) {
         iov[i] = (struct iovec){buf + 1 + i * 65536u, 65536u};
-        req[i].op = i % 2u ? YK_SSD_IO_WRITE : YK_SSD_IO_READ;
+        req[i].op = i % 2u ? YK_FILE_WRITE : YK_FILE_READ;
         req[i].offset = i * 65536u;
         req[i].bytes = 65536u;
         req[i].iov = &iov[i];
@@ -234,11 +234,11 @@ static void a_request_waits_for_a_bounce_buffer(void **state) {
     }
     r.io->ops->submit(r.io, req);
     for (unsigned ended = 0; ended < IN_FLIGHT;)
-        for (struct yk_ssd_io_req *q = rig_reap(&r); q; q = q->next, ended++)
+        for (struct yk_file_req *q = rig_reap(&r); q; q = q->next, ended++)
             assert_int_equal(q->status, 0);
     char *in = aligned(65536u);
     for (unsigned i = 1; i < IN_FLIGHT; i += 2) {
-        assert_int_equal(rig_do(&r, YK_SSD_IO_READ, i * 65536u, in, 65536u), 0);
+        assert_int_equal(rig_do(&r, YK_FILE_READ, i * 65536u, in, 65536u), 0);
         assert_memory_equal(in, buf + 1 + i * 65536u, 65536u);
     }
     rig_fini(&r);
@@ -248,14 +248,14 @@ static void a_request_waits_for_a_bounce_buffer(void **state) {
 
 /* How many of a long queue of writes come back before a read that was submitted behind them. */
 static unsigned writes_before_a_read(struct rig *r, char *buf) {
-    static struct yk_ssd_io_req req[IN_FLIGHT + 1u];
+    static struct yk_file_req req[IN_FLIGHT + 1u];
     static struct iovec iov[IN_FLIGHT + 1u];
     unsigned before = 0, ended = 0;
     int seen = 0;
     memset(req, 0, sizeof(req));
     for (unsigned i = 0; i <= IN_FLIGHT; i++) {
         iov[i] = (struct iovec){buf + i * 65536u, 65536u};
-        req[i].op = i == IN_FLIGHT ? YK_SSD_IO_READ : YK_SSD_IO_WRITE;
+        req[i].op = i == IN_FLIGHT ? YK_FILE_READ : YK_FILE_WRITE;
         req[i].offset = i * 65536u;
         req[i].bytes = 65536u;
         req[i].iov = &iov[i];
@@ -264,7 +264,7 @@ static unsigned writes_before_a_read(struct rig *r, char *buf) {
     }
     r->io->ops->submit(r->io, req);
     while (ended <= IN_FLIGHT)
-        for (struct yk_ssd_io_req *q = rig_reap(r); q; q = q->next, ended++) {
+        for (struct yk_file_req *q = rig_reap(r); q; q = q->next, ended++) {
             seen |= q == &req[IN_FLIGHT];
             before += !seen;
         }
@@ -287,12 +287,12 @@ static void reads_overtake_writes(void **state) {
 static void close_waits_for_what_is_under_way(void **state) {
     struct rig r;
     rig_start(&r, *state);
-    static struct yk_ssd_io_req req[IN_FLIGHT];
+    static struct yk_file_req req[IN_FLIGHT];
     struct iovec iov = {aligned(RIG_SIZE), 65536u};
     rig_fill(&r, iov.iov_base, 65536u);
     memset(req, 0, sizeof(req));
     for (unsigned i = 0; i < IN_FLIGHT; i++) {
-        req[i].op = i == 100u ? YK_SSD_IO_FLUSH : YK_SSD_IO_WRITE;
+        req[i].op = i == 100u ? YK_FILE_FLUSH : YK_FILE_WRITE;
         req[i].offset = i * 65536u;
         req[i].bytes = 65536u;
         req[i].iov = &iov;
@@ -306,7 +306,7 @@ static void close_waits_for_what_is_under_way(void **state) {
     for (unsigned i = 0; i < IN_FLIGHT; i++) {
         if (i == 100u)
             continue;
-        assert_int_equal(rig_do(&r, YK_SSD_IO_READ, i * 65536u, in, 65536u), 0);
+        assert_int_equal(rig_do(&r, YK_FILE_READ, i * 65536u, in, 65536u), 0);
         assert_memory_equal(in, iov.iov_base, 65536u);
     }
     rig_fini(&r);
@@ -317,17 +317,17 @@ static void close_waits_for_what_is_under_way(void **state) {
 static void flushes_and_discards_come_back(void **state) {
     struct rig r;
     rig_start(&r, *state);
-    static struct yk_ssd_io_req req[60];
+    static struct yk_file_req req[60];
     memset(req, 0, sizeof(req));
     for (unsigned i = 0; i < 60; i++) {
-        req[i].op = i % 3u ? YK_SSD_IO_FLUSH : YK_SSD_IO_DISCARD;
+        req[i].op = i % 3u ? YK_FILE_FLUSH : YK_FILE_DISCARD;
         req[i].offset = (i / 3u) * 65536u;
-        req[i].bytes = req[i].op == YK_SSD_IO_DISCARD ? 65536u : 0;
+        req[i].bytes = req[i].op == YK_FILE_DISCARD ? 65536u : 0;
         req[i].next = i + 1u < 60 ? &req[i + 1u] : NULL;
     }
     r.io->ops->submit(r.io, req);
     for (unsigned ended = 0; ended < 60;)
-        for (struct yk_ssd_io_req *q = rig_reap(&r); q; q = q->next, ended++)
+        for (struct yk_file_req *q = rig_reap(&r); q; q = q->next, ended++)
             assert_int_equal(q->status, 0);
     /* Space of a file that was discarded is still its own. */
     struct stat st;
@@ -341,18 +341,18 @@ static void bad_requests_are_refused(void **state) {
     struct rig r;
     rig_start(&r, *state);
     char *buf = aligned(8192);
-    assert_int_equal(rig_do(&r, YK_SSD_IO_READ, RIG_SIZE, buf, 4096), -YK_EINVAL);
-    assert_int_equal(rig_do(&r, YK_SSD_IO_READ, RIG_SIZE - 4096u, buf, 8192), -YK_EINVAL);
-    assert_int_equal(rig_do(&r, YK_SSD_IO_READ, UINT64_MAX - 4095u, buf, 8192), -YK_EINVAL);
-    assert_int_equal(rig_do(&r, YK_SSD_IO_READ, 512, buf, 4096), -YK_EINVAL);
-    assert_int_equal(rig_do(&r, YK_SSD_IO_WRITE, 0, buf, 100), -YK_EINVAL);
-    assert_int_equal(rig_do(&r, YK_SSD_IO_WRITE, 0, buf, 0), -YK_EINVAL);
+    assert_int_equal(rig_do(&r, YK_FILE_READ, RIG_SIZE, buf, 4096), -YK_EINVAL);
+    assert_int_equal(rig_do(&r, YK_FILE_READ, RIG_SIZE - 4096u, buf, 8192), -YK_EINVAL);
+    assert_int_equal(rig_do(&r, YK_FILE_READ, UINT64_MAX - 4095u, buf, 8192), -YK_EINVAL);
+    assert_int_equal(rig_do(&r, YK_FILE_READ, 512, buf, 4096), -YK_EINVAL);
+    assert_int_equal(rig_do(&r, YK_FILE_WRITE, 0, buf, 100), -YK_EINVAL);
+    assert_int_equal(rig_do(&r, YK_FILE_WRITE, 0, buf, 0), -YK_EINVAL);
     assert_true(__atomic_load_n(&r.wakes, __ATOMIC_RELAXED) > 0);
     rig_close(&r);
     r.opts.read_only = 1;
     rig_open(&r);
-    assert_int_equal(rig_do(&r, YK_SSD_IO_WRITE, 0, buf, 4096), -YK_EPERM);
-    assert_int_equal(rig_do(&r, YK_SSD_IO_READ, 0, buf, 4096), 0);
+    assert_int_equal(rig_do(&r, YK_FILE_WRITE, 0, buf, 4096), -YK_EPERM);
+    assert_int_equal(rig_do(&r, YK_FILE_READ, 0, buf, 4096), 0);
     rig_fini(&r);
     free(buf);
 }
@@ -366,9 +366,9 @@ static void a_file_cut_short_is_gone(void **state) {
     assert_int_equal(r.io->ops->check(r.io), 0);
     assert_int_equal(truncate(r.path, RIG_SIZE - (1u << 20) + 5000), 0);
     assert_int_equal(r.io->ops->check(r.io), -YK_EGONE);
-    assert_int_equal(rig_do(&r, YK_SSD_IO_READ, RIG_SIZE - 4096u, buf, 4096), -YK_EGONE);
-    assert_int_equal(rig_do(&r, YK_SSD_IO_READ, RIG_SIZE - (1u << 20), buf, 1u << 20), -YK_EGONE);
-    assert_int_equal(rig_do(&r, YK_SSD_IO_READ, 0, buf, 4096), 0);
+    assert_int_equal(rig_do(&r, YK_FILE_READ, RIG_SIZE - 4096u, buf, 4096), -YK_EGONE);
+    assert_int_equal(rig_do(&r, YK_FILE_READ, RIG_SIZE - (1u << 20), buf, 1u << 20), -YK_EGONE);
+    assert_int_equal(rig_do(&r, YK_FILE_READ, 0, buf, 4096), 0);
     rig_fini(&r);
     free(buf);
 }
@@ -407,7 +407,7 @@ static uint64_t switches(void) {
         snprintf(path, sizeof(path), "/proc/self/task/%s/status", e->d_name);
         FILE *f = e->d_name[0] == '.' ? NULL : fopen(path, "r");
         while (f && fgets(line, sizeof(line), f)) {
-            if (strncmp(line, "Name:\tyolk-ssd", 14) == 0)
+            if (strncmp(line, "Name:\tyolk-file", 15) == 0)
                 ours = 1;
             if (ours && sscanf(line, "voluntary_ctxt_switches: %" SCNu64, &n) == 1) {
                 sum += n;
@@ -427,7 +427,7 @@ static void idle_threads_sleep(void **state) {
     struct rig r;
     rig_start(&r, *state);
     char *buf = aligned(4096);
-    assert_int_equal(rig_do(&r, YK_SSD_IO_READ, 0, buf, 4096), 0);
+    assert_int_equal(rig_do(&r, YK_FILE_READ, 0, buf, 4096), 0);
     int quiet = 0;
     for (int window = 0; window < 50 && !quiet; window++) {
         uint64_t before = switches();
@@ -449,7 +449,7 @@ static void memory_that_is_ready_is_registered(void **state) {
     r.opts.mem = mem;
     r.opts.mem_bytes = bytes;
     rig_open(&r);
-    struct yk_ssd_io_info info;
+    struct yk_file_info info;
     r.io->ops->info(r.io, &info);
     assert_int_equal(info.fixed_bytes, 0);
     static const size_t ready[] = {10u << 20, 64u << 20, 80u << 20};
@@ -469,15 +469,46 @@ static void memory_that_is_ready_is_registered(void **state) {
     char *in = aligned(1u << 20);
     for (unsigned i = 0; i < 3; i++) {
         rig_fill(&r, mem + at[i], 1u << 20);
-        assert_int_equal(rig_do(&r, YK_SSD_IO_WRITE, i << 20, mem + at[i], 1u << 20), 0);
-        assert_int_equal(rig_do(&r, YK_SSD_IO_READ, i << 20, in, 1u << 20), 0);
+        assert_int_equal(rig_do(&r, YK_FILE_WRITE, i << 20, mem + at[i], 1u << 20), 0);
+        assert_int_equal(rig_do(&r, YK_FILE_READ, i << 20, in, 1u << 20), 0);
         assert_memory_equal(in, mem + at[i], 1u << 20);
         memset(mem + at[i], 0, 1u << 20);
-        assert_int_equal(rig_do(&r, YK_SSD_IO_READ, i << 20, mem + at[i], 1u << 20), 0);
+        assert_int_equal(rig_do(&r, YK_FILE_READ, i << 20, mem + at[i], 1u << 20), 0);
         assert_memory_equal(in, mem + at[i], 1u << 20);
     }
     rig_fini(&r);
     munmap(mem, bytes);
+    free(in);
+}
+
+/* A file of any length, in any ranges, beside another who has it open and locked. */
+static void odd_ranges_beside_another(void **state) {
+    struct rig r;
+    struct yk_file *io = NULL;
+    struct yk_err err = {0};
+    struct yk_file_info info;
+    char a[5000], b[5000];
+    rig_start(&r, *state);
+    rig_fill(&r, a, sizeof(a));
+    assert_int_equal(truncate(r.path, RIG_SIZE + 777), 0);
+    struct yk_file_opts opts = {.path = r.path, .shared = 1, .odd = 1, .buffered = 1};
+    assert_int_equal(r.v->ops->open(&opts, &io, &err), 0);
+    struct yk_file *first = r.io;
+    r.io = io;
+    io->ops->info(io, &info);
+    assert_int_equal(info.size_bytes, RIG_SIZE + 777);
+    assert_int_equal(rig_do(&r, YK_FILE_WRITE, 4095, a, 4099), 0);
+    assert_int_equal(rig_do(&r, YK_FILE_WRITE, RIG_SIZE + 700, a, 77), 0);
+    assert_int_equal(rig_do(&r, YK_FILE_WRITE, RIG_SIZE + 700, a, 78), -YK_EINVAL);
+    assert_int_equal(rig_do(&r, YK_FILE_READ, RIG_SIZE + 776, b, 1), 0);
+    assert_int_equal(b[0], a[76]);
+    r.io = first;
+    char *in = aligned(12288);
+    assert_int_equal(rig_do(&r, YK_FILE_READ, 0, in, 12288), 0); /* sees what the other wrote */
+    assert_memory_equal(in + 4095, a, 4099);
+    assert_true(in[4094] == 0 && in[4095 + 4099] == 0);
+    io->ops->close(io);
+    rig_fini(&r);
     free(in);
 }
 
@@ -493,6 +524,7 @@ static void memory_that_is_ready_is_registered(void **state) {
     X(bad_requests_are_refused)                                                                    \
     X(a_file_cut_short_is_gone)                                                                    \
     X(a_file_removed_or_replaced_is_noticed)                                                       \
+    X(odd_ranges_beside_another)                                                                   \
     X(idle_threads_sleep)                                                                          \
     X(memory_that_is_ready_is_registered)
 
