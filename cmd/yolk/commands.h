@@ -23,6 +23,7 @@ extern const struct yolk_cmd yolk_cmd_prefetch;
 extern const struct yolk_cmd yolk_cmd_ns;
 extern const struct yolk_cmd yolk_cmd_top;
 extern const struct yolk_cmd yolk_cmd_ssd;
+extern const struct yolk_cmd yolk_cmd_xfer;
 extern const struct yolk_cmd yolk_cmd_bench;
 extern const struct yolk_cmd yolk_cmd_gen;
 extern const struct yolk_cmd yolk_cmd_replay;
