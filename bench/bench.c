@@ -12,6 +12,7 @@ const struct yk_bench yk_benches[] = {
     {"store", "the store's operations, each beside the machine's limit", yk_bench_store, false},
     {"peers", "the store beside Redis, in the same run", yk_bench_peers, false},
     {"ssd", "the SSD tier in the directory --path, each case beside fio there", yk_bench_ssd, true},
+    {"xfer", "the transfer engine: memory, shared memory, TCP, several rails", yk_bench_xfer, false},
     {NULL, NULL, NULL, false},
 };
 

@@ -35,6 +35,8 @@ struct yk_bench_opts {
     FILE *out;           /* NULL: stdout */
     const char *path;    /* a directory on the file system to measure; NULL: none was named */
     uint64_t size_bytes; /* of each file there; 0: the benchmark's own */
+    const char *transport; /* of xfer: this one only; NULL: all */
+    uint32_t rails;        /* of xfer: over so many rails between namespaces; 0: none */
 };
 
 struct yk_bench {
@@ -54,6 +56,7 @@ int yk_bench_alloc(const struct yk_bench_opts *opts);
 int yk_bench_store(const struct yk_bench_opts *opts);
 int yk_bench_peers(const struct yk_bench_opts *opts);
 int yk_bench_ssd(const struct yk_bench_opts *opts);
+int yk_bench_xfer(const struct yk_bench_opts *opts);
 
 #ifdef __cplusplus
 }

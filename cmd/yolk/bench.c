@@ -18,6 +18,8 @@ struct bench_config {
     struct yk_opt_list cases;
     char *path;
     uint64_t size_bytes;
+    char *transport;
+    int64_t rails;
 };
 
 static const struct yk_opt rows[] = {
@@ -54,6 +56,19 @@ static const struct yk_opt rows[] = {
      YK_OPT_AT(struct bench_config, size_bytes),
      .def = "0",
      .help = "Of ssd: bytes of each of its three files; 0 is 4G."},
+    {.name = "transport",
+     .type = YK_OPT_STR,
+     YK_OPT_AT(struct bench_config, transport),
+     .metavar = "NAME",
+     .help = "Of xfer: mem, shm, tcp or file; all of them when it is not given."},
+    {.name = "rails",
+     .type = YK_OPT_INT,
+     YK_OPT_AT(struct bench_config, rails),
+     .def = "0",
+     .min = "0",
+     .max = "16",
+     .help = "Of xfer: so many rails between two network namespaces, some of them cut; needs root. 0 is "
+             "none of this."},
 };
 
 static int list(const struct yolk_ctx *ctx) {
@@ -85,6 +100,8 @@ static int run_one(const struct yolk_ctx *ctx, const struct yk_bench *b) {
                                  .n_cases = config->cases.n,
                                  .path = config->path,
                                  .size_bytes = config->size_bytes,
+                                 .transport = config->transport,
+                                 .rails = (uint32_t)config->rails,
                                  .out = stdout};
     int rc = b->fn(&opts);
     if (rc == YK_BENCH_NO_PEER)

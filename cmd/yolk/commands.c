@@ -22,6 +22,7 @@ const struct yolk_cmd *const yolk_commands[] = {
     &yolk_cmd_top,
     &yolk_cmd_ssd,
     &yolk_cmd_topo,
+    &yolk_cmd_xfer,
     &yolk_cmd_bench,
     &yolk_cmd_gen,
     &yolk_cmd_replay,

@@ -24,6 +24,7 @@ extern const struct yolk_cmd yolk_cmd_ns;
 extern const struct yolk_cmd yolk_cmd_top;
 extern const struct yolk_cmd yolk_cmd_ssd;
 extern const struct yolk_cmd yolk_cmd_topo;
+extern const struct yolk_cmd yolk_cmd_xfer;
 extern const struct yolk_cmd yolk_cmd_bench;
 extern const struct yolk_cmd yolk_cmd_gen;
 extern const struct yolk_cmd yolk_cmd_replay;
