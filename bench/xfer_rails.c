@@ -194,7 +194,7 @@ static int iperf(const struct rails *r, uint32_t i, double seconds, double *ret_
 
 /* All rails, one after the other. */
 static int iperf_sum(const struct rails *r, double *ret_sum, double *ret_first) {
-    *ret_sum = 0;
+    *ret_sum = *ret_first = 0;
     for (uint32_t i = 0; i < r->count; i++) {
         double rate;
         int rc = iperf(r, i, r->run->seconds / r->count, &rate);
@@ -217,7 +217,7 @@ static const yk_xfer_opts side_opts = {.size = sizeof(yk_xfer_opts),
 static int spread(struct rails *r, const char *name) {
     static struct yk_series s;
     struct xfer_side side;
-    double sum, first;
+    double sum = 0, first = 0;
     int rc = iperf_sum(r, &sum, &first);
     if (rc == 0)
         rc = xfer_side_open(&side, &side_opts, r->target.where);

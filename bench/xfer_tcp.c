@@ -27,7 +27,7 @@ static yk_xfer_opts tcp_opts(int target, uint32_t poll_us) {
 }
 
 void xfer_cpu_row(struct yk_bench_run *run, const char *name, const struct yk_series *s) {
-    char text[80];
+    char text[96];
     double gb = (double)s->ops * s->weight / 1e9;
     snprintf(text, sizeof(text), "cpu %s", name);
     struct yk_bench_row row = YK_BENCH_ROW(text, "s/GB", (s->cpu_s + s->node_s) / gb);

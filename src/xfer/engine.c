@@ -232,6 +232,7 @@ void yk_xfer_destroy(yk_xfer *e) {
         yk_local_close(e->local);
     while (e->registry != NULL && yk_registry_doom_any(e->registry, &r) == 0)
         (void)yk_engine_retire(e, r, UINT64_MAX);
+    yk_remote_free(e);
     for (uint32_t i = 0; i < e->shard_count; i++)
         yk_shard_free(e->shards[i]);
     free_notes(e);

@@ -76,7 +76,8 @@ struct yk_xfer {
     const struct yk_xport_ops *const *xports;
     struct yk_local *local;
     struct yk_registry *registry; /* local's */
-    struct yk_server *server;
+    struct yk_server *server; /* NULL: it does not listen */
+    struct yk_share *share;   /* NULL: no peers of the host */
     struct yk_shard *shards[YK_SHARDS_MAX];
     uint32_t shard_count;
     int direct;     /* mem without faults: run copies by itself */
@@ -156,8 +157,12 @@ int yk_direct_run(struct yk_batch *b, int *ret_status);
 
 /* Binds and begins to answer peers; fills in e->self and e->address. */
 int yk_remote_start(struct yk_xfer *e, struct yk_err *err);
-void yk_remote_stop(struct yk_xfer *e);
-void yk_remote_forget(struct yk_xfer *e, struct yk_region *region);
+void yk_remote_stop(struct yk_xfer *e); /* no peer's request is served any more */
+void yk_remote_free(struct yk_xfer *e); /* no region is left */
+/* Shows a region to peers of the host. */
+void yk_remote_show(struct yk_xfer *e, const struct yk_region *region);
+/* Ends all use of a dying region by peers; -YK_ETIMEDOUT: one that copies does not go on. */
+int yk_remote_forget(struct yk_xfer *e, struct yk_region *region, uint64_t deadline_ns);
 /* address: one, or several with commas between. Of ret_segment: region, offset, len, access, guarded. */
 int yk_remote_segment(struct yk_xfer *e, const char *address, const char *name, uint64_t deadline_ns,
                       struct yk_peer_info *ret_peer, struct yk_published *ret_segment,

@@ -13,11 +13,13 @@
 
 #include "base/clock.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
+#define PEER_NS       (5 * YK_NS_PER_S)
 #define UNREGISTER_NS (5 * YK_NS_PER_S)
 #define AGAIN_NS      (20 * YK_NS_PER_MS) /* requests that took a reference just before are caught then */
 
@@ -46,7 +48,11 @@ static void cancel_in(struct yk_shard *s, void *arg) {
 int yk_engine_retire(struct yk_xfer *e, struct yk_region *r, uint64_t wait_ns) {
     struct timespec pause = {.tv_nsec = 20000};
     uint64_t start = yk_now_ns(), again = start;
-    yk_remote_forget(e, r);
+    uint64_t patience = wait_ns < PEER_NS ? wait_ns : PEER_NS;
+    /* A peer that was stopped within a copy is not waited for without end: at the end of an engine what it
+     * can still touch is its own mapping. */
+    if (yk_remote_forget(e, r, start + patience) < 0 && wait_ns != UINT64_MAX)
+        return -YK_ETIMEDOUT;
     drop_keys(e, r);
     for (;;) {
         uint64_t now = yk_now_ns();
@@ -80,6 +86,8 @@ int yk_xfer_register(yk_xfer *e, const yk_xfer_memory *memory, size_t n) {
     for (size_t i = 0; i < n && rc == 0; i++) {
         struct yk_region *r = yk_registry_find(e->registry, memory[i].addr, 1);
         rc = r != NULL ? make_keys(e, r, &err) : 0;
+        if (rc == 0 && r != NULL)
+            yk_remote_show(e, r);
         yk_registry_put(e->registry, r);
     }
     if (rc == 0)
@@ -130,10 +138,12 @@ int yk_xfer_alloc(yk_xfer *e, uint64_t length, uint32_t access, void **ret_addr)
         return yk_xfer_fail(-YK_EINVAL, "%llu bytes to allocate, expected 1 to 1 TiB",
                             (unsigned long long)length);
     struct yk_alloc *a = malloc(sizeof(*a));
-    int fd = memfd_create("yolk-xfer", MFD_CLOEXEC);
+    int fd = memfd_create("yolk-xfer", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     void *at = MAP_FAILED;
     if (a != NULL && fd >= 0 && ftruncate(fd, (off_t)length) == 0)
         at = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (fd >= 0) /* peers map only what cannot be cut short under them */
+        (void)fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK);
     if (at != MAP_FAILED) {
         yk_xfer_memory m = {.addr = at, .length = length, .access = access, .fd = fd};
         rc = yk_xfer_register(e, &m, 1);

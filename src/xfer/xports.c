@@ -2,7 +2,12 @@
  *
  * The transports, in order of preference: rails of the first that reaches a peer and works are used.
  */
+#include "xfer/file/transport.h"
 #include "xfer/mem/mem.h"
+#include "xfer/shm/shm.h"
+#include "xfer/tcp/tcp.h"
 #include "xfer/transport.h"
 
-const struct yk_xport_ops *const yk_xports[] = {&yk_mem_ops, NULL};
+const struct yk_xport_ops *const yk_xports[] = {
+    &yk_mem_ops, &yk_xport_shm, &yk_xport_unix, &yk_xport_tcp, &yk_xport_file, NULL,
+};
