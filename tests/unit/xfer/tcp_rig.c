@@ -4,6 +4,7 @@
  */
 #include "tcp_rig.h"
 
+#include "xfer/proto.h"
 #include "xfer/sock.h"
 
 #include <arpa/inet.h>
@@ -223,6 +224,42 @@ static int dial(uint16_t port) {
 
 int rig_raw(const struct rig *r) {
     return dial(rig_port(r));
+}
+
+void rig_send(int fd, const void *bytes, size_t len) {
+    for (size_t done = 0; done < len;) {
+        ssize_t n = send(fd, (const char *)bytes + done, len - done, MSG_NOSIGNAL);
+        assert_true(n > 0);
+        done += (size_t)n;
+    }
+}
+
+int rig_recv(int fd, void *bytes, size_t len) {
+    for (size_t done = 0; done < len;) {
+        ssize_t n = recv(fd, (char *)bytes + done, len - done, 0);
+        assert_true(n >= 0 || errno == ECONNRESET);
+        if (n <= 0)
+            return 0;
+        done += (size_t)n;
+    }
+    return 1;
+}
+
+int rig_greeted(const struct rig *r, uint64_t lane, uint64_t incarnation) {
+    unsigned char out[YK_REQ_BYTES + YK_HELLO_BYTES], in[YK_ANS_BYTES + YK_WELCOME_MAX];
+    struct yk_req req = {.op = YK_PROTO_HELLO, .len = YK_HELLO_BYTES};
+    struct yk_hello hello = {.version = YK_PROTO_VERSION, .lane = lane, .incarnation = incarnation};
+    struct yk_ans ans;
+    int fd = rig_raw(r);
+    assert_true(fd >= 0);
+    yk_req_encode(out, &req);
+    yk_hello_encode(out + YK_REQ_BYTES, &hello);
+    rig_send(fd, out, sizeof(out));
+    assert_int_equal(rig_recv(fd, in, YK_ANS_BYTES), 1);
+    assert_int_equal(yk_ans_decode(in, &ans, NULL), 0);
+    assert_int_equal(ans.status, 0);
+    assert_int_equal(rig_recv(fd, in, ans.len), 1);
+    return fd;
 }
 
 struct rig_proxy {

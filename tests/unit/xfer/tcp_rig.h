@@ -84,6 +84,10 @@ int rig_is_pattern(const char *at, uint64_t len, uint64_t seed);
 
 /* A connection to the server that speaks no protocol; blocking, with time-outs of 10 s. */
 int rig_raw(const struct rig *r);
+void rig_send(int fd, const void *bytes, size_t len);
+int rig_recv(int fd, void *bytes, size_t len); /* all of it: 1; closed before: 0 */
+/* The same with a hello; fails the test when it is refused. */
+int rig_greeted(const struct rig *r, uint64_t lane, uint64_t incarnation);
 
 /* A proxy in front of the server that passes so many bytes on and then cuts: up from the initiator, down
  * to it. Its port in ret. Ends with the first connection. */
