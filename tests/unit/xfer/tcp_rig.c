@@ -54,17 +54,18 @@ static int note(void *user, const char *peer, const void *data, uint32_t len) {
 
 void rig_server_start(struct rig *r) {
     struct yk_err err;
-    memset(&r->self, 0, sizeof(r->self));
-    assert_int_equal(getrandom(&r->self.incarnation, 8, 0), 8);
-    yk_host_boot_id(r->self.boot_id);
-    r->self.pid = (uint32_t)getpid();
-    if (yk_server_open(&r->opts, &r->self, &r->server, &err) < 0)
+    memset(&r->served, 0, sizeof(r->served));
+    assert_int_equal(getrandom(&r->served.incarnation, 8, 0), 8);
+    yk_host_boot_id(r->served.boot_id);
+    r->served.pid = (uint32_t)getpid();
+    if (yk_server_open(&r->opts, &r->served, &r->server, &err) < 0)
         fail_msg("%s", err.text);
     r->server_env.registry = r->registry;
     r->server_env.opts = &r->opts;
-    r->server_env.self = &r->self;
+    r->server_env.self = &r->served;
     r->server_env.note = note;
     r->server_env.user = r;
+    r->self = r->served;
     assert_int_equal(yk_server_start(r->server, &r->server_env, &err), 0);
 }
 

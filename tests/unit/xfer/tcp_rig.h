@@ -44,7 +44,8 @@ struct rig_slice {
 struct rig {
     yk_xfer_opts opts;
     struct yk_registry *registry; /* the target's */
-    struct yk_peer_info self;     /* the target's */
+    struct yk_peer_info served;   /* what the target says of itself */
+    struct yk_peer_info self;     /* a copy: who is dialled */
     struct yk_server *server;
     struct yk_server_env server_env;
     char *target, *local;         /* RIG_BYTES each */
