@@ -164,8 +164,8 @@ static int listen_unix(struct yk_server *s, const struct yk_xfer_opts *opts, str
         return yk_err_set(err, -YK_EINVAL, "shm_dir '%.80s' is too long for the path of a socket", dir);
     int rc = listen_at(s, &a, path, err);
     if (rc == 0) {
-        memcpy(s->unix_path, path, sizeof(path));
-        memcpy(self->unix_path, path, sizeof(path));
+        snprintf(s->unix_path, sizeof(s->unix_path), "%s", path);
+        snprintf(self->unix_path, sizeof(self->unix_path), "%s", path);
     }
     return rc;
 }

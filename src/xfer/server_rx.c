@@ -31,7 +31,8 @@ static char *place(struct yk_in_lane *l, struct yk_in_req *q, uint64_t got, uint
 
 /* The payload that is waited for, if headers say so. */
 static struct yk_in_req *waiting(struct yk_in_work *w) {
-    return w->recv != w->tail && w->run == 0 ? yk_in_at(w, w->recv) : NULL;
+    struct yk_in_req *q = w->recv != w->tail && w->run == 0 ? yk_in_at(w, w->recv) : NULL;
+    return q != NULL && yk_req_has_payload(q->op) ? q : NULL;
 }
 
 /* Payload from the buffer. */
