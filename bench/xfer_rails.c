@@ -327,12 +327,22 @@ static double rate_at(const struct cut *c, uint64_t from, uint64_t window) {
 }
 
 #define WINDOW (50 * YK_NS_PER_MS)
+#define STAYS  (400 * YK_NS_PER_MS)
 
-/* When the rate was `wanted` again: the first moment after which a window has it. NAN: it never was. */
+/* When the rate was `wanted` again, and stayed so for a while: what was under way when a rail went may
+ * hide a gap that comes a moment later. NAN: it never was. */
 static double back_after(const struct cut *c, uint64_t from, uint64_t to, double wanted) {
-    for (uint64_t at = from; at + WINDOW <= to; at += YK_NS_PER_MS)
-        if (rate_at(c, at, WINDOW) >= wanted)
-            return (double)(at - from) / 1e9;
+    uint64_t good = 0;
+    for (uint64_t at = from; at + WINDOW <= to; at += YK_NS_PER_MS) {
+        if (rate_at(c, at, WINDOW) < wanted) {
+            good = 0;
+            continue;
+        }
+        if (good == 0)
+            good = at;
+        if (at - good >= STAYS)
+            return (double)(good - from) / 1e9;
+    }
     return NAN;
 }
 

@@ -7,7 +7,8 @@
 #define SAMPLE_NS    1000000.0 /* a sample is closed when it covers so much busy time */
 #define BUNCH_NS     2000.0    /* a slice that took less for itself came in a bunch with the one before */
 #define WEIGHT       0.3       /* of a new sample: what is older than 10 of them weighs 3 % */
-#define FIXED_WEIGHT 0.2
+#define FIXED_WEIGHT 0.02 /* of one that is higher: a busy machine's delays are not the rail's */
+#define FIXED_DOWN   0.5
 #define SLICE_NS      1000000.0
 #define STEP          65536u
 
@@ -50,7 +51,7 @@ double yk_model_fixed_ns(const struct yk_model *m, uint64_t len) {
 }
 
 static void blend(double *average, double sample, double weight, uint32_t *samples) {
-    double w = *samples == 0 ? 0.5 : weight; /* a guess gives way sooner */
+    double w = *samples == 0 && weight < 0.5 ? 0.5 : weight; /* a guess gives way sooner */
     *average += (sample - *average) * w;
     if (*samples < UINT32_MAX)
         (*samples)++;
@@ -75,7 +76,8 @@ void yk_model_done(struct yk_model *m, uint64_t len, uint64_t post_ns, uint64_t 
     if (alone) {
         double fixed = busy - (double)len / yk_model_bytes_per_s(m, len) * 1e9;
         if (at <= 1) /* in longer ones it is lost in the noise of the bytes */
-            blend(&b->fixed_ns, fixed > 0 ? fixed : 0, FIXED_WEIGHT, &b->fixed_samples);
+            blend(&b->fixed_ns, fixed > 0 ? fixed : 0, fixed < b->fixed_ns ? FIXED_DOWN : FIXED_WEIGHT,
+                  &b->fixed_samples);
         if (at == 0)
             return; /* and in these the bytes are lost in the fixed part */
         double rest = busy - yk_model_fixed_ns(m, len);

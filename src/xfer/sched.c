@@ -11,7 +11,8 @@
  * Within a class requests take turns, a slice each: a small one does not wait for a large one to end.
  *
  * Choice: of the rails of the first transport that works, the one with the earliest predicted end. When
- * that has no room the class waits for it: sending elsewhere would end later.
+ * that has no room, the best that has: as long as more waits than it would take that one to end. At the
+ * end of a transfer the class waits: sending elsewhere would end later.
  *
  * Thread: the shard's owner.
  */
@@ -100,7 +101,8 @@ static int has_room(const struct yk_link *l, uint64_t len) {
         return 1;
     if (r->desc.caps & YK_RAIL_COPIES)
         return l->bytes + len <= COPY_WINDOW;
-    double window = yk_model_bytes_per_s(&r->model, len) * (WINDOW_NS / 1e9);
+    double ns = WINDOW_NS + yk_model_fixed_ns(&r->model, len); /* a long way holds more */
+    double window = yk_model_bytes_per_s(&r->model, len) * (ns / 1e9);
     uint64_t least = len * WINDOW_SLICES > WINDOW_MIN ? len * WINDOW_SLICES : WINDOW_MIN;
     return (double)(r->bytes + len) <= window || r->bytes + len <= least;
 }
@@ -117,20 +119,47 @@ static int connect_for(struct yk_rail *r, uint32_t xclass) {
     return connecting && r->state == YK_RAIL_OK;
 }
 
-/* The best lane among the rails of a group; *ret_wait: there is reason to wait for one. */
+/* What is known to wait behind the request at hand: of the first few, which is enough to tell a long
+ * queue from the end of a transfer. */
+static uint64_t waiting(const struct yk_want *w) {
+    uint64_t bytes = w->left;
+    int n = 0;
+    if (w->queue == NULL)
+        return bytes;
+    for (const struct yk_list *at = w->queue->reqs.next; at != &w->queue->reqs && n < 16; at = at->next, n++) {
+        const struct yk_req *r = yk_list_of(at, struct yk_req, link);
+        bytes += r->len - r->cut;
+    }
+    return bytes;
+}
+
+struct choice {
+    struct yk_link *link;
+    uint64_t len;
+    double ns;
+};
+
+static void better(struct choice *c, struct yk_link *l, uint64_t len, double ns) {
+    if (c->link == NULL || ns < c->ns ||
+        (ns == c->ns && l->rail->desc.distance < c->link->rail->desc.distance))
+        *c = (struct choice){l, len, ns};
+}
+
+/* The best lane among the rails of a group, or the best that has room when all that waits takes longer
+ * than a slice there; *ret_wait: there is reason to wait for one. */
 static struct yk_link *choose_in(struct yk_route *t, uint32_t group, const struct yk_want *w,
                                  uint64_t now, uint64_t *ret_len, int *ret_wait) {
     uint32_t useful = yk_rails_useful(t, w, group), seen = 0;
-    uint64_t much = w->left;
-    struct yk_link *best = NULL;
-    double best_ns = 0;
+    uint64_t flying = 0;
+    double bytes_per_s = 0;
+    struct choice best = {.link = NULL}, open = {.link = NULL};
     for (uint32_t i = 0; i < t->rail_count; i++)
-        much += t->rails[i].group == group ? t->rails[i].bytes : 0;
+        flying += t->rails[i].group == group ? t->rails[i].bytes : 0;
     for (uint32_t i = 0; i < t->rail_count; i++) {
         struct yk_rail *r = &t->rails[i];
         if (r->group != group || !yk_rail_suits(r, w))
             continue;
-        if (seen++ == 0 || much > SPRAY_BYTES || useful == 0)
+        if (seen++ == 0 || w->left + flying > SPRAY_BYTES || useful == 0)
             *ret_wait |= connect_for(r, w->xclass);
         struct yk_link *l = r->state == YK_RAIL_OK ? link_for(r, w->xclass) : NULL;
         if (l == NULL)
@@ -142,14 +171,18 @@ static struct yk_link *choose_in(struct yk_route *t, uint32_t group, const struc
             return l; /* what is known of it is old */
         }
         double ns = yk_rail_predict(r, len, now);
-        if (best == NULL || ns < best_ns ||
-            (ns == best_ns && r->desc.distance < best->rail->desc.distance)) {
-            best = l;
-            best_ns = ns;
-            *ret_len = len;
-        }
+        bytes_per_s += yk_model_bytes_per_s(&r->model, len);
+        better(&best, l, len, ns);
+        if (has_room(l, len))
+            better(&open, l, len, ns);
     }
-    return best;
+    if (best.link != open.link && open.link != NULL &&
+        open.ns > best.ns + (double)(waiting(w) + flying) / bytes_per_s * 1e9)
+        open = best; /* it will have room, and end, sooner */
+    if (open.link == NULL)
+        open = best;
+    *ret_len = open.len;
+    return open.link;
 }
 
 static struct yk_link *choose(struct yk_route *t, const struct yk_want *w, uint64_t *ret_len) {
@@ -214,7 +247,8 @@ static int serve_again(struct yk_route *t, struct yk_queue *q, uint32_t xclass, 
     struct yk_piece *p = yk_list_of(q->again.next, struct yk_piece, link);
     struct yk_want w = {.left = p->s.len,
                         .caps = caps_of(p->s.op, p->s.guard != NULL),
-                        .xclass = xclass};
+                        .xclass = xclass,
+                        .queue = q};
     if (p->s.op == YK_SLICE_WRITE && yk_route_fenced(t, p->s.region, p->s.offset, p->s.len))
         return 0;
     struct yk_link *l = choose(t, &w, ret_len);
@@ -230,7 +264,8 @@ static int serve_req(struct yk_shard *s, struct yk_route *t, struct yk_queue *q,
     struct yk_req *r = yk_list_of(q->reqs.next, struct yk_req, link);
     struct yk_want w = {.left = r->len - r->cut,
                         .caps = caps_of(r->op, r->guarded),
-                        .xclass = xclass};
+                        .xclass = xclass,
+                        .queue = q};
     uint64_t len = 0;
     struct yk_link *l = choose(t, &w, &len);
     if (l == NULL ||

@@ -187,6 +187,7 @@ struct yk_want {
     uint64_t left;  /* bytes */
     uint32_t caps;  /* enum yk_rail_caps that the rail needs */
     uint32_t xclass;
+    const struct yk_queue *queue; /* where it waits with others, or NULL */
 };
 int yk_rail_suits(const struct yk_rail *r, const struct yk_want *w);
 uint32_t yk_rails_useful(const struct yk_route *t, const struct yk_want *w, uint32_t group);
