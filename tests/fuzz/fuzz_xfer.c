@@ -74,6 +74,8 @@ static void codecs(const uint8_t *data, size_t size) {
 
 static char open_memory[3 * BYTES], closed_memory[3 * BYTES];
 static struct yk_server *server;
+static struct yk_registry *registry;
+static struct yk_loop *loop;
 static struct yk_peer_info self = {.incarnation = INCARNATION};
 static yk_xfer_opts opts = {.size = sizeof(opts)};
 
@@ -92,20 +94,25 @@ static int note(void *user, const char *peer, const void *data, uint32_t len) {
 
 static void stop_server(void) {
     yk_server_close(server);
+    yk_registry_free(registry);
+}
+
+static void free_loop(void) {
+    yk_loop_free(loop);
 }
 
 static void start_server(void) {
     static const yk_xfer_guard_ops guard = {sizeof(guard), NULL, pin, unpin};
-    struct yk_registry *g = yk_registry_new();
     yk_xfer_memory m[2] = {{.addr = open_memory + BYTES, .length = BYTES, .fd = -1, .access = 3},
                            {.addr = closed_memory + BYTES, .length = BYTES, .fd = -1, .access = 1}};
     struct yk_err err;
     memset(open_memory, CANARY, sizeof(open_memory));
     memset(closed_memory, CANARY, sizeof(closed_memory));
-    CHECK(yk_registry_add(g, m, 2, &err) == 0);
-    CHECK(yk_registry_publish(g, "a", m[0].addr, BYTES / 2, &guard, &err) == 0);
+    registry = yk_registry_new();
+    CHECK(registry != NULL && yk_registry_add(registry, m, 2, &err) == 0);
+    CHECK(yk_registry_publish(registry, "a", m[0].addr, BYTES / 2, &guard, &err) == 0);
     CHECK(yk_server_open(&opts, &self, &server, &err) == 0);
-    struct yk_server_env env = {.registry = g, .opts = &opts, .self = &self, .note = note};
+    struct yk_server_env env = {.registry = registry, .opts = &opts, .self = &self, .note = note};
     CHECK(yk_server_start(server, &env, &err) == 0);
     atexit(stop_server);
 }
@@ -204,15 +211,16 @@ static void post_all(struct yk_stream *s, struct yk_slice *slices, unsigned how)
 }
 
 static void to_initiator(const uint8_t *data, size_t size, int greeted) {
-    static struct yk_loop *loop;
     struct yk_shard_env env = {.events = &events, .opts = &opts, .incarnation = 1};
     struct yk_lane lane = {.id = 5};
     struct yk_slice slices[SLICES];
     struct yk_stream *s;
     struct yk_err err;
     int fds[2];
-    if (loop == NULL)
+    if (loop == NULL) {
         CHECK(yk_loop_new(&loop, &err) == 0);
+        atexit(free_loop);
+    }
     env.loop = loop;
     ups = downs = ended = 0;
     memset(local, CANARY, sizeof(local));
