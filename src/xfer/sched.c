@@ -97,14 +97,15 @@ static int has_room(const struct yk_link *l, uint64_t len) {
     const struct yk_rail *r = l->rail;
     if (l->lane->ops->room(l->lane) == 0)
         return 0;
-    if (!l->bulk || l->count == 0)
+    if (l->count == 0)
         return 1;
     if (r->desc.caps & YK_RAIL_COPIES)
         return l->bytes + len <= COPY_WINDOW;
+    uint64_t bytes = (l->bulk ? r->bytes - r->links[0].bytes : l->bytes) + len;
     double ns = WINDOW_NS + yk_model_fixed_ns(&r->model, len); /* a long way holds more */
     double window = yk_model_bytes_per_s(&r->model, len) * (ns / 1e9);
     uint64_t least = len * WINDOW_SLICES > WINDOW_MIN ? len * WINDOW_SLICES : WINDOW_MIN;
-    return (double)(r->bytes + len) <= window || r->bytes + len <= least;
+    return (double)bytes <= window || bytes <= least;
 }
 
 /* Lanes that a want of that class should have on the rail. 1: one is being connected. */
@@ -159,7 +160,7 @@ static struct yk_link *choose_in(struct yk_route *t, uint32_t group, const struc
         struct yk_rail *r = &t->rails[i];
         if (r->group != group || !yk_rail_suits(r, w))
             continue;
-        if (seen++ == 0 || w->left + flying > SPRAY_BYTES || useful == 0)
+        if ((r->state == YK_RAIL_OK && seen++ == 0) || w->left + flying > SPRAY_BYTES)
             *ret_wait |= connect_for(r, w->xclass);
         struct yk_link *l = r->state == YK_RAIL_OK ? link_for(r, w->xclass) : NULL;
         if (l == NULL)

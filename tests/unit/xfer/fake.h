@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A transport for tests of the core: rails of scripted speed whose lanes stall, fail and come back when
+ * the test says so. What they "reach" is a buffer of the test. It checks what a target would suffer
+ * from: a write over memory that a dead lane may still write to, before a fence has closed that lane.
+ *
+ * Thread: ops by the shard's owner; `fake` by the test while nothing is under way, and what says so by
+ * any.
+ */
+#ifndef YK_TEST_FAKE_H
+#define YK_TEST_FAKE_H
+
+#include "xfer/engine_priv.h"
+#include "xfer/shard_priv.h"
+
+#define FAKE_RAILS 8u
+#define FAKE_LOG   65536u
+
+struct fake_rail {
+    double bytes_per_s;
+    uint64_t connect_ns; /* until a lane is up */
+    uint32_t refuse;     /* any: atomic; so many connections fail */
+    uint32_t silent;     /* any: atomic; nothing moves */
+    uint32_t fail_at;    /* any: atomic; with its Nth slice from now a lane goes down; 0 = none */
+    uint32_t restarted;  /* any: atomic; the peer turns out to be another */
+    uint64_t bytes;      /* any: atomic; moved, ever */
+    uint32_t slices, connects, downs; /* any: atomic */
+    uint64_t free_at_ns, urgent_free_at_ns;
+};
+
+struct fake_post {
+    uint8_t rail, op, xclass, bulk;
+    uint64_t len, offset, at_ns;
+};
+
+struct fake {
+    uint32_t rail_count;
+    struct fake_rail rail[FAKE_RAILS];
+    char *memory; /* of the peer */
+    uint64_t bytes;
+    struct fake_post log[FAKE_LOG];
+    uint32_t log_count;
+    uint32_t fences;      /* that were asked for */
+    uint32_t overwrites;  /* writes where a dead lane might still write: must stay 0 */
+    uint32_t keeps_on;    /* cancelled slices do not end by themselves */
+};
+extern struct fake fake;
+extern const struct yk_xport_ops *const fake_xports[];
+
+/* An engine over the fake transport with an open segment of `bytes` (fake.memory), and registered local
+ * memory of the same size. */
+struct fake_rig {
+    yk_xfer *engine;
+    yk_xfer_segment segment;
+    char *local;
+};
+void fake_begin(struct fake_rig *rig, uint32_t rails, double bytes_per_s, uint64_t bytes,
+                const yk_xfer_opts *opts);
+void fake_end(struct fake_rig *rig);
+/* A request for [offset, offset + len) of both. */
+yk_xfer_request fake_request(const struct fake_rig *rig, uint32_t op, uint64_t offset, uint64_t len);
+/* Waits until a counter has a value, at most ten seconds. */
+void fake_wait(const uint32_t *counter, uint32_t at_least);
+
+#endif

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Segments: names here, by a resolver and by a shared directory; names that collide; owners that died.
+ */
+#include <yolk/transfer.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char a_memory[4096], b_memory[4096];
+
+static yk_xfer *make(const char *dir, const yk_xfer_resolver *r, char *memory) {
+    yk_xfer_opts o = {.size = sizeof(o), .transports = YK_XFER_MEM, .registry_dir = dir, .resolver = r};
+    yk_xfer_memory m = {
+        .addr = memory, .length = 4096, .access = YK_XFER_REMOTE_READ | YK_XFER_REMOTE_WRITE, .fd = -1};
+    yk_xfer *e;
+    assert_int_equal(yk_xfer_create(&o, &e), 0);
+    assert_int_equal(yk_xfer_register(e, &m, 1), 0);
+    return e;
+}
+
+static void names_of_one_engine(void **state) {
+    (void)state;
+    yk_xfer *e = make(NULL, NULL, a_memory);
+    yk_xfer_segment s, other;
+    yk_xfer_segment_info info;
+    char long_name[200];
+    memset(long_name, 'n', sizeof(long_name));
+    long_name[YK_XFER_NAME_MAX + 1] = 0;
+    assert_int_equal(yk_xfer_publish(e, "", a_memory, 10, NULL), -YK_EINVAL);
+    assert_int_equal(yk_xfer_publish(e, "a/b", a_memory, 10, NULL), -YK_EINVAL);
+    assert_int_equal(yk_xfer_publish(e, long_name, a_memory, 10, NULL), -YK_EINVAL);
+    long_name[YK_XFER_NAME_MAX] = 0;
+    assert_int_equal(yk_xfer_publish(e, long_name, a_memory, 10, NULL), 0);
+    assert_int_equal(yk_xfer_publish(e, "x", a_memory, 4097, NULL), -YK_EINVAL);
+    assert_int_equal(yk_xfer_publish(e, "x", b_memory, 10, NULL), -YK_EINVAL);
+    assert_int_equal(yk_xfer_publish(e, "x", a_memory + 100, 1000, NULL), 0);
+    assert_int_equal(yk_xfer_publish(e, "x", a_memory, 10, NULL), -YK_ECONFLICT);
+    assert_int_equal(yk_xfer_open(e, "x", 0, &s), 0);
+    assert_int_equal(yk_xfer_open(e, "x", 0, &other), 0);
+    assert_int_not_equal(s, other);
+    assert_int_equal(yk_xfer_segment_stat(e, s, &info), 0);
+    assert_true(info.length == 1000 && info.access == 3 && !info.guarded && info.incarnation != 0);
+    assert_int_equal(yk_xfer_open(e, "y", 0, &s), -YK_ENOENT);
+    assert_int_equal(yk_xfer_open(e, "/", 0, &s), -YK_EINVAL);
+    assert_int_equal(yk_xfer_open(e, "host:1/", 0, &s), -YK_EINVAL);
+    assert_int_equal(yk_xfer_open(e, "mem:12/x", 0, &s), -YK_EGONE);
+    assert_int_equal(yk_xfer_withdraw(e, "x"), 0);
+    assert_int_equal(yk_xfer_withdraw(e, "x"), -YK_ENOENT);
+    assert_int_equal(yk_xfer_open(e, "x", 0, &s), -YK_ENOENT);
+    void *addr = a_memory; /* unregistering withdraws what lies in it */
+    assert_int_equal(yk_xfer_unregister(e, &addr, 1), 0);
+    assert_int_equal(yk_xfer_withdraw(e, long_name), -YK_ENOENT);
+    yk_xfer_request q = {.op = YK_XFER_READ, .local = b_memory, .segment = other, .length = 10};
+    yk_xfer_memory m = {.addr = b_memory, .length = 4096, .fd = -1};
+    assert_int_equal(yk_xfer_register(e, &m, 1), 0);
+    assert_int_equal(yk_xfer_run(e, &q, 1, NULL), -YK_EGONE); /* its memory is gone */
+    yk_xfer_batch b;
+    assert_int_equal(yk_xfer_submit(e, &q, 1, NULL, &b), 0);
+    assert_int_equal(yk_xfer_wait(e, b, UINT32_MAX), -YK_EGONE);
+    yk_xfer_destroy(e);
+}
+
+static void a_directory(void **state) {
+    (void)state;
+    char dir[] = "/tmp/yk-names-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    yk_xfer *a = make(dir, NULL, a_memory), *b = make(dir, NULL, b_memory);
+    yk_xfer_segment s;
+    assert_int_equal(yk_xfer_publish(a, ".", a_memory, 4096, NULL), 0); /* a file all the same */
+    assert_int_equal(yk_xfer_publish(a, "kv", a_memory, 4096, NULL), 0);
+    assert_int_equal(yk_xfer_publish(b, "kv", b_memory, 4096, NULL), -YK_ECONFLICT);
+    assert_int_equal(yk_xfer_withdraw(b, "kv"), -YK_ENOENT);
+    assert_int_equal(yk_xfer_open(b, "kv", 0, &s), 0);
+    memset(a_memory, 9, sizeof(a_memory));
+    yk_xfer_request q = {.op = YK_XFER_READ, .local = b_memory, .segment = s, .length = 4096};
+    assert_int_equal(yk_xfer_run(b, &q, 1, NULL), 0);
+    assert_int_equal(b_memory[4095], 9);
+    assert_int_equal(yk_xfer_withdraw(a, "kv"), 0);
+    assert_int_equal(yk_xfer_open(b, "kv", 0, &s), -YK_ENOENT);
+    assert_int_equal(yk_xfer_publish(b, "kv", b_memory, 4096, NULL), 0);
+    yk_xfer_destroy(b);
+    assert_int_equal(yk_xfer_publish(a, "kv", a_memory, 4096, NULL), 0);
+    yk_xfer_destroy(a);
+    assert_int_equal(rmdir(dir), 0);
+}
+
+/* Its file is left behind; whoever wants the name gets it. */
+static void an_owner_that_died(void **state) {
+    (void)state;
+    char dir[] = "/tmp/yk-names-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    pid_t pid = fork();
+    if (pid == 0) {
+        yk_xfer_opts o = {.size = sizeof(o), .transports = YK_XFER_MEM, .registry_dir = dir};
+        yk_xfer_memory m = {.addr = a_memory, .length = 4096, .fd = -1};
+        yk_xfer *e;
+        _exit(yk_xfer_create(&o, &e) < 0 || yk_xfer_register(e, &m, 1) < 0 ||
+              yk_xfer_publish(e, "kv", a_memory, 4096, NULL) < 0);
+    }
+    int status = 1;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    yk_xfer *e = make(dir, NULL, b_memory);
+    yk_xfer_segment s;
+    assert_int_equal(yk_xfer_open(e, "kv", 0, &s), -YK_EGONE); /* another process's memory */
+    assert_int_equal(yk_xfer_publish(e, "kv", b_memory, 4096, NULL), 0);
+    assert_int_equal(yk_xfer_open(e, "kv", 0, &s), 0);
+    yk_xfer_destroy(e);
+    assert_int_equal(rmdir(dir), 0);
+}
+
+static char known_name[64], known_address[128];
+
+static int publish(void *user, const char *name, const char *address) {
+    (void)user;
+    if (strcmp(name, "taken") == 0)
+        return -YK_ECONFLICT;
+    snprintf(known_name, sizeof(known_name), "%s", name);
+    snprintf(known_address, sizeof(known_address), "%s", address);
+    return 0;
+}
+
+static int withdraw(void *user, const char *name) {
+    (void)user;
+    if (strcmp(name, known_name) == 0)
+        known_name[0] = 0;
+    return 0;
+}
+
+static int resolve(void *user, const char *name, char *ret_address, size_t cap) {
+    (void)user;
+    if (strcmp(name, known_name) != 0)
+        return -YK_ENOENT;
+    snprintf(ret_address, cap, "%s", known_address);
+    return 0;
+}
+
+static void a_resolver(void **state) {
+    (void)state;
+    yk_xfer_resolver r = {.size = sizeof(r), .publish = publish, .withdraw = withdraw, .resolve = resolve};
+    yk_xfer *a = make(NULL, &r, a_memory), *b = make(NULL, &r, b_memory);
+    yk_xfer_segment s;
+    assert_int_equal(yk_xfer_publish(a, "taken", a_memory, 4096, NULL), -YK_ECONFLICT);
+    assert_int_equal(yk_xfer_open(a, "taken", 0, &s), -YK_ENOENT);
+    assert_int_equal(yk_xfer_publish(a, "kv", a_memory, 4096, NULL), 0);
+    assert_int_equal(yk_xfer_open(b, "kv", 0, &s), 0);
+    assert_int_equal(yk_xfer_open(b, "other", 0, &s), -YK_ENOENT);
+    yk_xfer_destroy(a);
+    assert_string_equal(known_name, ""); /* withdrawn with it */
+    yk_xfer_request q = {.op = YK_XFER_READ, .local = b_memory, .segment = s, .length = 10};
+    int rc = yk_xfer_run(b, &q, 1, NULL);
+    assert_true(rc == -YK_ENOENT || rc == -YK_EGONE);
+    yk_xfer_destroy(b);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names_of_one_engine),
+        cmocka_unit_test(a_directory),
+        cmocka_unit_test(an_owner_that_died),
+        cmocka_unit_test(a_resolver),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The core over a scripted transport: who gets what, and what happens when rails slow down, go silent,
+ * fail and come back.
+ */
+#include "fake.h"
+
+#include "base/clock.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MB (1u << 20)
+
+static struct fake_rig rig;
+static yk_xfer_request batch[512];
+
+static void fill(char *at, uint64_t len, uint32_t seed) {
+    for (uint64_t i = 0; i < len; i++)
+        at[i] = (char)((i * 2654435761u + seed) >> 13);
+}
+
+/* Requests of `each` bytes over the whole segment. */
+static uint32_t cover(uint32_t op, uint64_t each) {
+    uint32_t n = 0;
+    for (uint64_t at = 0; at < fake.bytes; at += each)
+        batch[n++] = fake_request(&rig, op, at, fake.bytes - at < each ? fake.bytes - at : each);
+    return n;
+}
+
+static void run_all(uint32_t op, uint64_t each) {
+    fill(op == YK_XFER_READ ? fake.memory : rig.local, fake.bytes, (uint32_t)each);
+    assert_int_equal(yk_xfer_run(rig.engine, batch, cover(op, each), NULL), 0);
+    assert_memory_equal(fake.memory, rig.local, fake.bytes);
+}
+
+static uint64_t bytes_of(uint32_t rail) {
+    return __atomic_load_n(&fake.rail[rail].bytes, __ATOMIC_RELAXED);
+}
+
+static void rails_share_by_speed(void **state) {
+    (void)state;
+    fake_begin(&rig, 3, 100e6, 60 * MB, NULL);
+    fake.rail[2].bytes_per_s = 400e6;
+    run_all(YK_XFER_READ, 4 * MB);
+    run_all(YK_XFER_WRITE, 1 * MB);
+    double all = 120.0 * MB;
+    assert_true((double)bytes_of(2) > all * 0.5 && (double)bytes_of(2) < all * 0.8);
+    assert_true((double)bytes_of(0) > all * 0.08 && (double)bytes_of(1) > all * 0.08);
+    fake_end(&rig);
+}
+
+static void one_that_slows_down_loses_its_share(void **state) {
+    (void)state;
+    fake_begin(&rig, 2, 200e6, 40 * MB, NULL);
+    run_all(YK_XFER_READ, 4 * MB);
+    assert_true(bytes_of(0) > 12 * MB && bytes_of(1) > 12 * MB);
+    fake.rail[0].bytes_per_s = 10e6;
+    uint64_t before = bytes_of(0);
+    run_all(YK_XFER_READ, 4 * MB);
+    assert_true(bytes_of(0) - before < 8 * MB);
+    fake_end(&rig);
+}
+
+static void a_small_request_takes_one_rail(void **state) {
+    (void)state;
+    fake_begin(&rig, 4, 100e6, 1 * MB, NULL);
+    yk_xfer_request q = fake_request(&rig, YK_XFER_READ, 0, 4096);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(yk_xfer_run(rig.engine, &q, 1, NULL), 0);
+    uint32_t used = 0;
+    for (uint32_t i = 0; i < 4; i++)
+        used += fake.rail[i].connects > 0;
+    assert_int_equal(used, 1);
+    assert_int_equal(fake.rail[0].connects, 1);
+    fake_end(&rig);
+}
+
+static void lanes_that_fail_are_repeated(void **state) {
+    (void)state;
+    for (uint32_t n = 1; n < 24; n += 3) {
+        fake_begin(&rig, 2, 400e6, 8 * MB, NULL);
+        fake.rail[0].fail_at = n;
+        run_all(YK_XFER_READ, 1 * MB);
+        run_all(YK_XFER_READ, 100000);
+        fake_end(&rig);
+    }
+}
+
+/* Each may have left bytes on their way: none is sent again before its lane is closed at the target. */
+static void writes_wait_for_the_fence(void **state) {
+    (void)state;
+    for (uint32_t n = 1; n < 24; n += 3) {
+        fake_begin(&rig, 2, 400e6, 8 * MB, NULL);
+        fake.rail[1].fail_at = n;
+        fake.rail[0].fail_at = n + 4;
+        run_all(YK_XFER_WRITE, 1 * MB);
+        assert_true(fake.fences > 0);
+        fake_end(&rig);
+    }
+}
+
+static void a_later_write_waits_too(void **state) {
+    (void)state;
+    yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 20};
+    fake_begin(&rig, 1, 400e6, 1 * MB, &o);
+    yk_xfer_request q = fake_request(&rig, YK_XFER_WRITE, 0, 65536);
+    assert_int_equal(yk_xfer_run(rig.engine, &q, 1, NULL), 0); /* a lane is there */
+    yk_xfer_submit_opts so = {.size = sizeof(so), .timeout_ms = 60};
+    fake.keeps_on = 1;
+    fake.rail[0].silent = 1;
+    assert_int_equal(yk_xfer_run(rig.engine, &q, 1, &so), -YK_ETIMEDOUT);
+    fill(rig.local, 65536, 99);
+    so.timeout_ms = 100; /* silent still: neither the fence nor the write gets through */
+    assert_int_equal(yk_xfer_run(rig.engine, &q, 1, &so), -YK_ETIMEDOUT);
+    __atomic_store_n(&fake.rail[0].silent, 0, __ATOMIC_RELEASE);
+    assert_int_equal(yk_xfer_run(rig.engine, &q, 1, NULL), 0);
+    assert_true(fake.fences > 0);
+    assert_memory_equal(fake.memory, rig.local, 65536);
+    fake_end(&rig);
+}
+
+static void silence_is_noticed(void **state) {
+    (void)state;
+    yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 40};
+    fake_begin(&rig, 2, 100e6, 16 * MB, &o);
+    run_all(YK_XFER_READ, 1 * MB);
+    __atomic_store_n(&fake.rail[0].silent, 1, __ATOMIC_RELEASE);
+    run_all(YK_XFER_WRITE, 1 * MB);
+    assert_true(fake.rail[0].downs > 0);
+    __atomic_store_n(&fake.rail[0].silent, 0, __ATOMIC_RELEASE);
+    uint64_t before = bytes_of(0), end = yk_now_ns() + 10 * YK_NS_PER_S;
+    while (bytes_of(0) - before < 2 * MB && yk_now_ns() < end)
+        run_all(YK_XFER_READ, 1 * MB);
+    assert_true(bytes_of(0) - before >= 2 * MB); /* it is back */
+    fake_end(&rig);
+}
+
+static void the_only_rail_is_kept_until_the_deadline(void **state) {
+    (void)state;
+    yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 20};
+    fake_begin(&rig, 1, 100e6, 4 * MB, &o);
+    run_all(YK_XFER_READ, 1 * MB);
+    __atomic_store_n(&fake.rail[0].silent, 1, __ATOMIC_RELEASE);
+    yk_xfer_submit_opts so = {.size = sizeof(so), .timeout_ms = 200};
+    uint64_t start = yk_now_ns();
+    assert_int_equal(yk_xfer_run(rig.engine, batch, cover(YK_XFER_READ, 1 * MB), &so), -YK_ETIMEDOUT);
+    assert_true(yk_now_ns() - start >= 200 * YK_NS_PER_MS);
+    assert_int_equal(fake.rail[0].downs, 0);
+    __atomic_store_n(&fake.rail[0].silent, 0, __ATOMIC_RELEASE);
+    run_all(YK_XFER_READ, 1 * MB);
+    fake_end(&rig);
+}
+
+static void what_does_not_end_is_closed(void **state) {
+    (void)state;
+    yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 20};
+    fake_begin(&rig, 1, 1e6, 4 * MB, &o);
+    fake.keeps_on = 1;
+    yk_xfer_batch b;
+    assert_int_equal(yk_xfer_submit(rig.engine, batch, cover(YK_XFER_READ, 1 * MB), NULL, &b), 0);
+    fake_wait(&fake.rail[0].connects, 1);
+    (void)yk_xfer_wait(rig.engine, b, 20);
+    assert_int_equal(yk_xfer_cancel(rig.engine, b), 0);
+    assert_int_equal(yk_xfer_wait(rig.engine, b, 10000), -YK_ECANCELED);
+    assert_int_equal(fake.rail[0].downs, 1);
+    assert_int_equal(yk_xfer_batch_free(rig.engine, b), 0);
+    fake_end(&rig);
+}
+
+static void a_broken_one_is_dialled_again(void **state) {
+    (void)state;
+    fake_begin(&rig, 1, 400e6, 4 * MB, NULL);
+    fake.rail[0].refuse = 3;
+    run_all(YK_XFER_READ, 1 * MB);
+    assert_true(fake.rail[0].connects >= 4);
+    fake_end(&rig);
+}
+
+static void a_peer_that_restarted_is_gone(void **state) {
+    (void)state;
+    fake_begin(&rig, 2, 100e6, 8 * MB, NULL);
+    run_all(YK_XFER_WRITE, 1 * MB);
+    fake.rail[0].restarted = fake.rail[1].restarted = 1;
+    fake.rail[0].fail_at = fake.rail[1].fail_at = 2;
+    assert_int_equal(yk_xfer_run(rig.engine, batch, cover(YK_XFER_WRITE, 1 * MB), NULL), -YK_EGONE);
+    uint32_t posts = fake.log_count;
+    assert_int_equal(yk_xfer_run(rig.engine, batch, 1, NULL), -YK_EGONE);
+    assert_int_equal(fake.log_count, posts); /* nothing is sent to old numbers */
+    fake_end(&rig);
+}
+
+static void urgent_passes(void **state) {
+    (void)state;
+    fake_begin(&rig, 1, 100e6, 32 * MB, NULL);
+    yk_xfer_submit_opts back = {.size = sizeof(back), .xclass = YK_XFER_BACKGROUND};
+    yk_xfer_submit_opts fast = {.size = sizeof(fast), .xclass = YK_XFER_URGENT};
+    yk_xfer_batch b;
+    yk_xfer_request q = fake_request(&rig, YK_XFER_READ, 0, 65536);
+    assert_int_equal(yk_xfer_run(rig.engine, &q, 1, &fast), 0);
+    assert_int_equal(yk_xfer_submit(rig.engine, batch, cover(YK_XFER_READ, 1 * MB), &back, &b), 0);
+    fake_wait(&fake.rail[0].slices, 4);
+    for (int i = 0; i < 10; i++) {
+        uint64_t before = bytes_of(0);
+        assert_int_equal(yk_xfer_run(rig.engine, &q, 1, &fast), 0);
+        assert_true(bytes_of(0) - before < 4 * MB);
+    }
+    assert_int_equal(yk_xfer_wait(rig.engine, b, 0), -YK_EAGAIN); /* and it was under way meanwhile */
+    assert_int_equal(yk_xfer_wait(rig.engine, b, UINT32_MAX), 0);
+    assert_int_equal(yk_xfer_batch_free(rig.engine, b), 0);
+    fake_end(&rig);
+}
+
+/* All four classes full: each gets something, background a twentieth, and urgent the most. */
+static void nobody_starves(void **state) {
+    (void)state;
+    yk_xfer_batch b[4];
+    uint64_t got[4] = {0}, all = 0;
+    fake_begin(&rig, 1, 200e6, 32 * MB, NULL);
+    uint32_t n = cover(YK_XFER_READ, 256 << 10);
+    for (uint32_t c = 4; c-- > 0;) {
+        yk_xfer_submit_opts o = {.size = sizeof(o), .xclass = c};
+        assert_int_equal(yk_xfer_submit(rig.engine, batch, n, &o, &b[c]), 0);
+    }
+    assert_int_equal(yk_xfer_wait(rig.engine, b[0], UINT32_MAX), 0);
+    uint32_t last = 0; /* where urgent had been posted whole */
+    for (uint32_t i = 0; i < fake.log_count; i++)
+        last = fake.log[i].xclass == 0 ? i : last;
+    for (uint32_t i = 0; i <= last; i++)
+        got[fake.log[i].xclass] += fake.log[i].len;
+    for (uint32_t c = 0; c < 4; c++)
+        all += got[c];
+    assert_true(got[3] * 20 >= all);
+    assert_true(got[0] > got[1] && got[1] > got[3]);
+    for (uint32_t c = 0; c < 4; c++) {
+        assert_int_equal(yk_xfer_wait(rig.engine, b[c], UINT32_MAX), 0);
+        assert_int_equal(yk_xfer_batch_free(rig.engine, b[c]), 0);
+    }
+    fake_end(&rig);
+}
+
+static void a_small_one_does_not_wait_for_a_large_one(void **state) {
+    (void)state;
+    yk_xfer_batch b;
+    fake_begin(&rig, 1, 100e6, 64 * MB, NULL);
+    yk_xfer_request large = fake_request(&rig, YK_XFER_READ, 0, 64 * MB);
+    yk_xfer_request small = fake_request(&rig, YK_XFER_WRITE, 0, 4096);
+    assert_int_equal(yk_xfer_submit(rig.engine, &large, 1, NULL, &b), 0);
+    fake_wait(&fake.rail[0].slices, 2);
+    assert_int_equal(yk_xfer_run(rig.engine, &small, 1, NULL), 0);
+    assert_int_equal(yk_xfer_wait(rig.engine, b, 0), -YK_EAGAIN);
+    assert_int_equal(yk_xfer_batch_free(rig.engine, b), 0); /* cancelled, and freed when it has ended */
+    fake_end(&rig);
+}
+
+static void deadlines_end_what_waits(void **state) {
+    (void)state;
+    fake_begin(&rig, 1, 1e6, 8 * MB, NULL);
+    yk_xfer_submit_opts so = {.size = sizeof(so), .timeout_ms = 50};
+    uint64_t start = yk_now_ns();
+    assert_int_equal(yk_xfer_run(rig.engine, batch, cover(YK_XFER_READ, 1 * MB), &so), -YK_ETIMEDOUT);
+    assert_true(yk_now_ns() - start < 2 * YK_NS_PER_S);
+    fake_end(&rig);
+}
+
+static void destroy_ends_what_is_under_way(void **state) {
+    (void)state;
+    yk_xfer_batch b;
+    for (int i = 0; i < 4; i++) {
+        fake_begin(&rig, 2, 10e6, 32 * MB, NULL);
+        yk_xfer_submit_opts so = {.size = sizeof(so), .flags = i == 3 ? YK_XFER_WILL_WAIT : 0};
+        assert_int_equal(
+            yk_xfer_submit(rig.engine, batch, cover(i % 2 ? YK_XFER_WRITE : YK_XFER_READ, 1 * MB), &so, &b),
+            0);
+        if (i < 2)
+            fake_wait(&fake.rail[0].slices, 1);
+        fake_end(&rig);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rails_share_by_speed),
+        cmocka_unit_test(one_that_slows_down_loses_its_share),
+        cmocka_unit_test(a_small_request_takes_one_rail),
+        cmocka_unit_test(lanes_that_fail_are_repeated),
+        cmocka_unit_test(writes_wait_for_the_fence),
+        cmocka_unit_test(a_later_write_waits_too),
+        cmocka_unit_test(silence_is_noticed),
+        cmocka_unit_test(the_only_rail_is_kept_until_the_deadline),
+        cmocka_unit_test(what_does_not_end_is_closed),
+        cmocka_unit_test(a_broken_one_is_dialled_again),
+        cmocka_unit_test(a_peer_that_restarted_is_gone),
+        cmocka_unit_test(urgent_passes),
+        cmocka_unit_test(nobody_starves),
+        cmocka_unit_test(a_small_one_does_not_wait_for_a_large_one),
+        cmocka_unit_test(deadlines_end_what_waits),
+        cmocka_unit_test(destroy_ends_what_is_under_way),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
