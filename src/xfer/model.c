@@ -9,6 +9,7 @@
 #define WEIGHT       0.3       /* of a new sample: what is older than 10 of them weighs 3 % */
 #define FIXED_WEIGHT 0.02 /* of one that is higher: a busy machine's delays are not the rail's */
 #define FIXED_DOWN   0.5
+#define FIXED_FIRST  16   /* samples that make up for a guess */
 #define SLICE_NS      1000000.0
 #define STEP          65536u
 
@@ -57,6 +58,12 @@ static void blend(double *average, double sample, double weight, uint32_t *sampl
         (*samples)++;
 }
 
+static double fixed_weight(const struct yk_model_band *b, double fixed) {
+    if (fixed < b->fixed_ns)
+        return FIXED_DOWN;
+    return b->fixed_samples < FIXED_FIRST ? WEIGHT : FIXED_WEIGHT;
+}
+
 /* Not in the middle of a bunch: its first slice has the time of all of them. */
 static void close_sample(struct yk_model_band *b, double next_ns) {
     if (b->busy_ns < SAMPLE_NS || (next_ns < BUNCH_NS && b->busy_ns < 4 * SAMPLE_NS))
@@ -76,7 +83,7 @@ void yk_model_done(struct yk_model *m, uint64_t len, uint64_t post_ns, uint64_t 
     if (alone) {
         double fixed = busy - (double)len / yk_model_bytes_per_s(m, len) * 1e9;
         if (at <= 1) /* in longer ones it is lost in the noise of the bytes */
-            blend(&b->fixed_ns, fixed > 0 ? fixed : 0, fixed < b->fixed_ns ? FIXED_DOWN : FIXED_WEIGHT,
+            blend(&b->fixed_ns, fixed > 0 ? fixed : 0, fixed_weight(b, fixed),
                   &b->fixed_samples);
         if (at == 0)
             return; /* and in these the bytes are lost in the fixed part */

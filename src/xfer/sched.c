@@ -5,7 +5,7 @@
  * Classes: each has a virtual time, the bytes that it was served over its weight; the class with
  * something to send that is furthest behind goes next, urgent first among equals. One that was idle
  * begins at the time of the others, so that it cannot save up. With all of them full, background has
- * 1/18 of the bytes; urgent alone against it, a tenth of its own slices at most wait for one of
+ * 1/15 of the bytes; urgent alone against it, a tenth of its own slices at most wait for one of
  * background. This is deficit round robin without rounds: a slice's size is known only when its rail is.
  *
  * Within a class requests take turns, a slice each: a small one does not wait for a large one to end.
@@ -30,7 +30,7 @@
 #define SPRAY_BYTES (256u << 10) /* more than this under way: all rails are connected */
 #define STALE_NS    (250 * YK_NS_PER_MS) /* a rail that was not used for so long is tried with a small slice */
 
-static const double weights[YK_XFER_CLASSES] = {120, 36, 14, 10};
+static const double weights[YK_XFER_CLASSES] = {120, 36, 14, 12};
 
 /* ---- prediction --------------------------------------------------------------------------------- */
 
