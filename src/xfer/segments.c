@@ -322,6 +322,9 @@ static int open_here(struct yk_xfer *e, struct yk_local *l, const char *name,
     struct yk_region *r = yk_registry_get(l->registry, p.region);
     int file = r != NULL && r->file;
     yk_registry_put(l->registry, r);
+    if (file && l != e->local)
+        return yk_err_set(err, -YK_ENOTSUP, "segment '%.127s' is another engine's file: open it by path",
+                          name);
     return open_found(e, l == e->local ? &e->self : &info, file, &p, 0, ret_segment, err);
 }
 
