@@ -368,9 +368,9 @@ static int open_name(struct yk_xfer *e, const char *name, uint64_t deadline_ns,
     char address[YK_ADDRESS_MAX];
     struct yk_published p;
     if (yk_registry_segment(e->registry, name, &p) == 0) {
-        if (!e->reach_self || e->address[0] == 0)
+        if (!e->reach_self || e->reach[0] == 0)
             return open_here(e, e->local, name, ret_segment, err);
-        return open_address(e, e->address, name, deadline_ns, ret_segment, err);
+        return open_address(e, e->reach, name, deadline_ns, ret_segment, err);
     }
     int rc = yk_resolve_find(e, name, address, sizeof(address), err);
     return rc < 0 ? rc : open_address(e, address, name, deadline_ns, ret_segment, err);
