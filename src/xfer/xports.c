@@ -5,4 +5,4 @@
 #include "xfer/mem/mem.h"
 #include "xfer/transport.h"
 
-const struct yk_xport_ops *const yk_xports[] = {&yk_mem_ops, NULL};
+const struct yk_xport_ops *const yk_xports[] = {&yk_xport_mem, NULL};
