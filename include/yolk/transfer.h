@@ -46,7 +46,8 @@ typedef struct yk_xfer yk_xfer;
 typedef struct yk_xfer_resolver {
     uint32_t size; /* sizeof(yk_xfer_resolver) */
     void *user;
-    /* address: "host:port[,host:port...][,unix:/path]" of the engine, as others shall reach it.
+    /* address: "host:port[,host:port...][,unix:/path]" of the engine, as others shall reach it; "mem:ID"
+     * of one that does not listen, for others in its process.
      * -YK_ECONFLICT: another live engine has the name. */
     int (*publish)(void *user, const char *name, const char *address);
     int (*withdraw)(void *user, const char *name);
@@ -152,8 +153,8 @@ typedef struct yk_xfer_guard_ops {
  * taken, here or (with a resolver) by another engine. */
 YK_API int yk_xfer_publish(yk_xfer *engine, const char *name, void *addr, uint64_t length,
                            const yk_xfer_guard_ops *guard);
-/* The same of a file or block device, opened O_DIRECT where it can be. access as of memory. Peers in
- * this process only. */
+/* The same of a file or block device, opened O_DIRECT where it can be. access as of memory. This engine
+ * alone opens it; others open the file by its path. */
 YK_API int yk_xfer_publish_file(yk_xfer *engine, const char *name, const char *path, uint32_t access);
 YK_API int yk_xfer_withdraw(yk_xfer *engine, const char *name);
 
@@ -161,7 +162,8 @@ YK_API int yk_xfer_withdraw(yk_xfer *engine, const char *name);
 typedef uint64_t yk_xfer_segment;
 
 /* where: "HOST:PORT/NAME", "unix:/PATH/NAME" (the socket in front of the last '/'), "file:/PATH" (this
- * host's, read and write), or "NAME" (this engine's own, else by the resolver). Blocks until
+ * host's, read and write), "mem:ID/NAME" (an engine of this process, as resolvers are given it when it
+ * does not listen), or "NAME" (this engine's own, else by the resolver). Blocks until
  * timeout_ms (0 = 5000). -YK_ENOENT no such segment, -YK_EGONE nobody answers there, -YK_ETIMEDOUT,
  * -YK_EVERSION. */
 YK_API int yk_xfer_open(yk_xfer *engine, const char *where, uint32_t timeout_ms,
@@ -231,7 +233,7 @@ typedef struct yk_xfer_submit_opts {
 
 /* Begins a batch of n requests. Nothing of it has begun when it fails: -YK_EINVAL (text: which entry,
  * and why), -YK_ENOENT unknown segment, -YK_EPERM not allowed there, -YK_EAGAIN: inflight_max is
- * reached. n 0 with a notification and `target` set by a request of length 0 sends just that. */
+ * reached. A single request of length 0 with a notification sends just that to its segment's engine. */
 YK_API int yk_xfer_submit(yk_xfer *engine, const yk_xfer_request *requests, size_t n,
                           const yk_xfer_submit_opts *opts, yk_xfer_batch *ret_batch);
 

@@ -110,6 +110,11 @@ static inline yk_xfer_batch yk_batch_handle(const struct yk_batch *b) {
     return (uint64_t)b->generation << 32 | b->slot;
 }
 
+/* What it counts for in inflight_max: a notification alone is one, too. */
+static inline uint32_t yk_batch_charge(const struct yk_batch *b) {
+    return b->n > 0 ? b->n : 1;
+}
+
 /* ---- complete.c ------------------------------------------------------------------------------ */
 
 /* All of it has ended. By the owner of the shard where the last of it did. */

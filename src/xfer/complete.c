@@ -52,7 +52,7 @@ void yk_batch_end(struct yk_batch *b, struct yk_shard *s, int note_status) {
     struct yk_xfer *e = b->engine;
     int event = (b->flags & YK_XFER_EVENT) != 0, call = b->fn != NULL;
     b->status = status_of(b, note_status);
-    __atomic_fetch_sub(&e->in_flight, b->n, __ATOMIC_RELAXED);
+    __atomic_fetch_sub(&e->in_flight, yk_batch_charge(b), __ATOMIC_RELAXED);
     if (__atomic_exchange_n(&b->done, 2, __ATOMIC_ACQ_REL) == 1)
         yk_futex_wake(&b->done, INT32_MAX);
     for (uint32_t i = 0; i < b->part_count && b->part_count > 1; i++)

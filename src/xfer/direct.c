@@ -87,7 +87,7 @@ int yk_direct_run(struct yk_batch *b, int *ret_status) {
     if (rc == 0 && b->note_bytes > 0)
         rc = hand_note(b);
     b->done = 2;
-    __atomic_fetch_sub(&e->in_flight, b->n, __ATOMIC_RELAXED);
+    __atomic_fetch_sub(&e->in_flight, yk_batch_charge(b), __ATOMIC_RELAXED);
     *ret_status = rc;
     return 1;
 }

@@ -71,7 +71,8 @@ struct yk_xfer {
     uint32_t forks;
     struct yk_xfer_opts opts; /* defaults filled in; texts are own copies */
     struct yk_peer_info self; /* immutable once created */
-    char address[YK_ADDRESS_MAX];
+    char address[128];          /* "HOST:PORT", the first of them; "" when it does not listen */
+    char reach[YK_ADDRESS_MAX]; /* all, with commas between */
     char mem_address[32]; /* "mem:ID" */
     const struct yk_xport_ops *const *xports;
     struct yk_local *local;
@@ -155,7 +156,7 @@ int yk_direct_run(struct yk_batch *b, int *ret_status);
 
 /* ---- remote.c -------------------------------------------------------------------------------- */
 
-/* Binds and begins to answer peers; fills in e->self and e->address. */
+/* Binds and begins to answer peers; fills in e->self, e->address and e->reach. */
 int yk_remote_start(struct yk_xfer *e, struct yk_err *err);
 void yk_remote_stop(struct yk_xfer *e); /* no peer's request is served any more */
 void yk_remote_free(struct yk_xfer *e); /* no region is left */

@@ -100,6 +100,7 @@ static void rail_init(struct yk_rail *r, struct yk_route *t, struct yk_xport *x,
     r->retry = (struct yk_timer){.fn = retry_due, .user = r};
     yk_model_init(&r->model, desc->bytes_per_s, desc->fixed_ns);
     r->link_count = 1 + t->shard->engine->opts.lanes;
+    t->copies |= x->ops->progress != NULL;
     for (uint32_t k = 0; k < r->link_count; k++) {
         r->links[k].rail = r;
         r->links[k].bulk = k > 0;
@@ -147,7 +148,7 @@ static void link_up(struct yk_link *l) {
     l->moved_ns = yk_now_ns();
     if (r->state == YK_RAIL_TRYING)
         r->state = YK_RAIL_OK;
-    r->route->shard->changed = 1;
+    yk_route_changed(r->route);
 }
 
 /* 0, or an error of the transport. */
@@ -231,7 +232,7 @@ void yk_rail_out(struct yk_rail *r, const char *why) {
         l->state = YK_LINK_DEAD;
         s->dead_links++;
     }
-    s->changed = 1;
+    yk_route_changed(r->route);
     snprintf(r->why, sizeof(r->why), "%s", why != NULL ? why : "");
     if (r->state == YK_RAIL_OUT)
         return;
@@ -249,7 +250,7 @@ void yk_rail_out(struct yk_rail *r, const char *why) {
 void yk_rail_retry(struct yk_rail *r) {
     struct yk_shard *s = r->route->shard;
     (void)yk_loop_timer(s->loop, &r->retry, 0);
-    s->changed = 1;
+    yk_route_changed(r->route);
     if (r->state != YK_RAIL_OUT || r->route->peer->gone)
         return;
     if (s->dead_links > 0)
@@ -279,7 +280,6 @@ static void reap(struct yk_shard *s, struct yk_route *t, struct yk_link *l) {
     struct yk_fence *f = l->fence;
     l->fence = NULL;
     yk_list_add(&t->fences, &f->link);
-    yk_route_work(t, 1);
     if (t->peer->gone)
         yk_fence_done(f, t, 0, YK_SCOPE_NONE);
 }
@@ -307,6 +307,9 @@ int yk_route_fenced(const struct yk_route *t, uint64_t region, uint64_t offset, 
     }
     return 0;
 }
+
+/* They are nothing to wait for by themselves: with no request that needs them, nobody turns the shard,
+ * and a peer that never comes back is not dialled for ever. The next request asks again. */
 
 /* A lane of the same transport: its server knows the dead one. */
 static struct yk_link *carrier(struct yk_route *t, const struct yk_xport_ops *ops) {
@@ -345,7 +348,7 @@ void yk_route_fences(struct yk_route *t) {
  * step. Refused by the target: it knows no such lane, which is as good. */
 void yk_fence_done(struct yk_fence *f, struct yk_route *t, int status, enum yk_scope scope) {
     f->ask = NULL;
-    t->shard->changed = 1;
+    yk_route_changed(t);
     if (status < 0 && scope != YK_SCOPE_REQUEST)
         return;
     while (!yk_list_empty(&f->held)) {
@@ -359,5 +362,4 @@ void yk_fence_done(struct yk_fence *f, struct yk_route *t, int status, enum yk_s
     }
     yk_list_remove(&f->link);
     free(f);
-    yk_route_work(t, -1);
 }

@@ -24,7 +24,7 @@
 
 /* What others shall reach this engine by. */
 static const char *own_address(const struct yk_xfer *e) {
-    return e->address[0] != 0 ? e->address : e->mem_address;
+    return e->reach[0] != 0 ? e->reach : e->mem_address;
 }
 
 static int path_of(const struct yk_xfer *e, const char *name, char path[PATH_BYTES],

@@ -224,7 +224,7 @@ static void post(struct yk_link *l, struct yk_piece *p) {
     l->bytes += p->s.len;
     r->bytes += p->s.len;
     r->used_ns = now;
-    l->dirty = 1;
+    l->dirty = r->route->dirty = 1;
     if (p->req != NULL)
         __atomic_store_n(&p->req->attempts, p->req->attempts + 1, __ATOMIC_RELAXED);
     l->lane->ops->post(l->lane, &p->s);
@@ -339,6 +339,7 @@ static void pump(struct yk_shard *s, struct yk_route *t) {
 /* ---- a step ------------------------------------------------------------------------------------- */
 
 static void flush(struct yk_route *t) {
+    t->dirty = 0;
     for (uint32_t i = 0; i < t->rail_count; i++)
         for (uint32_t k = 0; k < t->rails[i].link_count; k++) {
             struct yk_link *l = &t->rails[i].links[k];
@@ -374,15 +375,21 @@ int yk_sched_step(struct yk_shard *s) {
         for (at = s->active.next; at != &s->active; at = next) {
             next = at->next;
             struct yk_route *t = yk_list_of(at, struct yk_route, active);
+            if (!t->changed)
+                continue;
+            t->changed = 0;
             if (!yk_list_empty(&t->fences))
                 yk_route_fences(t);
             pump(s, t);
-            flush(t);
+            if (t->dirty)
+                flush(t);
         }
         for (int bulk = 0; bulk <= 1; bulk++)
             for (at = s->active.next; at != &s->active; at = next) {
+                struct yk_route *t = yk_list_of(at, struct yk_route, active);
                 next = at->next;
-                more |= copy(yk_list_of(at, struct yk_route, active), bulk);
+                if (t->copies)
+                    more |= copy(t, bulk);
             }
     } while (s->changed && !more && ++rounds < 4);
     return more || s->changed || s->dead_links > 0;
@@ -420,6 +427,7 @@ void yk_sched_part(struct yk_shard *s, struct yk_part *p) {
         }
         yk_route_work(t, 1);
         yk_list_add(&t->queue[r->xclass].reqs, &r->link);
+        yk_route_changed(t);
     }
     yk_batch_put(b);
 }

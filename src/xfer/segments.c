@@ -322,6 +322,9 @@ static int open_here(struct yk_xfer *e, struct yk_local *l, const char *name,
     struct yk_region *r = yk_registry_get(l->registry, p.region);
     int file = r != NULL && r->file;
     yk_registry_put(l->registry, r);
+    if (file && l != e->local)
+        return yk_err_set(err, -YK_ENOTSUP, "segment '%.127s' is another engine's file: open it by path",
+                          name);
     return open_found(e, l == e->local ? &e->self : &info, file, &p, 0, ret_segment, err);
 }
 
@@ -365,9 +368,9 @@ static int open_name(struct yk_xfer *e, const char *name, uint64_t deadline_ns,
     char address[YK_ADDRESS_MAX];
     struct yk_published p;
     if (yk_registry_segment(e->registry, name, &p) == 0) {
-        if (!e->reach_self || e->address[0] == 0)
+        if (!e->reach_self || e->reach[0] == 0)
             return open_here(e, e->local, name, ret_segment, err);
-        return open_address(e, e->address, name, deadline_ns, ret_segment, err);
+        return open_address(e, e->reach, name, deadline_ns, ret_segment, err);
     }
     int rc = yk_resolve_find(e, name, address, sizeof(address), err);
     return rc < 0 ? rc : open_address(e, address, name, deadline_ns, ret_segment, err);

@@ -64,7 +64,8 @@ void yk_shard_post(struct yk_shard *s, struct yk_msg *m) {
 }
 
 void yk_shard_kick(struct yk_shard *s) {
-    yk_shard_nudge(s);
+    if (!inbox_empty(s)) /* else its owner has seen it already */
+        yk_shard_nudge(s);
     if (__atomic_load_n(&s->owned, __ATOMIC_SEQ_CST) == 0)
         wake_thread(s);
 }

@@ -113,7 +113,10 @@ struct yk_route {
     struct yk_shard *shard;
     struct yk_peer *peer;
     struct yk_list active; /* in the shard's list while it has something to do */
-    uint32_t work;         /* requests and notes that have not ended, fences */
+    uint32_t work;         /* requests and notes that have not ended */
+    int changed;           /* look at its queues again */
+    int dirty;             /* a lane is to be flushed */
+    int copies;            /* some rail's transport is carried out by progress */
     struct yk_queue queue[YK_XFER_CLASSES];
     double served;         /* virtual time of the last pick */
     struct yk_list fences;
@@ -144,7 +147,7 @@ struct yk_shard {
     struct yk_list active; /* routes with work */
     struct yk_list parts;  /* that have not ended */
     uint32_t dead_links;
-    int changed; /* slices ended, or lanes changed: look at the queues again */
+    int changed; /* some route is */
     struct yk_piece *free_pieces;
     struct yk_chunk *chunks;
     struct yk_timer health;
@@ -225,6 +228,11 @@ void yk_route_free(struct yk_route *t);
 void yk_route_rails(struct yk_route *t);
 /* One more, or one less, thing to do for a route. */
 void yk_route_work(struct yk_route *t, int more);
+/* Slices ended, lanes or queues changed: the next step looks at its queues. */
+static inline void yk_route_changed(struct yk_route *t) {
+    t->changed = 1;
+    t->shard->changed = 1;
+}
 /* Begins to connect what a want of that class needs on the rail. */
 void yk_rail_connect(struct yk_rail *r, int bulk);
 void yk_lane_is_up(struct yk_lane *lane);

@@ -83,7 +83,7 @@ static int check_sum(struct yk_shard *s, struct yk_req *r) {
         r->network = 0;
         __atomic_store_n(&r->done, 0, __ATOMIC_RELAXED);
         yk_list_add(&route_of(s, r->peer)->queue[r->xclass].reqs, &r->link);
-        s->changed = 1;
+        yk_route_changed(route_of(s, r->peer));
         return 1;
     }
     r->status = -YK_ECORRUPT;
@@ -248,7 +248,7 @@ void yk_slice_ended(struct yk_lane *lane, struct yk_slice *slice) {
     l->count--;
     l->bytes -= slice->len;
     rail->bytes -= slice->len;
-    s->changed = 1;
+    yk_route_changed(t);
     if (slice->status == 0 && slice->op <= YK_SLICE_WRITE) {
         yk_model_done(&rail->model, slice->len, slice->post_ns, slice->done_ns);
         rail->total_slices++;
@@ -290,7 +290,7 @@ static int send_note(struct yk_shard *s, struct yk_part *part) {
     yk_route_rails(t);
     yk_route_work(t, 1);
     yk_list_add(&t->queue[b->xclass].again, &p->link);
-    s->changed = 1;
+    yk_route_changed(t);
     return 0;
 }
 

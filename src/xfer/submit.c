@@ -222,8 +222,9 @@ static int prepare(struct yk_xfer *e, const yk_xfer_request *requests, size_t n,
         return yk_err_set(err, -YK_EINVAL, "a batch of %zu requests%s, expected 1 to %u", n,
                           requests == NULL ? " at NULL" : "", YK_XFER_BATCH_MAX);
     uint32_t count = n == 1 && requests[0].length == 0 && o.notify_bytes > 0 ? 0 : (uint32_t)n;
-    if (__atomic_add_fetch(&e->in_flight, count, __ATOMIC_RELAXED) > e->opts.inflight_max) {
-        __atomic_fetch_sub(&e->in_flight, count, __ATOMIC_RELAXED);
+    uint32_t charge = (uint32_t)n;
+    if (__atomic_add_fetch(&e->in_flight, charge, __ATOMIC_RELAXED) > e->opts.inflight_max) {
+        __atomic_fetch_sub(&e->in_flight, charge, __ATOMIC_RELAXED);
         return yk_err_set(err, -YK_EAGAIN, "%u requests are under way, and no more than that at once",
                           e->opts.inflight_max);
     }
@@ -240,7 +241,7 @@ static int prepare(struct yk_xfer *e, const yk_xfer_request *requests, size_t n,
         rc = take_all(e, b, requests, &o, &bytes, err);
     }
     if (rc < 0) {
-        __atomic_fetch_sub(&e->in_flight, count, __ATOMIC_RELAXED);
+        __atomic_fetch_sub(&e->in_flight, charge, __ATOMIC_RELAXED);
         yk_batch_put(b);
         return rc;
     }

@@ -25,8 +25,8 @@
  * Device memory and RDMA fit by the same table: reg gives a region its key for the transport, caps say
  * what it can, a rail has its distance, post is one-sided.
  *
- * Threads: all but reg and unreg are called by whoever holds the shard's lock, on objects of that shard.
- * reg and unreg: under the registry's lock.
+ * Threads: all but reg and unreg are called by whoever owns the shard, on objects of that shard.
+ * reg and unreg: by who registers, before register returns, and who unregisters, while the region is dying.
  */
 #ifndef YK_XFER_TRANSPORT_H
 #define YK_XFER_TRANSPORT_H

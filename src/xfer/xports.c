@@ -9,5 +9,5 @@
 #include "xfer/transport.h"
 
 const struct yk_xport_ops *const yk_xports[] = {
-    &yk_mem_ops, &yk_xport_shm, &yk_xport_unix, &yk_xport_tcp, &yk_xport_file, NULL,
+    &yk_xport_mem, &yk_xport_shm, &yk_xport_unix, &yk_xport_tcp, &yk_xport_file, NULL,
 };

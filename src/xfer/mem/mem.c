@@ -42,7 +42,7 @@ static int mem_open(const struct yk_shard_env *env, struct yk_xport **ret_xport,
     struct yk_xport *x = calloc(1, sizeof(*x));
     if (x == NULL)
         return yk_err_set(err, -YK_ENOMEM, "mem: no memory");
-    *x = (struct yk_xport){.ops = &yk_mem_ops, .env = env};
+    *x = (struct yk_xport){.ops = &yk_xport_mem, .env = env};
     *ret_xport = x;
     return 0;
 }
@@ -83,7 +83,7 @@ static int mem_connect(struct yk_xport *xport, const struct yk_peer_info *peer,
         yk_local_put(local);
         return yk_err_set(err, -YK_ENOMEM, "mem: no memory for a lane");
     }
-    l->lane = (struct yk_lane){.ops = &yk_mem_ops,
+    l->lane = (struct yk_lane){.ops = &yk_xport_mem,
                                .xport = xport,
                                .id = __atomic_add_fetch(&ids, 1, __ATOMIC_RELAXED),
                                .up = 1};
@@ -242,7 +242,7 @@ static uint64_t mem_moved(struct yk_lane *lane) {
     return ((struct mem_lane *)lane)->moved;
 }
 
-const struct yk_xport_ops yk_mem_ops = {
+const struct yk_xport_ops yk_xport_mem = {
     .name = "mem",
     .bit = YK_XFER_MEM,
     .open = mem_open,

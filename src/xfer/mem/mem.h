@@ -11,7 +11,7 @@
 extern "C" {
 #endif
 
-extern const struct yk_xport_ops yk_mem_ops;
+extern const struct yk_xport_ops yk_xport_mem;
 
 #ifdef __cplusplus
 }

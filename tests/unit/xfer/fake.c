@@ -211,13 +211,13 @@ static void fake_post_slice(struct yk_lane *lane, struct yk_slice *s) {
                                                         .offset = s->offset,
                                                         .at_ns = now};
     fake.fences += s->op == YK_SLICE_FENCE;
-    /* Urgent ones go past the others, as they would on their own connection, and delay them. */
-    uint64_t ns = (uint64_t)((double)s->len / r->bytes_per_s * 1e9) + 1000;
+    /* The urgent lane and the others share the rail, as connections do. */
     uint64_t *free_at = l->bulk ? &r->free_at_ns : &r->urgent_free_at_ns;
+    uint64_t other = l->bulk ? r->urgent_free_at_ns : r->free_at_ns;
+    double share = other > now ? 2 : 1;
+    uint64_t ns = (uint64_t)((double)s->len / r->bytes_per_s * share * 1e9) + 1000;
     uint64_t from = *free_at > now ? *free_at : now;
     *free_at = from + ns;
-    if (!l->bulk)
-        r->free_at_ns = (r->free_at_ns > now ? r->free_at_ns : now) + ns;
     yk_list_init(node_of(s));
     yk_list_add(&l->slices, node_of(s));
     s->priv[2] = from + ns;

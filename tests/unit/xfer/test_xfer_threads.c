@@ -30,7 +30,7 @@ static uint32_t seen[THREADS * 8]; /* completions of each batch with an event */
 static void begin(uint32_t shards, const char *fault) {
     char dir[] = "/tmp/yk-threads-XXXXXX";
     yk_xfer_opts o = {.size = sizeof(o), .transports = YK_XFER_MEM, .shards = shards};
-    uint64_t bytes = (uint64_t)THREADS * PIECE;
+    uint64_t bytes = 4ull * THREADS * PIECE;
     void *at;
     const char *slow = getenv("YOLK_SLOW");
     rounds = slow != NULL && slow[0] == '1' ? 2 : 8;
@@ -41,7 +41,7 @@ static void begin(uint32_t shards, const char *fault) {
     assert_int_equal(yk_xfer_create(&o, &a), 0);
     assert_int_equal(yk_xfer_alloc(b, bytes, YK_XFER_REMOTE_READ | YK_XFER_REMOTE_WRITE, &at), 0);
     remote = at;
-    assert_int_equal(yk_xfer_alloc(a, bytes * 2, 0, &at), 0); /* the second half: of what nobody waits for */
+    assert_int_equal(yk_xfer_alloc(a, bytes, 0, &at), 0);
     local = at;
     assert_int_equal(yk_xfer_publish(b, "threads", remote, bytes, NULL), 0);
     assert_int_equal(yk_xfer_open(a, "threads", 0, &segment), 0);
@@ -103,7 +103,7 @@ static void one(uint32_t id, uint32_t round) {
     else
         o.flags = YK_XFER_EVENT;
     o.user = &seen[id * 8 + round % 8];
-    q.local = mine + (uint64_t)THREADS * PIECE;
+    q.local = mine + (uint64_t)THREADS * PIECE; /* nobody waits for it */
     if (yk_xfer_submit(a, &q, 1, &o, &batch) < 0)
         bad();
     else
@@ -168,6 +168,7 @@ static void many_threads_and_faults(void **state) {
 
 static uint32_t stop;
 
+/* Each thread has a megabyte. */
 static void *cancel_some(void *arg) {
     uint32_t id = (uint32_t)(uintptr_t)arg;
     yk_xfer_request q[4];
@@ -257,17 +258,15 @@ static void split_batches(void **state) {
         yk_xfer_batch batch;
         yk_xfer_completion c;
         yk_xfer_submit_opts o = {.size = sizeof(o), .flags = r % 2 ? YK_XFER_EVENT : 0};
-        uint32_t n = THREADS * 2;
+        uint32_t n = THREADS * 8; /* 32 MiB: enough to be split */
         for (uint32_t i = 0; i < n; i++)
             q[i] = (yk_xfer_request){.op = YK_XFER_WRITE,
                                      .local = local + i * each,
                                      .segment = segment,
                                      .offset = i * each,
                                      .length = each};
-        for (uint32_t i = n; i < 4 * n; i++) /* enough to be split: the same again */
-            q[i] = q[i - n];
         memset(local, (int)r + 1, n * each);
-        assert_int_equal(yk_xfer_submit(a, q, 4 * n, &o, &batch), 0);
+        assert_int_equal(yk_xfer_submit(a, q, n, &o, &batch), 0);
         if (r % 2) {
             assert_int_equal(yk_xfer_poll(a, &c, 1, 30000), 1);
             assert_int_equal(c.status, 0);
@@ -277,7 +276,7 @@ static void split_batches(void **state) {
         assert_int_equal(yk_xfer_batch_free(a, batch), 0);
         assert_memory_equal(local, remote, n * each);
         if (r % 4 == 3) { /* ends early in all parts */
-            assert_int_equal(yk_xfer_submit(a, q, 4 * n, NULL, &batch), 0);
+            assert_int_equal(yk_xfer_submit(a, q, n, NULL, &batch), 0);
             assert_int_equal(yk_xfer_cancel(a, batch), 0);
             int rc = yk_xfer_wait(a, batch, UINT32_MAX);
             assert_true(rc == 0 || rc == -YK_ECANCELED);
