@@ -19,17 +19,20 @@
 #define PROBE_MS 5000u
 
 /* What others reach it by: its socket for this host last, since not all are on it. */
-static void format_address(struct yk_xfer *e) {
+static void format_addresses(struct yk_xfer *e) {
     const struct yk_peer_info *i = &e->self;
     size_t n = 0;
-    e->address[0] = '\0';
-    for (uint32_t k = 0; k < i->addr_count && n < sizeof(e->address); k++) {
-        int v6 = strchr(i->addrs[k].host, ':') != NULL;
-        n += (size_t)snprintf(e->address + n, sizeof(e->address) - n, "%s%s%s%s:%u", n > 0 ? "," : "",
-                              v6 ? "[" : "", i->addrs[k].host, v6 ? "]" : "", i->addrs[k].port);
+    for (uint32_t k = 0; k < i->addr_count && n < sizeof(e->reach); k++) {
+        const char *v6 = strchr(i->addrs[k].host, ':');
+        char one[YK_PEER_HOST + 16];
+        snprintf(one, sizeof(one), "%s%s%s:%u", v6 ? "[" : "", i->addrs[k].host, v6 ? "]" : "",
+                 i->addrs[k].port);
+        if (k == 0)
+            snprintf(e->address, sizeof(e->address), "%s", one);
+        n += (size_t)snprintf(e->reach + n, sizeof(e->reach) - n, "%s%s", n > 0 ? "," : "", one);
     }
-    if (i->unix_path[0] != '\0' && n < sizeof(e->address))
-        snprintf(e->address + n, sizeof(e->address) - n, "%sunix:%s", n > 0 ? "," : "", i->unix_path);
+    if (i->unix_path[0] != '\0' && n < sizeof(e->reach))
+        snprintf(e->reach + n, sizeof(e->reach) - n, "%sunix:%s", n > 0 ? "," : "", i->unix_path);
 }
 
 int yk_remote_start(struct yk_xfer *e, struct yk_err *err) {
@@ -45,7 +48,7 @@ int yk_remote_start(struct yk_xfer *e, struct yk_err *err) {
     rc = yk_server_open(&e->opts, &e->self, &e->server, err);
     if (rc < 0)
         return rc;
-    format_address(e);
+    format_addresses(e);
     struct yk_server_env env = {.registry = e->registry,
                                 .opts = &e->opts,
                                 .self = &e->self,
