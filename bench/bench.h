@@ -37,6 +37,12 @@ struct yk_bench_opts {
     uint64_t size_bytes; /* of each file there; 0: the benchmark's own */
     const char *transport; /* of xfer: this one only; NULL: all */
     uint32_t rails;        /* of xfer: over so many rails between namespaces; 0: none */
+    const char *target;    /* of xfer: a segment (HOST:PORT/NAME) elsewhere, and one load on it: */
+    int writes;            /* ... that it writes, else reads, */
+    uint64_t block_bytes;  /* ... blocks of so many bytes, */
+    uint32_t batch;        /* ... so many in a batch, two batches under way, */
+    uint32_t threads;      /* ... by so many threads, */
+    uint32_t xclass;       /* ... of this class (enum yk_xfer_class) */
 };
 
 struct yk_bench {

@@ -18,7 +18,7 @@
 static const struct {
     const char *name;
     int (*fn)(struct yk_bench_run *run);
-} groups[] = {{"mem", xfer_copy_mem}, {"shm", xfer_copy_shm}, {"tcp", xfer_tcp}};
+} groups[] = {{"mem", xfer_copy_mem}, {"shm", xfer_copy_shm}, {"tcp", xfer_tcp}, {"file", xfer_file}};
 #define GROUPS (sizeof(groups) / sizeof(groups[0]))
 
 int yk_bench_xfer(const struct yk_bench_opts *opts) {
@@ -30,6 +30,8 @@ int yk_bench_xfer(const struct yk_bench_opts *opts) {
         int rc = xfer_rails(&run, opts->rails);
         return rc != 0 ? rc : yk_bench_report_end(&run.report, 0);
     }
+    if (opts->target != NULL)
+        return yk_bench_report_end(&run.report, xfer_target_load(&run));
     int found = opts->transport == NULL, rc = 0;
     for (size_t i = 0; i < GROUPS && rc == 0; i++) {
         if (opts->transport != NULL && strcmp(opts->transport, groups[i].name) != 0)

@@ -7,6 +7,8 @@
  */
 #include "bench/xfer_priv.h"
 
+#include "base/clock.h"
+
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -19,6 +21,7 @@ struct worker {
     uint64_t first, blocks; /* its part of the memories, in blocks */
     uint64_t todo;          /* requests */
     int status;
+    uint64_t begun_ns[DEEP_MAX];
 };
 
 static uint32_t batch_fill(const struct worker *w, uint64_t *at, uint64_t *left,
@@ -36,11 +39,13 @@ static uint32_t batch_fill(const struct worker *w, uint64_t *at, uint64_t *left,
     return n;
 }
 
-static int batch_end(const struct worker *w, yk_xfer_batch *batch) {
+static int batch_end(const struct worker *w, yk_xfer_batch *batch, uint32_t k) {
     if (*batch == 0)
         return 0;
     int rc = yk_xfer_wait(w->load->side->engine, *batch, UINT32_MAX);
     yk_xfer_batch_free(w->load->side->engine, *batch);
+    if (w->load->hist != NULL && w->load->threads == 1)
+        yk_hist_record(w->load->hist, yk_now_ns() - w->begun_ns[k]);
     *batch = 0;
     return rc;
 }
@@ -55,13 +60,14 @@ static void *worker_main(void *arg) {
     uint64_t at = 0, left = w->todo;
     int rc = requests != NULL ? 0 : -YK_ENOMEM;
     for (uint32_t k = 0; left > 0 && rc == 0; k = (k + 1) % l->deep) {
-        rc = batch_end(w, &flying[k]);
+        rc = batch_end(w, &flying[k], k);
         uint32_t n = batch_fill(w, &at, &left, requests);
+        w->begun_ns[k] = yk_now_ns();
         if (rc == 0)
             rc = yk_xfer_submit(l->side->engine, requests, n, &so, &flying[k]);
     }
     for (uint32_t k = 0; k < l->deep; k++) {
-        int one = batch_end(w, &flying[k]);
+        int one = batch_end(w, &flying[k], k);
         rc = rc == 0 ? one : rc;
     }
     free(requests);

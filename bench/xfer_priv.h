@@ -7,7 +7,7 @@
  *   xfer_target.c  the other process
  *   xfer_load.c    batches in flight, by one or more threads
  *   xfer_plain.c   send and recv alone
- *   xfer_tcp.c, xfer_copy.c, xfer_file.c, xfer_rails.c   cases
+ *   xfer_tcp.c, xfer_copy.c, xfer_file.c, xfer_rails.c, xfer_elsewhere.c   cases
  *
  * Threads: one, but for the load's.
  */
@@ -63,7 +63,7 @@ struct xfer_load {
     uint32_t xclass;
     uint64_t bytes;
     uint32_t batch, deep, threads;
-    int fails;
+    struct yk_hist *hist; /* of batches, when one thread runs them; or NULL */
 };
 int xfer_load_many(struct yk_series *s, uint64_t i, uint64_t n);
 
@@ -96,6 +96,8 @@ int xfer_copy_mem(struct yk_bench_run *run);
 int xfer_copy_shm(struct yk_bench_run *run);
 int xfer_file(struct yk_bench_run *run);
 int xfer_rails(struct yk_bench_run *run, uint32_t rails);
+/* One load on a segment that is there. */
+int xfer_target_load(struct yk_bench_run *run);
 
 /* "cpu NAME" in core-seconds for each 10^9 bytes, both processes. */
 void xfer_cpu_row(struct yk_bench_run *run, const char *name, const struct yk_series *s);

@@ -20,7 +20,14 @@ struct bench_config {
     uint64_t size_bytes;
     char *transport;
     int64_t rails;
+    char *target;
+    bool writes;
+    uint64_t block_bytes;
+    int64_t batch, threads;
+    int xclass;
 };
+
+static const char *const classes[] = {"urgent", "demand", "prefetch", "background", NULL};
 
 static const struct yk_opt rows[] = {
     {.name = "quick",
@@ -69,6 +76,44 @@ static const struct yk_opt rows[] = {
      .max = "16",
      .help = "Of xfer: so many rails between two network namespaces, some of them cut; needs root. 0 is "
              "none of this."},
+    {.name = "target",
+     .type = YK_OPT_STR,
+     YK_OPT_AT(struct bench_config, target),
+     .metavar = "SEGMENT",
+     .help = "Of xfer: one load on a segment elsewhere, HOST:PORT/NAME of yolk xfer serve, instead of the "
+             "cases; the options below say what load."},
+    {.name = "writes",
+     .type = YK_OPT_BOOL,
+     YK_OPT_AT(struct bench_config, writes),
+     .help = "Of --target: it writes; else it reads."},
+    {.name = "block",
+     .letter = 'b',
+     .type = YK_OPT_SIZE,
+     YK_OPT_AT(struct bench_config, block_bytes),
+     .def = "1M",
+     .min = "1",
+     .max = "256M",
+     .help = "Of --target: bytes of a request."},
+    {.name = "batch",
+     .type = YK_OPT_INT,
+     YK_OPT_AT(struct bench_config, batch),
+     .def = "16",
+     .min = "1",
+     .max = "4096",
+     .help = "Of --target: requests of a batch; two batches of each thread are under way."},
+    {.name = "threads",
+     .type = YK_OPT_INT,
+     YK_OPT_AT(struct bench_config, threads),
+     .def = "1",
+     .min = "1",
+     .max = "16",
+     .help = "Of --target: threads that submit."},
+    {.name = "class",
+     .type = YK_OPT_ENUM,
+     YK_OPT_AT(struct bench_config, xclass),
+     .values = classes,
+     .def = "demand",
+     .help = "Of --target: how urgent it is."},
 };
 
 static int list(const struct yolk_ctx *ctx) {
@@ -102,6 +147,12 @@ static int run_one(const struct yolk_ctx *ctx, const struct yk_bench *b) {
                                  .size_bytes = config->size_bytes,
                                  .transport = config->transport,
                                  .rails = (uint32_t)config->rails,
+                                 .target = config->target,
+                                 .writes = config->writes,
+                                 .block_bytes = config->block_bytes,
+                                 .batch = (uint32_t)config->batch,
+                                 .threads = (uint32_t)config->threads,
+                                 .xclass = (uint32_t)config->xclass,
                                  .out = stdout};
     int rc = b->fn(&opts);
     if (rc == YK_BENCH_NO_PEER)

@@ -89,6 +89,9 @@ static int create(const struct yolk_ctx *ctx, int listens, yk_xfer **ret_engine)
                       .transports = c->shm ? 0 : YK_XFER_MEM | YK_XFER_TCP | YK_XFER_FILE,
                       .shm_dir = c->shm ? NULL : ""};
     int rc = yk_xfer_create(&o, ret_engine);
+    if (rc == -YK_EPERM && listens)
+        return yolk_fail(YOLK_USAGE, "xfer: --listen %s is beyond loopback, and nobody is authenticated there: "
+                                     "--insecure-network allows it", c->listen);
     return rc < 0 ? failed(rc, "xfer") : YOLK_OK;
 }
 

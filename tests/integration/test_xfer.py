@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""yolk xfer and yolk bench xfer: a target of its own process, what it shows, how it fails, what is left.
+
+Figures are not judged: a busy machine has no say in whether the program is right.
+"""
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+
+import pytest
+
+from harness import DEADLINE_S, clean_env, program, wait_for, yolk
+
+
+def said(done):
+    """The one line on standard error."""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("yolk: "), done.stderr
+    return lines[0]
+
+
+class Target:
+    """`yolk xfer serve` on a free port."""
+
+    def __init__(self, *args):
+        self.process = subprocess.Popen([program("yolk"), "xfer", "serve", "--json", "--listen", "127.0.0.1:0", *args],
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env(), text=True)
+        line = self.process.stdout.readline()
+        assert line, self.process.stderr.read()
+        self.said = json.loads(line)
+        self.address = self.said["address"]
+        self.where = f"{self.address}/{self.said['segment']}"
+
+    def stop(self, sig=signal.SIGTERM):
+        self.process.send_signal(sig)
+        code = self.process.wait(DEADLINE_S)
+        self.process.stdout.close()
+        self.process.stderr.close()
+        return code
+
+
+@pytest.fixture
+def target():
+    t = Target()
+    yield t
+    if t.process.returncode is None:
+        t.process.kill()
+        t.stop(signal.SIGKILL)
+
+
+def test_serve_is_there_and_ends(target):
+    assert target.said["bytes"] == 256 << 20
+    assert yolk("xfer", "probe", target.address).returncode == 0
+    found = json.loads(yolk("--json", "xfer", "probe", target.address).stdout)
+    assert found["address"] == target.address and found["round_trip_us"] > 0
+    assert target.stop() == 0
+    done = yolk("xfer", "probe", target.address)
+    assert done.returncode == 1 and target.address.split(":")[1] in said(done)
+
+
+def test_links_and_explain(target):
+    links = json.loads(yolk("--json", "xfer", "links", target.where).stdout)
+    rails = [rail for shard in links["shards"] for peer in shard["peers"] for rail in peer["rails"]]
+    assert {rail["transport"] for rail in rails} >= {"tcp"}
+    assert any(rail["slices"] > 0 for rail in rails)
+    why = json.loads(yolk("--json", "xfer", "explain", target.where, "64M").stdout)
+    assert why["length"] == 64 << 20
+    assert sum(rail["first_slice"] for rail in why["rails"]) == 1
+    assert all(rail["reason"] for rail in why["rails"])
+    only = json.loads(yolk("--json", "xfer", "--no-shm", "explain", target.where, "4K").stdout)
+    assert {rail["transport"] for rail in only["rails"]} == {"tcp"}
+
+
+def test_a_load_on_it(target):
+    for more in [], ["--writes", "--block", "64K", "--batch", "32", "--threads", "4", "--class", "background"]:
+        done = yolk("--json", "bench", "xfer", "--quick", "--target", target.where, *more)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout.splitlines()[0])["value"] > 0
+
+
+@pytest.mark.parametrize("where, word", [
+    ("127.0.0.1:1/bench", "127.0.0.1:1"), ("nonsense", "nonsense"), ("127.0.0.1:99999/x", "99999"),
+    ("no.such.host.invalid:1/x", "no.such.host.invalid"), ("file:/nowhere/x", "/nowhere/x")])
+def test_what_cannot_be_opened(where, word):
+    done = yolk("xfer", "explain", where, "4K")
+    assert done.returncode in (1, 2) and word in said(done)
+
+
+def test_unknown_segment_and_wrong_arguments(target):
+    done = yolk("xfer", "explain", f"{target.address}/other", "4K")
+    assert done.returncode == 1 and "other" in said(done)
+    for args in ["serv"], ["probe"], ["explain", target.where], ["explain", target.where, "4Q"]:
+        assert yolk("xfer", *args).returncode == 2
+    done = yolk("xfer", "serve", "--listen", target.address)
+    assert done.returncode == 1 and target.address.split(":")[1] in said(done)
+    done = yolk("xfer", "serve", "--listen", "0.0.0.0:0")
+    assert done.returncode != 0 and "insecure-network" in done.stderr
+    assert yolk("bench", "xfer", "--transport", "rdmaa").returncode == 2
+
+
+def test_a_target_that_is_killed_or_stopped_under_load(target):
+    """The load ends with an error by its deadline; it does not hang."""
+    load = subprocess.Popen([program("yolk"), "bench", "xfer", "--time", "600s", "--target", target.where],
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=clean_env(), text=True)
+    try:
+        wait_for(lambda: len(os.listdir(f"/proc/{load.pid}/task")) >= 2, "the load to begin")
+        target.stop(signal.SIGKILL)
+        assert load.wait(DEADLINE_S) == 1
+        assert "yolk" in load.stderr.read()
+    finally:
+        load.kill()
+        load.wait()
+        load.stderr.close()
+
+
+def test_garbage_on_its_port(target):
+    host, port = target.address.split(":")
+    for garbage in [b"GET / HTTP/1.0\r\n\r\n", b"\xff" * 4096, b"Yx", b"", bytes(range(256)) * 16]:
+        with socket.create_connection((host, int(port)), DEADLINE_S) as s:
+            s.sendall(garbage)
+            s.shutdown(socket.SHUT_WR)
+            s.settimeout(DEADLINE_S)
+            while s.recv(4096):
+                pass
+    assert yolk("xfer", "probe", target.address).returncode == 0
+
+
+@pytest.mark.parametrize("transport", ["mem", "shm", "tcp"])
+def test_every_case_runs(transport):
+    done = yolk("--json", "bench", "xfer", "--quick", "--transport", transport)
+    assert done.returncode == 0, done.stderr
+    rows = {row["case"]: row for row in map(json.loads, done.stdout.splitlines())}
+    cases = {"mem": ["mem read 1MiB", "mem write 1MiB"], "shm": ["shm read 1MiB", "shm write 1MiB"],
+             "tcp": ["tcp read 1MiB", "tcp write 1MiB", "tcp read 64KiB", "tcp write 64KiB", "tcp read 16KiB",
+                     "tcp read 4KiB", "tcp read 4KiB polling", "tcp background share",
+                     "tcp urgent 64KiB beside background p99"]}[transport]
+    for case in cases:
+        assert rows[case]["value"] > 0 and rows[case]["ratio"] > 0
+
+
+@pytest.mark.skipif(shutil.which("fio") is None, reason="fio is not installed")
+def test_file_beside_fio(place):
+    done = yolk("--json", "bench", "xfer", "--quick", "--transport", "file", "--path", str(place.dir))
+    assert done.returncode == 0, done.stderr
+    assert {json.loads(line)["case"] for line in done.stdout.splitlines()} >= {"file read 1MiB", "file write 1MiB"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="making network namespaces needs root")
+@pytest.mark.skipif(any(shutil.which(p) is None for p in ("ip", "tc", "iperf3", "nsenter")),
+                    reason="ip, tc, iperf3 or nsenter is not installed")
+def test_a_rail_of_four_is_cut(place):
+    """No request fails when a rail goes, by its link or in silence; the bench fails if one does."""
+    done = yolk("--json", "bench", "xfer", "--quick", "--rails", "4", "--case", "cut*")
+    assert done.returncode == 0, done.stderr
+    rows = {row["case"]: row["value"] for row in map(json.loads, done.stdout.splitlines())}
+    assert rows["base cut link failed requests"] == 0 and rows["base cut silent failed requests"] == 0
