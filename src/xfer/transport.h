@@ -95,7 +95,7 @@ struct yk_rail_desc {
 enum yk_slice_op {
     YK_SLICE_READ = 1,
     YK_SLICE_WRITE,
-    YK_SLICE_NOTE,  /* local, len: a notification */
+    YK_SLICE_NOTE,  /* local, len: a notification; offset: its number, the same when it is repeated */
     YK_SLICE_FENCE, /* offset: id of a lane that the target shall close; done when it has */
     YK_SLICE_PING
 };
