@@ -90,17 +90,17 @@ static int transfer(struct ask *a, char *bytes, size_t len, int out) {
 }
 
 /* A request with payload, and the body of its answer into ret_body (cap YK_WELCOME_MAX). */
-static int exchange(struct ask *a, const struct yk_req *req, const void *payload, char *ret_body,
-                    struct yk_ans *ret_ans) {
-    char out[YK_REQ_BYTES_MAX + YK_XFER_NAME_MAX + YK_HELLO_BYTES], in[YK_ANS_BYTES];
-    uint32_t size = yk_req_encode(out, req);
+static int exchange(struct ask *a, const struct yk_xreq *req, const void *payload, char *ret_body,
+                    struct yk_xans *ret_ans) {
+    char out[YK_XREQ_BYTES_MAX + YK_XFER_NAME_MAX + YK_HELLO_BYTES], in[YK_XANS_BYTES];
+    uint32_t size = yk_xreq_encode(out, req);
     memcpy(out + size, payload, req->len);
     int rc = transfer(a, out, size + req->len, 1);
     if (rc == 0)
         rc = transfer(a, in, sizeof(in), 0);
     if (rc < 0)
         return rc;
-    if (yk_ans_decode(in, ret_ans, NULL) < 0 || ret_ans->op != req->op || ret_ans->seq != req->seq ||
+    if (yk_xans_decode(in, ret_ans, NULL) < 0 || ret_ans->op != req->op || ret_ans->seq != req->seq ||
         ret_ans->len > YK_WELCOME_MAX)
         return yk_err_set(a->err, -YK_EPROTO, "what answers at '%.100s' is no transfer engine", a->where);
     return transfer(a, ret_body, ret_ans->len, 0);
@@ -108,8 +108,8 @@ static int exchange(struct ask *a, const struct yk_req *req, const void *payload
 
 static int greet(struct ask *a) {
     struct yk_hello h = {.version = YK_PROTO_VERSION, .incarnation = a->incarnation};
-    struct yk_req req = {.op = YK_PROTO_HELLO, .len = YK_HELLO_BYTES};
-    struct yk_ans ans;
+    struct yk_xreq req = {.op = YK_PROTO_HELLO, .len = YK_HELLO_BYTES};
+    struct yk_xans ans;
     unsigned char hello[YK_HELLO_BYTES];
     char body[YK_WELCOME_MAX];
     if (getrandom(&h.lane, sizeof(h.lane), 0) != (ssize_t)sizeof(h.lane))
@@ -129,8 +129,8 @@ static int greet(struct ask *a) {
 
 static int lookup(struct ask *a, const char *name, struct yk_ask_segment *ret_segment) {
     size_t len = strlen(name);
-    struct yk_req req = {.op = YK_PROTO_LOOKUP, .seq = 1, .len = len};
-    struct yk_ans ans;
+    struct yk_xreq req = {.op = YK_PROTO_LOOKUP, .seq = 1, .len = len};
+    struct yk_xans ans;
     struct yk_found f;
     char body[YK_WELCOME_MAX];
     int rc = exchange(a, &req, name, body, &ans);

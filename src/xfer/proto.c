@@ -26,9 +26,9 @@ const char *yk_proto_op_name(unsigned op) {
 
 /* ---- requests and answers ---------------------------------------------------------------------- */
 
-uint32_t yk_req_encode(void *bytes, const struct yk_req *req) {
+uint32_t yk_xreq_encode(void *bytes, const struct yk_xreq *req) {
     struct yk_wr w;
-    yk_wr_init(&w, bytes, YK_REQ_BYTES_MAX);
+    yk_wr_init(&w, bytes, YK_XREQ_BYTES_MAX);
     yk_wr_u16(&w, YK_PROTO_MARK);
     yk_wr_u8(&w, req->op);
     yk_wr_u8(&w, req->flags);
@@ -38,7 +38,7 @@ uint32_t yk_req_encode(void *bytes, const struct yk_req *req) {
     yk_wr_u64(&w, req->len);
     yk_wr_u64(&w, 0);
     yk_wr_u64(&w, 0);
-    if (req->flags & YK_REQ_GUARD) {
+    if (req->flags & YK_XREQ_GUARD) {
         yk_wr_u64(&w, req->descriptor);
         yk_wr_u64(&w, req->generation);
         yk_wr_u64(&w, req->epoch);
@@ -52,20 +52,20 @@ static int not_ours(unsigned mark, unsigned op, unsigned flags, struct yk_err *e
                       "not a message of a transfer engine: mark %#x, op %u, flags %#x", mark, op, flags);
 }
 
-int yk_req_size(const void *bytes, struct yk_err *err) {
+int yk_xreq_size(const void *bytes, struct yk_err *err) {
     const unsigned char *p = bytes;
     unsigned mark = p[0] | (unsigned)p[1] << 8, op = p[2], flags = p[3];
     if (mark != YK_PROTO_MARK || op == 0 || op >= YK_PROTO_END ||
-        (flags & ~(unsigned)(YK_REQ_GUARD | YK_REQ_MORE)) != 0 ||
-        ((flags & YK_REQ_GUARD) && op != YK_PROTO_READ) ||
-        ((flags & YK_REQ_MORE) && (op == YK_PROTO_HELLO || op == YK_PROTO_LOOKUP)))
+        (flags & ~(unsigned)(YK_XREQ_GUARD | YK_XREQ_MORE)) != 0 ||
+        ((flags & YK_XREQ_GUARD) && op != YK_PROTO_READ) ||
+        ((flags & YK_XREQ_MORE) && (op == YK_PROTO_HELLO || op == YK_PROTO_LOOKUP)))
         return not_ours(mark, op, flags, err);
-    return flags & YK_REQ_GUARD ? (int)YK_REQ_BYTES_MAX : (int)YK_REQ_BYTES;
+    return flags & YK_XREQ_GUARD ? (int)YK_XREQ_BYTES_MAX : (int)YK_XREQ_BYTES;
 }
 
 static const struct {
     uint64_t least, most; /* length */
-    int addressed;        /* has region and offset; FENCE: offset alone */
+    int addressed;        /* has region and offset; FENCE and NOTE: offset alone */
 } limits[YK_PROTO_END] = {
     [YK_PROTO_HELLO] = {YK_HELLO_BYTES, 1024, 0}, /* newer versions may say more */
     [YK_PROTO_LOOKUP] = {1, YK_XFER_NAME_MAX, 0},
@@ -76,10 +76,10 @@ static const struct {
     [YK_PROTO_PING] = {0, 0, 0},
 };
 
-int yk_req_decode(const void *bytes, uint32_t size, struct yk_req *ret_req, struct yk_err *err) {
+int yk_xreq_decode(const void *bytes, uint32_t size, struct yk_xreq *ret_req, struct yk_err *err) {
     struct yk_rd r;
-    struct yk_req q = {0};
-    int rc = size >= YK_REQ_BYTES ? yk_req_size(bytes, err) : -YK_EPROTO;
+    struct yk_xreq q = {0};
+    int rc = size >= YK_XREQ_BYTES ? yk_xreq_size(bytes, err) : -YK_EPROTO;
     if (rc < 0 || (uint32_t)rc != size)
         return rc < 0 ? rc : yk_err_set(err, -YK_EPROTO, "a request's header of %u bytes", size);
     yk_rd_init(&r, bytes, size);
@@ -92,7 +92,7 @@ int yk_req_decode(const void *bytes, uint32_t size, struct yk_req *ret_req, stru
     q.len = yk_rd_u64(&r);
     uint64_t rest = yk_rd_u64(&r);
     rest |= yk_rd_u64(&r);
-    if (q.flags & YK_REQ_GUARD) {
+    if (q.flags & YK_XREQ_GUARD) {
         q.descriptor = yk_rd_u64(&r);
         q.generation = yk_rd_u64(&r);
         q.epoch = yk_rd_u64(&r);
@@ -104,16 +104,16 @@ int yk_req_decode(const void *bytes, uint32_t size, struct yk_req *ret_req, stru
                           (unsigned long long)limits[q.op].least,
                           (unsigned long long)limits[q.op].most);
     if (!limits[q.op].addressed)
-        rest |= q.region | (q.op == YK_PROTO_FENCE ? 0 : q.offset);
+        rest |= q.region | (q.op == YK_PROTO_FENCE || q.op == YK_PROTO_NOTE ? 0 : q.offset);
     if (rest != 0)
         return yk_err_set(err, -YK_EPROTO, "a %s with bits set that mean nothing", op_names[q.op]);
     *ret_req = q;
     return 0;
 }
 
-void yk_ans_encode(void *bytes16, const struct yk_ans *ans) {
+void yk_xans_encode(void *bytes16, const struct yk_xans *ans) {
     struct yk_wr w;
-    yk_wr_init(&w, bytes16, YK_ANS_BYTES);
+    yk_wr_init(&w, bytes16, YK_XANS_BYTES);
     yk_wr_u16(&w, YK_PROTO_MARK);
     yk_wr_u8(&w, ans->op);
     yk_wr_u8(&w, 0);
@@ -122,10 +122,10 @@ void yk_ans_encode(void *bytes16, const struct yk_ans *ans) {
     yk_wr_u32(&w, ans->len);
 }
 
-int yk_ans_decode(const void *bytes16, struct yk_ans *ret_ans, struct yk_err *err) {
+int yk_xans_decode(const void *bytes16, struct yk_xans *ret_ans, struct yk_err *err) {
     struct yk_rd r;
-    struct yk_ans a;
-    yk_rd_init(&r, bytes16, YK_ANS_BYTES);
+    struct yk_xans a;
+    yk_rd_init(&r, bytes16, YK_XANS_BYTES);
     unsigned mark = yk_rd_u16(&r);
     a.op = yk_rd_u8(&r);
     unsigned flags = yk_rd_u8(&r);

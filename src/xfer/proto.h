@@ -5,21 +5,22 @@
  * One side dials and asks (the initiator), the other answers (the target); each connection is a lane.
  * All integers are little-endian. Answers come in the order of the requests.
  *
- *   request  u16 mark | u8 op | u8 flags (YK_REQ_...) | u32 seq | u64 region | u64 offset | u64 len |
+ *   request  u16 mark | u8 op | u8 flags (YK_XREQ_...) | u32 seq | u64 region | u64 offset | u64 len |
  *            u64 0 | u64 0                                                               48 bytes
- *            with YK_REQ_GUARD: u64 descriptor | u64 generation | u64 epoch | u64 0      32 bytes more
+ *            with YK_XREQ_GUARD: u64 descriptor | u64 generation | u64 epoch | u64 0      32 bytes more
  *            then `len` bytes of payload, if the op has one
  *   answer   u16 mark | u8 op | u8 0 | u32 seq | i32 status | u32 len                    16 bytes
  *
- * seq counts the requests of a lane from 0 and comes back with the answer: both sides notice at once
- * when they do not mean the same request.
+ * seq counts the requests of a lane from 0, the hello, and comes back with the answer: both sides
+ * notice at once when they do not mean the same request.
  *
  *   op      payload of the request  of the answer
  *   HELLO   hello, below            welcome, behind the answer; the first request, and only that
  *   LOOKUP  name, 1..127 bytes      found, behind the answer
  *   READ    none                    len bytes IN FRONT of the answer, as many as were asked for
  *   WRITE   len bytes               none
- *   NOTE    0..4096 bytes           none
+ *   NOTE    0..4096 bytes           none; offset is its number, or 0: one that came already (it was
+ *           repeated because a lane broke) is answered and dropped
  *   FENCE   none; offset is the id of another lane of this initiator: answered when it is closed and
  *           nothing that came over it is written any more. One that is unknown is closed
  *   PING    none                    none
@@ -28,7 +29,7 @@
  * unregistered) fails that request, not the lane. A failed one brings zeros. So the initiator always
  * knows what comes next, and takes many answers with one system call, each payload into its place.
  *
- * YK_REQ_MORE: the payload of this request comes behind the next request's header, so that a run of
+ * YK_XREQ_MORE: the payload of this request comes behind the next request's header, so that a run of
  * headers, at most YK_GROUP_MAX, is followed by all their payloads in order: the target can take
  * those with one system call, too. The last of a run does not have the flag.
  *
@@ -59,10 +60,10 @@ extern "C" {
 #define YK_PROTO_MAGIC     0x666b6c59u /* "Ylkf" */
 #define YK_PROTO_VERSION   1u
 #define YK_PROTO_MARK      0x7859u     /* "Yx" */
-#define YK_REQ_BYTES       48u
-#define YK_REQ_GUARD_BYTES 32u
-#define YK_REQ_BYTES_MAX   (YK_REQ_BYTES + YK_REQ_GUARD_BYTES)
-#define YK_ANS_BYTES       16u
+#define YK_XREQ_BYTES       48u
+#define YK_XREQ_GUARD_BYTES 32u
+#define YK_XREQ_BYTES_MAX   (YK_XREQ_BYTES + YK_XREQ_GUARD_BYTES)
+#define YK_XANS_BYTES       16u
 #define YK_HELLO_BYTES     36u
 #define YK_WELCOME_MAX     4096u
 #define YK_FOUND_MAX       512u
@@ -80,19 +81,19 @@ enum yk_proto_op {
     YK_PROTO_END
 };
 
-enum yk_req_flags { YK_REQ_GUARD = 1, YK_REQ_MORE = 2 };
+enum yk_xreq_flags { YK_XREQ_GUARD = 1, YK_XREQ_MORE = 2 };
 
 enum yk_xhello_flags { YK_XHELLO_URGENT = 1 };
 
-struct yk_req {
+struct yk_xreq {
     uint8_t op;    /* enum yk_proto_op */
-    uint8_t flags; /* enum yk_req_flags */
+    uint8_t flags; /* enum yk_xreq_flags */
     uint32_t seq;
     uint64_t region, offset, len;
-    uint64_t descriptor, generation, epoch; /* with YK_REQ_GUARD */
+    uint64_t descriptor, generation, epoch; /* with YK_XREQ_GUARD */
 };
 
-struct yk_ans {
+struct yk_xans {
     uint8_t op;
     uint32_t seq;
     int32_t status;
@@ -122,19 +123,19 @@ struct yk_found {
 /* Name of an op, never NULL. */
 const char *yk_proto_op_name(unsigned op);
 
-/* Header of a request, YK_REQ_BYTES or with a guard YK_REQ_BYTES_MAX; how many bytes. */
-uint32_t yk_req_encode(void *bytes, const struct yk_req *req);
-/* Bytes of the header that begins with these YK_REQ_BYTES; -YK_EPROTO (text) when it is none. */
-int yk_req_size(const void *bytes, struct yk_err *err);
+/* Header of a request, YK_XREQ_BYTES or with a guard YK_XREQ_BYTES_MAX; how many bytes. */
+uint32_t yk_xreq_encode(void *bytes, const struct yk_xreq *req);
+/* Bytes of the header that begins with these YK_XREQ_BYTES; -YK_EPROTO (text) when it is none. */
+int yk_xreq_size(const void *bytes, struct yk_err *err);
 /* All of it. -YK_EPROTO: reserved bits, an unknown op, a length that its op cannot have. */
-int yk_req_decode(const void *bytes, uint32_t size, struct yk_req *ret_req, struct yk_err *err);
+int yk_xreq_decode(const void *bytes, uint32_t size, struct yk_xreq *ret_req, struct yk_err *err);
 /* Whether payload follows a request of this op. */
-static inline int yk_req_has_payload(uint8_t op) {
+static inline int yk_xreq_has_payload(uint8_t op) {
     return op == YK_PROTO_HELLO || op == YK_PROTO_LOOKUP || op == YK_PROTO_WRITE || op == YK_PROTO_NOTE;
 }
 
-void yk_ans_encode(void *bytes16, const struct yk_ans *ans);
-int yk_ans_decode(const void *bytes16, struct yk_ans *ret_ans, struct yk_err *err);
+void yk_xans_encode(void *bytes16, const struct yk_xans *ans);
+int yk_xans_decode(const void *bytes16, struct yk_xans *ret_ans, struct yk_err *err);
 
 /* Bodies. encode: bytes written, cap of YK_HELLO_BYTES, YK_WELCOME_MAX, YK_FOUND_MAX is enough. */
 uint32_t yk_hello_encode(void *bytes, const struct yk_hello *hello);

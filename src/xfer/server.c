@@ -146,6 +146,7 @@ static void server_free(struct yk_server *s) {
     pthread_cond_destroy(&s->posted);
     pthread_mutex_destroy(&s->lock);
     free(s->sink);
+    free(s->notes);
     free(s);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Inside of the server: server.c (life, thread, forget), server_listen.c, server_lane.c (a lane's life,
- * what each request does), server_rx.c, server_tx.c.
+ * Inside of the server: server.c (life, thread, forget), server_listen.c, server_lane.c (a lane's life),
+ * server_req.c (what each request does), server_note.c, server_rx.c, server_tx.c.
  *
  * A lane's requests stand in a ring:
  *
@@ -39,6 +39,7 @@ struct yk_in_req {
     struct yk_region *region; /* referenced, or NULL: into the sink, zeros out */
     char *mem;                /* in it */
     char *blob;               /* a whole answer of another form, or NULL */
+    uint64_t number;          /* of a NOTE; FENCE: the lane's id */
     uint64_t pin;
     void *pin_user;
     void (*unpin)(void *user, uint64_t pin);
@@ -96,6 +97,7 @@ struct yk_server {
     struct yk_in_work *spare;
     uint32_t spare_count;
     char *sink;
+    struct yk_in_notes *notes; /* NULL: none came yet */
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t posted;
@@ -127,10 +129,13 @@ void yk_in_sweep(struct yk_timer *t);
 void yk_in_retry(struct yk_timer *t);
 
 /* A header is here: what it asks for, checked. */
-int yk_in_begin(struct yk_in_lane *l, const struct yk_req *req);
+int yk_in_begin(struct yk_in_lane *l, const struct yk_xreq *req);
 /* Requests whose payload is here take effect; 0 as far as they go, or it closed the lane. */
 int yk_in_advance(struct yk_in_lane *l);
 void yk_in_release(struct yk_in_lane *l, struct yk_in_req *q);
+
+/* A notification, unless it came before. 0 or its status; -YK_EAGAIN: the queue is full. */
+int yk_in_note(struct yk_in_lane *l, uint64_t number, const void *data, uint32_t len);
 
 /* 1: the bound was reached, there may be more; 0: there is no more; < 0: closed. */
 int yk_in_rx(struct yk_in_lane *l);

@@ -32,7 +32,7 @@ static char *place(struct yk_in_lane *l, struct yk_in_req *q, uint64_t got, uint
 /* The payload that is waited for, if headers say so. */
 static struct yk_in_req *waiting(struct yk_in_work *w) {
     struct yk_in_req *q = w->recv != w->tail && w->run == 0 ? yk_in_at(w, w->recv) : NULL;
-    return q != NULL && yk_req_has_payload(q->op) ? q : NULL;
+    return q != NULL && yk_xreq_has_payload(q->op) ? q : NULL;
 }
 
 /* Payload from the buffer. */
@@ -52,14 +52,14 @@ static void from_buf(struct yk_in_lane *l, struct yk_in_req *q) {
 /* One header from the buffer: 1, 0 when it is not all there, < 0 closed. */
 static int header(struct yk_in_lane *l) {
     struct yk_in_work *w = l->work;
-    struct yk_req req;
+    struct yk_xreq req;
     struct yk_err err;
-    if (w->end - w->at < YK_REQ_BYTES)
+    if (w->end - w->at < YK_XREQ_BYTES)
         return 0;
-    int size = yk_req_size(w->buf + w->at, &err);
+    int size = yk_xreq_size(w->buf + w->at, &err);
     if (size > 0 && w->end - w->at < (uint32_t)size)
         return 0;
-    int rc = size < 0 ? size : yk_req_decode(w->buf + w->at, (uint32_t)size, &req, &err);
+    int rc = size < 0 ? size : yk_xreq_decode(w->buf + w->at, (uint32_t)size, &req, &err);
     w->run++;
     if (rc == 0 && w->run > YK_GROUP_MAX)
         rc = yk_err_set(&err, -YK_EPROTO, "a run of more than %u headers", YK_GROUP_MAX);
@@ -70,7 +70,7 @@ static int header(struct yk_in_lane *l) {
     w->at += (uint32_t)size;
     if (yk_in_begin(l, &req) < 0)
         return -1;
-    if (!(req.flags & YK_REQ_MORE))
+    if (!(req.flags & YK_XREQ_MORE))
         w->run = 0;
     return 1;
 }
@@ -114,7 +114,7 @@ static int lay_out(struct yk_in_lane *l, struct iovec *iov, uint64_t most, uint6
     for (uint32_t i = w->recv; whole && i != w->tail && w->run == 0; i++, got = 0) {
         struct yk_in_req *q = yk_in_at(w, i);
         uint64_t len;
-        if (!yk_req_has_payload(q->op))
+        if (!yk_xreq_has_payload(q->op))
             continue;
         if (n == (int)YK_GROUP_MAX || bytes == most || q->len == 0) {
             whole = 0; /* an empty note may have to wait, and what is behind it with it */

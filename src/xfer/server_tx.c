@@ -21,7 +21,7 @@ static char zeros[64 << 10]; /* in place of what failed; never written */
 
 struct layout {
     struct iovec iov[ANSWERS_MAX * 2];
-    unsigned char answers[ANSWERS_MAX][YK_ANS_BYTES];
+    unsigned char answers[ANSWERS_MAX][YK_XANS_BYTES];
     int n;
     uint64_t bytes;
 };
@@ -31,7 +31,7 @@ static uint64_t payload(const struct yk_in_req *q) {
 }
 
 static uint64_t size(const struct yk_in_req *q) {
-    return q->blob != NULL ? q->blob_len : payload(q) + YK_ANS_BYTES;
+    return q->blob != NULL ? q->blob_len : payload(q) + YK_XANS_BYTES;
 }
 
 static void add(struct layout *l, void *at, uint64_t len) {
@@ -55,9 +55,9 @@ static int add_answer(struct layout *o, const struct yk_in_req *q, int k, uint64
             return 0;
         sent = len;
     }
-    struct yk_ans ans = {.op = q->op, .seq = q->seq, .status = q->status, .len = (uint32_t)len};
-    yk_ans_encode(o->answers[k], &ans);
-    add(o, o->answers[k] + (sent - len), YK_ANS_BYTES - (sent - len));
+    struct yk_xans ans = {.op = q->op, .seq = q->seq, .status = q->status, .len = (uint32_t)len};
+    yk_xans_encode(o->answers[k], &ans);
+    add(o, o->answers[k] + (sent - len), YK_XANS_BYTES - (sent - len));
     return o->bytes < most;
 }
 

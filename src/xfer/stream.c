@@ -92,13 +92,13 @@ void yk_stream_retire(struct yk_stream *s) {
 /* ---- greeting ----------------------------------------------------------------------------------- */
 
 static void connected(struct yk_stream *s) {
-    unsigned char out[YK_REQ_BYTES + YK_HELLO_BYTES];
+    unsigned char out[YK_XREQ_BYTES + YK_HELLO_BYTES];
     struct yk_hello hello = {.version = YK_PROTO_VERSION,
                              .flags = s->bulk ? 0 : YK_XHELLO_URGENT,
                              .lane = s->lane->id,
                              .incarnation = s->env->incarnation,
                              .wanted = s->greeting->wanted};
-    struct yk_req req = {.op = YK_PROTO_HELLO, .len = YK_HELLO_BYTES};
+    struct yk_xreq req = {.op = YK_PROTO_HELLO, .len = YK_HELLO_BYTES};
     int e = 0;
     socklen_t len = sizeof(e);
     if (getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &e, &len) < 0)
@@ -107,8 +107,8 @@ static void connected(struct yk_stream *s) {
         yk_stream_fail_errno(s, "connecting", e);
         return;
     }
-    yk_req_encode(out, &req);
-    yk_hello_encode(out + YK_REQ_BYTES, &hello);
+    yk_xreq_encode(out, &req);
+    yk_hello_encode(out + YK_XREQ_BYTES, &hello);
     /* The first bytes of a connection: there is space for them. */
     ssize_t n = send(s->fd, out, sizeof(out), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n < 0 && errno == EAGAIN)
@@ -121,11 +121,11 @@ static void connected(struct yk_stream *s) {
     yk_loop_rewatch(s->env->loop, &s->watch, EPOLLIN);
 }
 
-static void welcomed(struct yk_stream *s, const struct yk_ans *ans) {
+static void welcomed(struct yk_stream *s, const struct yk_xans *ans) {
     struct yk_welcome w;
     struct yk_err err;
     char boot[YK_BOOT_ID_BYTES] = "";
-    if (yk_welcome_decode(s->greeting->in + YK_ANS_BYTES, ans->len, &w, &err) < 0) {
+    if (yk_welcome_decode(s->greeting->in + YK_XANS_BYTES, ans->len, &w, &err) < 0) {
         yk_stream_fail(s, -YK_EPROTO, YK_SCOPE_LANE, err.text);
         return;
     }
@@ -160,12 +160,12 @@ static void welcomed(struct yk_stream *s, const struct yk_ans *ans) {
 /* Takes no byte more than the welcome has. */
 static void greet(struct yk_stream *s) {
     struct yk_greeting *g = s->greeting;
-    struct yk_ans ans;
+    struct yk_xans ans;
     struct yk_err err;
     for (;;) {
-        uint32_t want = YK_ANS_BYTES;
-        if (g->got >= YK_ANS_BYTES) {
-            if (yk_ans_decode(g->in, &ans, &err) < 0 || ans.op != YK_PROTO_HELLO || ans.seq != 0) {
+        uint32_t want = YK_XANS_BYTES;
+        if (g->got >= YK_XANS_BYTES) {
+            if (yk_xans_decode(g->in, &ans, &err) < 0 || ans.op != YK_PROTO_HELLO || ans.seq != 0) {
                 yk_stream_fail(s, -YK_EPROTO, YK_SCOPE_LANE, "what answers is no transfer engine");
                 return;
             }
@@ -323,7 +323,7 @@ static const uint8_t wire_ops[] = {
 
 void yk_stream_post(struct yk_stream *s, struct yk_slice *slice) {
     uint8_t op = wire_ops[slice->op];
-    uint64_t len = op == YK_PROTO_READ || yk_req_has_payload(op) ? slice->len : 0;
+    uint64_t len = op == YK_PROTO_READ || yk_xreq_has_payload(op) ? slice->len : 0;
     *yk_stream_at(s, s->tail) = (struct yk_stream_req){.slice = slice, .len = len, .op = op};
     slice->priv[0] = s->tail++;
     slice->status = 0;

@@ -3,7 +3,7 @@
  * Inside of a stream: stream.c (life, greeting, posting, cancelling), stream_tx.c, stream_rx.c,
  * stream_zc.c (what the kernel sends without a copy).
  *
- * Indices into the ring run on and are the seq of requests. At any time
+ * Indices into the ring run on; a request's seq is one more (the hello had 0). At any time
  *
  *   head <= rx <= tail         [head, rx) answered, their payload not yet released by the kernel
  *   head <= tx <= tail or      [tx, tx + g_count) the group that is being sent, [.., tail) not begun
@@ -59,11 +59,11 @@ struct yk_stream {
     uint32_t g_header;                /* bytes */
     uint64_t g_total, g_sent;         /* bytes, headers included */
     uint64_t g_end[YK_GROUP_MAX];     /* with so many sent the target has all of this one */
-    unsigned char g_headers[YK_GROUP_MAX * YK_REQ_BYTES_MAX];
+    unsigned char g_headers[YK_GROUP_MAX * YK_XREQ_BYTES_MAX];
 
     /* What comes: of the request at rx. */
     uint64_t rx_got;                  /* bytes of payload and answer that are here */
-    unsigned char part[YK_ANS_BYTES]; /* the beginning of an answer */
+    unsigned char part[YK_XANS_BYTES]; /* the beginning of an answer */
     char *sink;                       /* NULL: not needed yet */
 
     /* Sends without a copy (stream_zc.c). */
@@ -76,7 +76,7 @@ struct yk_stream {
         uint64_t wanted;
         char boot_id[37];             /* of the peer's host */
         uint32_t got;
-        unsigned char in[YK_ANS_BYTES + YK_WELCOME_MAX];
+        unsigned char in[YK_XANS_BYTES + YK_WELCOME_MAX];
     } *greeting;
 };
 

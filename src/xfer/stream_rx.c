@@ -19,7 +19,7 @@
 
 struct layout {
     struct iovec iov[ANSWERS_MAX * 2 + 2];
-    unsigned char answers[ANSWERS_MAX][YK_ANS_BYTES];
+    unsigned char answers[ANSWERS_MAX][YK_XANS_BYTES];
     int n;
     uint64_t bytes;
 };
@@ -58,7 +58,7 @@ static int add_request(struct yk_stream *s, struct layout *l, const struct yk_st
     }
     uint64_t have = got - len;
     memcpy(l->answers[k], s->part, have);
-    add(l, l->answers[k] + have, YK_ANS_BYTES - have);
+    add(l, l->answers[k] + have, YK_XANS_BYTES - have);
     return l->bytes < most;
 }
 
@@ -80,9 +80,9 @@ static int lay_out(struct yk_stream *s, struct layout *l, uint64_t most) {
 /* The answer at rx is here. */
 static int answered(struct yk_stream *s, const unsigned char *bytes) {
     struct yk_stream_req *q = yk_stream_at(s, s->rx);
-    struct yk_ans ans;
+    struct yk_xans ans;
     struct yk_err err;
-    int rc = yk_ans_decode(bytes, &ans, &err);
+    int rc = yk_xans_decode(bytes, &ans, &err);
     if (rc == 0 && (ans.op != q->op || ans.seq != s->rx + 1 || ans.len != payload(q)))
         rc = yk_err_set(&err, -YK_EPROTO, "request %u, a %s, was answered as %u, a %s, of %u bytes",
                         s->rx + 1, yk_proto_op_name(q->op), ans.seq, yk_proto_op_name(ans.op), ans.len);
@@ -103,7 +103,7 @@ static void consume(struct yk_stream *s, struct layout *l, uint64_t n) {
     s->received += n;
     for (int k = 0; n > 0; k++) {
         uint64_t len = payload(yk_stream_at(s, s->rx));
-        uint64_t left = len + YK_ANS_BYTES - s->rx_got;
+        uint64_t left = len + YK_XANS_BYTES - s->rx_got;
         if (n < left) {
             uint64_t got = s->rx_got + n;
             if (got > len) /* the rest of an answer is received behind this */

@@ -21,20 +21,20 @@ int yk_stream_tx_pending(const struct yk_stream *s) {
 static uint32_t put_header(struct yk_stream *s, uint32_t i, int more, unsigned char *to) {
     const struct yk_stream_req *q = yk_stream_at(s, i);
     const struct yk_slice *slice = q->slice;
-    struct yk_req req = {.op = q->op, .flags = more ? YK_REQ_MORE : 0, .seq = i + 1, .len = q->len};
+    struct yk_xreq req = {.op = q->op, .flags = more ? YK_XREQ_MORE : 0, .seq = i + 1, .len = q->len};
     if (q->op == YK_PROTO_READ || q->op == YK_PROTO_WRITE) {
         req.region = slice->region;
         req.offset = slice->offset;
-    } else if (q->op == YK_PROTO_FENCE) {
+    } else if (q->op == YK_PROTO_FENCE || q->op == YK_PROTO_NOTE) {
         req.offset = slice->offset;
     }
     if (q->op == YK_PROTO_READ && slice->guard != NULL) {
-        req.flags |= YK_REQ_GUARD;
+        req.flags |= YK_XREQ_GUARD;
         req.descriptor = slice->guard->descriptor;
         req.generation = slice->guard->generation;
         req.epoch = slice->guard->epoch;
     }
-    return yk_req_encode(to, &req);
+    return yk_xreq_encode(to, &req);
 }
 
 /* 0: nothing is waiting. */
@@ -43,7 +43,7 @@ static int make_group(struct yk_stream *s) {
     uint32_t n = 0, waiting = s->tail - s->tx;
     while (n < waiting && n < YK_GROUP_MAX && payload < YK_STREAM_GROUP) {
         const struct yk_stream_req *q = yk_stream_at(s, s->tx + n++);
-        payload += yk_req_has_payload(q->op) ? q->len : 0;
+        payload += yk_xreq_has_payload(q->op) ? q->len : 0;
     }
     s->g_header = 0;
     for (uint32_t k = 0; k < n; k++) {
@@ -53,7 +53,7 @@ static int make_group(struct yk_stream *s) {
     s->g_total = s->g_header;
     for (uint32_t k = 0; k < n; k++) {
         const struct yk_stream_req *q = yk_stream_at(s, s->tx + k);
-        if (yk_req_has_payload(q->op) && q->len > 0)
+        if (yk_xreq_has_payload(q->op) && q->len > 0)
             s->g_end[k] = s->g_total += q->len;
     }
     s->g_sent = 0;
@@ -71,7 +71,7 @@ static int lay_out(struct yk_stream *s, struct iovec *iov, uint64_t most, uint64
     }
     for (uint32_t k = 0; k < s->g_count && bytes < most; k++) {
         const struct yk_stream_req *q = yk_stream_at(s, s->tx + k);
-        if (!yk_req_has_payload(q->op) || q->len == 0 || s->g_end[k] <= s->g_sent)
+        if (!yk_xreq_has_payload(q->op) || q->len == 0 || s->g_end[k] <= s->g_sent)
             continue;
         uint64_t begin = s->g_end[k] - q->len;
         uint64_t skip = s->g_sent > begin ? s->g_sent - begin : 0;

@@ -39,7 +39,7 @@ void yk_stream_zc_sent(struct yk_stream *s, uint64_t from, uint64_t to) {
     s->zc_next++;
     for (uint32_t k = 0; k < s->g_count; k++) {
         struct yk_stream_req *q = yk_stream_at(s, s->tx + k);
-        if (!yk_req_has_payload(q->op) || s->g_end[k] <= from || s->g_end[k] - q->len >= to)
+        if (!yk_xreq_has_payload(q->op) || s->g_end[k] <= from || s->g_end[k] - q->len >= to)
             continue;
         q->zc = 1;
         q->zc_until = s->zc_next;

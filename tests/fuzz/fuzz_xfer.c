@@ -44,21 +44,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void codecs(const uint8_t *data, size_t size) {
     static unsigned char again[YK_WELCOME_MAX];
     struct yk_err err;
-    struct yk_req req;
-    struct yk_ans ans;
+    struct yk_xreq req;
+    struct yk_xans ans;
     struct yk_hello hello;
     struct yk_found found;
     static struct yk_welcome welcome;
-    if (size >= YK_REQ_BYTES) {
-        uint32_t n = size < YK_REQ_BYTES_MAX ? YK_REQ_BYTES : YK_REQ_BYTES_MAX;
-        if (yk_req_decode(data, n, &req, &err) == 0)
-            CHECK(yk_req_encode(again, &req) == n && memcmp(again, data, n) == 0);
-        if (yk_req_decode(data, YK_REQ_BYTES, &req, &err) == 0)
-            CHECK(yk_req_encode(again, &req) == YK_REQ_BYTES && memcmp(again, data, YK_REQ_BYTES) == 0);
+    if (size >= YK_XREQ_BYTES) {
+        uint32_t n = size < YK_XREQ_BYTES_MAX ? YK_XREQ_BYTES : YK_XREQ_BYTES_MAX;
+        if (yk_xreq_decode(data, n, &req, &err) == 0)
+            CHECK(yk_xreq_encode(again, &req) == n && memcmp(again, data, n) == 0);
+        if (yk_xreq_decode(data, YK_XREQ_BYTES, &req, &err) == 0)
+            CHECK(yk_xreq_encode(again, &req) == YK_XREQ_BYTES && memcmp(again, data, YK_XREQ_BYTES) == 0);
     }
-    if (size >= YK_ANS_BYTES && yk_ans_decode(data, &ans, &err) == 0) {
-        yk_ans_encode(again, &ans);
-        CHECK(memcmp(again, data, YK_ANS_BYTES) == 0);
+    if (size >= YK_XANS_BYTES && yk_xans_decode(data, &ans, &err) == 0) {
+        yk_xans_encode(again, &ans);
+        CHECK(memcmp(again, data, YK_XANS_BYTES) == 0);
     }
     uint32_t len = size < YK_WELCOME_MAX ? (uint32_t)size : YK_WELCOME_MAX;
     if (yk_hello_decode(data, len, &hello, &err) == 0 && hello.version == YK_PROTO_VERSION)
@@ -77,7 +77,7 @@ static struct yk_server *server;
 static struct yk_registry *registry;
 static struct yk_loop *loop;
 static struct yk_peer_info self = {.incarnation = INCARNATION};
-static yk_xfer_opts opts = {.size = sizeof(opts)};
+static yk_xfer_opts opts = {.size = sizeof(opts), .connect_ms = 60000};
 
 static int pin(void *user, uint64_t d, uint64_t g, uint64_t e, uint64_t offset, uint64_t len, uint64_t *ret) {
     *ret = 1;
@@ -118,10 +118,10 @@ static void start_server(void) {
 }
 
 static void put_hello(unsigned char *to, uint64_t lane) {
-    struct yk_req req = {.op = YK_PROTO_HELLO, .len = YK_HELLO_BYTES};
+    struct yk_xreq req = {.op = YK_PROTO_HELLO, .len = YK_HELLO_BYTES};
     struct yk_hello hello = {.version = YK_PROTO_VERSION, .lane = lane, .incarnation = 1};
-    yk_req_encode(to, &req);
-    yk_hello_encode(to + YK_REQ_BYTES, &hello);
+    yk_xreq_encode(to, &req);
+    yk_hello_encode(to + YK_XREQ_BYTES, &hello);
 }
 
 static int intact(const char *memory, int whole) {
@@ -134,7 +134,7 @@ static int intact(const char *memory, int whole) {
 static void to_server(const uint8_t *data, size_t size) {
     static uint64_t lanes;
     static char sink[65536];
-    unsigned char hello[YK_REQ_BYTES + YK_HELLO_BYTES];
+    unsigned char hello[YK_XREQ_BYTES + YK_HELLO_BYTES];
     struct timeval wait = {.tv_sec = 10};
     struct yk_sockaddr a;
     struct yk_peer_info peer;
@@ -185,11 +185,11 @@ static const struct yk_shard_events events = {slice_done, lane_up, lane_down};
 static void put_welcome(int fd) {
     static struct yk_welcome w = {.version = YK_PROTO_VERSION, .peer = {.incarnation = INCARNATION},
                                   .credit_requests = 64, .credit_bytes = 1 << 20};
-    unsigned char out[YK_ANS_BYTES + YK_WELCOME_MAX];
-    struct yk_ans ans = {.op = YK_PROTO_HELLO};
-    ans.len = yk_welcome_encode(out + YK_ANS_BYTES, &w);
-    yk_ans_encode(out, &ans);
-    CHECK(send(fd, out, YK_ANS_BYTES + ans.len, MSG_NOSIGNAL) == (ssize_t)(YK_ANS_BYTES + ans.len));
+    unsigned char out[YK_XANS_BYTES + YK_WELCOME_MAX];
+    struct yk_xans ans = {.op = YK_PROTO_HELLO};
+    ans.len = yk_welcome_encode(out + YK_XANS_BYTES, &w);
+    yk_xans_encode(out, &ans);
+    CHECK(send(fd, out, YK_XANS_BYTES + ans.len, MSG_NOSIGNAL) == (ssize_t)(YK_XANS_BYTES + ans.len));
 }
 
 static char local[SLICES + 2][1024];

@@ -85,6 +85,8 @@ void rig_open(struct rig *r) {
     r->opts.size = sizeof(r->opts);
     if (r->opts.listen == NULL)
         r->opts.listen = "127.0.0.1:0";
+    if (r->opts.connect_ms == 0)
+        r->opts.connect_ms = 10000; /* the machine may be busy */
     if (r->opts.shm_dir == NULL)
         r->opts.shm_dir = "";
     r->target = map();
@@ -101,12 +103,12 @@ void rig_open(struct rig *r) {
     assert_int_equal(yk_loop_new(&r->loop, &err), 0);
     r->env = (struct yk_shard_env){.loop = r->loop, .events = &events, .opts = &r->opts,
                                    .incarnation = 4711};
-    assert_int_equal(yk_xport_tcp.open(&r->env, &r->xport, &err), 0);
+    assert_int_equal(yk_tcp_ops.open(&r->env, &r->xport, &err), 0);
 }
 
 void rig_close(struct rig *r) {
     assert_int_equal(r->out, 0);
-    yk_xport_tcp.close(r->xport);
+    yk_tcp_ops.close(r->xport);
     yk_loop_free(r->loop);
     rig_server_stop(r);
     yk_registry_free(r->registry);
@@ -124,9 +126,9 @@ void rig_dial(struct rig *r, struct rig_lane *l, int bulk, uint16_t port) {
     struct yk_rail_desc rail;
     struct yk_err err;
     memset(l, 0, sizeof(*l));
-    assert_int_equal(yk_xport_tcp.rails(r->xport, &r->self, &rail, 1), 1);
+    assert_int_equal(yk_tcp_ops.rails(r->xport, &r->self, &rail, 1), 1);
     rail.port = port != 0 ? port : rail.port;
-    if (yk_xport_tcp.connect(r->xport, &r->self, &rail, bulk, &l->lane, &err) < 0)
+    if (yk_tcp_ops.connect(r->xport, &r->self, &rail, bulk, &l->lane, &err) < 0)
         fail_msg("%s", err.text);
     l->lane->core = l;
     uint64_t until = yk_now_ns() + RIG_WAIT_NS;
@@ -150,7 +152,7 @@ void rig_is_up(const struct rig *r, const struct rig_lane *l) {
 }
 
 void rig_hang_up(struct rig_lane *l) {
-    yk_xport_tcp.disconnect(l->lane);
+    yk_tcp_ops.disconnect(l->lane);
     l->lane = NULL;
 }
 
@@ -166,10 +168,10 @@ void rig_fill(struct rig_slice *s, uint8_t op, char *local, uint64_t len, uint64
 }
 
 void rig_post(struct rig *r, struct rig_lane *l, struct rig_slice *s) {
-    assert_true(yk_xport_tcp.room(l->lane) > 0);
+    assert_true(yk_tcp_ops.room(l->lane) > 0);
     s->posted = 1;
     r->out++;
-    yk_xport_tcp.post(l->lane, &s->slice);
+    yk_tcp_ops.post(l->lane, &s->slice);
 }
 
 void rig_finish(struct rig *r) {
@@ -184,7 +186,7 @@ int rig_run(struct rig *r, struct rig_lane *l, uint8_t op, char *local, uint64_t
     int needs_region = op == YK_SLICE_READ || op == YK_SLICE_WRITE;
     rig_fill(&s, op, local, len, needs_region ? r->region : 0, offset);
     rig_post(r, l, &s);
-    yk_xport_tcp.flush(l->lane);
+    yk_tcp_ops.flush(l->lane);
     rig_finish(r);
     return s.slice.status;
 }
@@ -247,17 +249,17 @@ int rig_recv(int fd, void *bytes, size_t len) {
 }
 
 int rig_greeted(const struct rig *r, uint64_t lane, uint64_t incarnation) {
-    unsigned char out[YK_REQ_BYTES + YK_HELLO_BYTES], in[YK_ANS_BYTES + YK_WELCOME_MAX];
-    struct yk_req req = {.op = YK_PROTO_HELLO, .len = YK_HELLO_BYTES};
+    unsigned char out[YK_XREQ_BYTES + YK_HELLO_BYTES], in[YK_XANS_BYTES + YK_WELCOME_MAX];
+    struct yk_xreq req = {.op = YK_PROTO_HELLO, .len = YK_HELLO_BYTES};
     struct yk_hello hello = {.version = YK_PROTO_VERSION, .lane = lane, .incarnation = incarnation};
-    struct yk_ans ans;
+    struct yk_xans ans;
     int fd = rig_raw(r);
     assert_true(fd >= 0);
-    yk_req_encode(out, &req);
-    yk_hello_encode(out + YK_REQ_BYTES, &hello);
+    yk_xreq_encode(out, &req);
+    yk_hello_encode(out + YK_XREQ_BYTES, &hello);
     rig_send(fd, out, sizeof(out));
-    assert_int_equal(rig_recv(fd, in, YK_ANS_BYTES), 1);
-    assert_int_equal(yk_ans_decode(in, &ans, NULL), 0);
+    assert_int_equal(rig_recv(fd, in, YK_XANS_BYTES), 1);
+    assert_int_equal(yk_xans_decode(in, &ans, NULL), 0);
     assert_int_equal(ans.status, 0);
     assert_int_equal(rig_recv(fd, in, ans.len), 1);
     return fd;

@@ -13,47 +13,47 @@
 #include <cmocka.h>
 
 static void layouts(void **state) {
-    static const unsigned char read[YK_REQ_BYTES_MAX] = {
+    static const unsigned char read[YK_XREQ_BYTES_MAX] = {
         0x59, 0x78, 3, 1, 4, 3, 2, 1,         7, 0, 0, 0, 1, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0,
         0,    0,    1, 0, 0, 0, 0, 0,         0, 0, 0, 0, 0, 0, 0, 0, 0, 0,  0, 0, 0, 0, 0, 0,
         5,    0,    0, 0, 0, 0, 0, 0,         6, 0, 0, 0, 0, 0, 0, 0, 9, 0,  0, 0, 0, 0, 0, 0};
-    static const unsigned char miss[YK_ANS_BYTES] = {0x59, 0x78, 3, 0, 4, 3, 2, 1, 1, 0, 0, 0, 0, 0, 1, 0};
-    struct yk_req q = {.op = YK_PROTO_READ, .flags = YK_REQ_GUARD, .seq = 0x01020304,
+    static const unsigned char miss[YK_XANS_BYTES] = {0x59, 0x78, 3, 0, 4, 3, 2, 1, 1, 0, 0, 0, 0, 0, 1, 0};
+    struct yk_xreq q = {.op = YK_PROTO_READ, .flags = YK_XREQ_GUARD, .seq = 0x01020304,
                        .region = 0x100000007, .offset = 4096, .len = 65536, .descriptor = 5,
                        .generation = 6, .epoch = 9};
-    struct yk_ans a = {.op = YK_PROTO_READ, .seq = 0x01020304, .status = YK_MISS, .len = 65536};
-    struct yk_req q2;
-    struct yk_ans a2;
-    unsigned char b[YK_REQ_BYTES_MAX];
+    struct yk_xans a = {.op = YK_PROTO_READ, .seq = 0x01020304, .status = YK_MISS, .len = 65536};
+    struct yk_xreq q2;
+    struct yk_xans a2;
+    unsigned char b[YK_XREQ_BYTES_MAX];
     (void)state;
-    assert_int_equal(yk_req_encode(b, &q), sizeof(read));
+    assert_int_equal(yk_xreq_encode(b, &q), sizeof(read));
     assert_memory_equal(b, read, sizeof(read));
-    assert_int_equal(yk_req_size(b, NULL), sizeof(read));
-    assert_int_equal(yk_req_decode(b, sizeof(read), &q2, NULL), 0);
-    unsigned char again[YK_REQ_BYTES_MAX];
-    assert_int_equal(yk_req_encode(again, &q2), sizeof(read));
+    assert_int_equal(yk_xreq_size(b, NULL), sizeof(read));
+    assert_int_equal(yk_xreq_decode(b, sizeof(read), &q2, NULL), 0);
+    unsigned char again[YK_XREQ_BYTES_MAX];
+    assert_int_equal(yk_xreq_encode(again, &q2), sizeof(read));
     assert_memory_equal(again, read, sizeof(read));
-    assert_int_equal(yk_req_decode(b, YK_REQ_BYTES, &q2, NULL), -YK_EPROTO);
-    yk_ans_encode(b, &a);
+    assert_int_equal(yk_xreq_decode(b, YK_XREQ_BYTES, &q2, NULL), -YK_EPROTO);
+    yk_xans_encode(b, &a);
     assert_memory_equal(b, miss, sizeof(miss));
-    assert_int_equal(yk_ans_decode(b, &a2, NULL), 0);
-    yk_ans_encode(again, &a2);
+    assert_int_equal(yk_xans_decode(b, &a2, NULL), 0);
+    yk_xans_encode(again, &a2);
     assert_memory_equal(again, miss, sizeof(miss));
 }
 
 /* Any one byte of a header without payload that is changed makes another request, or none; never a
  * status that is none or a length beyond bounds. */
 static void flips(void **state) {
-    struct yk_ans a = {.op = YK_PROTO_PING, .seq = 1};
-    unsigned char b[YK_ANS_BYTES];
+    struct yk_xans a = {.op = YK_PROTO_PING, .seq = 1};
+    unsigned char b[YK_XANS_BYTES];
     int refused = 0;
     (void)state;
-    for (int i = 0; i < (int)YK_ANS_BYTES * 8; i++) {
-        struct yk_ans got;
+    for (int i = 0; i < (int)YK_XANS_BYTES * 8; i++) {
+        struct yk_xans got;
         struct yk_err err = {0};
-        yk_ans_encode(b, &a);
+        yk_xans_encode(b, &a);
         b[i / 8] ^= (unsigned char)(1 << i % 8);
-        if (yk_ans_decode(b, &got, &err) == 0) {
+        if (yk_xans_decode(b, &got, &err) == 0) {
             assert_true(got.status <= YK_MISS && got.status >= -YK_STATUS_LAST);
             continue;
         }

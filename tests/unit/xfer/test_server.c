@@ -38,8 +38,8 @@
 /* A request's header with one byte changed. */
 static size_t header(unsigned char *to, uint8_t op, uint32_t seq, uint64_t region, uint64_t len, int at,
                      int byte) {
-    struct yk_req q = {.op = op, .seq = seq, .region = region, .len = len};
-    uint32_t n = yk_req_encode(to, &q);
+    struct yk_xreq q = {.op = op, .seq = seq, .region = region, .len = len};
+    uint32_t n = yk_xreq_encode(to, &q);
     if (at >= 0)
         to[at] = (unsigned char)byte;
     return n;
@@ -96,7 +96,7 @@ static void garbage(void **state) {
         {"a note of 5000 bytes", YK_PROTO_NOTE, 1, 5000, -1, 0},
         {"an unknown op", YK_PROTO_PING, 1, 0, 2, 99},
         {"an unknown flag", YK_PROTO_PING, 1, 0, 3, 0x40},
-        {"a guarded write", YK_PROTO_WRITE, 1, 4096, 3, YK_REQ_GUARD},
+        {"a guarded write", YK_PROTO_WRITE, 1, 4096, 3, YK_XREQ_GUARD},
         {"reserved bits", YK_PROTO_WRITE, 1, 4096, 40, 1},
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -109,9 +109,9 @@ static void garbage(void **state) {
     fd = rig_greeted(&r, 99, 1);
     n = 0;
     for (uint32_t i = 1; i <= YK_GROUP_MAX + 1; i++)
-        n += header(b + n, YK_PROTO_PING, i, 0, 0, 3, YK_REQ_MORE);
+        n += header(b + n, YK_PROTO_PING, i, 0, 0, 3, YK_XREQ_MORE);
     rig_send(fd, b, n);
-    while (rig_recv(fd, b, YK_ANS_BYTES)) /* those before the end of the run may have been answered */
+    while (rig_recv(fd, b, YK_XANS_BYTES)) /* those before the end of the run may have been answered */
         continue;
     close(fd);
     struct yk_server_counts c;
@@ -122,7 +122,7 @@ static void garbage(void **state) {
 /* Silence, half a message and then the end. Others are served meanwhile. */
 static void silence(void **state) {
     struct rig r = {.server_env = {.hello_ms = 100}};
-    unsigned char b[YK_REQ_BYTES];
+    unsigned char b[YK_XREQ_BYTES];
     struct yk_server_counts c;
     struct rig_lane l;
     (void)state;
@@ -177,10 +177,10 @@ static void unregister(struct rig *r) {
 }
 
 static int answer(int fd, uint8_t op, uint32_t seq) {
-    unsigned char in[YK_ANS_BYTES];
-    struct yk_ans a;
+    unsigned char in[YK_XANS_BYTES];
+    struct yk_xans a;
     assert_int_equal(rig_recv(fd, in, sizeof(in)), 1);
-    assert_int_equal(yk_ans_decode(in, &a, NULL), 0);
+    assert_int_equal(yk_xans_decode(in, &a, NULL), 0);
     assert_int_equal(a.op, op);
     assert_int_equal(a.seq, seq);
     return a.status;
@@ -191,7 +191,7 @@ static int answer(int fd, uint8_t op, uint32_t seq) {
 static void unregistered_under_way(void **state) {
     struct rig r = {0};
     struct yk_server_counts c;
-    unsigned char head[YK_REQ_BYTES];
+    unsigned char head[YK_XREQ_BYTES];
     char *buf = calloc(1, RIG_BYTES);
     (void)state;
     rig_open(&r);
@@ -200,7 +200,7 @@ static void unregistered_under_way(void **state) {
     rig_send(in, head, header(head, YK_PROTO_WRITE, 1, r.region, 100000, -1, 0));
     rig_send(in, buf, 50000);
     rig_send(out, head, header(head, YK_PROTO_READ, 1, r.region, RIG_BYTES, -1, 0));
-    uint64_t asked = 2 * (YK_REQ_BYTES + YK_HELLO_BYTES) + 2 * YK_REQ_BYTES + 50000;
+    uint64_t asked = 2 * (YK_XREQ_BYTES + YK_HELLO_BYTES) + 2 * YK_XREQ_BYTES + 50000;
     WAIT_FOR(&r, c, c.bytes_in == asked && c.bytes_out > 200000);
     unregister(&r);
     assert_int_equal(mprotect(r.target, RIG_BYTES, PROT_NONE), 0);
@@ -237,7 +237,7 @@ static void unregistered_in_streams(void **state) {
             rig_post(&r, &l, &s[i]);
         }
         memset(r.local, round, RIG_BYTES);
-        yk_xport_tcp.flush(l.lane);
+        yk_tcp_ops.flush(l.lane);
         for (int i = 0; i < round % 10; i++)
             yk_loop_turn(r.loop, 0);
         unregister(&r);

@@ -41,7 +41,7 @@ static int exchange(struct rig *r, uint64_t up, uint64_t down) {
     }
     uint32_t posted = r->out;
     if (posted > 0)
-        yk_xport_tcp.flush(l.lane);
+        yk_tcp_ops.flush(l.lane);
     while (l.state == RIG_UP && r->out > 0)
         yk_loop_turn(r->loop, RIG_WAIT_NS);
     rig_hang_up(&l);
@@ -144,15 +144,15 @@ static void stopped_and_killed(void **state) {
     rig_fill(&s[3], YK_SLICE_WRITE, r.local, 1000, r.region, 0);
     for (int i = 0; i < 4; i++)
         rig_post(&r, &l, &s[i]);
-    yk_xport_tcp.flush(l.lane);
+    yk_tcp_ops.flush(l.lane);
     for (int i = 0; i < 20; i++)
         yk_loop_turn(r.loop, 5 * YK_NS_PER_MS);
     assert_int_equal(r.out, 4);
-    uint64_t moved = yk_xport_tcp.moved(l.lane);
+    uint64_t moved = yk_tcp_ops.moved(l.lane);
     yk_loop_turn(r.loop, 5 * YK_NS_PER_MS);
-    assert_true(yk_xport_tcp.moved(l.lane) - moved < 1u << 20); /* silence shows */
+    assert_true(yk_tcp_ops.moved(l.lane) - moved < 1u << 20); /* silence shows */
     for (int i = 0; i < 3; i++)
-        yk_xport_tcp.cancel(l.lane, &s[i].slice);
+        yk_tcp_ops.cancel(l.lane, &s[i].slice);
     assert_true(s[0].ended && s[0].slice.status == -YK_ECANCELED);
     assert_true(!s[1].ended && !s[2].ended); /* begun: they end with an answer, or the lane */
     assert_int_equal(l.state, RIG_UP);
@@ -191,7 +191,7 @@ static void stopped_and_continued(void **state) {
     rig_fill(&s[2], YK_SLICE_READ, r.local, RIG_BYTES / 4, r.region, 0);
     for (int i = 0; i < 3; i++)
         rig_post(&r, &l, &s[i]);
-    yk_xport_tcp.flush(l.lane);
+    yk_tcp_ops.flush(l.lane);
     for (int i = 0; i < 10; i++)
         yk_loop_turn(r.loop, 5 * YK_NS_PER_MS);
     kill(pid, SIGCONT);
@@ -232,7 +232,7 @@ static void restarted(void **state) {
 
 /* What is dialled accepts and says nothing, or nonsense. */
 static void not_an_engine(void **state) {
-    struct rig r = {.opts = {.connect_ms = 100}};
+    struct rig r = {0};
     struct rig_lane l;
     struct yk_sockaddr a;
     (void)state;
@@ -248,6 +248,7 @@ static void not_an_engine(void **state) {
             int c = accept(fd, NULL, NULL);
             _exit(send(c, "HTTP/1.1 400 Bad Request\r\n\r\n", 28, 0) == 28 ? 0 : 1);
         }
+        r.opts.connect_ms = nonsense ? 10000 : 100;
         rig_dial(&r, &l, 0, yk_sock_port(&a.u.any));
         assert_int_equal(l.state, RIG_DOWN);
         assert_int_equal(l.code, nonsense ? -YK_EPROTO : -YK_ETIMEDOUT);
