@@ -181,7 +181,7 @@ static void put_after_it_expired(void **state) {
 static void nothing_stalls(void **state) {
     (void)state;
     const char *is_long = getenv("YOLK_LONG");
-    uint32_t seeds = is_long != NULL && strcmp(is_long, "1") == 0 ? 400 : 12 / ssd_rig_stride();
+    uint32_t seeds = is_long != NULL && strcmp(is_long, "1") == 0 ? 120 : 12 / ssd_rig_stride();
     for (uint64_t seed = 1; seed <= seeds; seed++) {
         uint64_t geometry = seed;
         uint32_t segments = 4 + (uint32_t)(disk_random(&geometry) % 24);
