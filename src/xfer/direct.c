@@ -58,7 +58,7 @@ static int hand_note(struct yk_batch *b) {
     struct yk_xfer *e = b->engine;
     struct timespec ms = {.tv_nsec = 1000000};
     for (;;) {
-        int rc = yk_local_note(b->note_peer->local, e->mem_address, b->note, b->note_bytes);
+        int rc = yk_inproc_note(b->note_peer->local, e->mem_address, b->note, b->note_bytes);
         if (rc != -YK_EAGAIN)
             return rc;
         if (yk_now_ns() >= b->deadline_ns)

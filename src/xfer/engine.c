@@ -45,7 +45,7 @@ const char *yk_xfer_error_text(void) {
 int yk_xfer_enter(const struct yk_xfer *e) {
     if (__builtin_expect(e == NULL, 0))
         return yk_xfer_fail(-YK_EINVAL, "the engine is NULL");
-    if (__builtin_expect(e->forks != yk_local_forks(), 0))
+    if (__builtin_expect(e->forks != yk_inproc_forks(), 0))
         return yk_xfer_fail(-YK_EFORK, "an engine that was created before fork() is used in the child");
     return 0;
 }
@@ -112,7 +112,7 @@ static int describe_self(struct yk_xfer *e, struct yk_err *err) {
         return yk_err_set(err, -YK_EIO, "the kernel gives no random numbers");
     i->incarnation = random[0] | 1;
     e->note_number = random[1];
-    i->memory_token = yk_local_token();
+    i->memory_token = yk_inproc_token();
     i->pid = (uint32_t)getpid();
     FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
     if (f != NULL) {
@@ -134,7 +134,7 @@ static int make_tables(struct yk_xfer *e, struct yk_err *err) {
         yk_registry_free(g);
         return yk_err_set(err, -YK_ENOMEM, "no memory for an engine");
     }
-    e->local = yk_local_new(e->self.incarnation, g, yk_engine_note, e);
+    e->local = yk_inproc_new(e->self.incarnation, g, yk_engine_note, e);
     if (e->local == NULL) {
         yk_registry_free(g);
         return yk_err_set(err, -YK_ENOMEM, "no memory for an engine");
@@ -169,7 +169,7 @@ int yk_engine_create(const struct yk_xfer_opts *opts, const struct yk_xport_ops 
     pthread_mutex_init(&e->events, NULL);
     pthread_mutex_init(&e->notes, NULL);
     rc = describe_self(e, err);
-    e->forks = yk_local_forks();
+    e->forks = yk_inproc_forks();
     if (rc == 0)
         rc = make_tables(e, err);
     e->reach_self = (e->opts.transports & YK_XFER_MEM) == 0;
@@ -223,13 +223,13 @@ static void free_notes(struct yk_xfer *e) {
 
 void yk_xfer_destroy(yk_xfer *e) {
     struct yk_region *r;
-    if (e == NULL || (e->local != NULL && e->forks != yk_local_forks()))
+    if (e == NULL || (e->local != NULL && e->forks != yk_inproc_forks()))
         return; /* a child has none of its threads */
     end_requests(e);
     yk_segments_withdraw(e, 0);
     yk_remote_stop(e);
     if (e->local != NULL)
-        yk_local_close(e->local);
+        yk_inproc_close(e->local);
     while (e->registry != NULL && yk_registry_doom_any(e->registry, &r) == 0)
         (void)yk_engine_retire(e, r, UINT64_MAX);
     yk_remote_free(e);
@@ -239,7 +239,7 @@ void yk_xfer_destroy(yk_xfer *e) {
     yk_segments_free(e);
     yk_memory_free(e);
     yk_batches_free(e->batches);
-    yk_local_put(e->local);
+    yk_inproc_put(e->local);
     if (e->event_fd >= 0)
         close(e->event_fd);
     pthread_mutex_destroy(&e->tables);

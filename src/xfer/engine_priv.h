@@ -8,7 +8,7 @@
 #define YK_XFER_ENGINE_PRIV_H
 
 #include "xfer/batch_priv.h"
-#include "xfer/local.h"
+#include "xfer/inproc.h"
 #include "xfer/transport.h"
 
 #include <pthread.h>
@@ -29,7 +29,7 @@ struct yk_peer {
     struct yk_peer_info info; /* immutable */
     uint32_t index;           /* in engine->peers */
     uint32_t gone;            /* atomic: it was found to have restarted */
-    struct yk_local *local;   /* it is in this process, or NULL */
+    struct yk_inproc *local;   /* it is in this process, or NULL */
 };
 
 /* An opened segment; copied out of the table. */
@@ -75,7 +75,7 @@ struct yk_xfer {
     char reach[YK_ADDRESS_MAX]; /* all, with commas between */
     char mem_address[32]; /* "mem:ID" */
     const struct yk_xport_ops *const *xports;
-    struct yk_local *local;
+    struct yk_inproc *local;
     struct yk_registry *registry; /* local's */
     struct yk_server *server; /* NULL: it does not listen */
     struct yk_share *share;   /* NULL: no peers of the host */

@@ -42,8 +42,9 @@ static int stalled(struct yk_link *l, uint64_t now, uint64_t stall_ns) {
     if (l->count == 0 || l->lane->ops->moved == NULL)
         return 0;
     uint64_t moved = l->lane->ops->moved(l->lane);
-    if (moved != l->moved) {
+    if (moved != l->moved || !l->moved_known) {
         l->moved = moved;
+        l->moved_known = 1;
         l->moved_ns = now;
         l->strikes = 0;
         return 0;

@@ -216,8 +216,7 @@ static void post(struct yk_link *l, struct yk_piece *p) {
     p->s.scope = YK_SCOPE_NONE;
     p->on = l;
     if (l->count++ == 0) {
-        l->moved = l->lane->ops->moved != NULL ? l->lane->ops->moved(l->lane) : 0;
-        l->moved_ns = now;
+        l->moved_known = 0; /* asking is a system call with some: health does, later */
         l->strikes = 0;
     }
     yk_list_add(&l->pieces, &p->link);

@@ -52,8 +52,8 @@ static struct yk_peer *add_peer(struct yk_xfer *e, const struct yk_peer_info *in
     p->info = *info;
     p->file = file;
     p->index = e->peer_count;
-    if (e->direct && !file && info->memory_token == yk_local_token())
-        p->local = yk_local_find(info->incarnation);
+    if (e->direct && !file && info->memory_token == yk_inproc_token())
+        p->local = yk_inproc_find(info->incarnation);
     e->peers[e->peer_count++] = p;
     return p;
 }
@@ -291,7 +291,7 @@ void yk_segments_withdraw(struct yk_xfer *e, uint64_t region) {
 
 void yk_segments_free(struct yk_xfer *e) {
     for (uint32_t i = 0; i < e->peer_count; i++) {
-        yk_local_put(e->peers[i]->local);
+        yk_inproc_put(e->peers[i]->local);
         free(e->peers[i]);
     }
     free(e->peers);
@@ -313,10 +313,10 @@ static int open_found(struct yk_xfer *e, const struct yk_peer_info *info, int fi
 }
 
 /* Of an engine in this process. */
-static int open_here(struct yk_xfer *e, struct yk_local *l, const char *name,
+static int open_here(struct yk_xfer *e, struct yk_inproc *l, const char *name,
                      yk_xfer_segment *ret_segment, struct yk_err *err) {
     struct yk_published p;
-    struct yk_peer_info info = {.incarnation = l->incarnation, .memory_token = yk_local_token()};
+    struct yk_peer_info info = {.incarnation = l->incarnation, .memory_token = yk_inproc_token()};
     if (yk_registry_segment(l->registry, name, &p) < 0)
         return yk_err_set(err, -YK_ENOENT, "segment '%.127s' is not published there", name);
     struct yk_region *r = yk_registry_get(l->registry, p.region);
@@ -332,12 +332,12 @@ static int open_mem(struct yk_xfer *e, const char *id, const char *name, yk_xfer
                     struct yk_err *err) {
     char *end;
     uint64_t incarnation = strtoull(id, &end, 16);
-    struct yk_local *l = *end == 0 && end != id ? yk_local_find(incarnation) : NULL;
+    struct yk_inproc *l = *end == 0 && end != id ? yk_inproc_find(incarnation) : NULL;
     if (l == NULL)
         return yk_err_set(err, -YK_EGONE, "segment '%.127s': no engine mem:%.20s is in this process",
                           name, id);
     int rc = open_here(e, l, name, ret_segment, err);
-    yk_local_put(l);
+    yk_inproc_put(l);
     return rc;
 }
 

@@ -75,6 +75,7 @@ struct yk_link {
     uint64_t bytes;
     uint64_t since_ns; /* CONNECTING: when it began */
     uint64_t moved, moved_ns;
+    int moved_known;
     uint32_t strikes; /* looks that found nothing moved */
     struct yk_fence *fence; /* made with the lane, so that its end needs no memory */
 };

@@ -14,7 +14,7 @@
 #include "xfer/mem/mem.h"
 
 #include "base/clock.h"
-#include "xfer/local.h"
+#include "xfer/inproc.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +25,7 @@
 
 struct mem_lane {
     struct yk_lane lane;
-    struct yk_local *peer;
+    struct yk_inproc *peer;
     struct yk_slice *first, *last;
     uint32_t count;
     uint64_t moved;
@@ -53,10 +53,10 @@ static void mem_close(struct yk_xport *xport) {
 
 static uint32_t mem_rails(struct yk_xport *xport, const struct yk_peer_info *peer,
                           struct yk_rail_desc *ret_rails, uint32_t cap) {
-    struct yk_local *l = peer->memory_token == yk_local_token() ? yk_local_find(peer->incarnation) : NULL;
+    struct yk_inproc *l = peer->memory_token == yk_inproc_token() ? yk_inproc_find(peer->incarnation) : NULL;
     if (l == NULL || cap == 0)
         return 0;
-    yk_local_put(l);
+    yk_inproc_put(l);
     *ret_rails = (struct yk_rail_desc){.caps = YK_RAIL_READ | YK_RAIL_WRITE | YK_RAIL_GUARD |
                                                YK_RAIL_NOTIFY | YK_RAIL_COPIES,
                                        .bytes_per_s = 8e9,
@@ -75,12 +75,12 @@ static int mem_connect(struct yk_xport *xport, const struct yk_peer_info *peer,
                        const struct yk_rail_desc *rail, int bulk, struct yk_lane **ret_lane,
                        struct yk_err *err) {
     static uint64_t ids; /* atomic */
-    struct yk_local *local = yk_local_find(peer->incarnation);
+    struct yk_inproc *local = yk_inproc_find(peer->incarnation);
     if (local == NULL)
         return yk_err_set(err, -YK_EGONE, "the engine has been destroyed");
     struct mem_lane *l = calloc(1, sizeof(*l));
     if (l == NULL) {
-        yk_local_put(local);
+        yk_inproc_put(local);
         return yk_err_set(err, -YK_ENOMEM, "mem: no memory for a lane");
     }
     l->lane = (struct yk_lane){.ops = &yk_xport_mem,
@@ -184,7 +184,7 @@ static void hand_note(struct mem_lane *l, struct yk_slice *s) {
     const struct yk_shard_env *env = l->lane.xport->env;
     char from[32];
     snprintf(from, sizeof(from), "mem:%016llx", (unsigned long long)env->incarnation);
-    int rc = yk_local_note(l->peer, from, s->local, (uint32_t)s->len);
+    int rc = yk_inproc_note(l->peer, from, s->local, (uint32_t)s->len);
     l->moved++; /* alive, even if it has to wait */
     if (rc != -YK_EAGAIN) {
         end(l, s, rc, YK_SCOPE_REQUEST);
@@ -234,7 +234,7 @@ static void mem_disconnect(struct yk_lane *lane) {
     while (l->first != NULL)
         end(l, l->first, -YK_EGONE, YK_SCOPE_LANE);
     (void)yk_loop_timer(lane->xport->env->loop, &l->note_timer, 0);
-    yk_local_put(l->peer);
+    yk_inproc_put(l->peer);
     free(l);
 }
 

@@ -12,9 +12,11 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -195,6 +197,32 @@ static void bad_engines(void **state) {
     yk_xfer_destroy(NULL);
 }
 
+/* With one descriptor more each time: refused with a reason, until it works; nothing is left open. */
+static void descriptors_run_out(void **state) {
+    (void)state;
+    struct rlimit before, few;
+    yk_xfer_opts o = {.size = sizeof(o), .transports = YK_XFER_MEM, .shards = 2};
+    yk_xfer *x;
+    int rc = -1, next = open("/dev/null", O_RDONLY);
+    assert_true(next >= 0);
+    close(next);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    for (rlim_t k = 0; k < 40 && rc < 0; k++) {
+        few = (struct rlimit){.rlim_cur = (rlim_t)next + k, .rlim_max = before.rlim_max};
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+        rc = yk_xfer_create(&o, &x);
+        assert_true(rc == 0 || rc == -YK_ELIMIT);
+        int now = open("/dev/null", O_RDONLY);
+        if (rc < 0)
+            assert_int_equal(now, k > 0 ? next : -1);
+        if (now >= 0)
+            close(now);
+    }
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(rc, 0);
+    yk_xfer_destroy(x);
+}
+
 static void stale_handles(void **state) {
     (void)state;
     yk_xfer_request q = good();
@@ -343,6 +371,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_requests),         cmocka_unit_test(bad_batches),
         cmocka_unit_test(bad_memory),           cmocka_unit_test(bad_engines),
+        cmocka_unit_test(descriptors_run_out),
         cmocka_unit_test(stale_handles),        cmocka_unit_test(guard_of_its_own),
         cmocka_unit_test(in_flight_is_limited), cmocka_unit_test(freed_before_its_end),
         cmocka_unit_test(waits_that_give_up),   cmocka_unit_test(a_forked_child_is_refused),

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * See local.h. A list: a process has a few engines, and peers are looked up when they are first used.
+ * See inproc.h. A list: a process has a few engines, and peers are looked up when they are first used.
  *
  * Threads: any, under `lock`. `forks` and `token` are written by a forked child's only thread.
  */
-#include "xfer/local.h"
+#include "xfer/inproc.h"
 
 #include "base/clock.h"
 
@@ -15,7 +15,7 @@
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static struct yk_local *table;
+static struct yk_inproc *table;
 static uint32_t forks;
 static uint64_t token;
 
@@ -37,22 +37,22 @@ static void begin(void) {
     pthread_atfork(NULL, NULL, in_child);
 }
 
-uint32_t yk_local_forks(void) {
+uint32_t yk_inproc_forks(void) {
     return forks;
 }
 
-uint64_t yk_local_token(void) {
+uint64_t yk_inproc_token(void) {
     pthread_once(&once, begin);
     return token;
 }
 
-struct yk_local *yk_local_new(uint64_t incarnation, struct yk_registry *registry,
-                              yk_local_note_fn note, void *user) {
-    struct yk_local *l = calloc(1, sizeof(*l));
+struct yk_inproc *yk_inproc_new(uint64_t incarnation, struct yk_registry *registry,
+                              yk_inproc_note_fn note, void *user) {
+    struct yk_inproc *l = calloc(1, sizeof(*l));
     if (l == NULL)
         return NULL;
     pthread_once(&once, begin);
-    *l = (struct yk_local){.incarnation = incarnation,
+    *l = (struct yk_inproc){.incarnation = incarnation,
                            .registry = registry,
                            .note = note,
                            .user = user,
@@ -64,9 +64,9 @@ struct yk_local *yk_local_new(uint64_t incarnation, struct yk_registry *registry
     return l;
 }
 
-struct yk_local *yk_local_find(uint64_t incarnation) {
+struct yk_inproc *yk_inproc_find(uint64_t incarnation) {
     pthread_mutex_lock(&lock);
-    struct yk_local *l = table;
+    struct yk_inproc *l = table;
     while (l != NULL && l->incarnation != incarnation)
         l = l->next;
     if (l != NULL)
@@ -75,9 +75,9 @@ struct yk_local *yk_local_find(uint64_t incarnation) {
     return l;
 }
 
-void yk_local_close(struct yk_local *l) {
+void yk_inproc_close(struct yk_inproc *l) {
     pthread_mutex_lock(&lock);
-    struct yk_local **at = &table;
+    struct yk_inproc **at = &table;
     while (*at != NULL && *at != l)
         at = &(*at)->next;
     if (*at == l)
@@ -86,7 +86,7 @@ void yk_local_close(struct yk_local *l) {
     pthread_mutex_unlock(&lock);
 }
 
-void yk_local_put(struct yk_local *l) {
+void yk_inproc_put(struct yk_inproc *l) {
     if (l == NULL)
         return;
     pthread_mutex_lock(&lock);
@@ -98,7 +98,7 @@ void yk_local_put(struct yk_local *l) {
     free(l);
 }
 
-int yk_local_note(struct yk_local *l, const char *peer, const void *data, uint32_t len) {
+int yk_inproc_note(struct yk_inproc *l, const char *peer, const void *data, uint32_t len) {
     pthread_mutex_lock(&lock);
     int rc = l->note != NULL ? l->note(l->user, peer, data, len) : -YK_EGONE;
     pthread_mutex_unlock(&lock);

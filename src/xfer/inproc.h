@@ -13,8 +13,8 @@
  *
  * Threads: any; one lock (docs/locks.md).
  */
-#ifndef YK_XFER_LOCAL_H
-#define YK_XFER_LOCAL_H
+#ifndef YK_XFER_INPROC_H
+#define YK_XFER_INPROC_H
 
 #include "xfer/region.h"
 
@@ -25,33 +25,33 @@ extern "C" {
 #endif
 
 /* What takes a notification: 0, or -YK_EAGAIN when the queue is full. */
-typedef int (*yk_local_note_fn)(void *user, const char *peer, const void *data, uint32_t len);
+typedef int (*yk_inproc_note_fn)(void *user, const char *peer, const void *data, uint32_t len);
 
-struct yk_local {
+struct yk_inproc {
     uint64_t incarnation;
     struct yk_registry *registry;
-    yk_local_note_fn note; /* NULL once closed (under the table's lock) */
+    yk_inproc_note_fn note; /* NULL once closed (under the table's lock) */
     void *user;
     uint32_t refs; /* under the table's lock */
-    struct yk_local *next;
+    struct yk_inproc *next;
 };
 
 /* How often this process's line has forked: an object that was made under another count is not usable. */
-uint32_t yk_local_forks(void);
+uint32_t yk_inproc_forks(void);
 /* Of this process: random, another in a forked child. */
-uint64_t yk_local_token(void);
+uint64_t yk_inproc_token(void);
 
 /* Puts an engine into the table. Takes registry, on success only. NULL: no memory. */
-struct yk_local *yk_local_new(uint64_t incarnation, struct yk_registry *registry,
-                              yk_local_note_fn note, void *user);
+struct yk_inproc *yk_inproc_new(uint64_t incarnation, struct yk_registry *registry,
+                              yk_inproc_note_fn note, void *user);
 /* A reference to the engine of that incarnation, if it is in this process; else NULL. */
-struct yk_local *yk_local_find(uint64_t incarnation);
+struct yk_inproc *yk_inproc_find(uint64_t incarnation);
 /* Takes it out of the table: it is found no more, and takes no notification when this returns. */
-void yk_local_close(struct yk_local *l);
-void yk_local_put(struct yk_local *l); /* NULL is fine */
+void yk_inproc_close(struct yk_inproc *l);
+void yk_inproc_put(struct yk_inproc *l); /* NULL is fine */
 
 /* Hands over a notification. -YK_EAGAIN: its queue is full; -YK_EGONE: the engine is closed. */
-int yk_local_note(struct yk_local *l, const char *peer, const void *data, uint32_t len);
+int yk_inproc_note(struct yk_inproc *l, const char *peer, const void *data, uint32_t len);
 
 #ifdef __cplusplus
 }
