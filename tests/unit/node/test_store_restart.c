@@ -53,6 +53,30 @@ static void a_clean_stop_leaves_nothing_to_verify(void **state) {
     fixture_close(&f);
 }
 
+/* The index of so many outgrows the even spread that it is made for: some buckets have far more than
+ * their share, and what finds no overflow bucket would be dropped. */
+static void a_large_table_is_kept_whole(void **state) {
+    enum { MANY = 300000 };
+    struct fixture f;
+    char key[16];
+    fixture_init(&f, 64 * MIB, 0, "lru");
+    f.o.segment.max_blocks = MANY + 1000;
+    store_open(&f);
+    put_tiny(&f, MANY);
+    assert_int_equal(counters(&f).blocks, MANY);
+    for (int clean = 1; clean >= 0; clean--) {
+        yk_store_close(f.s, clean);
+        store_open(&f);
+        assert_int_equal(counters(&f).recovered, MANY);
+        assert_int_equal(counters(&f).recovery_dropped, 0);
+        for (int i = 0; i < MANY; i += 7) {
+            snprintf(key, sizeof(key), "t%d", i);
+            assert_true(here(&f, key));
+        }
+    }
+    fixture_close(&f);
+}
+
 static void a_rotten_payload_is_a_counted_miss(void **state) {
     struct fixture f;
     uint32_t idx;
@@ -138,6 +162,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(everything_committed_survives_a_crash),
         cmocka_unit_test(a_clean_stop_leaves_nothing_to_verify),
+        cmocka_unit_test(a_large_table_is_kept_whole),
         cmocka_unit_test(a_rotten_payload_is_a_counted_miss),
         cmocka_unit_test(a_damaged_descriptor_is_dropped),
         cmocka_unit_test(reservations_of_living_clients_survive),
