@@ -12,7 +12,8 @@
  *
  * Tombstones of the victim are needed while the segment with what they kill is valid (`origin`), expiries
  * while their entry lives and has that expiry, both while an older segment has records that the table
- * does not know of; namespaces stand in checkpoints.
+ * does not know of; namespaces stand in checkpoints. What a tombstone kills in other segments than its origin
+ * has a tombstone of its own (recover.c).
  *
  * Some segments are always left for that. Should there be none all the same (a device that was killed
  * again and again at the worst moment), the oldest segment goes, whatever it holds: everything that its
@@ -184,7 +185,8 @@ static int expiry_needed(const struct yk_ssd_dev *d, const struct yk_ssd_rec *re
 static int tomb_needed(const struct yk_ssd_dev *d, const struct yk_ssd_rec *rec) {
     if (yk_ssd_ns_number(d->ssd, rec->ns_uid) < 0)
         return 0;
-    return (rec->origin != victim_of(d)->seq && yk_seg_valid(d, rec->origin)) || older_stale(d);
+    return (rec->origin != victim_of(d)->seq && yk_seg_valid(d, rec->origin)) || older_stale(d) ||
+           yk_ssd_durable(d->ssd, d->ssd->again) != 1;
 }
 
 static void others_step(struct yk_ssd_dev *d) {
@@ -244,6 +246,12 @@ static int ckpt_covers_all(const struct yk_ssd_dev *d) {
         if (!ckpt_covers(d, &d->ssd->segs[d->clean.v[i].seg]))
             return 0;
     return 1;
+}
+
+/* What recovery has recorded again stands in for what goes now. If a device will never have it, every tombstone
+ * is kept instead (tomb_needed); if there is no room for it, room goes first. */
+static int again_waits(const struct yk_ssd_dev *d) {
+    return yk_ssd_durable(d->ssd, d->ssd->again) == 0 && !no_room(d);
 }
 
 /* ---- ZERO, FLUSH ----------------------------------------------------------------------------------------------- */
@@ -432,10 +440,10 @@ static void clean_step(struct yk_ssd_dev *d) {
             c->state = CLEAN_CKPT;
         return;
     case CLEAN_CKPT:
-        if (ckpt_covers_all(d))
-            zero_begin(d);
-        else
+        if (!ckpt_covers_all(d))
             d->ckpt_want = 1;
+        else if (!again_waits(d))
+            zero_begin(d);
         return;
     case CLEAN_DROP:
         drop_step(d);
