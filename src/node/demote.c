@@ -86,7 +86,8 @@ static int worth_it(const struct yk_store *s, uint32_t idx) {
     if (d->ns >= YK_SHM_NAMESPACES || s->own.ns[d->ns].epoch != d->epoch ||
         (expiry != 0 && expiry <= yk_view_now_ms(&s->view)))
         return 0;
-    return s->low->opts.admit == YK_SSD_ADMIT_ALL || (s->low->marks[idx] & MARK_USED) != 0;
+    struct yk_policy_leaving leaving = {.used = (s->low->marks[idx] & MARK_USED) != 0};
+    return s->low->admit->admits(&leaving);
 }
 
 /* Can it be written at all, now or later? */

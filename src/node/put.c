@@ -183,10 +183,16 @@ int yk_store_share_add(struct yk_store *s, uint32_t idx, int cut_off) {
         s->policy_ns[s->policy_count] = (uint16_t)d->ns;
         s->policies[s->policy_count++] = sh->policy;
     }
-    struct yk_policy_block pb = {d->hash, d->len, d->parent, d->depth_tokens, cut_off != 0};
+    struct yk_policy_block pb = {.key_hash = d->hash,
+                                 .size_bytes = d->len,
+                                 .parent_id = d->parent,
+                                 .depth_tokens = d->depth_tokens,
+                                 .cut_off = cut_off != 0};
     if (d->parent >= s->own.layout.max_blocks || !desc_live(desc_at(s, d->parent)) ||
         desc_at(s, d->parent)->birth != d->parent_birth)
         pb.parent_id = YK_POLICY_NONE;
+    else
+        pb.parent_yields = yk_store_yields(s, d->parent);
     int rc = yk_policy_insert(sh->policy, idx, &pb);
     if (rc < 0)
         return rc;

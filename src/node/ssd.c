@@ -201,6 +201,7 @@ int yk_store_ssd_open(struct yk_store *s, const struct yk_store_opts *opts, stru
         return yk_err_set(err, -YK_ENOMEM, "out of memory");
     s->low = l;
     l->opts = opts->ssd;
+    l->admit = &yk_policy_admit_list()[opts->ssd.admit];
     l->raised = opts->raised;
     l->durable = opts->durable;
     l->wake = opts->wake;

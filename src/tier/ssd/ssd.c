@@ -387,6 +387,7 @@ void yk_ssd_info_get(const struct yk_ssd *ssd, uint32_t id, struct yk_ssd_info *
                                 .ns = e->ns,
                                 .kind = e->kind,
                                 .written = (e->flags & YK_SSD_E_WRITTEN) != 0,
+                                .used = (e->flags & YK_SSD_E_HOT) != 0,
                                 .device = yk_seg_of(ssd, id)->dev};
     yk_ssd_table_attr(t, id, &ret->length_tokens, &ret->model);
 }

@@ -115,6 +115,7 @@ struct yk_ssd_info {
     uint32_t ns;
     uint8_t kind;
     uint8_t written; /* 0: its put is under way */
+    uint8_t used;    /* since it was written, in this run */
     uint8_t device;
 };
 

@@ -113,6 +113,99 @@ static void deadlines_hold_anywhere_in_a_list(void **state) {
     fixture_close(&f);
 }
 
+static int in_dram(struct fixture *f, uint32_t i) {
+    uint32_t tiers = 0;
+    return known(f, i, &tiers) && (tiers & 1u << YK_TIER_DRAM) != 0;
+}
+
+/* One after the other, each read by who asked for it. */
+static void get_some(struct fixture *f, uint32_t from, uint32_t to) {
+    for (uint32_t i = from; i < to; i++) {
+        assert_true(get(f, i, 0, BLOCK));
+        settle(f);
+    }
+}
+
+/* Blocks that nobody has used since they were written come up for their readers, and take each other's
+ * place, unless the policy lets everything rise. */
+static void what_does_not_deserve_to_rise_pushes_nobody_out(void **state) {
+    static const char *const policies[] = {"lru", "chain-lru", "s3fifo", "chain-s3fifo"};
+    for (uint32_t which = 0; which < 4; which++) {
+        struct fixture f;
+        struct yk_counters n;
+        uint32_t before = 0, lost = 0;
+        char there[600];
+        fixture_init(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
+        f.o.policy = policies[which];
+        store_open(&f);
+        put_many(&f, 600);
+        for (uint32_t i = 0; i < 600; i++)
+            before += (uint32_t)(there[i] = (char)in_dram(&f, i));
+        assert_true(before > 100);
+        for (uint32_t i = 0; i < 100; i++)
+            assert_false(there[i]);
+        get_some(&f, 0, 100);
+        for (uint32_t i = 100; i < 600; i++)
+            lost += there[i] && !in_dram(&f, i);
+        yk_store_counters(f.s, &n);
+        assert_int_equal(n.yielded, which < 2 ? 0 : 100);
+        if (which < 2)
+            assert_true(lost > 60);
+        else /* as many as the tier keeps free ahead of need */
+            assert_true(lost < 30);
+        fixture_close(&f);
+    }
+}
+
+/* The second time it is asked for a block rises, and so does what was fetched ahead, or is asked for by two. */
+static void what_is_asked_for_again_stays(void **state) {
+    struct fixture f;
+    struct yk_counters n;
+    fixture_init(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
+    f.o.policy = "s3fifo";
+    store_open(&f);
+    put_many(&f, 600);
+    get_some(&f, 0, 60);
+    uint32_t again = 0;
+    while (again < 60 && in_dram(&f, again))
+        again++;
+    assert_true(again < 60); /* it came up, and has gone again */
+    get_some(&f, again, again + 1);
+    ask(&f, 60, YK_SSD_PRIO_PREFETCH, yk_now_ns() + LIMIT, 1);
+    ask(&f, 61, YK_SSD_PRIO_DEMAND, yk_now_ns() + LIMIT, 2);
+    ask(&f, 61, YK_SSD_PRIO_DEMAND, yk_now_ns() + LIMIT, 3);
+    settle(&f);
+    get_some(&f, 60, 62);
+    yk_store_counters(f.s, &n);
+    assert_int_equal(n.yielded, 60);
+    get_some(&f, 100, 140);
+    yk_store_counters(f.s, &n);
+    assert_int_equal(n.yielded, 100);
+    assert_true(in_dram(&f, again));
+    assert_true(in_dram(&f, 60));
+    assert_true(in_dram(&f, 61));
+    fixture_close(&f);
+}
+
+/* Many that come up together are all there for their readers. */
+static void guests_wait_for_their_readers(void **state) {
+    struct fixture f;
+    struct yk_counters a, b;
+    fixture_init(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
+    f.o.policy = "s3fifo";
+    store_open(&f);
+    put_many(&f, 600);
+    for (uint32_t i = 0; i < 16; i++)
+        ask(&f, i, YK_SSD_PRIO_DEMAND, yk_now_ns() + LIMIT, i + 1u);
+    settle(&f);
+    yk_store_counters(f.s, &a);
+    get_some(&f, 0, 16);
+    yk_store_counters(f.s, &b);
+    assert_int_equal(a.raised, b.raised); /* each was read once */
+    assert_int_equal(b.yielded, 16);
+    fixture_close(&f);
+}
+
 static void removed_while_it_comes_up(void **state) {
     struct fixture f;
     char key[32];
@@ -161,6 +254,9 @@ int main(void) {
         cmocka_unit_test(asking_for_one_block_twice_reads_it_once),
         cmocka_unit_test(demand_waits_for_demand_alone),
         cmocka_unit_test(deadlines_hold_anywhere_in_a_list),
+        cmocka_unit_test(what_does_not_deserve_to_rise_pushes_nobody_out),
+        cmocka_unit_test(what_is_asked_for_again_stays),
+        cmocka_unit_test(guests_wait_for_their_readers),
         cmocka_unit_test(removed_while_it_comes_up),
         cmocka_unit_test(rot_is_counted),
     };
