@@ -158,12 +158,18 @@ static void clean_begin(struct yk_ssd_dev *d) {
 /* ---- OTHERS --------------------------------------------------------------------------------------------- */
 
 /* Is there an older one with records that the table does not know? What a tombstone kills was recorded
- * before it, so younger ones do not matter. */
+ * before it, so younger ones do not matter. On another device, too: a later block of the key may have been put
+ * here. Sequences of two devices are compared by their runs. */
 static int older_stale(const struct yk_ssd_dev *d) {
+    const struct yk_ssd *ssd = d->ssd;
     uint64_t seq = victim_of(d)->seq;
-    for (uint32_t i = 0; i < d->nseg; i++)
-        if (d->segs[i].stale && d->segs[i].state != SEG_FREE && d->segs[i].seq < seq)
+    for (uint32_t i = 0; i < ssd->nseg; i++) {
+        const struct yk_ssd_seg *s = &ssd->segs[i];
+        if (!s->stale || s->state == SEG_FREE || ssd->devs[s->dev]->state == YK_SSD_DEV_GONE)
+            continue;
+        if (s->dev == d->index ? s->seq < seq : s->seq >> 32 <= seq >> 32)
             return 1;
+    }
     return 0;
 }
 

@@ -160,10 +160,53 @@ static void lost_on_another_device(void **state) {
     }
 }
 
+static int writes(const struct yk_ssd_io_req *r) {
+    return r->op == YK_SSD_IO_WRITE;
+}
+
+/* The table has no room for a record, of a device that cannot be written any more; what is put under its key on
+ * the other one is removed, and cleaned away. */
+static void forgotten_for_a_limit(void **state) {
+    (void)state;
+    ssd_rig_open(&rig, 2, 9, SEGMENT, 1, 0);
+    put(0, KEY, LENGTH);
+    uint8_t device = rig.v[0].device;
+    for (uint32_t key = 0; key < 10; key++)
+        put(1, key, 100);
+    for (uint32_t key = 0; key < KEY; key++)
+        put(0, key, LENGTH);
+    ssd_rig_close(&rig, 1);
+    rig.opts.capacity_blocks = 10 + KEY;
+    opened_again();
+    assert_false(found(KEY));
+    rig.disk[device]->fails = writes;
+    struct yk_ssd_dev_stats st = {.state = YK_SSD_DEV_OK};
+    for (uint32_t n = 0; st.state != YK_SSD_DEV_READ_ONLY; n++) {
+        assert_true(n < 1000);
+        put(1, 20 + n % 30, 100);
+        ssd_rig_remove(&rig, 1, 20 + n % 30);
+        ssd_rig_settle(&rig);
+        yk_ssd_dev_stats_get(rig.ssd, device, &st);
+    }
+    put(0, KEY, LENGTH);
+    assert_true(found(KEY));
+    assert_int_not_equal(rig.v[rig.nv - 1].device, device);
+    remove_found(0, KEY);
+    others_go_round();
+    ssd_rig_close(&rig, 0);
+    rig.disk[device]->fails = NULL;
+    rig.opts.capacity_blocks = 0;
+    opened_again();
+    assert_false(found(KEY));
+    ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lost_in_another_batch),
         cmocka_unit_test(lost_on_another_device),
+        cmocka_unit_test(forgotten_for_a_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
