@@ -103,15 +103,18 @@ int yk_store_demote(struct yk_store *s, uint32_t idx) {
     if (m & MARK_LEAVING)
         return 1;
     if (!(m & (MARK_QUEUED | MARK_WRITING))) {
-        if (!yk_owner_desc_sane(&s->own, idx, 1) || has_copy(s, idx))
+        if (!yk_owner_desc_sane(&s->own, idx, 1))
             return 0;
-        if (!worth_it(s, idx)) {
+        int copy = has_copy(s, idx);
+        if (copy && LOAD(&desc_at(s, idx)->children) == 0)
+            return 0;
+        if (!copy && !worth_it(s, idx)) {
             COUNT(s, demote_refused);
             return 0;
         }
-        if (!writable(s, desc_at(s, idx)->len))
+        if (!copy && !writable(s, desc_at(s, idx)->len))
             return 0;
-        queue_push(s, idx);
+        queue_push(s, idx); /* with a copy, too: its children are before it in the queue, and may stay yet */
     }
     leave(s, idx);
     ssd_demote_pump(s);

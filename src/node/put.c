@@ -445,9 +445,26 @@ static int against(struct yk_store *s, uint32_t old, const struct yk_commit *c) 
     return (c->attrs.flags & YK_PUT_UPSERT) ? 0 : -YK_ECONFLICT;
 }
 
+/* A parent that was chosen to go down, as a block without children, gets one: it stays, and so do those of
+ * its ancestors that were chosen after it. */
+static void parent_stays(struct yk_store *s, uint32_t ns, const struct yk_commit *c) {
+    uint32_t idx;
+    if (c->parent_len == 0 || s->n.leaving_blocks == 0 || !follows_chains(s) ||
+        yk_store_find(s, ns, c->epoch, c->parent, c->parent_len, &idx) != 0)
+        return;
+    while (yk_store_demote_undo(s, idx)) {
+        const struct yk_desc *d = desc_at(s, idx);
+        if (d->parent >= s->own.layout.max_blocks || !desc_live(desc_at(s, d->parent)) ||
+            desc_at(s, d->parent)->birth != d->parent_birth)
+            return;
+        idx = d->parent;
+    }
+}
+
 /* expiry_ms: of a block that came up from SSD, or stands there; 0 = none, or the commit's own. */
 static int commit_new(struct yk_store *s, uint32_t ns, uint64_t hash, const struct yk_commit *c,
                       unsigned state, uint64_t expiry_ms) {
+    parent_stays(s, ns, c);
     int rc = make_room(s, ns, c->len);
     if (rc < 0)
         return rc;

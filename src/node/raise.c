@@ -221,13 +221,30 @@ static int fetch_start(struct yk_store *s, struct fetch *f) {
     return 0;
 }
 
-/* The parent by the hint that the entry has: its own entry, if it is there, says its key. */
+/* A block in DRAM whose hash ends in this half. */
+static const struct yk_desc *by_half(const struct yk_store *s, uint32_t ns, uint32_t half) {
+    struct yk_index_cursor cursor = {0};
+    uint32_t idx;
+    while (yk_index_next_any(&s->index, half, &cursor, &idx)) {
+        const struct yk_desc *d = desc_at(s, idx);
+        if (desc_live(d) && d->ns == ns && (uint32_t)d->hash == half)
+            return d;
+    }
+    return NULL;
+}
+
+/* The parent by the hint that the entry has: in DRAM, where it may be alone, or on SSD. */
 static void fill_parent(struct yk_store *s, const struct yk_ssd_info *info, struct yk_commit *c) {
     uint32_t id;
-    if (info->parent_hash == 0 ||
-        yk_ssd_by_half(s->low->ssd, info->ns, info->parent_hash, &id) != 0)
+    if (info->parent_hash == 0)
         return;
-    c->parent = yk_ssd_key(s->low->ssd, id, &c->parent_len);
+    const struct yk_desc *d = by_half(s, info->ns, info->parent_hash);
+    if (d != NULL) {
+        c->parent = yk_owner_key(&s->own, d->key_cell, d->key_len);
+        c->parent_len = d->key_len;
+    } else if (yk_ssd_by_half(s->low->ssd, info->ns, info->parent_hash, &id) == 0) {
+        c->parent = yk_ssd_key(s->low->ssd, id, &c->parent_len);
+    }
     if (c->parent == NULL)
         c->parent_len = 0;
 }

@@ -162,8 +162,8 @@ uint32_t key_of(char *key, uint32_t i) {
     return (uint32_t)sprintf(key, "block-%u", i);
 }
 
-int put_flags(struct fixture *f, uint32_t i, uint32_t version, uint32_t len, uint32_t flags,
-              uint64_t ttl_ms) {
+static int put_of(struct fixture *f, uint32_t i, uint32_t version, uint32_t len,
+                  struct yk_commit *c) {
     char key[32];
     struct yk_place p;
     int rc;
@@ -175,17 +175,30 @@ int put_flags(struct fixture *f, uint32_t i, uint32_t version, uint32_t len, uin
     assert_int_equal(rc, 0);
     unsigned char *to = (unsigned char *)yk_store_segment(f->s)->data + p.offset;
     fill(to, len, i * 1000u + version);
-    struct yk_commit c = {
-        .idx = p.idx, .gen = p.gen, .sum = yk_hash64(to, len), .len = len, .epoch = f->epoch};
-    c.key = key;
-    c.key_len = key_of(key, i);
-    c.attrs.flags = flags;
-    c.attrs.ttl_ms = ttl_ms;
-    c.attrs.depth_tokens = i;
-    c.attrs.length_tokens = 512;
-    c.attrs.session = 7;
-    c.attrs.kind = 3;
-    return yk_store_commit(f->s, 0, f->ns, &c);
+    c->idx = p.idx;
+    c->gen = p.gen;
+    c->sum = yk_hash64(to, len);
+    c->len = len;
+    c->epoch = f->epoch;
+    c->key = key;
+    c->key_len = key_of(key, i);
+    c->attrs.depth_tokens = i;
+    c->attrs.length_tokens = 512;
+    c->attrs.session = 7;
+    c->attrs.kind = 3;
+    return yk_store_commit(f->s, 0, f->ns, c);
+}
+
+int put_flags(struct fixture *f, uint32_t i, uint32_t version, uint32_t len, uint32_t flags,
+              uint64_t ttl_ms) {
+    struct yk_commit c = {.attrs = {.flags = flags, .ttl_ms = ttl_ms}};
+    return put_of(f, i, version, len, &c);
+}
+
+void put_child(struct fixture *f, uint32_t i, uint32_t parent, uint32_t len) {
+    char key[32];
+    struct yk_commit c = {.parent = key, .parent_len = key_of(key, parent)};
+    assert_int_equal(put_of(f, i, 0, len, &c), 0);
 }
 
 void put(struct fixture *f, uint32_t i, uint32_t len) {

@@ -67,6 +67,7 @@ uint32_t key_of(char *key, uint32_t i); /* its length; key has room for 32 bytes
 int put_flags(struct fixture *f, uint32_t i, uint32_t version, uint32_t len, uint32_t flags,
               uint64_t ttl_ms);
 void put(struct fixture *f, uint32_t i, uint32_t len);
+void put_child(struct fixture *f, uint32_t i, uint32_t parent, uint32_t len);
 /* More blocks than DRAM holds: 0 .. n-1, all of them known afterwards. */
 void put_many(struct fixture *f, uint32_t n);
 /* The block's bytes: 1 exact, 0 a miss; anything else fails the test. */

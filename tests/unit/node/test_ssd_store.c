@@ -185,6 +185,72 @@ static void damaged_while_it_goes_down(void **state) {
     fixture_close(&f);
 }
 
+#define CHAINS 24u
+#define CHAIN  40u /* blocks of one */
+
+static uint32_t block_of(uint32_t chain, uint32_t at) {
+    return chain * 1000u + at;
+}
+
+/* Is one of the chain in these tiers, and its parent in none of them? */
+static int has_gap(struct fixture *f, uint32_t chain, uint32_t tiers) {
+    int above = 1;
+    for (uint32_t at = 0; at < CHAIN; at++) {
+        uint32_t has = 0;
+        int here = known(f, block_of(chain, at), &has) && (has & tiers) != 0;
+        if (here && !above)
+            return 1;
+        above = here;
+    }
+    return 0;
+}
+
+/* Engines that walk chains from their heads, and put what is missing; SSD holds it all. Counts how often a chain was found with a
+ * gap: in DRAM, and in the pool. */
+static void walk_chains(const char *policy, uint32_t *ret_dram, uint32_t *ret_pool) {
+    struct fixture f;
+    struct yk_ssd_counters n;
+    uint64_t random = 7;
+    *ret_dram = *ret_pool = 0;
+    fixture_init(&f, 16 * MIB, 128 * MIB, YK_SSD_ON_DEMOTION);
+    f.o.policy = policy;
+    store_open(&f);
+    for (uint32_t step = 0; step < 160; step++) {
+        random = random * 6364136223846793005ull + 1442695040888963407ull;
+        uint32_t chain = (uint32_t)(random >> 33) % CHAINS, at = 0;
+        while (at < CHAIN && get(&f, block_of(chain, at), 0, BLOCK))
+            at++;
+        for (uint32_t end = at + 6; at < CHAIN && at < end; at++) {
+            if (at == 0)
+                put(&f, block_of(chain, at), BLOCK);
+            else
+                put_child(&f, block_of(chain, at), block_of(chain, at - 1), BLOCK);
+        }
+        if (step % 10 != 0)
+            continue;
+        settle(&f);
+        for (chain = 0; chain < CHAINS; chain++) {
+            *ret_dram += (uint32_t)has_gap(&f, chain, 1u << YK_TIER_DRAM);
+            *ret_pool += (uint32_t)has_gap(&f, chain, UINT32_MAX);
+        }
+    }
+    yk_ssd_counters_get(yk_store_ssd(f.s), &n);
+    assert_true(n.puts > 200);
+    fixture_close(&f);
+}
+
+/* What is put under a parent that is on its way down keeps it; a parent that has its copy already goes no sooner
+ * than its children that are still being written. */
+static void no_parent_goes_before_its_children(void **state) {
+    uint32_t dram, pool, lru;
+    walk_chains("chain-lru", &dram, &pool);
+    assert_int_equal(dram, 0);
+    assert_int_equal(pool, 0);
+    walk_chains("lru", &lru, &pool); /* which knows of no chains */
+    assert_true(lru > 5);
+    assert_int_equal(pool, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_pool_larger_than_dram_keeps_everything),
@@ -197,6 +263,7 @@ int main(void) {
         cmocka_unit_test(the_same_bytes_again_are_no_conflict),
         cmocka_unit_test(removed_while_it_goes_down),
         cmocka_unit_test(damaged_while_it_goes_down),
+        cmocka_unit_test(no_parent_goes_before_its_children),
     };
     return cmocka_run_group_tests(tests, make_dirs, remove_dirs);
 }

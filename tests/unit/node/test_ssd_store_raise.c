@@ -206,6 +206,43 @@ static void guests_wait_for_their_readers(void **state) {
     fixture_close(&f);
 }
 
+/* What is asked for comes while writes that were begun before are still with the device. */
+static void a_read_goes_before_writes(void **state) {
+    struct fixture f;
+    struct yk_counters before, n;
+    struct yk_ssd_fault late = {.kind = YK_SSD_FAULT_DELAY,
+                                .op_mask = 1u << YK_SSD_IO_WRITE,
+                                .rate_ppm = 1000000,
+                                .arg = 3600u * 1000u};
+    fixture_init(&f, 16 * MIB, 96 * MIB, YK_SSD_WRITE_THROUGH);
+    f.o.ssd.io_wrap = wrap;
+    fault_count = 0;
+    store_open(&f);
+    for (uint32_t i = 0; i < 10; i++)
+        put(&f, i, BLOCK);
+    settle(&f);
+    fault_count = 0;
+    reboot(&f, 1);
+    settle(&f);
+    yk_ssd_io_fault_set(faults[0], &late);
+    for (uint32_t i = 100; i < 164; i++)
+        put(&f, i, BLOCK);
+    yk_store_counters(f.s, &before);
+    for (uint64_t end = yk_now_ns() + LIMIT; yk_ssd_io_fault_hits(faults[0]) < 4;) {
+        assert_true(yk_now_ns() < end);
+        turn(&f);
+    }
+    for (uint32_t i = 0; i < 10; i++)
+        assert_true(get(&f, i, 0, BLOCK));
+    yk_store_counters(f.s, &n);
+    assert_int_equal(n.raised, before.raised + 10);
+    assert_int_equal(n.demoted, before.demoted); /* not one of the writes has ended */
+    struct yk_segment seg = *yk_store_segment(f.s);
+    yk_store_close(f.s, 0);
+    yk_segment_unlink(&seg);
+    unlink(f.path);
+}
+
 static void removed_while_it_comes_up(void **state) {
     struct fixture f;
     char key[32];
@@ -257,6 +294,7 @@ int main(void) {
         cmocka_unit_test(what_does_not_deserve_to_rise_pushes_nobody_out),
         cmocka_unit_test(what_is_asked_for_again_stays),
         cmocka_unit_test(guests_wait_for_their_readers),
+        cmocka_unit_test(a_read_goes_before_writes),
         cmocka_unit_test(removed_while_it_comes_up),
         cmocka_unit_test(rot_is_counted),
     };
