@@ -193,6 +193,7 @@ static int begin(struct yk_store *s, uint32_t idx) {
     struct ssd_side *l = s->low;
     const struct yk_desc *d = desc_at(s, idx);
     int rc = yk_ssd_may_put(l->ssd, d->len);
+    yk_store_copy_set(s, idx, 0);
     if (rc == 0)
         rc = make_way(s, d, yk_owner_key(&s->own, d->key_cell, d->key_len));
     if (rc < 0)
@@ -284,7 +285,7 @@ void ssd_on_put(void *arg, uint32_t id, uint64_t cookie, int status) {
     }
     COUNT(s, demoted);
     COUNT_ADD(s, demoted_bytes, d->len);
-    STORE(&d->ssd, id + 1u);
+    yk_store_copy_set(s, was.idx, id + 1u);
     if (*mark_of(s, was.idx) & MARK_LEAVING)
         yk_store_retire(s, was.idx, RETIRE_SPACE, 0);
 }

@@ -307,7 +307,7 @@ static int publish(struct yk_store *s, struct fetch *f) {
     int rc = yk_store_commit_raised(s, f->ns, f->hash, &c, info.expiry_ms);
     if (rc < 0)
         return rc;
-    STORE(&desc_at(s, f->place.idx)->ssd, id + 1u);
+    yk_store_copy_set(s, f->place.idx, id + 1u);
     *mark_of(s, f->place.idx) = rises ? MARK_FETCHED : MARK_FETCHED | MARK_GUEST;
     COUNT(s, unverified_blocks);
     return 0;

@@ -81,6 +81,12 @@ struct fetch_list {
     uint32_t head, tail; /* +1, 0 = none */
 };
 
+/* Where a namespace that is over its quota goes on to look for what it has on SSD (quota.c). */
+struct quota_walk {
+    uint32_t next; /* entry; YK_SSD_NONE: from the oldest on */
+    uint8_t found; /* since it began there */
+};
+
 struct ssd_side {
     struct yk_ssd *ssd;
     struct yk_store_ssd_opts opts;
@@ -110,6 +116,8 @@ struct ssd_side {
     uint32_t buckets[FETCH_BUCKETS]; /* +1 */
     struct fetch_list waiting[2];    /* demand, the rest */
     uint64_t waiting_due_ns; /* no deadline of one that waits is earlier; UINT64_MAX = none waits */
+
+    struct quota_walk quota[YK_SHM_NAMESPACES];
 
     uint32_t *preload; /* entries to bring up, the most valuable first; NULL = none (left) */
     uint32_t preload_count, preload_at;
@@ -169,6 +177,10 @@ int yk_store_ssd_ns_busy(const struct yk_store *s, uint32_t ns);
 /* Links a recovered descriptor with its copy. */
 void yk_store_ssd_link(struct yk_store *s, uint32_t idx);
 void yk_store_ssd_tick(struct yk_store *s, int *more);
+
+/* quota.c */
+/* The descriptor's copy on SSD is this entry + 1; 0: it has none. */
+void yk_store_copy_set(struct yk_store *s, uint32_t idx, uint32_t link);
 
 /* demote.c */
 /* The policy has chosen a block. 1: it goes down first, and is retired later; 0: retire it now. */

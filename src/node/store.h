@@ -13,7 +13,8 @@
  *   change.c   remove, pin, touch, expire, verify; batch removal
  *   move.c     compaction
  *   recover.c  what a restart makes of the descriptors
- *   space.c    namespaces, epochs, quotas
+ *   space.c    namespaces, epochs
+ *   quota.c    what a namespace has in both tiers, and no more than it may
  *   client.c   client slots: who holds hazards and reservations
  *   ssd.c      the tier below: open, namespaces, removals, what is found there
  *   demote.c   blocks go down to SSD

@@ -337,6 +337,9 @@ struct yk_ssd {
     uint64_t ns_made[YK_SSD_NAMESPACES];    /* generation at which the number got its uid */
     uint8_t ns_tag[YK_SSD_NAMESPACES];      /* of live entries; 0xff: the namespace has none */
     uint32_t ns_tags[YK_SSD_NAMESPACES][8]; /* entries of each tag */
+    struct yk_ssd_held {
+        uint64_t bytes, count;
+    } ns_held[YK_SSD_NAMESPACES][8]; /* those of them that are counted in a segment (yk_seg_count) */
 
     uint64_t ticket, ticket_told;
     uint64_t again; /* ticket of the tombstones that recovery has recorded again; 0 = none */

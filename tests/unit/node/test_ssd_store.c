@@ -251,6 +251,89 @@ static void no_parent_goes_before_its_children(void **state) {
     assert_int_equal(pool, 0);
 }
 
+/* ---- quotas ---------------------------------------------------------------------------------------------- */
+
+static uint64_t used(struct fixture *f, uint32_t ns) {
+    yk_ns_info info;
+    assert_int_equal(yk_store_ns_info(f->s, ns, &info), 0);
+    assert_int_equal(info.used_bytes, info.blocks * BLOCK);
+    return info.used_bytes;
+}
+
+/* Each once, whatever its tiers: 0 .. n-1. */
+static uint64_t bytes_known(struct fixture *f, uint32_t n) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < n; i++)
+        bytes += known(f, i, NULL) ? BLOCK : 0;
+    return bytes;
+}
+
+static void until_within(struct fixture *f, uint64_t quota) {
+    for (uint64_t end = yk_now_ns() + LIMIT; used(f, f->ns) > quota; turn(f))
+        assert_true(yk_now_ns() < end);
+}
+
+/* A quota is one for both tiers: what is on SSD counts, and goes first. */
+static void a_quota_counts_both_tiers(void **state) {
+    struct fixture f;
+    struct yk_counters n;
+    uint64_t quota = 24 * MIB;
+    uint32_t other, mine, tiers = 0;
+    fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
+    assert_int_equal(yk_store_ns_open(f.s, "other", 5, 1, &other, NULL), 0);
+    mine = f.ns;
+    f.ns = other;
+    for (uint32_t i = 0; i < 100; i++)
+        put(&f, i, BLOCK);
+    f.ns = mine;
+    assert_int_equal(yk_store_ns_quota(f.s, mine, quota), 0);
+    put_many(&f, 700);
+    until_within(&f, quota);
+    assert_int_equal(used(&f, mine), bytes_known(&f, 700));
+    assert_in_range(used(&f, mine), quota - 8 * BLOCK, quota);
+    assert_true(known(&f, 699, &tiers) && (tiers & 1u << YK_TIER_DRAM));
+    assert_false(known(&f, 0, NULL));
+    /* What comes up has two copies, and counts once. */
+    uint64_t before = used(&f, mine);
+    for (uint32_t i = 0; i < 700; i++)
+        assert_int_equal(get(&f, i, 0, BLOCK), known(&f, i, NULL));
+    settle(&f);
+    assert_int_equal(used(&f, mine), before);
+    assert_int_equal(bytes_known(&f, 700), before);
+    restart(&f, 0);
+    settle(&f);
+    assert_int_equal(used(&f, mine), before);
+    /* A lower one: all that goes was on SSD alone. */
+    uint32_t in_dram = 0, still = 0;
+    char there[700];
+    for (uint32_t i = 0; i < 700; i++)
+        in_dram += (uint32_t)(there[i] = known(&f, i, &tiers) && (tiers & 1u << YK_TIER_DRAM));
+    assert_true(in_dram > 100);
+    quota = 16 * MIB;
+    assert_int_equal(yk_store_ns_quota(f.s, mine, quota), 0);
+    until_within(&f, quota);
+    for (uint32_t i = 0; i < 700; i++)
+        still += there[i] && known(&f, i, NULL);
+    assert_int_equal(still, in_dram);
+    reboot(&f, 1);
+    settle(&f);
+    assert_int_equal(used(&f, mine), bytes_known(&f, 700));
+    /* Below what DRAM has: blocks go for good, not down. */
+    yk_store_counters(f.s, &n);
+    uint64_t demoted = n.demoted;
+    quota = 2 * MIB;
+    for (uint32_t i = 1000; i < 1100; i++)
+        put(&f, i, BLOCK);
+    assert_int_equal(yk_store_ns_quota(f.s, mine, quota), 0);
+    until_within(&f, quota);
+    yk_store_counters(f.s, &n);
+    assert_int_equal(n.demoted, demoted);
+    f.ns = other;
+    assert_int_equal(used(&f, other), bytes_known(&f, 100));
+    assert_true(bytes_known(&f, 100) > 0);
+    fixture_close(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_pool_larger_than_dram_keeps_everything),
@@ -264,6 +347,7 @@ int main(void) {
         cmocka_unit_test(removed_while_it_goes_down),
         cmocka_unit_test(damaged_while_it_goes_down),
         cmocka_unit_test(no_parent_goes_before_its_children),
+        cmocka_unit_test(a_quota_counts_both_tiers),
     };
     return cmocka_run_group_tests(tests, make_dirs, remove_dirs);
 }
