@@ -254,8 +254,9 @@ static int ckpt_covers_all(const struct yk_ssd_dev *d) {
     return 1;
 }
 
-/* What recovery has recorded again stands in for what goes now. If a device will never have it, every tombstone
- * is kept instead (tomb_needed); if there is no room for it, room goes first. */
+/* What recovery has recorded again stands in for what goes now. It may take the last free segment, as all that
+ * this state waits for. If a device will never have it, every tombstone is kept instead (tomb_needed); if there
+ * is no room for it, room goes first. */
 static int again_waits(const struct yk_ssd_dev *d) {
     return yk_ssd_durable(d->ssd, d->ssd->again) == 0 && !no_room(d);
 }
@@ -442,14 +443,14 @@ static void clean_step(struct yk_ssd_dev *d) {
         others_step(d);
         return;
     case CLEAN_BARRIER:
-        if (barrier_passed(d))
+        if (barrier_passed(d) && !again_waits(d))
             c->state = CLEAN_CKPT;
         return;
     case CLEAN_CKPT:
-        if (!ckpt_covers_all(d))
-            d->ckpt_want = 1;
-        else if (!again_waits(d))
+        if (ckpt_covers_all(d))
             zero_begin(d);
+        else
+            d->ckpt_want = 1;
         return;
     case CLEAN_DROP:
         drop_step(d);
