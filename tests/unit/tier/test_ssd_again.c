@@ -99,8 +99,8 @@ static void turn_from(uint8_t device) {
 
 /* early: the younger one is removed before the cut, too; else after it. restarts: so often is it recovered
  * before anything is cleaned. */
-static void lost_removal(unsigned disks, int early, unsigned restarts) {
-    ssd_rig_open(&rig, disks, 9, SEGMENT, 1, 0);
+static void lost_removal(unsigned disks, uint32_t segments, int early, unsigned restarts) {
+    ssd_rig_open(&rig, disks, segments, SEGMENT, 1, 0);
     for (uint32_t key = 0; key <= KEY; key++) /* a segment of each disk, or most of one */
         put(0, key, LENGTH);
     const struct version *v = &rig.v[rig.nv - 1];
@@ -137,7 +137,7 @@ static void lost_removal(unsigned disks, int early, unsigned restarts) {
     others_go_round();
     ssd_rig_close(&rig, 0);
     opened_again();
-    for (uint32_t key = 0; key < KEY; key++)
+    for (uint32_t key = 0; segments >= 9 && key < KEY; key++)
         assert_true(found(key));
     assert_false(found(KEY));
     ssd_rig_close(&rig, 1);
@@ -147,17 +147,25 @@ static void lost_removal(unsigned disks, int early, unsigned restarts) {
 static void lost_in_another_batch(void **state) {
     (void)state;
     for (unsigned restarts = 1; restarts <= 3; restarts++) {
-        lost_removal(1, 0, restarts);
-        lost_removal(1, 1, restarts);
+        lost_removal(1, 9, 0, restarts);
+        lost_removal(1, 9, 1, restarts);
     }
 }
 
 static void lost_on_another_device(void **state) {
     (void)state;
     for (unsigned restarts = 1; restarts <= 3; restarts++) {
-        lost_removal(2, 0, restarts);
-        lost_removal(2, 1, restarts);
+        lost_removal(2, 9, 0, restarts);
+        lost_removal(2, 9, 1, restarts);
     }
+}
+
+/* What is recorded again finds room where hardly any is free, and cleaning goes on. */
+static void lost_on_a_full_device(void **state) {
+    (void)state;
+    for (uint32_t segments = 5; segments < 9; segments++)
+        for (int early = 0; early < 2; early++)
+            lost_removal(1, segments, early, 1);
 }
 
 static int writes(const struct yk_ssd_io_req *r) {
@@ -206,6 +214,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lost_in_another_batch),
         cmocka_unit_test(lost_on_another_device),
+        cmocka_unit_test(lost_on_a_full_device),
         cmocka_unit_test(forgotten_for_a_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
