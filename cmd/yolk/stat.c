@@ -138,6 +138,7 @@ static const struct figure moves[] = {
     {COUNT, "came up", "raised"},
     {BYTES, "bytes of them", "raised_bytes"},
     {COUNT, "of them fetched ahead", "prefetched"},
+    {COUNT, "of them not worth the place", "yielded"},
     {COUNT, "could not be read", "raise_failed"},
     {BYTES, "preloaded", "preloaded_bytes"},
 };

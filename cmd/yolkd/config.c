@@ -31,9 +31,8 @@ enum yolkd_huge { HUGE_AUTO, HUGE_OFF, HUGE_REQUIRE };
 static const char *const huge_names[] = {"auto", "off", "require", NULL};
 static const char *const level_names[] = {"error", "warn", "info", "debug", NULL};
 static const char *const ssd_when_names[] = {"demotion", "write-through", NULL};
-static const char *const ssd_admit_names[] = {"all", "used", NULL};
 static const char *const trim_names[] = {"auto", "on", "off", NULL};
-static const char *policy_names[POLICIES_MAX + 1];
+static const char *policy_names[POLICIES_MAX + 1], *ssd_admit_names[POLICIES_MAX + 1];
 
 static int check_name(const char *text, struct yk_err *err) {
     static const char allowed[] =
@@ -249,6 +248,8 @@ static void fill_table(bool this_machine) {
     uint64_t share = yolkd_memory_bytes() / DRAM_SHARE & ~(YOLKD_HUGE_PAGE - 1);
     for (size_t i = 0; i < POLICIES_MAX && policies[i] != NULL; i++)
         policy_names[i] = policies[i]->name;
+    for (size_t i = 0; i < POLICIES_MAX && yk_policy_admit_list()[i].name != NULL; i++)
+        ssd_admit_names[i] = yk_policy_admit_list()[i].name;
     yk_fmt_bytes_exact(share < DRAM_LEAST ? DRAM_LEAST : share, dram_default);
     row("dram")->def = this_machine ? dram_default : NULL;
 }

@@ -39,7 +39,7 @@ struct yolkd_config {
     bool populate;
     struct yk_opt_list ssd;
     int ssd_only_on; /* enum yk_ssd_when */
-    int ssd_admit;   /* enum yk_ssd_admit */
+    int ssd_admit;   /* of yk_policy_admit_list */
     bool ssd_format;
     uint64_t ssd_segment_bytes;
     uint64_t ssd_write_limit;

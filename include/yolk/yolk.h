@@ -331,13 +331,13 @@ YK_API int yk_fd(yk_client *client);
 typedef struct yk_ns_info {
     char name[YK_NAMESPACE_MAX + 1];
     uint64_t epoch;
-    uint64_t quota_bytes; /* 0 = none */
-    uint64_t used_bytes;
-    uint64_t blocks;
+    uint64_t quota_bytes; /* of payload in both tiers; 0 = none */
+    uint64_t used_bytes;  /* in both tiers, a block with two copies once */
+    uint64_t blocks;      /* likewise */
 } yk_ns_info;
 
 /* Creates a namespace, or changes the quota of one. What is over a lower one is evicted in the
- * background; puts make room for themselves meanwhile. */
+ * background, first what is on SSD alone; puts make room for themselves meanwhile. */
 YK_API int yk_ns_create(yk_client *client, const char *name, uint64_t quota_bytes);
 
 /* Raises the epoch: every older block is invisible when this returns. -YK_ESTALE if the namespace's

@@ -247,8 +247,8 @@ static int add_collectors(struct http_page *p, struct yk_err *err) {
         struct yk_metric_desc d;
         yk_metrics_collect_fn fn;
     } list[] = {
-        {{"yolk_namespace_bytes", "Payload bytes of a namespace.", G, 0}, collect_ns_bytes},
-        {{"yolk_namespace_blocks", "Blocks of a namespace.", G, 0}, collect_ns_blocks},
+        {{"yolk_namespace_bytes", "Payload bytes of a namespace in both tiers, each block once.", G, 0}, collect_ns_bytes},
+        {{"yolk_namespace_blocks", "Blocks of a namespace in both tiers, each once.", G, 0}, collect_ns_blocks},
         {{"yolk_namespace_quota_bytes", "Quota of a namespace, 0 = none.", G, 0}, collect_ns_quota},
         {{"yolk_namespace_epoch", "Epoch of a namespace's weights.", G, 0}, collect_ns_epoch},
         {{"yolk_namespace_hits_total", "Lookups of payload that hit, by namespace and tier.", C, 0},

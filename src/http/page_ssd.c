@@ -55,6 +55,8 @@ static const struct row node_rows[] = {
           NULL, NULL),
     STORE(C, "yolk_raises_failed_total", "Blocks that could not be brought up from SSD.",
           raise_failed, NULL, NULL),
+    STORE(C, "yolk_raises_yielded_total",
+          "Blocks that came up, did not deserve to stay, and went first again.", yielded, NULL, NULL),
     STORE(C, "yolk_prefetched_total", "Blocks brought up before they were asked for.", prefetched,
           NULL, NULL),
     STORE(G, "yolk_preload_bytes", "Preloading after a start: what is up, and what is to be.",

@@ -24,7 +24,7 @@ void yk_store_access(struct yk_store *s, uint32_t idx) {
     }
     if (s->low != NULL) {
         *mark_of(s, idx) |= MARK_USED;
-        if (yk_store_demote_undo(s, idx))
+        if (yk_store_demote_undo(s, idx) || yk_store_guest_leaves(s, idx))
             return;
     }
     yk_store_policy_access(s, idx);

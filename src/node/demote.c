@@ -86,7 +86,8 @@ static int worth_it(const struct yk_store *s, uint32_t idx) {
     if (d->ns >= YK_SHM_NAMESPACES || s->own.ns[d->ns].epoch != d->epoch ||
         (expiry != 0 && expiry <= yk_view_now_ms(&s->view)))
         return 0;
-    return s->low->opts.admit == YK_SSD_ADMIT_ALL || (s->low->marks[idx] & MARK_USED) != 0;
+    struct yk_policy_leaving leaving = {.used = (s->low->marks[idx] & MARK_USED) != 0};
+    return s->low->admit->admits(&leaving);
 }
 
 /* Can it be written at all, now or later? */
@@ -102,15 +103,18 @@ int yk_store_demote(struct yk_store *s, uint32_t idx) {
     if (m & MARK_LEAVING)
         return 1;
     if (!(m & (MARK_QUEUED | MARK_WRITING))) {
-        if (!yk_owner_desc_sane(&s->own, idx, 1) || has_copy(s, idx))
+        if (!yk_owner_desc_sane(&s->own, idx, 1))
             return 0;
-        if (!worth_it(s, idx)) {
+        int copy = has_copy(s, idx);
+        if (copy && LOAD(&desc_at(s, idx)->children) == 0)
+            return 0;
+        if (!copy && !worth_it(s, idx)) {
             COUNT(s, demote_refused);
             return 0;
         }
-        if (!writable(s, desc_at(s, idx)->len))
+        if (!copy && !writable(s, desc_at(s, idx)->len))
             return 0;
-        queue_push(s, idx);
+        queue_push(s, idx); /* with a copy, too: its children are before it in the queue, and may stay yet */
     }
     leave(s, idx);
     ssd_demote_pump(s);
@@ -189,6 +193,7 @@ static int begin(struct yk_store *s, uint32_t idx) {
     struct ssd_side *l = s->low;
     const struct yk_desc *d = desc_at(s, idx);
     int rc = yk_ssd_may_put(l->ssd, d->len);
+    yk_store_copy_set(s, idx, 0);
     if (rc == 0)
         rc = make_way(s, d, yk_owner_key(&s->own, d->key_cell, d->key_len));
     if (rc < 0)
@@ -280,7 +285,7 @@ void ssd_on_put(void *arg, uint32_t id, uint64_t cookie, int status) {
     }
     COUNT(s, demoted);
     COUNT_ADD(s, demoted_bytes, d->len);
-    STORE(&d->ssd, id + 1u);
+    yk_store_copy_set(s, was.idx, id + 1u);
     if (*mark_of(s, was.idx) & MARK_LEAVING)
         yk_store_retire(s, was.idx, RETIRE_SPACE, 0);
 }

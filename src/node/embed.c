@@ -6,6 +6,7 @@
 
 #include "node/node.h"
 #include "node/ssd_place.h"
+#include "sched/policy.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -23,8 +24,9 @@ struct embed_opts {
     int trim; /* enum: as trim_names */
 };
 
+#define ADMITS_MAX 16
+
 static const char *const when_names[] = {"demotion", "write-through", NULL};
-static const char *const admit_names[] = {"all", "used", NULL};
 static const char *const trim_names[] = {"auto", "on", "off", NULL};
 
 static int set_text(char *to, size_t cap, const char *name, const char *value, struct yk_err *err) {
@@ -54,6 +56,9 @@ static int set_ssd(struct embed_opts *o, const char *name, const char *value, st
     }
     if (strcmp(name, "ssd_only_on") == 0 || strcmp(name, "ssd_admit") == 0) {
         int when = strcmp(name, "ssd_only_on") == 0;
+        const char *admit_names[ADMITS_MAX + 1] = {NULL};
+        for (int i = 0; i < ADMITS_MAX && yk_policy_admit_list()[i].name != NULL; i++)
+            admit_names[i] = yk_policy_admit_list()[i].name;
         rc = yk_parse_enum(value, when ? when_names : admit_names, &which, err);
         *(when ? &s->when : &s->admit) = (uint8_t)which;
         return rc;

@@ -187,7 +187,9 @@ static int evict_collected(struct yk_store *s, uint32_t ns, enum retire_reason w
                 break;
         }
         if (rc == 0) {
-            if (!yk_store_demote(s, idx))
+            if (why == RETIRE_QUOTA)
+                yk_store_quota_drop_copy(s, idx);
+            if (why == RETIRE_QUOTA || !yk_store_demote(s, idx))
                 yk_store_retire(s, idx, why, 0);
             return 0;
         }
@@ -218,23 +220,32 @@ static uint32_t evict_bytes(struct yk_store *s, uint64_t want, uint32_t max) {
     return n;
 }
 
+static int is_over(const struct yk_store *s, uint32_t ns) {
+    if (ns == YK_SHM_NAMESPACES)
+        return s->capacity_blocks != 0 && s->n.blocks > s->capacity_blocks;
+    const struct yk_ns_entry *e = &s->own.ns[ns];
+    return e->state == 1 && e->quota_bytes != 0 && yk_store_used(s, ns, NULL) > e->quota_bytes;
+}
+
 /* Evicts what is over quotas and capacity (they were lowered), at most max blocks. Returns how many
  * were. */
 static uint32_t evict_over(struct yk_store *s, uint32_t max) {
     uint32_t n = 0;
     int collected = 0;
-    for (uint32_t i = 0; i <= s->policy_count; i++) {
-        uint32_t ns = i < s->policy_count ? s->policy_ns[i] : YK_SHM_NONE;
-        uint64_t limit = ns != YK_SHM_NONE ? s->own.ns[ns].quota_bytes : s->capacity_blocks;
-        const uint64_t *used = ns != YK_SHM_NONE ? &s->shares[ns].bytes : &s->n.blocks;
-        while (limit != 0 && *used > limit && n < max) {
+    for (uint32_t ns = 0; ns <= YK_SHM_NAMESPACES; ns++) { /* the last one: all together */
+        int all = ns == YK_SHM_NAMESPACES;
+        while (n < max && is_over(s, ns)) {
             if (!collected) {
                 yk_store_drain(s);
                 yk_owner_hazards_collect(&s->own, s->slots, s->slot_count);
                 collected = 1;
                 continue; /* what was drained may have dropped some */
             }
-            if (evict_collected(s, ns, ns != YK_SHM_NONE ? RETIRE_QUOTA : RETIRE_CAPACITY) != 0)
+            int rc = all ? YK_MISS : yk_store_quota_low(s, ns);
+            if (rc == YK_MISS)
+                rc = evict_collected(s, all ? YK_SHM_NONE : ns,
+                                     all ? RETIRE_CAPACITY : RETIRE_QUOTA);
+            if (rc != 0)
                 break;
             n++;
         }

@@ -183,15 +183,23 @@ int yk_store_share_add(struct yk_store *s, uint32_t idx, int cut_off) {
         s->policy_ns[s->policy_count] = (uint16_t)d->ns;
         s->policies[s->policy_count++] = sh->policy;
     }
-    struct yk_policy_block pb = {d->hash, d->len, d->parent, d->depth_tokens, cut_off != 0};
+    struct yk_policy_block pb = {.key_hash = d->hash,
+                                 .size_bytes = d->len,
+                                 .parent_id = d->parent,
+                                 .depth_tokens = d->depth_tokens,
+                                 .cut_off = cut_off != 0};
     if (d->parent >= s->own.layout.max_blocks || !desc_live(desc_at(s, d->parent)) ||
         desc_at(s, d->parent)->birth != d->parent_birth)
         pb.parent_id = YK_POLICY_NONE;
+    else
+        pb.parent_yields = yk_store_yields(s, d->parent);
     int rc = yk_policy_insert(sh->policy, idx, &pb);
     if (rc < 0)
         return rc;
     sh->blocks++;
     sh->bytes += d->len;
+    if (LOAD(&d->ssd) != 0)
+        yk_store_both(s, d, 1);
     COUNT(s, blocks);
     COUNT_ADD(s, block_bytes, d->len);
     return 0;
@@ -210,6 +218,8 @@ void yk_store_share_drop(struct yk_store *s, uint32_t idx, int by_policy) {
         *gone_at(s, d->hash) = (struct gone){d->hash, d->epoch};
     sh->blocks--;
     sh->bytes -= d->len;
+    if (LOAD(&d->ssd) != 0)
+        yk_store_both(s, d, -1);
     COUNT_SUB(s, blocks, 1);
     COUNT_SUB(s, block_bytes, d->len);
 }
@@ -286,6 +296,7 @@ static void fill(struct yk_store *s, uint32_t idx, uint32_t ns, uint64_t hash, u
     STORE(&d->length_tokens, a->length_tokens);
     STORE(&d->session, a->session);
     STORE(&d->model, a->model);
+    STORE(&d->ssd, 0u);
     STORE(&d->children, 0u);
     uint64_t expiry =
         a->ttl_ms == 0 ? 0 : yk_store_after(yk_view_now_ms(&s->view), a->ttl_ms, UINT64_MAX);
@@ -306,20 +317,23 @@ void yk_store_turn(struct yk_store *s) {
     s->turn_backed = 0;
 }
 
-/* Room for one more block of len bytes in capacity and quota. What was over before (a limit that was
- * lowered) is not this put's to evict: it makes room for itself, and ticks do the rest. */
+/* Room for one more block in capacity, and for len bytes in the quota. What was over before (a limit that
+ * was lowered) is not this put's to evict: it makes room for itself, and ticks do the rest. */
 static int make_room(struct yk_store *s, uint32_t ns, uint32_t len) {
-    const struct share *sh = &s->shares[ns];
-    uint64_t quota = s->own.ns[ns].quota_bytes;
-    uint64_t bytes = sh->bytes, blocks = s->n.blocks;
+    uint64_t quota = s->own.ns[ns].quota_bytes, blocks = s->n.blocks;
     if (quota != 0 && len > quota)
         return -YK_EQUOTA;
-    while (quota != 0 && sh->bytes + len > quota && bytes - sh->bytes < len) {
+    uint64_t used = quota != 0 ? yk_store_used(s, ns, NULL) : 0, now = used;
+    while (quota != 0 && now + len > quota && used < now + len) {
         if (s->turn_evictions == 0)
             return -YK_EAGAIN;
         s->turn_evictions--;
-        if (yk_store_evict_one(s, ns, RETIRE_QUOTA) != 0)
+        int rc = yk_store_quota_low(s, ns);
+        if (rc == -YK_EAGAIN)
+            return rc;
+        if (rc == YK_MISS && yk_store_evict_one(s, ns, RETIRE_QUOTA) != 0)
             return -YK_EQUOTA;
+        now = yk_store_used(s, ns, NULL);
     }
     if (s->capacity_blocks != 0 && s->n.blocks >= s->capacity_blocks && s->n.blocks == blocks &&
         yk_store_evict_one(s, YK_SHM_NONE, RETIRE_CAPACITY) != 0)
@@ -439,10 +453,28 @@ static int against(struct yk_store *s, uint32_t old, const struct yk_commit *c) 
     return (c->attrs.flags & YK_PUT_UPSERT) ? 0 : -YK_ECONFLICT;
 }
 
-/* expiry_ms: of a block that came up from SSD, or stands there; 0 = none, or the commit's own. */
+/* A parent that was chosen to go down, as a block without children, gets one: it stays, and so do those of
+ * its ancestors that were chosen after it. */
+static void parent_stays(struct yk_store *s, uint32_t ns, const struct yk_commit *c) {
+    uint32_t idx;
+    if (c->parent_len == 0 || s->n.leaving_blocks == 0 || !follows_chains(s) ||
+        yk_store_find(s, ns, c->epoch, c->parent, c->parent_len, &idx) != 0)
+        return;
+    while (yk_store_demote_undo(s, idx)) {
+        const struct yk_desc *d = desc_at(s, idx);
+        if (d->parent >= s->own.layout.max_blocks || !desc_live(desc_at(s, d->parent)) ||
+            desc_at(s, d->parent)->birth != d->parent_birth)
+            return;
+        idx = d->parent;
+    }
+}
+
+/* expiry_ms: of a block that came up from SSD, or stands there; 0 = none, or the commit's own. more: what the
+ * namespace has more of the pool then. */
 static int commit_new(struct yk_store *s, uint32_t ns, uint64_t hash, const struct yk_commit *c,
-                      unsigned state, uint64_t expiry_ms) {
-    int rc = make_room(s, ns, c->len);
+                      unsigned state, uint64_t expiry_ms, uint32_t more) {
+    parent_stays(s, ns, c);
+    int rc = make_room(s, ns, more);
     if (rc < 0)
         return rc;
     uint32_t cell = key_need(s, c->key, c->key_len);
@@ -473,7 +505,7 @@ static int commit_new(struct yk_store *s, uint32_t ns, uint64_t hash, const stru
 
 int yk_store_commit_raised(struct yk_store *s, uint32_t ns, uint64_t hash,
                            const struct yk_commit *c, uint64_t expiry_ms) {
-    return commit_new(s, ns, hash, c, YK_DESC_SUSPECT, expiry_ms);
+    return commit_new(s, ns, hash, c, YK_DESC_SUSPECT, expiry_ms, 0);
 }
 
 /* What stands on SSD under the key, and not in DRAM, means for the commit: 0 it is the same, or makes
@@ -500,6 +532,17 @@ static int against_ssd(struct yk_store *s, uint32_t ns, uint64_t hash, const str
     return 0;
 }
 
+/* Does the same block stand on SSD? */
+static int has_same(const struct yk_store *s, uint32_t ns, uint64_t hash,
+                    const struct yk_commit *c) {
+    struct yk_ssd_info info;
+    uint32_t id;
+    if (yk_store_ssd_find(s, ns, hash, c->key, c->key_len, &id) != 0)
+        return 0;
+    yk_ssd_info_get(s->low->ssd, id, &info);
+    return info.len == c->len && info.sum == c->sum;
+}
+
 int yk_store_commit(struct yk_store *s, uint32_t slot, uint32_t ns, const struct yk_commit *c) {
     int rc = reservation_at(s, slot, c->idx, c->gen);
     yk_store_back_tables(s);
@@ -522,7 +565,8 @@ int yk_store_commit(struct yk_store *s, uint32_t slot, uint32_t ns, const struct
         return 0;
     }
     if (rc == 0)
-        rc = commit_new(s, ns, hash, c, YK_DESC_COMMITTED, expiry_ms);
+        rc = commit_new(s, ns, hash, c, YK_DESC_COMMITTED, expiry_ms,
+                        s->low != NULL && has_same(s, ns, hash, c) ? 0 : c->len);
     if (rc == -YK_EAGAIN)
         return rc;
     if (rc < 0) {

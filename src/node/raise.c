@@ -201,6 +201,7 @@ static int fetch_start(struct yk_store *s, struct fetch *f) {
         yk_store_ssd_find(s, f->ns, f->hash, f->key, f->key_len, &id) != 0)
         return YK_MISS;
     yk_ssd_info_get(l->ssd, id, &info);
+    f->used = info.used;
     int rc = yk_store_reserve(s, 0, info.len, &f->place, NULL);
     if (rc < 0)
         return rc == -YK_ENOSPC ? -YK_EAGAIN : YK_MISS;
@@ -220,15 +221,59 @@ static int fetch_start(struct yk_store *s, struct fetch *f) {
     return 0;
 }
 
-/* The parent by the hint that the entry has: its own entry, if it is there, says its key. */
+/* A block in DRAM whose hash ends in this half. */
+static const struct yk_desc *by_half(const struct yk_store *s, uint32_t ns, uint32_t half) {
+    struct yk_index_cursor cursor = {0};
+    uint32_t idx;
+    while (yk_index_next_any(&s->index, half, &cursor, &idx)) {
+        const struct yk_desc *d = desc_at(s, idx);
+        if (desc_live(d) && d->ns == ns && (uint32_t)d->hash == half)
+            return d;
+    }
+    return NULL;
+}
+
+/* The parent by the hint that the entry has: in DRAM, where it may be alone, or on SSD. */
 static void fill_parent(struct yk_store *s, const struct yk_ssd_info *info, struct yk_commit *c) {
     uint32_t id;
-    if (info->parent_hash == 0 ||
-        yk_ssd_by_half(s->low->ssd, info->ns, info->parent_hash, &id) != 0)
+    if (info->parent_hash == 0)
         return;
-    c->parent = yk_ssd_key(s->low->ssd, id, &c->parent_len);
+    const struct yk_desc *d = by_half(s, info->ns, info->parent_hash);
+    if (d != NULL) {
+        c->parent = yk_owner_key(&s->own, d->key_cell, d->key_len);
+        c->parent_len = d->key_len;
+    } else if (yk_ssd_by_half(s->low->ssd, info->ns, info->parent_hash, &id) == 0) {
+        c->parent = yk_ssd_key(s->low->ssd, id, &c->parent_len);
+    }
     if (c->parent == NULL)
         c->parent_len = 0;
+}
+
+static int two_wait(const struct fetch *f) {
+    for (uint32_t i = 1; i < f->token_count; i++)
+        if (f->tokens[i] != f->tokens[0])
+            return 1;
+    return 0;
+}
+
+/* Who fetched it ahead is about to use it, and two who wait are two uses. Without a block here there is no
+ * policy to ask, and room. */
+static int deserves_it(const struct yk_store *s, const struct fetch *f) {
+    const struct yk_policy *p = s->shares[f->ns].policy;
+    return f->preload || f->prio != YK_SSD_PRIO_DEMAND || p == NULL || two_wait(f) ||
+           yk_policy_rises(p, f->hash, f->used);
+}
+
+int yk_store_guest_leaves(struct yk_store *s, uint32_t idx) {
+    const struct yk_desc *d = desc_at(s, idx);
+    if (!(*mark_of(s, idx) & MARK_GUEST))
+        return 0;
+    *mark_of(s, idx) = (uint8_t)((*mark_of(s, idx) & ~MARK_GUEST) | MARK_YIELDS);
+    if (d->ns >= YK_SHM_NAMESPACES || s->shares[d->ns].policy == NULL ||
+        yk_policy_yield(s->shares[d->ns].policy, idx) != 0)
+        return 0;
+    COUNT(s, yielded);
+    return 1;
 }
 
 /* The bytes are in place: they become a block, unless what they are of has changed meanwhile. */
@@ -258,11 +303,12 @@ static int publish(struct yk_store *s, struct fetch *f) {
         .key_len = f->key_len,
     };
     fill_parent(s, &info, &c);
+    int rises = deserves_it(s, f); /* before its insert, which the policy remembers */
     int rc = yk_store_commit_raised(s, f->ns, f->hash, &c, info.expiry_ms);
     if (rc < 0)
         return rc;
-    STORE(&desc_at(s, f->place.idx)->ssd, id + 1u);
-    *mark_of(s, f->place.idx) = MARK_FETCHED;
+    yk_store_copy_set(s, f->place.idx, id + 1u);
+    *mark_of(s, f->place.idx) = rises ? MARK_FETCHED : MARK_FETCHED | MARK_GUEST;
     COUNT(s, unverified_blocks);
     return 0;
 }

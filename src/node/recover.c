@@ -257,6 +257,7 @@ static int pass_shares(struct recovery *r) {
             if (desc_live(p) && p->birth == d->parent_birth)
                 p->children++;
         }
+        STORE(&d->ssd, 0u); /* of the last run; see below */
         if (yk_store_share_add(s, order[i].idx, 0) < 0)
             continue;
         yk_store_ssd_link(s, order[i].idx);

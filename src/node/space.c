@@ -135,7 +135,6 @@ int yk_store_ns_info(const struct yk_store *s, uint32_t ns, yk_ns_info *ret_info
     memcpy(ret_info->name, e->name, YK_NAMESPACE_MAX);
     ret_info->epoch = e->epoch;
     ret_info->quota_bytes = e->quota_bytes;
-    ret_info->used_bytes = s->shares[ns].bytes;
-    ret_info->blocks = s->shares[ns].blocks;
+    ret_info->used_bytes = yk_store_used(s, ns, &ret_info->blocks);
     return 0;
 }

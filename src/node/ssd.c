@@ -95,7 +95,7 @@ static void on_drop(void *arg, uint32_t id) {
     if (key != NULL && info.ns < YK_SHM_NAMESPACES &&
         yk_store_find(s, info.ns, s->own.ns[info.ns].epoch, key, len, &idx) == 0 &&
         LOAD(&desc_at(s, idx)->ssd) == id + 1u)
-        STORE(&desc_at(s, idx)->ssd, 0u);
+        yk_store_copy_set(s, idx, 0);
 }
 
 static void ns_out(const struct yk_store *s, uint32_t ns, struct yk_ssd_ns *to) {
@@ -201,11 +201,14 @@ int yk_store_ssd_open(struct yk_store *s, const struct yk_store_opts *opts, stru
         return yk_err_set(err, -YK_ENOMEM, "out of memory");
     s->low = l;
     l->opts = opts->ssd;
+    l->admit = &yk_policy_admit_list()[opts->ssd.admit];
     l->raised = opts->raised;
     l->durable = opts->durable;
     l->wake = opts->wake;
     l->arg = opts->arg;
     l->filter_fd = l->filter_fd_ro = -1;
+    for (uint32_t i = 0; i < YK_SHM_NAMESPACES; i++)
+        l->quota[i] = (struct quota_walk){YK_SSD_NONE, 1};
     l->marks = calloc(s->own.layout.max_blocks, 1);
     int rc = l->marks != NULL ? ssd_demote_init(s) : -YK_ENOMEM;
     if (rc == 0)
@@ -376,8 +379,10 @@ void yk_store_ssd_link(struct yk_store *s, uint32_t idx) {
     struct yk_desc *d = desc_at(s, idx);
     struct yk_ssd_info info;
     uint32_t id;
-    STORE(&d->ssd, 0u);
-    if (s->low == NULL || entry_of(s, idx, &id) != 0)
+    if (s->low == NULL)
+        return;
+    yk_store_copy_set(s, idx, 0);
+    if (entry_of(s, idx, &id) != 0)
         return;
     yk_ssd_info_get(s->low->ssd, id, &info);
     /* What stands in DRAM is never older: other bytes on SSD are of a block that was replaced. */
@@ -385,7 +390,7 @@ void yk_store_ssd_link(struct yk_store *s, uint32_t idx) {
         yk_store_ssd_remove(s, id);
         return;
     }
-    STORE(&d->ssd, id + 1u);
+    yk_store_copy_set(s, idx, id + 1u);
     if (info.expiry_ms != d->expiry_ms)
         yk_store_ssd_set_expiry(s, id, d->expiry_ms);
 }

@@ -14,6 +14,11 @@
  *
  *   (none) --asked for--> WAITING --place in DRAM, read begun--> READING --read--> SUSPECT descriptor
  *
+ * Whether it deserves the place is the policy's to say (`rises`). If not it is there all the same, since who
+ * waits reads it there, and is treated as a newcomer until then: of many that come up together none may
+ * go before it was read. Its first access makes it the first to go (`yield`), so that the next one takes
+ * its place and not another block's; its second one ends that.
+ *
  * Threads: the owner's.
  */
 #ifndef YK_NODE_SSD_PRIV_H
@@ -28,6 +33,8 @@ enum desc_mark {
     MARK_QUEUED = 4,   /* in the queue down */
     MARK_WRITING = 8,  /* its write is under way; a demotion record says which */
     MARK_LEAVING = 16, /* out of the policy: retired when it is written */
+    MARK_GUEST = 32,   /* came up for who waited for it alone: yields when that one has had it */
+    MARK_YIELDS = 64,  /* has yielded */
 };
 
 /* Writes under way at a time. Each holds one of the node's own hazards. */
@@ -53,6 +60,7 @@ struct fetch {
     uint8_t state; /* enum fetch_state */
     uint8_t prio;
     uint8_t preload;
+    uint8_t used; /* before this, since it was written */
     uint8_t key_len;
     uint32_t ns;
     uint32_t id;   /* its entry when the read was begun */
@@ -73,9 +81,16 @@ struct fetch_list {
     uint32_t head, tail; /* +1, 0 = none */
 };
 
+/* Where a namespace that is over its quota goes on to look for what it has on SSD (quota.c). */
+struct quota_walk {
+    uint32_t next; /* entry; YK_SSD_NONE: from the oldest on */
+    uint8_t found; /* since it began there */
+};
+
 struct ssd_side {
     struct yk_ssd *ssd;
     struct yk_store_ssd_opts opts;
+    const struct yk_policy_admit *admit;
     void (*raised)(void *arg, uint64_t token);
     void (*durable)(void *arg, uint64_t ticket);
     void (*wake)(void *arg);
@@ -101,6 +116,8 @@ struct ssd_side {
     uint32_t buckets[FETCH_BUCKETS]; /* +1 */
     struct fetch_list waiting[2];    /* demand, the rest */
     uint64_t waiting_due_ns; /* no deadline of one that waits is earlier; UINT64_MAX = none waits */
+
+    struct quota_walk quota[YK_SHM_NAMESPACES];
 
     uint32_t *preload; /* entries to bring up, the most valuable first; NULL = none (left) */
     uint32_t preload_count, preload_at;
@@ -161,6 +178,10 @@ int yk_store_ssd_ns_busy(const struct yk_store *s, uint32_t ns);
 void yk_store_ssd_link(struct yk_store *s, uint32_t idx);
 void yk_store_ssd_tick(struct yk_store *s, int *more);
 
+/* quota.c */
+/* The descriptor's copy on SSD is this entry + 1; 0: it has none. */
+void yk_store_copy_set(struct yk_store *s, uint32_t idx, uint32_t link);
+
 /* demote.c */
 /* The policy has chosen a block. 1: it goes down first, and is retired later; 0: retire it now. */
 int yk_store_demote(struct yk_store *s, uint32_t idx);
@@ -176,6 +197,11 @@ static inline int yk_store_writing(const struct yk_store *s, uint32_t idx) {
 }
 
 /* raise.c */
+static inline int yk_store_yields(const struct yk_store *s, uint32_t idx) {
+    return s->low != NULL && (s->low->marks[idx] & MARK_YIELDS) != 0;
+}
+/* An access to a guest: 1, and it has yielded. */
+int yk_store_guest_leaves(struct yk_store *s, uint32_t idx);
 static inline int desc_fetched(const struct yk_store *s, uint32_t idx) {
     return s->low != NULL && (s->low->marks[idx] & MARK_FETCHED) != 0;
 }

@@ -118,6 +118,7 @@ static const struct {
     F(raise_failed),
     F(ssd_hits),
     F(ssd_hit_bytes),
+    F(yielded),
     F(prefetched),
     F(preloaded),
     F(preloaded_bytes),

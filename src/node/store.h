@@ -13,7 +13,8 @@
  *   change.c   remove, pin, touch, expire, verify; batch removal
  *   move.c     compaction
  *   recover.c  what a restart makes of the descriptors
- *   space.c    namespaces, epochs, quotas
+ *   space.c    namespaces, epochs
+ *   quota.c    what a namespace has in both tiers, and no more than it may
  *   client.c   client slots: who holds hazards and reservations
  *   ssd.c      the tier below: open, namespaces, removals, what is found there
  *   demote.c   blocks go down to SSD
@@ -44,12 +45,6 @@ enum yk_ssd_when {
     YK_SSD_WRITE_THROUGH,   /* as soon as it was put */
 };
 
-/* Which blocks that leave DRAM are worth a write. */
-enum yk_ssd_admit {
-    YK_SSD_ADMIT_ALL = 0,
-    YK_SSD_ADMIT_USED, /* those that were used since they were put */
-};
-
 /* The SSD tier; dev_count 0 = none. Strings are borrowed during open. */
 struct yk_store_ssd_opts {
     struct yk_ssd_dev_opts dev[YK_SSD_DEVICES_MAX];
@@ -57,7 +52,7 @@ struct yk_store_ssd_opts {
     uint64_t segment_bytes, capacity_blocks, write_limit_bps; /* 0 = see tier/ssd/ssd.h */
     uint32_t clean_percent;                                  /* likewise */
     uint8_t when;  /* enum yk_ssd_when */
-    uint8_t admit; /* enum yk_ssd_admit */
+    uint8_t admit; /* which blocks that leave DRAM are worth a write: row of yk_policy_admit_list */
     uint8_t format, trim, buffered;
     uint8_t no_preload; /* do not bring blocks up after a start with an empty DRAM tier */
     const struct yk_file_ops *io; /* NULL = the real devices */
@@ -104,6 +99,7 @@ struct yk_counters {
     uint64_t demoted, demoted_bytes, demote_failed, demote_refused; /* refused: by admission */
     uint64_t raised, raised_bytes, raise_failed; /* blocks that came up from SSD */
     uint64_t ssd_hits, ssd_hit_bytes;            /* those of them that somebody waited for */
+    uint64_t yielded; /* those that did not deserve to stay, and went first again */
     uint64_t prefetched, preloaded, preload_goal; /* others; preload_goal: bytes that a start wants up */
     uint64_t preloaded_bytes;
     uint64_t recovered, recovery_dropped, recovery_us;

@@ -23,6 +23,7 @@ struct share {
     struct yk_policy *policy; /* made with its first block */
     uint64_t blocks;
     uint64_t bytes;
+    uint64_t both, both_blocks; /* of these: bytes, blocks with a copy on SSD */
     struct yk_ns_lookups n;
 };
 
@@ -192,6 +193,16 @@ int yk_store_alloc_get(struct yk_store *s, uint64_t len, uint64_t *ret_offset);
 void yk_store_back_tick(struct yk_store *s, uint64_t boot_ms);
 /* Pages had in one turn above which no place is granted ahead of need: some milliseconds. */
 #define TURN_BACKED (4ull << 20)
+
+/* quota.c */
+/* Bytes and blocks (may be NULL) of a namespace in both tiers, each block once. */
+uint64_t yk_store_used(const struct yk_store *s, uint32_t ns, uint64_t *ret_blocks);
+/* Evicts one that is on SSD alone: 0; YK_MISS: there is none; -YK_EAGAIN: it has looked long enough. */
+int yk_store_quota_low(struct yk_store *s, uint32_t ns);
+/* A block that goes for its quota goes from both tiers. */
+void yk_store_quota_drop_copy(struct yk_store *s, uint32_t idx);
+/* d, which is counted in its share, has a copy on SSD (1), or has none any more (-1). */
+void yk_store_both(struct yk_store *s, const struct yk_desc *d, int sign);
 
 /* put.c */
 /* Links idx into its owner's list of reservations, or out of it. */

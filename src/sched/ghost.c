@@ -99,3 +99,7 @@ bool yk_ghost_take(struct yk_ghost *g, uint64_t key_hash) {
     forget(g, at);
     return true;
 }
+
+bool yk_ghost_has(const struct yk_ghost *g, uint64_t key_hash) {
+    return g->index[find(g, fingerprint(key_hash))] != 0;
+}

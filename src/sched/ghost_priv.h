@@ -40,4 +40,6 @@ void yk_ghost_add(struct yk_ghost *g, uint64_t key_hash, uint32_t limit);
 /* Forgets the key, and says whether it was there. */
 bool yk_ghost_take(struct yk_ghost *g, uint64_t key_hash);
 
+bool yk_ghost_has(const struct yk_ghost *g, uint64_t key_hash);
+
 #endif

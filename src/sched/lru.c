@@ -61,7 +61,8 @@ static int lru_insert(struct yk_policy *p, uint32_t id, const struct yk_policy_b
         return rc;
     if (!(p->ops->caps & YK_POLICY_CAP_CHAIN))
         yk_order_enter(o, 0, id, YK_POLICY_NONE);
-    else if (block->cut_off || yk_order_is_cut_off(o, block->parent_id))
+    else if (block->cut_off ||
+             (!block->parent_yields && yk_order_is_cut_off(o, block->parent_id)))
         yk_order_enter_cut_off(o, 0, id, block->parent_id);
     else
         yk_order_enter(o, 0, id, block->parent_id);
@@ -118,6 +119,22 @@ static uint32_t lru_count(const struct yk_policy *p) {
     return yk_order_count(&((const struct lru *)p)->order);
 }
 
+/* What was accessed last is what stays, wherever it was. */
+static bool lru_rises(const struct yk_policy *p, uint64_t key_hash, bool used) {
+    (void)p;
+    (void)key_hash;
+    (void)used;
+    return true;
+}
+
+static int lru_yield(struct yk_policy *p, uint32_t id) {
+    struct yk_order *o = &lru_of(p)->order;
+    if (!yk_order_has(o, id))
+        return YK_MISS;
+    yk_order_yield(o, 0, id);
+    return 0;
+}
+
 const struct yk_policy_ops yk_policy_lru = {
     .name = "lru",
     .help = "least recently accessed first",
@@ -131,6 +148,8 @@ const struct yk_policy_ops yk_policy_lru = {
     .victim = lru_victim,
     .peek = lru_peek,
     .count = lru_count,
+    .rises = lru_rises,
+    .yield = lru_yield,
 };
 
 const struct yk_policy_ops yk_policy_chain_lru = {
@@ -146,4 +165,6 @@ const struct yk_policy_ops yk_policy_chain_lru = {
     .victim = lru_victim,
     .peek = lru_peek,
     .count = lru_count,
+    .rises = lru_rises,
+    .yield = lru_yield,
 };

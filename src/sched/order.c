@@ -221,6 +221,22 @@ void yk_order_renew(struct yk_order *o, uint32_t queue, uint32_t id) {
         join(o, id, YK_NODE_LISTED);
 }
 
+void yk_order_yield(struct yk_order *o, uint32_t queue, uint32_t id) {
+    struct yk_node *n = yk_node_at(o->space, id);
+    bool is_candidate = n->place != YK_NODE_INNER;
+    if (is_candidate)
+        part(o, id);
+    o->queues[n->queue].count--;
+    o->queues[queue].count++;
+    n->queue = queue;
+    yk_node_set_stamp(n, oldest_stamp(o->space));
+    if (is_candidate) {
+        n->place = YK_NODE_LISTED;
+        o->queues[queue].candidates++;
+        list_push_old(o, &o->queues[queue], id);
+    }
+}
+
 void yk_order_leave(struct yk_order *o, uint32_t id) {
     struct yk_node *n = yk_node_at(o->space, id);
     uint32_t parent_id = n->parent;

@@ -16,7 +16,7 @@
  * (they age away, as nobody reaches them) but keeps every count true. If another instance takes
  * the id, the orphans are disowned; `tag` tells. A parent that is another instance's is no parent.
  *
- * A block that is cut off has the oldest stamp there can be and stands at the old end of its queue. The
+ * A block that is cut off, or yields, has the oldest stamp there can be and stands at the old end of its queue. The
  * stamp is also how it is known (no bit of the 16 bytes is free): what nobody touched for 2^36 ticks
  * looks the same, and is as old.
  *
@@ -66,6 +66,9 @@ bool yk_order_is_cut_off(const struct yk_order *o, uint32_t id);
 
 /* Gives id a new stamp and moves it to the young end of `queue`. */
 void yk_order_renew(struct yk_order *o, uint32_t queue, uint32_t id);
+
+/* Moves id to the old end of `queue`, as if it had come in cut off. */
+void yk_order_yield(struct yk_order *o, uint32_t queue, uint32_t id);
 
 /* id becomes absent; its parent may become a candidate. */
 void yk_order_leave(struct yk_order *o, uint32_t id);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The list of policies, and the choice among several instances.
+ * The list of policies, the choice among several instances, and the list of admissions.
  */
 #include "sched/policies_priv.h"
 
@@ -19,6 +19,26 @@ const struct yk_policy_ops *yk_policy_find(const char *name) {
         if (strcmp(policies[i]->name, name) == 0)
             return policies[i];
     return NULL;
+}
+
+static bool admit_all(const struct yk_policy_leaving *block) {
+    (void)block;
+    return true;
+}
+
+/* Where most prompts come once, most blocks are never asked for again, and neither is their copy. */
+static bool admit_used(const struct yk_policy_leaving *block) {
+    return block->used;
+}
+
+static const struct yk_policy_admit admits[] = {
+    {"all", "every block that leaves", admit_all},
+    {"used", "those that were used since they were put", admit_used},
+    {NULL, NULL, NULL},
+};
+
+const struct yk_policy_admit *yk_policy_admit_list(void) {
+    return admits;
 }
 
 static size_t find_oldest(struct yk_policy *const *ps, size_t n) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Eviction policies behind one ops table: which block should leave next.
+ * Eviction policies behind one ops table: which block should leave next, and which deserves to come back
+ * from the tier below. Beside them, by name, too, which block that leaves is worth a write to that tier.
  *
  * A policy only orders ids. It does no I/O, reads no clock, keeps no globals and allocates nothing
  * after it was made, so the same object decides in the daemon and in a simulator. An id is the
@@ -63,6 +64,7 @@ struct yk_policy_block {
     uint32_t parent_id;    /* in, or to come; YK_POLICY_NONE, or another instance's: no parent */
     uint32_t depth_tokens; /* tokens from the start of the chain to this block's end */
     bool cut_off;          /* its parent was evicted and is in no tier: see YK_POLICY_CAP_CHAIN */
+    bool parent_yields;    /* its parent goes first because it was told to yield, not since it is cut off */
 };
 
 enum yk_policy_answer { YK_POLICY_SKIP = 0, YK_POLICY_TAKE = 1 };
@@ -123,7 +125,29 @@ struct yk_policy_ops {
     int (*peek)(const struct yk_policy *p, uint64_t *ret_stamp);
 
     uint32_t (*count)(const struct yk_policy *p);
+
+    /* A block of the tier below was asked for and comes in. Does it deserve a place here, in that of
+     * another? used: it was used before, since it went down. Changes nothing; before its insert. */
+    bool (*rises)(const struct yk_policy *p, uint64_t key_hash, bool used);
+
+    /* Who it came in for has had it, and it did not deserve to rise: it goes before all others, as what is
+     * cut off does, until it is accessed. Its children that come in with parent_yields do not. YK_MISS:
+     * not in. */
+    int (*yield)(struct yk_policy *p, uint32_t id);
 };
+
+/* Is a block that leaves worth a write to the tier below? Pure, without a state. */
+struct yk_policy_leaving {
+    bool used; /* since it was put, or came up */
+};
+struct yk_policy_admit {
+    const char *name;
+    const char *help; /* one line */
+    bool (*admits)(const struct yk_policy_leaving *block);
+};
+
+/* All of them, an entry without a name at the end; the first is the default. */
+const struct yk_policy_admit *yk_policy_admit_list(void);
 
 /* The head of every instance. */
 struct yk_policy {
@@ -181,6 +205,14 @@ static inline int yk_policy_peek(const struct yk_policy *p, uint64_t *ret_stamp)
 
 static inline uint32_t yk_policy_count(const struct yk_policy *p) {
     return p->ops->count(p);
+}
+
+static inline bool yk_policy_rises(const struct yk_policy *p, uint64_t key_hash, bool used) {
+    return p->ops->rises(p, key_hash, used);
+}
+
+static inline int yk_policy_yield(struct yk_policy *p, uint32_t id) {
+    return p->ops->yield(p, id);
 }
 
 #ifdef __cplusplus

@@ -10,6 +10,9 @@
  * of coding agents, 75.9 % without, 71.9 % for plain s3fifo.) What is cut off (policy.h) goes first and
  * is not remembered.
  *
+ * What comes back from the tier below deserves it like a key in GHOST, or when it was used before: then this
+ * is its second use at least. Otherwise it yields after its use. That one counts: the next promotes it.
+ *
  *   new -----------> SMALL --- used more than once ---> MAIN <--+ used: again, one use less
  *   key in GHOST ->    |                                 |  |___|
  *     (to MAIN)        +--> out, key to GHOST            +--> out
@@ -92,7 +95,8 @@ static int s3fifo_insert(struct yk_policy *p, uint32_t id, const struct yk_polic
     if (rc != 0)
         return rc;
     bool chains = p->ops->caps & YK_POLICY_CAP_CHAIN;
-    if (chains && (block->cut_off || yk_order_is_cut_off(&s3->order, block->parent_id))) {
+    if (chains && (block->cut_off || (!block->parent_yields &&
+                                      yk_order_is_cut_off(&s3->order, block->parent_id)))) {
         yk_order_enter_cut_off(&s3->order, SMALL, id, block->parent_id);
         return 0;
     }
@@ -194,6 +198,19 @@ static uint32_t s3fifo_count(const struct yk_policy *p) {
     return yk_order_count(&((const struct s3fifo *)p)->order);
 }
 
+static bool s3fifo_rises(const struct yk_policy *p, uint64_t key_hash, bool used) {
+    return used || yk_ghost_has(&((const struct s3fifo *)p)->ghost, key_hash);
+}
+
+static int s3fifo_yield(struct yk_policy *p, uint32_t id) {
+    struct yk_order *o = &s3fifo_of(p)->order;
+    if (!yk_order_has(o, id))
+        return YK_MISS;
+    yk_node_at(o->space, id)->freq = FREQ_TO_PROMOTE - 1;
+    yk_order_yield(o, SMALL, id);
+    return 0;
+}
+
 const struct yk_policy_ops yk_policy_s3fifo = {
     .name = "s3fifo",
     .help = "FIFO with a small queue for newcomers and a list of who left it",
@@ -207,6 +224,8 @@ const struct yk_policy_ops yk_policy_s3fifo = {
     .victim = s3fifo_victim,
     .peek = s3fifo_peek,
     .count = s3fifo_count,
+    .rises = s3fifo_rises,
+    .yield = s3fifo_yield,
 };
 
 const struct yk_policy_ops yk_policy_chain_s3fifo = {
@@ -222,4 +241,6 @@ const struct yk_policy_ops yk_policy_chain_s3fifo = {
     .victim = s3fifo_victim,
     .peek = s3fifo_peek,
     .count = s3fifo_count,
+    .rises = s3fifo_rises,
+    .yield = s3fifo_yield,
 };

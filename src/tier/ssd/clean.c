@@ -12,7 +12,8 @@
  *
  * Tombstones of the victim are needed while the segment with what they kill is valid (`origin`), expiries
  * while their entry lives and has that expiry, both while an older segment has records that the table
- * does not know of; namespaces stand in checkpoints.
+ * does not know of; namespaces stand in checkpoints. What a tombstone kills in other segments than its origin
+ * has a tombstone of its own (recover.c).
  *
  * Some segments are always left for that. Should there be none all the same (a device that was killed
  * again and again at the worst moment), the oldest segment goes, whatever it holds: everything that its
@@ -157,12 +158,18 @@ static void clean_begin(struct yk_ssd_dev *d) {
 /* ---- OTHERS --------------------------------------------------------------------------------------------- */
 
 /* Is there an older one with records that the table does not know? What a tombstone kills was recorded
- * before it, so younger ones do not matter. */
+ * before it, so younger ones do not matter. On another device, too: a later block of the key may have been put
+ * here. Sequences of two devices are compared by their runs. */
 static int older_stale(const struct yk_ssd_dev *d) {
+    const struct yk_ssd *ssd = d->ssd;
     uint64_t seq = victim_of(d)->seq;
-    for (uint32_t i = 0; i < d->nseg; i++)
-        if (d->segs[i].stale && d->segs[i].state != SEG_FREE && d->segs[i].seq < seq)
+    for (uint32_t i = 0; i < ssd->nseg; i++) {
+        const struct yk_ssd_seg *s = &ssd->segs[i];
+        if (!s->stale || s->state == SEG_FREE || ssd->devs[s->dev]->state == YK_SSD_DEV_GONE)
+            continue;
+        if (s->dev == d->index ? s->seq < seq : s->seq >> 32 <= seq >> 32)
             return 1;
+    }
     return 0;
 }
 
@@ -184,7 +191,8 @@ static int expiry_needed(const struct yk_ssd_dev *d, const struct yk_ssd_rec *re
 static int tomb_needed(const struct yk_ssd_dev *d, const struct yk_ssd_rec *rec) {
     if (yk_ssd_ns_number(d->ssd, rec->ns_uid) < 0)
         return 0;
-    return (rec->origin != victim_of(d)->seq && yk_seg_valid(d, rec->origin)) || older_stale(d);
+    return (rec->origin != victim_of(d)->seq && yk_seg_valid(d, rec->origin)) || older_stale(d) ||
+           yk_ssd_durable(d->ssd, d->ssd->again) != 1;
 }
 
 static void others_step(struct yk_ssd_dev *d) {
@@ -244,6 +252,13 @@ static int ckpt_covers_all(const struct yk_ssd_dev *d) {
         if (!ckpt_covers(d, &d->ssd->segs[d->clean.v[i].seg]))
             return 0;
     return 1;
+}
+
+/* What recovery has recorded again stands in for what goes now. It may take the last free segment, as all that
+ * this state waits for. If a device will never have it, every tombstone is kept instead (tomb_needed); if there
+ * is no room for it, room goes first. */
+static int again_waits(const struct yk_ssd_dev *d) {
+    return yk_ssd_durable(d->ssd, d->ssd->again) == 0 && !no_room(d);
 }
 
 /* ---- ZERO, FLUSH ----------------------------------------------------------------------------------------------- */
@@ -428,7 +443,7 @@ static void clean_step(struct yk_ssd_dev *d) {
         others_step(d);
         return;
     case CLEAN_BARRIER:
-        if (barrier_passed(d))
+        if (barrier_passed(d) && !again_waits(d))
             c->state = CLEAN_CKPT;
         return;
     case CLEAN_CKPT:

@@ -100,6 +100,12 @@ static void retag(struct yk_ssd *ssd, uint32_t ns) {
         uint8_t tag = e->flags & YK_SSD_E_TAG;
         if (!(e->flags & YK_SSD_E_USED) || e->ns != ns || tag == 0)
             continue;
+        if (!(e->flags & YK_SSD_E_DEAD)) {
+            ssd->ns_held[ns][tag].bytes -= e->len;
+            ssd->ns_held[ns][tag].count--;
+            ssd->ns_held[ns][0].bytes += e->len;
+            ssd->ns_held[ns][0].count++;
+        }
         e->flags &= (uint8_t)~YK_SSD_E_TAG;
         ssd->ns_tags[ns][tag]--;
         ssd->ns_tags[ns][0]++;

@@ -34,7 +34,7 @@ static void record_at(const struct yk_ssd_dev *d, const struct yk_ssd_batch *b, 
 
 /* ---- records that are no puts ---------------------------------------------------------------------- */
 
-static int back_push(struct yk_ssd_dev *d, const struct yk_ssd_rec *rec, uint64_t ticket) {
+int yk_ssd_log_later(struct yk_ssd_dev *d, const struct yk_ssd_rec *rec, uint64_t ticket) {
     uint32_t bytes = yk_ssd_rec_put(NULL, rec);
     if (d->back_len + bytes > d->back_cap) {
         uint64_t cap = d->back_cap * 2u + 65536u;
@@ -58,7 +58,7 @@ void yk_ssd_log_record(struct yk_ssd_dev *d, const struct yk_ssd_rec *rec, uint6
     if (d->back_at == d->back_len &&
         yk_ssd_batch_for(d, 0, yk_ssd_rec_put(NULL, rec), ROOM_RECORD, &b) == 0)
         yk_ssd_batch_record(b, rec, ticket);
-    else if (back_push(d, rec, ticket) < 0)
+    else if (yk_ssd_log_later(d, rec, ticket) < 0)
         yk_ssd_dev_read_only(d, "no memory for a removal's record");
 }
 

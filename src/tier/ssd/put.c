@@ -65,15 +65,28 @@ static int dev_choose(struct yk_ssd *ssd, const struct yk_ssd_put *put, struct y
     return rc;
 }
 
+static void evict(struct yk_ssd *ssd, uint32_t id) {
+    yk_ssd_tomb(ssd, id, 0);
+    yk_ssd_entry_drop(ssd, id);
+    YK_SSD_ADD(ssd->c.evicted, 1);
+}
+
+int yk_ssd_evict(struct yk_ssd *ssd, uint32_t id) {
+    if (yk_dev_of(ssd, id)->state != YK_SSD_DEV_OK)
+        return -YK_EIO;
+    if (!(ssd->table.e[id].flags & YK_SSD_E_WRITTEN))
+        return -YK_EAGAIN;
+    evict(ssd, id);
+    return 0;
+}
+
 /* Makes room for one entry: the oldest that is on a device goes. */
 static int evict_one(struct yk_ssd *ssd) {
     uint32_t id = ssd->table.oldest;
     for (uint32_t n = 0; n < EVICT_LOOK && id != YK_SSD_NONE; n++, id = ssd->table.e[id].prev) {
         if (!(ssd->table.e[id].flags & YK_SSD_E_WRITTEN))
             continue;
-        yk_ssd_tomb(ssd, id, 0);
-        yk_ssd_entry_drop(ssd, id);
-        YK_SSD_ADD(ssd->c.evicted, 1);
+        evict(ssd, id);
         return 0;
     }
     return -YK_EAGAIN;

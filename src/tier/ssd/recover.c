@@ -9,12 +9,18 @@
  * another epoch than its namespace's, of no namespace, or expired by its own record. Third: order of use by generation,
  * and what of each segment is alive.
  *
+ * A record that is dead only because of another one must stay dead when that one goes. Its own tombstone
+ * sees to that (its `origin` is the record's segment), but may have been lost: in a power cut that a
+ * younger block of the key survived, on another device or in a later batch, or because the device was
+ * read-only. Such a record gets its tombstone again (`again`), and nothing is cleaned before that is durable.
+ *
  * Namespaces: the checkpoint with the youngest table counts, then records younger than it in order.
  * Numbers are the node's; a namespace that the node does not know is gone, unless it knows none at all.
  * Blocks reach a device only after a checkpoint there has their namespace (put.c), so one look at the
  * tables before the first pass is enough to know all numbers.
  *
- * Memory that only recovery needs: 10 bytes a block, and 16 a tombstone.
+ * Memory that only recovery needs: 10 bytes a block, 32 a tombstone, and 32 a record that a younger one of
+ * its key outlives.
  *
  * Threads: the owner's; blocks.
  */
@@ -34,6 +40,16 @@
 
 struct tomb {
     uint64_t hash, gen;
+    uint64_t origin;
+    uint32_t dev;
+};
+
+/* A block's record below a younger one of the same key. */
+struct under {
+    uint64_t hash, gen, expiry_ms;
+    uint32_t seg;
+    uint16_t epoch; /* index into epochs */
+    uint8_t ns;
 };
 
 struct expiry {
@@ -58,7 +74,8 @@ struct recover {
     uint64_t *gens;     /* of each id */
     uint16_t *epoch_of; /* of each id: index into epochs */
     uint64_t ids;
-    struct list epochs, tombs, expiries, ns_recs, keys;
+    struct list epochs, tombs, expiries, ns_recs, keys, under;
+    uint32_t again[YK_SSD_DEVICES_MAX]; /* tombstones that are written again, of each device */
     struct yk_ssd_order order;
     uint64_t ns_gen; /* of the table that counts */
     struct yk_ssd_ns start[YK_SSD_NAMESPACES], dev_ns[YK_SSD_NAMESPACES];
@@ -110,9 +127,17 @@ static int epoch_index(struct recover *r, uint64_t epoch) {
     return (int)r->epochs.n - 1;
 }
 
+static void under_found(struct recover *r, struct under what) {
+    struct under *u = list_add(&r->under, 1, sizeof(*u));
+    if (u != NULL)
+        *u = what;
+    else
+        r->rc = -YK_ENOMEM;
+}
+
 /* 1: what is there already is younger. Otherwise it makes room. */
 static int older_than_known(struct recover *r, struct job *job, const struct yk_ssd_rec *rec,
-                            uint32_t ns, uint64_t hash) {
+                            uint32_t ns, uint64_t hash, uint16_t epoch) {
     struct yk_ssd *ssd = r->ssd;
     struct yk_index_cursor cursor = {0};
     uint32_t id;
@@ -129,7 +154,20 @@ static int older_than_known(struct recover *r, struct job *job, const struct yk_
         }
         other->stale = 1;
     } else if (gen > rec->gen) {
+        under_found(r, (struct under){.hash = hash,
+                                      .gen = rec->gen,
+                                      .expiry_ms = rec->expiry_ms,
+                                      .seg = job->scan.d->seg_base + job->scan.seg,
+                                      .epoch = epoch,
+                                      .ns = (uint8_t)ns});
         return 1;
+    } else {
+        under_found(r, (struct under){.hash = hash,
+                                      .gen = gen,
+                                      .expiry_ms = yk_ssd_table_expiry(&ssd->table, id),
+                                      .seg = yk_ssd_entry_segment(&ssd->table.e[id]),
+                                      .epoch = r->epoch_of[id],
+                                      .ns = (uint8_t)ns});
     }
     yk_ssd_table_unlink(&ssd->table, id);
     yk_ssd_table_free(&ssd->table, id);
@@ -143,7 +181,7 @@ static void block_found(struct recover *r, struct job *job, const struct yk_ssd_
     uint64_t hash = yk_hash_key(ns, rec->key, rec->key_len);
     int epoch = epoch_index(r, rec->epoch);
     uint32_t id;
-    if (epoch < 0 || older_than_known(r, job, rec, ns, hash))
+    if (epoch < 0 || older_than_known(r, job, rec, ns, hash, (uint16_t)epoch))
         return;
     struct yk_ssd_new n = {
         .key = rec->key,
@@ -171,11 +209,15 @@ static void block_found(struct recover *r, struct job *job, const struct yk_ssd_
     r->epoch_of[id] = (uint16_t)epoch;
 }
 
-static int tomb_found(struct recover *r, const struct yk_ssd_rec *rec, uint32_t ns) {
+static int tomb_found(struct recover *r, const struct job *job, const struct yk_ssd_rec *rec,
+                      uint32_t ns) {
     struct tomb *t = list_add(&r->tombs, 1, sizeof(*t));
     if (t == NULL)
         return -YK_ENOMEM;
-    *t = (struct tomb){yk_hash_key(ns, rec->key, rec->key_len), rec->gen};
+    *t = (struct tomb){.hash = yk_hash_key(ns, rec->key, rec->key_len),
+                       .gen = rec->gen,
+                       .origin = rec->origin,
+                       .dev = job->scan.d->index};
     return 0;
 }
 
@@ -217,7 +259,7 @@ static int record_found(struct recover *r, struct job *job, const struct yk_ssd_
     if (ns < 0)
         return 0;
     if (rec->type == YK_SSD_REC_TOMB)
-        return tomb_found(r, rec, (uint32_t)ns);
+        return tomb_found(r, job, rec, (uint32_t)ns);
     if (rec->type == YK_SSD_REC_EXPIRY)
         return expiry_found(r, rec, (uint32_t)ns);
     block_found(r, job, rec, (uint32_t)ns);
@@ -388,6 +430,67 @@ static int killed(const struct recover *r, uint64_t hash, uint64_t gen) {
     return i < r->tombs.n && t[i].hash == hash && t[i].gen >= gen;
 }
 
+/* Is there one of its own, which is kept as long as the record's segment is valid? From the lowest generation
+ * that kills it on: that is the usual one. */
+static int killed_for_good(const struct recover *r, uint64_t hash, uint64_t gen, uint32_t seg) {
+    const struct tomb *t = r->tombs.data;
+    const struct yk_ssd_seg *s = &r->ssd->segs[seg];
+    uint64_t begin = lower_bound(&r->tombs, sizeof(*t), hash), end = begin, hi = r->tombs.n;
+    while (end < hi) {
+        uint64_t mid = (end + hi) / 2;
+        if (t[mid].hash == hash && t[mid].gen >= gen)
+            end = mid + 1;
+        else
+            hi = mid;
+    }
+    for (; end > begin; end--)
+        if (t[end - 1].origin == s->seq && t[end - 1].dev == s->dev)
+            return 1;
+    return 0;
+}
+
+/* Its tombstone is recorded again. Which ticket waits for it is known at the end. */
+static void tomb_again(struct recover *r, const struct yk_ssd_entry *e, const void *key,
+                       uint64_t gen, uint32_t seg) {
+    const struct yk_ssd_seg *s = &r->ssd->segs[seg];
+    struct yk_ssd_rec rec = {.type = YK_SSD_REC_TOMB,
+                             .ns_uid = r->start[e->ns].uid,
+                             .gen = gen,
+                             .origin = s->seq,
+                             .key = key,
+                             .key_len = e->key_len};
+    if (yk_ssd_log_later(r->ssd->devs[s->dev], &rec, 0) < 0)
+        r->rc = -YK_ENOMEM;
+    r->again[s->dev]++;
+}
+
+/* Is there a record that gives it another expiry than its own? */
+static int has_expiry(const struct recover *r, uint64_t hash, uint64_t gen) {
+    const struct expiry *x = r->expiries.data;
+    uint64_t i = lower_bound(&r->expiries, sizeof(*x), hash);
+    return i < r->expiries.n && x[i].hash == hash && x[i].gen > gen;
+}
+
+/* Of what stands below a younger record: what would be found if that one were not there. The key is the
+ * younger one's. */
+static void under_judge(struct recover *r, const struct under *u) {
+    struct yk_ssd *ssd = r->ssd;
+    const struct yk_ssd_ns *ns = &ssd->ns[u->ns];
+    uint32_t id;
+    if (ns->uid == 0 || ns->removed || ns->uid != r->start[u->ns].uid ||
+        ((uint64_t *)r->epochs.data)[u->epoch] != ns->epoch)
+        return;
+    if (u->expiry_ms != 0 && u->expiry_ms <= yk_ssd_now(ssd, ssd->now_ms) &&
+        !has_expiry(r, u->hash, u->gen))
+        return;
+    if (killed_for_good(r, u->hash, u->gen, u->seg))
+        return;
+    if (yk_ssd_table_by_hash(&ssd->table, u->hash, &id))
+        tomb_again(r, &ssd->table.e[id], yk_ssd_table_key(&ssd->table, id), u->gen, u->seg);
+    else
+        ssd->segs[u->seg].stale = 1; /* the table had no room for the younger one */
+}
+
 static void expiry_apply(struct recover *r, uint32_t id, uint64_t hash) {
     struct yk_ssd_table *t = &r->ssd->table;
     const struct expiry *x = r->expiries.data;
@@ -414,8 +517,12 @@ static int entry_stays(struct recover *r, uint32_t id) {
         return 0;
     if (r->tombs.n > 0 || r->expiries.n > 0) {
         uint64_t hash = yk_ssd_table_hash(&ssd->table, id);
-        if (killed(r, hash, r->gens[id]))
+        uint32_t seg = yk_ssd_entry_segment(e);
+        if (killed(r, hash, r->gens[id])) {
+            if (!killed_for_good(r, hash, r->gens[id], seg))
+                tomb_again(r, e, yk_ssd_table_key(&ssd->table, id), r->gens[id], seg);
             return 0;
+        }
         expiry_apply(r, id, hash);
     }
     uint64_t epoch_at = r->epoch_of[id];
@@ -433,6 +540,8 @@ static void entries_judge(struct recover *r) {
         qsort(r->tombs.data, r->tombs.n, sizeof(struct tomb), tomb_order);
     if (r->expiries.n > 0)
         qsort(r->expiries.data, r->expiries.n, sizeof(struct expiry), expiry_order);
+    for (uint64_t i = 0; i < r->under.n; i++)
+        under_judge(r, (struct under *)r->under.data + i);
     for (uint32_t id = 0; id < ssd->table.top; id++) {
         struct yk_ssd_entry *e = &ssd->table.e[id];
         if (!(e->flags & YK_SSD_E_USED))
@@ -487,6 +596,19 @@ static int entries_order(struct recover *r) {
     return 0;
 }
 
+/* Who cleans waits for this ticket. */
+static void again_ticket(struct recover *r) {
+    struct yk_ssd *ssd = r->ssd;
+    for (uint32_t i = 0; i < ssd->ndev; i++) {
+        if (r->again[i] == 0)
+            continue;
+        uint64_t ticket = yk_ssd_ticket_new(ssd, 1u << i);
+        ssd->devs[i]->back_ticket = ticket >> YK_SSD_TICKET_BITS;
+        ssd->again = yk_ssd_ticket_join(ssd->again, ticket);
+        YK_SSD_ADD(ssd->c.tombstones, r->again[i]);
+    }
+}
+
 static void segments_free(struct yk_ssd *ssd) {
     for (uint32_t i = 0; i < ssd->ndev; i++)
         for (uint32_t k = 0; k < ssd->devs[i]->nseg; k++)
@@ -510,6 +632,7 @@ static void recover_fini(struct recover *r) {
     free(r->expiries.data);
     free(r->ns_recs.data);
     free(r->keys.data);
+    free(r->under.data);
     free(r->order.hints);
     free(r);
 }
@@ -531,7 +654,8 @@ int yk_ssd_recover(struct yk_ssd *ssd, struct yk_ssd_ns *ns, const struct yk_ssd
     if (rc == 0) {
         namespaces_end(r, ns);
         entries_judge(r);
-        rc = entries_order(r);
+        again_ticket(r);
+        rc = r->rc < 0 ? r->rc : entries_order(r);
         yk_ssd_order_apply(ssd, &r->order);
         segments_free(ssd);
     }

@@ -66,6 +66,9 @@ void yk_seg_count(struct yk_ssd *ssd, uint32_t id, int sign) {
     struct yk_ssd_seg *seg = yk_seg_of(ssd, id);
     struct yk_ssd_dev *d = ssd->devs[seg->dev];
     uint64_t bytes = yk_ssd_takes(e->len) * (uint64_t)(int64_t)sign;
+    struct yk_ssd_held *held = &ssd->ns_held[e->ns][e->flags & YK_SSD_E_TAG];
+    held->bytes += (uint64_t)e->len * (uint64_t)(int64_t)sign;
+    held->count += (uint64_t)(int64_t)sign;
     seg->live_bytes += bytes;
     if (e->flags & YK_SSD_E_HOT)
         seg->hot_bytes += bytes;

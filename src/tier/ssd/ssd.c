@@ -387,6 +387,7 @@ void yk_ssd_info_get(const struct yk_ssd *ssd, uint32_t id, struct yk_ssd_info *
                                 .ns = e->ns,
                                 .kind = e->kind,
                                 .written = (e->flags & YK_SSD_E_WRITTEN) != 0,
+                                .used = (e->flags & YK_SSD_E_HOT) != 0,
                                 .device = yk_seg_of(ssd, id)->dev};
     yk_ssd_table_attr(t, id, &ret->length_tokens, &ret->model);
 }
@@ -431,6 +432,21 @@ uint32_t yk_ssd_older(const struct yk_ssd *ssd, uint32_t id) {
         id = id == YK_SSD_NONE ? ssd->table.youngest : ssd->table.e[id].next;
     while (id != YK_SSD_NONE && !yk_ssd_entry_live(ssd, id, ssd->now_ms));
     return id;
+}
+
+uint32_t yk_ssd_younger(const struct yk_ssd *ssd, uint32_t id) {
+    do
+        id = id == YK_SSD_NONE ? ssd->table.oldest : ssd->table.e[id].prev;
+    while (id != YK_SSD_NONE && !yk_ssd_entry_live(ssd, id, ssd->now_ms));
+    return id;
+}
+
+uint64_t yk_ssd_ns_bytes(const struct yk_ssd *ssd, uint32_t ns, uint64_t *ret_count) {
+    uint8_t tag = ssd->ns_tag[ns];
+    const struct yk_ssd_held *h = &ssd->ns_held[ns][tag < 8 ? tag : 0];
+    if (ret_count != NULL)
+        *ret_count = tag < 8 ? h->count : 0;
+    return tag < 8 ? h->bytes : 0;
 }
 
 /* ---- figures --------------------------------------------------------------------------------------------------- */

@@ -123,6 +123,7 @@ struct yk_ssd_info {
     uint32_t ns;
     uint8_t kind;
     uint8_t written; /* 0: its put is under way */
+    uint8_t used;    /* since it was written, in this run */
     uint8_t device;
 };
 
@@ -187,6 +188,12 @@ void yk_ssd_touch(struct yk_ssd *ssd, uint32_t id);
 /* The next older entry than id in order of use (YK_SSD_NONE: the youngest); YK_SSD_NONE at the end. */
 uint32_t yk_ssd_older(const struct yk_ssd *ssd, uint32_t id);
 
+/* The next younger one than id likewise (YK_SSD_NONE: the oldest). */
+uint32_t yk_ssd_younger(const struct yk_ssd *ssd, uint32_t id);
+/* Payload bytes of a namespace's entries of its current epoch, and how many there are (may be NULL). What has
+ * expired counts until it is swept. */
+uint64_t yk_ssd_ns_bytes(const struct yk_ssd *ssd, uint32_t ns, uint64_t *ret_count);
+
 /* ---- blocks come and go ---------------------------------------------------------------------------- */
 
 /* May len bytes more be queued now? 0; -YK_EAGAIN: the write queue is full, on_put makes room;
@@ -207,6 +214,10 @@ int yk_ssd_read(struct yk_ssd *ssd, uint32_t id, void *to, unsigned prio, uint64
  * asked for when yk_ssd_durable says so. A put under way ends with -YK_ECANCELED. gen: a generation
  * above the block's. */
 uint64_t yk_ssd_remove(struct yk_ssd *ssd, uint32_t id, uint64_t gen);
+
+/* Lets one go to make room; nobody waits for that. 0; -YK_EIO: its device records nothing any more; -YK_EAGAIN:
+ * its put is under way. */
+int yk_ssd_evict(struct yk_ssd *ssd, uint32_t id);
 
 /* What was read did not match its checksum: removes it likewise, and counts it as that. */
 uint64_t yk_ssd_rotten(struct yk_ssd *ssd, uint32_t id, uint64_t gen);

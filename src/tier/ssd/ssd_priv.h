@@ -337,8 +337,12 @@ struct yk_ssd {
     uint64_t ns_made[YK_SSD_NAMESPACES];    /* generation at which the number got its uid */
     uint8_t ns_tag[YK_SSD_NAMESPACES];      /* of live entries; 0xff: the namespace has none */
     uint32_t ns_tags[YK_SSD_NAMESPACES][8]; /* entries of each tag */
+    struct yk_ssd_held {
+        uint64_t bytes, count;
+    } ns_held[YK_SSD_NAMESPACES][8]; /* those of them that are counted in a segment (yk_seg_count) */
 
     uint64_t ticket, ticket_told;
+    uint64_t again; /* ticket of the tombstones that recovery has recorded again; 0 = none */
     struct yk_ssd_pend *pend;
     uint32_t pend_cap, pend_count;
     uint64_t pend_lost; /* ticket up to which anything may be pending; 0 */
@@ -430,6 +434,8 @@ void yk_ssd_batch_close(struct yk_ssd_dev *d);
 /* log.c: batches and segments onto the device */
 void yk_ssd_log_pump(struct yk_ssd_dev *d);
 void yk_ssd_log_record(struct yk_ssd_dev *d, const struct yk_ssd_rec *rec, uint64_t ticket);
+/* Without a look for room now, before the log begins to work, too. -YK_ENOMEM. */
+int yk_ssd_log_later(struct yk_ssd_dev *d, const struct yk_ssd_rec *rec, uint64_t ticket);
 void yk_ssd_log_seal(struct yk_ssd_dev *d);
 int yk_ssd_log_idle(const struct yk_ssd_dev *d); /* nothing waits to be written */
 

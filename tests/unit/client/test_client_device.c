@@ -168,6 +168,83 @@ static void may_hang(struct yk_node_opts *o) {
     o->store.ssd.io_wrap = hang_wrap;
 }
 
+/* A device that remembers the order of the reads that it is given. */
+#define CHAIN 40u
+
+static struct {
+    struct yk_file_ops ops;
+    const struct yk_file_ops *inner;
+    uint64_t bytes[2 * CHAIN];
+    unsigned n; /* atomic; the node's thread writes, the test reads what is below it */
+} seen;
+
+static void seen_submit(struct yk_file *io, struct yk_file_req *reqs) {
+    for (const struct yk_file_req *r = reqs; r != NULL; r = r->next) {
+        if (r->op != YK_FILE_READ || r->prio != YK_SSD_PRIO_PREFETCH || seen.n == 2 * CHAIN)
+            continue;
+        seen.bytes[seen.n] = r->bytes;
+        __atomic_store_n(&seen.n, seen.n + 1u, __ATOMIC_RELEASE);
+    }
+    seen.inner->submit(io, reqs);
+}
+
+static int seen_wrap(void *arg, struct yk_file *io, struct yk_file **ret_io) {
+    (void)arg;
+    seen.inner = io->ops;
+    seen.ops = *io->ops;
+    seen.ops.submit = seen_submit;
+    io->ops = &seen.ops;
+    *ret_io = io;
+    return 0;
+}
+
+static void is_seen(struct yk_node_opts *o) {
+    memset(&seen, 0, sizeof(seen));
+    o->store.ssd.io_wrap = seen_wrap;
+}
+
+static size_t chain_len(unsigned i) {
+    return (64u << 10) + i * 4096u;
+}
+
+static int low(yk_client *c, const char *key) {
+    yk_block_info info;
+    assert_status(yk_stat(c, yk_key_str(key), &info), 0);
+    return info.tiers == 1u << YK_TIER_SSD;
+}
+
+/* Its ancestors first, whatever the order in which they were put, and lie on the device. */
+static void a_chain_is_prefetched_in_its_order(void **state) {
+    (void)state;
+    char name[32], parent[32], names[CHAIN][32];
+    yk_key keys[CHAIN];
+    char *data = calloc(1, MIB);
+    begin(0, 16u * MIB, is_seen);
+    yk_client *c = open_client(&fix);
+    for (unsigned i = CHAIN; i-- > 0;) {
+        yk_put_opts o = {.size = sizeof(o)};
+        snprintf(names[i], sizeof(names[i]), "chain-%u", i);
+        snprintf(parent, sizeof(parent), "chain-%u", i - 1u);
+        keys[i] = yk_key_str(names[i]);
+        o.parent = i > 0 ? yk_key_str(parent) : (yk_key){NULL, 0};
+        assert_status(yk_put(c, keys[i], data, chain_len(i), &o), 0);
+    }
+    put_all(c);
+    for (unsigned i = 0; i < CHAIN; i++)
+        UNTIL(low(c, names[i]));
+    for (unsigned i = 0; i < 20; i++) /* room for all of it */
+        assert_status(yk_remove(c, yk_key_str(name_of(BLOCKS - 1u - i, name))), 0);
+    UNTIL(at_rest());
+    assert_int_equal(yk_prefetch(c, keys, CHAIN, YK_TIER_ANY, 10000), CHAIN);
+    UNTIL(__atomic_load_n(&seen.n, __ATOMIC_ACQUIRE) >= CHAIN);
+    for (unsigned i = 0; i < CHAIN; i++)
+        assert_int_equal(seen.bytes[i], chain_len(i));
+    UNTIL(at_rest());
+    yk_close(c);
+    fixture_fini(&fix);
+    free(data);
+}
+
 static void a_remove_ends_with_a_device_that_hangs(void **state) {
     (void)state;
     char name[32];
@@ -242,6 +319,7 @@ int main(void) {
         cmocka_unit_test(populated_memory_is_registered),
         cmocka_unit_test(memory_that_is_not_populated_is_left_alone),
         cmocka_unit_test(a_get_that_finds_no_room_is_answered),
+        cmocka_unit_test(a_chain_is_prefetched_in_its_order),
         cmocka_unit_test(a_remove_ends_with_a_device_that_hangs),
         cmocka_unit_test(nobody_is_served_an_epoch_that_is_not_durable),
         cmocka_unit_test(a_dozing_node_sees_its_device_go_and_come),

@@ -1,150 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The block table without sockets: how blocks come, stand, go, and survive a restart. A restart is
- * played by closing the store without marking it clean and opening the same named segment again.
+ * The block table without sockets: how blocks come, stand and go.
  */
-#include "node/store.h"
+#include "store_rig.h"
 
 #include "base/clock.h"
 #include "base/hash.h"
 #include "shm/owner.h"
-
-#include <dirent.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-#define MIB (1u << 20)
-
-struct fixture {
-    struct yk_store *s;
-    struct yk_store_opts o;
-    char name[64];
-    uint32_t ns;
-    uint64_t epoch;
-};
-
-static int counter;
-static char dir[64];
-
-/* Segments live in a folder of this process, which goes whatever a test does. */
-static int make_dir(void **state) {
-    snprintf(dir, sizeof(dir), "/dev/shm/yolk-test-%d", (int)getpid());
-    return mkdir(dir, 0700);
-}
-
-static int remove_dir(void **state) {
-    char path[512];
-    DIR *d = opendir(dir);
-    for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;) {
-        snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
-        unlink(path);
-    }
-    if (d != NULL)
-        closedir(d);
-    return rmdir(dir);
-}
-
-static void store_open(struct fixture *f) {
-    struct yk_err err = {0};
-    int rc = yk_store_open(&f->o, &f->s, &err);
-    if (rc < 0)
-        print_error("open: %s\n", err.text);
-    assert_int_equal(rc, 0);
-    assert_int_equal(yk_store_ns_open(f->s, "default", 7, 1, &f->ns, &err), 0);
-    f->epoch = yk_store_ns_epoch(f->s, f->ns);
-}
-
-static void fixture_open(struct fixture *f, uint64_t bytes, uint64_t capacity_blocks,
-                         const char *policy) {
-    memset(f, 0, sizeof(*f));
-    snprintf(f->name, sizeof(f->name), "%d", counter++);
-    f->o.segment.dir = dir;
-    f->o.segment.name = f->name;
-    f->o.segment.data_bytes = bytes;
-    f->o.segment.max_clients = 16;
-    f->o.segment.numa_node = -1;
-    f->o.policy = policy;
-    f->o.capacity_blocks = capacity_blocks;
-    f->o.reserve_percent = 2;
-    f->o.held_percent = 50;
-    store_open(f);
-}
-
-static void crash(struct fixture *f) {
-    yk_store_close(f->s, 0);
-    store_open(f);
-}
-
-static void fixture_close(struct fixture *f) {
-    struct yk_segment seg = *yk_store_segment(f->s);
-    yk_store_close(f->s, 1);
-    yk_segment_unlink(&seg);
-}
-
-static int put_as(struct fixture *f, uint32_t slot, const char *key, const char *parent,
-                  const void *data, uint32_t len, uint32_t flags) {
-    struct yk_place p;
-    struct yk_err err = {0};
-    int rc = yk_store_reserve(f->s, slot, len, &p, &err);
-    if (rc < 0)
-        return rc;
-    memcpy((char *)yk_store_segment(f->s)->data + p.offset, data, len);
-    struct yk_commit c = {.idx = p.idx,
-                          .gen = p.gen,
-                          .epoch = f->epoch,
-                          .sum = yk_hash64(data, len),
-                          .len = len,
-                          .key = key,
-                          .key_len = (uint32_t)strlen(key)};
-    c.attrs.flags = flags;
-    if (parent != NULL) {
-        c.parent = parent;
-        c.parent_len = (uint32_t)strlen(parent);
-    }
-    return yk_store_commit(f->s, slot, f->ns, &c);
-}
-
-static int put(struct fixture *f, const char *key, const void *data, uint32_t len) {
-    return put_as(f, 0, key, NULL, data, len, 0);
-}
-
-static int find(struct fixture *f, const char *key, uint32_t *ret_idx) {
-    return yk_store_find(f->s, f->ns, f->epoch, key, (uint32_t)strlen(key), ret_idx);
-}
-
-static int here(struct fixture *f, const char *key) {
-    uint32_t idx;
-    return find(f, key, &idx) == 0;
-}
-
-static int same(struct fixture *f, const char *key, const void *data, uint32_t len) {
-    uint32_t idx;
-    yk_block_info info;
-    if (find(f, key, &idx) != 0 || yk_store_settle(f->s, idx) != 0)
-        return 0;
-    yk_store_info(f->s, idx, &info);
-    return info.len == len && memcmp(yk_store_payload(f->s, idx), data, len) == 0;
-}
-
-static int change(struct fixture *f, unsigned what, uint64_t arg, const char *key) {
-    return yk_store_change(f->s, f->ns, f->epoch, what, arg, key, (uint32_t)strlen(key));
-}
-
-static struct yk_counters counters(struct fixture *f) {
-    struct yk_counters n;
-    yk_store_tick(f->s);
-    yk_store_counters(f->s, &n);
-    return n;
-}
 
 /* ---- put and find -----------------------------------------------------------------------------
  */
@@ -481,14 +343,6 @@ static void quotas_evict_from_their_own_namespace(void **state) {
     fixture_close(&f);
 }
 
-static void put_tiny(struct fixture *f, int n) {
-    char key[16] = {0};
-    for (int i = 0; i < n; i++) {
-        snprintf(key, sizeof(key), "t%d", i);
-        assert_int_equal(put(f, key, "x", 1), 0);
-    }
-}
-
 /* What a lowered limit leaves over is not one put's to evict. */
 static void a_lowered_limit_is_reached_in_steps(void **state) {
     struct fixture f;
@@ -629,138 +483,6 @@ static void expired_blocks_are_misses(void **state) {
     assert_false(here(&f, "a"));
     assert_int_equal(put(&f, "a", "y", 1), 0); /* an expired block conflicts with nothing */
     assert_true(same(&f, "a", "y", 1));
-    fixture_close(&f);
-}
-
-/* ---- restart
- * ------------------------------------------------------------------------------------------------
- */
-
-static void everything_committed_survives_a_crash(void **state) {
-    struct fixture f;
-    char key[16], data[64] = {0};
-    fixture_open(&f, 8 * MIB, 0, "lru");
-    for (int i = 0; i < 2000; i++) {
-        snprintf(key, sizeof(key), "k%d", i);
-        memset(data, 0, sizeof(data));
-        snprintf(data, sizeof(data), "payload of %d", i);
-        assert_int_equal(put_as(&f, 0, key, i > 0 ? "k0" : NULL, data, sizeof(data), 0), 0);
-    }
-    for (int i = 1; i < 2000; i += 3) {
-        snprintf(key, sizeof(key), "k%d", i);
-        assert_int_equal(change(&f, YK_CHANGE_REMOVE, 0, key), 0);
-    }
-    uint64_t before = counters(&f).blocks;
-    crash(&f);
-    assert_int_equal(counters(&f).blocks, before);
-    assert_int_equal(counters(&f).recovered, before);
-    assert_int_equal(counters(&f).suspect_blocks, before);
-    for (int i = 0; i < 2000; i++) {
-        snprintf(key, sizeof(key), "k%d", i);
-        memset(data, 0, sizeof(data));
-        snprintf(data, sizeof(data), "payload of %d", i);
-        assert_int_equal(same(&f, key, data, sizeof(data)), i % 3 != 1);
-    }
-    uint32_t idx;
-    yk_block_info info;
-    assert_int_equal(find(&f, "k0", &idx), 0);
-    yk_store_info(f.s, idx, &info);
-    assert_int_equal(info.children, before - 1);
-    assert_int_equal(counters(&f).suspect_blocks, 0);
-    fixture_close(&f);
-}
-
-static void a_clean_stop_leaves_nothing_to_verify(void **state) {
-    struct fixture f;
-    fixture_open(&f, 8 * MIB, 0, "lru");
-    assert_int_equal(put(&f, "a", "x", 1), 0);
-    yk_store_close(f.s, 1);
-    store_open(&f);
-    assert_int_equal(yk_store_segment(f.s)->found, YK_SEGMENT_CLEAN);
-    assert_int_equal(counters(&f).suspect_blocks, 0);
-    assert_true(same(&f, "a", "x", 1));
-    fixture_close(&f);
-}
-
-static void a_rotten_payload_is_a_counted_miss(void **state) {
-    struct fixture f;
-    uint32_t idx;
-    fixture_open(&f, 8 * MIB, 0, "lru");
-    assert_int_equal(put(&f, "a", "good", 4), 0);
-    assert_int_equal(put(&f, "b", "good", 4), 0);
-    assert_int_equal(find(&f, "a", &idx), 0);
-    ((char *)(uintptr_t)yk_store_payload(f.s, idx))[2] ^= 1;
-    crash(&f);
-    assert_false(same(&f, "a", "good", 4));
-    assert_true(same(&f, "b", "good", 4));
-    assert_false(here(&f, "a"));
-    assert_int_equal(counters(&f).verify_failed, 1);
-    fixture_close(&f);
-}
-
-static void a_damaged_descriptor_is_dropped(void **state) {
-    struct fixture f;
-    uint32_t a, b;
-    fixture_open(&f, 8 * MIB, 0, "lru");
-    assert_int_equal(put(&f, "a", "x", 1), 0);
-    assert_int_equal(put(&f, "b", "x", 1), 0);
-    assert_int_equal(put(&f, "c", "x", 1), 0);
-    assert_int_equal(find(&f, "a", &a), 0);
-    assert_int_equal(find(&f, "b", &b), 0);
-    struct yk_desc *d = (struct yk_desc *)(uintptr_t)yk_store_view(f.s)->desc;
-    d[a].offset += 64;
-    d[b].sum ^= 1;
-    crash(&f);
-    assert_false(here(&f, "a"));
-    assert_false(here(&f, "b"));
-    assert_true(here(&f, "c"));
-    assert_int_equal(counters(&f).recovery_dropped, 2);
-    for (int i = 0; i < 1000; i++) {
-        char key[16] = {0};
-        snprintf(key, sizeof(key), "n%d", i);
-        assert_int_equal(put(&f, key, key, 5), 0);
-    }
-    fixture_close(&f);
-}
-
-static void reservations_of_living_clients_survive(void **state) {
-    struct fixture f;
-    struct yk_place p;
-    uint32_t slot, slot2;
-    uint64_t cookie, cookie2;
-    fixture_open(&f, 8 * MIB, 0, "lru");
-    assert_int_equal(yk_store_client_attach(f.s, (uint32_t)getpid(), 0, 0, &slot, &cookie), 0);
-    assert_int_equal(yk_store_reserve(f.s, slot, 4, &p, NULL), 0);
-    crash(&f);
-    assert_int_equal(counters(&f).reserved_blocks, 1);
-    assert_int_equal(
-        yk_store_client_attach(f.s, (uint32_t)getpid(), slot, cookie, &slot2, &cookie2), 0);
-    assert_int_equal(slot2, slot);
-    memcpy((char *)yk_store_segment(f.s)->data + p.offset, "data", 4);
-    struct yk_commit c = {.idx = p.idx,
-                          .gen = p.gen,
-                          .epoch = f.epoch,
-                          .sum = yk_hash64("data", 4),
-                          .len = 4,
-                          .key = "k",
-                          .key_len = 1};
-    assert_int_equal(yk_store_commit(f.s, slot, f.ns, &c), 0);
-    crash(&f);
-    assert_true(same(&f, "k", "data", 4));
-    fixture_close(&f);
-}
-
-static void generations_never_repeat_over_restarts(void **state) {
-    struct fixture f;
-    struct yk_place p;
-    uint64_t last = 0;
-    fixture_open(&f, 8 * MIB, 0, "lru");
-    for (int i = 0; i < 5; i++) {
-        assert_int_equal(yk_store_reserve(f.s, 0, 4, &p, NULL), 0);
-        assert_true(p.gen > last);
-        last = p.gen;
-        crash(&f);
-    }
     fixture_close(&f);
 }
 
@@ -905,12 +627,6 @@ int main(void) {
         cmocka_unit_test(verifying_a_large_block_goes_in_steps),
         cmocka_unit_test(a_removed_namespace_hides_its_blocks_and_its_name_is_free),
         cmocka_unit_test(expired_blocks_are_misses),
-        cmocka_unit_test(everything_committed_survives_a_crash),
-        cmocka_unit_test(a_clean_stop_leaves_nothing_to_verify),
-        cmocka_unit_test(a_rotten_payload_is_a_counted_miss),
-        cmocka_unit_test(a_damaged_descriptor_is_dropped),
-        cmocka_unit_test(reservations_of_living_clients_survive),
-        cmocka_unit_test(generations_never_repeat_over_restarts),
         cmocka_unit_test(compaction_keeps_every_byte),
         cmocka_unit_test(an_idle_node_closes_gaps),
         cmocka_unit_test(patterns_select_keys),

@@ -329,6 +329,71 @@ static void wrong_instances_hurt_nobody_of(const char *name) {
 }
 CONFORMS(wrong_instances_hurt_nobody)
 
+/* What yields goes first, until it is accessed. With children it waits for them, and goes first when it may. */
+static void what_yields_goes_first_of(const char *name) {
+    struct yk_policy_space *space = make_space(IDS);
+    struct yk_policy *p = make_policy(name, space, IDS);
+    bool chains = yk_policy_find(name)->caps & YK_POLICY_CAP_CHAIN;
+    assert_int_equal(yk_policy_yield(p, 5), YK_MISS);
+    assert_int_equal(yk_policy_yield(p, IDS), YK_MISS);
+    for (uint32_t id = 0; id < 50; id++)
+        assert_int_equal(insert_block(p, id, id == 31 ? 30 : YK_POLICY_NONE), 0);
+    assert_int_equal(yk_policy_yield(p, 40), 0);
+    assert_int_equal(next_victim(p, take_all, NULL), 40);
+    assert_int_equal(yk_policy_yield(p, 45), 0);
+    assert_int_equal(yk_policy_access(p, 45), 0);
+    assert_int_equal(next_victim(p, take_all, NULL), 40);
+    assert_int_equal(evict_block(p, 40), 0);
+    assert_int_not_equal(next_victim(p, take_all, NULL), 45);
+    assert_int_equal(yk_policy_yield(p, 30), 0);
+    assert_int_equal(next_victim(p, take_all, NULL) == 30, !chains);
+    assert_int_equal(yk_policy_remove(p, 31), 0);
+    assert_int_equal(next_victim(p, take_all, NULL), 30);
+    assert_int_equal(yk_policy_count(p), 48);
+    yk_policy_free(p);
+    yk_policy_space_free(space);
+}
+CONFORMS(what_yields_goes_first)
+
+/* A child of what yields is no tail that nobody reaches: it does not go with it. */
+static void children_of_what_yields_stay_of(const char *name) {
+    struct yk_policy_space *space = make_space(IDS);
+    struct yk_policy *p = make_policy(name, space, IDS);
+    for (uint32_t id = 0; id < 50; id++)
+        assert_int_equal(insert_block(p, id, YK_POLICY_NONE), 0);
+    assert_int_equal(yk_policy_yield(p, 30), 0);
+    struct yk_policy_block child = {
+        .key_hash = 7, .size_bytes = 1, .parent_id = 30, .parent_yields = true};
+    assert_int_equal(yk_policy_insert(p, 60, &child), 0);
+    assert_int_not_equal(next_victim(p, take_all, NULL), 60);
+    yk_policy_free(p);
+    yk_policy_space_free(space);
+}
+CONFORMS(children_of_what_yields_stay)
+
+/* A block that is used for the first time since it went down need not rise; one that was used may. */
+static void what_was_used_rises_of(const char *name) {
+    struct yk_policy_space *space = make_space(IDS);
+    struct yk_policy *p = make_policy(name, space, IDS);
+    bool lru = yk_policy_find(name)->caps & YK_POLICY_CAP_EXACT_LRU;
+    assert_true(yk_policy_rises(p, 12345, true));
+    assert_int_equal(yk_policy_rises(p, 12345, false), lru);
+    yk_policy_free(p);
+    yk_policy_space_free(space);
+}
+CONFORMS(what_was_used_rises)
+
+static void admissions(void **state) {
+    (void)state;
+    const struct yk_policy_admit *all = yk_policy_admit_list(), *used = all + 1;
+    struct yk_policy_leaving once = {.used = false}, twice = {.used = true};
+    assert_string_equal(all->name, "all");
+    assert_string_equal(used->name, "used");
+    assert_null(used[1].name);
+    assert_true(all->admits(&once) && all->admits(&twice));
+    assert_true(!used->admits(&once) && used->admits(&twice));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(list_and_find),
@@ -344,6 +409,10 @@ int main(void) {
         cmocka_unit_test(instances_do_not_meet),
         cmocka_unit_test(instances_are_limited),
         cmocka_unit_test(wrong_instances_hurt_nobody),
+        cmocka_unit_test(what_yields_goes_first),
+        cmocka_unit_test(children_of_what_yields_stay),
+        cmocka_unit_test(what_was_used_rises),
+        cmocka_unit_test(admissions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

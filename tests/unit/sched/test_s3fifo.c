@@ -161,6 +161,8 @@ static void a_key_that_comes_back_goes_to_main(void **state) {
     for (uint32_t k = 0; k <= CAPACITY; k++)
         one_access(p, &c, k); /* key 0 is evicted */
     assert_false(c.in[0]);
+    assert_true(yk_policy_rises(p, UINT64_C(0), false)); /* also from the tier below */
+    assert_false(yk_policy_rises(p, KEYS * UINT64_C(0x2545f4914f6cdd1d), false));
     one_access(p, &c, 0);
     for (uint32_t k = 1000; k < 1000 + 3 * CAPACITY; k++)
         one_access(p, &c, k);
