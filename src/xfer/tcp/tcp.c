@@ -34,7 +34,7 @@ static int tcp_open(const struct yk_shard_env *env, struct yk_xport **ret_xport,
     struct yk_xport *x = calloc(1, sizeof(*x));
     if (x == NULL)
         return yk_err_set(err, -YK_ENOMEM, "no memory for the tcp transport");
-    x->ops = &yk_tcp_ops;
+    x->ops = &yk_xport_tcp;
     x->env = env;
     *ret_xport = x;
     return 0;
@@ -78,7 +78,7 @@ static int tcp_connect(struct yk_xport *xport, const struct yk_peer_info *peer,
     struct tcp_lane *l = calloc(1, sizeof(*l));
     if (l == NULL)
         return yk_err_set(err, -YK_ENOMEM, "no memory for a lane");
-    l->lane = (struct yk_lane){.ops = &yk_tcp_ops, .xport = xport};
+    l->lane = (struct yk_lane){.ops = &yk_xport_tcp, .xport = xport};
     int rc = -YK_EIO;
     if (getrandom(&l->lane.id, sizeof(l->lane.id), 0) != (ssize_t)sizeof(l->lane.id))
         yk_err_set(err, rc, "no random number for a lane");
@@ -145,7 +145,7 @@ static int tcp_progress(struct yk_lane *lane, uint64_t bytes) {
     return 0; /* its descriptor is in the loop */
 }
 
-const struct yk_xport_ops yk_tcp_ops = {
+const struct yk_xport_ops yk_xport_tcp = {
     .name = "tcp",
     .bit = YK_XFER_TCP,
     .open = tcp_open,

@@ -11,7 +11,7 @@
 extern "C" {
 #endif
 
-extern const struct yk_xport_ops yk_tcp_ops;
+extern const struct yk_xport_ops yk_xport_tcp;
 
 #ifdef __cplusplus
 }

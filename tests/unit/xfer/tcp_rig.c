@@ -103,12 +103,12 @@ void rig_open(struct rig *r) {
     assert_int_equal(yk_loop_new(&r->loop, &err), 0);
     r->env = (struct yk_shard_env){.loop = r->loop, .events = &events, .opts = &r->opts,
                                    .incarnation = 4711};
-    assert_int_equal(yk_tcp_ops.open(&r->env, &r->xport, &err), 0);
+    assert_int_equal(yk_xport_tcp.open(&r->env, &r->xport, &err), 0);
 }
 
 void rig_close(struct rig *r) {
     assert_int_equal(r->out, 0);
-    yk_tcp_ops.close(r->xport);
+    yk_xport_tcp.close(r->xport);
     yk_loop_free(r->loop);
     rig_server_stop(r);
     yk_registry_free(r->registry);
@@ -126,9 +126,9 @@ void rig_dial(struct rig *r, struct rig_lane *l, int bulk, uint16_t port) {
     struct yk_rail_desc rail;
     struct yk_err err;
     memset(l, 0, sizeof(*l));
-    assert_int_equal(yk_tcp_ops.rails(r->xport, &r->self, &rail, 1), 1);
+    assert_int_equal(yk_xport_tcp.rails(r->xport, &r->self, &rail, 1), 1);
     rail.port = port != 0 ? port : rail.port;
-    if (yk_tcp_ops.connect(r->xport, &r->self, &rail, bulk, &l->lane, &err) < 0)
+    if (yk_xport_tcp.connect(r->xport, &r->self, &rail, bulk, &l->lane, &err) < 0)
         fail_msg("%s", err.text);
     l->lane->core = l;
     uint64_t until = yk_now_ns() + RIG_WAIT_NS;
@@ -152,7 +152,7 @@ void rig_is_up(const struct rig *r, const struct rig_lane *l) {
 }
 
 void rig_hang_up(struct rig_lane *l) {
-    yk_tcp_ops.disconnect(l->lane);
+    yk_xport_tcp.disconnect(l->lane);
     l->lane = NULL;
 }
 
@@ -168,10 +168,10 @@ void rig_fill(struct rig_slice *s, uint8_t op, char *local, uint64_t len, uint64
 }
 
 void rig_post(struct rig *r, struct rig_lane *l, struct rig_slice *s) {
-    assert_true(yk_tcp_ops.room(l->lane) > 0);
+    assert_true(yk_xport_tcp.room(l->lane) > 0);
     s->posted = 1;
     r->out++;
-    yk_tcp_ops.post(l->lane, &s->slice);
+    yk_xport_tcp.post(l->lane, &s->slice);
 }
 
 void rig_finish(struct rig *r) {
@@ -186,7 +186,7 @@ int rig_run(struct rig *r, struct rig_lane *l, uint8_t op, char *local, uint64_t
     int needs_region = op == YK_SLICE_READ || op == YK_SLICE_WRITE;
     rig_fill(&s, op, local, len, needs_region ? r->region : 0, offset);
     rig_post(r, l, &s);
-    yk_tcp_ops.flush(l->lane);
+    yk_xport_tcp.flush(l->lane);
     rig_finish(r);
     return s.slice.status;
 }

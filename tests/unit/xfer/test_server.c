@@ -237,7 +237,7 @@ static void unregistered_in_streams(void **state) {
             rig_post(&r, &l, &s[i]);
         }
         memset(r.local, round, RIG_BYTES);
-        yk_tcp_ops.flush(l.lane);
+        yk_xport_tcp.flush(l.lane);
         for (int i = 0; i < round % 10; i++)
             yk_loop_turn(r.loop, 0);
         unregister(&r);

@@ -26,7 +26,7 @@ static void sizes(void **state) {
             assert_true(offset == 0 || (r.local[offset - 1] == 0 && r.local[offset + len] == 0));
         }
         assert_int_equal(rig_run(&r, &l, YK_SLICE_PING, NULL, 0, 0), 0);
-        assert_true(yk_tcp_ops.moved(l.lane) > 2 * RIG_BYTES);
+        assert_true(yk_xport_tcp.moved(l.lane) > 2 * RIG_BYTES);
         rig_hang_up(&l);
     }
     rig_close(&r);
@@ -38,13 +38,13 @@ static void stream_of(struct rig *r, struct rig_lane *l, uint8_t op, uint64_t le
     uint64_t places = RIG_BYTES / len;
     assert_non_null(s);
     for (uint32_t i = 0; i < n;) {
-        uint32_t room = yk_tcp_ops.room(l->lane);
+        uint32_t room = yk_xport_tcp.room(l->lane);
         for (; room > 0 && i < n; room--, i++) {
             uint64_t at = i % places * len;
             rig_fill(&s[i], op, r->local + at, len, r->region, at);
             rig_post(r, l, &s[i]);
         }
-        yk_tcp_ops.flush(l->lane);
+        yk_xport_tcp.flush(l->lane);
         yk_loop_turn(r->loop, 10 * YK_NS_PER_MS);
         rig_is_up(r, l);
     }
@@ -103,7 +103,7 @@ static void mix(void **state) {
     rig_connect(&r, &l, 1);
     for (uint32_t i = 0; i < MIX;) {
         uint32_t lump = 1 + (uint32_t)(x >> 20) % 90, first = i;
-        for (; lump > 0 && i < MIX && yk_tcp_ops.room(l.lane) > 0; lump--, i++) {
+        for (; lump > 0 && i < MIX && yk_xport_tcp.room(l.lane) > 0; lump--, i++) {
             x = x * 6364136223846793005ull + 1442695040888963407ull;
             uint64_t len = 1 + (x >> 40) % ((x >> 33) % 8 == 0 ? 100000 : 3000);
             uint64_t at = 4096 + (x >> 12) % (RIG_BYTES - 4096 - len);
@@ -127,12 +127,12 @@ static void mix(void **state) {
         if (x >> 62 == 0)
             for (uint32_t k = first; k < i; k += 5)
                 if (s[k].slice.op != YK_SLICE_NOTE)
-                    yk_tcp_ops.cancel(l.lane, &s[k].slice);
-        yk_tcp_ops.flush(l.lane);
+                    yk_xport_tcp.cancel(l.lane, &s[k].slice);
+        yk_xport_tcp.flush(l.lane);
         if (x >> 61 == 3)
             for (uint32_t k = first; k < i; k += 7)
                 if (!s[k].ended)
-                    yk_tcp_ops.cancel(l.lane, &s[k].slice);
+                    yk_xport_tcp.cancel(l.lane, &s[k].slice);
         yk_loop_turn(r.loop, 5 * YK_NS_PER_MS);
         rig_is_up(&r, &l);
     }
@@ -180,7 +180,7 @@ static void refusals(void **state) {
     memset(r.local + 8192, 7, 300000);
     for (int i = 0; i < 8; i++)
         rig_post(&r, &l, &s[i]);
-    yk_tcp_ops.flush(l.lane);
+    yk_xport_tcp.flush(l.lane);
     rig_finish(&r);
     static const int want[8] = {-YK_EPERM, 0, -YK_EINVAL, -YK_EINVAL, -YK_EGONE, -YK_EGONE, -YK_EINVAL, 0};
     for (int i = 0; i < 8; i++) {
@@ -226,7 +226,7 @@ static void guarded(void **state) {
         s[i].slice.guard = i == 1 ? &stale : &good;
         rig_post(&r, &l, &s[i]);
     }
-    yk_tcp_ops.flush(l.lane);
+    yk_xport_tcp.flush(l.lane);
     rig_finish(&r);
     rig_sync(&r);
     assert_int_equal(s[0].slice.status, 0);
@@ -298,10 +298,10 @@ static void looking(void **state) {
         struct rig_slice s;
         rig_fill(&s, i % 2 ? YK_SLICE_READ : YK_SLICE_WRITE, r.local, 4096, r.region, 0);
         rig_post(&r, &l, &s);
-        yk_tcp_ops.flush(l.lane);
+        yk_xport_tcp.flush(l.lane);
         uint64_t until = yk_now_ns() + RIG_WAIT_NS;
         while (!s.ended && yk_now_ns() < until)
-            yk_tcp_ops.look(l.lane);
+            yk_xport_tcp.look(l.lane);
         assert_int_equal(s.ended, 1);
         assert_int_equal(s.slice.status, 0);
     }

@@ -41,7 +41,7 @@ static int exchange(struct rig *r, uint64_t up, uint64_t down) {
     }
     uint32_t posted = r->out;
     if (posted > 0)
-        yk_tcp_ops.flush(l.lane);
+        yk_xport_tcp.flush(l.lane);
     while (l.state == RIG_UP && r->out > 0)
         yk_loop_turn(r->loop, RIG_WAIT_NS);
     rig_hang_up(&l);
@@ -144,15 +144,15 @@ static void stopped_and_killed(void **state) {
     rig_fill(&s[3], YK_SLICE_WRITE, r.local, 1000, r.region, 0);
     for (int i = 0; i < 4; i++)
         rig_post(&r, &l, &s[i]);
-    yk_tcp_ops.flush(l.lane);
+    yk_xport_tcp.flush(l.lane);
     for (int i = 0; i < 20; i++)
         yk_loop_turn(r.loop, 5 * YK_NS_PER_MS);
     assert_int_equal(r.out, 4);
-    uint64_t moved = yk_tcp_ops.moved(l.lane);
+    uint64_t moved = yk_xport_tcp.moved(l.lane);
     yk_loop_turn(r.loop, 5 * YK_NS_PER_MS);
-    assert_true(yk_tcp_ops.moved(l.lane) - moved < 1u << 20); /* silence shows */
+    assert_true(yk_xport_tcp.moved(l.lane) - moved < 1u << 20); /* silence shows */
     for (int i = 0; i < 3; i++)
-        yk_tcp_ops.cancel(l.lane, &s[i].slice);
+        yk_xport_tcp.cancel(l.lane, &s[i].slice);
     assert_true(s[0].ended && s[0].slice.status == -YK_ECANCELED);
     assert_true(!s[1].ended && !s[2].ended); /* begun: they end with an answer, or the lane */
     assert_int_equal(l.state, RIG_UP);
@@ -191,7 +191,7 @@ static void stopped_and_continued(void **state) {
     rig_fill(&s[2], YK_SLICE_READ, r.local, RIG_BYTES / 4, r.region, 0);
     for (int i = 0; i < 3; i++)
         rig_post(&r, &l, &s[i]);
-    yk_tcp_ops.flush(l.lane);
+    yk_xport_tcp.flush(l.lane);
     for (int i = 0; i < 10; i++)
         yk_loop_turn(r.loop, 5 * YK_NS_PER_MS);
     kill(pid, SIGCONT);
