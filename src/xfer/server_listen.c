@@ -133,6 +133,8 @@ static int listen_tcp(struct yk_server *s, const struct yk_xfer_opts *opts, stru
         return yk_err_set(err, -YK_EINVAL, "listen '%.80s': expected HOST:PORT", opts->listen);
     int n = yk_sock_resolve(addr.host, addr.port, 1, at, YK_IN_LISTENERS - 1, err);
     uint16_t port = addr.port;
+    uint32_t before = s->listener_count;
+    int failed = 0;
     for (int i = 0; i < n; i++) {
         if (!yk_sock_is_loopback(&at[i].u.any) && !opts->insecure_network)
             return yk_err_set(err, -YK_EPERM,
@@ -142,13 +144,19 @@ static int listen_tcp(struct yk_server *s, const struct yk_xfer_opts *opts, stru
         if (port != 0 && addr.port == 0) /* a name with several addresses: one port for all */
             at[i].u.v4.sin_port = htons(port); /* where IPv6 has it, too */
         int rc = listen_at(s, &at[i], opts->listen, err);
-        if (rc < 0)
+        if (rc == -YK_EBUSY && addr.port != 0)
             return rc;
+        if (rc < 0) { /* "localhost" may stand for an address that this host has not */
+            failed = rc;
+            continue;
+        }
         port = yk_sock_port(&at[i].u.any);
         if (opts->advertise == NULL)
             tell_bound(self, &at[i]);
     }
-    return n < 0 ? n : opts->advertise != NULL ? tell_advertised(self, opts->advertise, err) : 0;
+    if (n < 0 || s->listener_count == before)
+        return n < 0 ? n : failed;
+    return opts->advertise != NULL ? tell_advertised(self, opts->advertise, err) : 0;
 }
 
 static int listen_unix(struct yk_server *s, const struct yk_xfer_opts *opts, struct yk_peer_info *self,

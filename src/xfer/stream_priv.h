@@ -19,6 +19,7 @@
 
 #define YK_STREAM_RING    256u         /* requests in a stream at most; a power of two */
 #define YK_STREAM_TURN    (512u << 10) /* bytes a bulk stream sends or receives before others are looked at */
+#define YK_STREAM_URGENT  (4u << 20)   /* an urgent one */
 #define YK_STREAM_GROUP   (1u << 20)   /* a group ends with the payload that reaches this */
 #define YK_STREAM_SINK    (64u << 10)
 #define YK_STREAM_ZC_MIN  (64u << 10)  /* below, pinning pages costs more than copying them */
@@ -82,6 +83,10 @@ struct yk_stream {
 
 static inline struct yk_stream_req *yk_stream_at(struct yk_stream *s, uint32_t i) {
     return &s->ring[i % YK_STREAM_RING];
+}
+
+static inline uint64_t yk_stream_turn(const struct yk_stream *s) {
+    return s->bulk ? YK_STREAM_TURN : YK_STREAM_URGENT;
 }
 
 /* The lane is of no use any more; told by lane_down from the loop. */

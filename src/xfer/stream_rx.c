@@ -132,8 +132,8 @@ static void unexpected(struct yk_stream *s) {
 void yk_stream_rx(struct yk_stream *s) {
     struct layout l;
     uint64_t moved = 0;
-    while (s->state == YK_STREAM_UP && (!s->bulk || moved < YK_STREAM_TURN)) {
-        if (lay_out(s, &l, s->bulk ? YK_STREAM_TURN - moved : UINT64_MAX) < 0) {
+    while (s->state == YK_STREAM_UP && moved < yk_stream_turn(s)) {
+        if (lay_out(s, &l, yk_stream_turn(s) - moved) < 0) {
             yk_stream_fail(s, -YK_ENOMEM, YK_SCOPE_LANE, "no memory for what was cancelled");
             break;
         }

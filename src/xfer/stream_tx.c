@@ -128,9 +128,9 @@ void yk_stream_tx(struct yk_stream *s) {
     int go = 1;
     while (go > 0 && (s->g_count > 0 || make_group(s))) {
         uint64_t moved = s->sent - before;
-        if (s->bulk && moved >= YK_STREAM_TURN)
+        if (moved >= yk_stream_turn(s))
             break;
-        go = send_some(s, s->bulk ? YK_STREAM_TURN - moved : YK_STREAM_GROUP);
+        go = send_some(s, yk_stream_turn(s) - moved);
     }
     if (s->state == YK_STREAM_UP)
         yk_loop_rewatch(s->env->loop, &s->watch,

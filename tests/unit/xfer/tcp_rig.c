@@ -127,6 +127,7 @@ void rig_dial(struct rig *r, struct rig_lane *l, int bulk, uint16_t port) {
     struct yk_err err;
     memset(l, 0, sizeof(*l));
     assert_int_equal(yk_xport_tcp.rails(r->xport, &r->self, &rail, 1), 1);
+    rail.caps |= r->caps;
     rail.port = port != 0 ? port : rail.port;
     if (yk_xport_tcp.connect(r->xport, &r->self, &rail, bulk, &l->lane, &err) < 0)
         fail_msg("%s", err.text);

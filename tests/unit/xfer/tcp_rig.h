@@ -54,6 +54,7 @@ struct rig {
     struct yk_shard_env env;
     struct yk_loop *loop;
     struct yk_xport *xport;
+    uint32_t caps; /* added to a rail's: YK_RAIL_NETWORK makes a lane as to another host */
     uint32_t out; /* slices posted and not ended */
     int (*note)(void *user, const char *peer, const void *data, uint32_t len);
 };

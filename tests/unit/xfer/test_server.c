@@ -371,6 +371,10 @@ static void listens(void **state) {
         assert_int_equal(yk_server_open(&o, &self, &t, &err), bad[i].want);
         assert_true(err.text[0] != 0);
     }
+    o = (yk_xfer_opts){.size = sizeof(o), .listen = "localhost:0", .shm_dir = ""};
+    assert_int_equal(yk_server_open(&o, &self, &s, &err), 0);
+    assert_true(self.addr_count >= 1);
+    yk_server_close(s);
     o = (yk_xfer_opts){.size = sizeof(o), .listen = "0.0.0.0:0", .insecure_network = 1, .shm_dir = "",
                        .advertise = "10.1.2.3:7000,[fd00::1]:7001"};
     assert_int_equal(yk_server_open(&o, &self, &s, &err), 0);
