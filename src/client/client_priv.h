@@ -410,7 +410,7 @@ struct yk_pin {
 
 /* Finds without pinning, in all tiers: 0, YK_MISS, or -YK_EAGAIN: ask the node (there is no map; the
  * index cannot be read; it may be in a tier below). */
-int yk_get_find(yk_client *c, yk_key key, struct yk_found *ret_found);
+int yk_local_find(yk_client *c, yk_key key, struct yk_found *ret_found);
 /* In DRAM alone, in a map that the caller has entered. */
 int yk_local_find_in(yk_client *c, struct yk_map *m, yk_key key, struct yk_found *ret_found);
 /* Pins, and verifies where that is due (in_place: the payload as it stands, before it is handed

@@ -101,7 +101,7 @@ int yk_local_find_in(yk_client *c, struct yk_map *m, yk_key key, struct yk_found
     return find(m, &q, ret_found);
 }
 
-int yk_get_find(yk_client *c, yk_key key, struct yk_found *ret_found) {
+int yk_local_find(yk_client *c, yk_key key, struct yk_found *ret_found) {
     struct yk_map *m = yk_map_enter(&c->map);
     if (m == NULL)
         return -YK_EAGAIN;
@@ -264,7 +264,7 @@ int yk_local_get(yk_client *c, yk_op *op) {
 
 int yk_local_look(yk_client *c, yk_op *op) {
     struct yk_found found;
-    int rc = yk_get_find(c, op->key, &found);
+    int rc = yk_local_find(c, op->key, &found);
     if (rc == 0 && op->opcode == YK_OP_STAT && op->info != NULL)
         yk_found_info(&found, op->info);
     return rc;

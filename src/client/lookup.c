@@ -112,7 +112,7 @@ static int look(yk_client *c, yk_key key, yk_block_info *ret_info) {
         rc = yk_client_check_key(key);
     if (rc < 0)
         return rc;
-    rc = yk_get_find(c, key, &found);
+    rc = yk_local_find(c, key, &found);
     if (rc == -YK_EAGAIN) {
         rc = ask_match(c, &key, 1, ret_info);
         return rc < 0 ? rc : rc == 0 ? YK_MISS : 0;
