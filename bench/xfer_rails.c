@@ -326,23 +326,15 @@ static double rate_at(const struct cut *c, uint64_t from, uint64_t window) {
     return (double)n * (double)CUT_BYTES / ((double)window / 1e9);
 }
 
-#define WINDOW (50 * YK_NS_PER_MS)
-#define STAYS  (400 * YK_NS_PER_MS)
+#define LONG_NS  (400 * YK_NS_PER_MS) /* over which the rate is what was wanted, */
+#define SHORT_NS (100 * YK_NS_PER_MS) /* and its beginning, which must be most of it: no gap stands in there */
 
 /* When the rate was `wanted` again, and stayed so for a while: what was under way when a rail went may
  * hide a gap that comes a moment later. NAN: it never was. */
 static double back_after(const struct cut *c, uint64_t from, uint64_t to, double wanted) {
-    uint64_t good = 0;
-    for (uint64_t at = from; at + WINDOW <= to; at += YK_NS_PER_MS) {
-        if (rate_at(c, at, WINDOW) < wanted) {
-            good = 0;
-            continue;
-        }
-        if (good == 0)
-            good = at;
-        if (at - good >= STAYS)
-            return (double)(good - from) / 1e9;
-    }
+    for (uint64_t at = from; at + LONG_NS <= to; at += YK_NS_PER_MS)
+        if (rate_at(c, at, LONG_NS) >= wanted && rate_at(c, at, SHORT_NS) >= 0.8 * wanted)
+            return (double)(at - from) / 1e9;
     return NAN;
 }
 
