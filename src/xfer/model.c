@@ -72,32 +72,42 @@ static void close_sample(struct yk_model_band *b, double next_ns) {
     b->bytes = b->busy_ns = 0;
 }
 
-void yk_model_done(struct yk_model *m, uint64_t len, uint64_t post_ns, uint64_t done_ns) {
+/* A slice that had the rail for itself: both parts of its cost. */
+static double alone(struct yk_model *m, struct yk_model_band *b, uint32_t at, uint64_t len, double busy) {
+    double fixed = busy - (double)len / yk_model_bytes_per_s(m, len) * 1e9;
+    if (at <= 1) /* in longer ones it is lost in the noise of the bytes */
+        blend(&b->fixed_ns, fixed > 0 ? fixed : 0, fixed_weight(b, fixed), &b->fixed_samples);
+    double rest = busy - yk_model_fixed_ns(m, len);
+    return rest > busy / 4 ? rest : busy / 4;
+}
+
+void yk_model_done(struct yk_model *m, uint64_t len, uint64_t post_ns, uint64_t done_ns, int last) {
     uint32_t at = yk_model_band_of(len);
     struct yk_model_band *b = &m->band[at];
-    int alone = post_ns >= m->last_done_ns;
-    uint64_t from = alone ? post_ns : m->last_done_ns;
+    int first = post_ns >= m->last_done_ns;
+    uint64_t from = first ? post_ns : m->last_done_ns;
     double busy = done_ns > from ? (double)(done_ns - from) : 0;
     if (done_ns > m->last_done_ns)
         m->last_done_ns = done_ns;
-    if (alone) {
-        double fixed = busy - (double)len / yk_model_bytes_per_s(m, len) * 1e9;
-        if (at <= 1) /* in longer ones it is lost in the noise of the bytes */
-            blend(&b->fixed_ns, fixed > 0 ? fixed : 0, fixed_weight(b, fixed),
-                  &b->fixed_samples);
+    if (first && last) {
+        m->run_begins = 0;
+        busy = alone(m, b, at, len, busy);
         if (at == 0)
-            return; /* and in these the bytes are lost in the fixed part */
-        double rest = busy - yk_model_fixed_ns(m, len);
-        busy = rest > busy / 4 ? rest : busy / 4;
+            return; /* in these the bytes are lost in the fixed part */
+    } else if (first || (m->run_begins && busy < BUNCH_NS)) {
+        m->run_begins = 1; /* the way there, a window that opens: not how fast it goes on */
+        return;
     }
+    m->run_begins = 0;
     close_sample(b, busy);
     b->bytes += (double)len;
     b->busy_ns += busy;
 }
 
 double yk_model_predict_ns(const struct yk_model *m, uint64_t in_flight, uint64_t len, double late_ns) {
-    double bytes = (double)in_flight + (double)len;
-    return yk_model_fixed_ns(m, len) + bytes / yk_model_bytes_per_s(m, len) * 1e9 + late_ns;
+    double bytes_per_s = yk_model_bytes_per_s(m, len), fixed = yk_model_fixed_ns(m, len);
+    double before = (double)in_flight / bytes_per_s * 1e9; /* meanwhile its own way is made */
+    return (before > fixed ? before : fixed) + (double)len / bytes_per_s * 1e9 + late_ns;
 }
 
 uint64_t yk_model_slice(const struct yk_model *m, uint64_t left, uint32_t rails) {

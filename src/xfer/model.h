@@ -6,7 +6,8 @@
  * sending, or from the end of the one before it, whichever is later, to its own end. Those times are
  * summed over about a millisecond (answers come in bunches: the first of a bunch carries the time of
  * all) and make one sample; samples go into an exponential average. Ten of them, 10 ms, replace nearly
- * all of what was known. The fixed part comes from slices that had the rail for themselves.
+ * all of what was known. The fixed part comes from slices that had the rail for themselves; the first of
+ * a run of several counts for neither.
  *
  * Pure: times are passed in.
  * Thread: one at a time (the shard's).
@@ -33,13 +34,14 @@ struct yk_model_band {
 struct yk_model {
     struct yk_model_band band[YK_MODEL_BANDS];
     uint64_t last_done_ns;
+    int run_begins; /* slices that came with the first of a run say nothing of its speed */
 };
 
 /* First guesses of bandwidth and fixed cost. */
 void yk_model_init(struct yk_model *m, double bytes_per_s, double fixed_ns);
 
-/* A slice of len bytes ended well. */
-void yk_model_done(struct yk_model *m, uint64_t len, uint64_t post_ns, uint64_t done_ns);
+/* A slice of len bytes ended well; last: no other is in flight on the rail now. */
+void yk_model_done(struct yk_model *m, uint64_t len, uint64_t post_ns, uint64_t done_ns, int last);
 
 uint32_t yk_model_band_of(uint64_t len);
 /* What is known of slices of that length; where nothing is, of the nearest band. */

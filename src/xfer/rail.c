@@ -188,8 +188,13 @@ void yk_rail_connect(struct yk_rail *r, int bulk) {
 
 void yk_lane_is_up(struct yk_lane *lane) {
     struct yk_link *l = lane->core;
-    if (l->state == YK_LINK_CONNECTING)
-        link_up(l);
+    struct yk_rail *r = l->rail;
+    uint64_t trip_ns = (yk_now_ns() - l->since_ns) / 2; /* one to connect, one to greet */
+    if (l->state != YK_LINK_CONNECTING)
+        return;
+    if (r->trip_ns == 0 || trip_ns < r->trip_ns)
+        r->trip_ns = trip_ns;
+    link_up(l);
 }
 
 void yk_lane_is_down(struct yk_lane *lane, int code, enum yk_scope scope, const char *text) {

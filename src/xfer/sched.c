@@ -102,7 +102,7 @@ static int has_room(const struct yk_link *l, uint64_t len) {
     if (r->desc.caps & YK_RAIL_COPIES)
         return l->bytes + len <= COPY_WINDOW;
     uint64_t bytes = (l->bulk ? r->bytes - r->links[0].bytes : l->bytes) + len;
-    double ns = WINDOW_NS + yk_model_fixed_ns(&r->model, len); /* a long way holds more */
+    double ns = WINDOW_NS + (double)r->trip_ns; /* a long way holds more */
     double window = yk_model_bytes_per_s(&r->model, len) * (ns / 1e9);
     uint64_t least = len * WINDOW_SLICES > WINDOW_MIN ? len * WINDOW_SLICES : WINDOW_MIN;
     return (double)bytes <= window || bytes <= least;

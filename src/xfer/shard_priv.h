@@ -96,6 +96,7 @@ struct yk_rail {
     uint32_t backoff_ms; /* of the next quarantine; 0: the first */
     struct yk_timer retry;
     uint64_t used_ns;    /* last post */
+    uint64_t trip_ns;    /* the shortest round trip that a greeting took; 0: none was */
     uint64_t bytes;      /* in flight */
     uint64_t total_slices, total_bytes, total_failed;
     char why[YK_WHY_MAX]; /* of the last failure */

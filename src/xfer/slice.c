@@ -250,7 +250,7 @@ void yk_slice_ended(struct yk_lane *lane, struct yk_slice *slice) {
     rail->bytes -= slice->len;
     yk_route_changed(t);
     if (slice->status == 0 && slice->op <= YK_SLICE_WRITE) {
-        yk_model_done(&rail->model, slice->len, slice->post_ns, slice->done_ns);
+        yk_model_done(&rail->model, slice->len, slice->post_ns, slice->done_ns, rail->bytes == 0);
         rail->total_slices++;
         rail->total_bytes += slice->len;
         rail->backoff_ms = 0;

@@ -21,7 +21,7 @@ static uint64_t feed(struct yk_model *m, uint64_t now, uint64_t len, double byte
                      int n, int piped) {
     for (int i = 0; i < n; i++) {
         uint64_t took = (uint64_t)((double)len / bytes_per_s * 1e9) + (piped ? 0 : fixed_ns);
-        yk_model_done(m, len, piped ? now - took / 2 : now, now + took);
+        yk_model_done(m, len, piped ? now - took / 2 : now, now + took, !piped);
         now += took + (piped ? 0 : 1000);
     }
     return now;
@@ -80,7 +80,7 @@ static void bunches(void **state) {
     for (int i = 0; i < 60; i++) {
         uint64_t took = (uint64_t)(16 * 65536 / 2e9 * 1e9);
         for (uint64_t k = 0; k < 16; k++)
-            yk_model_done(&m, 65536, now - 1000, now + took + k * 50);
+            yk_model_done(&m, 65536, now - 1000, now + took + k * 50, 0);
         now += took;
     }
     near(yk_model_bytes_per_s(&m, 65536), 2e9, 0.1);
