@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <ifaddrs.h>
 #include <net/if.h>
@@ -23,6 +24,10 @@
 #include <sys/epoll.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define SOCKET_NAME "yolk-xfer-"
+#define NEW_NAME    ".yolk-xfer-" /* until it listens: the other name is one that answers */
+#define SWEEP_MAX   1024
 
 #define BACKLOG 1024
 
@@ -159,18 +164,50 @@ static int listen_tcp(struct yk_server *s, const struct yk_xfer_opts *opts, stru
     return opts->advertise != NULL ? tell_advertised(self, opts->advertise, err) : 0;
 }
 
+/* Sockets that killed engines left in the directory: they have their names, and nobody listens. */
+static void sweep_unix(const char *dir) {
+    DIR *d = opendir(dir);
+    int looked = 0;
+    for (const struct dirent *e; d != NULL && (e = readdir(d)) != NULL && looked < SWEEP_MAX;) {
+        char path[sizeof(((struct yk_server *)0)->unix_path)];
+        struct yk_sockaddr a;
+        struct stat st;
+        if (strncmp(e->d_name, SOCKET_NAME, sizeof(SOCKET_NAME) - 1) != 0)
+            continue;
+        int n = snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
+        if (n < 0 || (size_t)n >= sizeof(path) || lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode) ||
+            st.st_uid != geteuid() || yk_sock_unix(path, &a) < 0)
+            continue;
+        looked++;
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (fd >= 0 && connect(fd, &a.u.any, a.len) < 0 && errno == ECONNREFUSED)
+            unlink(path);
+        if (fd >= 0)
+            close(fd);
+    }
+    if (d != NULL)
+        closedir(d);
+}
+
 static int listen_unix(struct yk_server *s, const struct yk_xfer_opts *opts, struct yk_peer_info *self,
                        struct yk_err *err) {
     struct yk_sockaddr a;
-    char path[sizeof(s->unix_path)];
+    char path[sizeof(s->unix_path)], fresh[sizeof(s->unix_path) + 1];
     const char *dir = opts->shm_dir;
     if (dir == NULL && ((dir = getenv("XDG_RUNTIME_DIR")) == NULL || dir[0] == 0))
         dir = "/tmp";
-    int n = snprintf(path, sizeof(path), "%s/yolk-xfer-%016llx", dir,
+    int n = snprintf(path, sizeof(path), "%s/" SOCKET_NAME "%016llx", dir,
                      (unsigned long long)self->incarnation);
-    if (n < 0 || (size_t)n >= sizeof(path) || yk_sock_unix(path, &a) < 0)
+    (void)snprintf(fresh, sizeof(fresh), "%s/" NEW_NAME "%016llx", dir,
+                   (unsigned long long)self->incarnation);
+    if (n < 0 || (size_t)n >= sizeof(path) || yk_sock_unix(fresh, &a) < 0)
         return yk_err_set(err, -YK_EINVAL, "shm_dir '%.80s' is too long for the path of a socket", dir);
+    sweep_unix(dir);
     int rc = listen_at(s, &a, path, err);
+    if (rc == 0 && rename(fresh, path) < 0) {
+        rc = yk_err_set(err, -YK_EIO, "%s: %s", path, strerror(errno));
+        unlink(fresh);
+    }
     if (rc == 0) {
         snprintf(s->unix_path, sizeof(s->unix_path), "%s", path);
         snprintf(self->unix_path, sizeof(self->unix_path), "%s", path);

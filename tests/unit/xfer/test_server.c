@@ -15,6 +15,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -441,8 +442,39 @@ static void asks(void **state) {
     assert_int_equal(rmdir(dir), 0); /* the socket is gone */
 }
 
+/* What killed engines left is removed by the next one, what others use is not. */
+static void sockets_of_the_dead_are_swept(void **state) {
+    char dir[] = "/tmp/yk-sweep-XXXXXX", dead[64], other[64], live[128];
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    struct yk_xfer_opts o = {.size = sizeof(o), .shm_dir = dir};
+    struct yk_peer_info self = {.incarnation = 17}, second = {.incarnation = 18};
+    struct yk_server *s, *t;
+    struct yk_err err;
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    snprintf(dead, sizeof(dead), "%s/yolk-xfer-0000000000000011f", dir);
+    snprintf(other, sizeof(other), "%s/yolk-xfer-file", dir);
+    snprintf(a.sun_path, sizeof(a.sun_path), "%s", dead);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+    close(fd);
+    fd = open(other, O_CREAT | O_WRONLY, 0600);
+    close(fd);
+    assert_int_equal(yk_server_open(&o, &self, &s, &err), 0);
+    assert_int_equal(access(dead, F_OK), -1);
+    assert_int_equal(access(other, F_OK), 0);
+    snprintf(live, sizeof(live), "%s", self.unix_path);
+    assert_int_equal(yk_server_open(&o, &second, &t, &err), 0);
+    assert_int_equal(access(live, F_OK), 0);
+    yk_server_close(t);
+    yk_server_close(s);
+    unlink(other);
+    assert_int_equal(rmdir(dir), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sockets_of_the_dead_are_swept),
         cmocka_unit_test(garbage),
         cmocka_unit_test(silence),
         cmocka_unit_test(too_many),
