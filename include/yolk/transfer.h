@@ -77,7 +77,8 @@ typedef struct yk_xfer_opts {
     const char *topology_file; /* overrides what is found of the host (docs/transfer-engine.md) */
     const char *rails;        /* own devices or addresses to use, "eth0,10.0.0.7"; NULL: all */
     uint32_t shards;          /* independent sets of lanes, each with a thread for when no caller waits;
-                                 0: one for each four processors, 1..4 */
+                                 1..4; 0: 1. With several, a WRITE that ended at its deadline may still land
+                                 on top of a later one from another thread: order them yourself */
     uint32_t lanes;           /* connections on each rail and shard for bulk, 1..8; 0: 1. One more is for
                                  urgent requests */
     uint32_t inflight_max;    /* requests accepted and not ended; 0: 65536 */

@@ -159,7 +159,8 @@ static int ask_one(struct ask *a, const char *name, struct yk_ask_segment *ret_s
     else
         n = yk_sock_resolve(addr.host, addr.port, 0, to, 8, a->err);
     if (n < 0)
-        return n == -YK_ENOENT ? -YK_EGONE : n;
+        return n == -YK_ENOENT ? yk_err_set(a->err, -YK_EGONE, "'%.100s': its name does not resolve", a->where)
+                               : n;
     int rc = -YK_EGONE;
     for (int i = 0; i < n; i++) {
         rc = connect_to(a, &to[i]);
@@ -185,16 +186,21 @@ static int ask(struct ask *a, const char *address, const char *name, uint32_t ti
         return yk_err_set(a->err, -YK_EINVAL, "a segment's name has 1 to %u bytes", YK_XFER_NAME_MAX);
     a->fd = -1;
     a->where = item;
-    a->until_ns = yk_now_ns() + (timeout_ms > 0 ? timeout_ms : 5000) * YK_NS_PER_MS;
+    uint64_t end_ns = yk_now_ns() + (timeout_ms > 0 ? timeout_ms : 5000) * YK_NS_PER_MS;
     for (const char *at = address; at != NULL && *at != 0;) {
         size_t len = strcspn(at, ",");
         if (len == 0 || len >= sizeof(item))
             return yk_err_set(a->err, -YK_EINVAL, "'%.100s' is no address", address);
         memcpy(item, at, len);
         item[len] = 0;
+        /* One that is silent leaves time for those behind it. */
+        uint64_t now = yk_now_ns(), left = end_ns > now ? end_ns - now : 0, more = 1;
+        for (const char *c = at + len; *c != 0; c++)
+            more += *c == ',';
+        a->until_ns = now + left / more;
         rc = ask_one(a, name, ret_segment);
-        if (rc == 0 || rc == -YK_ENOENT || yk_now_ns() >= a->until_ns)
-            break;
+        if (rc == 0 || yk_now_ns() >= end_ns)
+            break; /* -YK_ENOENT: it may have been another engine, at an address that stands on many hosts */
         at += len + (at[len] == ',');
     }
     return rc;

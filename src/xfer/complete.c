@@ -136,8 +136,11 @@ static int ended(const struct yk_batch *b) {
 
 int yk_batch_wait(struct yk_batch *b, uint64_t until) {
     while (!ended(b)) {
-        if (left_of(until) == 0)
+        if (left_of(until) == 0) {
+            for (uint32_t i = 0; i < b->part_count; i++) /* who only looks must not hold it up */
+                yk_shard_kick(b->parts[i].shard);
             return -YK_EAGAIN;
+        }
         struct yk_shard *s = b->parts[0].shard;
         if (b->part_count == 1 && yk_shard_try_own(s)) {
             yk_shard_turn_until(s, &b->done, until);

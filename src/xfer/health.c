@@ -72,9 +72,10 @@ static void look_at_link(struct yk_link *l, uint64_t now) {
     }
     if (l->state != YK_LINK_UP)
         return;
-    if (stalled(l, now, stall_ns) && yk_rail_has_other(l->rail))
+    if (!(l->rail->desc.caps & YK_RAIL_HOLDS) && stalled(l, now, stall_ns) &&
+        yk_rail_has_other(l->rail))
         yk_rail_out(l->rail, "silent: nothing moved");
-    else if (cancel_hangs(l, now, stall_ns))
+    else if (!(l->rail->desc.caps & YK_RAIL_HOLDS) && cancel_hangs(l, now, stall_ns))
         yk_rail_out(l->rail, "a cancelled request did not end");
 }
 

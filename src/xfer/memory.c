@@ -15,6 +15,7 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -107,6 +108,25 @@ static int is_registered(struct yk_xfer *e, const void *addr) {
     return yes;
 }
 
+static int by_address(const void *a, const void *b) {
+    const void *const *x = a, *const *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+static int check_twice(void *const *addrs, size_t n) {
+    void **sorted = malloc(n * sizeof(void *));
+    int rc = 0;
+    if (sorted == NULL)
+        return yk_xfer_fail(-YK_ENOMEM, "no memory to look at %zu addresses", n);
+    memcpy(sorted, addrs, n * sizeof(void *));
+    qsort(sorted, n, sizeof(void *), by_address);
+    for (size_t i = 1; i < n && rc == 0; i++)
+        if (sorted[i] == sorted[i - 1])
+            rc = yk_xfer_fail(-YK_EINVAL, "%p is given twice", sorted[i]);
+    free(sorted);
+    return rc;
+}
+
 int yk_xfer_unregister(yk_xfer *e, void *const *addrs, size_t n) {
     int rc = yk_xfer_enter(e), late = 0;
     if (rc < 0)
@@ -117,6 +137,8 @@ int yk_xfer_unregister(yk_xfer *e, void *const *addrs, size_t n) {
         if (addrs[i] == NULL || !is_registered(e, addrs[i]))
             return yk_xfer_fail(-YK_ENOENT, "address %zu: no registered memory begins at %p", i,
                                 addrs[i]);
+    if (n > 1 && (rc = check_twice(addrs, n)) < 0)
+        return rc;
     for (size_t i = 0; i < n; i++) {
         struct yk_region *r;
         if (yk_registry_doom(e->registry, addrs[i], &r) < 0)
@@ -181,12 +203,14 @@ int yk_xfer_free(yk_xfer *e, void *addr) {
     if (a == NULL)
         return yk_xfer_fail(-YK_ENOENT, "%p was not allocated by this engine", addr);
     rc = yk_xfer_unregister(e, &addr, 1);
-    if (rc == -YK_ETIMEDOUT) { /* still in use: it goes with the engine */
+    if (rc < 0) { /* still in use, now or since an earlier call: it goes with the engine */
         pthread_mutex_lock(&e->tables);
         a->next = e->allocs;
         e->allocs = a;
         pthread_mutex_unlock(&e->tables);
-        return rc;
+        return rc == -YK_ENOENT ? yk_xfer_fail(-YK_ETIMEDOUT, "%p is still in use: it goes with the engine",
+                                               addr)
+                                : rc;
     }
     munmap(addr, a->len);
     free(a);

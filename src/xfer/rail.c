@@ -132,7 +132,7 @@ void yk_route_rails(struct yk_route *t) {
     }
     t->rails = n > 0 ? calloc(n, sizeof(*t->rails)) : NULL;
     if (t->rails == NULL) {
-        t->rails_known = n == 0; /* no memory: looked for again */
+        t->rails_known = 0; /* no memory, or none now: looked for again */
         return;
     }
     for (uint32_t i = 0; i < n; i++)

@@ -27,7 +27,7 @@ struct yk_registry {
     pthread_mutex_t lock;
     struct slot *slots;
     uint32_t slot_cap, free_slot; /* + 1; 0 = none */
-    struct yk_region **by_addr;   /* not the dying, not files */
+    struct yk_region **by_addr;   /* not files; the dying, too: their memory is not free */
     uint32_t count, cap;
     uint32_t regions; /* all of them */
     struct yk_published *published;
@@ -139,6 +139,18 @@ static void addr_remove(struct yk_registry *g, struct yk_region *r) {
 
 /* ---- add and remove ---------------------------------------------------------------------------- */
 
+/* NULL or "": found out. */
+static int check_location(const char *location) {
+    if (location == NULL || location[0] == 0)
+        return 0;
+    if (strncmp(location, "cuda:", 5) == 0 || strncmp(location, "gpu:", 4) == 0)
+        return -YK_ENOTSUP;
+    if (strncmp(location, "cpu:", 4) != 0 && strncmp(location, "cxl:", 4) != 0)
+        return -YK_EINVAL;
+    const char *n = location + 4;
+    return n[0] != 0 && strspn(n, "0123456789") == strlen(n) && strlen(n) < 5 ? 0 : -YK_EINVAL;
+}
+
 static int check_memory(const struct yk_registry *g, const yk_xfer_memory *m, size_t i,
                         struct yk_err *err) {
     uintptr_t base = (uintptr_t)m->addr;
@@ -152,6 +164,10 @@ static int check_memory(const struct yk_registry *g, const yk_xfer_memory *m, si
     if (m->access & ~(uint32_t)(YK_XFER_REMOTE_READ | YK_XFER_REMOTE_WRITE))
         return yk_err_set(err, -YK_EINVAL, "memory %zu: access %#x has bits that mean nothing", i,
                           m->access);
+    if (check_location(m->location) < 0)
+        return yk_err_set(err, check_location(m->location),
+                          "memory %zu: location '%.40s': expected cpu:N, cxl:N or none; no transport takes "
+                          "memory of devices yet", i, m->location);
     uint32_t at = before(g, base);
     for (uint32_t k = at > 0 ? at - 1 : 0; k < at + 1 && k < g->count; k++) {
         const struct yk_region *r = g->by_addr[k];
@@ -242,13 +258,13 @@ static void withdraw_all(struct yk_registry *g, uint64_t id) {
 
 static void doom(struct yk_registry *g, struct yk_region *r) {
     __atomic_store_n(&r->dying, 1, __ATOMIC_RELEASE);
-    addr_remove(g, r);
     withdraw_all(g, r->id);
 }
 
 int yk_registry_doom(struct yk_registry *g, void *addr, struct yk_region **ret_region) {
     pthread_mutex_lock(&g->lock);
     struct yk_region *r = at_addr(g, addr);
+    r = r != NULL && !r->dying ? r : NULL;
     if (r != NULL) {
         doom(g, r);
         *ret_region = r;
@@ -287,8 +303,10 @@ int yk_registry_doom_any(struct yk_registry *g, struct yk_region **ret_region) {
 int yk_registry_remove(struct yk_registry *g, struct yk_region *r) {
     pthread_mutex_lock(&g->lock);
     int gone = __atomic_load_n(&r->refs, __ATOMIC_ACQUIRE) == 0;
-    if (gone)
+    if (gone) {
+        addr_remove(g, r);
         slot_give(g, r);
+    }
     pthread_mutex_unlock(&g->lock);
     if (gone)
         region_free(r);

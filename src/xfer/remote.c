@@ -18,21 +18,33 @@
 
 #define PROBE_MS 5000u
 
+/* Appends an item, or leaves it out where it has no room; how many bytes. */
+static size_t add_whole(char *text, size_t n, size_t cap, const char *item) {
+    size_t len = strlen(item) + (n > 0);
+    if (n + len >= cap)
+        return 0;
+    snprintf(text + n, cap - n, "%s%s", n > 0 ? "," : "", item);
+    return len;
+}
+
 /* What others reach it by: its socket for this host last, since not all are on it. */
 static void format_addresses(struct yk_xfer *e) {
     const struct yk_peer_info *i = &e->self;
     size_t n = 0;
-    for (uint32_t k = 0; k < i->addr_count && n < sizeof(e->reach); k++) {
+    for (uint32_t k = 0; k < i->addr_count; k++) {
         const char *v6 = strchr(i->addrs[k].host, ':');
         char one[YK_PEER_HOST + 16];
         snprintf(one, sizeof(one), "%s%s%s:%u", v6 ? "[" : "", i->addrs[k].host, v6 ? "]" : "",
                  i->addrs[k].port);
         if (k == 0)
             snprintf(e->address, sizeof(e->address), "%s", one);
-        n += (size_t)snprintf(e->reach + n, sizeof(e->reach) - n, "%s%s", n > 0 ? "," : "", one);
+        n += add_whole(e->reach, n, sizeof(e->reach), one);
     }
-    if (i->unix_path[0] != '\0' && n < sizeof(e->reach))
-        snprintf(e->reach + n, sizeof(e->reach) - n, "%sunix:%s", n > 0 ? "," : "", i->unix_path);
+    if (i->unix_path[0] != '\0') {
+        char one[sizeof(i->unix_path) + 8];
+        snprintf(one, sizeof(one), "unix:%s", i->unix_path);
+        add_whole(e->reach, n, sizeof(e->reach), one);
+    }
 }
 
 int yk_remote_start(struct yk_xfer *e, struct yk_err *err) {

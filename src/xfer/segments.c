@@ -204,7 +204,8 @@ int yk_xfer_publish(yk_xfer *e, const char *name, void *addr, uint64_t length,
 /* A file's region: 0, and its number and length. */
 static int add_file(struct yk_xfer *e, const char *path, uint32_t access, uint64_t *ret_id,
                     uint64_t *ret_len, struct yk_err *err) {
-    int flags = (access & YK_XFER_REMOTE_WRITE ? O_RDWR : O_RDONLY) | O_CLOEXEC;
+    int flags = (access & YK_XFER_REMOTE_WRITE ? O_RDWR : O_RDONLY) | O_CLOEXEC |
+                O_NONBLOCK; /* a pipe would wait; of files it says nothing */
     int fd = open(path, flags | O_DIRECT);
     if (fd < 0 && errno == EINVAL)
         fd = open(path, flags);

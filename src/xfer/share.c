@@ -16,12 +16,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -181,6 +183,7 @@ struct map {
 struct yk_share_peer {
     char *base;
     int fd;
+    int pidfd; /* of the owner; -1: the kernel has none */
     uint32_t pid;
     uint32_t slot;
     struct map maps[MAPS_MAX];
@@ -208,9 +211,15 @@ static int slot_take(struct yk_share_peer *p) {
     return -YK_ELIMIT;
 }
 
+/* Of a regular file only: opening a device or a pipe may do something, or wait. */
 static int open_fd(uint32_t pid, int fd, int flags) {
     char path[64];
+    struct stat st;
     snprintf(path, sizeof(path), "/proc/%u/fd/%d", pid, fd);
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
+        errno = ENOENT;
+        return -1;
+    }
     return open(path, flags | O_CLOEXEC);
 }
 
@@ -223,6 +232,7 @@ int yk_share_open(uint32_t pid, int fd, uint64_t incarnation, struct yk_share_pe
     int rc = 0;
     p->pid = pid;
     p->base = MAP_FAILED;
+    p->pidfd = (int)syscall(SYS_pidfd_open, pid, 0); /* before it is looked at: it stays that process */
     p->fd = open_fd(pid, fd, O_RDWR);
     if (p->fd < 0)
         rc = yk_err_set(err, errno == EACCES || errno == EPERM ? -YK_EPERM : -YK_EGONE,
@@ -237,6 +247,8 @@ int yk_share_open(uint32_t pid, int fd, uint64_t incarnation, struct yk_share_pe
         const struct header *h = (const struct header *)(const void *)p->base;
         if (h->magic != MAGIC || h->incarnation != incarnation)
             rc = yk_err_set(err, -YK_EGONE, "process %u is another one than before", pid);
+        else if (yk_share_gone(p))
+            rc = yk_err_set(err, -YK_EGONE, "process %u has ended", pid);
         else if (slot_take(p) < 0)
             rc = yk_err_set(err, -YK_ELIMIT, "process %u has %u lanes of peers already", pid,
                             YK_SHARE_HAZARDS);
@@ -259,7 +271,14 @@ void yk_share_close(struct yk_share_peer *p) {
         munmap(p->base, FILE_BYTES);
     if (p->fd >= 0)
         close(p->fd); /* the slot's lock goes with it */
+    if (p->pidfd >= 0)
+        close(p->pidfd);
     free(p);
+}
+
+int yk_share_gone(const struct yk_share_peer *p) {
+    struct pollfd f = {.fd = p->pidfd, .events = POLLIN};
+    return p->pidfd >= 0 && poll(&f, 1, 0) > 0;
 }
 
 /* Maps what an entry says its memory is; base stays NULL where that cannot be done. */
@@ -328,7 +347,7 @@ int yk_share_copy(struct yk_share_peer *p, uint64_t region, uint64_t offset, voi
     struct entry *e = entry_of(p->base, region);
     struct hazard *h = hazards_of(p->base) + p->slot;
     enum yk_share_how how = YK_SHARE_NONE;
-    if (e == NULL || region == 0)
+    if (e == NULL || region == 0 || yk_share_gone(p))
         return -YK_EGONE;
     __atomic_store_n(&h->region, region, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* pairs with forget */
@@ -344,6 +363,8 @@ int yk_share_copy(struct yk_share_peer *p, uint64_t region, uint64_t offset, voi
             memcpy(local, m->base + offset, len);
     }
     __atomic_store_n(&h->region, 0, __ATOMIC_RELEASE);
+    if (rc == 0 && yk_share_gone(p))
+        rc = -YK_EGONE; /* perhaps before the copy */
     if (ret_how != NULL)
         *ret_how = how;
     return rc;

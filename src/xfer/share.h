@@ -11,7 +11,9 @@
  *   owner    number in the table = 0; fence; wait until no hazard holds it        (as R2)
  *
  * Who has a hazard slot holds a lock on one byte of the file (F_OFD_SETLK), which the kernel takes back
- * when the process ends: a hazard without its lock is a dead peer's and holds nothing. Rejected: process
+ * when the process ends: a hazard without its lock is a dead peer's and holds nothing. Whether the owner
+ * lives a peer sees at its pidfd, before and after each copy: what it left behind in memory is nobody's,
+ * and its number may soon be another process's. Rejected for peers: process
  * numbers, which mean nothing in another namespace and are used again.
  *
  * Peers of a host are of one trust domain: they can write to what they can map.
@@ -55,6 +57,9 @@ struct yk_share_peer;
 int yk_share_open(uint32_t pid, int fd, uint64_t incarnation, struct yk_share_peer **ret_peer,
                   struct yk_err *err);
 void yk_share_close(struct yk_share_peer *p);
+
+/* 1: the owner's process has ended; nothing is copied any more. */
+int yk_share_gone(const struct yk_share_peer *p);
 
 enum yk_share_how { YK_SHARE_NONE = 0, YK_SHARE_MAP, YK_SHARE_VM };
 

@@ -91,7 +91,7 @@ static int answered(struct yk_stream *s, const unsigned char *bytes) {
         return rc;
     }
     if (q->slice != NULL) {
-        q->slice->status = ans.status;
+        q->slice->status = ans.status == -YK_EAGAIN ? -YK_EPROTO : ans.status; /* that would be: not ended */
         q->slice->scope = ans.status < 0 ? YK_SCOPE_REQUEST : YK_SCOPE_NONE;
     }
     s->rx++;

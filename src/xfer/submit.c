@@ -223,6 +223,9 @@ static int prepare(struct yk_xfer *e, const yk_xfer_request *requests, size_t n,
                           requests == NULL ? " at NULL" : "", YK_XFER_BATCH_MAX);
     uint32_t count = n == 1 && requests[0].length == 0 && o.notify_bytes > 0 ? 0 : (uint32_t)n;
     uint32_t charge = (uint32_t)n;
+    if (charge > e->opts.inflight_max)
+        return yk_err_set(err, -YK_EINVAL, "a batch of %zu requests, where inflight_max is %u: split it", n,
+                          e->opts.inflight_max);
     if (__atomic_add_fetch(&e->in_flight, charge, __ATOMIC_RELAXED) > e->opts.inflight_max) {
         __atomic_fetch_sub(&e->in_flight, charge, __ATOMIC_RELAXED);
         return yk_err_set(err, -YK_EAGAIN, "%u requests are under way, and no more than that at once",

@@ -76,7 +76,8 @@ enum yk_rail_caps { /* bits */
     YK_RAIL_NOTIFY = 8,
     YK_RAIL_NETWORK = 16, /* bytes leave the host: payload is verified by the receiver (R17) */
     YK_RAIL_DEVICE = 32,  /* local memory may be a device's */
-    YK_RAIL_COPIES = 64   /* slices are copied by who turns the loop: small ones keep it responsive */
+    YK_RAIL_COPIES = 64,  /* slices are copied by who turns the loop: small ones keep it responsive */
+    YK_RAIL_HOLDS = 128   /* cannot take a slice back before it has ended: disconnect would wait */
 };
 
 /* A way to a peer. */

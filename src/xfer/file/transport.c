@@ -474,7 +474,7 @@ static uint32_t file_rails(struct yk_xport *xport, const struct yk_peer_info *pe
     if (peer->incarnation != xport->env->incarnation || cap == 0)
         return 0;
     ret_rails[0] = (struct yk_rail_desc){
-        .caps = YK_RAIL_READ | YK_RAIL_WRITE, .bytes_per_s = FIRST_BPS, .fixed_ns = FIRST_NS};
+        .caps = YK_RAIL_READ | YK_RAIL_WRITE | YK_RAIL_HOLDS, .bytes_per_s = FIRST_BPS, .fixed_ns = FIRST_NS};
     snprintf(ret_rails[0].remote, sizeof(ret_rails[0].remote), "files");
     return 1;
 }

@@ -37,6 +37,7 @@ struct shm_lane {
     uint64_t done;                  /* bytes of the first that are in place */
     uint32_t count;
     uint64_t moved;
+    int gone; /* the peer's process has ended */
     struct yk_err why;
 };
 
@@ -101,7 +102,7 @@ static void on_timer(struct yk_timer *t) {
         events->lane_up(&l->lane);
     } else if (l->state == DOWN) {
         struct yk_err why = l->why;
-        events->lane_down(&l->lane, why.code, YK_SCOPE_LANE, why.text);
+        events->lane_down(&l->lane, why.code, l->gone ? YK_SCOPE_PEER : YK_SCOPE_LANE, why.text);
     }
 }
 
@@ -209,6 +210,13 @@ static int copy_piece(struct shm_lane *l, uint64_t *ret_bytes) {
                  ? yk_share_copy(l->peer, s->region, s->offset + l->done, s->local + l->done, len,
                                  s->op == YK_SLICE_WRITE, NULL)
                  : -YK_ENOTSUP;
+    if (rc == -YK_EGONE && yk_share_gone(l->peer)) {
+        yk_err_set(&l->why, rc, "the peer's process has ended");
+        l->gone = 1;
+        l->state = DOWN;
+        tell_later(l);
+        return 0;
+    }
     if (rc == -YK_EIO || rc == -YK_ENOTSUP) {
         /* It cannot be reached in this way; over another rail it may. */
         yk_err_set(&l->why, rc, rc == -YK_ENOTSUP ? "copying from that process is not permitted"

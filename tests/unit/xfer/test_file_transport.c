@@ -106,7 +106,7 @@ static void connect(struct shard *sh) {
     struct yk_rail_desc rail;
     struct yk_err err = {0};
     assert_int_equal(sh->xport->ops->rails(sh->xport, &peer, &rail, 1), 1);
-    assert_int_equal(rail.caps, YK_RAIL_READ | YK_RAIL_WRITE);
+    assert_int_equal(rail.caps, YK_RAIL_READ | YK_RAIL_WRITE | YK_RAIL_HOLDS);
     assert_int_equal(sh->xport->ops->connect(sh->xport, &peer, &rail, 1, &sh->lane, &err), 0);
     sh->lane->core = sh;
     sh->up = 0;

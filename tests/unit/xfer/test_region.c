@@ -147,9 +147,24 @@ static void what_is_held_stays_until_it_is_put(void **state) {
     struct yk_published p;
     assert_int_equal(yk_registry_segment(*state, "s", &p), -YK_ENOENT); /* its name is free */
     assert_int_equal(yk_registry_remove(*state, gone), 0);
-    assert_int_equal(add(*state, 0, 100), 0); /* the same memory may be registered again meanwhile */
+    assert_int_equal(add(*state, 0, 100), -YK_EINVAL); /* it is not free yet */
     yk_registry_put(*state, r);
     assert_int_equal(yk_registry_remove(*state, gone), 1);
+    assert_int_equal(add(*state, 0, 100), 0);
+}
+
+static void locations_are_checked(void **state) {
+    static const struct {
+        const char *text;
+        int rc;
+    } cases[] = {{"cpu:0", 0},          {"cxl:12", 0},          {"", 0},
+                 {"cuda:0", -YK_ENOTSUP}, {"banana", -YK_EINVAL}, {"cpu:", -YK_EINVAL},
+                 {"cpu:x", -YK_EINVAL}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        yk_xfer_memory m = range(i * 100, 10);
+        m.location = cases[i].text;
+        assert_int_equal(yk_registry_add(*state, &m, 1, NULL), cases[i].rc);
+    }
 }
 
 static int pin(void *user, uint64_t d, uint64_t g, uint64_t e, uint64_t o, uint64_t l, uint64_t *ret) {
@@ -270,6 +285,7 @@ int main(void) {
         TEST(ten_thousand_are_all_found),
         TEST(numbers_never_repeat_and_old_ones_find_nothing),
         TEST(what_is_held_stays_until_it_is_put),
+        TEST(locations_are_checked),
         TEST(names_are_checked_and_taken_once),
         TEST(a_guard_is_found_for_what_lies_in_its_segment),
         TEST(a_file_has_a_number_and_no_address),

@@ -246,6 +246,44 @@ static void a_stopped_peer_is_waited_for_and_a_dead_one_is_not(void **state) {
     owner_close(&o);
 }
 
+/* The owner is a child that is killed: what it left in memory is not served any more. */
+static void a_dead_owner_serves_nothing(void **state) {
+    struct tell {
+        uint32_t fd;
+        uint64_t mapped, plain;
+    } t;
+    struct yk_share_peer *p;
+    char buf[1000];
+    int fds[2];
+    assert_int_equal(pipe(fds), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct owner o;
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        owner_open(&o, YK_XFER_REMOTE_READ | YK_XFER_REMOTE_WRITE);
+        t = (struct tell){(uint32_t)yk_share_fd(o.s), o.mapped->id, o.plain->id};
+        if (write(fds[1], &t, sizeof(t)) != (ssize_t)sizeof(t))
+            _exit(1);
+        for (;;)
+            pause();
+    }
+    assert_int_equal(read(fds[0], &t, sizeof(t)), sizeof(t));
+    assert_int_equal(yk_share_open((uint32_t)pid, (int)t.fd, 77, &p, NULL), 0);
+    assert_int_equal(yk_share_copy(p, t.mapped, 0, buf, sizeof(buf), 0, NULL), 0);
+    assert_true(all_of(buf, sizeof(buf), 'm'));
+    assert_int_equal(yk_share_gone(p), 0);
+    kill(pid, SIGKILL);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    assert_int_equal(yk_share_gone(p), 1);
+    for (int write = 0; write < 2; write++) {
+        assert_int_equal(yk_share_copy(p, t.mapped, 0, buf, sizeof(buf), write, NULL), -YK_EGONE);
+        assert_int_equal(yk_share_copy(p, t.plain, 0, buf, sizeof(buf), write, NULL), -YK_EGONE);
+    }
+    yk_share_close(p);
+    close(fds[0]);
+    close(fds[1]);
+}
+
 static int does_nothing(struct owner *o, struct yk_share_peer *p) {
     return 0;
 }
@@ -273,6 +311,7 @@ int main(void) {
         cmocka_unit_test(after_forget_nothing_is_written),
         cmocka_unit_test(a_stopped_peer_is_waited_for_and_a_dead_one_is_not),
         cmocka_unit_test(slots_of_the_dead_are_used_again),
+        cmocka_unit_test(a_dead_owner_serves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -274,7 +274,7 @@ static void in_flight_is_limited(void **state) {
     yk_xfer_batch b;
     for (int i = 0; i < 101; i++)
         q[i] = good();
-    assert_int_equal(yk_xfer_submit(e, q, 101, NULL, &b), -YK_EAGAIN);
+    assert_int_equal(yk_xfer_submit(e, q, 101, NULL, &b), -YK_EINVAL); /* never would it fit */
     for (int i = 0; i < 50; i++) {
         assert_int_equal(yk_xfer_submit(e, q, 100, NULL, &b), 0);
         assert_int_equal(yk_xfer_wait(e, b, UINT32_MAX), 0);
