@@ -138,7 +138,8 @@ YK_API int yk_xfer_free(yk_xfer *engine, void *addr);
 /* ---- segments -------------------------------------------------------------------------------- */
 
 /* How a target answers guarded reads of a segment (docs/rules.md, R15). Called on threads of the
- * engine, at the same time; must not block. */
+ * engine, at the same time; must not block. Calls may come until the segment's memory is unregistered or
+ * the engine destroyed: withdrawing the name takes it from new readers only. */
 typedef struct yk_xfer_guard_ops {
     uint32_t size; /* sizeof(yk_xfer_guard_ops) */
     void *user;
@@ -259,7 +260,8 @@ YK_API int yk_xfer_request_status(yk_xfer *engine, yk_xfer_batch batch, size_t i
  * not in use any more. Does not wait. */
 YK_API int yk_xfer_cancel(yk_xfer *engine, yk_xfer_batch batch);
 
-/* Gives the batch back; one that has not ended is cancelled and freed when it has. */
+/* Gives the batch back; one that has not ended is cancelled and freed when it has. yk_xfer_poll does not
+ * give it any more. */
 YK_API int yk_xfer_batch_free(yk_xfer *engine, yk_xfer_batch batch);
 
 typedef struct yk_xfer_completion {

@@ -107,7 +107,7 @@ struct yk_batch *yk_batch_new(struct yk_batches *g, uint32_t n) {
     b->refs = 1;
     b->n = n;
     b->left = n;
-    b->failed = b->done = b->doomed = 0;
+    b->failed = b->done = b->doomed = b->freed = 0;
     b->status = 0;
     b->note_bytes = 0;
     b->note_peer = NULL;

@@ -70,6 +70,7 @@ struct yk_part {
 };
 
 struct yk_batch {
+    uint32_t freed;            /* atomic: by yk_xfer_batch_free */
     uint32_t slot, generation; /* the handle: generation << 32 | slot */
     uint32_t refs;             /* atomic */
     uint32_t left;             /* atomic: requests that have not ended */

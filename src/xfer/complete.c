@@ -108,6 +108,7 @@ int yk_xfer_batch_free(yk_xfer *e, yk_xfer_batch handle) {
         return rc;
     if (yk_batch_unpublish(e->batches, handle, &b) < 0)
         return yk_xfer_fail(-YK_ENOENT, "no such batch: it was freed, or never was");
+    __atomic_store_n(&b->freed, 1, __ATOMIC_RELAXED);
     if (__atomic_load_n(&b->done, __ATOMIC_ACQUIRE) != 2)
         yk_batch_cancel(b);
     yk_batch_put(b);
@@ -221,12 +222,13 @@ static int event_pop(struct yk_xfer *e, yk_xfer_completion *ret, size_t cap) {
     while (n < cap && e->event_head != NULL) {
         struct yk_batch *b = e->event_head;
         e->event_head = b->next;
-        ret[n++] = (yk_xfer_completion){
-            .batch = yk_batch_handle(b), .user = b->user, .status = b->status};
+        if (!__atomic_load_n(&b->freed, __ATOMIC_RELAXED)) /* nobody waits for it, or for its user */
+            ret[n++] = (yk_xfer_completion){
+                .batch = yk_batch_handle(b), .user = b->user, .status = b->status};
         b->next = taken;
         taken = b;
     }
-    if (n > 0 && e->event_head == NULL)
+    if (taken != NULL && e->event_head == NULL)
         while (read(e->event_fd, &count, sizeof(count)) < 0 && errno == EINTR)
             continue;
     pthread_mutex_unlock(&e->events);

@@ -268,6 +268,33 @@ static void guard_of_its_own(void **state) {
     assert_int_equal(yk_xfer_publish(e, "guarded", target + 4096, 4096, &ops), -YK_EINVAL);
 }
 
+static void a_freed_batch_is_not_polled(void **state) {
+    (void)state;
+    yk_xfer_request q = good();
+    yk_xfer_submit_opts o = {.size = sizeof(o), .xclass = YK_XFER_DEMAND, .flags = YK_XFER_EVENT};
+    yk_xfer_completion c;
+    yk_xfer_batch b;
+    assert_int_equal(yk_xfer_submit(e, &q, 1, &o, &b), 0);
+    assert_int_equal(yk_xfer_wait(e, b, UINT32_MAX), 0);
+    assert_int_equal(yk_xfer_batch_free(e, b), 0);
+    assert_int_equal(yk_xfer_poll(e, &c, 1, 20), 0);
+}
+
+/* Who only looks whether a batch has ended does not keep it from ending. */
+static void looking_is_enough(void **state) {
+    (void)state;
+    yk_xfer_request q = good();
+    yk_xfer_submit_opts o = {.size = sizeof(o), .xclass = YK_XFER_DEMAND, .flags = YK_XFER_WILL_WAIT};
+    yk_xfer_batch b;
+    uint64_t end = yk_now_ns() + 20 * YK_NS_PER_S;
+    assert_int_equal(yk_xfer_submit(e, &q, 1, &o, &b), 0);
+    int rc;
+    while ((rc = yk_xfer_wait(e, b, 0)) == -YK_EAGAIN && yk_now_ns() < end)
+        sched_yield();
+    assert_int_equal(rc, 0);
+    assert_int_equal(yk_xfer_batch_free(e, b), 0);
+}
+
 static void in_flight_is_limited(void **state) {
     (void)state;
     static yk_xfer_request q[101];
@@ -369,12 +396,19 @@ static void views(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bad_requests),         cmocka_unit_test(bad_batches),
-        cmocka_unit_test(bad_memory),           cmocka_unit_test(bad_engines),
+        cmocka_unit_test(bad_requests),
+        cmocka_unit_test(bad_batches),
+        cmocka_unit_test(bad_memory),
+        cmocka_unit_test(bad_engines),
         cmocka_unit_test(descriptors_run_out),
-        cmocka_unit_test(stale_handles),        cmocka_unit_test(guard_of_its_own),
-        cmocka_unit_test(in_flight_is_limited), cmocka_unit_test(freed_before_its_end),
-        cmocka_unit_test(waits_that_give_up),   cmocka_unit_test(a_forked_child_is_refused),
+        cmocka_unit_test(stale_handles),
+        cmocka_unit_test(guard_of_its_own),
+        cmocka_unit_test(in_flight_is_limited),
+        cmocka_unit_test(freed_before_its_end),
+        cmocka_unit_test(a_freed_batch_is_not_polled),
+        cmocka_unit_test(looking_is_enough),
+        cmocka_unit_test(waits_that_give_up),
+        cmocka_unit_test(a_forked_child_is_refused),
         cmocka_unit_test(views),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
