@@ -181,6 +181,11 @@ int yk_in_serve(struct yk_in_lane *l) {
     struct yk_server *s = l->server;
     int more = 0;
     s->serving = l;
+    if (l->urgent && l->greeted)
+        s->urgent_ns = yk_now_ns();
+    s->turn_bytes = s->urgent_ns != 0 && yk_now_ns() - s->urgent_ns < YK_IN_URGENT_NS && !l->urgent
+                        ? YK_IN_TURN_SHORT
+                        : YK_IN_TURN;
     if (l->work == NULL && (l->work = work_take(s)) == NULL)
         yk_in_close(l, "no memory for its requests");
     if (!l->dead)

@@ -22,6 +22,8 @@
 
 #define YK_IN_BUF        (8u << 10)   /* headers, and what was received behind them */
 #define YK_IN_TURN       (512u << 10) /* bytes a bulk lane moves each way before others are looked at */
+#define YK_IN_TURN_SHORT (128u << 10) /* while urgent lanes are in use: shorter ones cost throughput */
+#define YK_IN_URGENT_NS  5000000u     /* since the last urgent request */
 #define YK_IN_SINK       (64u << 10)
 #define YK_IN_SPARE      16u          /* works that are kept to lend */
 #define YK_IN_LISTENERS  8u
@@ -86,6 +88,8 @@ struct yk_server {
     struct yk_loop *loop;
     pthread_t thread;
     uint8_t started, polls;
+    uint64_t urgent_ns;            /* when an urgent lane was served last */
+    uint64_t turn_bytes;           /* of the turn of a bulk lane that is served */
     uint32_t listener_count;
     struct yk_watch listeners[YK_IN_LISTENERS];
     struct yk_timer pause, sweep, retry;

@@ -169,10 +169,10 @@ int yk_in_rx(struct yk_in_lane *l) {
         uint64_t payload, bytes;
         if (l->stalled || l->closing || w->tail - w->head + YK_GROUP_MAX > YK_SERVER_REQUESTS)
             return 0;
-        if (moved >= YK_IN_TURN)
+        if (moved >= l->server->turn_bytes)
             return 1;
         compact(w);
-        int n = lay_out(l, iov, YK_IN_TURN - moved, &payload, &bytes);
+        int n = lay_out(l, iov, l->server->turn_bytes - moved, &payload, &bytes);
         struct msghdr m = {.msg_iov = iov, .msg_iovlen = (size_t)n};
         ssize_t got = recvmsg(l->watch.fd, &m, MSG_DONTWAIT);
         if (got < 0 && errno == EINTR)

@@ -93,9 +93,9 @@ int yk_in_tx(struct yk_in_lane *l) {
     uint64_t moved = 0;
     while (w->head != w->recv && !l->full) {
         struct layout o;
-        if (moved >= YK_IN_TURN)
+        if (moved >= l->server->turn_bytes)
             return 1;
-        lay_out(w, &o, YK_IN_TURN - moved);
+        lay_out(w, &o, l->server->turn_bytes - moved);
         struct msghdr m = {.msg_iov = o.iov, .msg_iovlen = (size_t)o.n};
         ssize_t n = sendmsg(l->watch.fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0 && errno == EINTR)
