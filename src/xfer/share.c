@@ -183,7 +183,8 @@ struct map {
 struct yk_share_peer {
     char *base;
     int fd;
-    int pidfd; /* of the owner; -1: the kernel has none */
+    int pidfd; /* of the owner; -1: the kernel has none, or a container forbids it */
+    int proc;  /* then: its directory in /proc, which goes with it and never is another's */
     uint32_t pid;
     uint32_t slot;
     struct map maps[MAPS_MAX];
@@ -223,6 +224,12 @@ static int open_fd(uint32_t pid, int fd, int flags) {
     return open(path, flags | O_CLOEXEC);
 }
 
+static int open_proc(uint32_t pid) {
+    char path[32];
+    snprintf(path, sizeof(path), "/proc/%u", pid);
+    return open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
 int yk_share_open(uint32_t pid, int fd, uint64_t incarnation, struct yk_share_peer **ret_peer,
                   struct yk_err *err) {
     struct yk_share_peer *p = calloc(1, sizeof(*p));
@@ -233,6 +240,7 @@ int yk_share_open(uint32_t pid, int fd, uint64_t incarnation, struct yk_share_pe
     p->pid = pid;
     p->base = MAP_FAILED;
     p->pidfd = (int)syscall(SYS_pidfd_open, pid, 0); /* before it is looked at: it stays that process */
+    p->proc = p->pidfd < 0 ? open_proc(pid) : -1;
     p->fd = open_fd(pid, fd, O_RDWR);
     if (p->fd < 0)
         rc = yk_err_set(err, errno == EACCES || errno == EPERM ? -YK_EPERM : -YK_EGONE,
@@ -273,12 +281,16 @@ void yk_share_close(struct yk_share_peer *p) {
         close(p->fd); /* the slot's lock goes with it */
     if (p->pidfd >= 0)
         close(p->pidfd);
+    if (p->proc >= 0)
+        close(p->proc);
     free(p);
 }
 
 int yk_share_gone(const struct yk_share_peer *p) {
     struct pollfd f = {.fd = p->pidfd, .events = POLLIN};
-    return p->pidfd >= 0 && poll(&f, 1, 0) > 0;
+    if (p->pidfd < 0)
+        return p->proc < 0 || faccessat(p->proc, "stat", F_OK, 0) < 0;
+    return poll(&f, 1, 0) > 0;
 }
 
 /* Maps what an entry says its memory is; base stays NULL where that cannot be done. */
