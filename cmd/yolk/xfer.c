@@ -265,13 +265,14 @@ static int xfer(struct yolk_ctx *ctx) {
 
 const struct yolk_cmd yolk_cmd_xfer = {
     .name = "xfer",
-    .args = "serve | probe ADDRESS | links SEGMENT | explain SEGMENT SIZE",
+    .args = "serve|probe|links|explain [ARG]...",
     .min_args = 1,
     .max_args = 3,
     .help = "the transfer engine: a target, and the ways to one",
     .more = "serve publishes a segment until it is interrupted. probe asks whether an engine answers at "
-            "HOST:PORT or unix:PATH. links shows the rails to a segment (HOST:PORT/NAME) with their "
-            "modelled bandwidth and health; explain, how a read of so many bytes would go, and why.",
+            "HOST:PORT or unix:PATH. links SEGMENT shows the rails to a segment (HOST:PORT/NAME) with "
+            "their modelled bandwidth and health; explain SEGMENT SIZE, how a read of so many bytes "
+            "would go, and why.",
     YOLK_CMD_OPTIONS(rows),
     .config_bytes = sizeof(struct xfer_config),
     .flags = YOLK_CMD_LOCAL,
