@@ -20,7 +20,7 @@
 
 struct xfer_config {
     struct yolk_common common;
-    char *listen, *advertise, *name, *topology, *rails;
+    char *listen, *advertise, *name, *rails;
     uint64_t bytes;
     bool insecure, shm;
 };
@@ -51,11 +51,6 @@ static const struct yk_opt rows[] = {
      .min = "4K",
      .max = "1T",
      .help = "Of serve: bytes of its segment."},
-    {.name = "topology",
-     .type = YK_OPT_STR,
-     YK_OPT_AT(struct xfer_config, topology),
-     .metavar = "FILE",
-     .help = "Devices and distances that differ from what is found (yolk topo)."},
     {.name = "rails",
      .type = YK_OPT_STR,
      YK_OPT_AT(struct xfer_config, rails),
@@ -84,7 +79,6 @@ static int create(const struct yolk_ctx *ctx, int listens, yk_xfer **ret_engine)
                       .listen = listens ? c->listen : NULL,
                       .advertise = listens ? c->advertise : NULL,
                       .insecure_network = c->insecure || !listens,
-                      .topology_file = c->topology,
                       .rails = c->rails,
                       .transports = c->shm ? 0 : YK_XFER_MEM | YK_XFER_TCP | YK_XFER_FILE,
                       .shm_dir = c->shm ? NULL : ""};
@@ -197,7 +191,8 @@ static void print_text(const char *json_text) {
     json_decref(root);
 }
 
-static int links(struct yolk_ctx *ctx) {
+/* What the engine says of the segment, links or how a read of so many bytes would go, in JSON. */
+static int show(struct yolk_ctx *ctx, int explains, uint64_t bytes) {
     yk_xfer *engine;
     yk_xfer_segment segment;
     char *text = NULL;
@@ -206,7 +201,8 @@ static int links(struct yolk_ctx *ctx) {
         return code;
     int rc = warm(engine, segment);
     if (rc >= 0)
-        rc = yk_xfer_links_json(engine, &text);
+        rc = explains ? yk_xfer_explain_json(engine, segment, bytes, YK_XFER_READ, &text)
+                      : yk_xfer_links_json(engine, &text);
     if (rc < 0)
         code = failed(rc, ctx->args[1]);
     else if (ctx->common->json)
@@ -218,29 +214,16 @@ static int links(struct yolk_ctx *ctx) {
     return code;
 }
 
+static int links(struct yolk_ctx *ctx) {
+    return show(ctx, 0, 0);
+}
+
 static int explain(struct yolk_ctx *ctx) {
     struct yk_err err;
     uint64_t bytes;
-    yk_xfer *engine;
-    yk_xfer_segment segment;
-    char *text = NULL;
     if (yk_parse_size(ctx->args[2], &bytes, &err) < 0)
         return yolk_fail(YOLK_USAGE, "xfer explain: %s", err.text);
-    int code = open_segment(ctx, ctx->args[1], &engine, &segment);
-    if (code != YOLK_OK)
-        return code;
-    int rc = warm(engine, segment);
-    if (rc >= 0)
-        rc = yk_xfer_explain_json(engine, segment, bytes, YK_XFER_READ, &text);
-    if (rc < 0)
-        code = failed(rc, ctx->args[1]);
-    else if (ctx->common->json)
-        printf("%s\n", text);
-    else
-        print_text(text);
-    free(text);
-    yk_xfer_destroy(engine);
-    return code;
+    return show(ctx, 1, bytes);
 }
 
 static const struct {

@@ -74,7 +74,6 @@ typedef struct yk_xfer_opts {
     const yk_xfer_resolver *resolver; /* copied; NULL: segments are opened by address only */
     const char *registry_dir; /* in place of a resolver: a directory that all engines share, one file a
                                  name; NULL: none */
-    const char *topology_file; /* overrides what is found of the host (docs/transfer-engine.md) */
     const char *rails;        /* own devices or addresses to use, "eth0,10.0.0.7"; NULL: all */
     uint32_t shards;          /* independent sets of lanes, each with a thread for when no caller waits;
                                  1..4; 0: 1. With several, a WRITE that ended at its deadline may still land
@@ -114,7 +113,8 @@ enum yk_xfer_access { /* bits: what peers may do */
 typedef struct yk_xfer_memory {
     void *addr;
     uint64_t length;      /* bytes; 1..YK_XFER_LENGTH_MAX */
-    const char *location; /* "cpu:N", "cuda:N", or NULL: found out */
+    const char *location; /* "cpu:N", "cxl:N" or NULL; kept, and no choice depends on it yet. Memory of
+                             devices (cuda:N) is -YK_ENOTSUP */
     uint32_t access;      /* enum yk_xfer_access */
     int fd;               /* -1, or a descriptor (memfd, shared memory) that maps to this memory at
                              fd_offset: peers of the host map it; duplicated */
