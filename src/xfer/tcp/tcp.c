@@ -11,37 +11,16 @@
 #include "tcp_priv.h"
 
 #include "xfer/sock.h"
-#include "xfer/stream.h"
+#include "xfer/stream_lane.h"
 #include "xfer/tcp/tcp.h"
 
 #include <errno.h>
 #include <net/if.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
-struct tcp_lane {
-    struct yk_lane lane;
-    struct yk_stream *stream;
-};
-
-static struct yk_stream *stream_of(const struct yk_lane *lane) {
-    return ((const struct tcp_lane *)(const void *)lane)->stream;
-}
-
 static int tcp_open(const struct yk_shard_env *env, struct yk_xport **ret_xport, struct yk_err *err) {
-    struct yk_xport *x = calloc(1, sizeof(*x));
-    if (x == NULL)
-        return yk_err_set(err, -YK_ENOMEM, "no memory for the tcp transport");
-    x->ops = &yk_xport_tcp;
-    x->env = env;
-    *ret_xport = x;
-    return 0;
-}
-
-static void tcp_close(struct yk_xport *xport) {
-    free(xport);
+    return yk_stream_lane_open(&yk_xport_tcp, env, ret_xport, err);
 }
 
 /* A socket on its way to the rail's far end. */
@@ -75,91 +54,28 @@ static int dial(const struct yk_rail_desc *rail, struct yk_err *err) {
 static int tcp_connect(struct yk_xport *xport, const struct yk_peer_info *peer,
                        const struct yk_rail_desc *rail, int bulk, struct yk_lane **ret_lane,
                        struct yk_err *err) {
-    struct tcp_lane *l = calloc(1, sizeof(*l));
-    if (l == NULL)
-        return yk_err_set(err, -YK_ENOMEM, "no memory for a lane");
-    l->lane = (struct yk_lane){.ops = &yk_xport_tcp, .xport = xport};
-    int rc = -YK_EIO;
-    if (getrandom(&l->lane.id, sizeof(l->lane.id), 0) != (ssize_t)sizeof(l->lane.id))
-        yk_err_set(err, rc, "no random number for a lane");
-    else
-        rc = dial(rail, err);
-    if (rc >= 0) {
-        int fd = rc;
-        struct yk_stream_opts o = {.lane = &l->lane, .env = xport->env, .peer = peer, .fd = fd,
-                                   .bulk = bulk, .zerocopy = (rail->caps & YK_RAIL_NETWORK) != 0};
-        rc = yk_stream_new(&o, &l->stream, err);
-        if (rc < 0)
-            close(fd);
-    }
-    if (rc < 0) {
-        free(l);
-        return rc;
-    }
-    *ret_lane = &l->lane;
-    return 0;
-}
-
-static void tcp_disconnect(struct yk_lane *lane) {
-    yk_stream_free(stream_of(lane));
-    free(lane);
-}
-
-static uint32_t tcp_room(const struct yk_lane *lane) {
-    return yk_stream_room(stream_of(lane));
-}
-
-static void tcp_post(struct yk_lane *lane, struct yk_slice *slice) {
-    yk_stream_post(stream_of(lane), slice);
-}
-
-static void tcp_flush(struct yk_lane *lane) {
-    yk_stream_flush(stream_of(lane));
-}
-
-static void tcp_cancel(struct yk_lane *lane, struct yk_slice *slice) {
-    yk_stream_cancel(stream_of(lane), slice);
-}
-
-static uint64_t tcp_moved(struct yk_lane *lane) {
-    return yk_stream_moved(stream_of(lane));
-}
-
-static void tcp_look(struct yk_lane *lane) {
-    yk_stream_look(stream_of(lane));
-}
-
-static int tcp_reg(struct yk_region *region, struct yk_err *err) {
-    (void)region;
-    (void)err;
-    return 0; /* a socket needs no key */
-}
-
-static void tcp_unreg(struct yk_region *region) {
-    (void)region;
-}
-
-static int tcp_progress(struct yk_lane *lane, uint64_t bytes) {
-    (void)lane;
-    (void)bytes;
-    return 0; /* its descriptor is in the loop */
+    int fd = dial(rail, err);
+    int rc = fd < 0 ? fd : yk_stream_lane_new(xport, peer, fd, bulk, (rail->caps & YK_RAIL_NETWORK) != 0, ret_lane, err);
+    if (fd >= 0 && rc < 0)
+        close(fd);
+    return rc;
 }
 
 const struct yk_xport_ops yk_xport_tcp = {
     .name = "tcp",
     .bit = YK_XFER_TCP,
     .open = tcp_open,
-    .close = tcp_close,
-    .reg = tcp_reg,
-    .unreg = tcp_unreg,
+    .close = yk_stream_lane_close,
+    .reg = yk_stream_lane_reg,
+    .unreg = yk_stream_lane_unreg,
     .rails = yk_tcp_rails,
     .connect = tcp_connect,
-    .disconnect = tcp_disconnect,
-    .room = tcp_room,
-    .post = tcp_post,
-    .flush = tcp_flush,
-    .cancel = tcp_cancel,
-    .moved = tcp_moved,
-    .progress = tcp_progress,
-    .look = tcp_look,
+    .disconnect = yk_stream_lane_disconnect,
+    .room = yk_stream_lane_room,
+    .post = yk_stream_lane_post,
+    .flush = yk_stream_lane_flush,
+    .cancel = yk_stream_lane_cancel,
+    .moved = yk_stream_lane_moved,
+    .progress = yk_stream_lane_progress,
+    .look = yk_stream_lane_look,
 };
