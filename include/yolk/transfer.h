@@ -85,6 +85,8 @@ typedef struct yk_xfer_opts {
     uint32_t connect_ms;      /* until an attempt to connect counts as failed; 0: 1000 */
     uint32_t stall_ms;        /* a lane that moved nothing for so long while it should is given up when
                                  there is another one; 0: 200 */
+    uint32_t any_local;       /* 1: local memory of requests need not be registered, as long as no device
+                                 must know it; it is then the caller's alone to keep until they ended */
     const char *fault;        /* tests: "KIND:every=N" or "KIND:rate=P", KIND of delay, drop, error,
                                  corrupt; wraps all transports; NULL: none */
 } yk_xfer_opts;
@@ -107,7 +109,8 @@ YK_API const char *yk_xfer_address(const yk_xfer *engine);
 enum yk_xfer_access { /* bits: what peers may do */
     YK_XFER_LOCAL = 0,
     YK_XFER_REMOTE_READ = 1,
-    YK_XFER_REMOTE_WRITE = 2
+    YK_XFER_REMOTE_WRITE = 2,
+    YK_XFER_REMOTE_GUARDED = 4 /* requests of peers must have a guard; without one they are -YK_EPERM */
 };
 
 typedef struct yk_xfer_memory {
@@ -137,16 +140,19 @@ YK_API int yk_xfer_free(yk_xfer *engine, void *addr);
 
 /* ---- segments -------------------------------------------------------------------------------- */
 
-/* How a target answers guarded reads of a segment (docs/rules.md, R15). Called on threads of the
+/* How a target answers guarded requests to a segment (docs/rules.md, R15). Called on threads of the
  * engine, at the same time; must not block. Calls may come until the segment's memory is unregistered or
  * the engine destroyed: withdrawing the name takes it from new readers only. */
 typedef struct yk_xfer_guard_ops {
     uint32_t size; /* sizeof(yk_xfer_guard_ops) */
     void *user;
-    /* 0: what `descriptor` says at this generation and epoch lies at [offset, offset + length) of the
-     * segment, and stays there until unpin is called with *ret_pin. YK_MISS: it does not. */
-    int (*pin)(void *user, uint64_t descriptor, uint64_t generation, uint64_t epoch, uint64_t offset,
-               uint64_t length, uint64_t *ret_pin);
+    /* op: enum yk_xfer_op. A read, 0: what `descriptor` says at this generation and epoch lies at
+     * [offset, offset + length) of the segment, and stays there until unpin is called with *ret_pin. A
+     * write, 0: the range is the writer's until then; it is called before the first byte is written, and
+     * unpin when none of this request can be written any more. YK_MISS: it is not so (any more).
+     * -YK_EAGAIN: too many pins now. */
+    int (*pin)(void *user, uint32_t op, uint64_t descriptor, uint64_t generation, uint64_t epoch,
+               uint64_t offset, uint64_t length, uint64_t *ret_pin);
     void (*unpin)(void *user, uint64_t pin);
 } yk_xfer_guard_ops;
 
@@ -193,10 +199,12 @@ enum yk_xfer_class {
     YK_XFER_CLASSES = 4
 };
 
-/* A guarded read: YK_MISS when the target does not hold `descriptor` at this generation and epoch. */
+/* A guarded read: YK_MISS when the target does not hold `descriptor` at this generation and epoch. A
+ * guarded write: YK_MISS when the target does not let it be written; nothing was then. */
 typedef struct yk_xfer_guard {
     uint64_t descriptor, generation, epoch;
-    uint64_t checksum;   /* XXH3-64 of the payload, compared here when it is whole and came over a network */
+    uint64_t checksum;   /* of a read: XXH3-64 of the payload, compared here when it is whole and came over
+                            a network */
     uint32_t has_checksum;
 } yk_xfer_guard;
 
@@ -207,7 +215,7 @@ typedef struct yk_xfer_request {
     yk_xfer_segment segment;
     uint64_t offset;         /* into the segment */
     uint64_t length;         /* bytes, not 0 */
-    const yk_xfer_guard *guard; /* of a READ, or NULL; copied */
+    const yk_xfer_guard *guard; /* or NULL; copied */
 } yk_xfer_request;
 
 enum yk_xfer_flags {
