@@ -314,7 +314,8 @@ static int abort_place(struct peer *p, const struct place *at) {
 
 /* ---- transfers --------------------------------------------------------------------------------- */
 
-static char local[4 * MIB]; /* registered */
+static char local[4 * MIB];          /* registered */
+static uint32_t within_ms = WAIT_MS; /* how long a transfer may take */
 
 static int engine_start(void **state) {
     yk_xfer_opts opts = {.size = sizeof(opts), .transports = YK_XFER_TCP, .shm_dir = ""};
@@ -344,7 +345,7 @@ static yk_xfer_segment open_segment(const struct peer *p) {
 static int move(yk_xfer_segment s, uint32_t op, uint64_t offset, uint64_t len, const yk_xfer_guard *guard) {
     yk_xfer_request q = {
         .op = op, .local = local, .segment = s, .offset = offset, .length = len, .guard = guard};
-    yk_xfer_submit_opts o = {.size = sizeof(o), .xclass = YK_XFER_DEMAND, .timeout_ms = WAIT_MS};
+    yk_xfer_submit_opts o = {.size = sizeof(o), .xclass = YK_XFER_DEMAND, .timeout_ms = within_ms};
     return yk_xfer_run(engine, &q, 1, &o);
 }
 
@@ -653,7 +654,9 @@ static void a_node_stops_while_peers_are_connected(void **state) {
     assert_int_equal(reserve(p, MIB, &at), 0);
     assert_int_equal(write_place(s, &at, block, MIB), 0);
     yk_node_stop(node);
+    within_ms = 300; /* nobody is there any more, and it is looked for until then */
     assert_true(write_place(s, &at, block, 100) < 0);
+    within_ms = WAIT_MS;
     yk_xfer_close(engine, s);
     peer_close(p);
 }
