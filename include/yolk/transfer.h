@@ -85,10 +85,10 @@ typedef struct yk_xfer_opts {
     uint32_t connect_ms;      /* until an attempt to connect counts as failed; 0: 1000 */
     uint32_t stall_ms;        /* a lane that moved nothing for so long while it should is given up when
                                  there is another one; 0: 200 */
-    uint32_t any_local;       /* 1: local memory of requests need not be registered, as long as no device
-                                 must know it; it is then the caller's alone to keep until they ended */
     const char *fault;        /* tests: "KIND:every=N" or "KIND:rate=P", KIND of delay, drop, error,
                                  corrupt; wraps all transports; NULL: none */
+    uint32_t any_local;       /* 1: local memory of requests need not be registered, as long as no device
+                                 must know it; it is then the caller's alone to keep until they ended */
 } yk_xfer_opts;
 
 /* Starts an engine. -YK_EINVAL (what and where in the text), -YK_EPERM an address beyond loopback
@@ -213,7 +213,8 @@ typedef struct yk_xfer_guard {
 typedef struct yk_xfer_request {
     uint32_t op;             /* enum yk_xfer_op */
     uint32_t reserved;       /* 0 */
-    void *local;             /* registered memory */
+    void *local;             /* registered memory, all of it in one range; with any_local this, or none of
+                                it registered */
     yk_xfer_segment segment;
     uint64_t offset;         /* into the segment */
     uint64_t length;         /* bytes, not 0 */

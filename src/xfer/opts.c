@@ -23,6 +23,8 @@ static int check_numbers(const struct yk_xfer_opts *o, struct yk_err *err) {
     if (o->transports & ~(uint32_t)ALL)
         return yk_err_set(err, -YK_EINVAL, "options: transports %#x has bits that mean nothing",
                           o->transports);
+    if (o->any_local > 1)
+        return bad(err, "any_local", o->any_local, 0, 1);
     if (o->shards > YK_SHARDS_MAX)
         return bad(err, "shards", o->shards, 0, YK_SHARDS_MAX);
     if (o->lanes > 8)
