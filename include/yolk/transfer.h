@@ -76,8 +76,7 @@ typedef struct yk_xfer_opts {
                                  name; NULL: none */
     const char *rails;        /* own devices or addresses to use, "eth0,10.0.0.7"; NULL: all */
     uint32_t shards;          /* independent sets of lanes, each with a thread for when no caller waits;
-                                 1..4; 0: 1. With several, a WRITE that ended at its deadline may still land
-                                 on top of a later one from another thread: order them yourself */
+                                 1..4; 0: 1 */
     uint32_t lanes;           /* connections on each rail and shard for bulk, 1..8; 0: 1. One more is for
                                  urgent requests */
     uint32_t inflight_max;    /* requests accepted and not ended; 0: 65536 */

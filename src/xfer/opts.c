@@ -71,7 +71,7 @@ static int check_texts(const struct yk_xfer_opts *o, struct yk_err *err) {
 static void fill_in(struct yk_xfer_opts *o) {
     const char *run = getenv("XDG_RUNTIME_DIR");
     o->transports = o->transports != 0 ? o->transports : (uint32_t)ALL;
-    o->shards = o->shards != 0 ? o->shards : 1; /* fences are a shard's own (ROADMAP.md) */
+    o->shards = o->shards != 0 ? o->shards : 1;
     o->lanes = o->lanes != 0 ? o->lanes : 1;
     o->inflight_max = o->inflight_max != 0 ? o->inflight_max : 65536;
     o->connect_ms = o->connect_ms != 0 ? o->connect_ms : 1000;
