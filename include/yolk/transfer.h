@@ -46,8 +46,9 @@ typedef struct yk_xfer yk_xfer;
 typedef struct yk_xfer_resolver {
     uint32_t size; /* sizeof(yk_xfer_resolver) */
     void *user;
-    /* address: "host:port[,host:port...][,unix:/path]" of the engine, as others shall reach it; "mem:ID"
-     * of one that does not listen, for others in its process.
+    /* address: "engine=ID,host:port[,host:port...][,unix:/path]", as others shall reach the engine; ID is
+     * its incarnation, so that nobody takes another for it. "mem:ID" of one that does not listen, for
+     * others in its process.
      * -YK_ECONFLICT: another live engine has the name. */
     int (*publish)(void *user, const char *name, const char *address);
     int (*withdraw)(void *user, const char *name);
@@ -169,7 +170,8 @@ YK_API int yk_xfer_withdraw(yk_xfer *engine, const char *name);
 /* A segment that was opened. Handles are numbers that are checked: a stale one is -YK_ENOENT. */
 typedef uint64_t yk_xfer_segment;
 
-/* where: "HOST:PORT/NAME", "unix:/PATH/NAME" (the socket in front of the last '/'), "file:/PATH" (this
+/* where: "HOST:PORT/NAME", "unix:/PATH/NAME" (the socket in front of the last '/'), several such
+ * addresses with commas between ("engine=ID" among them: those behind it must be that engine's), "file:/PATH" (this
  * host's, read and write), "mem:ID/NAME" (an engine of this process, as resolvers are given it when it
  * does not listen), or "NAME" (this engine's own, else by the resolver). Blocks until
  * timeout_ms (0 = 5000). -YK_ENOENT no such segment, -YK_EGONE nobody answers there, -YK_ETIMEDOUT,

@@ -140,6 +140,7 @@ static void link_up(struct yk_link *l) {
     struct yk_rail *r = l->rail;
     l->state = YK_LINK_UP;
     l->moved_ns = yk_now_ns();
+    r->stranger = 0;
     if (r->state == YK_RAIL_TRYING)
         r->state = YK_RAIL_OK;
     yk_route_changed(r->route);
@@ -189,19 +190,39 @@ void yk_lane_is_up(struct yk_lane *lane) {
     link_up(l);
 }
 
+static void peer_is_gone(struct yk_route *t, const char *why) {
+    __atomic_store_n(&t->peer->gone, 1, __ATOMIC_RELAXED);
+    for (uint32_t i = 0; i < t->rail_count; i++)
+        yk_rail_out(&t->rails[i], why);
+    yk_fences_void(t); /* what they wait for is gone with the process */
+    yk_shard_fail(t->shard, NULL, t->peer, -YK_EGONE);
+}
+
+/* Whether strangers answer at all addresses that a transport has for the peer, and it is not seen over
+ * another transport: it has restarted. One of several addresses may just lead elsewhere. */
+static int all_say_so(const struct yk_rail *r) {
+    const struct yk_route *t = r->route;
+    for (uint32_t i = 0; i < t->rail_count; i++) {
+        const struct yk_rail *o = &t->rails[i];
+        if (o->group == r->group && !o->stranger)
+            return 0;
+        for (uint32_t k = 0; k < o->link_count; k++)
+            if (o->links[k].state == YK_LINK_UP)
+                return 0;
+    }
+    return 1;
+}
+
 void yk_lane_is_down(struct yk_lane *lane, int code, enum yk_scope scope, const char *text) {
     struct yk_link *l = lane->core;
-    struct yk_route *t = l->rail->route;
+    struct yk_rail *r = l->rail;
     if (l->state == YK_LINK_DEAD)
         return;
-    yk_rail_out(l->rail, text != NULL ? text : yk_status_text(code));
-    if (scope == YK_SCOPE_PEER) {
-        __atomic_store_n(&t->peer->gone, 1, __ATOMIC_RELAXED);
-        for (uint32_t i = 0; i < t->rail_count; i++)
-            yk_rail_out(&t->rails[i], text);
-        yk_fences_void(t); /* what they wait for is gone with the process */
-        yk_shard_fail(t->shard, NULL, t->peer, -YK_EGONE);
-    }
+    text = text != NULL ? text : yk_status_text(code);
+    r->stranger |= scope == YK_SCOPE_RAIL;
+    yk_rail_out(r, text);
+    if (scope == YK_SCOPE_PEER || (scope == YK_SCOPE_RAIL && all_say_so(r)))
+        peer_is_gone(r->route, text);
 }
 
 /* ---- rails that fail ------------------------------------------------------------------------------ */

@@ -112,6 +112,7 @@ struct yk_rail {
     uint64_t trip_ns;    /* the shortest round trip that a greeting took; 0: none was */
     uint64_t bytes;      /* in flight */
     uint64_t total_slices, total_bytes, total_failed;
+    int stranger;         /* another engine answered there, last time */
     char why[YK_WHY_MAX]; /* of the last failure */
     struct yk_link links[YK_LANES_MAX];
     uint32_t link_count;

@@ -256,7 +256,7 @@ static void req_piece_ended(struct yk_shard *s, struct yk_piece *p, struct yk_li
         send_later(t, p);
         return;
     }
-    int lane = sl->scope == YK_SCOPE_LANE || sl->scope == YK_SCOPE_PEER;
+    int lane = sl->scope >= YK_SCOPE_LANE;
     if (lane && sl->touched && l->fence != NULL) {
         yk_fence_hold(t, l->fence, p);
         if (r->status != 0)

@@ -236,6 +236,24 @@ static void a_peer_that_restarted_is_gone(void **state) {
     fake_end(&rig);
 }
 
+/* Another engine answers at one of the peer's addresses: that rail will not do, the peer is there. */
+static void a_stranger_at_one_address_is_passed_over(void **state) {
+    (void)state;
+    fake_begin(&rig, 2, 100e6, 8 * MB, NULL);
+    run_all(YK_XFER_WRITE, 1 * MB);
+    fake.rail[0].restarted = 1;
+    fake.rail[0].fail_at = 2;
+    uint32_t before = fake.rail[0].connects;
+    run_all(YK_XFER_WRITE, 1 * MB);
+    run_all(YK_XFER_READ, 1 * MB);
+    fake_wait(&fake.rail[0].connects, before + 1); /* it was asked, and is not what the peer says */
+    run_all(YK_XFER_WRITE, 500000);
+    fake.rail[1].restarted = 1; /* the other one, too */
+    fake.rail[1].fail_at = 2;
+    assert_int_equal(yk_xfer_run(rig.engine, batch, cover(YK_XFER_WRITE, 1 * MB), NULL), -YK_EGONE);
+    fake_end(&rig);
+}
+
 static void urgent_passes(void **state) {
     (void)state;
     fake_begin(&rig, 1, 100e6, 32 * MB, NULL);
@@ -337,6 +355,7 @@ int main(void) {
         cmocka_unit_test(what_does_not_end_is_closed),
         cmocka_unit_test(a_broken_one_is_dialled_again),
         cmocka_unit_test(a_peer_that_restarted_is_gone),
+        cmocka_unit_test(a_stranger_at_one_address_is_passed_over),
         cmocka_unit_test(urgent_passes),
         cmocka_unit_test(nobody_starves),
         cmocka_unit_test(a_small_one_does_not_wait_for_a_large_one),
