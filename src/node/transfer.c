@@ -45,8 +45,11 @@ const char *transfer_segment(const struct yk_node *node) {
     return node->transfer != NULL ? node->transfer->segment : "";
 }
 
+/* Without the word in front that says to peers which engine is meant. */
 const char *yk_node_transfer(const struct yk_node *node) {
-    return transfer_addresses(node);
+    const char *list = transfer_addresses(node);
+    const char *first = strncmp(list, "engine=", 7) == 0 ? strchr(list, ',') : NULL;
+    return first != NULL ? first + 1 : list;
 }
 
 /* ---- the resolver ----------------------------------------------------------------------------- */

@@ -331,10 +331,9 @@ static int engine_stop(void **state) {
 }
 
 static yk_xfer_segment open_segment(const struct peer *p) {
-    char first[256], where[512];
+    char where[2048];
     yk_xfer_segment s = 0;
-    snprintf(first, sizeof(first), "%.*s", (int)strcspn(p->addresses, ","), p->addresses);
-    snprintf(where, sizeof(where), "%s/%s", first, p->segment);
+    snprintf(where, sizeof(where), "%s/%s", p->addresses, p->segment);
     int rc = yk_xfer_open(engine, where, WAIT_MS, &s);
     if (rc < 0)
         print_error("%s: %s\n", where, yk_xfer_error_text());
@@ -369,7 +368,8 @@ static void the_engine_is_granted_to_who_asks(void **state) {
     struct peer *m = peer_open(node, YK_HELLO_MAP | YK_HELLO_XFER);
     assert_int_equal(p->granted, YK_HELLO_XFER);
     assert_non_null(strstr(p->addresses, "127.0.0.1:"));
-    assert_string_equal(p->addresses, yk_node_transfer(node));
+    assert_memory_equal(p->addresses, "engine=", 7); /* after a restart nobody is taken for it */
+    assert_string_equal(strchr(p->addresses, ',') + 1, yk_node_transfer(node));
     assert_true(p->segment[0] != 0);
     assert_int_equal(q->granted, 0);
     assert_int_equal(m->granted, YK_HELLO_MAP | YK_HELLO_XFER);

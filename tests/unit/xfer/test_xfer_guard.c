@@ -227,6 +227,31 @@ static void a_lane_that_ends_lets_go(void **state) {
     rig_close(&r);
 }
 
+/* Who takes nothing, or sends half of a write, does not keep its pins for long; others may be as slow as
+ * before. */
+static void a_silent_peer_loses_its_pins(void **state) {
+    struct rig r = {.server_env = {.pin_ms = 100}};
+    struct yk_server_counts c;
+    (void)state;
+    open_guarded(&r);
+    int reader = rig_greeted(&r, 1, 1), writer = rig_greeted(&r, 2, 1), slow = rig_greeted(&r, 3, 1);
+    send_header(slow, YK_PROTO_WRITE, 1, r.region, 0, 1000, 0, 0);
+    rig_send(slow, payload, 500);
+    send_header(reader, YK_PROTO_READ, 1, r.region, SEGMENT_AT, RIG_BYTES - SEGMENT_AT, GENERATION, 0);
+    send_header(writer, YK_PROTO_WRITE, 1, r.region, SEGMENT_AT, 100000, GENERATION, 0);
+    rig_send(writer, payload, 1000);
+    WAIT_SEEN(s.pins == 2);
+    WAIT_SEEN(s.unpins == 2);
+    yk_server_stat(r.server, &c);
+    assert_int_equal(c.lanes, 1);
+    rig_send(slow, payload, 500);
+    assert_int_equal(answer(slow, YK_PROTO_WRITE, 1), 0);
+    close(reader);
+    close(writer);
+    close(slow);
+    rig_close(&r);
+}
+
 static void memory_that_is_guarded_only_is_for_nobody_else(void **state) {
     struct rig r = {0};
     struct yk_err err;
@@ -442,6 +467,7 @@ int main(void) {
         cmocka_unit_test(a_write_is_pinned_from_its_first_byte_to_its_last),
         cmocka_unit_test(what_the_guard_refuses_goes_nowhere),
         cmocka_unit_test(a_lane_that_ends_lets_go),
+        cmocka_unit_test(a_silent_peer_loses_its_pins),
         cmocka_unit_test(memory_that_is_guarded_only_is_for_nobody_else),
         cmocka_unit_test(a_group_with_guards),
         TRANSPORTS(guarded_writes),
