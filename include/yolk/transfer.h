@@ -46,8 +46,9 @@ typedef struct yk_xfer yk_xfer;
 typedef struct yk_xfer_resolver {
     uint32_t size; /* sizeof(yk_xfer_resolver) */
     void *user;
-    /* address: "host:port[,host:port...][,unix:/path]" of the engine, as others shall reach it; "mem:ID"
-     * of one that does not listen, for others in its process.
+    /* address: "engine=ID,host:port[,host:port...][,unix:/path]", as others shall reach the engine; ID is
+     * its incarnation, so that nobody takes another for it. "mem:ID" of one that does not listen, for
+     * others in its process.
      * -YK_ECONFLICT: another live engine has the name. */
     int (*publish)(void *user, const char *name, const char *address);
     int (*withdraw)(void *user, const char *name);
@@ -76,8 +77,7 @@ typedef struct yk_xfer_opts {
                                  name; NULL: none */
     const char *rails;        /* own devices or addresses to use, "eth0,10.0.0.7"; NULL: all */
     uint32_t shards;          /* independent sets of lanes, each with a thread for when no caller waits;
-                                 1..4; 0: 1. With several, a WRITE that ended at its deadline may still land
-                                 on top of a later one from another thread: order them yourself */
+                                 1..4; 0: 1 */
     uint32_t lanes;           /* connections on each rail and shard for bulk, 1..8; 0: 1. One more is for
                                  urgent requests */
     uint32_t inflight_max;    /* requests accepted and not ended; 0: 65536 */
@@ -87,6 +87,8 @@ typedef struct yk_xfer_opts {
                                  there is another one; 0: 200 */
     const char *fault;        /* tests: "KIND:every=N" or "KIND:rate=P", KIND of delay, drop, error,
                                  corrupt; wraps all transports; NULL: none */
+    uint32_t any_local;       /* 1: local memory of requests need not be registered, as long as no device
+                                 must know it; it is then the caller's alone to keep until they ended */
 } yk_xfer_opts;
 
 /* Starts an engine. -YK_EINVAL (what and where in the text), -YK_EPERM an address beyond loopback
@@ -107,7 +109,8 @@ YK_API const char *yk_xfer_address(const yk_xfer *engine);
 enum yk_xfer_access { /* bits: what peers may do */
     YK_XFER_LOCAL = 0,
     YK_XFER_REMOTE_READ = 1,
-    YK_XFER_REMOTE_WRITE = 2
+    YK_XFER_REMOTE_WRITE = 2,
+    YK_XFER_REMOTE_GUARDED = 4 /* requests of peers must have a guard; without one they are -YK_EPERM */
 };
 
 typedef struct yk_xfer_memory {
@@ -137,16 +140,20 @@ YK_API int yk_xfer_free(yk_xfer *engine, void *addr);
 
 /* ---- segments -------------------------------------------------------------------------------- */
 
-/* How a target answers guarded reads of a segment (docs/rules.md, R15). Called on threads of the
+/* How a target answers guarded requests to a segment (docs/rules.md, R15). Called on threads of the
  * engine, at the same time; must not block. Calls may come until the segment's memory is unregistered or
  * the engine destroyed: withdrawing the name takes it from new readers only. */
 typedef struct yk_xfer_guard_ops {
     uint32_t size; /* sizeof(yk_xfer_guard_ops) */
     void *user;
-    /* 0: what `descriptor` says at this generation and epoch lies at [offset, offset + length) of the
-     * segment, and stays there until unpin is called with *ret_pin. YK_MISS: it does not. */
-    int (*pin)(void *user, uint64_t descriptor, uint64_t generation, uint64_t epoch, uint64_t offset,
-               uint64_t length, uint64_t *ret_pin);
+    /* op: enum yk_xfer_op. A read, 0: what `descriptor` says at this generation and epoch lies at
+     * [offset, offset + length) of the segment, and stays there until unpin is called with *ret_pin. A
+     * write, 0: the range is the writer's until then; it is called before the first byte is written, and
+     * unpin when none of this request can be written any more. YK_MISS: it is not so (any more).
+     * -YK_EAGAIN: too many pins now; it is asked again within the request's deadline. A large request
+     * is asked for in slices, each with a pin of its own. */
+    int (*pin)(void *user, uint32_t op, uint64_t descriptor, uint64_t generation, uint64_t epoch,
+               uint64_t offset, uint64_t length, uint64_t *ret_pin);
     void (*unpin)(void *user, uint64_t pin);
 } yk_xfer_guard_ops;
 
@@ -163,7 +170,8 @@ YK_API int yk_xfer_withdraw(yk_xfer *engine, const char *name);
 /* A segment that was opened. Handles are numbers that are checked: a stale one is -YK_ENOENT. */
 typedef uint64_t yk_xfer_segment;
 
-/* where: "HOST:PORT/NAME", "unix:/PATH/NAME" (the socket in front of the last '/'), "file:/PATH" (this
+/* where: "HOST:PORT/NAME", "unix:/PATH/NAME" (the socket in front of the last '/'), several such
+ * addresses with commas between ("engine=ID" among them: those behind it must be that engine's), "file:/PATH" (this
  * host's, read and write), "mem:ID/NAME" (an engine of this process, as resolvers are given it when it
  * does not listen), or "NAME" (this engine's own, else by the resolver). Blocks until
  * timeout_ms (0 = 5000). -YK_ENOENT no such segment, -YK_EGONE nobody answers there, -YK_ETIMEDOUT,
@@ -175,7 +183,7 @@ YK_API int yk_xfer_close(yk_xfer *engine, yk_xfer_segment segment);
 typedef struct yk_xfer_segment_info {
     uint64_t length; /* bytes */
     uint32_t access; /* enum yk_xfer_access */
-    uint32_t guarded; /* 1: it answers guarded reads */
+    uint32_t guarded; /* 1: it answers guarded requests */
     uint64_t incarnation; /* of the engine that has it: another after each start */
 } yk_xfer_segment_info;
 YK_API int yk_xfer_segment_stat(yk_xfer *engine, yk_xfer_segment segment,
@@ -193,21 +201,25 @@ enum yk_xfer_class {
     YK_XFER_CLASSES = 4
 };
 
-/* A guarded read: YK_MISS when the target does not hold `descriptor` at this generation and epoch. */
+/* A guarded read: YK_MISS when the target does not hold `descriptor` at this generation and epoch. A
+ * guarded write: YK_MISS when the target does not let it be written (any more); slices of a large one
+ * may have been before. */
 typedef struct yk_xfer_guard {
     uint64_t descriptor, generation, epoch;
-    uint64_t checksum;   /* XXH3-64 of the payload, compared here when it is whole and came over a network */
+    uint64_t checksum;   /* of a read: XXH3-64 of the payload, compared here when it is whole and came over
+                            a network */
     uint32_t has_checksum;
 } yk_xfer_guard;
 
 typedef struct yk_xfer_request {
     uint32_t op;             /* enum yk_xfer_op */
     uint32_t reserved;       /* 0 */
-    void *local;             /* registered memory */
+    void *local;             /* registered memory, all of it in one range; with any_local this, or none of
+                                it registered */
     yk_xfer_segment segment;
     uint64_t offset;         /* into the segment */
     uint64_t length;         /* bytes, not 0 */
-    const yk_xfer_guard *guard; /* of a READ, or NULL; copied */
+    const yk_xfer_guard *guard; /* or NULL; copied */
 } yk_xfer_request;
 
 enum yk_xfer_flags {

@@ -65,7 +65,8 @@ enum yk_open_flags {
     YK_OPEN_NO_MAP = 1,         /* do not map the node's memory: payload goes through the socket */
     YK_OPEN_VERIFY = 2,         /* verify the checksum of every local get, too */
     YK_OPEN_HANDLE_SIGBUS = 4,  /* a truncated segment makes gets miss instead of ending the process */
-    YK_OPEN_NO_RECONNECT = 8    /* a lost connection is final */
+    YK_OPEN_NO_RECONNECT = 8,   /* a lost connection is final */
+    YK_OPEN_NO_XFER = 16        /* no transfer engine: what is not mapped goes through the socket */
 };
 
 typedef struct yk_open_opts {
@@ -78,10 +79,12 @@ typedef struct yk_open_opts {
     uint32_t timeout_ms;        /* of calls that name none; default 5000 */
     uint32_t inflight_max;      /* operations submitted and not polled; default 4096 */
     uint64_t hold_bytes;        /* reservations held ahead for puts; default 16 MiB, 0 = default */
+    const char *rails;          /* own devices or addresses that payload may take, "eth0,10.0.0.7"; NULL:
+                                   all */
 } yk_open_opts;
 
 /* Connects to a node. url: "unix:/path" (default unix:/run/yolk.sock when NULL, or $YOLK_URL),
- * "tcp:HOST:PORT" (payload through the socket), "embedded:dram=1G,..." (a node inside this process;
+ * "tcp:HOST:PORT" (large payload through the transfer engine, over all useful rails), "embedded:dram=1G,..." (a node inside this process;
  * needs libyolk-node). Blocks up to timeout_ms. Errors: EGONE nothing listens, EVERSION, EINVAL,
  * ESTALE epoch lower than the namespace's, ELIMIT too many clients. On failure *ret_client is
  * untouched and yk_error_text(NULL) has the text. */

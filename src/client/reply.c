@@ -407,11 +407,13 @@ int yk_reply_get_begin(yk_client *c, const struct yk_frame *f, const unsigned ch
     if (r.bad || (status != 0) != (f->body_bytes == 4))
         return -YK_EPROTO;
     if (status == 0) {
-        uint32_t left = f->body_bytes - 4;
-        yk_rd_init(&r, head + 4, left < YK_WIRE_INFO_BYTES + 8u ? left : YK_WIRE_INFO_BYTES + 8u);
+        uint32_t left = f->body_bytes - 4, all = YK_WIRE_INFO_BYTES + YK_GET_TAIL_BYTES;
+        yk_rd_init(&r, head + 4, left < all ? left : all);
         yk_rd_info(&r, &info);
+        uint32_t idx = yk_rd_u32(&r);
+        yk_rd_u64(&r); /* no place */
         n = yk_rd_u64(&r);
-        if (!yk_rd_ok(&r) || n != left - (YK_WIRE_INFO_BYTES + 8u))
+        if (!yk_rd_ok(&r) || idx != YK_GET_INLINE || n != left - all)
             return -YK_EPROTO;
     }
     struct yk_rec *rec = YK_LIST_ITEM(req->recs.next, struct yk_rec, link);

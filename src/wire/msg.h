@@ -30,10 +30,18 @@
  *            has tiers beside DRAM), the reply ends with u64 filter_bytes, and a fourth descriptor is
  *            the read-only filter (src/shm/filter.h): a key that DRAM has not and the filter denies is
  *            a miss; one that the filter allows may be in another tier: ask.
+ *            With YK_HELLO_XFER granted (the node has a transfer engine), at the very end: text
+ *            addresses ("engine=ID,host:port,...,unix:/path", as engines publish them), text name of the
+ *            segment that holds payload; in it blocks are read and places written by guarded requests
+ *            (yolk/transfer.h): descriptor is the idx, generation the gen of what this protocol granted
+ *            or located.
  * BYE        empty: references and reservations are released, the slot is free -> i32 status
  * PING       any bytes -> the same bytes
  * RESERVE    u32 timeout_ms (0: is answered at once), u32 count (1..64), u64 len -> i32 status, u32 n, n x { u32 idx,
- *            u64 gen, u64 offset }; n < count when space is short (n >= 1 with status 0)
+ *            u64 gen, u64 offset }; n < count when space is short (n >= 1 with status 0). Without
+ *            YK_HELLO_MAP, but with YK_HELLO_XFER: places that are written through the engine. They end
+ *            with the connection; COMMIT verifies their payload (-YK_ECORRUPT) and is -YK_EGONE for one
+ *            that is over, -YK_EBUSY while a write into it is still under way: to be sent again.
  * COMMIT     u32 n, u32 refill_count, u64 refill_len, n x { u32 idx, u64 gen, u64 epoch, u64 sum,
  *            u32 len, attrs, key, str8 parent } -> u32 n, n x i32 status, u32 r, r x { as RESERVE }.
  *            -YK_ESTALE: the namespace is not at that epoch any more.
@@ -43,8 +51,11 @@
  * ABORT      u32 n, n x { u32 idx, u64 gen } -> u32 n, n x i32
  * PUT        u32 timeout_ms, u64 len, u64 sum, u64 epoch, attrs, key, str8 parent, then len payload
  *            bytes -> i32 status. sum 0: the node computes it; else it verifies it (-YK_ECORRUPT).
- * GET        u64 epoch, u64 offset, u64 max_len, key -> i32 status; if 0: info, u64 n, n payload
- *            bytes. The payload of [offset, offset + max_len) cut at the block's end.
+ * GET        u64 epoch, u64 offset, u64 max_len, u64 inline_max, key -> i32 status; if 0: info,
+ *            u32 idx, u64 place, u64 n, payload. [offset, offset + max_len) cut at the block's end are n
+ *            bytes. With idx YK_GET_INLINE they follow; else (n > inline_max) none does, and they are to be
+ *            read through the engine at `place` of its segment, guarded by idx, info's generation and
+ *            epoch. A guard that fails: ask again, with inline_max UINT64_MAX.
  * LOOKUP     u64 epoch, u32 n, n x key -> u32 n, n x { i32 status; if 0: info }. Never extends a
  *            life.
  * EXISTS     u64 epoch, u32 n, n x key -> u32 n, bitmap of (n + 7) / 8 bytes, bit i = key i is
@@ -87,12 +98,13 @@ extern "C" {
 #endif
 
 #define YK_WIRE_MAGIC      0x6b6c6f59u /* "Yolk" */
-#define YK_WIRE_VERSION    2u
+#define YK_WIRE_VERSION    3u
 #define YK_FRAME_HDR       16u
 #define YK_FRAME_BODY_MAX  (4u << 20) /* of all frames but PUT requests and GET replies */
 #define YK_RESERVE_MAX     64u
 #define YK_RAISE_MAX       64u
 #define YK_LIST_MAX        4096u
+#define YK_GET_INLINE      0xffffffffu
 
 enum yk_wire_op {
     YK_MSG_HELLO = 1,
@@ -121,7 +133,7 @@ enum yk_wire_op {
 
 enum yk_frame_flags { YK_FRAME_REPLY = 1 };
 
-enum yk_hello_flags { YK_HELLO_MAP = 1, YK_HELLO_FILTER = 2 };
+enum yk_hello_flags { YK_HELLO_MAP = 1, YK_HELLO_FILTER = 2, YK_HELLO_XFER = 4 };
 
 enum yk_change {
     YK_CHANGE_REMOVE = 1,
@@ -177,6 +189,7 @@ void yk_rd_text(struct yk_rd *r, char *buf, size_t cap);
 
 #define YK_WIRE_ATTRS_BYTES 41u
 #define YK_WIRE_INFO_BYTES  68u
+#define YK_GET_TAIL_BYTES   20u /* of a GET's reply, between info and payload: idx, place, n */
 
 #ifdef __cplusplus
 }

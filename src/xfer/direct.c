@@ -20,7 +20,7 @@ static int one(const struct yk_req *r, const struct yk_region *remote, uint64_t 
     char *there = remote->base + r->offset;
     for (uint64_t at = 0; at < r->len; at += CHUNK) {
         uint64_t len = r->len - at < CHUNK ? r->len - at : CHUNK;
-        if (__atomic_load_n(&r->region->dying, __ATOMIC_RELAXED))
+        if (r->region != NULL && __atomic_load_n(&r->region->dying, __ATOMIC_RELAXED))
             return -YK_ECANCELED;
         if (__atomic_load_n(&remote->dying, __ATOMIC_RELAXED))
             return -YK_EGONE;
@@ -43,7 +43,7 @@ static void carry_out(struct yk_batch *b, struct yk_req *r) {
     r->attempts = 1;
     if (remote == NULL || remote->base == NULL)
         r->status = -YK_EGONE;
-    else if ((remote->access & need) == 0)
+    else if (!yk_region_allows(remote, need, 0))
         r->status = -YK_EPERM;
     else if (r->offset > remote->len || r->len > remote->len - r->offset)
         r->status = -YK_EINVAL;

@@ -161,7 +161,7 @@ static int check_memory(const struct yk_registry *g, const yk_xfer_memory *m, si
         return yk_err_set(err, -YK_EINVAL, "memory %zu: length %llu at %p is beyond %s", i,
                           (unsigned long long)m->length, m->addr,
                           m->length > YK_XFER_LENGTH_MAX ? "1 TiB" : "the end of addresses");
-    if (m->access & ~(uint32_t)(YK_XFER_REMOTE_READ | YK_XFER_REMOTE_WRITE))
+    if (m->access & ~(uint32_t)(YK_XFER_REMOTE_READ | YK_XFER_REMOTE_WRITE | YK_XFER_REMOTE_GUARDED))
         return yk_err_set(err, -YK_EINVAL, "memory %zu: access %#x has bits that mean nothing", i,
                           m->access);
     if (check_location(m->location) < 0)
@@ -334,6 +334,25 @@ struct yk_region *yk_registry_find(struct yk_registry *g, const void *addr, uint
     return r;
 }
 
+int yk_registry_local(struct yk_registry *g, const void *addr, uint64_t len,
+                      struct yk_region **ret_region) {
+    uintptr_t a = (uintptr_t)addr;
+    int rc = -YK_ENOENT;
+    pthread_mutex_lock(&g->lock);
+    uint32_t at = before(g, a);
+    struct yk_region *r = at > 0 ? g->by_addr[at - 1] : NULL;
+    if (r != NULL && a - (uintptr_t)r->base < r->len) {
+        r = len <= r->len - (a - (uintptr_t)r->base) ? ref(r) : NULL;
+        rc = r != NULL ? 0 : -YK_EBUSY;
+    } else if (at < g->count && len > (uintptr_t)g->by_addr[at]->base - a) {
+        rc = -YK_EBUSY; /* it reaches into the next one */
+    }
+    if (rc == 0)
+        *ret_region = r;
+    pthread_mutex_unlock(&g->lock);
+    return rc;
+}
+
 struct yk_region *yk_registry_get(struct yk_registry *g, uint64_t id) {
     uint32_t i = (uint32_t)id;
     pthread_mutex_lock(&g->lock);
@@ -401,8 +420,13 @@ int yk_registry_publish(struct yk_registry *g, const char *name, void *addr, uin
     p.offset = (uint64_t)((char *)addr - r->base);
     p.access = r->access;
     pthread_mutex_lock(&g->lock);
-    rc = r->dying ? yk_err_set(err, -YK_EINVAL, "segment '%s': its memory is being unregistered", name)
-                  : publish(g, &p, err);
+    if (r->dying)
+        rc = yk_err_set(err, -YK_EINVAL, "segment '%s': its memory is being unregistered", name);
+    else if ((p.access & YK_XFER_REMOTE_GUARDED) && !p.guarded)
+        rc = yk_err_set(err, -YK_EINVAL, "segment '%s': its memory is guarded only, and there is no guard",
+                        name);
+    else
+        rc = publish(g, &p, err);
     pthread_mutex_unlock(&g->lock);
     yk_registry_put(g, r);
     return rc;

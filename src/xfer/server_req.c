@@ -2,14 +2,14 @@
  *
  * What the requests of a lane that was dialled do.
  *
- * Every request is checked when its header is here: region, access, range. What cannot be done is
- * answered with a status; its payload goes into the sink. It takes effect when all its payload is here.
+ * Every request is checked when its header is here: region, access, range, guard. What cannot be done
+ * is answered with a status; its payload goes into the sink. It takes effect when all its payload is
+ * here. A guarded READ keeps its pin until its bytes are sent, a guarded WRITE until its last byte is
+ * here; either until its lane is closed or its memory taken back.
  *
  * Thread: the server's.
  */
 #include "server_priv.h"
-
-#include "base/clock.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,8 +21,10 @@ static int pin(struct yk_in_lane *l, struct yk_in_req *q, const struct yk_xreq *
     int rc = yk_registry_guard(l->server->env.registry, req->region, req->offset, req->len, &guard,
                                &offset);
     if (rc < 0)
-        return -YK_EINVAL; /* nothing there answers guarded reads */
-    rc = guard.pin(guard.user, req->descriptor, req->generation, req->epoch, offset, req->len, &q->pin);
+        return -YK_EINVAL; /* nothing there answers guarded requests */
+    uint32_t op = req->op == YK_PROTO_READ ? YK_XFER_READ : YK_XFER_WRITE;
+    rc = guard.pin(guard.user, op, req->descriptor, req->generation, req->epoch, offset, req->len,
+                   &q->pin);
     if (rc == 0) {
         q->pinned = 1;
         q->pin_user = guard.user;
@@ -39,7 +41,7 @@ static void begin_access(struct yk_in_lane *l, struct yk_in_req *q, const struct
         q->status = -YK_EGONE;
     else if (r->file || r->base == NULL)
         q->status = -YK_ENOTSUP;
-    else if (!(r->access & need))
+    else if (!yk_region_allows(r, need, (req->flags & YK_XREQ_GUARD) != 0))
         q->status = -YK_EPERM;
     else if (req->len > r->len || req->offset > r->len - req->len)
         q->status = -YK_EINVAL;
@@ -158,21 +160,21 @@ static int hello(struct yk_in_lane *l, struct yk_in_req *q) {
     return put_blob(q, status, body, yk_welcome_encode(body, &w));
 }
 
-/* The request at recv has all its payload. -YK_EAGAIN: not yet. */
+/* The request at recv has all its payload, and takes effect. */
 static int act(struct yk_in_lane *l, struct yk_in_req *q) {
-    int rc = 0;
     switch (q->op) {
     case YK_PROTO_HELLO:
         return hello(l, q);
     case YK_PROTO_LOOKUP:
         return lookup(l, q);
     case YK_PROTO_NOTE:
-        rc = yk_in_note(l, q->number, l->work->small, (uint32_t)q->len);
-        if (rc != -YK_EAGAIN)
-            q->status = rc;
-        return rc == -YK_EAGAIN ? rc : 0;
+        q->status = yk_in_note(l, q->number, l->work->small, (uint32_t)q->len);
+        return 0;
     case YK_PROTO_FENCE:
         q->status = fence(l, q->number);
+        return 0;
+    case YK_PROTO_WRITE:
+        yk_in_release(l, q); /* its pin, too, before it is answered: who has the answer finds none */
         return 0;
     default:
         return 0;
@@ -186,13 +188,6 @@ int yk_in_advance(struct yk_in_lane *l) {
         if (yk_xreq_has_payload(q->op) && (w->run > 0 || w->got < q->len))
             break;
         int rc = act(l, q);
-        if (rc == -YK_EAGAIN) {
-            l->stalled = 1;
-            if (l->server->retry.slot == 0)
-                (void)yk_loop_timer(l->server->loop, &l->server->retry,
-                                    yk_now_ns() + YK_IN_RETRY_MS * YK_NS_PER_MS);
-            break;
-        }
         if (rc < 0) {
             yk_in_close(l, rc == -YK_ENOMEM ? "no memory for an answer" : NULL);
             return rc;

@@ -5,13 +5,14 @@
  *   shard.c   inbox, who turns, sleep and wake
  *   sched.c   queues, classes, cutting, choice
  *   slice.c   ends of slices and requests, cancel, deadlines
- *   rail.c    routes, rails, lanes, fences
+ *   rail.c    routes, rails, lanes
+ *   fence.c   memory that a dead lane may yet write to
  *   health.c  silence, quarantine, links
  *
  * A request waits in its route's queue of its class until all of it is cut into pieces. A piece is a
  * slice with what the core keeps of it; it is, until it is free again, in one list: of its lane (in
- * flight), `again` of its route (to be sent again), or `held` of a fence (until the target has closed
- * the lane that it may have touched memory over).
+ * flight), `again` of its route (to be sent again), `later` (the same, when its time has come), or `held`
+ * of a fence (until the target has closed the lane that it may have touched memory over).
  *
  * Thread: all here by who owns the shard (yk_shard_try_own), but what says "any".
  */
@@ -37,17 +38,28 @@ extern "C" {
 struct yk_rail;
 struct yk_route;
 
+/* Memory of a peer that a dead lane may yet write to, in the peer's list: for all shards. */
+struct yk_bar {
+    struct yk_list link;
+    uint64_t lane;
+    const char *xport; /* its transport's name */
+    uint64_t region, offset, len;
+};
+
 /* A slice and what the core keeps of it. */
 struct yk_piece {
     struct yk_slice s;
-    struct yk_list link;     /* lane's pieces, route's again, or fence's held */
+    struct yk_list link;     /* lane's pieces, route's again or later, or fence's held */
     struct yk_list of_req;   /* request's pieces */
     struct yk_req *req;      /* NULL: a note, a fence, or one whose request has ended */
     struct yk_part *note;    /* whose batch's notification this is */
     struct yk_fence *fence;  /* that this piece asks for */
     struct yk_link *on;      /* in flight there, or NULL */
+    struct yk_bar bar;       /* while a fence holds it */
     double predict_ns;
     uint64_t cancel_ns;      /* when it was cancelled, 0 = it was not */
+    uint64_t due_ns;         /* in `later`: when it is sent again */
+    uint32_t waits;          /* how often it was there */
     struct yk_piece *free;
 };
 
@@ -56,8 +68,9 @@ struct yk_piece {
 struct yk_fence {
     struct yk_list link; /* route's */
     uint64_t lane;
-    const struct yk_xport_ops *ops;
-    struct yk_list held;   /* pieces; those without a request keep their range only */
+    const char *xport;     /* its transport's name */
+    struct yk_list held;   /* pieces; those without a request keep their range only. None: another shard's
+                              lane is in the way */
     struct yk_piece *ask;  /* the FENCE that is under way, or NULL */
 };
 
@@ -99,6 +112,7 @@ struct yk_rail {
     uint64_t trip_ns;    /* the shortest round trip that a greeting took; 0: none was */
     uint64_t bytes;      /* in flight */
     uint64_t total_slices, total_bytes, total_failed;
+    int stranger;         /* another engine answered there, last time */
     char why[YK_WHY_MAX]; /* of the last failure */
     struct yk_link links[YK_LANES_MAX];
     uint32_t link_count;
@@ -121,6 +135,8 @@ struct yk_route {
     int copies;            /* some rail's transport is carried out by progress */
     struct yk_queue queue[YK_XFER_CLASSES];
     double served;         /* virtual time of the last pick */
+    struct yk_list later;  /* pieces that the target could not take now */
+    struct yk_timer later_timer; /* of the earliest */
     struct yk_list fences;
     struct yk_rail *rails;
     uint32_t rail_count;
@@ -206,6 +222,7 @@ struct yk_piece *yk_piece_new(struct yk_shard *s); /* NULL: no memory */
 void yk_piece_free(struct yk_shard *s, struct yk_piece *p);
 void yk_pieces_free(struct yk_shard *s);
 void yk_slice_ended(struct yk_lane *lane, struct yk_slice *slice); /* event of the transport */
+void yk_later_due(struct yk_timer *timer); /* a route's later_timer */
 /* Its deadline counts from now on. */
 void yk_part_open(struct yk_shard *s, struct yk_part *p);
 /* Ends a request early: what is in flight of it is cancelled, it ends when that has. */
@@ -245,13 +262,22 @@ void yk_rail_out(struct yk_rail *r, const char *why);
 void yk_rail_retry(struct yk_rail *r);
 /* Disconnects lanes that are DEAD. */
 void yk_rails_reap(struct yk_shard *s);
-/* Asks for fences where a lane can carry them. */
-void yk_route_fences(struct yk_route *t);
-/* Whether a write there has to wait for one. */
-int yk_route_fenced(const struct yk_route *t, uint64_t region, uint64_t offset, uint64_t len);
-void yk_fence_done(struct yk_fence *f, struct yk_route *t, int status, enum yk_scope scope);
 /* Any other rail of the route that is not in quarantine. */
 int yk_rail_has_other(const struct yk_rail *r);
+
+/* ---- fence.c --------------------------------------------------------------------------------- */
+
+struct yk_fence *yk_fence_new(void); /* NULL: no memory */
+void yk_fence_free(struct yk_route *t, struct yk_fence *f); /* with what it holds; NULL is fine */
+/* A piece that may have left bytes on their way: kept, its range barred to all shards. */
+void yk_fence_hold(struct yk_route *t, struct yk_fence *f, struct yk_piece *p);
+/* Asks for fences where a lane can carry them. */
+void yk_route_fences(struct yk_route *t);
+/* Whether a write there has to wait for some; those are asked for. */
+int yk_route_fenced(struct yk_route *t, uint64_t region, uint64_t offset, uint64_t len);
+void yk_fence_done(struct yk_fence *f, struct yk_route *t, int status, enum yk_scope scope);
+/* All of a route's are done: its peer is gone. */
+void yk_fences_void(struct yk_route *t);
 
 /* ---- health.c -------------------------------------------------------------------------------- */
 

@@ -91,7 +91,9 @@ static int answered(struct yk_stream *s, const unsigned char *bytes) {
         return rc;
     }
     if (q->slice != NULL) {
-        q->slice->status = ans.status == -YK_EAGAIN ? -YK_EPROTO : ans.status; /* that would be: not ended */
+        /* What has no guard and is no note has nothing that it could have to wait for. */
+        int may_wait = q->slice->guard != NULL || q->op == YK_PROTO_NOTE;
+        q->slice->status = ans.status == -YK_EAGAIN && !may_wait ? -YK_EPROTO : ans.status;
         q->slice->scope = ans.status < 0 ? YK_SCOPE_REQUEST : YK_SCOPE_NONE;
     }
     s->rx++;

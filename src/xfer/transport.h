@@ -72,7 +72,7 @@ struct yk_peer_info {
 enum yk_rail_caps { /* bits */
     YK_RAIL_READ = 1,
     YK_RAIL_WRITE = 2,
-    YK_RAIL_GUARD = 4,    /* guarded reads */
+    YK_RAIL_GUARD = 4,    /* guarded reads and writes */
     YK_RAIL_NOTIFY = 8,
     YK_RAIL_NETWORK = 16, /* bytes leave the host: payload is verified by the receiver (R17) */
     YK_RAIL_DEVICE = 32,  /* local memory may be a device's */
@@ -102,7 +102,9 @@ enum yk_slice_op {
     YK_SLICE_PING
 };
 
-enum yk_scope { YK_SCOPE_NONE = 0, YK_SCOPE_REQUEST, YK_SCOPE_LANE, YK_SCOPE_PEER };
+/* What a failure is about. RAIL: another engine answers there than the one that is meant. PEER: it is
+ * gone for certain, no rail will do. */
+enum yk_scope { YK_SCOPE_NONE = 0, YK_SCOPE_REQUEST, YK_SCOPE_LANE, YK_SCOPE_RAIL, YK_SCOPE_PEER };
 
 /* Thread: the shard's. The core's storage. */
 struct yk_slice {
@@ -111,7 +113,8 @@ struct yk_slice {
     uint8_t xclass;               /* enum yk_xfer_class */
     uint8_t touched;              /* out, see above */
     uint8_t scope;                /* out: enum yk_scope of a failure */
-    int32_t status;               /* out: 0, YK_MISS, -YK_E... */
+    int32_t status;               /* out: 0, YK_MISS, -YK_E...; -YK_EAGAIN: the target has no pin for
+                                     its guard, or no room for the note, now: it is posted again later */
     char *local;
     uint64_t len;
     uint64_t region; /* of the peer */
@@ -128,8 +131,7 @@ struct yk_slice {
 struct yk_shard_events {
     void (*slice_done)(struct yk_lane *lane, struct yk_slice *slice);
     void (*lane_up)(struct yk_lane *lane);
-    /* code and text say why; scope PEER: its incarnation is not the one that was asked for (it
-     * restarted), no rail will do. */
+    /* code and text say why; scope LANE, RAIL or PEER. */
     void (*lane_down)(struct yk_lane *lane, int code, enum yk_scope scope, const char *text);
 };
 
@@ -212,11 +214,12 @@ struct yk_server_env {
     struct yk_registry *registry;
     const struct yk_xfer_opts *opts;
     const struct yk_peer_info *self; /* what greetings say; immutable */
-    /* A notification arrived: 0, or -YK_EAGAIN: the queue is full, keep it and its lane waiting. */
+    /* A notification arrived: 0, or -YK_EAGAIN: the queue is full, it shall be sent again. */
     int (*note)(void *user, const char *peer, const void *data, uint32_t len);
     void *user;
     uint32_t lanes_max; /* 0 = 65536 */
     uint32_t hello_ms;  /* until a connection must have said what it is; 0 = 5000 */
+    uint32_t pin_ms;    /* until a lane that moves nothing is closed while it has pins; 0 = 3000 */
 };
 
 #ifdef __cplusplus

@@ -43,8 +43,8 @@ static int same(const char *at, uint64_t offset, uint64_t len, uint64_t seed) {
 
 /* ---- two engines in this process ------------------------------------------------------------------- */
 
-static int pin_all(void *user, uint64_t descriptor, uint64_t generation, uint64_t epoch, uint64_t offset,
-                   uint64_t length, uint64_t *ret_pin) {
+static int pin_all(void *user, uint32_t op, uint64_t descriptor, uint64_t generation, uint64_t epoch,
+                   uint64_t offset, uint64_t length, uint64_t *ret_pin) {
     uint32_t *pins = user;
     if (descriptor != 7 || generation != 3 || epoch != 1)
         return YK_MISS;
@@ -308,6 +308,34 @@ static void notes(struct conform_rig *rig) {
     finish(rig);
 }
 
+/* A notification that finds the queue full waits by itself: what comes behind it goes on. */
+static void a_full_queue_holds_nothing_up(struct conform_rig *rig) {
+    if ((rig->can & CONFORM_NOTIFY) == 0)
+        return;
+    static yk_xfer_note n;
+    uint32_t kept = 4096; /* as transfer.h says */
+    begin(rig, NULL);
+    yk_xfer_request none = request(rig, YK_XFER_WRITE, 0, 0, 0), q = request(rig, YK_XFER_READ, 0, 0, 5000);
+    yk_xfer_submit_opts o = {.size = sizeof(o), .xclass = YK_XFER_DEMAND, .notify = "n", .notify_bytes = 1};
+    yk_xfer_batch b;
+    for (uint32_t i = 0; i < kept; i++)
+        assert_int_equal(yk_xfer_run(rig->from, &none, 1, &o), 0);
+    assert_int_equal(yk_xfer_submit(rig->from, &none, 1, &o, &b), 0);
+    for (uint32_t i = 0; i < 20; i++) {
+        assert_int_equal(go(rig, &q, 0), 0);
+        assert_int_equal(yk_xfer_wait(rig->from, b, 0), -YK_EAGAIN);
+    }
+    assert_int_equal(yk_xfer_note_next(rig->to, &n), 0);
+    assert_int_equal(yk_xfer_wait(rig->from, b, UINT32_MAX), 0);
+    assert_int_equal(yk_xfer_batch_free(rig->from, b), 0);
+    o.timeout_ms = 20;
+    assert_int_equal(yk_xfer_run(rig->from, &none, 1, &o), -YK_ETIMEDOUT);
+    for (uint32_t i = 0; i < kept; i++)
+        assert_int_equal(yk_xfer_note_next(rig->to, &n), 0);
+    assert_int_equal(yk_xfer_note_next(rig->to, &n), YK_MISS);
+    finish(rig);
+}
+
 /* After it has ended, whichever way, nothing writes to its memory any more. */
 static void ends_early(struct conform_rig *rig) {
     begin(rig, NULL);
@@ -377,11 +405,56 @@ static void unregister_under_way(struct conform_rig *rig) {
     finish(rig);
 }
 
+/* With any_local nothing of the caller's is registered: exact bytes, and early ends touch nothing. */
+static void memory_of_nobody(struct conform_rig *rig) {
+    yk_xfer_opts o = {.size = sizeof(o), .any_local = 1};
+    void *addr = local;
+    begin(rig, &o);
+    assert_int_equal(yk_xfer_unregister(rig->from, &addr, 1), 0);
+    for (uint64_t i = 0; i < 8; i++) {
+        uint64_t len = i % 2 ? 3000000 : 4097;
+        yk_xfer_request q = request(rig, i & 2 ? YK_XFER_WRITE : YK_XFER_READ, i, 100, len);
+        bytes_of(i & 2 ? local + MARGIN + i : copy, 100, len, i);
+        if ((i & 2) == 0)
+            rig->put(rig, 100, copy, len);
+        assert_int_equal(go(rig, &q, i >= 4), 0);
+        if (i & 2)
+            rig->get(rig, 100, copy, len);
+        assert_true(same(i & 2 ? copy : local + MARGIN + i, 100, len, i));
+    }
+    yk_xfer_request q = request(rig, YK_XFER_READ, 0, 0, 9 << 20);
+    yk_xfer_batch b;
+    assert_int_equal(yk_xfer_submit(rig->from, &q, 1, NULL, &b), 0);
+    assert_int_equal(yk_xfer_cancel(rig->from, b), 0);
+    int rc = yk_xfer_wait(rig->from, b, 20000);
+    assert_true(rc == 0 || rc == -YK_ECANCELED);
+    memset(local, 0x11, CONFORM_BYTES);
+    assert_int_equal(yk_xfer_batch_free(rig->from, b), 0);
+
+    yk_xfer_memory m = {.addr = local + 4096, .length = 4096, .fd = -1};
+    assert_int_equal(yk_xfer_register(rig->from, &m, 1), 0);
+    q.local = local + 4000; /* half of it is somebody's who may take it back */
+    q.length = 4096;
+    assert_int_equal(yk_xfer_run(rig->from, &q, 1, NULL), -YK_EINVAL);
+    assert_non_null(strstr(yk_xfer_error_text(), "in part"));
+    q.local = local + 4096;
+    assert_int_equal(yk_xfer_run(rig->from, &q, 1, NULL), 0);
+    addr = local + 4096;
+    assert_int_equal(yk_xfer_unregister(rig->from, &addr, 1), 0);
+    for (uint64_t k = 8192; k < CONFORM_BYTES; k++)
+        assert_int_equal(local[k], 0x11);
+    m = (yk_xfer_memory){.addr = local, .length = CONFORM_BYTES + 2 * MARGIN, .fd = -1};
+    assert_int_equal(yk_xfer_register(rig->from, &m, 1), 0);
+    finish(rig);
+}
+
 void conform_plain(struct conform_rig *rig) {
     exact_bytes(rig);
+    memory_of_nobody(rig);
     all_completions(rig);
     guards(rig);
     notes(rig);
+    a_full_queue_holds_nothing_up(rig);
     ends_early(rig);
     unregister_under_way(rig);
 }
