@@ -369,6 +369,8 @@ typedef struct yk_client_stats {
     uint64_t refs_held, ref_bytes_held;
     uint64_t raised, raised_bytes; /* of hits and hit_bytes: found on SSD, brought up for it (on
                                       handles with the mapping) */
+    uint64_t xfer_bytes;     /* payload that the transfer engine moved, of gets and puts */
+    uint64_t xfer_fallbacks; /* operations that it was to do and could not: the socket did them */
 } yk_client_stats;
 
 /* Counters of this handle. size = sizeof(yk_client_stats). */
