@@ -69,18 +69,28 @@ static int segment_open(yk_xfer *engine, const struct yk_welcome *w, uint64_t bu
 }
 
 static int engine_make(const yk_client *c, yk_xfer **ret_engine) {
+    /* Who does not want memory to be mapped does not want the engine to map it. */
+    uint32_t transports = (c->flags & YK_OPEN_NO_MAP) ? YK_XFER_MEM | YK_XFER_TCP : 0u;
     yk_xfer_opts o = {.size = sizeof(o),
+                      .transports = transports,
                       .rails = c->far.rails,
                       .connect_ms = CONNECT_MS,
                       .any_local = 1};
     return yk_xfer_create(&o, ret_engine);
 }
 
+/* Does the welcome name a segment that this handle may use? One that only a socket on this host leads to
+ * is for those who may map. */
+static int is_offered(const yk_client *c, const struct yk_welcome *w) {
+    return (w->flags & YK_HELLO_XFER) != 0 && (w->flags & YK_HELLO_MAP) == 0 &&
+           !((c->flags & YK_OPEN_NO_MAP) && strncmp(w->xfer_address, "unix:", 5) == 0);
+}
+
 void yk_far_find(yk_client *c, const struct yk_welcome *w, uint64_t deadline_ns,
                  struct yk_far_found *ret) {
     uint64_t now = yk_now_ns(), budget = deadline_ns > now ? (deadline_ns - now) / 4 : 0;
     memset(ret, 0, sizeof(*ret));
-    if (!(w->flags & YK_HELLO_XFER) || (w->flags & YK_HELLO_MAP) || (c->flags & YK_OPEN_NO_XFER))
+    if (!is_offered(c, w) || (c->flags & YK_OPEN_NO_XFER))
         return;
     if (c->far.engine == NULL && engine_make(c, &ret->engine) < 0)
         return;
@@ -117,9 +127,8 @@ void yk_far_rest(yk_client *c) {
     far->retry_at_ns = yk_now_ns() + far->rest_ns;
 }
 
-/* Does the connection name a segment, and no map? */
 static int is_granted(const yk_client *c) {
-    return c->far.engine != NULL && c->map == NULL && (c->welcome.flags & YK_HELLO_XFER) != 0;
+    return c->far.engine != NULL && is_offered(c, &c->welcome);
 }
 
 void yk_far_adopt(yk_client *c, const struct yk_far_found *found) {
@@ -129,7 +138,7 @@ void yk_far_adopt(yk_client *c, const struct yk_far_found *found) {
     if (far->engine == NULL)
         return;
     segment_set(far, found);
-    if (is_granted(c) && !found->open)
+    if (!found->open)
         yk_far_rest(c);
 }
 
