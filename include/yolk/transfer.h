@@ -150,7 +150,8 @@ typedef struct yk_xfer_guard_ops {
      * [offset, offset + length) of the segment, and stays there until unpin is called with *ret_pin. A
      * write, 0: the range is the writer's until then; it is called before the first byte is written, and
      * unpin when none of this request can be written any more. YK_MISS: it is not so (any more).
-     * -YK_EAGAIN: too many pins now. */
+     * -YK_EAGAIN: too many pins now; it is asked again within the request's deadline. A large request
+     * is asked for in slices, each with a pin of its own. */
     int (*pin)(void *user, uint32_t op, uint64_t descriptor, uint64_t generation, uint64_t epoch,
                uint64_t offset, uint64_t length, uint64_t *ret_pin);
     void (*unpin)(void *user, uint64_t pin);
@@ -181,7 +182,7 @@ YK_API int yk_xfer_close(yk_xfer *engine, yk_xfer_segment segment);
 typedef struct yk_xfer_segment_info {
     uint64_t length; /* bytes */
     uint32_t access; /* enum yk_xfer_access */
-    uint32_t guarded; /* 1: it answers guarded reads */
+    uint32_t guarded; /* 1: it answers guarded requests */
     uint64_t incarnation; /* of the engine that has it: another after each start */
 } yk_xfer_segment_info;
 YK_API int yk_xfer_segment_stat(yk_xfer *engine, yk_xfer_segment segment,
@@ -200,7 +201,8 @@ enum yk_xfer_class {
 };
 
 /* A guarded read: YK_MISS when the target does not hold `descriptor` at this generation and epoch. A
- * guarded write: YK_MISS when the target does not let it be written; nothing was then. */
+ * guarded write: YK_MISS when the target does not let it be written (any more); slices of a large one
+ * may have been before. */
 typedef struct yk_xfer_guard {
     uint64_t descriptor, generation, epoch;
     uint64_t checksum;   /* of a read: XXH3-64 of the payload, compared here when it is whole and came over

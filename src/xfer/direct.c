@@ -43,7 +43,7 @@ static void carry_out(struct yk_batch *b, struct yk_req *r) {
     r->attempts = 1;
     if (remote == NULL || remote->base == NULL)
         r->status = -YK_EGONE;
-    else if ((remote->access & need) == 0)
+    else if (!yk_region_allows(remote, need, 0))
         r->status = -YK_EPERM;
     else if (r->offset > remote->len || r->len > remote->len - r->offset)
         r->status = -YK_EINVAL;

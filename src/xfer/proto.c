@@ -57,7 +57,7 @@ int yk_xreq_size(const void *bytes, struct yk_err *err) {
     unsigned mark = p[0] | (unsigned)p[1] << 8, op = p[2], flags = p[3];
     if (mark != YK_PROTO_MARK || op == 0 || op >= YK_PROTO_END ||
         (flags & ~(unsigned)(YK_XREQ_GUARD | YK_XREQ_MORE)) != 0 ||
-        ((flags & YK_XREQ_GUARD) && op != YK_PROTO_READ) ||
+        ((flags & YK_XREQ_GUARD) && op != YK_PROTO_READ && op != YK_PROTO_WRITE) ||
         ((flags & YK_XREQ_MORE) && (op == YK_PROTO_HELLO || op == YK_PROTO_LOOKUP)))
         return not_ours(mark, op, flags, err);
     return flags & YK_XREQ_GUARD ? (int)YK_XREQ_BYTES_MAX : (int)YK_XREQ_BYTES;

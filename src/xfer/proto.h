@@ -7,7 +7,8 @@
  *
  *   request  u16 mark | u8 op | u8 flags (YK_XREQ_...) | u32 seq | u64 region | u64 offset | u64 len |
  *            u64 0 | u64 0                                                               48 bytes
- *            with YK_XREQ_GUARD: u64 descriptor | u64 generation | u64 epoch | u64 0      32 bytes more
+ *            with YK_XREQ_GUARD (READ, WRITE): u64 descriptor | u64 generation | u64 epoch | u64 0
+ *                                                                                  32 bytes more
  *            then `len` bytes of payload, if the op has one
  *   answer   u16 mark | u8 op | u8 0 | u32 seq | i32 status | u32 len                    16 bytes
  *
@@ -24,6 +25,9 @@
  *   FENCE   none; offset is the id of another lane of this initiator: answered when it is closed and
  *           nothing that came over it is written any more. One that is unknown is closed
  *   PING    none                    none
+ *
+ * With a guard a READ or WRITE that the target does not hold to be valid is answered by YK_MISS; by
+ * -YK_EAGAIN when it cannot say now, and is sent again later. Payload of such a WRITE goes nowhere.
  *
  * The answer of a READ stands behind its bytes: what went wrong while they were sent (their memory was
  * unregistered) fails that request, not the lane. A failed one brings zeros. So the initiator always
@@ -58,7 +62,7 @@ extern "C" {
 #endif
 
 #define YK_PROTO_MAGIC     0x666b6c59u /* "Ylkf" */
-#define YK_PROTO_VERSION   1u
+#define YK_PROTO_VERSION   2u
 #define YK_PROTO_MARK      0x7859u     /* "Yx" */
 #define YK_XREQ_BYTES       48u
 #define YK_XREQ_GUARD_BYTES 32u

@@ -44,6 +44,8 @@ struct yk_route *yk_route_get(struct yk_shard *s, struct yk_peer *peer) {
     t->peer = peer;
     yk_list_init(&t->active);
     yk_list_init(&t->fences);
+    yk_list_init(&t->later);
+    t->later_timer = (struct yk_timer){.fn = yk_later_due, .user = t};
     for (int c = 0; c < YK_XFER_CLASSES; c++) {
         yk_list_init(&t->queue[c].reqs);
         yk_list_init(&t->queue[c].again);
@@ -64,6 +66,7 @@ static void fence_free(struct yk_shard *s, struct yk_fence *f) {
 void yk_route_free(struct yk_route *t) {
     if (t == NULL)
         return;
+    (void)yk_loop_timer(t->shard->loop, &t->later_timer, 0);
     for (uint32_t i = 0; i < t->rail_count; i++) {
         struct yk_rail *r = &t->rails[i];
         (void)yk_loop_timer(t->shard->loop, &r->retry, 0);

@@ -161,7 +161,7 @@ static int check_memory(const struct yk_registry *g, const yk_xfer_memory *m, si
         return yk_err_set(err, -YK_EINVAL, "memory %zu: length %llu at %p is beyond %s", i,
                           (unsigned long long)m->length, m->addr,
                           m->length > YK_XFER_LENGTH_MAX ? "1 TiB" : "the end of addresses");
-    if (m->access & ~(uint32_t)(YK_XFER_REMOTE_READ | YK_XFER_REMOTE_WRITE))
+    if (m->access & ~(uint32_t)(YK_XFER_REMOTE_READ | YK_XFER_REMOTE_WRITE | YK_XFER_REMOTE_GUARDED))
         return yk_err_set(err, -YK_EINVAL, "memory %zu: access %#x has bits that mean nothing", i,
                           m->access);
     if (check_location(m->location) < 0)
@@ -401,8 +401,13 @@ int yk_registry_publish(struct yk_registry *g, const char *name, void *addr, uin
     p.offset = (uint64_t)((char *)addr - r->base);
     p.access = r->access;
     pthread_mutex_lock(&g->lock);
-    rc = r->dying ? yk_err_set(err, -YK_EINVAL, "segment '%s': its memory is being unregistered", name)
-                  : publish(g, &p, err);
+    if (r->dying)
+        rc = yk_err_set(err, -YK_EINVAL, "segment '%s': its memory is being unregistered", name);
+    else if ((p.access & YK_XFER_REMOTE_GUARDED) && !p.guarded)
+        rc = yk_err_set(err, -YK_EINVAL, "segment '%s': its memory is guarded only, and there is no guard",
+                        name);
+    else
+        rc = publish(g, &p, err);
     pthread_mutex_unlock(&g->lock);
     yk_registry_put(g, r);
     return rc;

@@ -51,6 +51,11 @@ struct yk_published {
     yk_xfer_guard_ops guard;
 };
 
+/* Whether a peer may do that: need is YK_XFER_REMOTE_READ or _WRITE. */
+static inline int yk_region_allows(const struct yk_region *r, uint32_t need, int guarded) {
+    return (r->access & need) != 0 && (guarded || !(r->access & YK_XFER_REMOTE_GUARDED));
+}
+
 struct yk_registry *yk_registry_new(void); /* NULL: no memory */
 void yk_registry_free(struct yk_registry *g);
 

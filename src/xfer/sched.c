@@ -237,9 +237,10 @@ int yk_sched_post(struct yk_link *l, struct yk_piece *p) {
 }
 
 static uint32_t caps_of(uint8_t op, int guarded) {
+    uint32_t guard = guarded ? YK_RAIL_GUARD : 0;
     return op == YK_SLICE_NOTE    ? (uint32_t)YK_RAIL_NOTIFY
-           : op == YK_SLICE_WRITE ? (uint32_t)YK_RAIL_WRITE
-                                  : (uint32_t)YK_RAIL_READ | (guarded ? (uint32_t)YK_RAIL_GUARD : 0);
+           : op == YK_SLICE_WRITE ? (uint32_t)YK_RAIL_WRITE | guard
+                                  : (uint32_t)YK_RAIL_READ | guard;
 }
 
 /* A piece that is sent again. 0: it has to wait. */

@@ -2,8 +2,10 @@
  *
  * What the requests of a lane that was dialled do.
  *
- * Every request is checked when its header is here: region, access, range. What cannot be done is
- * answered with a status; its payload goes into the sink. It takes effect when all its payload is here.
+ * Every request is checked when its header is here: region, access, range, guard. What cannot be done
+ * is answered with a status; its payload goes into the sink. It takes effect when all its payload is
+ * here. A guarded READ keeps its pin until its bytes are sent, a guarded WRITE until its last byte is
+ * here; either until its lane is closed or its memory taken back.
  *
  * Thread: the server's.
  */
@@ -21,8 +23,10 @@ static int pin(struct yk_in_lane *l, struct yk_in_req *q, const struct yk_xreq *
     int rc = yk_registry_guard(l->server->env.registry, req->region, req->offset, req->len, &guard,
                                &offset);
     if (rc < 0)
-        return -YK_EINVAL; /* nothing there answers guarded reads */
-    rc = guard.pin(guard.user, req->descriptor, req->generation, req->epoch, offset, req->len, &q->pin);
+        return -YK_EINVAL; /* nothing there answers guarded requests */
+    uint32_t op = req->op == YK_PROTO_READ ? YK_XFER_READ : YK_XFER_WRITE;
+    rc = guard.pin(guard.user, op, req->descriptor, req->generation, req->epoch, offset, req->len,
+                   &q->pin);
     if (rc == 0) {
         q->pinned = 1;
         q->pin_user = guard.user;
@@ -39,7 +43,7 @@ static void begin_access(struct yk_in_lane *l, struct yk_in_req *q, const struct
         q->status = -YK_EGONE;
     else if (r->file || r->base == NULL)
         q->status = -YK_ENOTSUP;
-    else if (!(r->access & need))
+    else if (!yk_region_allows(r, need, (req->flags & YK_XREQ_GUARD) != 0))
         q->status = -YK_EPERM;
     else if (req->len > r->len || req->offset > r->len - req->len)
         q->status = -YK_EINVAL;
@@ -158,7 +162,7 @@ static int hello(struct yk_in_lane *l, struct yk_in_req *q) {
     return put_blob(q, status, body, yk_welcome_encode(body, &w));
 }
 
-/* The request at recv has all its payload. -YK_EAGAIN: not yet. */
+/* The request at recv has all its payload, and takes effect. -YK_EAGAIN: not yet. */
 static int act(struct yk_in_lane *l, struct yk_in_req *q) {
     int rc = 0;
     switch (q->op) {
@@ -173,6 +177,9 @@ static int act(struct yk_in_lane *l, struct yk_in_req *q) {
         return rc == -YK_EAGAIN ? rc : 0;
     case YK_PROTO_FENCE:
         q->status = fence(l, q->number);
+        return 0;
+    case YK_PROTO_WRITE:
+        yk_in_release(l, q); /* its pin, too, before it is answered: who has the answer finds none */
         return 0;
     default:
         return 0;

@@ -10,8 +10,8 @@
  *
  * A request waits in its route's queue of its class until all of it is cut into pieces. A piece is a
  * slice with what the core keeps of it; it is, until it is free again, in one list: of its lane (in
- * flight), `again` of its route (to be sent again), or `held` of a fence (until the target has closed
- * the lane that it may have touched memory over).
+ * flight), `again` of its route (to be sent again), `later` (the same, when its time has come), or `held`
+ * of a fence (until the target has closed the lane that it may have touched memory over).
  *
  * Thread: all here by who owns the shard (yk_shard_try_own), but what says "any".
  */
@@ -40,7 +40,7 @@ struct yk_route;
 /* A slice and what the core keeps of it. */
 struct yk_piece {
     struct yk_slice s;
-    struct yk_list link;     /* lane's pieces, route's again, or fence's held */
+    struct yk_list link;     /* lane's pieces, route's again or later, or fence's held */
     struct yk_list of_req;   /* request's pieces */
     struct yk_req *req;      /* NULL: a note, a fence, or one whose request has ended */
     struct yk_part *note;    /* whose batch's notification this is */
@@ -48,6 +48,8 @@ struct yk_piece {
     struct yk_link *on;      /* in flight there, or NULL */
     double predict_ns;
     uint64_t cancel_ns;      /* when it was cancelled, 0 = it was not */
+    uint64_t due_ns;         /* in `later`: when it is sent again */
+    uint32_t waits;          /* how often it was there */
     struct yk_piece *free;
 };
 
@@ -121,6 +123,8 @@ struct yk_route {
     int copies;            /* some rail's transport is carried out by progress */
     struct yk_queue queue[YK_XFER_CLASSES];
     double served;         /* virtual time of the last pick */
+    struct yk_list later;  /* pieces that the target had no pin for */
+    struct yk_timer later_timer; /* of the earliest */
     struct yk_list fences;
     struct yk_rail *rails;
     uint32_t rail_count;
@@ -206,6 +210,7 @@ struct yk_piece *yk_piece_new(struct yk_shard *s); /* NULL: no memory */
 void yk_piece_free(struct yk_shard *s, struct yk_piece *p);
 void yk_pieces_free(struct yk_shard *s);
 void yk_slice_ended(struct yk_lane *lane, struct yk_slice *slice); /* event of the transport */
+void yk_later_due(struct yk_timer *timer); /* a route's later_timer */
 /* Its deadline counts from now on. */
 void yk_part_open(struct yk_shard *s, struct yk_part *p);
 /* Ends a request early: what is in flight of it is cancelled, it ends when that has. */

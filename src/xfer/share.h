@@ -43,7 +43,8 @@ void yk_share_free(struct yk_share *s); /* NULL is fine; no region may be shown 
 /* Number of the descriptor that peers open. */
 int yk_share_fd(const struct yk_share *s);
 
-/* Shows a region to peers; without memory (a file) or remote access there is nothing to show. */
+/* Shows a region to peers; without memory (a file) or remote access there is nothing to show, and what
+ * is guarded only is not: who copies by itself asks nobody. */
 void yk_share_add(struct yk_share *s, const struct yk_region *region);
 /* Takes it back and waits until no peer works on it. -YK_ETIMEDOUT: one still does (it is stopped). */
 int yk_share_forget(struct yk_share *s, const struct yk_region *region, uint64_t deadline_ns);

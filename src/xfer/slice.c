@@ -8,6 +8,8 @@
  * into the lane's fence first. When its request ends before the fence has (its deadline came), the piece
  * stays there without it, for its range: yk_route_fenced keeps later writes off.
  *
+ * A piece whose guard the target could not pin now goes to `later`, and from there to `again`.
+ *
  * Pieces come from chunks that only grow: as many as were ever in flight.
  *
  * Thread: the shard's owner.
@@ -22,6 +24,7 @@
 
 #define CHUNK        64u
 #define AGAIN_MAX    3u /* reads whose checksum was wrong are repeated so often */
+#define LATER_MAX    5u /* pieces that the target had no pin for wait 1 ms, doubled so often */
 
 struct yk_chunk {
     struct yk_chunk *next;
@@ -75,7 +78,7 @@ static struct yk_route *route_of(struct yk_shard *s, const struct yk_peer *peer)
 
 /* A guarded read that is whole and came over a network: R15, R17. 1: it is read again. */
 static int check_sum(struct yk_shard *s, struct yk_req *r) {
-    if (r->status != 0 || !r->network || !r->guarded || !r->guard.has_checksum ||
+    if (r->status != 0 || r->op != YK_XFER_READ || !r->network || !r->guarded || !r->guard.has_checksum ||
         yk_hash64(r->local, r->len) == r->guard.checksum)
         return 0;
     if (r->again++ < AGAIN_MAX) {
@@ -204,6 +207,38 @@ static void note_piece_ended(struct yk_shard *s, struct yk_piece *p, struct yk_r
         note_end(s, p, t, status);
 }
 
+/* What has waited long enough; the timer is set for the rest. Without memory for it nothing waits. */
+static void later_look(struct yk_route *t, uint64_t now) {
+    struct yk_list *next;
+    uint64_t due = UINT64_MAX;
+    for (struct yk_list *at = t->later.next; at != &t->later; at = next) {
+        struct yk_piece *p = yk_list_of(at, struct yk_piece, link);
+        next = at->next;
+        if (p->due_ns > now) {
+            due = p->due_ns < due ? p->due_ns : due;
+            continue;
+        }
+        yk_list_remove(&p->link);
+        yk_list_add(&t->queue[p->s.xclass].again, &p->link);
+        yk_route_changed(t);
+    }
+    if (due != UINT64_MAX && yk_loop_timer(t->shard->loop, &t->later_timer, due) < 0)
+        later_look(t, UINT64_MAX);
+}
+
+void yk_later_due(struct yk_timer *timer) {
+    later_look(timer->user, yk_now_ns());
+}
+
+/* The target had no pin for its guard. */
+static void send_later(struct yk_route *t, struct yk_piece *p) {
+    uint64_t now = yk_now_ns();
+    p->due_ns = now + (YK_NS_PER_MS << p->waits);
+    p->waits += p->waits < LATER_MAX;
+    yk_list_add(&t->later, &p->link);
+    later_look(t, now);
+}
+
 static void req_piece_ended(struct yk_shard *s, struct yk_piece *p, struct yk_link *l) {
     struct yk_req *r = p->req;
     struct yk_slice *sl = &p->s;
@@ -214,6 +249,10 @@ static void req_piece_ended(struct yk_shard *s, struct yk_piece *p, struct yk_li
         yk_list_remove(&p->of_req);
         yk_piece_free(s, p);
         req_settle(s, r);
+        return;
+    }
+    if (sl->status == -YK_EAGAIN && sl->guard != NULL && r->status == 0) {
+        send_later(t, p);
         return;
     }
     int lane = sl->scope == YK_SCOPE_LANE || sl->scope == YK_SCOPE_PEER;
@@ -254,7 +293,7 @@ void yk_slice_ended(struct yk_lane *lane, struct yk_slice *slice) {
         rail->total_slices++;
         rail->total_bytes += slice->len;
         rail->backoff_ms = 0;
-    } else if (slice->status < 0) {
+    } else if (slice->status < 0 && slice->status != -YK_EAGAIN) {
         rail->total_failed++;
     }
     if (p->req != NULL) {

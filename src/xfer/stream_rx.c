@@ -91,7 +91,9 @@ static int answered(struct yk_stream *s, const unsigned char *bytes) {
         return rc;
     }
     if (q->slice != NULL) {
-        q->slice->status = ans.status == -YK_EAGAIN ? -YK_EPROTO : ans.status; /* that would be: not ended */
+        /* Without a guard there is nothing that it could have to wait for. */
+        int again = ans.status == -YK_EAGAIN && q->slice->guard == NULL;
+        q->slice->status = again ? -YK_EPROTO : ans.status;
         q->slice->scope = ans.status < 0 ? YK_SCOPE_REQUEST : YK_SCOPE_NONE;
     }
     s->rx++;

@@ -28,7 +28,7 @@ static uint32_t put_header(struct yk_stream *s, uint32_t i, int more, unsigned c
     } else if (q->op == YK_PROTO_FENCE || q->op == YK_PROTO_NOTE) {
         req.offset = slice->offset;
     }
-    if (q->op == YK_PROTO_READ && slice->guard != NULL) {
+    if ((q->op == YK_PROTO_READ || q->op == YK_PROTO_WRITE) && slice->guard != NULL) {
         req.flags |= YK_XREQ_GUARD;
         req.descriptor = slice->guard->descriptor;
         req.generation = slice->guard->generation;

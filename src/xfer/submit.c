@@ -63,8 +63,6 @@ static int check_shape(const yk_xfer_request *q, size_t i, struct yk_err *err) {
                           (unsigned long long)q->length);
     if (q->local == NULL)
         return yk_err_set(err, -YK_EINVAL, "request %zu: its local address is NULL", i);
-    if (q->guard != NULL && q->op != YK_XFER_READ)
-        return yk_err_set(err, -YK_EINVAL, "request %zu: a write has no guard", i);
     return 0;
 }
 
@@ -84,7 +82,9 @@ static int check_segment(const struct yk_seg *g, const yk_xfer_request *q, size_
         return yk_err_set(err, -YK_EPERM, "request %zu: the segment may not be %s", i,
                           q->op == YK_XFER_READ ? "read" : "written");
     if (q->guard != NULL && !g->guarded)
-        return yk_err_set(err, -YK_EINVAL, "request %zu: the segment answers no guarded reads", i);
+        return yk_err_set(err, -YK_EINVAL, "request %zu: the segment answers no guarded requests", i);
+    if (q->guard == NULL && (g->access & YK_XFER_REMOTE_GUARDED))
+        return yk_err_set(err, -YK_EPERM, "request %zu: the segment takes requests with a guard only", i);
     return 0;
 }
 

@@ -72,7 +72,7 @@ struct yk_peer_info {
 enum yk_rail_caps { /* bits */
     YK_RAIL_READ = 1,
     YK_RAIL_WRITE = 2,
-    YK_RAIL_GUARD = 4,    /* guarded reads */
+    YK_RAIL_GUARD = 4,    /* guarded reads and writes */
     YK_RAIL_NOTIFY = 8,
     YK_RAIL_NETWORK = 16, /* bytes leave the host: payload is verified by the receiver (R17) */
     YK_RAIL_DEVICE = 32,  /* local memory may be a device's */
@@ -111,7 +111,8 @@ struct yk_slice {
     uint8_t xclass;               /* enum yk_xfer_class */
     uint8_t touched;              /* out, see above */
     uint8_t scope;                /* out: enum yk_scope of a failure */
-    int32_t status;               /* out: 0, YK_MISS, -YK_E... */
+    int32_t status;               /* out: 0, YK_MISS, -YK_E...; -YK_EAGAIN: the target has no pin for
+                                     its guard now, it is posted again later */
     char *local;
     uint64_t len;
     uint64_t region; /* of the peer */

@@ -79,13 +79,19 @@ static struct yk_loop *loop;
 static struct yk_peer_info self = {.incarnation = INCARNATION};
 static yk_xfer_opts opts = {.size = sizeof(opts), .connect_ms = 60000};
 
-static int pin(void *user, uint64_t d, uint64_t g, uint64_t e, uint64_t offset, uint64_t len, uint64_t *ret) {
+static int pins; /* the server's thread; and read when it has ended */
+
+static int pin(void *user, uint32_t op, uint64_t d, uint64_t g, uint64_t e, uint64_t offset, uint64_t len,
+               uint64_t *ret) {
+    CHECK(op == YK_XFER_READ || op == YK_XFER_WRITE);
+    CHECK(len > 0 && len <= BYTES / 2 && offset <= BYTES / 2 - len);
     *ret = 1;
-    return g & 1 ? YK_MISS : 0;
+    pins += !(g & 1);
+    return g & 1 ? d & 1 ? -YK_EAGAIN : YK_MISS : 0;
 }
 
 static void unpin(void *user, uint64_t p) {
-    CHECK(p == 1);
+    CHECK(p == 1 && --pins >= 0);
 }
 
 static int note(void *user, const char *peer, const void *data, uint32_t len) {
@@ -94,6 +100,7 @@ static int note(void *user, const char *peer, const void *data, uint32_t len) {
 
 static void stop_server(void) {
     yk_server_close(server);
+    CHECK(pins == 0);
     yk_registry_free(registry);
 }
 
@@ -197,9 +204,11 @@ static char local[SLICES + 2][1024];
 static void post_all(struct yk_stream *s, struct yk_slice *slices, unsigned how) {
     static const uint8_t ops[SLICES] = {YK_SLICE_READ, YK_SLICE_WRITE, YK_SLICE_READ, YK_SLICE_PING,
                                         YK_SLICE_NOTE, YK_SLICE_FENCE, YK_SLICE_READ};
+    static const struct yk_xfer_guard guard = {.descriptor = 1};
     for (int i = 0; i < SLICES; i++) {
         slices[i] = (struct yk_slice){.op = ops[i], .local = local[i + 1], .len = 32, .region = 1,
                                       .offset = 64, .core = &slices[i]};
+        slices[i].guard = i == 1 || i == 2 ? &guard : NULL; /* a write, a read */
         CHECK(yk_stream_room(s) > 0);
         yk_stream_post(s, &slices[i]);
     }

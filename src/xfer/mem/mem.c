@@ -133,12 +133,14 @@ static void end(struct mem_lane *l, struct yk_slice *s, int status, enum yk_scop
 static int pin(struct mem_lane *l, const struct yk_slice *s) {
     uint64_t offset = 0;
     const struct yk_xfer_guard *g = s->guard;
+    uint32_t op = s->op == YK_SLICE_READ ? YK_XFER_READ : YK_XFER_WRITE;
     int rc = yk_registry_guard(l->peer->registry, s->region, s->offset, s->len, &l->guard, &offset);
     if (rc < 0)
         return -YK_EGONE; /* withdrawn */
-    rc = l->guard.pin(l->guard.user, g->descriptor, g->generation, g->epoch, offset, s->len, &l->pin);
+    rc = l->guard.pin(l->guard.user, op, g->descriptor, g->generation, g->epoch, offset, s->len,
+                      &l->pin);
     l->pinned = rc == 0;
-    return rc;
+    return rc > 0 ? YK_MISS : rc;
 }
 
 static int begin(struct mem_lane *l, const struct yk_slice *s) {
@@ -149,7 +151,7 @@ static int begin(struct mem_lane *l, const struct yk_slice *s) {
     l->begun = 1;
     if (l->region == NULL)
         return -YK_EGONE;
-    if (l->region->base == NULL || (l->region->access & need) == 0)
+    if (l->region->base == NULL || !yk_region_allows(l->region, need, s->guard != NULL))
         return -YK_EPERM;
     if (s->offset > l->region->len || s->len > l->region->len - s->offset)
         return -YK_EINVAL;

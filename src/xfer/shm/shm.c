@@ -2,7 +2,7 @@
  *
  * The shm transport: memory of other processes of this host. Who turns the loop copies, from or to memory
  * that is mapped or by process_vm_readv (xfer/share.h): no message, no other process takes part. What
- * needs the peer (guarded reads, notifications) goes over its unix socket (unix.c), and payload, too,
+ * needs the peer (guarded requests, notifications) goes over its unix socket (unix.c), and payload, too,
  * where copies are forbidden.
  *
  * A copy is made in pieces of PIECE_BYTES, so that an urgent slice waits for no more than one.

@@ -43,8 +43,8 @@ static int same(const char *at, uint64_t offset, uint64_t len, uint64_t seed) {
 
 /* ---- two engines in this process ------------------------------------------------------------------- */
 
-static int pin_all(void *user, uint64_t descriptor, uint64_t generation, uint64_t epoch, uint64_t offset,
-                   uint64_t length, uint64_t *ret_pin) {
+static int pin_all(void *user, uint32_t op, uint64_t descriptor, uint64_t generation, uint64_t epoch,
+                   uint64_t offset, uint64_t length, uint64_t *ret_pin) {
     uint32_t *pins = user;
     if (descriptor != 7 || generation != 3 || epoch != 1)
         return YK_MISS;

@@ -34,6 +34,12 @@ static void layouts(void **state) {
     assert_int_equal(yk_xreq_encode(again, &q2), sizeof(read));
     assert_memory_equal(again, read, sizeof(read));
     assert_int_equal(yk_xreq_decode(b, YK_XREQ_BYTES, &q2, NULL), -YK_EPROTO);
+    for (uint8_t op = YK_PROTO_HELLO; op < YK_PROTO_END; op++) { /* reads and writes have guards */
+        b[2] = op;
+        assert_int_equal(yk_xreq_size(b, NULL), op == YK_PROTO_READ || op == YK_PROTO_WRITE
+                                                    ? (int)YK_XREQ_BYTES_MAX
+                                                    : -YK_EPROTO);
+    }
     yk_xans_encode(b, &a);
     assert_memory_equal(b, miss, sizeof(miss));
     assert_int_equal(yk_xans_decode(b, &a2, NULL), 0);
@@ -114,9 +120,9 @@ static void bodies(void **state) {
     assert_memory_equal(&h, &h2, sizeof(h));
     assert_int_equal(yk_hello_decode(b, YK_HELLO_BYTES - 1, &h2, NULL), -YK_EPROTO);
     assert_int_equal(yk_hello_decode(b, YK_HELLO_BYTES + 1, &h2, NULL), -YK_EPROTO);
-    b[4] = 2; /* a newer version may say more: it is told which one is spoken here */
+    b[4] = YK_PROTO_VERSION + 1; /* a newer version may say more: it is told which one is spoken here */
     assert_int_equal(yk_hello_decode(b, YK_HELLO_BYTES + 1, &h2, NULL), 0);
-    assert_int_equal(h2.version, 2);
+    assert_int_equal(h2.version, YK_PROTO_VERSION + 1);
     uint32_t n = yk_found_encode(b, 0, &f);
     assert_int_equal(yk_found_decode(b, n, 0, &f2, NULL), 0);
     assert_memory_equal(&f, &f2, sizeof(f));

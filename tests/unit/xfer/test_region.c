@@ -68,7 +68,7 @@ static void nonsense_is_refused_with_its_number(void **state) {
     m[1] = (yk_xfer_memory){.addr = arena, .length = YK_XFER_LENGTH_MAX + 1, .fd = -1};
     assert_int_equal(yk_registry_add(*state, m, 3, NULL), -YK_EINVAL);
     m[1] = range(100, 10);
-    m[1].access = 4;
+    m[1].access = 8;
     assert_int_equal(yk_registry_add(*state, m, 3, NULL), -YK_EINVAL);
     m[1].access = 0;
     m[1].fd = 1 << 20;
@@ -167,7 +167,8 @@ static void locations_are_checked(void **state) {
     }
 }
 
-static int pin(void *user, uint64_t d, uint64_t g, uint64_t e, uint64_t o, uint64_t l, uint64_t *ret) {
+static int pin(void *user, uint32_t op, uint64_t d, uint64_t g, uint64_t e, uint64_t o, uint64_t l,
+               uint64_t *ret) {
     *ret = 1;
     return 0;
 }

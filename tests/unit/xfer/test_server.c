@@ -97,7 +97,7 @@ static void garbage(void **state) {
         {"a note of 5000 bytes", YK_PROTO_NOTE, 1, 5000, -1, 0},
         {"an unknown op", YK_PROTO_PING, 1, 0, 2, 99},
         {"an unknown flag", YK_PROTO_PING, 1, 0, 3, 0x40},
-        {"a guarded write", YK_PROTO_WRITE, 1, 4096, 3, YK_XREQ_GUARD},
+        {"a guarded ping", YK_PROTO_PING, 1, 0, 3, YK_XREQ_GUARD},
         {"reserved bits", YK_PROTO_WRITE, 1, 4096, 40, 1},
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {

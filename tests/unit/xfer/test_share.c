@@ -150,6 +150,23 @@ static void what_is_not_allowed_or_not_there_is_refused(void **state) {
     owner_close(&o);
 }
 
+static int is_not_shown(struct owner *o, struct yk_share_peer *p) {
+    char buf[100];
+    for (int write = 0; write < 2; write++) {
+        NEED(yk_share_copy(p, o->mapped->id, 0, buf, 100, write, NULL) == -YK_EGONE);
+        NEED(yk_share_copy(p, o->plain->id, 0, buf, 100, write, NULL) == -YK_EGONE);
+    }
+    return 0;
+}
+
+/* What takes guarded requests only is copied by nobody who could not be asked for the guard. */
+static void what_is_guarded_only_is_not_shown(void **state) {
+    struct owner o;
+    owner_open(&o, YK_XFER_REMOTE_READ | YK_XFER_REMOTE_WRITE | YK_XFER_REMOTE_GUARDED);
+    assert_int_equal(peer_end(peer_start(&o, is_not_shown)), 0);
+    owner_close(&o);
+}
+
 static void another_process_is_not_taken_for_the_owner(void **state) {
     struct owner o;
     struct yk_share_peer *p;
@@ -306,6 +323,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_peer_copies_both_ways),
         cmocka_unit_test(what_is_not_allowed_or_not_there_is_refused),
+        cmocka_unit_test(what_is_guarded_only_is_not_shown),
         cmocka_unit_test(another_process_is_not_taken_for_the_owner),
         cmocka_unit_test(a_file_that_may_shrink_is_not_mapped),
         cmocka_unit_test(after_forget_nothing_is_written),

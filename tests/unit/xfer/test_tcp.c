@@ -195,8 +195,9 @@ static void refusals(void **state) {
 
 static int pins, unpins;
 
-static int pin(void *user, uint64_t d, uint64_t g, uint64_t e, uint64_t offset, uint64_t len, uint64_t *ret) {
-    assert_true(d == 1 && e == 3 && offset == 96 && len == 50000);
+static int pin(void *user, uint32_t op, uint64_t d, uint64_t g, uint64_t e, uint64_t offset, uint64_t len,
+               uint64_t *ret) {
+    assert_true(op == YK_XFER_READ && d == 1 && e == 3 && offset == 96 && len == 50000);
     if (g != 2)
         return YK_MISS;
     *ret = ++pins + 1000;

@@ -27,8 +27,9 @@ static yk_xfer *e;
 static yk_xfer_segment segment, read_only;
 static uint32_t called;
 
-static int no_pin(void *user, uint64_t d, uint64_t g, uint64_t ep, uint64_t o, uint64_t l, uint64_t *ret) {
-    (void)user, (void)d, (void)g, (void)ep, (void)o, (void)l, (void)ret;
+static int no_pin(void *user, uint32_t op, uint64_t d, uint64_t g, uint64_t ep, uint64_t o, uint64_t l,
+                  uint64_t *ret) {
+    (void)user, (void)op, (void)d, (void)g, (void)ep, (void)o, (void)l, (void)ret;
     return YK_MISS;
 }
 static void no_unpin(void *user, uint64_t pin) {
