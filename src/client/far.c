@@ -28,7 +28,12 @@
 
 void yk_far_init(struct yk_far *far) {
     memset(far, 0, sizeof(*far));
+    far->inline_max = YK_FAR_INLINE;
     yk_list_init(&far->spare);
+}
+
+void yk_far_set_inline(yk_client *c, uint64_t bytes) {
+    c->far.inline_max = bytes;
 }
 
 int yk_far_rails(struct yk_far *far, const char *rails) {

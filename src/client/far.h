@@ -44,6 +44,7 @@ struct yk_far {
     yk_xfer *engine;   /* NULL: none was needed yet */
     yk_xfer_segment segment;
     uint64_t length;      /* bytes of the segment */
+    uint64_t inline_max;  /* YK_FAR_INLINE, but for benchmarks */
     int open;             /* segment is one that was opened */
     int up;               /* atomic: read without the lock as a hint */
     int opening;          /* a thread is */
@@ -83,6 +84,9 @@ void yk_far_rest(yk_client *c);
 /* Lock held; left and taken again when there is something to do: opens the segment again when the rest
  * is over, within budget_ns. */
 void yk_far_tend(yk_client *c, uint64_t budget_ns);
+
+/* Of a benchmark that looks for the best limit, before the first operation. */
+void yk_far_set_inline(yk_client *c, uint64_t bytes);
 
 static inline int yk_far_is_up(const struct yk_far *far) {
     return __atomic_load_n(&far->up, __ATOMIC_RELAXED);

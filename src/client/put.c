@@ -146,7 +146,7 @@ int yk_put_try(yk_client *c, const yk_op *op, uint8_t *ret_fix) {
 
 /* Without a map: into a place that the engine writes to? */
 static int goes_far(const yk_client *c, const struct yk_rec *rec) {
-    return rec->len > YK_FAR_INLINE && !rec->through && yk_far_is_up(&c->far) &&
+    return rec->len > c->far.inline_max && !rec->through && yk_far_is_up(&c->far) &&
            rec->op->opcode == YK_OP_PUT;
 }
 
