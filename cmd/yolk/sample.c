@@ -69,7 +69,8 @@ uint64_t yolk_sample_misses(const struct yolk_sample *s) {
 }
 
 uint64_t yolk_sample_got_bytes(const struct yolk_sample *s) {
-    return yolk_sample_get(s, "local_hit_bytes") + yolk_sample_get(s, "node_get_bytes");
+    return yolk_sample_get(s, "local_hit_bytes") + yolk_sample_get(s, "node_get_bytes") +
+           yolk_sample_get(s, "located_bytes");
 }
 
 double yolk_sample_hit_ratio(const struct yolk_sample *before, const struct yolk_sample *now) {

@@ -83,6 +83,18 @@ static int check_http_form(const char *text, struct yk_err *err) {
                       found);
 }
 
+/* HOST:PORT; port 0 is any free one. */
+static int check_transfer(const char *text, struct yk_err *err) {
+    struct yk_addr addr;
+    char quoted[YK_QUOTE_MAX];
+    if (strcmp(text, "auto") == 0 || strcmp(text, "off") == 0)
+        return 0;
+    if (strncmp(text, "unix:", 5) != 0 && yk_parse_addr(text, &addr, err) == 0 && addr.kind == YK_ADDR_TCP)
+        return 0;
+    return yk_err_set(err, -YK_EINVAL, "found %s, expected HOST:PORT such as 127.0.0.1:7781, auto or off",
+                      yk_quote(text, quoted));
+}
+
 static int check_mode(const char *text, struct yk_err *err) {
     char quoted[YK_QUOTE_MAX];
     size_t len = strlen(text);
@@ -204,8 +216,14 @@ static struct yk_opt table[] = {
     {ROW("http", YK_OPT_ADDR, http), .def = "127.0.0.1:7780", .metavar = "HOST:PORT",
      .check = check_http_form, .section = "network",
      .help = "Where metrics, health and statistics are served over HTTP; none turns it off."},
+    {ROW("transfer", YK_OPT_STR, transfer), .def = "auto", .metavar = "HOST:PORT",
+     .check = check_transfer, .section = "network",
+     .help = "Where large payload of clients goes that cannot map the memory: over connections of its own, "
+             "several at a time. auto listens on the host of the first tcp address of --listen, at any free "
+             "port (0 is that, too); without one only clients on this host have it, by a unix socket "
+             "beside that of --listen. off sends all payload through the connections of --listen."},
     {ROW("insecure-network", YK_OPT_BOOL, insecure_network), .section = "network",
-     .help = "Allow addresses beyond loopback in --listen, --http and sockets passed in. There is no "
+     .help = "Allow addresses beyond loopback in --listen, --http, --transfer and sockets passed in. There is no "
              "authentication and no encryption yet: whoever reaches such an address can read, "
              "replace and remove every block. Only for a network on which all may."},
     {ROW("max-clients", YK_OPT_INT, max_clients), .def = "2048", .min = "1", .max = "65535",
@@ -414,6 +432,14 @@ static int check_http(const struct yolkd_config *config, struct yk_err *err) {
     return yk_opt_fail(&config->opts, "http", err, REMOTE_TEXT, text);
 }
 
+static int check_transfer_host(const struct yolkd_config *config, struct yk_err *err) {
+    struct yk_addr addr;
+    struct yk_err none;
+    if (config->insecure_network || yk_parse_addr(config->transfer, &addr, &none) < 0 || !is_remote(&addr))
+        return 0;
+    return yk_opt_fail(&config->opts, "transfer", err, REMOTE_TEXT, config->transfer);
+}
+
 int yolkd_config_node(const struct yolkd_config *config, bool activated,
                       struct yk_node_opts *ret_opts, struct yk_err *err) {
     const char *huge_dir = NULL;
@@ -428,10 +454,13 @@ int yolkd_config_node(const struct yolkd_config *config, bool activated,
         .populate = config->populate,
         .compact_percent = (uint32_t)config->compact_percent,
         .allow_remote = config->insecure_network,
+        .transfer = config->transfer,
     };
     int rc = fill_listen(config, activated, &opts, err);
     if (rc == 0)
         rc = check_http(config, err);
+    if (rc == 0)
+        rc = check_transfer_host(config, err);
     if (rc == 0)
         rc = check_machine(config, &huge_dir, err);
     if (rc == 0)

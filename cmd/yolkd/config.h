@@ -23,6 +23,7 @@ struct yolkd_config {
     int policy; /* of yk_policy_list */
     struct yk_opt_list listen;
     struct yk_addr http;
+    char *transfer; /* auto, off or HOST:PORT */
     bool insecure_network;
     char *name;
     char *shm_dir;

@@ -134,6 +134,8 @@ static void put_addresses(const struct yolkd *d, const char *sockets, struct yk_
                       yk_addr_format(&d->node_opts.listen[i], text));
     if (d->http != NULL)
         yk_buf_printf(out, ", http %s:%u", d->config.http.host, yk_http_port(d->http));
+    if (yk_node_transfer(d->node)[0] != 0)
+        yk_buf_printf(out, ", transfer %s", yk_node_transfer(d->node));
 }
 
 static void put_segment(const struct yolkd *d, struct yk_buf *out) {

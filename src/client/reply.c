@@ -436,7 +436,7 @@ static int copy_begin(struct yk_rec *rec, const yk_block_info *info) {
 }
 
 /* Of a GET reply behind its status, before the payload. */
-#define FOUND_BYTES (YK_WIRE_INFO_BYTES + 4u + 8u + 8u)
+#define FOUND_BYTES (YK_WIRE_INFO_BYTES + YK_GET_TAIL_BYTES)
 
 int yk_reply_get_begin(yk_client *c, const struct yk_frame *f, const unsigned char *head,
                        struct yk_rec **ret_rec) {

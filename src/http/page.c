@@ -38,6 +38,9 @@ struct row {
 
 #define LOOKUPS_HELP "Lookups of payload, by where they were answered and how."
 #define EVICT_HELP   "Blocks that left, by reason."
+#define REMOTE_HELP                                                                                \
+    "Slices of requests to the transfer engine: allowed by their guard, refused (miss), or full: all pins " \
+    "were taken."
 #define BYTES_HELP   "Bytes of the tier, by what they are used for."
 
 static const struct row rows[] = {
@@ -67,6 +70,21 @@ static const struct row rows[] = {
     STORE_ROW(C, "yolk_hit_bytes_total", "Payload bytes of hits.", local_hit_bytes, "path",
               "local"),
     STORE_ROW(C, "yolk_hit_bytes_total", "Payload bytes of hits.", node_get_bytes, "path", "node"),
+    STORE_ROW(C, "yolk_hit_bytes_total", "Payload bytes of hits.", located_bytes, "path", "transfer"),
+    STORE_ROW(C, "yolk_located_gets_total",
+              "Of the hits of the node: those that were answered with a place, for the transfer engine.",
+              located_gets, NULL, NULL),
+    STORE_ROW(G, "yolk_remote_places", "Places reserved that peers write through the transfer engine.",
+              remote_places, NULL, NULL),
+    STORE_ROW(C, "yolk_transfer_requests_total", REMOTE_HELP, remote_reads, "result", "read"),
+    STORE_ROW(C, "yolk_transfer_requests_total", REMOTE_HELP, remote_writes, "result", "write"),
+    STORE_ROW(C, "yolk_transfer_requests_total", REMOTE_HELP, remote_missed, "result", "miss"),
+    STORE_ROW(C, "yolk_transfer_requests_total", REMOTE_HELP, remote_full, "result", "full"),
+    STORE_ROW(C, "yolk_transfer_bytes_total", "Payload bytes of these.", remote_read_bytes, "op", "read"),
+    STORE_ROW(C, "yolk_transfer_bytes_total", "Payload bytes of these.", remote_write_bytes, "op", "write"),
+    STORE_ROW(C, "yolk_remote_corrupt_total",
+              "Commits of payload that came through the transfer engine with another checksum.",
+              remote_corrupt, NULL, NULL),
     STORE_ROW(C, "yolk_match_keys_total", "Keys in local match calls.", local_match_keys, NULL,
               NULL),
     STORE_ROW(C, "yolk_lookup_retries_total", "Local lookups that had to start again.",

@@ -30,6 +30,12 @@ void yk_store_access(struct yk_store *s, uint32_t idx) {
     yk_store_policy_access(s, idx);
 }
 
+void yk_store_count_located(struct yk_store *s, uint32_t ns, uint64_t bytes) {
+    yk_store_count_get(s, ns, 1, 0);
+    COUNT(s, located_gets);
+    COUNT_ADD(s, located_bytes, bytes);
+}
+
 void yk_store_count_get(struct yk_store *s, uint32_t ns, int hit, uint64_t bytes) {
     struct yk_ns_lookups *n = &s->shares[ns].n;
     COUNT(s, node_gets);

@@ -69,6 +69,7 @@ int yk_store_clients_init(struct yk_store *s) {
 
 void yk_store_clients_fini(struct yk_store *s) {
     free(s->clients);
+    free(s->peers);
     free(s->slots);
     free(s->slot_at);
 }
@@ -187,19 +188,24 @@ void yk_store_client_heard(struct yk_store *s, uint32_t slot, uint64_t gen) {
     }
 }
 
+void yk_store_reservations_end(struct yk_store *s, struct client *c, uint32_t owner) {
+    for (uint32_t n = c->reserved_count; n > 0 && c->reserved_head != 0; n--) {
+        uint32_t idx = c->reserved_head - 1u;
+        if (idx >= s->own.layout.max_blocks ||
+            (desc_at(s, idx)->owner != owner && desc_at(s, idx)->owner != (owner | YK_SHM_OWNER_CLOSED)))
+            break; /* a scribbled link: the rest is leaked until the restart */
+        yk_store_unreserve(s, idx);
+        COUNT(s, abandoned);
+    }
+}
+
 void yk_store_client_release(struct yk_store *s, uint32_t slot) {
     if (slot == 0 || slot >= s->own.layout.max_clients || !s->clients[slot].active)
         return;
     struct client *c = &s->clients[slot];
     yk_store_drain(s);
     yk_store_client_count(s, slot);
-    for (uint32_t n = c->reserved_count; n > 0 && c->reserved_head != 0; n--) {
-        uint32_t idx = c->reserved_head - 1u;
-        if (idx >= s->own.layout.max_blocks || desc_at(s, idx)->owner != slot)
-            break; /* a scribbled link: the rest is leaked until the restart */
-        yk_store_unreserve(s, idx);
-        COUNT(s, abandoned);
-    }
+    yk_store_reservations_end(s, c, slot);
     __atomic_store_n(&s->own.owners[slot].cookie, 0, __ATOMIC_RELEASE);
     s->own.owners[slot].pid = 0;
     yk_owner_page_reset(&s->own, slot);

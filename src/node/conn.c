@@ -593,6 +593,12 @@ void conn_open(struct yk_node *node, int fd, int is_unix) {
     conn_arm(c);
 }
 
+void conn_places_end(struct conn *c) {
+    if (c->peer != 0)
+        yk_store_peer_close(c->node->store, c->peer);
+    c->peer = 0;
+}
+
 static void on_closed(uv_handle_t *handle) {
     struct conn *c = handle->data;
     free(c->in);
@@ -667,6 +673,7 @@ void conn_close(struct conn *c) {
     /* Received by the node itself: nobody else writes there. */
     if (c->state == CONN_PUT || (c->state == CONN_WAIT && c->put.got == c->put.len))
         yk_store_abort(c->node->store, 0, c->put.place.idx, c->put.place.gen);
+    conn_places_end(c);
     *c->prev = c->next;
     if (c->next != NULL)
         c->next->prev = c->prev;

@@ -20,6 +20,8 @@
 #define SEGMENTS_MAX 128u       /* output pieces that wait to be sent */
 #define OUT_MAX      (8u << 20) /* bytes of replies beyond which no more requests are read */
 
+#define LOCATED_MAX  32u        /* located gets that may fall back without being counted again */
+
 enum conn_state { CONN_HELLO, CONN_OPEN, CONN_PUT, CONN_WAIT, CONN_DROP };
 
 /* A piece of output: bytes of obuf, or a block's payload that is held until it is sent. */
@@ -47,6 +49,10 @@ struct conn {
     uint32_t slot; /* client slot, 0 = none (not mapped) */
     uint32_t ns;
     int mapped;
+    int xfer;      /* payload may go through the transfer engine */
+    uint32_t peer; /* who its places belong to when it is not mapped (yk_store_peer_open); 0 = it has none */
+    uint64_t located[LOCATED_MAX]; /* hashes of keys that were located last, for handle_get.c; 0 = none */
+    uint32_t located_at;
 
     unsigned char *in;
     size_t in_len, in_cap;
@@ -86,7 +92,11 @@ int handle_need(struct conn *c, struct needs *n, uint64_t epoch, const void *key
                 unsigned prio, uint64_t deadline_ns);
 int handle_needs_wait(struct conn *c, struct needs *n, const struct yk_frame *f, const void *body);
 
+/* conn.c: the places that it may write through the transfer engine are over. */
+void conn_places_end(struct conn *c);
+
 /* One frame each, as handle_frame. */
+int handle_get(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err);
 int handle_raise(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err);
 int handle_prefetch(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err);
 int handle_lookup(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err);

@@ -19,6 +19,7 @@ struct embed_opts {
     struct yk_node_opts node;
     char policy[32];
     char name[64];
+    char transfer[280];
     char ssd[YK_SSD_DEVICES_MAX][YK_SSD_PLACE_PATH + 32u]; /* PATH:SIZE */
     struct yk_ssd_place places[YK_SSD_DEVICES_MAX];
     int trim; /* enum: as trim_names */
@@ -138,6 +139,8 @@ static int set_option(struct embed_opts *o, const char *name, const char *value,
         return set_text(o->policy, sizeof(o->policy), name, value, err);
     if (strcmp(name, "name") == 0)
         return set_text(o->name, sizeof(o->name), name, value, err);
+    if (strcmp(name, "transfer") == 0)
+        return set_text(o->transfer, sizeof(o->transfer), name, value, err);
     if (strcmp(name, "listen") == 0) {
         rc = yk_parse_addr(value, &o->node.listen[0], err);
         o->node.listen_count = 1;
@@ -149,7 +152,7 @@ static int set_option(struct embed_opts *o, const char *name, const char *value,
     return yk_err_set(
         err, -YK_EINVAL,
         "embedded: found option '%s', expected dram, capacity_blocks, max_blocks, max_clients, "
-        "policy, name, listen, ssd, or one of ssd_only_on, _admit, _segment, _trim, "
+        "policy, name, listen, transfer, ssd, or one of ssd_only_on, _admit, _segment, _trim, "
         "_write_limit, _capacity_blocks, _clean_percent, _format, _buffered, _preload",
         name);
 }
@@ -212,6 +215,7 @@ int yk_node_embed(const char *options, int *ret_fd, void **ret_node, char *text,
         return fail(rc, &err, text, cap);
     o.node.store.policy = o.policy;
     o.node.store.segment.name = o.name[0] != 0 ? o.name : NULL;
+    o.node.transfer = o.transfer[0] != 0 ? o.transfer : NULL;
     rc = yk_node_start(&o.node, &node, &err);
     if (rc < 0)
         return fail(rc, &err, text, cap);

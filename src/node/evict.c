@@ -144,7 +144,10 @@ void yk_store_unreserve(struct yk_store *s, uint32_t idx) {
         return;
     }
     desc_publish(d, YK_WORD(yk_owner_gen(&s->own), YK_DESC_RETIRED));
-    desc_release(s, idx);
+    if (yk_owner_is_remote(d->owner) && yk_owner_is_pinned(&s->own, idx))
+        limbo_push(s, idx); /* a write is under way */
+    else
+        desc_release(s, idx);
 }
 
 struct can_arg {

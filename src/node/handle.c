@@ -12,8 +12,11 @@
 #include "base/clock.h"
 #include "base/hash.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 int handle_bad_body(struct yk_err *err, const struct yk_frame *f) {
@@ -69,10 +72,10 @@ static int hello_ns(struct conn *c, const void *name, uint32_t name_len, uint64_
     return 0;
 }
 
-/* Reservations of a connection are its slot's; without one it has none. (Slot 0 is the node's own:
- * puts through the socket.) */
+/* Reservations of a connection are its slot's; without one they are its own, if it can write them through
+ * the transfer engine, or it has none. (Slot 0 is the node's own: puts through the socket.) */
 static uint32_t slot_of(const struct conn *c) {
-    return c->mapped ? c->slot : YK_SHM_NONE;
+    return c->mapped ? c->slot : c->peer != 0 ? c->peer : YK_SHM_NONE;
 }
 
 /* A client slot, if the peer's process can be seen from here (its death must be). */
@@ -97,18 +100,37 @@ static int hello_slot(struct conn *c, uint32_t slot, uint64_t cookie, uint64_t *
     return 0;
 }
 
+#define KEEP_IDLE_S  30 /* a host that vanished is noticed after 60 s: its places are free again */
+#define KEEP_EVERY_S 10
+#define KEEP_COUNT   3
+
+/* Payload may go through the transfer engine. Without a mapping places are the connection's: it must end. */
+static void hello_xfer(struct conn *c) {
+    int on = 1, idle = KEEP_IDLE_S, every = KEEP_EVERY_S, count = KEEP_COUNT;
+    c->xfer = transfer_addresses(c->node)[0] != 0 &&
+              (c->mapped || yk_store_peer_open(c->node->store, &c->peer) == 0);
+    if (!c->xfer || c->is_unix)
+        return;
+    (void)setsockopt(c->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    (void)setsockopt(c->fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+    (void)setsockopt(c->fd, IPPROTO_TCP, TCP_KEEPINTVL, &every, sizeof(every));
+    (void)setsockopt(c->fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
+}
+
 static int hello_reply(struct conn *c, const struct yk_frame *f, uint64_t cookie, int want_filter) {
     struct yk_node *node = c->node;
     uint64_t filter_bytes = 0;
     int filter = want_filter && c->mapped ? yk_store_filter_fd(node->store, &filter_bytes) : -1;
     const struct yk_shm_hdr *hdr = node->seg->meta;
+    const char *addresses = transfer_addresses(node), *segment = transfer_segment(node);
     struct yk_wr w;
-    int rc = reply_begin(c, 256, &w);
+    int rc = reply_begin(c, 256 + strlen(addresses) + strlen(segment), &w);
     if (rc < 0)
         return rc;
     yk_wr_u32(&w, 0);
     yk_wr_text(&w, "");
-    yk_wr_u32(&w, (c->mapped ? YK_HELLO_MAP : 0) | (filter >= 0 ? YK_HELLO_FILTER : 0));
+    yk_wr_u32(&w, (c->mapped ? YK_HELLO_MAP : 0) | (filter >= 0 ? YK_HELLO_FILTER : 0) |
+                      (c->xfer ? YK_HELLO_XFER : 0));
     yk_wr_u32(&w, c->slot);
     yk_wr_u64(&w, cookie);
     yk_wr_u64(&w, hdr->segment_id);
@@ -124,6 +146,10 @@ static int hello_reply(struct conn *c, const struct yk_frame *f, uint64_t cookie
     yk_wr_u64(&w, hdr->gen_limit);
     if (filter >= 0)
         yk_wr_u64(&w, filter_bytes);
+    if (c->xfer) {
+        yk_wr_text(&w, addresses);
+        yk_wr_text(&w, segment);
+    }
     reply_end(c, &w, f->op, f->id);
     if (!c->mapped)
         return 0;
@@ -181,6 +207,8 @@ static int do_hello(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
         return reply_text(c, f, rc, why.text);
     if (c->mapped && cookie == had)
         yk_store_client_heard(c->node->store, c->slot, heard);
+    if (flags & YK_HELLO_XFER)
+        hello_xfer(c);
     c->state = CONN_OPEN;
     rc = hello_reply(c, f, cookie, (flags & YK_HELLO_FILTER) != 0);
     if (rc < 0 && c->mapped && cookie != had)
@@ -191,6 +219,7 @@ static int do_hello(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
 static int do_bye(struct conn *c, const struct yk_frame *f) {
     if (c->mapped)
         slot_release(c);
+    conn_places_end(c);
     return reply_status(c, f->op, f->id, 0);
 }
 
@@ -217,7 +246,7 @@ static int reserve_many(struct conn *c, uint64_t len, uint32_t count, struct yk_
                         struct yk_err *err) {
     uint32_t n = 0;
     for (; n < count && (n == 0 || may_hold(c, len)); n++) {
-        int rc = yk_store_reserve(c->node->store, c->slot, len, &places[n], n == 0 ? err : NULL);
+        int rc = yk_store_reserve(c->node->store, slot_of(c), len, &places[n], n == 0 ? err : NULL);
         if (rc < 0)
             return n > 0 ? (int)n : rc;
     }
@@ -254,7 +283,7 @@ static int do_reserve(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
     struct yk_place places[YK_RESERVE_MAX];
     if (!yk_rd_ok(r) || count == 0 || count > YK_RESERVE_MAX)
         return handle_bad_body(err, f);
-    if (!c->mapped)
+    if (slot_of(c) == YK_SHM_NONE)
         return reserve_reply(c, f->id, -YK_ENOTSUP, NULL);
     int n = reserve_many(c, len, count, places, NULL);
     if (n == -YK_ENOSPC && timeout_ms > 0) {
@@ -304,7 +333,7 @@ static int do_commit(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
     if (!yk_rd_ok(r))
         return handle_bad_body(err, f);
     int got = 0;
-    if (refill > 0 && c->mapped && may_hold(c, refill_len))
+    if (refill > 0 && slot_of(c) != YK_SHM_NONE && may_hold(c, refill_len))
         got = reserve_many(c, refill_len, refill, places, NULL);
     wr_places(&w, places, got > 0 ? (uint32_t)got : 0);
     reply_end(c, &w, f->op, f->id);
@@ -334,7 +363,7 @@ static int do_abort(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
     return 0;
 }
 
-/* ---- PUT, GET through the socket ---------------------------------------------------------------
+/* ---- PUT through the socket ---------------------------------------------------------------------
  */
 
 /* 0 a place was reserved (or the put has failed: put.status), 1 it waits. */
@@ -401,63 +430,6 @@ void handle_put_end(struct conn *c) {
         c->state = CONN_WAIT;
     else
         put_done(c);
-}
-
-static int find_readable(struct conn *c, uint64_t epoch, const void *key, uint32_t key_len,
-                         uint32_t *ret_idx) {
-    struct yk_store *store = c->node->store;
-    if (key_len == 0)
-        return -YK_EKEY;
-    int rc = yk_store_ns_check(store, c->ns);
-    if (rc == 0)
-        rc = yk_store_find(store, c->ns, epoch, key, key_len, ret_idx);
-    return rc == 0 ? yk_store_settle(store, *ret_idx) : rc;
-}
-
-static int do_get(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
-    const void *body = r->at;
-    struct needs needs = {0, 0};
-    uint32_t key_len, idx;
-    uint64_t epoch = yk_rd_u64(r);
-    uint64_t offset = yk_rd_u64(r);
-    uint64_t max_len = yk_rd_u64(r);
-    const void *key = yk_rd_str8(r, &key_len);
-    yk_block_info info;
-    struct yk_wr w;
-    if (!yk_rd_ok(r))
-        return handle_bad_body(err, f);
-    int rc = find_readable(c, epoch, key, key_len, &idx);
-    if (rc == YK_MISS && handle_need(c, &needs, epoch, key, key_len, YK_SSD_PRIO_DEMAND, 0) != YK_MISS) {
-        int parked = handle_needs_wait(c, &needs, f, body);
-        if (parked != 0)
-            return parked;
-    }
-    if (rc != 0) {
-        yk_store_count_get(c->node->store, c->ns, 0, 0);
-        return reply_status(c, f->op, f->id, rc);
-    }
-    yk_store_info(c->node->store, idx, &info);
-    if (offset > info.len)
-        return reply_status(c, f->op, f->id, -YK_EINVAL);
-    uint64_t n = info.len - offset < max_len ? info.len - offset : max_len;
-    int hold = yk_store_hold(c->node->store, idx);
-    if (hold < 0)
-        return reply_status(c, f->op, f->id, -YK_EAGAIN);
-    rc = reply_begin(c, 4u + YK_WIRE_INFO_BYTES + 8u, &w);
-    if (rc < 0) {
-        yk_store_unhold(c->node->store, hold);
-        return rc;
-    }
-    yk_store_access(c->node->store, idx);
-    yk_store_count_get(c->node->store, c->ns, 1, n);
-    yk_wr_u32(&w, 0);
-    yk_wr_info(&w, &info);
-    yk_wr_u64(&w, n);
-    const char *payload = yk_store_payload(c->node->store, idx);
-    reply_end_payload(c, &w, f->op, f->id, payload + offset, (size_t)n, hold);
-    if (n == 0)
-        yk_store_unhold(c->node->store, hold);
-    return 0;
 }
 
 /* ---- NS, STATS ------------------------------------------------------------------------------- */
@@ -582,7 +554,7 @@ int handle_frame(struct conn *c, const struct yk_frame *f, struct yk_rd *r, stru
     case YK_MSG_ABORT:
         return do_abort(c, f, r, err);
     case YK_MSG_GET:
-        return do_get(c, f, r, err);
+        return handle_get(c, f, r, err);
     case YK_MSG_LOOKUP:
         return handle_lookup(c, f, r, err);
     case YK_MSG_EXISTS:

@@ -38,10 +38,14 @@ struct yk_node_opts {
     int populate;              /* touch a fresh tier in the background; with an SSD tier any */
     uint32_t compact_percent;  /* fragments above which an idle node moves blocks; 0 = never */
     int allow_remote;          /* tcp on other than loopback addresses: nobody is authenticated */
+    /* Where the transfer engine listens for peers that cannot map the memory: "HOST:PORT" (port 0: any free
+     * one), "auto" (the host of the first tcp listener; without one a unix socket for peers of this host), or
+     * "off" = NULL. Borrowed during start. */
+    const char *transfer;
 };
 
 /* Opens the store, listens, starts the thread; serving when it returns. Errors as yk_store_open,
- * and EBUSY or EPERM for an address. */
+ * and EBUSY or EPERM for an address, the transfer engine's as well. */
 int yk_node_start(const struct yk_node_opts *opts, struct yk_node **ret_node, struct yk_err *err);
 
 /* Ends connections, writes the segment off as clean, joins, frees. NULL is fine. */
@@ -58,6 +62,10 @@ int yk_node_connect(struct yk_node *node, int *ret_fd);
 /* Asks the event loop for a sign of life and returns how many it has given so far: a number that
  * does not change between two calls means a loop that hangs. Any thread; does not block. */
 uint64_t yk_node_beats(struct yk_node *node);
+
+/* Where peers reach the transfer engine: "host:port,...,unix:/path"; "" = there is none. Any thread; valid
+ * until stop. */
+const char *yk_node_transfer(const struct yk_node *node);
 
 struct yk_node_stats {
     struct yk_counters store;

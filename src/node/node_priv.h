@@ -128,6 +128,8 @@ struct yk_node {
     uint64_t last_events, last_in_bytes, stop_deadline_ns;
     uint64_t looked_ms; /* at puts under way, by upkeep */
 
+    struct transfer *transfer; /* the engine's; NULL = none */
+
     pthread_mutex_t lock; /* guards handover[] and ns_snapshot[]; rank 1 in docs/locks.md */
     int handover[64];
     uint32_t handover_count;
@@ -201,6 +203,18 @@ void node_forget(struct yk_node *node, struct conn *c);      /* its waiters and 
 void node_active(struct yk_node *node);                      /* something happened: no dozing */
 void node_more(struct yk_node *node);                        /* there is work for the busy handle */
 void node_heard(struct yk_node *node); /* a message came: the next may follow */
+
+/* listen.c */
+int node_listen(struct yk_node *node, struct yk_err *err);
+/* A listener that can't accept is left alone: it stays readable. 0: they are looked at again. */
+void node_accept_pause(struct yk_node *node, int pause);
+
+/* transfer.c: starts the engine as the options say, after node_listen; stop takes a node without one. */
+int transfer_start(struct yk_node *node, struct yk_err *err);
+void transfer_stop(struct yk_node *node);
+/* What HELLO says of it; "" when there is none. Valid until the stop. Any thread. */
+const char *transfer_addresses(const struct yk_node *node);
+const char *transfer_segment(const struct yk_node *node);
 
 /* stats_ssd.c: appends `,"ssd":...`. Any thread. */
 struct yk_buf;

@@ -5,7 +5,7 @@
  * A reservation has no key: clients hold some ahead, so that a put costs one round trip. It is
  * bound to its client slot, not to a connection, and lives in the segment: it survives a restart of
  * the node, and its memory is never given to another before the client released it or is known
- * dead (R3). A commit that arrives twice (sent again after a restart) finds its own block by the
+ * dead (R3). Those of connections that write through the transfer engine are in places.c. A commit that arrives twice (sent again after a restart) finds its own block by the
  * birth number and is answered as the first.
  *
  * The reservations of a client are linked through `parent` (next) and `parent_birth` (previous),
@@ -25,7 +25,9 @@
 
 void yk_store_reservation_link(struct yk_store *s, uint32_t idx) {
     struct yk_desc *d = desc_at(s, idx);
-    struct client *c = &s->clients[d->owner];
+    struct client *c = yk_store_holder(s, d->owner);
+    if (c == NULL)
+        return;
     STORE(&d->parent, c->reserved_head);
     STORE(&d->parent_birth, 0u);
     if (c->reserved_head != 0)
@@ -35,13 +37,14 @@ void yk_store_reservation_link(struct yk_store *s, uint32_t idx) {
     c->reserved_bytes += d->cap;
     COUNT(s, reserved_blocks);
     COUNT_ADD(s, reserved_bytes, d->cap);
+    COUNT_ADD(s, remote_places, yk_owner_is_remote(d->owner) ? 1u : 0u);
 }
 
 void yk_store_reservation_unlink(struct yk_store *s, uint32_t idx) {
     struct yk_desc *d = desc_at(s, idx);
-    if (d->owner >= s->own.layout.max_clients)
+    struct client *c = yk_store_holder(s, d->owner);
+    if (c == NULL)
         return;
-    struct client *c = &s->clients[d->owner];
     uint32_t next = d->parent, prev = d->parent_birth;
     uint32_t max = s->own.layout.max_blocks;
     if (prev != 0 && prev <= max)
@@ -54,6 +57,7 @@ void yk_store_reservation_unlink(struct yk_store *s, uint32_t idx) {
     c->reserved_bytes -= d->cap;
     COUNT_SUB(s, reserved_blocks, 1);
     COUNT_SUB(s, reserved_bytes, d->cap);
+    COUNT_SUB(s, remote_places, yk_owner_is_remote(d->owner) ? 1u : 0u);
 }
 
 /* Blocks on their way to SSD whose descriptors and keys are free soon: no more are chosen for those. */
@@ -132,12 +136,17 @@ int yk_store_reserve(struct yk_store *s, uint32_t slot, uint64_t len, struct yk_
     return 0;
 }
 
+/* Is it this one's place? What was closed for a commit that has to be sent again still is. */
+static int is_owner(const struct yk_desc *d, uint32_t slot) {
+    return d->owner == slot || (yk_owner_is_remote(slot) && d->owner == (slot | YK_SHM_OWNER_CLOSED));
+}
+
 /* The reservation that (idx, gen) names, or -YK_EGONE. */
 static int reservation_at(struct yk_store *s, uint32_t slot, uint32_t idx, uint64_t gen) {
     if (idx >= s->own.hdr->desc_top || idx >= s->own.layout.max_blocks)
         return -YK_EGONE;
     const struct yk_desc *d = desc_at(s, idx);
-    return d->word == YK_WORD(gen, YK_DESC_RESERVED) && d->owner == slot ? 0 : -YK_EGONE;
+    return d->word == YK_WORD(gen, YK_DESC_RESERVED) && is_owner(d, slot) ? 0 : -YK_EGONE;
 }
 
 int yk_store_abort(struct yk_store *s, uint32_t slot, uint32_t idx, uint64_t gen) {
@@ -552,6 +561,10 @@ int yk_store_commit(struct yk_store *s, uint32_t slot, uint32_t ns, const struct
     uint32_t old;
     uint64_t expiry_ms = 0;
     rc = commit_checks(s, ns, c);
+    if (rc == 0 && yk_owner_is_remote(slot))
+        rc = yk_store_place_settle(s, c);
+    if (rc == -YK_EBUSY)
+        return rc;
     int in_dram = rc == 0 && standing(s, hash, ns, c->key, c->key_len, &old) == 0;
     if (in_dram)
         rc = against(s, old, c);

@@ -7,7 +7,7 @@
  *   COMMITTED, SUSPECT kept if its sums agree, its epoch is the namespace's, it has not expired and
  *                      no younger block has its key; SUSPECT after an unclean stop
  *   MOVING             as COMMITTED: the sums tell whether its offset is whole
- *   RESERVED           kept for its client if that process is alive
+ *   RESERVED           kept for its client if that process is alive; a connection's is free
  *   RETIRED            free, unless a hazard of a living client names it: then limbo
  *   what is not kept   retired like any block, since living clients may read it all the while
  * A second pass counts children. The index is rebuilt in the other of the two areas and then

@@ -57,7 +57,11 @@ static int open_parts(struct yk_store *s, const struct yk_store_opts *opts, stru
         rc = yk_view_init(&s->view, s->seg.meta, s->seg.layout.meta_bytes, s->seg.data,
                           s->seg.layout.data_bytes);
     if (rc == 0)
+        rc = yk_pins_new(&s->view, &s->pins);
+    if (rc == 0) {
+        yk_pins_bind(s->pins, &s->own);
         rc = yk_store_clients_init(s);
+    }
     if (rc == 0)
         rc = yk_policy_space_new(s->seg.layout.max_blocks, &s->space);
     if (rc == 0)
@@ -125,6 +129,7 @@ void yk_store_close(struct yk_store *s, int clean) {
     yk_policy_space_free(s->space);
     yk_alloc_free(s->alloc);
     yk_owner_fini(&s->own);
+    yk_pins_free(s->pins);
     yk_store_clients_fini(s);
     yk_store_back_close(s);
     yk_segment_close(&s->seg, clean);
@@ -140,6 +145,10 @@ struct yk_segment *yk_store_segment(struct yk_store *s) {
     return &s->seg;
 }
 
+struct yk_pins *yk_store_pins(struct yk_store *s) {
+    return s->pins;
+}
+
 const struct yk_view *yk_store_view(const struct yk_store *s) {
     return &s->view;
 }
@@ -149,6 +158,14 @@ void yk_store_counters(const struct yk_store *s, struct yk_counters *ret) {
     uint64_t *to = (uint64_t *)(void *)ret;
     for (size_t i = 0; i < sizeof(*ret) / sizeof(uint64_t); i++)
         to[i] = LOAD(&from[i]);
+    struct yk_pins_counts p;
+    yk_pins_counts(s->pins, &p);
+    ret->remote_reads = p.reads;
+    ret->remote_read_bytes = p.read_bytes;
+    ret->remote_writes = p.writes;
+    ret->remote_write_bytes = p.write_bytes;
+    ret->remote_missed = p.missed;
+    ret->remote_full = p.full;
 }
 
 void yk_store_ns_lookups(const struct yk_store *s, uint32_t ns, struct yk_ns_lookups *ret) {

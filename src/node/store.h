@@ -16,6 +16,8 @@
  *   space.c    namespaces, epochs
  *   quota.c    what a namespace has in both tiers, and no more than it may
  *   client.c   client slots: who holds hazards and reservations
+ *   places.c   places that peers write through the transfer engine
+ *   guard.c    what the engine has under way is pinned; from its threads
  *   ssd.c      the tier below: open, namespaces, removals, what is found there
  *   demote.c   blocks go down to SSD
  *   raise.c    blocks come up from SSD
@@ -28,6 +30,7 @@
 #define YK_NODE_STORE_H
 
 #include "base/status.h"
+#include "node/guard.h"
 #include "shm/segment.h"
 #include "shm/view.h"
 #include "tier/ssd/ssd.h"
@@ -103,8 +106,14 @@ struct yk_counters {
     uint64_t prefetched, preloaded, preload_goal; /* others; preload_goal: bytes that a start wants up */
     uint64_t preloaded_bytes;
     uint64_t recovered, recovery_dropped, recovery_us;
+    /* the transfer engine */
+    uint64_t located_gets, located_bytes; /* gets that were answered with the place of the payload */
+    uint64_t remote_reads, remote_read_bytes, remote_writes, remote_write_bytes; /* by slice */
+    uint64_t remote_missed, remote_full; /* guards that failed; that found all pins taken */
+    uint64_t remote_corrupt;             /* commits of payload that had another sum */
     /* gauges */
     uint64_t blocks, block_bytes, limbo_blocks, limbo_bytes, reserved_blocks, reserved_bytes;
+    uint64_t remote_places; /* of the reserved: those that peers write */
     uint64_t hard_pinned_bytes, suspect_blocks;
     uint64_t hard_pin_max_bytes; /* that they may have of the tier */
     uint64_t unbacked_bytes;     /* of free memory that cannot be had now: its file system is full */
@@ -140,6 +149,9 @@ struct yk_segment *yk_store_segment(struct yk_store *store);
 
 /* A view for other threads of this process (scrubber); valid until close. */
 const struct yk_view *yk_store_view(const struct yk_store *store);
+
+/* The pins that the transfer engine takes (guard.h); valid until close, before which it has ended. */
+struct yk_pins *yk_store_pins(struct yk_store *store);
 
 /* A relaxed copy; any thread. Client pages are summed by the owner in yk_store_tick. */
 void yk_store_counters(const struct yk_store *store, struct yk_counters *ret);
@@ -179,6 +191,15 @@ void yk_store_client_each(struct yk_store *store,
 int yk_process_alive(uint32_t pid, uint64_t start_time);
 uint64_t yk_process_start_time(uint32_t pid); /* 0 = no such process */
 
+/* ---- connections with places of their own (places.c)
+ * ------------------------------------------------------------- */
+
+/* A connection that will reserve places to be written through the transfer engine: its number, which
+ * stands for a client slot in reserve, commit and abort. -YK_ENOMEM, -YK_ELIMIT. */
+int yk_store_peer_open(struct yk_store *store, uint32_t *ret_peer);
+/* It is over, and so are its places: those that are being written to, when they are not any more. */
+void yk_store_peer_close(struct yk_store *store, uint32_t peer);
+
 /* ---- namespaces (space.c)
  * ------------------------------------------------------------------------ */
 
@@ -207,7 +228,7 @@ struct yk_place {
     uint64_t offset;
 };
 
-/* Reserves len bytes for a client slot. -YK_ENOSPC: not now (reclaim was tried); -YK_ETOOBIG:
+/* Reserves len bytes for a client slot, or for a connection (yk_store_peer_open). -YK_ENOSPC: not now (reclaim was tried); -YK_ETOOBIG:
  * never; both with a text. */
 int yk_store_reserve(struct yk_store *store, uint32_t slot, uint64_t len,
                      struct yk_place *ret_place, struct yk_err *err);
@@ -232,8 +253,9 @@ struct yk_commit {
 /* Begins a turn of the loop: what the commits up to the next one may evict for quotas is bounded. */
 void yk_store_turn(struct yk_store *store);
 
-/* Makes a reservation a block. Whatever it returns but -YK_EGONE and -YK_EAGAIN (the turn has done
- * enough: again in the next one), the reservation is over.
+/* Makes a reservation a block. Whatever it returns but -YK_EGONE, -YK_EAGAIN (the turn has done
+ * enough: again in the next one) and -YK_EBUSY, the reservation is over. Of a connection's place the
+ * payload is verified: -YK_ECORRUPT; and -YK_EBUSY while a write into it is under way.
  * 0 (also for a duplicate of the same bytes, and for a commit that was made before), -YK_ECONFLICT,
  * -YK_ESTALE, -YK_ENONS, -YK_EQUOTA, -YK_EKEY, -YK_ENOSPC, -YK_EINVAL, -YK_EGONE, -YK_EIO (the tier
  * is lost). */
@@ -253,6 +275,8 @@ const void *yk_store_payload(const struct yk_store *store, uint32_t idx);
 void yk_store_access(struct yk_store *store, uint32_t idx);
 /* Counts a lookup of payload that the node answered; bytes of a hit. */
 void yk_store_count_get(struct yk_store *store, uint32_t ns, int hit, uint64_t bytes);
+/* A hit that is read through the transfer engine. */
+void yk_store_count_located(struct yk_store *store, uint32_t ns, uint64_t bytes);
 /* Verifies a SUSPECT block now, so that it can be served. 0, or YK_MISS when it was rotten and is
  * dropped. */
 int yk_store_settle(struct yk_store *store, uint32_t idx);

@@ -27,7 +27,8 @@ struct share {
     struct yk_ns_lookups n;
 };
 
-/* What the node remembers of a client slot beside the shared page. */
+/* What the node remembers of a client slot beside the shared page; of a connection with places of its own
+ * (places.c): the reservations alone. */
 struct client {
     int active;
     uint32_t reserved_head; /* descriptor + 1 of its reservations, linked through parent/birth */
@@ -65,6 +66,9 @@ struct yk_store {
     uint32_t policy_count;
 
     struct client *clients; /* max_clients */
+    struct client *peers; /* peer_count: connections with places (places.c) */
+    uint32_t peer_count;
+    struct yk_pins *pins;   /* of the transfer engine; the owner's scans see them */
     uint32_t *slots;        /* active ones, dense: those whose hazards are scanned */
     uint32_t slot_count;
     uint32_t *slot_at;                       /* slot -> position in slots */
@@ -204,6 +208,13 @@ void yk_store_quota_drop_copy(struct yk_store *s, uint32_t idx);
 /* d, which is counted in its share, has a copy on SSD (1), or has none any more (-1). */
 void yk_store_both(struct yk_store *s, const struct yk_desc *d, int sign);
 
+/* places.c */
+/* Whose list of reservations an owner of a place stands for; NULL: nobody's. */
+struct client *yk_store_holder(struct yk_store *s, uint32_t owner);
+/* The place of a commit is closed to writers, and its payload verified. -YK_EBUSY: one is still there, the
+ * place is open again. -YK_ECORRUPT: to be given up. Reads c->len bytes, which the place has. */
+int yk_store_place_settle(struct yk_store *s, const struct yk_commit *c);
+
 /* put.c */
 /* Links idx into its owner's list of reservations, or out of it. */
 void yk_store_reservation_link(struct yk_store *s, uint32_t idx);
@@ -235,6 +246,8 @@ int yk_store_recover(struct yk_store *s, struct yk_err *err);
 void yk_store_namespaces_recover(struct yk_store *s);
 
 /* client.c */
+/* Gives up all reservations of a client slot or connection; what was scribbled on is left out. */
+void yk_store_reservations_end(struct yk_store *s, struct client *c, uint32_t owner);
 int yk_store_clients_init(struct yk_store *s);
 void yk_store_clients_fini(struct yk_store *s);
 void yk_store_client_activate(struct yk_store *s, uint32_t slot);

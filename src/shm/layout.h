@@ -48,7 +48,7 @@ extern "C" {
  *                                          MOVING                 verified -----+--> COMMITTED
  *
  * FREE       nothing in it means anything.
- * RESERVED   offset, cap, owner are set (place_sum); payload belongs to the owner client.
+ * RESERVED   offset, cap, owner are set (place_sum); payload belongs to the owner.
  * COMMITTED  all fields are set (place_sum, ident_sum) and do not change but for expiry, pin and
  *            children; payload is immutable.
  * SUSPECT    as COMMITTED, but the payload's checksum must be verified before the first use.
@@ -63,6 +63,16 @@ enum yk_desc_state {
     YK_DESC_MOVING = 4,
     YK_DESC_RETIRED = 5,
 };
+
+/* `owner` of a place that peers of the node write through its transfer engine (docs/decisions/0011): this
+ * bit and the number of the connection that has it. CLOSED: no write may begin any more. */
+#define YK_SHM_OWNER_REMOTE  0x80000000u
+#define YK_SHM_OWNER_CLOSED  0x40000000u
+#define YK_SHM_OWNER_PEER(o) ((o)&0x3fffffffu)
+
+static inline int yk_owner_is_remote(uint32_t owner) {
+    return (owner & YK_SHM_OWNER_REMOTE) != 0 && owner != YK_SHM_NONE;
+}
 
 #define YK_WORD(gen, state) (((uint64_t)(gen) << 8) | (uint64_t)(state))
 #define YK_WORD_STATE(w)    ((unsigned)((w)&0xffu))
@@ -93,7 +103,8 @@ struct yk_desc {
     uint32_t birth;        /* low 32 bits of the generation at the reserve; survives moves */
     uint32_t children;     /* live children, or YK_CHILDREN_RETIRING (R7) */
     uint32_t model;
-    uint32_t owner;     /* client slot that holds the reservation, or YK_SHM_NONE */
+    uint32_t owner;     /* who holds the reservation: a client slot, YK_SHM_OWNER_REMOTE and a connection,
+                           or YK_SHM_NONE */
     uint32_t cap;       /* bytes asked of the allocator */
     uint32_t place_sum; /* over offset, cap, owner, index of the descriptor */
     uint32_t ident_sum; /* over the fields set at commit and the key's bytes */

@@ -195,18 +195,26 @@ static void name(struct yk_owner *o, uint32_t idx) {
     o->named[idx >> 6] |= 1ull << (idx & 63u);
 }
 
+static void name_all(struct yk_owner *o, const uint32_t *hazard, uint32_t top) {
+    for (uint32_t i = 0; i < top; i++) {
+        uint32_t h = __atomic_load_n(&hazard[i], __ATOMIC_ACQUIRE);
+        if (h != 0 && h <= o->layout.max_blocks)
+            name(o, h - 1u);
+    }
+}
+
+static uint32_t pins_top(const struct yk_owner *o) {
+    return o->pins != NULL ? __atomic_load_n(o->pins_top, __ATOMIC_ACQUIRE) : 0;
+}
+
 void yk_owner_hazards_collect(struct yk_owner *o, const uint32_t *slots, uint32_t count) {
     /* Pairs with the reader's fence between its hazard store and its second look at the word. */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     for (uint32_t s = 0; s < count; s++) {
         const struct yk_client_page *page = &o->pages[slots[s]];
-        uint32_t top = hazard_top(page);
-        for (uint32_t i = 0; i < top; i++) {
-            uint32_t h = __atomic_load_n(&page->hazard[i], __ATOMIC_ACQUIRE);
-            if (h != 0 && h <= o->layout.max_blocks)
-                name(o, h - 1u);
-        }
+        name_all(o, page->hazard, hazard_top(page));
     }
+    name_all(o, o->pins, pins_top(o));
 }
 
 void yk_owner_hazards_clear(struct yk_owner *o) {
@@ -217,16 +225,25 @@ void yk_owner_hazards_clear(struct yk_owner *o) {
     o->named_count = 0;
 }
 
-int yk_owner_is_named(struct yk_owner *o, const uint32_t *slots, uint32_t count, uint32_t idx) {
-    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* as in yk_owner_hazards_collect */
-    for (uint32_t s = 0; s < count; s++) {
-        const struct yk_client_page *page = &o->pages[slots[s]];
-        uint32_t top = hazard_top(page);
-        for (uint32_t i = 0; i < top; i++)
-            if (__atomic_load_n(&page->hazard[i], __ATOMIC_ACQUIRE) == idx + 1u)
-                return 1;
-    }
+static int holds(const uint32_t *hazard, uint32_t top, uint32_t idx) {
+    for (uint32_t i = 0; i < top; i++)
+        if (__atomic_load_n(&hazard[i], __ATOMIC_ACQUIRE) == idx + 1u)
+            return 1;
     return 0;
+}
+
+int yk_owner_is_pinned(const struct yk_owner *o, uint32_t idx) {
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* as in yk_owner_hazards_collect */
+    return holds(o->pins, pins_top(o), idx);
+}
+
+int yk_owner_is_named(struct yk_owner *o, const uint32_t *slots, uint32_t count, uint32_t idx) {
+    int named = yk_owner_is_pinned(o, idx); /* behind its fence */
+    for (uint32_t s = 0; s < count && !named; s++) {
+        const struct yk_client_page *page = &o->pages[slots[s]];
+        named = holds(page->hazard, hazard_top(page), idx);
+    }
+    return named;
 }
 
 uint32_t yk_owner_ring_drain(struct yk_owner *o, uint32_t slot, uint64_t *ret_events, uint32_t max,

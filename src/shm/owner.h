@@ -39,6 +39,8 @@ struct yk_owner {
     uint64_t *named;      /* bitmap over descriptors, all zero between scans */
     uint32_t *named_list; /* which words of it are not; NAMED_MAX of them */
     uint32_t named_count;
+    /* Hazards of this process beside those in the segment: *pins_top slots as a client's. NULL: none. */
+    const uint32_t *pins, *pins_top;
 };
 
 /* Binds to a mapped segment; takes the generations from hdr->gen_limit on. Allocates the hazard
@@ -67,7 +69,7 @@ const void *yk_owner_key(const struct yk_owner *o, uint32_t cell, uint32_t key_l
  * granules (of max_key_granules if that is less). */
 void yk_owner_keys_rebuild(struct yk_owner *o, const uint64_t *used);
 
-/* Reads all hazards of the client slots listed (after a full fence) and sets their bits in
+/* Reads all hazards of the client slots listed, and the pins (after a full fence), and sets their bits in
  * o->named. Then test with yk_owner_named; end with yk_owner_hazards_clear. */
 void yk_owner_hazards_collect(struct yk_owner *o, const uint32_t *slots, uint32_t count);
 void yk_owner_hazards_clear(struct yk_owner *o);
@@ -75,8 +77,10 @@ static inline int yk_owner_named(const struct yk_owner *o, uint32_t idx) {
     return (int)(o->named[idx >> 6] >> (idx & 63u)) & 1;
 }
 
-/* Is descriptor idx named by a hazard right now? The caller has retired or MOVED it. */
+/* Is descriptor idx named by a hazard or pin right now? The caller has retired or MOVED it. */
 int yk_owner_is_named(struct yk_owner *o, const uint32_t *slots, uint32_t count, uint32_t idx);
+/* By a pin alone. Whoever takes one after this must find what the caller stored before it. */
+int yk_owner_is_pinned(const struct yk_owner *o, uint32_t idx);
 
 /* Takes up to max events from a client's ring; returns how many, adds those overwritten before
  * they were read to *lost. */

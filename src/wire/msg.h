@@ -30,12 +30,12 @@
  *            has tiers beside DRAM), the reply ends with u64 filter_bytes, and a fourth descriptor is
  *            the read-only filter (src/shm/filter.h): a key that DRAM has not and the filter denies is
  *            a miss; one that the filter allows may be in another tier: ask.
- * BYE        empty: references and reservations are released, the slot is free -> i32 status
- * PING       any bytes -> the same bytes
  *            With YK_HELLO_XFER granted (the node has a transfer engine), at the very end: text
  *            addresses ("host:port,...,unix:/path"), text name of the segment that holds payload; in it
  *            blocks are read and places written by guarded requests (yolk/transfer.h): descriptor is
  *            the idx, generation the gen of what this protocol granted or located.
+ * BYE        empty: references and reservations are released, the slot is free -> i32 status
+ * PING       any bytes -> the same bytes
  * RESERVE    u32 timeout_ms (0: is answered at once), u32 count (1..64), u64 len -> i32 status, u32 n, n x { u32 idx,
  *            u64 gen, u64 offset }; n < count when space is short (n >= 1 with status 0). Without
  *            YK_HELLO_MAP, but with YK_HELLO_XFER: places that are written through the engine. They end
@@ -188,6 +188,7 @@ void yk_rd_text(struct yk_rd *r, char *buf, size_t cap);
 
 #define YK_WIRE_ATTRS_BYTES 41u
 #define YK_WIRE_INFO_BYTES  68u
+#define YK_GET_TAIL_BYTES   20u /* of a GET's reply, between info and payload: idx, place, n */
 
 #ifdef __cplusplus
 }

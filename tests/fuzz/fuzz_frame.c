@@ -26,7 +26,7 @@ static const char *const requests[YK_MSG_OPS] = {
     [YK_MSG_COMMIT] = "n48[48884ass]",
     [YK_MSG_ABORT] = "n[48]",
     [YK_MSG_PUT] = "4888ass*",
-    [YK_MSG_GET] = "888s",
+    [YK_MSG_GET] = "8888s",
     [YK_MSG_LOOKUP] = "8n[s]",
     [YK_MSG_EXISTS] = "8n[s]",
     [YK_MSG_MATCH] = "8n[s]",
@@ -40,6 +40,9 @@ static const char *const requests[YK_MSG_OPS] = {
     [YK_MSG_DRAIN] = "",
 };
 
+/* Of a node with a transfer engine. */
+static const char *const hello_xfer = "4t4488484888888tt";
+
 static const char *const replies[YK_MSG_OPS] = {
     [YK_MSG_HELLO] = "4t4488484888888",
     [YK_MSG_BYE] = "4",
@@ -48,7 +51,7 @@ static const char *const replies[YK_MSG_OPS] = {
     [YK_MSG_COMMIT] = "n[4]n[488]",
     [YK_MSG_ABORT] = "n[4]",
     [YK_MSG_PUT] = "4",
-    [YK_MSG_GET] = "4i8*",
+    [YK_MSG_GET] = "4i488*",
     [YK_MSG_LOOKUP] = "n[4i]",
     [YK_MSG_EXISTS] = "4*",
     [YK_MSG_MATCH] = "4",
@@ -171,6 +174,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             abort();
         decode(f.flags & YK_FRAME_REPLY ? replies[f.op] : requests[f.op], data + YK_FRAME_HDR,
                size - YK_FRAME_HDR);
+        if (f.op == YK_MSG_HELLO && (f.flags & YK_FRAME_REPLY))
+            decode(hello_xfer, data + YK_FRAME_HDR, size - YK_FRAME_HDR);
     } else if (strlen(err.text) == 0) {
         abort();
     }

@@ -60,6 +60,9 @@ def test_manual_has_every_option():
     (["--http", "127.0.0.1"], "--http: found '127.0.0.1', expected HOST:PORT such as 127.0.0.1:7780, or none"),
     (["--http", "127.0.0.1:x"], "whose port is not a number from 0 to 65535, expected HOST:PORT such as"),
     (["--http", "0.0.0.0:80"], "--http: found 'tcp:0.0.0.0:80', expected a loopback address"),
+    (["--transfer", "127.0.0.1"], "--transfer: found '127.0.0.1', expected HOST:PORT such as 127.0.0.1:7781, auto or off"),
+    (["--transfer", "unix:/tmp/x"], "--transfer: found 'unix:/tmp/x', expected HOST:PORT"),
+    (["--transfer", "192.0.2.1:0"], "--transfer: found .*, expected a loopback address .* or --insecure-network"),
     (["--name", "../x"], "--name: found '../x', expected 1 to 63 letters"),
     (["--unix-mode", "0999"], "--unix-mode: found '0999', expected octal"),
     (["--numa-node", "1000"], "--numa-node: found 1000, expected a NUMA node of this machine"),
@@ -263,6 +266,44 @@ def test_http_port_taken(node, make_node):
     assert get(other, "k") == b"some bytes"  # and these it had not
 
 
+def transfer_of(node):
+    line, = [line for line in node.log().splitlines() if " serves " in line]
+    found = re.search(r", transfer (\S+);", line)
+    return found and found.group(1)
+
+
+def test_transfer_listens_where_it_is_told(make_node, place):
+    node = make_node().start()  # for clients on this host that cannot map the memory
+    assert transfer_of(node).startswith(f"unix:{node.socket.parent}/yolk-xfer-")
+    assert node.stop() == 0
+    assert [p.name for p in node.socket.parent.iterdir() if "xfer" in p.name] == []
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        command = node.command("--transfer", address)
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    line = one_line(done, 1, "yolkd")
+    assert address in line and "give --transfer another HOST:PORT, auto or off" in line
+    node = make_node("--transfer", address, name="told").start()
+    assert transfer_of(node).startswith(f"{address},unix:")
+    node = make_node("--transfer", "off", name="off").start()
+    assert transfer_of(node) is None
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    node = make_node("--listen", f"tcp:127.0.0.1:{port}", name="auto").start()
+    assert transfer_of(node).startswith("127.0.0.1:")
+
+
+def test_a_killed_node_s_transfer_socket_is_swept_away(node):
+    def sockets():
+        return [p.name for p in node.socket.parent.iterdir() if p.name.startswith("yolk-xfer-")]
+
+    before = sockets()
+    assert len(before) == 1
+    node.kill()
+    node.start()
+    wait_for(lambda: len(sockets()) == 1 and sockets() != before, "the old socket is gone")
+
+
 def test_a_disk_for_the_segment_is_warned_of(make_node, place):
     def kind(path):
         return subprocess.run(["stat", "-f", "-c", "%T", path], capture_output=True, text=True).stdout.strip()
@@ -326,7 +367,7 @@ def test_beyond_loopback_with_its_flag_only(make_node):
 # ---- clients that hold a stop up, and those that speak something else --------------------------
 
 HELLO, GET, LAST_OP = 1, 8, 20
-MAGIC, VERSION = 0x6B6C6F59, 2
+MAGIC, VERSION = 0x6B6C6F59, 3
 
 
 def frame(op, body, number=1):
@@ -338,7 +379,7 @@ def hello(namespace=b"default"):
 
 
 def get_request(key):
-    return frame(GET, struct.pack("<QQQB", 1, 0, 1 << 32, len(key)) + key, 2)  # at epoch 1
+    return frame(GET, struct.pack("<QQQQB", 1, 0, 1 << 32, 1 << 32, len(key)) + key, 2)  # at epoch 1
 
 
 def reader_that_does_not_read(node):

@@ -317,7 +317,7 @@ struct between {
 };
 
 static int is_located(const unsigned char *frame, size_t len) {
-    return len == YK_FRAME_HDR + 4 + YK_WIRE_INFO_BYTES + 4 + 8 + 8 &&
+    return len == YK_FRAME_HDR + 4 + YK_WIRE_INFO_BYTES + YK_GET_TAIL_BYTES &&
            memcmp(frame + YK_FRAME_HDR + 4 + YK_WIRE_INFO_BYTES, "\xff\xff\xff\xff", 4) != 0;
 }
 

@@ -199,6 +199,7 @@ static int get(struct peer *p, const char *key, const void **ret_data, uint64_t 
     yk_wr_u64(&w, p->epoch);
     yk_wr_u64(&w, 0);
     yk_wr_u64(&w, UINT64_MAX);
+    yk_wr_u64(&w, UINT64_MAX);
     yk_wr_str8(&w, key, strlen(key));
     request(p, YK_MSG_GET, 3, b, yk_wr_len(&w));
     assert_true(reply(p, &r));
@@ -206,6 +207,8 @@ static int get(struct peer *p, const char *key, const void **ret_data, uint64_t 
     if (rc != 0)
         return rc;
     yk_rd_info(&r, &info);
+    assert_int_equal(yk_rd_u32(&r), YK_GET_INLINE);
+    assert_int_equal(yk_rd_u64(&r), 0);
     *ret_len = yk_rd_u64(&r);
     *ret_data = yk_rd_bytes(&r, *ret_len);
     assert_true(yk_rd_ok(&r));
@@ -527,6 +530,7 @@ static void a_peer_that_does_not_read_holds_nobody(void **state) {
     yk_wr_init(&w, b, sizeof(b));
     yk_wr_u64(&w, p->epoch);
     yk_wr_u64(&w, 0);
+    yk_wr_u64(&w, UINT64_MAX);
     yk_wr_u64(&w, UINT64_MAX);
     yk_wr_str8(&w, "big", 3);
     for (int i = 0; i < 200; i++) { /* 400 MiB of replies that nobody reads */

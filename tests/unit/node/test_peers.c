@@ -518,6 +518,7 @@ static void requests_go_on_after_a_socket_that_was_full(void **state) {
     yk_wr_u64(&w, EPOCH);
     yk_wr_u64(&w, 0);
     yk_wr_u64(&w, 100);
+    yk_wr_u64(&w, UINT64_MAX);
     yk_wr_str8(&w, "k", 1);
     for (uint64_t i = 0; i < N; i++)
         n += frame(all + n, YK_MSG_GET, i, b, yk_wr_len(&w));
