@@ -50,7 +50,7 @@ static const struct yk_opt common_rows[] = {
      .max = "7d", .section = "common",
      .help = "How long each call may take, waiting for space included."},
     {ROW("map", YK_OPT_BOOL, map), .def = "yes", .section = "common",
-     .help = "Map the node's memory where it is on this host; --no-map has payload go over the network."},
+     .help = "Map the node's memory where it is on this host; --no-map has payload go through sockets."},
     {ROW("shm", YK_OPT_BOOL, shm), .def = "yes", .section = "common",
      .help = "Another name: --no-shm is --no-map."},
     {ROW("xfer", YK_OPT_BOOL, xfer), .def = "yes", .section = "common",

@@ -62,7 +62,7 @@ YK_API yk_key yk_key_str(const char *text);
 /* ---- open and close --------------------------------------------------------------------- */
 
 enum yk_open_flags {
-    YK_OPEN_NO_MAP = 1,         /* do not map the node's memory: payload goes over the network */
+    YK_OPEN_NO_MAP = 1,         /* do not map the node's memory: payload goes through sockets */
     YK_OPEN_VERIFY = 2,         /* verify the checksum of every local get, too */
     YK_OPEN_HANDLE_SIGBUS = 4,  /* a truncated segment makes gets miss instead of ending the process */
     YK_OPEN_NO_RECONNECT = 8,   /* a lost connection is final */

@@ -73,22 +73,24 @@ static int segment_open(yk_xfer *engine, const struct yk_welcome *w, uint64_t bu
     return 0;
 }
 
+/* Who names a TCP address and forbids to map does not want what is on this host to be used. */
+static int tcp_alone(const yk_client *c) {
+    return (c->flags & YK_OPEN_NO_MAP) && c->addr.kind == YK_ADDR_TCP;
+}
+
 static int engine_make(const yk_client *c, yk_xfer **ret_engine) {
-    /* Who does not want memory to be mapped does not want the engine to map it. */
-    uint32_t transports = (c->flags & YK_OPEN_NO_MAP) ? YK_XFER_MEM | YK_XFER_TCP : 0u;
     yk_xfer_opts o = {.size = sizeof(o),
-                      .transports = transports,
+                      .transports = tcp_alone(c) ? YK_XFER_MEM | YK_XFER_TCP : 0u,
                       .rails = c->far.rails,
                       .connect_ms = CONNECT_MS,
                       .any_local = 1};
     return yk_xfer_create(&o, ret_engine);
 }
 
-/* Does the welcome name a segment that this handle may use? One that only a socket on this host leads to
- * is for those who may map. */
+/* Does the welcome name a segment that this handle may use? */
 static int is_offered(const yk_client *c, const struct yk_welcome *w) {
     return (w->flags & YK_HELLO_XFER) != 0 && (w->flags & YK_HELLO_MAP) == 0 &&
-           !((c->flags & YK_OPEN_NO_MAP) && strncmp(w->xfer_address, "unix:", 5) == 0);
+           !(tcp_alone(c) && strncmp(w->xfer_address, "unix:", 5) == 0);
 }
 
 void yk_far_find(yk_client *c, const struct yk_welcome *w, uint64_t deadline_ns,

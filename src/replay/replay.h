@@ -67,7 +67,7 @@ struct yk_replay_opts {
     double speed;      /* 0: as fast as possible; 2: twice as fast as the timestamps */
     enum yk_replay_order order;
     bool sample;         /* check a part of each block's bytes only */
-    bool no_map;         /* payload over the network, */
+    bool no_map;         /* payload through sockets, */
     bool no_xfer;        /* through the one connection, */
     const char *rails;   /* or over these devices or addresses of this host; NULL: all */
     uint32_t timeout_ms; /* of each call; 0 = 30 s */
