@@ -46,8 +46,9 @@ typedef struct yk_xfer yk_xfer;
 typedef struct yk_xfer_resolver {
     uint32_t size; /* sizeof(yk_xfer_resolver) */
     void *user;
-    /* address: "host:port[,host:port...][,unix:/path]" of the engine, as others shall reach it; "mem:ID"
-     * of one that does not listen, for others in its process.
+    /* address: "engine=ID,host:port[,host:port...][,unix:/path]", as others shall reach the engine; ID is
+     * its incarnation, so that nobody takes another for it. "mem:ID" of one that does not listen, for
+     * others in its process.
      * -YK_ECONFLICT: another live engine has the name. */
     int (*publish)(void *user, const char *name, const char *address);
     int (*withdraw)(void *user, const char *name);
@@ -76,8 +77,7 @@ typedef struct yk_xfer_opts {
                                  name; NULL: none */
     const char *rails;        /* own devices or addresses to use, "eth0,10.0.0.7"; NULL: all */
     uint32_t shards;          /* independent sets of lanes, each with a thread for when no caller waits;
-                                 1..4; 0: 1. With several, a WRITE that ended at its deadline may still land
-                                 on top of a later one from another thread: order them yourself */
+                                 1..4; 0: 1 */
     uint32_t lanes;           /* connections on each rail and shard for bulk, 1..8; 0: 1. One more is for
                                  urgent requests */
     uint32_t inflight_max;    /* requests accepted and not ended; 0: 65536 */
@@ -85,10 +85,10 @@ typedef struct yk_xfer_opts {
     uint32_t connect_ms;      /* until an attempt to connect counts as failed; 0: 1000 */
     uint32_t stall_ms;        /* a lane that moved nothing for so long while it should is given up when
                                  there is another one; 0: 200 */
-    uint32_t any_local;       /* 1: local memory of requests need not be registered, as long as no device
-                                 must know it; it is then the caller's alone to keep until they ended */
     const char *fault;        /* tests: "KIND:every=N" or "KIND:rate=P", KIND of delay, drop, error,
                                  corrupt; wraps all transports; NULL: none */
+    uint32_t any_local;       /* 1: local memory of requests need not be registered, as long as no device
+                                 must know it; it is then the caller's alone to keep until they ended */
 } yk_xfer_opts;
 
 /* Starts an engine. -YK_EINVAL (what and where in the text), -YK_EPERM an address beyond loopback
@@ -170,7 +170,8 @@ YK_API int yk_xfer_withdraw(yk_xfer *engine, const char *name);
 /* A segment that was opened. Handles are numbers that are checked: a stale one is -YK_ENOENT. */
 typedef uint64_t yk_xfer_segment;
 
-/* where: "HOST:PORT/NAME", "unix:/PATH/NAME" (the socket in front of the last '/'), "file:/PATH" (this
+/* where: "HOST:PORT/NAME", "unix:/PATH/NAME" (the socket in front of the last '/'), several such
+ * addresses with commas between ("engine=ID" among them: those behind it must be that engine's), "file:/PATH" (this
  * host's, read and write), "mem:ID/NAME" (an engine of this process, as resolvers are given it when it
  * does not listen), or "NAME" (this engine's own, else by the resolver). Blocks until
  * timeout_ms (0 = 5000). -YK_ENOENT no such segment, -YK_EGONE nobody answers there, -YK_ETIMEDOUT,
@@ -213,7 +214,8 @@ typedef struct yk_xfer_guard {
 typedef struct yk_xfer_request {
     uint32_t op;             /* enum yk_xfer_op */
     uint32_t reserved;       /* 0 */
-    void *local;             /* registered memory */
+    void *local;             /* registered memory, all of it in one range; with any_local this, or none of
+                                it registered */
     yk_xfer_segment segment;
     uint64_t offset;         /* into the segment */
     uint64_t length;         /* bytes, not 0 */

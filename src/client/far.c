@@ -87,10 +87,21 @@ static int engine_make(const yk_client *c, yk_xfer **ret_engine) {
     return yk_xfer_create(&o, ret_engine);
 }
 
+/* Do only sockets of this host lead there? The list may begin with "engine=ID". */
+static int is_local_alone(const char *addresses) {
+    for (const char *at = addresses; *at != 0;) {
+        size_t len = strcspn(at, ",");
+        if (strncmp(at, "engine=", 7) != 0 && strncmp(at, "unix:", 5) != 0)
+            return 0;
+        at += len + (at[len] == ',');
+    }
+    return 1;
+}
+
 /* Does the welcome name a segment that this handle may use? */
 static int is_offered(const yk_client *c, const struct yk_welcome *w) {
     return (w->flags & YK_HELLO_XFER) != 0 && (w->flags & YK_HELLO_MAP) == 0 &&
-           !(tcp_alone(c) && strncmp(w->xfer_address, "unix:", 5) == 0);
+           !(tcp_alone(c) && is_local_alone(w->xfer_address));
 }
 
 void yk_far_find(yk_client *c, const struct yk_welcome *w, uint64_t deadline_ns,

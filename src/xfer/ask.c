@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -21,6 +22,7 @@
 struct ask {
     const char *where; /* for texts */
     uint64_t incarnation, until_ns;
+    uint64_t wanted; /* 0: whoever answers */
     int fd;
     struct yk_err *err;
     struct yk_welcome welcome;
@@ -107,7 +109,8 @@ static int exchange(struct ask *a, const struct yk_xreq *req, const void *payloa
 }
 
 static int greet(struct ask *a) {
-    struct yk_hello h = {.version = YK_PROTO_VERSION, .incarnation = a->incarnation};
+    struct yk_hello h = {.version = YK_PROTO_VERSION, .incarnation = a->incarnation,
+                         .wanted = a->wanted};
     struct yk_xreq req = {.op = YK_PROTO_HELLO, .len = YK_HELLO_BYTES};
     struct yk_xans ans;
     unsigned char hello[YK_HELLO_BYTES];
@@ -177,6 +180,19 @@ static int ask_one(struct ask *a, const char *name, struct yk_ask_segment *ret_s
     return rc;
 }
 
+/* "engine=ID": 1; another item: 0; -YK_EINVAL. */
+static int take_engine(struct ask *a, const char *item) {
+    size_t len = strlen(YK_ASK_ENGINE);
+    if (strncmp(item, YK_ASK_ENGINE, len) != 0)
+        return 0;
+    const char *hex = item + len;
+    if (hex[0] == 0 || strlen(hex) > 16 || strspn(hex, "0123456789abcdefABCDEF") != strlen(hex))
+        return yk_err_set(a->err, -YK_EINVAL, "'%.60s': expected " YK_ASK_ENGINE "and up to 16 hex digits",
+                          item);
+    a->wanted = strtoull(hex, NULL, 16);
+    return 1;
+}
+
 static int ask(struct ask *a, const char *address, const char *name, uint32_t timeout_ms,
                struct yk_ask_segment *ret_segment) {
     char item[YK_ADDR_TEXT_MAX];
@@ -193,6 +209,13 @@ static int ask(struct ask *a, const char *address, const char *name, uint32_t ti
             return yk_err_set(a->err, -YK_EINVAL, "'%.100s' is no address", address);
         memcpy(item, at, len);
         item[len] = 0;
+        int engine = take_engine(a, item);
+        if (engine < 0)
+            return engine;
+        if (engine > 0) {
+            at += len + (at[len] == ',');
+            continue;
+        }
         /* One that is silent leaves time for those behind it. */
         uint64_t now = yk_now_ns(), left = end_ns > now ? end_ns - now : 0, more = 1;
         for (const char *c = at + len; *c != 0; c++)

@@ -42,7 +42,7 @@ struct yk_req {
     struct yk_list pieces; /* that have not ended */
     struct yk_part *part;
     struct yk_peer *peer;
-    struct yk_region *region; /* of `local`: a reference until it has ended */
+    struct yk_region *region; /* of `local`: a reference until it has ended; NULL: not registered */
     char *local;
     uint64_t len;
     uint64_t remote, offset; /* the peer's region, and where in it */

@@ -20,7 +20,7 @@ static int one(const struct yk_req *r, const struct yk_region *remote, uint64_t 
     char *there = remote->base + r->offset;
     for (uint64_t at = 0; at < r->len; at += CHUNK) {
         uint64_t len = r->len - at < CHUNK ? r->len - at : CHUNK;
-        if (__atomic_load_n(&r->region->dying, __ATOMIC_RELAXED))
+        if (r->region != NULL && __atomic_load_n(&r->region->dying, __ATOMIC_RELAXED))
             return -YK_ECANCELED;
         if (__atomic_load_n(&remote->dying, __ATOMIC_RELAXED))
             return -YK_EGONE;

@@ -29,6 +29,9 @@ struct yk_peer {
     struct yk_peer_info info; /* immutable */
     uint32_t index;           /* in engine->peers */
     uint32_t gone;            /* atomic: it was found to have restarted */
+    uint32_t barred;          /* atomic, written under `lock`: how many bars there are */
+    pthread_mutex_t lock;     /* of bars */
+    struct yk_list bars;      /* of all shards: memory that dead lanes may yet write to (fence.c) */
     struct yk_inproc *local;   /* it is in this process, or NULL */
 };
 

@@ -23,6 +23,8 @@ static int check_numbers(const struct yk_xfer_opts *o, struct yk_err *err) {
     if (o->transports & ~(uint32_t)ALL)
         return yk_err_set(err, -YK_EINVAL, "options: transports %#x has bits that mean nothing",
                           o->transports);
+    if (o->any_local > 1)
+        return bad(err, "any_local", o->any_local, 0, 1);
     if (o->shards > YK_SHARDS_MAX)
         return bad(err, "shards", o->shards, 0, YK_SHARDS_MAX);
     if (o->lanes > 8)
@@ -69,7 +71,7 @@ static int check_texts(const struct yk_xfer_opts *o, struct yk_err *err) {
 static void fill_in(struct yk_xfer_opts *o) {
     const char *run = getenv("XDG_RUNTIME_DIR");
     o->transports = o->transports != 0 ? o->transports : (uint32_t)ALL;
-    o->shards = o->shards != 0 ? o->shards : 1; /* fences are a shard's own (ROADMAP.md) */
+    o->shards = o->shards != 0 ? o->shards : 1;
     o->lanes = o->lanes != 0 ? o->lanes : 1;
     o->inflight_max = o->inflight_max != 0 ? o->inflight_max : 65536;
     o->connect_ms = o->connect_ms != 0 ? o->connect_ms : 1000;

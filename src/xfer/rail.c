@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Routes, rails, lanes and fences: what there is to send over, and how it comes and goes.
+ * Routes, rails and lanes: what there is to send over, and how it comes and goes.
  *
  * Lanes are connected when something wants them: one for the first small request, all rails' when there
  * is much to send. One that fails takes its rail's others with it (what cut it will cut them) and the
@@ -54,15 +54,6 @@ struct yk_route *yk_route_get(struct yk_shard *s, struct yk_peer *peer) {
     return t;
 }
 
-static void fence_free(struct yk_shard *s, struct yk_fence *f) {
-    if (f == NULL)
-        return;
-    yk_list_remove(&f->link);
-    while (!yk_list_empty(&f->held))
-        yk_piece_free(s, yk_list_of(f->held.next, struct yk_piece, link));
-    free(f);
-}
-
 void yk_route_free(struct yk_route *t) {
     if (t == NULL)
         return;
@@ -73,11 +64,11 @@ void yk_route_free(struct yk_route *t) {
         for (uint32_t k = 0; k < r->link_count; k++) {
             if (r->links[k].lane != NULL)
                 r->links[k].lane->ops->disconnect(r->links[k].lane);
-            fence_free(t->shard, r->links[k].fence);
+            yk_fence_free(t, r->links[k].fence);
         }
     }
     while (!yk_list_empty(&t->fences))
-        fence_free(t->shard, yk_list_of(t->fences.next, struct yk_fence, link));
+        yk_fence_free(t, yk_list_of(t->fences.next, struct yk_fence, link));
     free(t->rails);
     free(t);
 }
@@ -149,6 +140,7 @@ static void link_up(struct yk_link *l) {
     struct yk_rail *r = l->rail;
     l->state = YK_LINK_UP;
     l->moved_ns = yk_now_ns();
+    r->stranger = 0;
     if (r->state == YK_RAIL_TRYING)
         r->state = YK_RAIL_OK;
     yk_route_changed(r->route);
@@ -159,11 +151,9 @@ static int link_connect(struct yk_link *l) {
     struct yk_rail *r = l->rail;
     struct yk_err err = {.code = 0};
     if (l->fence == NULL) {
-        l->fence = calloc(1, sizeof(*l->fence));
+        l->fence = yk_fence_new();
         if (l->fence == NULL)
             return -YK_ENOMEM;
-        yk_list_init(&l->fence->link);
-        yk_list_init(&l->fence->held);
     }
     l->since_ns = yk_now_ns();
     l->state = YK_LINK_CONNECTING;
@@ -177,7 +167,7 @@ static int link_connect(struct yk_link *l) {
     }
     l->lane->core = l;
     l->fence->lane = l->lane->id;
-    l->fence->ops = r->xport->ops;
+    l->fence->xport = r->xport->ops->name;
     if (l->lane->up)
         link_up(l);
     return 0;
@@ -200,25 +190,39 @@ void yk_lane_is_up(struct yk_lane *lane) {
     link_up(l);
 }
 
+static void peer_is_gone(struct yk_route *t, const char *why) {
+    __atomic_store_n(&t->peer->gone, 1, __ATOMIC_RELAXED);
+    for (uint32_t i = 0; i < t->rail_count; i++)
+        yk_rail_out(&t->rails[i], why);
+    yk_fences_void(t); /* what they wait for is gone with the process */
+    yk_shard_fail(t->shard, NULL, t->peer, -YK_EGONE);
+}
+
+/* Whether strangers answer at all addresses that a transport has for the peer, and it is not seen over
+ * another transport: it has restarted. One of several addresses may just lead elsewhere. */
+static int all_say_so(const struct yk_rail *r) {
+    const struct yk_route *t = r->route;
+    for (uint32_t i = 0; i < t->rail_count; i++) {
+        const struct yk_rail *o = &t->rails[i];
+        if (o->group == r->group && !o->stranger)
+            return 0;
+        for (uint32_t k = 0; k < o->link_count; k++)
+            if (o->links[k].state == YK_LINK_UP)
+                return 0;
+    }
+    return 1;
+}
+
 void yk_lane_is_down(struct yk_lane *lane, int code, enum yk_scope scope, const char *text) {
     struct yk_link *l = lane->core;
-    struct yk_route *t = l->rail->route;
+    struct yk_rail *r = l->rail;
     if (l->state == YK_LINK_DEAD)
         return;
-    yk_rail_out(l->rail, text != NULL ? text : yk_status_text(code));
-    if (scope == YK_SCOPE_PEER) {
-        __atomic_store_n(&t->peer->gone, 1, __ATOMIC_RELAXED);
-        for (uint32_t i = 0; i < t->rail_count; i++)
-            yk_rail_out(&t->rails[i], text);
-        while (!yk_list_empty(&t->fences)) { /* what they wait for is gone with the process */
-            struct yk_fence *f = yk_list_of(t->fences.next, struct yk_fence, link);
-            if (f->ask != NULL)
-                f->ask->fence = NULL;
-            f->ask = NULL;
-            yk_fence_done(f, t, 0, YK_SCOPE_NONE);
-        }
-        yk_shard_fail(t->shard, NULL, t->peer, -YK_EGONE);
-    }
+    text = text != NULL ? text : yk_status_text(code);
+    r->stranger |= scope == YK_SCOPE_RAIL;
+    yk_rail_out(r, text);
+    if (scope == YK_SCOPE_PEER || (scope == YK_SCOPE_RAIL && all_say_so(r)))
+        peer_is_gone(r->route, text);
 }
 
 /* ---- rails that fail ------------------------------------------------------------------------------ */
@@ -300,74 +304,4 @@ void yk_rails_reap(struct yk_shard *s) {
                 if (t->rails[i].links[k].state == YK_LINK_DEAD)
                     reap(s, t, &t->rails[i].links[k]);
     }
-}
-
-/* ---- fences --------------------------------------------------------------------------------------- */
-
-int yk_route_fenced(const struct yk_route *t, uint64_t region, uint64_t offset, uint64_t len) {
-    for (const struct yk_list *at = t->fences.next; at != &t->fences; at = at->next) {
-        const struct yk_fence *f = yk_list_of(at, struct yk_fence, link);
-        for (const struct yk_list *h = f->held.next; h != &f->held; h = h->next) {
-            const struct yk_slice *sl = &yk_list_of(h, struct yk_piece, link)->s;
-            if (sl->region == region && sl->offset < offset + len && offset < sl->offset + sl->len)
-                return 1;
-        }
-    }
-    return 0;
-}
-
-/* They are nothing to wait for by themselves: with no request that needs them, nobody turns the shard,
- * and a peer that never comes back is not dialled for ever. The next request asks again. */
-
-/* A lane of the same transport: its server knows the dead one. */
-static struct yk_link *carrier(struct yk_route *t, const struct yk_xport_ops *ops) {
-    for (uint32_t i = 0; i < t->rail_count; i++) {
-        struct yk_rail *r = &t->rails[i];
-        if (r->xport->ops != ops)
-            continue;
-        for (uint32_t k = 0; k < r->link_count; k++)
-            if (r->links[k].state == YK_LINK_UP)
-                return &r->links[k];
-        if (r->state == YK_RAIL_OK)
-            yk_rail_connect(r, 1);
-    }
-    return NULL;
-}
-
-void yk_route_fences(struct yk_route *t) {
-    for (struct yk_list *at = t->fences.next; at != &t->fences; at = at->next) {
-        struct yk_fence *f = yk_list_of(at, struct yk_fence, link);
-        struct yk_link *l = f->ask == NULL ? carrier(t, f->ops) : NULL;
-        struct yk_piece *p = l != NULL ? yk_piece_new(t->shard) : NULL;
-        if (p == NULL)
-            continue;
-        p->s.op = YK_SLICE_FENCE;
-        p->s.offset = f->lane;
-        p->fence = f;
-        f->ask = p;
-        if (!yk_sched_post(l, p)) {
-            f->ask = NULL;
-            yk_piece_free(t->shard, p);
-        }
-    }
-}
-
-/* Closed there: what it held may be sent again. A lane that failed under it: asked again by the next
- * step. Refused by the target: it knows no such lane, which is as good. */
-void yk_fence_done(struct yk_fence *f, struct yk_route *t, int status, enum yk_scope scope) {
-    f->ask = NULL;
-    yk_route_changed(t);
-    if (status < 0 && scope != YK_SCOPE_REQUEST)
-        return;
-    while (!yk_list_empty(&f->held)) {
-        struct yk_piece *p = yk_list_of(f->held.next, struct yk_piece, link);
-        yk_list_remove(&p->link);
-        p->s.touched = 0;
-        if (p->req == NULL)
-            yk_piece_free(t->shard, p);
-        else
-            yk_list_add(&t->queue[p->s.xclass].again, &p->link);
-    }
-    yk_list_remove(&f->link);
-    free(f);
 }

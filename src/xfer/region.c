@@ -334,6 +334,25 @@ struct yk_region *yk_registry_find(struct yk_registry *g, const void *addr, uint
     return r;
 }
 
+int yk_registry_local(struct yk_registry *g, const void *addr, uint64_t len,
+                      struct yk_region **ret_region) {
+    uintptr_t a = (uintptr_t)addr;
+    int rc = -YK_ENOENT;
+    pthread_mutex_lock(&g->lock);
+    uint32_t at = before(g, a);
+    struct yk_region *r = at > 0 ? g->by_addr[at - 1] : NULL;
+    if (r != NULL && a - (uintptr_t)r->base < r->len) {
+        r = len <= r->len - (a - (uintptr_t)r->base) ? ref(r) : NULL;
+        rc = r != NULL ? 0 : -YK_EBUSY;
+    } else if (at < g->count && len > (uintptr_t)g->by_addr[at]->base - a) {
+        rc = -YK_EBUSY; /* it reaches into the next one */
+    }
+    if (rc == 0)
+        *ret_region = r;
+    pthread_mutex_unlock(&g->lock);
+    return rc;
+}
+
 struct yk_region *yk_registry_get(struct yk_registry *g, uint64_t id) {
     uint32_t i = (uint32_t)id;
     pthread_mutex_lock(&g->lock);

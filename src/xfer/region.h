@@ -76,7 +76,11 @@ int yk_registry_remove(struct yk_registry *g, struct yk_region *region);
 
 /* A reference to the region that holds [addr, addr + len) whole, or NULL. */
 struct yk_region *yk_registry_find(struct yk_registry *g, const void *addr, uint64_t len);
-/* The same by number. */
+/* The same for memory that need not be registered. -YK_ENOENT: no byte of it is; -YK_EBUSY: some are, or
+ * it is being unregistered. */
+int yk_registry_local(struct yk_registry *g, const void *addr, uint64_t len,
+                      struct yk_region **ret_region);
+/* By number. */
 struct yk_region *yk_registry_get(struct yk_registry *g, uint64_t id);
 void yk_registry_put(struct yk_registry *g, struct yk_region *region);
 

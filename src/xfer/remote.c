@@ -27,10 +27,12 @@ static size_t add_whole(char *text, size_t n, size_t cap, const char *item) {
     return len;
 }
 
-/* What others reach it by: its socket for this host last, since not all are on it. */
+/* What others reach it by: first who it is, since at an address another engine may answer, or one that
+ * came after it; its socket for this host last, since not all are on it. */
 static void format_addresses(struct yk_xfer *e) {
     const struct yk_peer_info *i = &e->self;
-    size_t n = 0;
+    size_t n = (size_t)snprintf(e->reach, sizeof(e->reach), YK_ASK_ENGINE "%016llx",
+                                (unsigned long long)i->incarnation);
     for (uint32_t k = 0; k < i->addr_count; k++) {
         const char *v6 = strchr(i->addrs[k].host, ':');
         char one[YK_PEER_HOST + 16];

@@ -52,6 +52,8 @@ static struct yk_peer *add_peer(struct yk_xfer *e, const struct yk_peer_info *in
     p->info = *info;
     p->file = file;
     p->index = e->peer_count;
+    pthread_mutex_init(&p->lock, NULL);
+    yk_list_init(&p->bars);
     if (e->direct && !file && info->memory_token == yk_inproc_token())
         p->local = yk_inproc_find(info->incarnation);
     e->peers[e->peer_count++] = p;
@@ -293,6 +295,7 @@ void yk_segments_withdraw(struct yk_xfer *e, uint64_t region) {
 void yk_segments_free(struct yk_xfer *e) {
     for (uint32_t i = 0; i < e->peer_count; i++) {
         yk_inproc_put(e->peers[i]->local);
+        pthread_mutex_destroy(&e->peers[i]->lock);
         free(e->peers[i]);
     }
     free(e->peers);

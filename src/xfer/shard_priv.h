@@ -5,7 +5,8 @@
  *   shard.c   inbox, who turns, sleep and wake
  *   sched.c   queues, classes, cutting, choice
  *   slice.c   ends of slices and requests, cancel, deadlines
- *   rail.c    routes, rails, lanes, fences
+ *   rail.c    routes, rails, lanes
+ *   fence.c   memory that a dead lane may yet write to
  *   health.c  silence, quarantine, links
  *
  * A request waits in its route's queue of its class until all of it is cut into pieces. A piece is a
@@ -37,6 +38,14 @@ extern "C" {
 struct yk_rail;
 struct yk_route;
 
+/* Memory of a peer that a dead lane may yet write to, in the peer's list: for all shards. */
+struct yk_bar {
+    struct yk_list link;
+    uint64_t lane;
+    const char *xport; /* its transport's name */
+    uint64_t region, offset, len;
+};
+
 /* A slice and what the core keeps of it. */
 struct yk_piece {
     struct yk_slice s;
@@ -46,6 +55,7 @@ struct yk_piece {
     struct yk_part *note;    /* whose batch's notification this is */
     struct yk_fence *fence;  /* that this piece asks for */
     struct yk_link *on;      /* in flight there, or NULL */
+    struct yk_bar bar;       /* while a fence holds it */
     double predict_ns;
     uint64_t cancel_ns;      /* when it was cancelled, 0 = it was not */
     uint64_t due_ns;         /* in `later`: when it is sent again */
@@ -58,8 +68,9 @@ struct yk_piece {
 struct yk_fence {
     struct yk_list link; /* route's */
     uint64_t lane;
-    const struct yk_xport_ops *ops;
-    struct yk_list held;   /* pieces; those without a request keep their range only */
+    const char *xport;     /* its transport's name */
+    struct yk_list held;   /* pieces; those without a request keep their range only. None: another shard's
+                              lane is in the way */
     struct yk_piece *ask;  /* the FENCE that is under way, or NULL */
 };
 
@@ -101,6 +112,7 @@ struct yk_rail {
     uint64_t trip_ns;    /* the shortest round trip that a greeting took; 0: none was */
     uint64_t bytes;      /* in flight */
     uint64_t total_slices, total_bytes, total_failed;
+    int stranger;         /* another engine answered there, last time */
     char why[YK_WHY_MAX]; /* of the last failure */
     struct yk_link links[YK_LANES_MAX];
     uint32_t link_count;
@@ -250,13 +262,22 @@ void yk_rail_out(struct yk_rail *r, const char *why);
 void yk_rail_retry(struct yk_rail *r);
 /* Disconnects lanes that are DEAD. */
 void yk_rails_reap(struct yk_shard *s);
-/* Asks for fences where a lane can carry them. */
-void yk_route_fences(struct yk_route *t);
-/* Whether a write there has to wait for one. */
-int yk_route_fenced(const struct yk_route *t, uint64_t region, uint64_t offset, uint64_t len);
-void yk_fence_done(struct yk_fence *f, struct yk_route *t, int status, enum yk_scope scope);
 /* Any other rail of the route that is not in quarantine. */
 int yk_rail_has_other(const struct yk_rail *r);
+
+/* ---- fence.c --------------------------------------------------------------------------------- */
+
+struct yk_fence *yk_fence_new(void); /* NULL: no memory */
+void yk_fence_free(struct yk_route *t, struct yk_fence *f); /* with what it holds; NULL is fine */
+/* A piece that may have left bytes on their way: kept, its range barred to all shards. */
+void yk_fence_hold(struct yk_route *t, struct yk_fence *f, struct yk_piece *p);
+/* Asks for fences where a lane can carry them. */
+void yk_route_fences(struct yk_route *t);
+/* Whether a write there has to wait for some; those are asked for. */
+int yk_route_fenced(struct yk_route *t, uint64_t region, uint64_t offset, uint64_t len);
+void yk_fence_done(struct yk_fence *f, struct yk_route *t, int status, enum yk_scope scope);
+/* All of a route's are done: its peer is gone. */
+void yk_fences_void(struct yk_route *t);
 
 /* ---- health.c -------------------------------------------------------------------------------- */
 

@@ -6,7 +6,7 @@
  *
  * A piece whose lane failed goes to `again` of its route, or, when it may have left bytes on their way,
  * into the lane's fence first. When its request ends before the fence has (its deadline came), the piece
- * stays there without it, for its range: yk_route_fenced keeps later writes off.
+ * stays there without it, for its range: yk_route_fenced keeps later writes off, of all shards.
  *
  * A piece whose guard the target could not pin now goes to `later`, and from there to `again`.
  *
@@ -51,6 +51,7 @@ struct yk_piece *yk_piece_new(struct yk_shard *s) {
     p->s.core = p;
     yk_list_init(&p->link);
     yk_list_init(&p->of_req);
+    yk_list_init(&p->bar.link);
     return p;
 }
 
@@ -255,9 +256,9 @@ static void req_piece_ended(struct yk_shard *s, struct yk_piece *p, struct yk_li
         send_later(t, p);
         return;
     }
-    int lane = sl->scope == YK_SCOPE_LANE || sl->scope == YK_SCOPE_PEER;
+    int lane = sl->scope >= YK_SCOPE_LANE;
     if (lane && sl->touched && l->fence != NULL) {
-        yk_list_add(&l->fence->held, &p->link);
+        yk_fence_hold(t, l->fence, p);
         if (r->status != 0)
             piece_leaves(s, p);
         return;

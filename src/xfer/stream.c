@@ -8,7 +8,6 @@
 #include "stream_priv.h"
 
 #include "base/clock.h"
-#include "xfer/sock.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -124,7 +123,6 @@ static void connected(struct yk_stream *s) {
 static void welcomed(struct yk_stream *s, const struct yk_xans *ans) {
     struct yk_welcome w;
     struct yk_err err;
-    char boot[YK_BOOT_ID_BYTES] = "";
     if (yk_welcome_decode(s->greeting->in + YK_XANS_BYTES, ans->len, &w, &err) < 0) {
         yk_stream_fail(s, -YK_EPROTO, YK_SCOPE_LANE, err.text);
         return;
@@ -133,18 +131,14 @@ static void welcomed(struct yk_stream *s, const struct yk_xans *ans) {
     if (status == 0 && w.peer.incarnation != s->greeting->wanted)
         status = -YK_EGONE;
     if (status == -YK_EGONE) {
-        /* Another engine answers. It is the peer's successor, or (addresses such as a container
-         * bridge's stand on every host) not on the peer's host at all: the rail's fault then. */
-        int same_host = strcmp(w.peer.boot_id, s->greeting->boot_id) == 0 || !yk_host_boot_id(boot) ||
-                        strcmp(w.peer.boot_id, boot) != 0;
-        yk_stream_fail(s, -YK_EGONE, same_host ? YK_SCOPE_PEER : YK_SCOPE_LANE,
-                       same_host ? "the peer has restarted: another incarnation of it answers"
-                                 : "an engine of this host answers at the peer's address");
+        /* The peer's successor, or (addresses such as a container bridge's stand on every host) an engine
+         * that has nothing to do with it: the core hears what its other rails say. */
+        yk_stream_fail(s, -YK_EGONE, YK_SCOPE_RAIL, "another incarnation of the engine answers there");
         return;
     }
     if (status != 0 || w.credit_requests == 0) {
         yk_stream_fail(s, status < 0 ? status : -YK_EPROTO,
-                       status == -YK_EVERSION ? YK_SCOPE_PEER : YK_SCOPE_LANE,
+                       status == -YK_EVERSION ? YK_SCOPE_RAIL : YK_SCOPE_LANE,
                        w.text[0] != 0 ? w.text : "the peer refused the lane");
         return;
     }
@@ -236,8 +230,6 @@ int yk_stream_new(const struct yk_stream_opts *o, struct yk_stream **ret_stream,
     s->bulk = o->bulk != 0;
     s->done_last = &s->done_first;
     s->greeting->wanted = o->peer->incarnation;
-    memcpy(s->greeting->boot_id, o->peer->boot_id, sizeof(s->greeting->boot_id));
-    s->greeting->boot_id[sizeof(s->greeting->boot_id) - 1] = 0;
     s->watch = (struct yk_watch){.fd = o->fd, .events = EPOLLOUT, .fn = on_ready, .user = s};
     s->timer = (struct yk_timer){.fn = on_timer, .user = s};
     uint32_t ms = o->env->opts->connect_ms != 0 ? o->env->opts->connect_ms : 1000;

@@ -75,7 +75,6 @@ struct yk_stream {
     /* The greeting; NULL when it is over. */
     struct yk_greeting {
         uint64_t wanted;
-        char boot_id[37];             /* of the peer's host */
         uint32_t got;
         unsigned char in[YK_XANS_BYTES + YK_WELCOME_MAX];
     } *greeting;

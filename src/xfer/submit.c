@@ -88,15 +88,30 @@ static int check_segment(const struct yk_seg *g, const yk_xfer_request *q, size_
     return 0;
 }
 
-/* A reference to the registered memory of a request; often that of the one before. */
-static struct yk_region *local_region(struct yk_xfer *e, const yk_xfer_request *q,
-                                      struct yk_region *last) {
+static int not_registered(const yk_xfer_request *q, size_t i, const char *where, struct yk_err *err) {
+    return yk_err_set(err, -YK_EINVAL, "request %zu: %llu bytes at %p are %s", i,
+                      (unsigned long long)q->length, q->local, where);
+}
+
+/* A reference to the registered memory of a request; often that of the one before. NULL: it has none,
+ * and needs none. */
+static int local_region(struct yk_xfer *e, const yk_xfer_request *q, size_t i, struct yk_region *last,
+                        struct yk_region **ret_region, struct yk_err *err) {
     const char *at = q->local;
-    if (last == NULL || at < last->base || q->length > last->len ||
-        (uint64_t)(at - last->base) > last->len - q->length)
-        return yk_registry_find(e->registry, at, q->length);
-    __atomic_fetch_add(&last->refs, 1, __ATOMIC_RELAXED); /* one is held: it cannot go away */
-    return last;
+    *ret_region = last;
+    if (last != NULL && at >= last->base && q->length <= last->len &&
+        (uint64_t)(at - last->base) <= last->len - q->length) {
+        __atomic_fetch_add(&last->refs, 1, __ATOMIC_RELAXED); /* one is held: it cannot go away */
+        return 0;
+    }
+    *ret_region = NULL;
+    if (!e->opts.any_local || q->length > UINTPTR_MAX - (uintptr_t)at) {
+        *ret_region = yk_registry_find(e->registry, at, q->length);
+        return *ret_region != NULL ? 0 : not_registered(q, i, "not in registered memory", err);
+    }
+    return yk_registry_local(e->registry, at, q->length, ret_region) != -YK_EBUSY
+               ? 0
+               : not_registered(q, i, "in part in registered memory, or being unregistered", err);
 }
 
 static int take_one(struct yk_xfer *e, struct yk_batch *b, const yk_xfer_request *q, uint32_t i,
@@ -105,12 +120,11 @@ static int take_one(struct yk_xfer *e, struct yk_batch *b, const yk_xfer_request
     const struct yk_seg *g = yk_segment_at(e, q->segment);
     if (rc == 0)
         rc = check_segment(g, q, i, err);
+    struct yk_region *region;
+    if (rc == 0)
+        rc = local_region(e, q, i, i > 0 ? b->reqs[i - 1].region : NULL, &region, err);
     if (rc < 0)
         return rc;
-    struct yk_region *region = local_region(e, q, i > 0 ? b->reqs[i - 1].region : NULL);
-    if (region == NULL)
-        return yk_err_set(err, -YK_EINVAL, "request %u: %llu bytes at %p are not in registered memory",
-                          i, (unsigned long long)q->length, q->local);
     struct yk_req *r = &b->reqs[i];
     *r = (struct yk_req){.peer = g->peer,
                          .region = region,

@@ -102,7 +102,9 @@ enum yk_slice_op {
     YK_SLICE_PING
 };
 
-enum yk_scope { YK_SCOPE_NONE = 0, YK_SCOPE_REQUEST, YK_SCOPE_LANE, YK_SCOPE_PEER };
+/* What a failure is about. RAIL: another engine answers there than the one that is meant. PEER: it is
+ * gone for certain, no rail will do. */
+enum yk_scope { YK_SCOPE_NONE = 0, YK_SCOPE_REQUEST, YK_SCOPE_LANE, YK_SCOPE_RAIL, YK_SCOPE_PEER };
 
 /* Thread: the shard's. The core's storage. */
 struct yk_slice {
@@ -129,8 +131,7 @@ struct yk_slice {
 struct yk_shard_events {
     void (*slice_done)(struct yk_lane *lane, struct yk_slice *slice);
     void (*lane_up)(struct yk_lane *lane);
-    /* code and text say why; scope PEER: its incarnation is not the one that was asked for (it
-     * restarted), no rail will do. */
+    /* code and text say why; scope LANE, RAIL or PEER. */
     void (*lane_down)(struct yk_lane *lane, int code, enum yk_scope scope, const char *text);
 };
 

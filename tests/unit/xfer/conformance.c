@@ -377,8 +377,52 @@ static void unregister_under_way(struct conform_rig *rig) {
     finish(rig);
 }
 
+/* With any_local nothing of the caller's is registered: exact bytes, and early ends touch nothing. */
+static void memory_of_nobody(struct conform_rig *rig) {
+    yk_xfer_opts o = {.size = sizeof(o), .any_local = 1};
+    void *addr = local;
+    begin(rig, &o);
+    assert_int_equal(yk_xfer_unregister(rig->from, &addr, 1), 0);
+    for (uint64_t i = 0; i < 8; i++) {
+        uint64_t len = i % 2 ? 3000000 : 4097;
+        yk_xfer_request q = request(rig, i & 2 ? YK_XFER_WRITE : YK_XFER_READ, i, 100, len);
+        bytes_of(i & 2 ? local + MARGIN + i : copy, 100, len, i);
+        if ((i & 2) == 0)
+            rig->put(rig, 100, copy, len);
+        assert_int_equal(go(rig, &q, i >= 4), 0);
+        if (i & 2)
+            rig->get(rig, 100, copy, len);
+        assert_true(same(i & 2 ? copy : local + MARGIN + i, 100, len, i));
+    }
+    yk_xfer_request q = request(rig, YK_XFER_READ, 0, 0, 9 << 20);
+    yk_xfer_batch b;
+    assert_int_equal(yk_xfer_submit(rig->from, &q, 1, NULL, &b), 0);
+    assert_int_equal(yk_xfer_cancel(rig->from, b), 0);
+    int rc = yk_xfer_wait(rig->from, b, 20000);
+    assert_true(rc == 0 || rc == -YK_ECANCELED);
+    memset(local, 0x11, CONFORM_BYTES);
+    assert_int_equal(yk_xfer_batch_free(rig->from, b), 0);
+
+    yk_xfer_memory m = {.addr = local + 4096, .length = 4096, .fd = -1};
+    assert_int_equal(yk_xfer_register(rig->from, &m, 1), 0);
+    q.local = local + 4000; /* half of it is somebody's who may take it back */
+    q.length = 4096;
+    assert_int_equal(yk_xfer_run(rig->from, &q, 1, NULL), -YK_EINVAL);
+    assert_non_null(strstr(yk_xfer_error_text(), "in part"));
+    q.local = local + 4096;
+    assert_int_equal(yk_xfer_run(rig->from, &q, 1, NULL), 0);
+    addr = local + 4096;
+    assert_int_equal(yk_xfer_unregister(rig->from, &addr, 1), 0);
+    for (uint64_t k = 8192; k < CONFORM_BYTES; k++)
+        assert_int_equal(local[k], 0x11);
+    m = (yk_xfer_memory){.addr = local, .length = CONFORM_BYTES + 2 * MARGIN, .fd = -1};
+    assert_int_equal(yk_xfer_register(rig->from, &m, 1), 0);
+    finish(rig);
+}
+
 void conform_plain(struct conform_rig *rig) {
     exact_bytes(rig);
+    memory_of_nobody(rig);
     all_completions(rig);
     guards(rig);
     notes(rig);

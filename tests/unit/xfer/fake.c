@@ -122,7 +122,7 @@ static void due(struct yk_timer *t) {
         if (__atomic_load_n(&r->silent, __ATOMIC_ACQUIRE))
             return; /* no answer to the connection */
         if (__atomic_load_n(&r->restarted, __ATOMIC_ACQUIRE)) {
-            ev->lane_down(&l->lane, -YK_EGONE, YK_SCOPE_PEER, "fake: another incarnation");
+            ev->lane_down(&l->lane, -YK_EGONE, YK_SCOPE_RAIL, "fake: another incarnation");
             return;
         }
         l->up = 1;

@@ -94,6 +94,28 @@ static void a_range_is_found_when_it_lies_in_one_region_whole(void **state) {
     }
 }
 
+/* Memory that need not be registered: what is in part, or going, is told from what is not at all. */
+static void what_is_registered_in_part_is_told(void **state) {
+    yk_xfer_memory m[2] = {range(100, 200), range(300, 100)};
+    struct yk_region *r = NULL;
+    assert_int_equal(yk_registry_add(*state, m, 2, NULL), 0);
+    static const struct {
+        uint32_t at, len;
+        int want;
+    } t[] = {{100, 200, 0},           {299, 1, 0},    {300, 100, 0},          {0, 100, -YK_ENOENT},
+             {0, 101, -YK_EBUSY},     {50, 1000, -YK_EBUSY}, {99, 1, -YK_ENOENT},    {400, 1, -YK_ENOENT},
+             {299, 2, -YK_EBUSY},     {399, 2, -YK_EBUSY},   {401, 50, -YK_ENOENT}, {100, 201, -YK_EBUSY}};
+    for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+        assert_int_equal(yk_registry_local(*state, arena + t[i].at, t[i].len, &r), t[i].want);
+        if (t[i].want == 0)
+            yk_registry_put(*state, r);
+    }
+    assert_int_equal(yk_registry_doom(*state, arena + 100, &r), 0);
+    assert_int_equal(yk_registry_local(*state, arena + 100, 10, &r), -YK_EBUSY);
+    assert_int_equal(yk_registry_remove(*state, r), 1);
+    assert_int_equal(yk_registry_local(*state, arena + 100, 10, &r), -YK_ENOENT);
+}
+
 static void ten_thousand_are_all_found(void **state) {
     enum { N = 10000 };
     static uint64_t ids[N];
@@ -283,6 +305,7 @@ int main(void) {
         TEST(overlaps_are_refused_neighbours_are_not),
         TEST(nonsense_is_refused_with_its_number),
         TEST(a_range_is_found_when_it_lies_in_one_region_whole),
+        TEST(what_is_registered_in_part_is_told),
         TEST(ten_thousand_are_all_found),
         TEST(numbers_never_repeat_and_old_ones_find_nothing),
         TEST(what_is_held_stays_until_it_is_put),

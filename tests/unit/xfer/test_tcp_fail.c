@@ -222,7 +222,7 @@ static void restarted(void **state) {
     struct yk_peer_info after = r.self;
     r.self = before;
     rig_dial(&r, &l, 1, 0);
-    assert_true(l.state == RIG_DOWN && l.scope == YK_SCOPE_PEER && l.code == -YK_EGONE);
+    assert_true(l.state == RIG_DOWN && l.scope == YK_SCOPE_RAIL && l.code == -YK_EGONE);
     rig_hang_up(&l);
     r.self = after;
     rig_connect(&r, &l, 1);

@@ -162,12 +162,66 @@ static void a_resolver(void **state) {
     yk_xfer_destroy(b);
 }
 
+static yk_xfer *listening(const yk_xfer_resolver *r, char *memory, const char *name) {
+    yk_xfer_opts o = {.size = sizeof(o), .transports = YK_XFER_TCP, .listen = "127.0.0.1:0", .shm_dir = "",
+                      .resolver = r};
+    yk_xfer_memory m = {.addr = memory, .length = 4096, .access = YK_XFER_REMOTE_READ, .fd = -1};
+    yk_xfer *e;
+    assert_int_equal(yk_xfer_create(&o, &e), 0);
+    assert_int_equal(yk_xfer_register(e, &m, 1), 0);
+    assert_int_equal(yk_xfer_publish(e, name, memory, 4096, NULL), 0);
+    return e;
+}
+
+static uint64_t incarnation_of(yk_xfer *e, const char *where) {
+    yk_xfer_segment_info info;
+    yk_xfer_segment s;
+    assert_int_equal(yk_xfer_open(e, where, 0, &s), 0);
+    assert_int_equal(yk_xfer_segment_stat(e, s, &info), 0);
+    assert_int_equal(yk_xfer_close(e, s), 0);
+    return info.incarnation;
+}
+
+/* Two engines have a segment of the same name, and the wrong one's address stands first in the list: what
+ * is published says which engine is meant. */
+static void a_stranger_at_an_address_is_passed_over(void **state) {
+    (void)state;
+    static char c_memory[4096];
+    yk_xfer_resolver r = {.size = sizeof(r), .publish = publish, .withdraw = withdraw, .resolve = resolve};
+    yk_xfer *a = listening(&r, a_memory, "kv"), *b = listening(NULL, b_memory, "kv");
+    yk_xfer *c = listening(&r, c_memory, "c");
+    char published[128], where[256];
+    yk_xfer_segment s;
+    assert_int_equal(yk_xfer_withdraw(a, "kv"), 0);
+    assert_int_equal(yk_xfer_publish(a, "kv", a_memory, 4096, NULL), 0);
+    snprintf(published, sizeof(published), "%s", known_address);
+    assert_memory_equal(published, "engine=", 7);
+    assert_string_equal(strchr(published, ',') + 1, yk_xfer_address(a));
+    uint64_t want = incarnation_of(c, "kv");
+    snprintf(where, sizeof(where), "%s/kv", yk_xfer_address(b)); /* without: whoever answers */
+    assert_int_not_equal(incarnation_of(c, where), want);
+    snprintf(known_address, sizeof(known_address), "engine=%016llx,%s,%s", (unsigned long long)want,
+             yk_xfer_address(b), yk_xfer_address(a));
+    assert_int_equal(incarnation_of(c, "kv"), want);
+    snprintf(known_address, sizeof(known_address), "engine=%016llx,%s", (unsigned long long)want,
+             yk_xfer_address(b));
+    assert_int_equal(yk_xfer_open(c, "kv", 0, &s), -YK_EGONE);
+    snprintf(where, sizeof(where), "engine=xyz,%s/kv", yk_xfer_address(a));
+    assert_int_equal(yk_xfer_open(c, where, 0, &s), -YK_EINVAL);
+    snprintf(where, sizeof(where), "engine=%llx/kv", (unsigned long long)want);
+    assert_int_equal(yk_xfer_open(c, where, 0, &s), -YK_EINVAL);
+    yk_xfer_destroy(c);
+    yk_xfer_destroy(b);
+    yk_xfer_destroy(a);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_of_one_engine),
         cmocka_unit_test(a_directory),
         cmocka_unit_test(an_owner_that_died),
         cmocka_unit_test(a_resolver),
+        cmocka_unit_test(a_stranger_at_an_address_is_passed_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include <poll.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -126,6 +127,45 @@ static void a_later_write_waits_too(void **state) {
     fake_end(&rig);
 }
 
+struct later {
+    int rc;
+};
+
+static void *write_later(void *arg) {
+    struct later *l = arg;
+    yk_xfer_submit_opts so = {.size = sizeof(so), .timeout_ms = 5000};
+    yk_xfer_request q = fake_request(&rig, YK_XFER_WRITE, 1000, 5000);
+    l->rc = yk_xfer_run(rig.engine, &q, 1, &so);
+    return NULL;
+}
+
+/* The same from other threads, which have other shards: they know nothing of the dead lane, and must not
+ * write over what it may yet write to. */
+static void a_later_write_of_another_shard_waits_too(void **state) {
+    struct later l[2] = {{0}};
+    pthread_t thread;
+    (void)state;
+    yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 20, .connect_ms = 100, .shards = 2};
+    yk_xfer_submit_opts so = {.size = sizeof(so), .timeout_ms = 60};
+    fake_begin(&rig, 1, 500e6, 8 * MB, &o);
+    fake.keeps_on = 1;
+    yk_xfer_request q = fake_request(&rig, YK_XFER_WRITE, 0, 1 * MB);
+    assert_int_equal(yk_xfer_run(rig.engine, &q, 1, NULL), 0);
+    __atomic_store_n(&fake.rail[0].silent, 1, __ATOMIC_RELEASE);
+    assert_int_equal(yk_xfer_run(rig.engine, &q, 1, &so), -YK_ETIMEDOUT);
+    __atomic_store_n(&fake.rail[0].silent, 0, __ATOMIC_RELEASE);
+    fake.keeps_on = 0;
+    for (int i = 0; i < 2; i++) { /* one after the other: one of them has the other shard */
+        fake.rail[0].free_at_ns = 0;
+        assert_int_equal(pthread_create(&thread, NULL, write_later, &l[i]), 0);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        assert_int_equal(l[i].rc, 0);
+    }
+    assert_true(fake.fences > 0);
+    assert_memory_equal(fake.memory + 1000, rig.local + 1000, 5000);
+    fake_end(&rig); /* and nothing was written over what was not closed yet */
+}
+
 static void silence_is_noticed(void **state) {
     (void)state;
     yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 40};
@@ -193,6 +233,24 @@ static void a_peer_that_restarted_is_gone(void **state) {
     uint32_t posts = fake.log_count;
     assert_int_equal(yk_xfer_run(rig.engine, batch, 1, NULL), -YK_EGONE);
     assert_int_equal(fake.log_count, posts); /* nothing is sent to old numbers */
+    fake_end(&rig);
+}
+
+/* Another engine answers at one of the peer's addresses: that rail will not do, the peer is there. */
+static void a_stranger_at_one_address_is_passed_over(void **state) {
+    (void)state;
+    fake_begin(&rig, 2, 100e6, 8 * MB, NULL);
+    run_all(YK_XFER_WRITE, 1 * MB);
+    fake.rail[0].restarted = 1;
+    fake.rail[0].fail_at = 2;
+    uint32_t before = fake.rail[0].connects;
+    run_all(YK_XFER_WRITE, 1 * MB);
+    run_all(YK_XFER_READ, 1 * MB);
+    fake_wait(&fake.rail[0].connects, before + 1); /* it was asked, and is not what the peer says */
+    run_all(YK_XFER_WRITE, 500000);
+    fake.rail[1].restarted = 1; /* the other one, too */
+    fake.rail[1].fail_at = 2;
+    assert_int_equal(yk_xfer_run(rig.engine, batch, cover(YK_XFER_WRITE, 1 * MB), NULL), -YK_EGONE);
     fake_end(&rig);
 }
 
@@ -291,11 +349,13 @@ int main(void) {
         cmocka_unit_test(lanes_that_fail_are_repeated),
         cmocka_unit_test(writes_wait_for_the_fence),
         cmocka_unit_test(a_later_write_waits_too),
+        cmocka_unit_test(a_later_write_of_another_shard_waits_too),
         cmocka_unit_test(silence_is_noticed),
         cmocka_unit_test(the_only_rail_is_kept_until_the_deadline),
         cmocka_unit_test(what_does_not_end_is_closed),
         cmocka_unit_test(a_broken_one_is_dialled_again),
         cmocka_unit_test(a_peer_that_restarted_is_gone),
+        cmocka_unit_test(a_stranger_at_one_address_is_passed_over),
         cmocka_unit_test(urgent_passes),
         cmocka_unit_test(nobody_starves),
         cmocka_unit_test(a_small_one_does_not_wait_for_a_large_one),
