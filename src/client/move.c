@@ -23,7 +23,7 @@
 /* Scatter lists of more pieces go through the socket. */
 #define PIECES_MAX 16384u
 
-#define MOVE_MS     1000u  /* until a path that moved nothing has failed */
+#define MOVE_MS     3000u  /* until a path that moved nothing has failed */
 #define PACE_BYTES  20000u /* a millisecond: a path slower than that is not worth it */
 #define TIME_ENOUGH 200u   /* ms: less says nothing of the path */
 

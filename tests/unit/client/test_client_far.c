@@ -439,8 +439,8 @@ static void stopped(uint32_t opcode, int cancel) {
     fixture_kill(&r.f, SIGCONT);
     /* What was on its way arrives before this does, and the handle is as good as new. */
     assert_int_equal(get_is(c, "k", 4 * MIB, 1), 0);
-    put_ok(c, "l", 4 * MIB, 3);
-    assert_int_equal(get_is(other, "l", 4 * MIB, 3), 0);
+    put_ok(c, "m", 4 * MIB, 3);
+    assert_int_equal(get_is(other, "m", 4 * MIB, 3), 0);
     munmap(buf, 4 * MIB);
     yk_close(c);
     yk_close(other);
