@@ -23,6 +23,7 @@ static int (*const groups[])(struct yk_bench_run *run) = {
     yk_store_copies,
     yk_store_lookups,
     yk_store_crowd,
+    yk_store_far,
     yk_store_restart,
 };
 

@@ -392,7 +392,7 @@ static int headline(struct yk_bench_run *run, struct yk_own *own) {
     crowd_of(run, own, &far, FIELD);
     near.min_bytes = near.max_bytes = far.min_bytes = far.max_bytes = FIELD_BYTES;
     near.put_of = far.put_of = FIELD_PUTS;
-    far.flags = YK_OPEN_NO_MAP;
+    far.flags = YK_OPEN_NO_MAP | YK_OPEN_NO_XFER;
     int rc = crowd_run(&near);
     if (rc == 0)
         rc = crowd_run(&far);

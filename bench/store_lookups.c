@@ -364,7 +364,7 @@ static int lookups_open(struct lookups *l, const struct yk_bench_run *run) {
         rc = yk_rig_open(&l->rig, &oo, 0);
     yk_bench_run_at(YK_BENCH_HERE);
     if (rc == 0)
-        rc = yk_rig_connect(l->rig.own.url, YK_OPEN_NO_MAP, &l->far);
+        rc = yk_rig_connect(l->rig.own.url, YK_OPEN_NO_MAP | YK_OPEN_NO_XFER, &l->far);
     if (rc == 0)
         rc = yk_rig_keys_make(&l->keys, 0, n);
     if (rc == 0)

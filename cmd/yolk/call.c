@@ -124,10 +124,12 @@ int yolk_open(struct yolk_ctx *ctx, uint32_t more_flags) {
     int raises = (ctx->cmd->flags & YOLK_CMD_PUTS) != 0;
     yk_open_opts opts = {
         .size = sizeof(opts),
-        .flags = YK_OPEN_HANDLE_SIGBUS | more_flags | (c->map ? 0u : YK_OPEN_NO_MAP),
+        .flags = YK_OPEN_HANDLE_SIGBUS | more_flags | (c->map && c->shm ? 0u : YK_OPEN_NO_MAP) |
+                 (c->xfer ? 0u : YK_OPEN_NO_XFER),
         .name_space = c->name_space,
         .epoch = raises ? (uint64_t)c->epoch : 0,
         .timeout_ms = yolk_timeout_ms(ctx),
+        .rails = c->rails,
     };
     int rc = yk_open(c->url, &opts, &ctx->client);
     if (rc >= 0)

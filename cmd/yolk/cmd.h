@@ -39,7 +39,9 @@ struct yolk_common {
     int64_t epoch;
     uint64_t timeout_ns;
     bool json;
-    bool map;
+    bool map, shm; /* both must allow it */
+    bool xfer;
+    char *rails;
 };
 
 struct yolk_ctx;

@@ -50,8 +50,15 @@ static const struct yk_opt common_rows[] = {
      .max = "7d", .section = "common",
      .help = "How long each call may take, waiting for space included."},
     {ROW("map", YK_OPT_BOOL, map), .def = "yes", .section = "common",
-     .help = "Map the node's memory where it is on this host; else payload goes through the "
-             "socket."},
+     .help = "Map the node's memory where it is on this host; --no-map has payload go through sockets."},
+    {ROW("shm", YK_OPT_BOOL, shm), .def = "yes", .section = "common",
+     .help = "Another name: --no-shm is --no-map."},
+    {ROW("xfer", YK_OPT_BOOL, xfer), .def = "yes", .section = "common",
+     .help = "Without a mapping large payload goes through the transfer engine, over all rails; --no-xfer "
+             "has all of it go through the one connection to the node."},
+    {ROW("rails", YK_OPT_STR, rails), .metavar = "NAME,...", .section = "common",
+     .help = "Own devices or addresses that the engine may use, such as eth0,10.0.0.7; all that are useful "
+             "when it is not given."},
 };
 
 #define N_COMMON (sizeof(common_rows) / sizeof(common_rows[0]))
@@ -145,7 +152,7 @@ void yolk_print_help(FILE *out) {
         wrap(yolk_commands[i]->help, 13, out);
     }
     fputs("\nyolk COMMAND --help says more about each. Options of all commands: --url\n"
-          "(or $YOLK_URL), --namespace, --epoch, --timeout, --json, --no-map; --version.\n\n"
+          "(or $YOLK_URL), --namespace, --epoch, --timeout, --json, --no-shm, --no-xfer, --rails; --version.\n\n"
           "Exit status:\n",
           out);
     for (size_t i = 0; i < N_EXITS; i++) {

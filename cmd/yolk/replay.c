@@ -66,7 +66,9 @@ static int replay(struct yolk_ctx *ctx) {
     o.exact = c->exact && o.ssd_capacity_blocks > 0; /* DRAM alone needs no more than one client */
     /* The namespace of other keys would be in the way of the trace's. */
     o.name_space = yk_opt_is_set(ctx->opts, "namespace") ? c->common.name_space : NULL;
-    o.no_map = !c->common.map;
+    o.no_map = !c->common.map || !c->common.shm;
+    o.no_xfer = !c->common.xfer;
+    o.rails = c->common.rails;
     o.timeout_ms =
         yk_opt_is_set(ctx->opts, "timeout") ? (uint32_t)(c->common.timeout_ns / 1000000u) : 0;
     uint64_t dram_bytes;

@@ -62,7 +62,7 @@ YK_API yk_key yk_key_str(const char *text);
 /* ---- open and close --------------------------------------------------------------------- */
 
 enum yk_open_flags {
-    YK_OPEN_NO_MAP = 1,         /* do not map the node's memory: payload goes through the socket */
+    YK_OPEN_NO_MAP = 1,         /* do not map the node's memory: payload goes through sockets */
     YK_OPEN_VERIFY = 2,         /* verify the checksum of every local get, too */
     YK_OPEN_HANDLE_SIGBUS = 4,  /* a truncated segment makes gets miss instead of ending the process */
     YK_OPEN_NO_RECONNECT = 8,   /* a lost connection is final */
@@ -84,8 +84,8 @@ typedef struct yk_open_opts {
 } yk_open_opts;
 
 /* Connects to a node. url: "unix:/path" (default unix:/run/yolk.sock when NULL, or $YOLK_URL),
- * "tcp:HOST:PORT" (large payload through the transfer engine, over all useful rails), "embedded:dram=1G,..." (a node inside this process;
- * needs libyolk-node). Blocks up to timeout_ms. Errors: EGONE nothing listens, EVERSION, EINVAL,
+ * "tcp:HOST:PORT" (large payload through the transfer engine, over all useful rails),
+ * "embedded:dram=1G,..." (a node inside this process; needs libyolk-node). Blocks up to timeout_ms. Errors: EGONE nothing listens, EVERSION, EINVAL,
  * ESTALE epoch lower than the namespace's, ELIMIT too many clients. On failure *ret_client is
  * untouched and yk_error_text(NULL) has the text. */
 YK_API int yk_open(const char *url, const yk_open_opts *opts, yk_client **ret_client);
@@ -369,6 +369,8 @@ typedef struct yk_client_stats {
     uint64_t refs_held, ref_bytes_held;
     uint64_t raised, raised_bytes; /* of hits and hit_bytes: found on SSD, brought up for it (on
                                       handles with the mapping) */
+    uint64_t xfer_bytes;     /* payload that the transfer engine moved, of gets and puts */
+    uint64_t xfer_fallbacks; /* operations that it was to do and could not: the socket did them */
 } yk_client_stats;
 
 /* Counters of this handle. size = sizeof(yk_client_stats). */

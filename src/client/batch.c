@@ -21,6 +21,8 @@
 
 /* Payload that is copied between two looks at the socket: the node works on what was sent. */
 #define FLUSH_BYTES (1u << 20)
+/* Between two looks at whether a cancelled move has ended. */
+#define END_LOOK_NS (100 * YK_NS_PER_MS)
 
 static uint64_t op_deadline(const yk_client *c, const yk_op *op, uint64_t deadline_ns) {
     yk_put_opts o;
@@ -31,10 +33,14 @@ static uint64_t op_deadline(const yk_client *c, const yk_op *op, uint64_t deadli
     return own < deadline_ns ? own : deadline_ns;
 }
 
-/* Runs what is runnable, without the lock, in order. */
-static void run_ready(yk_client *c, struct yk_link *runnable) {
+void yk_recs_ready(yk_client *c, struct yk_link *runnable, struct yk_batch *owner) {
     uint64_t bytes = 0;
+    struct yk_move *move = NULL;
     for (struct yk_rec *rec; (rec = yk_rec_next(runnable)) != NULL;) {
+        if (rec->load) {
+            yk_move_add(c, &move, owner, rec);
+            continue;
+        }
         uint64_t len = rec->len;
         pthread_mutex_unlock(&c->lock);
         yk_rec_run(c, rec);
@@ -45,6 +51,7 @@ static void run_ready(yk_client *c, struct yk_link *runnable) {
             yk_conn_flush(c);
         }
     }
+    yk_move_begin(c, &move, 1);
 }
 
 /* The deadline has passed, or there is no node for good: ends what is left. */
@@ -53,6 +60,10 @@ static void end_left(yk_client *c, struct yk_batch *b) {
         (void)yk_recs_expire(c, &b->recs, UINT64_MAX);
         if (b->left == 0)
             return;
+        if (!yk_list_empty(&b->moves)) { /* cancelled: soon */
+            yk_move_wait(c, b, yk_now_ns() + END_LOOK_NS);
+            continue;
+        }
         /* The memory of one is in use by another thread's system call, which does not wait. */
         pthread_mutex_unlock(&c->lock);
         sched_yield();
@@ -60,19 +71,33 @@ static void end_left(yk_client *c, struct yk_batch *b) {
     }
 }
 
+/* One turn of waiting. With moves under way it is for the oldest of them; what arrives on the connection
+ * meanwhile is looked at in between, and may be more to move. */
+static int turn(yk_client *c, struct yk_batch *b, uint64_t until) {
+    uint64_t now = yk_now_ns();
+    if (yk_list_empty(&b->moves)) {
+        yk_far_tend(c, until > now ? (until - now) / 4 : 0);
+        return yk_conn_step(c, b->waiter, until);
+    }
+    if (b->left > b->moving)
+        yk_conn_look(c);
+    if (yk_list_empty(&b->runnable))
+        yk_move_wait(c, b, until);
+    return yk_now_ns() < until ? 0 : -YK_ETIMEDOUT;
+}
+
 /* Turns until all records of the batch have ended. */
 static void finish(yk_client *c, struct yk_batch *b, uint64_t deadline_ns) {
     for (;;) {
         uint64_t until = deadline_ns;
-        run_ready(c, &b->runnable);
+        yk_recs_ready(c, &b->runnable, b);
         if (b->own_deadlines) { /* a put in the batch may have an earlier one of its own */
             uint64_t next = yk_recs_expire(c, &b->recs, yk_now_ns());
             until = next < until ? next : until;
         }
         if (b->left == 0)
             return;
-        if (yk_conn_step(c, b->waiter, until) < 0 &&
-            (until == deadline_ns || c->state == YK_CONN_DEAD))
+        if (turn(c, b, until) < 0 && (until == deadline_ns || c->state == YK_CONN_DEAD))
             end_left(c, b);
     }
 }
@@ -84,8 +109,8 @@ static int attach(yk_client *c, struct yk_batch *b, yk_op *op, uint64_t epoch, u
     uint64_t hash = yk_op_hash(op);
     struct yk_rec *rec;
     while ((rec = yk_rec_new(c, op, b, hash, epoch, own)) == NULL) {
-        run_ready(c, &b->runnable);
-        int rc = yk_conn_step(c, b->waiter, deadline_ns);
+        yk_recs_ready(c, &b->runnable, b);
+        int rc = turn(c, b, deadline_ns);
         if (rc < 0)
             return rc;
     }
@@ -126,6 +151,7 @@ int yk_ops_run(yk_client *c, yk_op *ops, size_t count, uint64_t deadline_ns) {
         return (int)b.good;
     yk_list_init(&b.recs);
     yk_list_init(&b.runnable);
+    yk_list_init(&b.moves);
     yk_waiter_init(&w);
     pthread_mutex_lock(&c->lock);
     for (int tried = 1; i < count; i++, tried = 0) {
@@ -211,7 +237,7 @@ int yk_submit(yk_client *c, yk_op *ops, size_t count, uint32_t timeout_ms) {
         pthread_mutex_unlock(&c->lock);
     }
     pthread_mutex_lock(&c->lock);
-    run_ready(c, &c->async_runnable);
+    yk_recs_ready(c, &c->async_runnable, NULL);
     yk_conn_flush(c);
     yk_conn_unlock(c);
     return 0;

@@ -103,7 +103,8 @@ static int read_opts(const yk_open_opts *opts, yk_open_opts *ret) {
     int rc = opts == NULL ? 0 : yk_opts_read(opts, opts->size, ret, sizeof(*ret), "yk_open_opts");
     if (rc < 0)
         return rc;
-    uint32_t known = YK_OPEN_NO_MAP | YK_OPEN_VERIFY | YK_OPEN_HANDLE_SIGBUS | YK_OPEN_NO_RECONNECT;
+    uint32_t known = YK_OPEN_NO_MAP | YK_OPEN_VERIFY | YK_OPEN_HANDLE_SIGBUS |
+                     YK_OPEN_NO_RECONNECT | YK_OPEN_NO_XFER;
     if (ret->flags & ~known)
         return yk_fail(-YK_EINVAL, "open flags %#x: %#x are not known", ret->flags,
                        ret->flags & ~known);
@@ -190,6 +191,7 @@ static yk_client *client_new(const yk_open_opts *o) {
     pthread_mutex_init(&c->lock, NULL);
     init_lists(c);
     yk_hold_init(&c->hold, o->hold_bytes);
+    yk_far_init(&c->far);
     return c;
 }
 
@@ -208,6 +210,7 @@ static void free_maps(struct yk_map *m, int is_forked) {
 
 /* Frees all that is the process's own; sends nothing. */
 static void client_free(yk_client *c, int is_forked) {
+    yk_far_fini(&c->far);
     close_fd(c->fd);
     close_fd(c->epoll_fd);
     close_fd(c->timer_fd);
@@ -240,6 +243,8 @@ int yk_open(const char *url, const yk_open_opts *opts, yk_client **ret_client) {
     if (c == NULL)
         return yk_fail(-YK_ENOMEM, "out of memory");
     rc = init_tables(c);
+    if (rc == 0)
+        rc = yk_far_rails(&c->far, o.rails);
     if (rc < 0)
         yk_err_set(&err, rc, "%s", yk_status_text(rc));
     else
@@ -264,11 +269,20 @@ static int goodbye_reply(void *arg, struct yk_rd *body) {
 
 static void cancel_all(yk_client *c) {
     pthread_mutex_lock(&c->lock);
-    while (!yk_list_empty(&c->async_recs)) {
-        struct yk_rec *rec = YK_LIST_ITEM(c->async_recs.next, struct yk_rec, owner_link);
-        yk_rec_end(c, rec, -YK_ECANCELED); /* no other call is under way: none is in use */
+    for (struct yk_link *l = c->async_recs.next, *next; l != &c->async_recs; l = next) {
+        struct yk_rec *rec = YK_LIST_ITEM(l, struct yk_rec, owner_link);
+        next = l->next;
+        if (rec->io) { /* no other call is under way: the engine moves it */
+            if (!rec->end_due)
+                yk_rec_end(c, rec, -YK_ECANCELED);
+            continue;
+        }
+        yk_rec_end(c, rec, -YK_ECANCELED);
+        next = c->async_recs.next; /* others may have gone with it */
     }
     pthread_mutex_unlock(&c->lock);
+    yk_far_fini(&c->far); /* what it moved has ended with it */
+    c->flags |= YK_OPEN_NO_XFER;
 }
 
 void yk_close(yk_client *c) {
@@ -310,6 +324,8 @@ int yk_client_stats_get(yk_client *c, yk_client_stats *ret_stats, size_t size) {
     }
     s.round_trips = c->round_trips;
     s.reconnects = c->reconnects;
+    s.xfer_bytes = c->far.bytes;
+    s.xfer_fallbacks = c->far.fallbacks;
     yk_conn_unlock(c);
     s.hits = n[YK_COUNT_HIT];
     s.misses = n[YK_COUNT_MISS];

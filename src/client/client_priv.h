@@ -12,20 +12,22 @@
  *   record  one operation of a batch; records of a kind that are queued together share a frame
  *
  *   record:  FREE -> BLOCKED -> RUNNABLE -> QUEUED -> SENT -> FREE
- *                       |          ^  ^        ^        |  \
- *                       |          |  |        +--lost--+   +-> ORPHAN -> FREE
- *                       +----------+  +---place granted, payload here-- (SENT)
+ *                       |       ^  ^  ^        ^        |  \
+ *                       |       |  |  |        +--lost--+   +-> ORPHAN -> FREE
+ *                       +-------+  |  +---place granted, block located, payload here-- (SENT)
+ *                                MOVING
  *
  *   BLOCKED   an earlier operation of its key is under way
  *   RUNNABLE  its owner (the thread in yk_run, or any in yk_poll) must do the part that moves
  *             payload: never under the lock, never in another's thread
  *   QUEUED    in queue[kind], for the next frame
  *   SENT      in the list of its request, until the reply or the loss of the connection
+ *   MOVING    without a map: the transfer engine reads or writes its payload (move.h)
  *   ORPHAN    as SENT, but the operation was ended (deadline, cancel): the reply still decides what
  *             becomes of its reservation, which is nobody else's before that
  *
  * A record whose caller's memory is being read or written right now without the lock (io: a system
- * call that does not wait, or the copying of its payload) is not ended before that is over.
+ * call that does not wait, the copying of its payload, or the engine) is not ended before that is over.
  *
  * Threads: fields below `lock` are under it unless they say otherwise.
  */
@@ -35,9 +37,11 @@
 #include "base/parse.h"
 #include "base/spin.h"
 #include "client/dial.h"
+#include "client/far.h"
 #include "client/hold.h"
 #include "client/list.h"
 #include "client/map.h"
+#include "client/move.h"
 #include "wire/msg.h"
 
 #include <pthread.h>
@@ -92,14 +96,23 @@ enum yk_queue {
     YK_QUEUES
 };
 
-enum yk_rec_state { YK_REC_FREE, YK_REC_BLOCKED, YK_REC_RUNNABLE, YK_REC_QUEUED, YK_REC_SENT };
+enum yk_rec_state {
+    YK_REC_FREE,
+    YK_REC_BLOCKED,
+    YK_REC_RUNNABLE,
+    YK_REC_QUEUED,
+    YK_REC_SENT,
+    YK_REC_MOVING
+};
 
 /* Operations that one yk_run waits for. On its stack. */
 struct yk_batch {
     struct yk_link recs;     /* by owner_link */
     struct yk_link runnable; /* by link */
+    struct yk_link moves;    /* of the transfer engine, oldest first */
     struct yk_waiter *waiter;
     uint32_t left;
+    uint32_t moving;   /* records in moves */
     uint32_t good;     /* ended with status 0 */
     int own_deadlines; /* some end before the batch does */
 };
@@ -110,8 +123,14 @@ struct yk_rec {
     struct yk_link key_link;   /* client->keys[], in order of submission */
     yk_op *op;                 /* NULL: orphan or give-back */
     struct yk_batch *batch;    /* NULL: yk_poll's */
-    struct yk_map *map;        /* that rsv is in; entered for writing */
+    struct yk_map *map;        /* that rsv is in; entered for writing. NULL: it is written by the engine */
     struct yk_rsv rsv;
+    struct yk_move *move; /* MOVING */
+    yk_xfer_guard guard;  /* of what the engine is to read or to write, */
+    uint64_t place;       /* where in its segment, */
+    uint64_t moving;      /* and how many bytes */
+    uint32_t pieces;      /* of the caller's memory */
+    uint32_t conn;        /* number of the connection that granted a place for the engine */
     uint64_t deadline_ns;
     uint64_t hash;  /* of the key, for the order */
     uint64_t epoch; /* the handle's when the operation began (R9) */
@@ -130,6 +149,9 @@ struct yk_rec {
     uint8_t whole;      /* get of a range: that of the whole block, by its length */
     uint8_t fix;        /* put of a block that was there: FIX_* to bring up to date */
     uint8_t in_place;   /* has rsv */
+    uint8_t load;       /* RUNNABLE: to be moved by the engine, in place of being run */
+    uint8_t written;    /* put: the engine was let at its place; RUNNABLE: it has written it */
+    uint8_t through;    /* the engine could not: all through the socket from here on */
     uint8_t borrowed;   /* rsv is the caller's reservation: never given back here */
     uint8_t tried;      /* yk_op_try said YK_PENDING a moment ago */
     uint8_t end_due;    /* to be ended when io is over */
@@ -231,6 +253,7 @@ struct yk_client {
     yk_op *ended_first, *ended_last; /* linked through priv[1] */
     uint32_t inflight;               /* submitted and not polled */
     struct yk_hold hold;
+    struct yk_far far;
     int want_drain;
     uint64_t round_trips, reconnects;
 
@@ -271,6 +294,8 @@ int yk_conn_step(yk_client *c, struct yk_waiter *w, uint64_t deadline_ns);
 
 /* Lock held. Sends what is queued, without waiting. */
 void yk_conn_flush(yk_client *c);
+/* Lock held. The same, and takes in what has arrived. */
+void yk_conn_look(yk_client *c);
 
 /* Lock held. Wakes one sleeper (roles are free), or one in yk_poll. */
 void yk_conn_wake(yk_client *c);
@@ -347,10 +372,18 @@ void yk_rec_io_done(yk_client *c, struct yk_rec *rec);
 void yk_rec_give_back(yk_client *c, const struct yk_rsv *rsv);
 /* Leaves the mapping of a place that is used up or lost. */
 void yk_rec_drop_place(struct yk_rec *rec);
+/* Can the place of a record still be committed: is its segment, or its connection, the handle's? */
+int yk_place_is_valid(const yk_client *c, const struct yk_rec *rec);
+/* To the node, if it is still there; the record has none any more. */
+void yk_place_give_back(yk_client *c, struct yk_rec *rec);
 /* Ends all of a list whose deadline has passed; returns the earliest that is left, or UINT64_MAX. */
 uint64_t yk_recs_expire(yk_client *c, struct yk_link *recs, uint64_t now_ns);
 /* What an operation is told when its deadline passes now. */
 int yk_rec_late_status(const yk_client *c, const struct yk_rec *rec);
+
+/* Lock held; left meanwhile. Runs what is runnable, in order, and begins the moves of what is to be
+ * moved. owner: whose list it is; NULL: that of yk_poll. */
+void yk_recs_ready(yk_client *c, struct yk_link *runnable, struct yk_batch *owner);
 
 /* Lock held. Takes the first runnable record for yk_rec_run (its io is set), or NULL. */
 struct yk_rec *yk_rec_next(struct yk_link *runnable);
@@ -449,6 +482,8 @@ void yk_put_attrs(const yk_put_opts *opts, struct yk_attrs *ret_attrs);
 int yk_put_try(yk_client *c, const yk_op *op, uint8_t *ret_fix);
 /* Lock not held. Copies a put's payload into its place (taking one that is held), queues it. */
 void yk_put_run(yk_client *c, struct yk_rec *rec);
+/* Lock not held. The engine has written its payload: queues its commit. */
+void yk_put_written(yk_client *c, struct yk_rec *rec);
 /* Lock not held. Finds a record a place among those held, or queues it for one. 1: it has one. */
 int yk_place_take(yk_client *c, struct yk_rec *rec);
 

@@ -164,6 +164,7 @@ struct fresh {
     struct yk_welcome welcome;
     struct yk_map *map;     /* NULL: there is none, or the one we have goes on */
     struct yk_lower *lower; /* then it goes on with these */
+    struct yk_far_found far;
 };
 
 /* Connects, greets and maps, without the lock. fd < 0: dials. */
@@ -185,6 +186,8 @@ static int establish(yk_client *c, int fd, uint64_t deadline_ns, struct fresh *r
         return rc;
     if (!(c->flags & YK_OPEN_NO_MAP) && c->addr.kind != YK_ADDR_TCP)
         g.flags = YK_HELLO_MAP | YK_HELLO_FILTER;
+    if (!(c->flags & YK_OPEN_NO_XFER))
+        g.flags |= YK_HELLO_XFER;
     rc = yk_dial_hello(fd, &g, deadline_ns, &ret->welcome, err);
     if (rc == 0 && (ret->welcome.flags & YK_HELLO_MAP)) {
         rc = map_granted(c, fd, &ret->welcome, &ret->map, &ret->lower, err);
@@ -200,10 +203,12 @@ static int establish(yk_client *c, int fd, uint64_t deadline_ns, struct fresh *r
         yk_map_lower_close(ret->lower);
         return rc;
     }
+    yk_far_find(c, &ret->welcome, deadline_ns, &ret->far);
     return fd;
 }
 
-/* Places in a segment that is gone are gone with it. */
+/* Places in a segment that is gone are gone with it; those that the engine was to write end with their
+ * connection. */
 static void forget_places(yk_client *c) {
     struct yk_link list;
     yk_list_init(&list);
@@ -214,9 +219,22 @@ static void forget_places(yk_client *c) {
     yk_list_splice_first(&list, &c->queue[YK_Q_COMMIT]);
     for (struct yk_link *l; (l = yk_list_take(&list)) != NULL;) {
         struct yk_rec *rec = YK_LIST_ITEM(l, struct yk_rec, link);
+        if (rec->map == NULL) {
+            c->far.fallbacks++;
+            rec->through = 1;
+        }
         yk_rec_drop_place(rec);
         yk_rec_runnable(c, rec);
     }
+}
+
+/* There are no places to wait for on this connection: what asked for one goes another way. */
+static void unreserve(yk_client *c) {
+    struct yk_link list;
+    yk_list_init(&list);
+    yk_list_splice_first(&list, &c->queue[YK_Q_RESERVE]);
+    for (struct yk_link *l; (l = yk_list_take(&list)) != NULL;)
+        yk_rec_runnable(c, YK_LIST_ITEM(l, struct yk_rec, link));
 }
 
 static void map_replace(yk_client *c, struct yk_map *map) {
@@ -253,6 +271,9 @@ static void adopt(yk_client *c, int fd, const struct fresh *fresh) {
         map_replace(c, fresh->map);
     else
         yk_map_lower_set(c->map, fresh->lower);
+    yk_far_adopt(c, &fresh->far);
+    if (c->map == NULL && !c->far.up)
+        unreserve(c);
     yk_poll_watch(c);
 }
 
@@ -343,6 +364,8 @@ void yk_conn_lost(yk_client *c) {
     for (uint32_t i = 0; i < c->req_top; i++)
         if (c->reqs[i].id != 0)
             request_lost(c, &c->reqs[i]);
+    if (c->map == NULL)
+        forget_places(c);
     if ((c->flags & YK_OPEN_NO_RECONNECT) || c->node != NULL)
         yk_conn_dead(c, -YK_EGONE);
     wake_all(c);
@@ -414,6 +437,12 @@ int yk_conn_is_down(yk_client *c) {
 void yk_conn_flush(yk_client *c) {
     if (c->state == YK_CONN_UP && yk_tx_pending(c) && !c->tx.busy)
         yk_tx_pump(c, 0);
+}
+
+void yk_conn_look(yk_client *c) {
+    yk_conn_flush(c);
+    if (c->state == YK_CONN_UP && !c->rx.busy)
+        yk_rx_pump(c, 0, 0);
 }
 
 /* Gives up on a call at its deadline. A place that a late reply grants is kept or given back. */

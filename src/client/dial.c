@@ -127,7 +127,7 @@ int yk_dial(const struct yk_addr *addr, uint64_t deadline_ns, int *ret_fd, struc
 
 /* ---- hello ------------------------------------------------------------------------------------------ */
 
-#define HELLO_MAX 1024u
+#define HELLO_MAX 2048u
 
 static int send_all(int fd, const void *data, size_t len, uint64_t deadline_ns) {
     const unsigned char *p = data;
@@ -239,6 +239,11 @@ int yk_dial_welcome(const void *body, uint32_t len, struct yk_welcome *ret, stru
     ret->page_bytes = yk_rd_u64(&r);
     ret->generation_floor = yk_rd_u64(&r);
     ret->filter_bytes = (ret->flags & YK_HELLO_FILTER) ? yk_rd_u64(&r) : 0;
+    ret->xfer_address[0] = ret->xfer_name[0] = 0;
+    if (ret->flags & YK_HELLO_XFER) {
+        yk_rd_text(&r, ret->xfer_address, sizeof(ret->xfer_address));
+        yk_rd_text(&r, ret->xfer_name, sizeof(ret->xfer_name));
+    }
     if (status != 0 || !yk_rd_ok(&r) ||
         ((ret->flags & YK_HELLO_FILTER) && !(ret->flags & YK_HELLO_MAP)))
         return yk_err_set(err, -YK_EPROTO, "the answer to hello is malformed (%u bytes)", len);

@@ -34,7 +34,9 @@ struct yk_greeting {
     uint64_t heard; /* highest generation of a place that was granted and arrived */
 };
 
-#define YK_DIAL_FDS 4u
+#define YK_DIAL_FDS         4u
+#define YK_DIAL_ADDRESS_MAX 1024u
+#define YK_DIAL_NAME_MAX    128u
 
 struct yk_welcome {
     uint32_t flags, slot, ns, node_pid;
@@ -42,6 +44,8 @@ struct yk_welcome {
     uint64_t meta_bytes, data_bytes, clients_bytes;
     uint64_t max_block_bytes, page_bytes, generation_floor;
     uint64_t filter_bytes; /* of the filter, when it was granted */
+    char xfer_address[YK_DIAL_ADDRESS_MAX]; /* of the transfer engine, when it was granted, */
+    char xfer_name[YK_DIAL_NAME_MAX];       /* and the segment that holds payload */
     int fds[YK_DIAL_FDS];  /* meta, data, clients and filter where granted, else -1; the caller
                               closes them */
 };

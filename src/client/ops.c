@@ -251,8 +251,22 @@ void yk_rec_drop_place(struct yk_rec *rec) {
     if (!rec->in_place)
         return;
     rec->in_place = 0;
-    yk_map_leave_write(rec->map);
+    if (rec->map != NULL)
+        yk_map_leave_write(rec->map);
     rec->map = NULL;
+}
+
+int yk_place_is_valid(const yk_client *c, const struct yk_rec *rec) {
+    return rec->map == c->map &&
+           (rec->map != NULL || (c->state == YK_CONN_UP && rec->conn == c->conn_number));
+}
+
+void yk_place_give_back(yk_client *c, struct yk_rec *rec) {
+    struct yk_rsv rsv = rec->rsv;
+    int valid = yk_place_is_valid(c, rec);
+    yk_rec_drop_place(rec);
+    if (valid)
+        yk_rec_give_back(c, &rsv);
 }
 
 void yk_rec_enqueue(yk_client *c, struct yk_rec *rec, enum yk_queue queue) {
@@ -354,8 +368,9 @@ static void rec_settle(yk_client *c, struct yk_rec *rec) {
         yk_rec_free(c, rec);
     } else if (rec->state == YK_REC_SENT) {
         return;
-    } else if (rec->in_place && !rec->borrowed && rec->map == c->map &&
-               yk_hold_keep(&c->hold, rec->len, &rec->rsv) < 0) {
+    } else if (rec->in_place && !rec->borrowed && yk_place_is_valid(c, rec) &&
+               /* into one that was written to, bytes may come that nobody waits for any more */
+               (rec->written || yk_hold_keep(&c->hold, rec->len, &rec->rsv) < 0)) {
         struct yk_rsv rsv = rec->rsv;
         yk_rec_free(c, rec);
         yk_rec_give_back(c, &rsv);
@@ -370,6 +385,8 @@ void yk_rec_end(yk_client *c, struct yk_rec *rec, int status) {
     if (rec->io) { /* the reply may overtake the thread that sent */
         rec->end_due = 1;
         rec->end_status = status;
+        if (rec->state == YK_REC_MOVING)
+            yk_move_cancel(c, rec);
         return;
     }
     if (c->tx.rec == rec) {
@@ -462,6 +479,7 @@ static void get_check(yk_client *c, struct yk_rec *rec) {
         status = YK_MISS;
         if (rec->tries++ == 0) {
             rec->at = 0;
+            rec->through = 1;
             rec_begin(c, rec);
             yk_rec_enqueue(c, rec, YK_Q_GET);
             pthread_mutex_unlock(&c->lock);
@@ -508,6 +526,10 @@ void yk_rec_run(yk_client *c, struct yk_rec *rec) {
     yk_op *op = rec->op;
     if (rec->check) {
         get_check(c, rec);
+        return;
+    }
+    if (rec->written) {
+        yk_put_written(c, rec);
         return;
     }
     if (op->opcode == YK_OP_RESERVE || op->opcode == YK_OP_COMMIT) {

@@ -22,7 +22,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-/* What a yk_poll that does not wait may spend on a reconnect, once a back-off. */
+/* What a yk_poll may spend on a reconnect that it does not wait for, or on the engine's, once a back-off. */
 #define RECONNECT_NS (20 * YK_NS_PER_MS)
 
 void yk_poll_ended(yk_client *c, yk_op *op) {
@@ -138,11 +138,7 @@ int yk_fd(yk_client *c) {
 /* ---- yk_poll, yk_cancel ------------------------------------------------------------------------------------ */
 
 static void run_async(yk_client *c) {
-    for (struct yk_rec *rec; (rec = yk_rec_next(&c->async_runnable)) != NULL;) {
-        pthread_mutex_unlock(&c->lock);
-        yk_rec_run(c, rec);
-        pthread_mutex_lock(&c->lock);
-    }
+    yk_recs_ready(c, &c->async_runnable, NULL);
     yk_conn_flush(c);
 }
 
@@ -153,6 +149,7 @@ static void poll_now(yk_client *c, struct yk_waiter *w) {
     else if (c->state == YK_CONN_DOWN && yk_now_ns() >= c->retry_at_ns)
         /* A connect to a local socket is at once; what takes longer is tried again. */
         (void)yk_conn_step(c, w, yk_now_ns() + RECONNECT_NS);
+    yk_far_tend(c, RECONNECT_NS);
     (void)yk_recs_expire(c, &c->async_recs, yk_now_ns());
     run_async(c);
 }
@@ -163,6 +160,7 @@ static void poll_wait(yk_client *c, struct yk_waiter *w, uint64_t deadline_ns) {
         run_async(c);
         if (c->ended_first != NULL)
             return;
+        yk_far_tend(c, RECONNECT_NS);
         sync_event(c); /* a stale event would end every wait at once */
         if (yk_conn_step(c, w, next < deadline_ns ? next : deadline_ns) < 0 &&
             (yk_now_ns() >= deadline_ns || c->state == YK_CONN_DEAD))

@@ -144,11 +144,19 @@ int yk_put_try(yk_client *c, const yk_op *op, uint8_t *ret_fix) {
     return rc;
 }
 
+/* Without a map: into a place that the engine writes to? */
+static int goes_far(const yk_client *c, const struct yk_rec *rec) {
+    return rec->len > c->far.inline_max && !rec->through && yk_far_is_up(&c->far) &&
+           rec->op->opcode == YK_OP_PUT;
+}
+
 /* Through the socket: the node checks the sum. */
 static void put_through(yk_client *c, struct yk_rec *rec) {
     rec->sum = yk_hash64v(rec->op->iov, rec->op->iov_count);
     if (!yk_rec_lock(c, rec))
         return;
+    if (rec->in_place) /* the engine was to write it */
+        yk_place_give_back(c, rec);
     yk_rec_enqueue(c, rec, YK_Q_PUT);
     pthread_mutex_unlock(&c->lock);
 }
@@ -157,10 +165,12 @@ int yk_place_take(yk_client *c, struct yk_rec *rec) {
     struct yk_rsv stale;
     if (!yk_rec_lock(c, rec))
         return 0;
-    if (rec->in_place && rec->map != c->map)
-        yk_rec_drop_place(rec); /* granted in a segment that is gone */
-    if (!rec->in_place && c->map != NULL && yk_hold_take(&c->hold, rec->len, &rec->rsv)) {
+    if (rec->in_place && !yk_place_is_valid(c, rec))
+        yk_rec_drop_place(rec); /* granted in a segment that is gone, or on a connection */
+    int places = c->map != NULL || goes_far(c, rec);
+    if (!rec->in_place && places && yk_hold_take(&c->hold, rec->len, &rec->rsv)) {
         rec->map = yk_map_enter_write(&c->map);
+        rec->conn = c->conn_number;
         rec->in_place = 1;
     }
     while (c->recs_left > 0 && yk_hold_stale(&c->hold, &stale))
@@ -170,20 +180,55 @@ int yk_place_take(yk_client *c, struct yk_rec *rec) {
         rec->io = 1;
     else if (c->map == NULL && rec->op->opcode == YK_OP_RESERVE)
         yk_rec_end(c, rec, -YK_ENOTSUP);
+    else if (places)
+        yk_rec_enqueue(c, rec, YK_Q_RESERVE);
     else
-        yk_rec_enqueue(c, rec, c->map != NULL ? YK_Q_RESERVE : YK_Q_PUT);
+        yk_rec_runnable(c, rec); /* the way there was a moment ago is gone */
     pthread_mutex_unlock(&c->lock);
     return placed; /* if not, the record is out of our hands */
 }
 
+/* It has a place: the engine shall write there. The hash is computed while others' bytes move. */
+static void put_far(yk_client *c, struct yk_rec *rec) {
+    rec->sum = yk_hash64v(rec->op->iov, rec->op->iov_count);
+    if (!yk_rec_lock(c, rec))
+        return;
+    rec->guard = (yk_xfer_guard){
+        .descriptor = rec->rsv.idx, .generation = rec->rsv.gen, .epoch = rec->epoch};
+    rec->place = rec->rsv.offset;
+    rec->moving = rec->len;
+    rec->at = 0;
+    rec->load = 1;
+    yk_rec_runnable(c, rec);
+    pthread_mutex_unlock(&c->lock);
+}
+
+void yk_put_written(yk_client *c, struct yk_rec *rec) {
+    if (!yk_rec_lock(c, rec))
+        return;
+    rec->written = 0;
+    if (yk_place_is_valid(c, rec)) {
+        yk_rec_enqueue(c, rec, YK_Q_COMMIT);
+    } else { /* it ended with its connection */
+        yk_rec_drop_place(rec);
+        rec->through = 1;
+        yk_rec_runnable(c, rec);
+    }
+    pthread_mutex_unlock(&c->lock);
+}
+
 void yk_put_run(yk_client *c, struct yk_rec *rec) {
     const yk_op *op = rec->op;
-    if (__atomic_load_n(&c->map, __ATOMIC_RELAXED) == NULL) {
+    if (__atomic_load_n(&c->map, __ATOMIC_RELAXED) == NULL && !goes_far(c, rec)) {
         put_through(c, rec);
         return;
     }
     if (!yk_place_take(c, rec))
         return;
+    if (rec->map == NULL) {
+        put_far(c, rec);
+        return;
+    }
     yk_map_populate(rec->map, rec->rsv.offset, rec->len, 1);
     rec->sum = yk_copyv_hash(rec->map->rw + rec->rsv.offset, op->iov, op->iov_count);
     int lost = yk_map_lost(rec->map);

@@ -25,9 +25,9 @@ static int place_read(yk_client *c, struct yk_rd *r, uint64_t len, struct yk_rsv
     if (!r->bad && ret->gen > c->heard)
         c->heard = ret->gen;
     const struct yk_map *m = c->map; /* replaced under the lock only */
-    return m != NULL && !r->bad && ret->idx < m->view.layout.max_blocks &&
-           ret->offset <= m->view.layout.data_bytes &&
-           len <= m->view.layout.data_bytes - ret->offset;
+    uint64_t room = m != NULL ? m->view.layout.data_bytes : c->far.length;
+    return !r->bad && (m == NULL || ret->idx < m->view.layout.max_blocks) && ret->offset <= room &&
+           len <= room - ret->offset;
 }
 
 static void place_keep(yk_client *c, uint64_t len, const struct yk_rsv *rsv) {
@@ -53,6 +53,7 @@ static int places_read(yk_client *c, struct yk_req *req, struct yk_rd *r, uint32
             continue;
         }
         rec->map = yk_map_enter_write(&c->map);
+        rec->conn = c->conn_number;
         rec->rsv = rsv;
         rec->in_place = 1;
         yk_rec_runnable(c, rec);
@@ -95,6 +96,10 @@ static int reply_reserve(yk_client *c, struct yk_req *req, struct yk_rd *r) {
             yk_rec_free(c, rec);
         } else if (retry) {
             yk_rec_runnable(c, rec);
+        } else if (status != 0 && status != -YK_ENOSPC && c->map == NULL) {
+            c->far.fallbacks++; /* the node knows why it grants none */
+            rec->through = 1;
+            yk_rec_runnable(c, rec);
         } else {
             rec->state = YK_REC_QUEUED;
             yk_list_add_first(&c->queue[YK_Q_RESERVE], &rec->link);
@@ -136,6 +141,24 @@ static int32_t status_read(struct yk_rd *r) {
     return status <= YK_MISS ? status : -YK_EPROTO;
 }
 
+/* Did the commit of what the engine wrote fail in a way that another attempt may mend? 1: it is made. */
+static int committed_far(yk_client *c, struct yk_rec *rec, int32_t status) {
+    if (status != -YK_EBUSY && status != -YK_ECORRUPT && status != -YK_EGONE)
+        return 0;
+    rec->tries++;
+    if (status == -YK_EBUSY && rec->tries <= TRIES_MAX) { /* the end of a write has yet to be seen there */
+        yk_rec_enqueue(c, rec, YK_Q_COMMIT);
+        return 1;
+    }
+    if (status == -YK_EBUSY)
+        yk_place_give_back(c, rec);
+    yk_rec_drop_place(rec);
+    rec->through = status != -YK_ECORRUPT || rec->tries > 1;
+    c->far.fallbacks += rec->through;
+    yk_rec_runnable(c, rec);
+    return 1;
+}
+
 static void committed(yk_client *c, struct yk_rec *rec, int32_t status) {
     if (status == -YK_EAGAIN) { /* the place is still ours */
         if (rec->op != NULL) {
@@ -143,6 +166,11 @@ static void committed(yk_client *c, struct yk_rec *rec, int32_t status) {
             return;
         }
         if (!rec->borrowed)
+            yk_rec_give_back(c, &rec->rsv);
+    } else if (rec->in_place && rec->map == NULL) {
+        if (rec->op != NULL && committed_far(c, rec, status))
+            return;
+        if (rec->op == NULL && status == -YK_EBUSY)
             yk_rec_give_back(c, &rec->rsv);
     }
     yk_rec_drop_place(rec); /* used up, or lost; or the caller's, who may try again */
@@ -382,6 +410,19 @@ static int piece_begin(struct yk_rec *rec, const yk_block_info *info) {
     return YK_PENDING;
 }
 
+/* Where the block is, when it does not follow: the engine shall read it. */
+static int located(const yk_client *c, struct yk_rec *rec, const yk_block_info *info, uint32_t idx,
+                   uint64_t place, uint64_t n) {
+    if (rec->through || c->map != NULL || c->far.engine == NULL || n == 0 || n > rec->len - rec->at)
+        return -YK_EPROTO; /* that was not asked for */
+    rec->guard = (yk_xfer_guard){
+        .descriptor = idx, .generation = info->generation, .epoch = info->epoch};
+    rec->place = place;
+    rec->moving = n;
+    rec->load = 1;
+    return 0;
+}
+
 /* A get for a reference: its length is known now. */
 static int copy_begin(struct yk_rec *rec, const yk_block_info *info) {
     if (rec->op->opcode != YK_OP_REF || rec->at > 0)
@@ -394,6 +435,9 @@ static int copy_begin(struct yk_rec *rec, const yk_block_info *info) {
     return 0;
 }
 
+/* Of a GET reply behind its status, before the payload. */
+#define FOUND_BYTES (YK_WIRE_INFO_BYTES + YK_GET_TAIL_BYTES)
+
 int yk_reply_get_begin(yk_client *c, const struct yk_frame *f, const unsigned char *head,
                        struct yk_rec **ret_rec) {
     struct yk_rd r;
@@ -403,17 +447,18 @@ int yk_reply_get_begin(yk_client *c, const struct yk_frame *f, const unsigned ch
         return req == NULL ? 0 : -YK_EPROTO;
     yk_rd_init(&r, head, f->body_bytes < 4 ? f->body_bytes : 4);
     int32_t status = status_read(&r);
-    uint64_t n = 0;
+    uint64_t n = 0, place = 0;
+    uint32_t idx = YK_GET_INLINE;
     if (r.bad || (status != 0) != (f->body_bytes == 4))
         return -YK_EPROTO;
     if (status == 0) {
-        uint32_t left = f->body_bytes - 4, all = YK_WIRE_INFO_BYTES + YK_GET_TAIL_BYTES;
-        yk_rd_init(&r, head + 4, left < all ? left : all);
+        uint32_t left = f->body_bytes - 4;
+        yk_rd_init(&r, head + 4, left < FOUND_BYTES ? left : FOUND_BYTES);
         yk_rd_info(&r, &info);
-        uint32_t idx = yk_rd_u32(&r);
-        yk_rd_u64(&r); /* no place */
+        idx = yk_rd_u32(&r);
+        place = yk_rd_u64(&r);
         n = yk_rd_u64(&r);
-        if (!yk_rd_ok(&r) || idx != YK_GET_INLINE || n != left - all)
+        if (!yk_rd_ok(&r) || left - FOUND_BYTES != (idx == YK_GET_INLINE ? n : 0))
             return -YK_EPROTO;
     }
     struct yk_rec *rec = YK_LIST_ITEM(req->recs.next, struct yk_rec, link);
@@ -424,6 +469,9 @@ int yk_reply_get_begin(yk_client *c, const struct yk_frame *f, const unsigned ch
         if (status == 0)
             status = piece_begin(rec, &info);
         if (status == YK_PENDING && n == 0 && rec->at < rec->len)
+            return -YK_EPROTO;
+        if (status == YK_PENDING && idx != YK_GET_INLINE &&
+            located(c, rec, &info, idx, place, n) < 0)
             return -YK_EPROTO;
     }
     c->round_trips++;
@@ -441,6 +489,10 @@ int yk_reply_get_begin(yk_client *c, const struct yk_frame *f, const unsigned ch
     }
     if (status != YK_PENDING) {
         yk_rec_end(c, rec, status);
+        return 0;
+    }
+    if (rec->load) {
+        yk_rec_runnable(c, rec);
         return 0;
     }
     int count;

@@ -25,7 +25,7 @@
 
 /* Read ahead while a GET is under way: what of its payload is copied once more. */
 #define READ_SHORT 4096u
-/* Bytes of a GET reply before its payload: status, info, count. */
+/* Bytes of a GET reply before its payload: status, info, where it is, count. */
 #define GET_HEAD (4u + YK_WIRE_INFO_BYTES + YK_GET_TAIL_BYTES)
 /* The socket's receive time-out (socket_prepare) is 20 ms: a deadline nearer than that needs poll. */
 #define RECV_WAIT_NS (25 * YK_NS_PER_MS)

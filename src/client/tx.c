@@ -248,7 +248,7 @@ static void fill_get(yk_client *c, struct yk_req *req) {
     yk_wr_u64(&w, rec->epoch);
     yk_wr_u64(&w, base + rec->at);
     yk_wr_u64(&w, left < GET_PIECE ? left : GET_PIECE);
-    yk_wr_u64(&w, UINT64_MAX); /* all of it in the reply */
+    yk_wr_u64(&w, rec->through || !c->far.up ? UINT64_MAX : c->far.inline_max);
     yk_wr_str8(&w, rec->op->key.data, rec->op->key.len);
     frame_end(c, &w, YK_MSG_GET, req->id, 0);
 }

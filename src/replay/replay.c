@@ -199,7 +199,7 @@ static void node_counts_end(struct run *u) {
 /* The parent's handle; it comes after the last fork. */
 static int open_watch(struct run *u) {
     yk_open_opts oo = {.size = sizeof(oo),
-                       .flags = YK_OPEN_NO_MAP,
+                       .flags = YK_OPEN_NO_MAP | YK_OPEN_NO_XFER,
                        .name_space = u->o->name_space != NULL ? u->o->name_space : "replay"};
     int rc = yk_open(u->url, &oo, &u->watch);
     return rc < 0 ? yk_err_set(u->err, rc, "%s", yk_error_text(NULL)) : 0;

@@ -67,7 +67,9 @@ struct yk_replay_opts {
     double speed;      /* 0: as fast as possible; 2: twice as fast as the timestamps */
     enum yk_replay_order order;
     bool sample;         /* check a part of each block's bytes only */
-    bool no_map;         /* payload through the socket */
+    bool no_map;         /* payload through sockets, */
+    bool no_xfer;        /* through the one connection, */
+    const char *rails;   /* or over these devices or addresses of this host; NULL: all */
     uint32_t timeout_ms; /* of each call; 0 = 30 s */
     /* of a node of its own */
     uint64_t capacity_blocks; /* 0: what fits dram_bytes */
@@ -91,6 +93,7 @@ struct yk_replay_counts {
     uint64_t refused;     /* puts for which there was no room in time */
     uint64_t late_ns_max; /* furthest behind the timestamps */
     uint64_t wrong_bytes, checked_bytes;
+    uint64_t xfer_bytes, xfer_fallbacks; /* yk_client_stats */
     uint64_t cpu_ns;  /* of the client processes */
     uint64_t call_ns; /* spent in calls of libyolk, all clients */
 };

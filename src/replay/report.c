@@ -87,6 +87,9 @@ static void print_moved(FILE *out, const struct yk_replay_result *r) {
             (double)n->put_bytes / 1e9, (double)n->get_bytes / 1e9);
     fprintf(out, "  %-28s %.2f GB/s; %.2f GB/s a client inside the calls\n", "rate",
             rate(bytes, r->elapsed_s) / 1e9, rate(bytes, (double)n->call_ns / 1e9) / 1e9);
+    if (n->xfer_bytes > 0 || n->xfer_fallbacks > 0)
+        fprintf(out, "  %-28s %.2f GB, %" PRIu64 " operations fell back to the connection\n",
+                "by the transfer engine", (double)n->xfer_bytes / 1e9, n->xfer_fallbacks);
 }
 
 void yk_replay_print(FILE *out, const struct yk_replay_opts *o, const struct yk_replay_result *r) {
@@ -222,6 +225,8 @@ int yk_replay_print_json(FILE *out, const struct yk_replay_opts *o,
     yk_json_put_double(&j, "bytes_per_s", rate(n->put_bytes + n->get_bytes, r->elapsed_s));
     yk_json_put_uint(&j, "vanished", n->vanished);
     yk_json_put_uint(&j, "refused", n->refused);
+    yk_json_put_uint(&j, "xfer_bytes", n->xfer_bytes);
+    yk_json_put_uint(&j, "xfer_fallbacks", n->xfer_fallbacks);
     yk_json_put_uint(&j, "wrong_bytes", n->wrong_bytes);
     yk_json_put_uint(&j, "checked_bytes", n->checked_bytes);
     yk_json_put_double(&j, "elapsed_s", r->elapsed_s);

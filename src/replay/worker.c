@@ -443,7 +443,9 @@ static int buffers(struct worker *w) {
 
 static int connect_node(struct worker *w, const char *url) {
     yk_open_opts oo = {.size = sizeof(oo),
-                       .flags = w->o->no_map || w->o->exact ? YK_OPEN_NO_MAP : 0,
+                       .flags = (w->o->no_map || w->o->exact ? YK_OPEN_NO_MAP : 0u) |
+                                (w->o->no_xfer ? YK_OPEN_NO_XFER : 0u),
+                       .rails = w->o->rails,
                        .name_space = w->o->name_space != NULL ? w->o->name_space : "replay",
                        .timeout_ms = w->o->timeout_ms != 0 ? w->o->timeout_ms : TIMEOUT_MS,
                        .hold_bytes = w->o->url == NULL ? yk_own_hold_bytes(w->o->clients) : 0};
@@ -474,6 +476,14 @@ static void count_cpu(struct worker *w) {
             (uint64_t)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) * YK_NS_PER_US);
 }
 
+static void count_xfer(struct worker *w) {
+    yk_client_stats s;
+    if (w->client == NULL || yk_client_stats_get(w->client, &s, sizeof(s)) < 0)
+        return;
+    ADD(w, xfer_bytes, s.xfer_bytes);
+    ADD(w, xfer_fallbacks, s.xfer_fallbacks);
+}
+
 void worker_run(const struct yk_replay_opts *opts, const char *url,
                 const struct yk_replay_trace *trace, struct share *share,
                 struct worker_share *own) {
@@ -490,6 +500,7 @@ void worker_run(const struct yk_replay_opts *opts, const char *url,
         rc = work(w);
     }
     count_cpu(w);
+    count_xfer(w);
     set_state(own, rc < 0 ? WORKER_FAILED : WORKER_DONE);
     yk_close(w->client);
 }

@@ -60,6 +60,26 @@ void fixture_stop(struct fixture *f) {
     f->node = NULL;
 }
 
+static void node_main(struct fixture *f, int go, int ready) {
+    struct yk_node *node;
+    sigset_t set;
+    int sig;
+    char byte;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    if (go >= 0 && read(go, &byte, 1) != 1)
+        _exit(0);
+    if (start(f, &node) < 0)
+        _exit(1);
+    if (write(ready, "", 1) != 1)
+        _exit(1);
+    sigwait(&set, &sig);
+    yk_node_stop(node);
+    _exit(0);
+}
+
 void fixture_fork(struct fixture *f) {
     int ready[2];
     char byte;
@@ -67,25 +87,39 @@ void fixture_fork(struct fixture *f) {
     f->pid = fork();
     assert_true(f->pid >= 0);
     if (f->pid == 0) {
-        struct yk_node *node;
-        sigset_t set;
-        int sig;
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
         close(ready[0]);
-        sigemptyset(&set);
-        sigaddset(&set, SIGTERM);
-        sigprocmask(SIG_BLOCK, &set, NULL);
-        if (start(f, &node) < 0)
-            _exit(1);
-        if (write(ready[1], "", 1) != 1)
-            _exit(1);
-        sigwait(&set, &sig);
-        yk_node_stop(node);
-        _exit(0);
+        node_main(f, -1, ready[1]);
     }
     close(ready[1]);
     assert_int_equal(read(ready[0], &byte, 1), 1);
     close(ready[0]);
+}
+
+void fixture_fork_spare(struct fixture *f) {
+    int ready[2], go[2];
+    assert_int_equal(pipe(ready), 0);
+    assert_int_equal(pipe(go), 0);
+    f->spare = fork();
+    assert_true(f->spare >= 0);
+    if (f->spare == 0) {
+        close(ready[0]);
+        close(go[1]);
+        node_main(f, go[0], ready[1]);
+    }
+    close(ready[1]);
+    close(go[0]);
+    f->spare_ready = ready[0];
+    f->spare_go = go[1];
+}
+
+void fixture_start_spare(struct fixture *f) {
+    char byte;
+    assert_int_equal(write(f->spare_go, "", 1), 1);
+    assert_int_equal(read(f->spare_ready, &byte, 1), 1);
+    close(f->spare_go);
+    close(f->spare_ready);
+    f->pid = f->spare;
+    f->spare = 0;
 }
 
 void fixture_kill(struct fixture *f, int sig) {
@@ -105,6 +139,11 @@ void fixture_fini(struct fixture *f) {
     if (f->pid > 0) {
         kill(f->pid, SIGCONT);
         fixture_kill(f, SIGKILL);
+    }
+    if (f->spare > 0) {
+        close(f->spare_go);
+        close(f->spare_ready);
+        waitpid(f->spare, NULL, 0);
     }
     snprintf(path, sizeof(path), "%s/s", f->dir);
     unlink(path);

@@ -36,6 +36,8 @@ struct fixture {
     void (*tune)(struct yk_node_opts *o); /* other options; NULL = none */
     struct yk_node *node; /* in this process */
     pid_t pid;            /* or in that one */
+    pid_t spare;          /* one that waits; 0 = none */
+    int spare_go, spare_ready;
 };
 
 /* Folder and address, no node yet. named: the segment survives the node. */
@@ -47,6 +49,9 @@ void fixture_start(struct fixture *f);
 void fixture_stop(struct fixture *f);
 /* The node as a child process. Only in a process that has no other threads. */
 void fixture_fork(struct fixture *f);
+/* A second process that starts the same node when it is told to: tests have threads by then. */
+void fixture_fork_spare(struct fixture *f);
+void fixture_start_spare(struct fixture *f); /* it is the node's from here on */
 void fixture_kill(struct fixture *f, int sig); /* and waits, but for SIGSTOP and SIGCONT */
 
 yk_client *open_with(struct fixture *f, uint32_t flags, uint32_t timeout_ms);
