@@ -4,13 +4,13 @@
  * lead to a segment and how a request would go.
  */
 #include "commands.h"
+#include "xfer_view.h"
 
 #include "base/fmt.h"
 #include "base/text.h"
 
 #include <yolk/transfer.h>
 
-#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +20,7 @@
 
 struct xfer_config {
     struct yolk_common common;
-    char *listen, *advertise, *name, *rails;
+    char *listen, *advertise, *name, *rails, *topology;
     uint64_t bytes;
     bool insecure, shm;
 };
@@ -56,6 +56,11 @@ static const struct yk_opt rows[] = {
      YK_OPT_AT(struct xfer_config, rails),
      .metavar = "LIST",
      .help = "Own devices or addresses to use; all of them when it is not given."},
+    {.name = "topology",
+     .type = YK_OPT_STR,
+     YK_OPT_AT(struct xfer_config, topology),
+     .metavar = "FILE",
+     .help = "Set what is found of devices and their distances right from this file (see yolk topo)."},
     {.name = "insecure-network",
      .type = YK_OPT_BOOL,
      YK_OPT_AT(struct xfer_config, insecure),
@@ -80,6 +85,7 @@ static int create(const struct yolk_ctx *ctx, int listens, yk_xfer **ret_engine)
                       .advertise = listens ? c->advertise : NULL,
                       .insecure_network = c->insecure || !listens,
                       .rails = c->rails,
+                      .topology = c->topology,
                       .transports = c->shm ? 0 : YK_XFER_MEM | YK_XFER_TCP | YK_XFER_FILE,
                       .shm_dir = c->shm ? NULL : ""};
     int rc = yk_xfer_create(&o, ret_engine);
@@ -183,15 +189,7 @@ static int warm(yk_xfer *engine, yk_xfer_segment segment) {
     return rc;
 }
 
-static void print_text(const char *json_text) {
-    json_t *root = json_loads(json_text, 0, NULL);
-    if (root == NULL || json_dumpf(root, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER) < 0)
-        fputs(json_text, stdout);
-    putchar('\n');
-    json_decref(root);
-}
-
-/* What the engine says of the segment, links or how a read of so many bytes would go, in JSON. */
+/* What the engine says of the segment: links, or how a read of so many bytes would go. */
 static int show(struct yolk_ctx *ctx, int explains, uint64_t bytes) {
     yk_xfer *engine;
     yk_xfer_segment segment;
@@ -207,8 +205,8 @@ static int show(struct yolk_ctx *ctx, int explains, uint64_t bytes) {
         code = failed(rc, ctx->args[1]);
     else if (ctx->common->json)
         printf("%s\n", text);
-    else
-        print_text(text);
+    else if ((explains ? yolk_xfer_print_choice(text) : yolk_xfer_print_links(text)) < 0)
+        printf("%s\n", text);
     free(text);
     yk_xfer_destroy(engine);
     return code;
