@@ -21,6 +21,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define CHUNK        64u
@@ -111,6 +112,25 @@ static void part_close(struct yk_shard *s, struct yk_part *p) {
     yk_list_remove(&p->link);
 }
 
+/* Where a request ends because no rail would have it: what the rails said last. Of the first such
+ * request of a batch. */
+static void say_why(struct yk_req *r, const struct yk_route *t) {
+    struct yk_batch *b = r->part->batch;
+    uint32_t nobody = 0, mine = 1 + (uint32_t)(r - b->reqs);
+    size_t n = 0;
+    for (uint32_t i = 0; i < t->rail_count && n < sizeof(b->why); i++) {
+        const struct yk_rail *rail = &t->rails[i];
+        if (rail->state == YK_RAIL_OK || rail->why[0] == 0)
+            continue;
+        if (n == 0 && !__atomic_compare_exchange_n(&b->why_of, &nobody, mine, 0, __ATOMIC_RELAXED,
+                                                   __ATOMIC_RELAXED))
+            return;
+        n += (size_t)snprintf(b->why + n, sizeof(b->why) - n, "; %s%s%s to %s: %s", rail->xport->ops->name,
+                              rail->desc.local[0] != 0 ? " " : "", rail->desc.local, rail->desc.remote,
+                              rail->why);
+    }
+}
+
 /* t: NULL when it was never taken into a route. */
 static void req_end(struct yk_shard *s, struct yk_req *r, struct yk_route *t) {
     struct yk_part *part = r->part;
@@ -120,6 +140,8 @@ static void req_end(struct yk_shard *s, struct yk_req *r, struct yk_route *t) {
     r->region = NULL;
     if (r->status != 0)
         __atomic_store_n(&b->failed, 1, __ATOMIC_RELAXED);
+    if (t != NULL && (r->status == -YK_ETIMEDOUT || r->status == -YK_EGONE))
+        say_why(r, t);
     __atomic_store_n(&r->ended, 1, __ATOMIC_RELEASE);
     if (t != NULL)
         yk_route_work(t, -1);

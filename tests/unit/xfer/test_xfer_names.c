@@ -215,12 +215,56 @@ static void a_stranger_at_an_address_is_passed_over(void **state) {
     yk_xfer_destroy(a);
 }
 
+/* What a session that has ended left in the environment is no reason to fail. */
+static void a_stale_runtime_directory(void **state) {
+    (void)state;
+    const char *was = getenv("XDG_RUNTIME_DIR");
+    char *saved = was != NULL ? strdup(was) : NULL;
+    yk_xfer_opts o = {.size = sizeof(o), .listen = "127.0.0.1:0"};
+    yk_xfer *e;
+    setenv("XDG_RUNTIME_DIR", "/run/user/no-such-session", 1);
+    assert_int_equal(yk_xfer_create(&o, &e), 0);
+    yk_xfer_destroy(e);
+    o.shm_dir = "/run/user/no-such-session"; /* asked for: told */
+    assert_int_equal(yk_xfer_create(&o, &e), -YK_EINVAL);
+    if (saved != NULL)
+        setenv("XDG_RUNTIME_DIR", saved, 1);
+    else
+        unsetenv("XDG_RUNTIME_DIR");
+    free(saved);
+}
+
+static void rails_that_are_not_there(void **state) {
+    (void)state;
+    static const struct {
+        const char *rails, *culprit; /* NULL: it is fine */
+    } t[] = {{"lo", NULL},
+             {"127.0.0.1", NULL},
+             {"lo,127.0.0.1", NULL},
+             {"no-such-dev0", "no-such-dev0"},
+             {"lo,192.0.2.77", "192.0.2.77"},
+             {"l", "'l'"},
+             {",lo", "''"},
+             {"a-name-that-is-longer-than-any-device-or-address-could-ever-be-in-this-world", "a-name"}};
+    for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+        yk_xfer_opts o = {.size = sizeof(o), .rails = t[i].rails};
+        yk_xfer *e;
+        assert_int_equal(yk_xfer_create(&o, &e), t[i].culprit == NULL ? 0 : -YK_EINVAL);
+        if (t[i].culprit == NULL)
+            yk_xfer_destroy(e);
+        else if (strstr(yk_xfer_error_text(), t[i].culprit) == NULL)
+            fail_msg("'%s' should name '%s'", yk_xfer_error_text(), t[i].culprit);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_of_one_engine),
         cmocka_unit_test(a_directory),
         cmocka_unit_test(an_owner_that_died),
         cmocka_unit_test(a_resolver),
+        cmocka_unit_test(a_stale_runtime_directory),
+        cmocka_unit_test(rails_that_are_not_there),
         cmocka_unit_test(a_stranger_at_an_address_is_passed_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
