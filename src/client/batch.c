@@ -36,22 +36,24 @@ static uint64_t op_deadline(const yk_client *c, const yk_op *op, uint64_t deadli
 void yk_recs_ready(yk_client *c, struct yk_link *runnable, struct yk_batch *owner) {
     uint64_t bytes = 0;
     struct yk_move *move = NULL;
-    for (struct yk_rec *rec; (rec = yk_rec_next(runnable)) != NULL;) {
+    while (!yk_list_empty(runnable)) {
+        struct yk_rec *rec = yk_rec_next(runnable);
+        uint64_t len = rec->len;
         if (rec->load) {
             yk_move_add(c, &move, owner, rec);
-            continue;
+        } else {
+            pthread_mutex_unlock(&c->lock);
+            yk_rec_run(c, rec);
+            pthread_mutex_lock(&c->lock);
+            bytes += len;
         }
-        uint64_t len = rec->len;
-        pthread_mutex_unlock(&c->lock);
-        yk_rec_run(c, rec);
-        pthread_mutex_lock(&c->lock);
-        bytes += len;
         if (bytes >= FLUSH_BYTES) {
             bytes = 0;
             yk_conn_flush(c);
         }
+        if (yk_list_empty(runnable)) /* what cannot be moved is runnable again */
+            yk_move_begin(c, &move, 1);
     }
-    yk_move_begin(c, &move, 1);
 }
 
 /* The deadline has passed, or there is no node for good: ends what is left. */

@@ -366,6 +366,7 @@ void yk_conn_lost(yk_client *c) {
             request_lost(c, &c->reqs[i]);
     if (c->map == NULL)
         forget_places(c);
+    yk_far_lost(c);
     if ((c->flags & YK_OPEN_NO_RECONNECT) || c->node != NULL)
         yk_conn_dead(c, -YK_EGONE);
     wake_all(c);

@@ -29,6 +29,7 @@
 void yk_far_init(struct yk_far *far) {
     memset(far, 0, sizeof(*far));
     far->inline_max = YK_FAR_INLINE;
+    yk_list_init(&far->moves);
     yk_list_init(&far->spare);
 }
 
@@ -147,6 +148,14 @@ void yk_far_rest(yk_client *c) {
 
 static int is_granted(const yk_client *c) {
     return c->far.engine != NULL && is_offered(c, &c->welcome);
+}
+
+/* A node that restarts has another engine, at another port: until a request to the old one has run into
+ * its deadline, its operation could have been done through the new connection. */
+void yk_far_lost(yk_client *c) {
+    __atomic_store_n(&c->far.up, 0, __ATOMIC_RELAXED);
+    for (struct yk_link *l = c->far.moves.next; l != &c->far.moves; l = l->next)
+        (void)yk_xfer_cancel(c->far.engine, YK_LIST_ITEM(l, struct yk_move, all)->batch);
 }
 
 void yk_far_adopt(yk_client *c, const struct yk_far_found *found) {

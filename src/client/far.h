@@ -7,7 +7,8 @@
  * is under way in it.
  *
  *   not granted -> UP <--opened again-- RESTING
- *                   +----- the path failed ---->+
+ *         ^         |----- the path failed ---->|
+ *         +---------+------ connection lost ----+
  *
  *   UP        large gets ask for the place of their block, large puts for a place to write to
  *   RESTING   all goes through the socket, for a second, then twice as long each time: an engine whose
@@ -50,7 +51,8 @@ struct yk_far {
     int opening;          /* a thread is */
     uint64_t rest_ns;     /* how long it rested last; 0: it did well */
     uint64_t retry_at_ns; /* RESTING: until then */
-    struct yk_link spare; /* moves */
+    struct yk_link moves; /* under way, by `all` */
+    struct yk_link spare;
     uint64_t moving_bytes; /* of all moves under way */
     uint64_t bytes, fallbacks;
 };
@@ -79,6 +81,8 @@ void yk_far_drop(yk_client *c, struct yk_far_found *found);
 /* Lock held. The connection is this one now. */
 void yk_far_adopt(yk_client *c, const struct yk_far_found *found);
 
+/* Lock held. The connection is lost, and most likely its node: what is under way is cancelled. */
+void yk_far_lost(yk_client *c);
 /* Lock held. The path failed: RESTING. */
 void yk_far_rest(yk_client *c);
 /* Lock held; left and taken again when there is something to do: opens the segment again when the rest

@@ -36,6 +36,7 @@ static struct yk_move *move_new(yk_client *c, struct yk_batch *owner) {
     if (m == NULL)
         return NULL;
     yk_list_init(&m->link);
+    yk_list_init(&m->all);
     yk_list_init(&m->recs);
     m->client = c;
     m->owner = owner;
@@ -199,6 +200,7 @@ static void end(yk_client *c, struct yk_move *m, int status) {
     uint32_t first = 0;
     int broke = 0;
     yk_list_remove(&m->link);
+    yk_list_remove(&m->all);
     c->far.moving_bytes -= m->bytes;
     for (struct yk_link *l; (l = yk_list_take(&m->recs)) != NULL;) {
         struct yk_rec *rec = YK_LIST_ITEM(l, struct yk_rec, link);
@@ -265,9 +267,11 @@ void yk_move_begin(yk_client *c, struct yk_move **at, int last) {
     if (rc < 0) {
         m->batch = 0;
         end(c, m, rc);
-    } else if (b != NULL) {
-        yk_list_add(&b->moves, &m->link);
+        return;
     }
+    yk_list_add(&far->moves, &m->all);
+    if (b != NULL)
+        yk_list_add(&b->moves, &m->link);
 }
 
 void yk_move_cancel(yk_client *c, struct yk_rec *rec) {

@@ -10,7 +10,8 @@
  *   of yk_submit   in a callback of the engine, which makes the records runnable for yk_poll
  * Either way a record goes on as runnable: to be compared, committed, or done through the socket.
  *
- * A cancel ends all of a move. Its other records are moved again.
+ * A cancel ends all of a move. Its other records are moved again, or go through the socket when the
+ * engine is not UP any more.
  *
  * Threads: under the lock of the handle.
  */
@@ -31,6 +32,7 @@ struct yk_batch;
 
 struct yk_move {
     struct yk_link link; /* batch->moves, or far->spare; in none: of yk_submit */
+    struct yk_link all;  /* far->moves */
     struct yk_link recs; /* by link, in the order of their requests */
     yk_client *client;
     struct yk_batch *owner; /* NULL: of yk_submit */

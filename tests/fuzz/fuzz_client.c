@@ -4,12 +4,14 @@
  *
  * The first byte of the input chooses what the client asks, the rest is what comes back after a
  * proper welcome. Some handles are granted a filter that allows every key, so that what they miss is
- * raised, or asked for. A thread plays the node's listener; the answers are written by the fuzzing thread
+ * raised, or asked for. Others are granted a transfer engine, which is one of this process: payload of
+ * every length goes through it, to where the answers say. A thread plays the node's listener; the answers are written by the fuzzing thread
  * itself, frame by frame between polls, so that later frames can answer requests which earlier ones
  * caused (ids are predictable: sequence << 20 | table index). Whatever happens, each operation must
  * end exactly once and nothing be read or written outside its buffer.
  */
 #include "client/dial.h"
+#include "client/far.h"
 #include "shm/filter.h"
 #include "shm/segment.h"
 #include "wire/msg.h"
@@ -24,6 +26,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <yolk/transfer.h>
 #include <yolk/yolk.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -33,9 +36,11 @@ static int listener = -1, accepted[2];
 static struct yk_segment segment;
 static int filter_fd = -1, grant_filter; /* atomic: for the next welcome */
 static uint64_t filter_bytes;
+static char far_address[64]; /* of the engine */
+static unsigned char far_memory[1u << 16];
 
 static void welcome(int fd, uint32_t flags) {
-    unsigned char frame[256];
+    unsigned char frame[512];
     struct yk_wr w;
     yk_wr_init(&w, frame + YK_FRAME_HDR, sizeof(frame) - YK_FRAME_HDR);
     yk_wr_u32(&w, 0);
@@ -55,6 +60,10 @@ static void welcome(int fd, uint32_t flags) {
     yk_wr_u64(&w, 0);
     if (flags & YK_HELLO_FILTER)
         yk_wr_u64(&w, filter_bytes);
+    if (flags & YK_HELLO_XFER) {
+        yk_wr_text(&w, far_address);
+        yk_wr_text(&w, "fuzz");
+    }
     struct yk_frame f = {(uint32_t)yk_wr_len(&w), YK_MSG_HELLO, YK_FRAME_REPLY, 1};
     yk_frame_encode(frame, &f);
     union {
@@ -88,7 +97,8 @@ static void *listen_main(void *arg) {
         uint32_t may = __atomic_load_n(&grant_filter, __ATOMIC_RELAXED)
                            ? YK_HELLO_MAP | YK_HELLO_FILTER
                            : YK_HELLO_MAP;
-        welcome(fd, hello[YK_FRAME_HDR + 8] & may);
+        uint32_t want = hello[YK_FRAME_HDR + 8];
+        welcome(fd, want & ((want & YK_HELLO_MAP) ? may : (uint32_t)YK_HELLO_XFER));
         if (write(accepted[1], &fd, sizeof(fd)) != (ssize_t)sizeof(fd))
             abort();
     }
@@ -123,6 +133,59 @@ static void make_filter(void) {
     munmap(mem, filter_bytes);
 }
 
+/* Half of the generations are held. */
+static int far_pin(void *user, uint32_t op, uint64_t descriptor, uint64_t generation, uint64_t epoch,
+                   uint64_t offset, uint64_t length, uint64_t *ret_pin) {
+    (void)user;
+    (void)op;
+    (void)epoch;
+    if (offset > sizeof(far_memory) || length > sizeof(far_memory) - offset)
+        abort();
+    *ret_pin = descriptor;
+    return generation & 1 ? 0 : YK_MISS;
+}
+
+static void far_unpin(void *user, uint64_t pin) {
+    (void)user;
+    (void)pin;
+}
+
+static int far_publish(void *user, const char *name, const char *where) {
+    (void)user;
+    (void)name;
+    snprintf(far_address, sizeof(far_address), "%s", where);
+    return 0;
+}
+
+static int far_withdraw(void *user, const char *name) {
+    (void)user;
+    (void)name;
+    return 0;
+}
+
+static int far_resolve(void *user, const char *name, char *ret, size_t cap) {
+    (void)user;
+    (void)name;
+    (void)ret;
+    (void)cap;
+    return -YK_ENOENT;
+}
+
+/* Never destroyed: it ends with the process. */
+static void make_engine(void) {
+    static yk_xfer *engine;
+    yk_xfer_resolver r = {sizeof(r), NULL, far_publish, far_withdraw, far_resolve};
+    yk_xfer_opts o = {.size = sizeof(o), .resolver = &r};
+    yk_xfer_guard_ops guard = {sizeof(guard), NULL, far_pin, far_unpin};
+    yk_xfer_memory m = {.addr = far_memory,
+                        .length = sizeof(far_memory),
+                        .access = YK_XFER_REMOTE_READ | YK_XFER_REMOTE_WRITE | YK_XFER_REMOTE_GUARDED,
+                        .fd = -1};
+    if (yk_xfer_create(&o, &engine) < 0 || yk_xfer_register(engine, &m, 1) < 0 ||
+        yk_xfer_publish(engine, "fuzz", far_memory, sizeof(far_memory), &guard) < 0)
+        abort();
+}
+
 static void start(void) {
     pthread_t thread;
     struct yk_err err;
@@ -138,6 +201,7 @@ static void start(void) {
         pthread_create(&thread, NULL, listen_main, NULL) != 0)
         abort();
     make_filter();
+    make_engine();
     atexit(remove_socket);
 }
 
@@ -316,12 +380,14 @@ static void odd_filter(const char *url, const yk_open_opts *o, const uint8_t *da
 }
 
 /* First bytes: 0 and 1 many, mapped and not; 2 to 12 one call; 13 a welcome; then with tiers below DRAM:
- * many, the calls of single() that are other ones then, and a filter; lists, mapped and not. */
+ * many, the calls of single() that are other ones then, and a filter; lists, mapped and not; with a
+ * transfer engine: many, and a reference. */
 #define FIRST_LOWER 14u
 static const unsigned lower_calls[] = {0, 1, 8, 10};
 #define ODD_FILTER (FIRST_LOWER + 1u + (unsigned)(sizeof(lower_calls) / sizeof(lower_calls[0])))
 #define FIRST_LIST (ODD_FILTER + 1u)
-#define KINDS      (FIRST_LIST + 2u)
+#define FIRST_FAR  (FIRST_LIST + 2u)
+#define KINDS      (FIRST_FAR + 2u)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct yk_welcome ignored;
@@ -344,7 +410,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     yk_open_opts o = {.size = sizeof(o),
                       .timeout_ms = 5000,
                       .inflight_max = 16,
-                      .flags = YK_OPEN_NO_RECONNECT | (mapped ? 0u : (uint32_t)YK_OPEN_NO_MAP)};
+                      .flags = YK_OPEN_NO_RECONNECT | (mapped ? 0u : (uint32_t)YK_OPEN_NO_MAP) |
+                               (what < FIRST_FAR ? (uint32_t)YK_OPEN_NO_XFER : 0u)};
     snprintf(url, sizeof(url), "unix:%s", address.sun_path);
     __atomic_store_n(&grant_filter, lower, __ATOMIC_RELAXED);
     if (what == ODD_FILTER) {
@@ -355,14 +422,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         abort();
     if (read(accepted[0], &fd, sizeof(fd)) != (ssize_t)sizeof(fd))
         abort();
-    if (what < 2 || what == FIRST_LOWER) {
+    yk_far_set_inline(c, 0);
+    if (what < 2 || what == FIRST_LOWER || what == FIRST_FAR) {
         many(c, fd, data, size);
-    } else if (what >= FIRST_LIST) {
+    } else if (what >= FIRST_LIST && what < FIRST_FAR) {
         lists(c, fd, data, size);
     } else {
         (void)!send(fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
         shutdown(fd, SHUT_WR);
-        single(c, lower ? lower_calls[what - FIRST_LOWER - 1] : what - 2);
+        single(c, what >= FIRST_FAR ? 8u : lower ? lower_calls[what - FIRST_LOWER - 1] : what - 2);
     }
     shutdown(fd, SHUT_RDWR);
     yk_close(c);
