@@ -43,6 +43,7 @@ struct yk_bench_opts {
     uint32_t batch;        /* ... so many in a batch, two batches under way, */
     uint32_t threads;      /* ... by so many threads, */
     uint32_t xclass;       /* ... of this class (enum yk_xfer_class) */
+    bool scale;            /* of xfer: what many regions and peers cost, instead of the transports */
 };
 
 struct yk_bench {

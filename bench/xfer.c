@@ -3,7 +3,8 @@
  * `yolk bench xfer`: the transfer engine, each transport beside the machine's own limit: memcpy for
  * memory, a plain send/recv loop for TCP, iperf3 rail by rail for several rails.
  *
- * Target and initiator are processes of their own, as in production; nothing stays behind.
+ * Target and initiator are processes of their own, as in production; nothing stays behind. --scale has
+ * another question: what registered regions and connected peers cost when there are many.
  *
  * Thread: the caller's.
  */
@@ -21,6 +22,12 @@ static const struct {
 } groups[] = {{"mem", xfer_copy_mem}, {"shm", xfer_copy_shm}, {"tcp", xfer_tcp}, {"file", xfer_file}};
 #define GROUPS (sizeof(groups) / sizeof(groups[0]))
 
+/* Peers first: they fork, which nobody may who has had engines. */
+static int scale(struct yk_bench_run *run) {
+    int rc = xfer_peers(run);
+    return rc == 0 ? xfer_regions(run) : rc;
+}
+
 int yk_bench_xfer(const struct yk_bench_opts *opts) {
     struct yk_bench_run run;
     yk_bench_run_init(&run, "xfer", opts, SECONDS, SECONDS_QUICK);
@@ -32,6 +39,8 @@ int yk_bench_xfer(const struct yk_bench_opts *opts) {
     }
     if (opts->target != NULL)
         return yk_bench_report_end(&run.report, xfer_target_load(&run));
+    if (opts->scale)
+        return yk_bench_report_end(&run.report, scale(&run));
     int found = opts->transport == NULL, rc = 0;
     for (size_t i = 0; i < GROUPS && rc == 0; i++) {
         if (opts->transport != NULL && strcmp(opts->transport, groups[i].name) != 0)

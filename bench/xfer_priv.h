@@ -7,7 +7,9 @@
  *   xfer_target.c  the other process
  *   xfer_load.c    batches in flight, by one or more threads
  *   xfer_plain.c   send and recv alone
+ *   xfer_crowd.c   a process full of engines
  *   xfer_tcp.c, xfer_copy.c, xfer_file.c, xfer_rails.c, xfer_elsewhere.c   cases
+ *   xfer_regions.c, xfer_peers.c   cases of --scale
  *
  * Threads: one, but for the load's.
  */
@@ -89,6 +91,26 @@ void xfer_plain_close(struct xfer_plain *p);
 int xfer_plain_many(struct yk_series *s, uint64_t i, uint64_t n); /* n blocks one way, one answer */
 int xfer_plain_ping(void *arg, uint64_t i); /* 48 bytes there, a block and 16 bytes back */
 
+/* ---- xfer_crowd.c ---------------------------------------------------------------------------- */
+
+#define XFER_CROWD_WHERE 160u
+#define XFER_CROWD_BYTES 4096u     /* of each engine's segment "bench", and of a read */
+
+/* A process that makes engines as it is told; TCP over loopback alone. */
+struct xfer_crowd {
+    pid_t pid;
+    int fd; /* it ends when this is closed */
+};
+
+/* Forks: no engine may be there in this process. */
+int xfer_crowd_start(struct xfer_crowd *c);
+/* count more engines: with where "" they listen, and `each` (or NULL) is called with the segment of each
+ * as it comes; else they read from the segment `where`, over both kinds of lanes. Waits at most 30 seconds
+ * for each: -YK_ETIMEDOUT; -YK_EGONE one failed, which was told; or the failure of `each`. */
+int xfer_crowd_more(struct xfer_crowd *c, uint32_t count, const char *where,
+                    int (*each)(void *arg, const char *segment), void *arg);
+void xfer_crowd_stop(struct xfer_crowd *c);
+
 /* ---- groups ---------------------------------------------------------------------------------- */
 
 int xfer_tcp(struct yk_bench_run *run);
@@ -96,6 +118,8 @@ int xfer_copy_mem(struct yk_bench_run *run);
 int xfer_copy_shm(struct yk_bench_run *run);
 int xfer_file(struct yk_bench_run *run);
 int xfer_rails(struct yk_bench_run *run, uint32_t rails);
+int xfer_regions(struct yk_bench_run *run);
+int xfer_peers(struct yk_bench_run *run);
 /* One load on a segment that is there. */
 int xfer_target_load(struct yk_bench_run *run);
 

@@ -25,6 +25,7 @@ struct bench_config {
     uint64_t block_bytes;
     int64_t batch, threads;
     int xclass;
+    bool scale;
 };
 
 static const char *const classes[] = {"urgent", "demand", "prefetch", "background", NULL};
@@ -76,6 +77,11 @@ static const struct yk_opt rows[] = {
      .max = "16",
      .help = "Of xfer: so many rails between two network namespaces, some of them cut; needs root. 0 is "
              "none of this."},
+    {.name = "scale",
+     .type = YK_OPT_BOOL,
+     YK_OPT_AT(struct bench_config, scale),
+     .help = "Of xfer: what 10,000 registered regions and 1,000 connected peers cost, instead of the "
+             "transports."},
     {.name = "target",
      .type = YK_OPT_STR,
      YK_OPT_AT(struct bench_config, target),
@@ -153,6 +159,7 @@ static int run_one(const struct yolk_ctx *ctx, const struct yk_bench *b) {
                                  .batch = (uint32_t)config->batch,
                                  .threads = (uint32_t)config->threads,
                                  .xclass = (uint32_t)config->xclass,
+                                 .scale = config->scale,
                                  .out = stdout};
     int rc = b->fn(&opts);
     if (rc == YK_BENCH_NO_PEER)
