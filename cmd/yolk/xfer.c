@@ -4,13 +4,13 @@
  * lead to a segment and how a request would go.
  */
 #include "commands.h"
+#include "xfer_view.h"
 
 #include "base/fmt.h"
 #include "base/text.h"
 
 #include <yolk/transfer.h>
 
-#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -183,15 +183,7 @@ static int warm(yk_xfer *engine, yk_xfer_segment segment) {
     return rc;
 }
 
-static void print_text(const char *json_text) {
-    json_t *root = json_loads(json_text, 0, NULL);
-    if (root == NULL || json_dumpf(root, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER) < 0)
-        fputs(json_text, stdout);
-    putchar('\n');
-    json_decref(root);
-}
-
-/* What the engine says of the segment, links or how a read of so many bytes would go, in JSON. */
+/* What the engine says of the segment: links, or how a read of so many bytes would go. */
 static int show(struct yolk_ctx *ctx, int explains, uint64_t bytes) {
     yk_xfer *engine;
     yk_xfer_segment segment;
@@ -207,8 +199,8 @@ static int show(struct yolk_ctx *ctx, int explains, uint64_t bytes) {
         code = failed(rc, ctx->args[1]);
     else if (ctx->common->json)
         printf("%s\n", text);
-    else
-        print_text(text);
+    else if ((explains ? yolk_xfer_print_choice(text) : yolk_xfer_print_links(text)) < 0)
+        printf("%s\n", text);
     free(text);
     yk_xfer_destroy(engine);
     return code;

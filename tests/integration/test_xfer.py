@@ -74,6 +74,33 @@ def test_links_and_explain(target):
     assert {rail["transport"] for rail in only["rails"]} == {"tcp"}
 
 
+def test_links_and_explain_as_tables(target):
+    lines = yolk("xfer", "links", target.where).stdout.splitlines()
+    assert lines[0].startswith("Engine ") and "shm" in lines[0] and "tcp" in lines[0]
+    head = next(i for i, line in enumerate(lines) if line.startswith("RAIL TRANSPORT"))
+    assert lines[head].split() == ["RAIL", "TRANSPORT", "LOCAL", "REMOTE", "DISTANCE", "STATE", "LANES", "IN", "FLIGHT",
+                                   "MOVED", "FAILED"]
+    rails = lines[head + 1:lines.index("", head)]
+    assert [line.split()[0] for line in rails] == [str(i + 1) for i in range(len(rails))]
+    used = next(line for line in rails if line.split()[1] != "tcp")
+    assert " ok " in used and used.split()[-1] == "0" and "iB" in used
+    tcp = next(line for line in rails if line.split()[1] == "tcp")
+    assert target.address in tcp
+    model = lines.index("", head) + 1
+    assert lines[model].split() == ["RAIL", "to", "16KiB", "to", "128KiB", "to", "1MiB", "above", "FIXED"]
+    bands = lines[model + len(rails)].split()
+    assert len(bands) == 6 and bands[1].startswith("(") and bands[1].endswith(")"), "nothing went over tcp: guesses"
+
+    lines = yolk("xfer", "explain", target.where, "64M").stdout.splitlines()
+    assert lines[0].startswith("A read of 64 MiB, peer ") and "1 rail;" in lines[0]
+    chosen = [line for line in lines if line.startswith("* ") and "SLICE" not in line]
+    assert len(chosen) == 1 and chosen[0].endswith("the earliest predicted end")
+    others = [line for line in lines if target.address in line]
+    assert others and all(line.endswith("another transport is preferred") for line in others)
+    only = yolk("xfer", "--no-shm", "explain", target.where, "4K").stdout
+    assert only.count("\n*  tcp") == 1 and "shm" not in only
+
+
 def test_a_load_on_it(target):
     for more in [], ["--writes", "--block", "64K", "--batch", "32", "--threads", "4", "--class", "background"]:
         done = yolk("--json", "bench", "xfer", "--quick", "--target", target.where, *more)
@@ -139,6 +166,21 @@ def test_every_case_runs(transport):
                      "tcp urgent 64KiB beside background p99"]}[transport]
     for case in cases:
         assert rows[case]["value"] > 0 and rows[case]["ratio"] > 0
+
+
+def test_many_regions_and_peers():
+    """Every case runs, with few peers; what an idle one takes is memory, no time, so it is judged."""
+    done = yolk("--json", "bench", "xfer", "--quick", "--scale")
+    assert done.returncode == 0, done.stderr
+    rows = {row["case"]: row for row in map(json.loads, done.stdout.splitlines())}
+    for case in [f"{t} 4KiB {n} regions" for t in ("mem", "tcp") for n in (100, 1000, 10000)]:
+        assert rows[case]["value"] > 0 and rows[case]["limit"] > 0
+    assert rows["base peers"]["value"] >= 10 and rows["tcp 4KiB with many peers"]["value"] > 0
+    for case in "idle peer at the initiator", "idle peer at the target":
+        assert rows[case]["limit"] == 65536 and rows[case]["ratio"] <= 1
+    done = yolk("--json", "bench", "xfer", "--quick", "--scale", "--case", "idle peer at the target")
+    assert {json.loads(line)["case"] for line in done.stdout.splitlines()} == {"idle peer at the target", "base peers"}
+    assert yolk("bench", "xfer", "--quick", "--scale", "--case", "tcp read*").returncode == 2
 
 
 @pytest.mark.skipif(shutil.which("fio") is None, reason="fio is not installed")
