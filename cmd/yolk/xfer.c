@@ -20,7 +20,7 @@
 
 struct xfer_config {
     struct yolk_common common;
-    char *listen, *advertise, *name, *rails;
+    char *listen, *advertise, *name, *rails, *topology;
     uint64_t bytes;
     bool insecure, shm;
 };
@@ -56,6 +56,11 @@ static const struct yk_opt rows[] = {
      YK_OPT_AT(struct xfer_config, rails),
      .metavar = "LIST",
      .help = "Own devices or addresses to use; all of them when it is not given."},
+    {.name = "topology",
+     .type = YK_OPT_STR,
+     YK_OPT_AT(struct xfer_config, topology),
+     .metavar = "FILE",
+     .help = "Set what is found of devices and their distances right from this file (see yolk topo)."},
     {.name = "insecure-network",
      .type = YK_OPT_BOOL,
      YK_OPT_AT(struct xfer_config, insecure),
@@ -80,6 +85,7 @@ static int create(const struct yolk_ctx *ctx, int listens, yk_xfer **ret_engine)
                       .advertise = listens ? c->advertise : NULL,
                       .insecure_network = c->insecure || !listens,
                       .rails = c->rails,
+                      .topology = c->topology,
                       .transports = c->shm ? 0 : YK_XFER_MEM | YK_XFER_TCP | YK_XFER_FILE,
                       .shm_dir = c->shm ? NULL : ""};
     int rc = yk_xfer_create(&o, ret_engine);

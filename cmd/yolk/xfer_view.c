@@ -66,6 +66,20 @@ static const char *remote_of(const json_t *rail, char buf[96]) {
     return buf;
 }
 
+/* Where it is registered, most first. */
+static void print_memory(json_t *memory) {
+    char bytes[YK_FMT_MAX], text[YOLK_KEY_TEXT_MAX];
+    const char *location, *comma = "Memory: ";
+    json_t *one;
+    json_object_foreach(memory, location, one) {
+        printf("%s%s %s", comma, yolk_safe_text(location, text),
+               yk_fmt_bytes((uint64_t)json_number_value(one), bytes));
+        comma = ", ";
+    }
+    if (json_object_size(memory) > 0)
+        putchar('\n');
+}
+
 /* ---- links ---------------------------------------------------------------------------------------- */
 
 static void print_rail(size_t number, const json_t *rail) {
@@ -150,6 +164,7 @@ int yolk_xfer_print_links(const char *json) {
     print_list(json_object_get(root, "transports"));
     printf("; %.0f regions, %.0f segments, %.0f requests\n", number_of(root, "regions"),
            number_of(root, "segments"), number_of(root, "requests"));
+    print_memory(json_object_get(root, "memory"));
     json_array_foreach(shards, i, shard) {
         if (json_array_size(shards) > 1)
             printf("\nShard %.0f\n", number_of(shard, "number"));

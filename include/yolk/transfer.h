@@ -90,6 +90,8 @@ typedef struct yk_xfer_opts {
                                  corrupt; wraps all transports; NULL: none */
     uint32_t any_local;       /* 1: local memory of requests need not be registered, as long as no device
                                  must know it; it is then the caller's alone to keep until they ended */
+    const char *topology;     /* a file that sets right what is found of devices and their distances (yolk topo
+                                 --help); NULL: none */
 } yk_xfer_opts;
 
 /* Starts an engine. -YK_EINVAL (what and where in the text), -YK_EPERM an address beyond loopback
@@ -117,8 +119,10 @@ enum yk_xfer_access { /* bits: what peers may do */
 typedef struct yk_xfer_memory {
     void *addr;
     uint64_t length;      /* bytes; 1..YK_XFER_LENGTH_MAX */
-    const char *location; /* "cpu:N", "cxl:N" or NULL; kept, and no choice depends on it yet. Memory of
-                             devices (cuda:N) is -YK_ENOTSUP */
+    const char *location; /* "cpu:N", "cxl:N" as yolk topo has them; NULL: found out, as far as its pages
+                             have been touched. Of rails that are as good as each other those near to where
+                             most of an engine's memory lies are preferred. Memory of devices (cuda:N) is
+                             -YK_ENOTSUP */
     uint32_t access;      /* enum yk_xfer_access */
     int fd;               /* -1, or a descriptor (memfd, shared memory) that maps to this memory at
                              fd_offset: peers of the host map it; duplicated */

@@ -56,6 +56,15 @@ void yk_topo_free(struct yk_topo *t) {
     free(t);
 }
 
+int yk_topo_only_node(void) {
+    struct yk_sysfs fs = {.root = ""};
+    char text[64];
+    if (yk_sysfs_text(&fs, text, sizeof(text), "/sys/devices/system/node/has_memory") <= 0 ||
+        strspn(text, "0123456789") != strlen(text))
+        return -1; /* "0-1", "0,2" */
+    return atoi(text);
+}
+
 /* ---- looking up ---------------------------------------------------------------------------------- */
 
 static int has_addr(const struct yk_topo_dev *d, const char *addr) {

@@ -119,6 +119,10 @@ struct yk_topo {
 int yk_topo_find(const struct yk_topo_opts *opts, struct yk_topo **ret_topo, struct yk_err *err);
 void yk_topo_free(struct yk_topo *topo);
 
+/* The only NUMA node of this host that has memory; -1: several, or not known. One small file of sysfs:
+ * where there is one node, nobody has to read the rest to know where memory is. */
+int yk_topo_only_node(void);
+
 /* By name, PCI address, RDMA name or IP address; NULL: there is none. */
 const struct yk_topo_dev *yk_topo_dev(const struct yk_topo *topo, const char *name);
 const struct yk_topo_loc *yk_topo_loc(const struct yk_topo *topo, const char *name);

@@ -175,6 +175,8 @@ int yk_engine_create(const struct yk_xfer_opts *opts, const struct yk_xport_ops 
     e->reach_self = (e->opts.transports & YK_XFER_MEM) == 0;
     e->direct = (e->opts.transports & YK_XFER_MEM) && e->opts.fault == NULL;
     if (rc == 0)
+        rc = yk_places_new(e->opts.topology, &e->places, err);
+    if (rc == 0)
         rc = make_shards(e, err);
     if (rc == 0)
         rc = yk_remote_start(e, err);
@@ -239,6 +241,7 @@ void yk_xfer_destroy(yk_xfer *e) {
     yk_segments_free(e);
     yk_memory_free(e);
     yk_batches_free(e->batches);
+    yk_places_free(e->places);
     yk_inproc_put(e->local);
     if (e->event_fd >= 0)
         close(e->event_fd);

@@ -9,6 +9,7 @@
 
 #include "xfer/batch_priv.h"
 #include "xfer/inproc.h"
+#include "xfer/place.h"
 #include "xfer/transport.h"
 
 #include <pthread.h>
@@ -80,6 +81,7 @@ struct yk_xfer {
     const struct yk_xport_ops *const *xports;
     struct yk_inproc *local;
     struct yk_registry *registry; /* local's */
+    struct yk_places *places;     /* where its memory lies */
     struct yk_server *server; /* NULL: it does not listen */
     struct yk_share *share;   /* NULL: no peers of the host */
     struct yk_shard *shards[YK_SHARDS_MAX];

@@ -50,6 +50,9 @@ int yk_engine_retire(struct yk_xfer *e, struct yk_region *r, uint64_t wait_ns) {
     struct timespec pause = {.tv_nsec = 20000};
     uint64_t start = yk_now_ns(), again = start;
     uint64_t patience = wait_ns < PEER_NS ? wait_ns : PEER_NS;
+    char location[sizeof(r->location)];
+    uint64_t len = r->base != NULL ? r->len : 0; /* it is gone when it is told */
+    memcpy(location, r->location, sizeof(location));
     /* A peer that was stopped within a copy is not waited for without end: at the end of an engine what it
      * can still touch is its own mapping. */
     if (yk_remote_forget(e, r, start + patience) < 0 && wait_ns != UINT64_MAX)
@@ -62,8 +65,11 @@ int yk_engine_retire(struct yk_xfer *e, struct yk_region *r, uint64_t wait_ns) {
                 yk_shard_call(e->shards[i], cancel_in, r);
             again = now + AGAIN_NS;
         }
-        if (yk_registry_remove(e->registry, r))
+        if (yk_registry_remove(e->registry, r)) {
+            if (len > 0)
+                yk_places_sub(e->places, location, len);
             return 0;
+        }
         if (now - start >= wait_ns)
             return -YK_ETIMEDOUT;
         nanosleep(&pause, NULL);
@@ -74,6 +80,22 @@ int yk_engine_retire(struct yk_xfer *e, struct yk_region *r, uint64_t wait_ns) {
 
 /* ---- register, unregister ------------------------------------------------------------------------------ */
 
+/* A copy of what is to be registered that says of each where it lies; one allocation. NULL: no memory. */
+static yk_xfer_memory *located(struct yk_xfer *e, const yk_xfer_memory *memory, size_t n) {
+    yk_xfer_memory *copy = calloc(n, sizeof(*copy) + YK_TOPO_LOCATION);
+    if (copy == NULL)
+        return NULL;
+    char *text = (char *)(copy + n);
+    for (size_t i = 0; i < n; i++, text += YK_TOPO_LOCATION) {
+        copy[i] = memory[i];
+        if (copy[i].location != NULL && copy[i].location[0] != 0)
+            continue;
+        yk_places_find(e->places, copy[i].addr, copy[i].length, text);
+        copy[i].location = text;
+    }
+    return copy;
+}
+
 int yk_xfer_register(yk_xfer *e, const yk_xfer_memory *memory, size_t n) {
     struct yk_err err = {.code = 0};
     int rc = yk_xfer_enter(e);
@@ -81,7 +103,13 @@ int yk_xfer_register(yk_xfer *e, const yk_xfer_memory *memory, size_t n) {
         return rc;
     if (memory == NULL || n == 0)
         return yk_xfer_fail(-YK_EINVAL, "no memory to register");
-    rc = yk_registry_add(e->registry, memory, n, &err);
+    yk_xfer_memory *copy = located(e, memory, n);
+    if (copy == NULL)
+        return yk_xfer_fail(-YK_ENOMEM, "no memory to register %zu ranges", n);
+    rc = yk_registry_add(e->registry, copy, n, &err);
+    for (size_t i = 0; i < n && rc == 0; i++)
+        yk_places_add(e->places, copy[i].location, copy[i].length);
+    free(copy);
     if (rc < 0)
         return yk_xfer_fail_err(&err);
     for (size_t i = 0; i < n && rc == 0; i++) {

@@ -12,6 +12,8 @@
 #define FIXED_FIRST  16   /* samples that make up for a guess */
 #define SLICE_NS      1000000.0
 #define STEP          65536u
+#define DISTANCE_MAX  4u
+#define DISTANCE_PART (1.0 / 16)
 
 static const uint64_t band_ends[YK_MODEL_BANDS - 1] = {16u << 10, 128u << 10, 1u << 20};
 
@@ -107,7 +109,8 @@ void yk_model_done(struct yk_model *m, uint64_t len, uint64_t post_ns, uint64_t 
 double yk_model_predict_ns(const struct yk_model *m, uint64_t in_flight, uint64_t len, double late_ns) {
     double bytes_per_s = yk_model_bytes_per_s(m, len), fixed = yk_model_fixed_ns(m, len);
     double before = (double)in_flight / bytes_per_s * 1e9; /* meanwhile its own way is made */
-    return (before > fixed ? before : fixed) + (double)len / bytes_per_s * 1e9 + late_ns;
+    double ns = (before > fixed ? before : fixed) + (double)len / bytes_per_s * 1e9;
+    return ns * (1 + DISTANCE_PART * (m->distance < DISTANCE_MAX ? m->distance : DISTANCE_MAX)) + late_ns;
 }
 
 uint64_t yk_model_slice(const struct yk_model *m, uint64_t left, uint32_t rails) {

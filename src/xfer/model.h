@@ -34,10 +34,11 @@ struct yk_model_band {
 struct yk_model {
     struct yk_model_band band[YK_MODEL_BANDS];
     uint64_t last_done_ns;
+    uint32_t distance; /* of the rail's device from memory: steps, 0 = near */
     int run_begins; /* slices that came with the first of a run say nothing of its speed */
 };
 
-/* First guesses of bandwidth and fixed cost. */
+/* First guesses of bandwidth and fixed cost. distance is 0; who knows better sets it. */
 void yk_model_init(struct yk_model *m, double bytes_per_s, double fixed_ns);
 
 /* A slice of len bytes ended well; last: no other is in flight on the rail now. */
@@ -49,7 +50,9 @@ double yk_model_bytes_per_s(const struct yk_model *m, uint64_t len);
 double yk_model_fixed_ns(const struct yk_model *m, uint64_t len);
 
 /* When a slice would end if sent now, counted from now: behind in_flight bytes. late_ns: the age of
- * the oldest slice in flight, if that is overdue. */
+ * the oldest slice in flight, if that is overdue. A far device's is said to be a sixteenth later for each
+ * step (at most four): about as much as predictions are off by, so that it decides between rails that are
+ * as good as each other and no more. What distance costs in bandwidth is measured with the rest. */
 double yk_model_predict_ns(const struct yk_model *m, uint64_t in_flight, uint64_t len, double late_ns);
 
 /* How much of `left` bytes to cut off for this rail, when `rails` of them are useful: what it moves in

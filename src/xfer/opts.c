@@ -82,7 +82,7 @@ static void fill_in(struct yk_xfer_opts *o) {
 
 static const char **text_of(struct yk_xfer_opts *o, int i) {
     const char **texts[] = {&o->listen,        &o->advertise, &o->shm_dir, &o->registry_dir,
-                            &o->rails,     &o->fault};
+                            &o->rails,     &o->fault,     &o->topology};
     return i < (int)(sizeof(texts) / sizeof(texts[0])) ? texts[i] : NULL;
 }
 

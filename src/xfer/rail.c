@@ -93,6 +93,7 @@ static void rail_init(struct yk_rail *r, struct yk_route *t, struct yk_xport *x,
     r->desc = *desc;
     r->retry = (struct yk_timer){.fn = retry_due, .user = r};
     yk_model_init(&r->model, desc->bytes_per_s, desc->fixed_ns);
+    r->model.distance = desc->distance;
     r->link_count = 1 + t->shard->engine->opts.lanes;
     t->copies |= x->ops->progress != NULL;
     for (uint32_t k = 0; k < r->link_count; k++) {
@@ -120,6 +121,7 @@ void yk_route_rails(struct yk_route *t) {
         memset(&desc[n], 0, (YK_RAILS_MAX - n) * sizeof(desc[0]));
         uint32_t more = s->xports[i]->ops->rails(s->xports[i], &t->peer->info, &desc[n],
                                                  YK_RAILS_MAX - n);
+        more = yk_places_rails(s->engine->places, &desc[n], more);
         for (uint32_t k = 0; k < more; k++)
             group[n + k] = i;
         n += more;

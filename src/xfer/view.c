@@ -106,6 +106,17 @@ static void put_transports(struct yk_json *j, const struct yk_xfer *e) {
     yk_json_end_array(j);
 }
 
+/* {"cpu:0": bytes}, most first: rails count their distance from the first. */
+static void put_places(struct yk_json *j, const struct yk_xfer *e) {
+    struct yk_place places[YK_PLACES_MAX];
+    uint32_t n = yk_places_list(e->places, places);
+    yk_json_key(j, "memory");
+    yk_json_begin_object(j);
+    for (uint32_t i = 0; i < n; i++)
+        yk_json_put_uint(j, places[i].location, places[i].bytes);
+    yk_json_end_object(j);
+}
+
 /* The text to the caller, or why there is none. */
 static int finish(struct yk_json *j, struct yk_buf *buf, char **ret_json) {
     int rc = yk_json_finish(j);
@@ -137,6 +148,7 @@ int yk_xfer_links_json(yk_xfer *e, char **ret_json) {
     put_transports(&j, e);
     yk_json_put_uint(&j, "regions", regions);
     yk_json_put_uint(&j, "segments", segments);
+    put_places(&j, e);
     yk_json_put_uint(&j, "requests", __atomic_load_n(&e->in_flight, __ATOMIC_RELAXED));
     yk_json_key(&j, "shards");
     yk_json_begin_array(&j);
@@ -155,12 +167,17 @@ struct question {
     struct yk_want want;
 };
 
-static const char *reason(const struct yk_rail *r, const struct yk_want *w, uint32_t group) {
+/* Why a rail is not the one that takes the first slice. */
+static const char *reason(const struct yk_rail *r, const struct yk_want *w, uint32_t group,
+                          const struct yk_rail *best) {
     if (!yk_rail_suits(r, w))
         return "cannot do that";
     if (r->state != YK_RAIL_OK)
         return "in quarantine";
-    return r->group == group ? "of the preferred transport" : "another transport is preferred";
+    if (r->group != group)
+        return "another transport is preferred";
+    return best != NULL && r->desc.distance > best->desc.distance ? "would end later, and is farther"
+                                                                   : "would end later";
 }
 
 /* Of the first transport that has a rail in order; UINT32_MAX: none has. */
@@ -198,7 +215,8 @@ static void put_rails(struct yk_json *j, const struct yk_route *t, const struct 
         yk_json_put_double(j, "predicted_slice_ns", yk_rail_predict(r, slice, now));
         yk_json_put_double(j, "predicted_alone_ns", yk_rail_predict(r, w->left, now));
         yk_json_put_bool(j, "first_slice", i == best);
-        yk_json_put_str(j, "reason", i == best ? "the earliest predicted end" : reason(r, w, group));
+        yk_json_put_str(j, "reason", i == best ? "the earliest predicted end"
+                                         : reason(r, w, group, best != UINT32_MAX ? &t->rails[best] : NULL));
         yk_json_end_object(j);
     }
     yk_json_end_array(j);

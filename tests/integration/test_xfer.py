@@ -101,6 +101,23 @@ def test_links_and_explain_as_tables(target):
     assert only.count("\n*  tcp") == 1 and "shm" not in only
 
 
+def test_memory_and_distances(target, place):
+    links = json.loads(yolk("--json", "xfer", "links", target.where).stdout)
+    rails = [rail for shard in links["shards"] for peer in shard["peers"] for rail in peer["rails"]]
+    assert rails and all(rail["distance"] == 0 for rail in rails), "nothing is far within a host"
+    nodes = json.loads(yolk("--json", "topo").stdout)["nodes"]
+    with_memory = [node["location"] for node in nodes if node["location"]]
+    if len(with_memory) == 1:
+        assert list(links["memory"]) == with_memory and links["memory"][with_memory[0]] >= 4 << 20
+        assert f"Memory: {with_memory[0]} " in yolk("xfer", "links", target.where).stdout
+    file = place.dir / "topology.json"
+    file.write_text('{"devices": {\n "eth0": 7}}')
+    done = yolk("xfer", "links", "--topology", str(file), target.where)
+    assert done.returncode != 0 and f"{file}:2" in said(done)
+    file.write_text('{"devices": {}}')
+    assert yolk("xfer", "links", "--topology", str(file), target.where).returncode == 0
+
+
 def test_a_load_on_it(target):
     for more in [], ["--writes", "--block", "64K", "--batch", "32", "--threads", "4", "--class", "background"]:
         done = yolk("--json", "bench", "xfer", "--quick", "--target", target.where, *more)

@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 void tree_init(struct tree *t) {
+    *t = (struct tree){.interfaces = 0};
     snprintf(t->root, sizeof(t->root), "/tmp/yolk-topo-XXXXXX");
     assert_non_null(mkdtemp(t->root));
 }
@@ -101,7 +102,7 @@ void tree_nic(struct tree *t, const char *name, const char *path, int mbit, cons
     snprintf(file, sizeof(file), "%s/speed", dir);
     tree_file(t, file, "%d", mbit);
     snprintf(file, sizeof(file), "%s/ifindex", dir);
-    tree_file(t, file, "%d", 7);
+    tree_file(t, file, "%d", 2 + t->interfaces++);
     snprintf(link, sizeof(link), "/sys/class/net/%s", name);
     tree_link(t, link, dir);
     if (rdma == NULL)

@@ -9,6 +9,7 @@
 
 struct tree {
     char root[64];
+    int interfaces; /* made so far: the next one's number is two more */
 };
 
 void tree_init(struct tree *t);

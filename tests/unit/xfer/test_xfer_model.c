@@ -112,6 +112,26 @@ static void late_ones_count(void **state) {
     assert_true(yk_model_predict_ns(&m, 1 << 20, 65536, 0) > yk_model_predict_ns(&m, 0, 65536, 0) + 1e6);
 }
 
+/* Farther is later, by so little that load outweighs it. */
+static void distance_decides_between_equals(void **state) {
+    (void)state;
+    struct yk_model close, far;
+    yk_model_init(&close, 1e9, 20000);
+    yk_model_init(&far, 1e9, 20000);
+    assert_true(yk_model_predict_ns(&close, 0, 65536, 0) == yk_model_predict_ns(&far, 0, 65536, 0));
+    far.distance = 1;
+    for (uint64_t len = 4096; len <= 4 << 20; len *= 4) {
+        double one = yk_model_predict_ns(&close, 0, len, 0), other = yk_model_predict_ns(&far, 0, len, 0);
+        assert_true(other > one * 1.05 && other < one * 1.07);
+        assert_true(yk_model_predict_ns(&close, len + 100000, len, 0) > other);
+    }
+    double step = yk_model_predict_ns(&far, 0, 65536, 0);
+    far.distance = 2;
+    assert_true(yk_model_predict_ns(&far, 0, 65536, 0) > step);
+    far.distance = UINT32_MAX; /* not to be used, but the only one */
+    assert_true(yk_model_predict_ns(&far, 0, 65536, 0) < 1.5 * yk_model_predict_ns(&close, 0, 65536, 0));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bands),
@@ -121,6 +141,7 @@ int main(void) {
         cmocka_unit_test(bunches),
         cmocka_unit_test(slices),
         cmocka_unit_test(late_ones_count),
+        cmocka_unit_test(distance_decides_between_equals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
