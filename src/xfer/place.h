@@ -7,8 +7,9 @@
  * put in order by their device's distance from that when they are made. It is a preference among equals:
  * what a rail really moves is measured (model.h).
  *
- * The topology is read when it is first needed, which one rail, or one node, never is; with an override
- * at once, so that what is wrong with the file is said by create.
+ * The topology is read when the first rail over a device is made, or, where several nodes have memory, when
+ * some is registered: most engines inside one host never need it. With an override it is read at once, so
+ * that what is wrong with the file is said by create.
  *
  * Threads: any.
  */

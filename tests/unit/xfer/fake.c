@@ -65,6 +65,7 @@ static uint32_t fake_rails(struct yk_xport *x, const struct yk_peer_info *peer,
     for (uint32_t i = 0; i < fake.rail_count && i < cap; i++)
         ret[i] = (struct yk_rail_desc){.caps = YK_RAIL_READ | YK_RAIL_WRITE | YK_RAIL_NOTIFY,
                                        .port = (uint16_t)i,
+                                       .distance = fake.rail[i].distance,
                                        .bytes_per_s = 1e9,
                                        .fixed_ns = 20000};
     return fake.rail_count;

@@ -18,6 +18,7 @@
 
 struct fake_rail {
     double bytes_per_s;
+    uint32_t distance;
     uint64_t connect_ns; /* until a lane is up */
     uint32_t refuse;     /* any: atomic; so many connections fail */
     uint32_t silent;     /* any: atomic; nothing moves */

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <jansson.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -80,6 +81,27 @@ static void a_small_request_takes_one_rail(void **state) {
         used += fake.rail[i].connects > 0;
     assert_int_equal(used, 1);
     assert_int_equal(fake.rail[0].connects, 1);
+    fake_end(&rig);
+}
+
+/* Of two that are alike the near one is to take the first slice, and the other says why it does not. */
+static void a_near_rail_is_preferred(void **state) {
+    (void)state;
+    char *text = NULL;
+    fake_begin(&rig, 2, 100e6, 1 * MB, NULL);
+    fake.rail[0].distance = 1;
+    assert_int_equal(yk_xfer_explain_json(rig.engine, rig.segment, 4096, YK_XFER_READ, &text), 0);
+    json_t *root = json_loads(text, 0, NULL), *rails = json_object_get(root, "rails");
+    const json_t *far = json_array_get(rails, 0), *close = json_array_get(rails, 1);
+    assert_int_equal(json_integer_value(json_object_get(far, "distance")), 1);
+    assert_int_equal(json_integer_value(json_object_get(close, "distance")), 0);
+    assert_true(json_is_true(json_object_get(close, "first_slice")));
+    assert_true(json_is_false(json_object_get(far, "first_slice")));
+    assert_string_equal(json_string_value(json_object_get(far, "reason")), "would end later, and is farther");
+    assert_true(json_number_value(json_object_get(far, "predicted_slice_ns")) >
+                json_number_value(json_object_get(close, "predicted_slice_ns")));
+    json_decref(root);
+    free(text);
     fake_end(&rig);
 }
 
@@ -365,6 +387,7 @@ int main(void) {
         cmocka_unit_test(rails_share_by_speed),
         cmocka_unit_test(one_that_slows_down_loses_its_share),
         cmocka_unit_test(a_small_request_takes_one_rail),
+        cmocka_unit_test(a_near_rail_is_preferred),
         cmocka_unit_test(lanes_that_fail_are_repeated),
         cmocka_unit_test(writes_wait_for_the_fence),
         cmocka_unit_test(a_later_write_waits_too),
