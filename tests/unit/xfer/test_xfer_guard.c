@@ -102,9 +102,8 @@ static void open_guarded(struct rig *r) {
     pthread_mutex_unlock(&lock);
 }
 
-static void send_header(int fd, uint8_t op, uint32_t seq, uint64_t region, uint64_t offset, uint64_t len,
-                        uint64_t generation, int more) {
-    unsigned char b[YK_XREQ_BYTES_MAX];
+static uint32_t put_header(void *to, uint8_t op, uint32_t seq, uint64_t region, uint64_t offset,
+                           uint64_t len, uint64_t generation, int more) {
     struct yk_xreq q = {.op = op,
                         .flags = (uint8_t)((generation != 0 ? YK_XREQ_GUARD : 0) | (more ? YK_XREQ_MORE : 0)),
                         .seq = seq,
@@ -114,7 +113,13 @@ static void send_header(int fd, uint8_t op, uint32_t seq, uint64_t region, uint6
                         .descriptor = 7,
                         .generation = generation,
                         .epoch = 1};
-    rig_send(fd, b, yk_xreq_encode(b, &q));
+    return yk_xreq_encode(to, &q);
+}
+
+static void send_header(int fd, uint8_t op, uint32_t seq, uint64_t region, uint64_t offset, uint64_t len,
+                        uint64_t generation, int more) {
+    unsigned char b[YK_XREQ_BYTES_MAX];
+    rig_send(fd, b, put_header(b, op, seq, region, offset, len, generation, more));
 }
 
 static int answer(int fd, uint8_t op, uint32_t seq) {
@@ -238,11 +243,14 @@ static void a_silent_peer_loses_its_pins(void **state) {
     send_header(slow, YK_PROTO_WRITE, 1, r.region, 0, 1000, 0, 0);
     rig_send(slow, payload, 500);
     send_header(reader, YK_PROTO_READ, 1, r.region, SEGMENT_AT, RIG_BYTES - SEGMENT_AT, GENERATION, 0);
-    send_header(writer, YK_PROTO_WRITE, 1, r.region, SEGMENT_AT, 100000, GENERATION, 0);
-    rig_send(writer, payload, 1000);
+    uint32_t n = put_header(payload, YK_PROTO_WRITE, 1, r.region, SEGMENT_AT, 100000, GENERATION, 0);
+    rig_send(writer, payload, n + 1000); /* at once: it may be closed when we are slow */
     WAIT_SEEN(s.pins == 2);
     WAIT_SEEN(s.unpins == 2);
-    yk_server_stat(r.server, &c);
+    uint64_t until = yk_now_ns() + RIG_WAIT_NS;
+    do
+        yk_server_stat(r.server, &c);
+    while (c.lanes != 1 && yk_now_ns() < until && usleep(1000) == 0);
     assert_int_equal(c.lanes, 1);
     rig_send(slow, payload, 500);
     assert_int_equal(answer(slow, YK_PROTO_WRITE, 1), 0);
