@@ -292,6 +292,9 @@ void yk_waiter_wake(struct yk_waiter *w);
  * connection is dead. */
 int yk_conn_step(yk_client *c, struct yk_waiter *w, uint64_t deadline_ns);
 
+/* Lock held. Sleeps until it is woken, or the time has come. */
+void yk_conn_sleep(yk_client *c, struct yk_waiter *w, uint64_t until_ns);
+
 /* Lock held. Sends what is queued, without waiting. */
 void yk_conn_flush(yk_client *c);
 /* Lock held. The same, and takes in what has arrived. */

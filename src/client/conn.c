@@ -70,7 +70,7 @@ static void wake_all(yk_client *c) {
         yk_conn_wake(c);
 }
 
-static void sleep_until(yk_client *c, struct yk_waiter *w, uint64_t until_ns) {
+void yk_conn_sleep(yk_client *c, struct yk_waiter *w, uint64_t until_ns) {
     struct timespec ts = {(time_t)(until_ns / YK_NS_PER_S), (long)(until_ns % YK_NS_PER_S)};
     yk_list_add(&c->sleepers, &w->link);
     pthread_cond_timedwait(&w->cond, &c->lock, &ts);
@@ -402,13 +402,13 @@ void yk_conn_dead(yk_client *c, int status) {
 
 static void step_down(yk_client *c, struct yk_waiter *w, uint64_t now, uint64_t deadline_ns) {
     if (c->connecting || c->tx.busy || c->rx.busy) {
-        sleep_until(c, w, deadline_ns); /* woken by the one who leaves the role */
+        yk_conn_sleep(c, w, deadline_ns); /* woken by the one who leaves the role */
         return;
     }
     if (now >= c->retry_at_ns)
         reconnect(c, deadline_ns);
     else
-        sleep_until(c, w, c->retry_at_ns < deadline_ns ? c->retry_at_ns : deadline_ns);
+        yk_conn_sleep(c, w, c->retry_at_ns < deadline_ns ? c->retry_at_ns : deadline_ns);
 }
 
 int yk_conn_step(yk_client *c, struct yk_waiter *w, uint64_t deadline_ns) {
@@ -424,7 +424,7 @@ int yk_conn_step(yk_client *c, struct yk_waiter *w, uint64_t deadline_ns) {
     else if (!c->rx.busy)
         yk_rx_pump(c, deadline_ns, w->poll);
     else
-        sleep_until(c, w, deadline_ns);
+        yk_conn_sleep(c, w, deadline_ns);
     return 0;
 }
 

@@ -162,9 +162,15 @@ static void poll_wait(yk_client *c, struct yk_waiter *w, uint64_t deadline_ns) {
             return;
         yk_far_tend(c, RECONNECT_NS);
         sync_event(c); /* a stale event would end every wait at once */
-        if (yk_conn_step(c, w, next < deadline_ns ? next : deadline_ns) < 0 &&
-            (yk_now_ns() >= deadline_ns || c->state == YK_CONN_DEAD))
+        next = next < deadline_ns ? next : deadline_ns;
+        if (c->state == YK_CONN_DEAD && !yk_list_empty(&c->async_recs)) {
+            if (yk_now_ns() >= deadline_ns)
+                return;
+            yk_conn_sleep(c, w, next); /* the engine has yet to let go of what it moves */
+        } else if (yk_conn_step(c, w, next) < 0 &&
+                   (yk_now_ns() >= deadline_ns || c->state == YK_CONN_DEAD)) {
             return;
+        }
     }
 }
 

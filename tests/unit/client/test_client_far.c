@@ -508,6 +508,34 @@ static void test_close_while_it_moves(void **state) {
     rig_close(&r);
 }
 
+/* A handle that does not reconnect loses its node while payload is under way: yk_poll waits for the end
+ * of the operation all the same. */
+static void test_lost_for_good_while_it_moves(void **state) {
+    (void)state;
+    struct rig r;
+    struct between b;
+    between(&b, &r, YK_MSG_GET, stop_node);
+    yk_client *other = open_with(&r.f, YK_OPEN_NO_MAP, LONG);
+    put_ok(other, "k", 4 * MIB, 1);
+    yk_client *c = rig_client(&r, YK_OPEN_NO_MAP | YK_OPEN_NO_RECONNECT, LONG);
+    void *buf = guarded_buffer();
+    struct iovec iov = {buf, 4 * MIB};
+    yk_op op = {.opcode = YK_OP_GET, .key = yk_key_str("k"), .iov = &iov, .iov_count = 1};
+    assert_status(yk_submit(c, &op, 1, 0), 0);
+    wait_moving(c, &b, &op);
+    proxy_stop(&r.proxy);
+    r.proxied = 0;
+    assert_ptr_equal(poll_one(c), &op);
+    assert_int_equal(op.status, YK_MISS); /* what a lookup is without a node */
+    guarded_close(buf);
+    fixture_kill(&r.f, SIGCONT);
+    assert_int_equal(get_is(other, "k", 4 * MIB, 1), 0);
+    munmap(buf, 4 * MIB);
+    yk_close(c);
+    yk_close(other);
+    rig_close(&r);
+}
+
 /* ---- the engine cannot be reached ------------------------------------------------------------------- */
 
 struct elsewhere {
@@ -689,6 +717,7 @@ int main(void) {
         cmocka_unit_test(test_put_is_late_while_it_moves),
         cmocka_unit_test(test_call_is_late_while_it_moves),
         cmocka_unit_test(test_close_while_it_moves),
+        cmocka_unit_test(test_lost_for_good_while_it_moves),
         cmocka_unit_test(test_nothing_listens_there),
         cmocka_unit_test(test_nobody_answers_there),
         cmocka_unit_test(test_node_is_killed_and_comes_back),
