@@ -96,7 +96,8 @@ typedef void (*yk_meta_fn)(void *user, const struct yk_meta_result *result);
 
 /* Keys are text of 1 to YK_META_KEY_MAX bytes. timeout_ms: 1 to YK_META_TIMEOUT_MAX_MS.
  * All return 0, and then the callback comes; or, and then it never does: -YK_EINVAL, -YK_ETOOBIG,
- * -YK_EAGAIN (max_requests are in flight), -YK_ENOMEM.
+ * -YK_EAGAIN (max_requests are in flight), -YK_ENOMEM, -YK_ECLOSED (from a callback while the handle is
+ * being closed; opening watches, leases and elections fails so, too).
  * Results: 0, -YK_ETIMEDOUT, -YK_ECANCELED, -YK_EPERM (user, password, permission, certificate),
  * -YK_ENOENT (a lease that is not there), -YK_ENOSPC (etcd's quota), -YK_ETOOBIG, -YK_EVERSION,
  * -YK_EPROTO, -YK_EINVAL, -YK_EGONE (unsure, and not to be repeated). */

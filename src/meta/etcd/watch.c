@@ -47,7 +47,7 @@ struct yk_etcd_watch {
     uint64_t failing_since_ns; /* 0: it is well */
     /* Events of a revision that is not whole yet. */
     struct yk_meta_kv *held;
-    size_t held_count;
+    size_t held_count, held_bytes;
     TAILQ_ENTRY(yk_etcd_watch) link;
 };
 
@@ -72,7 +72,7 @@ static void leave(struct yk_etcd_watch *w) {
     yk_buf_fini(&w->call.body);
     yk_gw_kvs_free(w->held, w->held_count);
     w->held = NULL;
-    w->held_count = 0;
+    w->held_count = w->held_bytes = 0;
 }
 
 static bool lasts(int status) {
@@ -145,11 +145,15 @@ static void stream_is_good(struct yk_etcd_watch *w) {
     yk_meta_tell_good(w->watch);
 }
 
-/* Adds the response's events to those held. False: no memory. */
+/* Adds the response's events to those held. False: no memory, or more than any transaction has. */
 static bool hold(struct yk_etcd_watch *w, struct yk_gw_reply *r) {
+    const struct yk_meta_opts *o = w->etcd->opts;
+    if (r->count > o->max_range_keys - w->held_count || r->bytes > YK_BODY_MAX - w->held_bytes)
+        return false;
     struct yk_meta_kv *kvs = realloc(w->held, (w->held_count + r->count) * sizeof(*kvs));
     if (kvs == NULL)
         return false;
+    w->held_bytes += r->bytes;
     memcpy(kvs + w->held_count, r->kvs, r->count * sizeof(*kvs));
     w->held = kvs;
     w->held_count += r->count;
@@ -164,8 +168,10 @@ static void tell(struct yk_etcd_watch *w, size_t n) {
         old++; /* told before */
     if (n > old)
         yk_meta_tell_changes(w->watch, w->held + old, n - old, w->held[n - 1].mod_revision);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        w->held_bytes -= w->held[i].key_len + w->held[i].value_len;
         free((char *)(uintptr_t)w->held[i].key);
+    }
     w->held_count -= n;
     memmove(w->held, w->held + n, w->held_count * sizeof(*w->held));
 }
@@ -175,7 +181,7 @@ static void events(struct yk_etcd_watch *w, struct yk_gw_reply *r) {
     if (r->count == 0 && (fragment || w->held_count == 0))
         return;
     if (r->count > 0 && !hold(w, r)) {
-        retry(w, -YK_ENOMEM, "no memory for changes");
+        retry(w, -YK_ELIMIT, "no memory for changes, or too many at one revision");
         return;
     }
     size_t n = w->held_count;

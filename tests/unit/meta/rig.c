@@ -49,6 +49,10 @@ static void answered(void *user, const struct yk_meta_result *r) {
     struct waiter *w = user;
     pthread_mutex_lock(&w->lock);
     struct answer *a = w->answer;
+    if (a == NULL) { /* the test gave up */
+        pthread_mutex_unlock(&w->lock);
+        return;
+    }
     a->status = r->status;
     snprintf(a->text, sizeof(a->text), "%s", r->text);
     a->unsure = r->unsure;
@@ -62,11 +66,14 @@ static void answered(void *user, const struct yk_meta_result *r) {
     pthread_mutex_unlock(&w->lock);
 }
 
-static void begin(struct waiter *w, struct answer *ret) {
+/* On the heap: should the test give up, the callback still comes. */
+static struct waiter *begin(struct answer *ret) {
+    struct waiter *w = calloc(1, sizeof(*w));
+    assert_non_null(w);
     memset(ret, 0, sizeof(*ret));
-    memset(w, 0, sizeof(*w));
     init(&w->lock, &w->news);
     w->answer = ret;
+    return w;
 }
 
 /* rc: of the call; below 0 it is the answer, and no callback comes. */
@@ -74,19 +81,22 @@ static void finish(struct waiter *w, int rc) {
     struct timespec end = end_of_wait();
     pthread_mutex_lock(&w->lock);
     while (rc == 0 && w->calls == 0)
-        if (pthread_cond_timedwait(&w->news, &w->lock, &end) != 0)
+        if (pthread_cond_timedwait(&w->news, &w->lock, &end) != 0) {
+            w->answer = NULL;
+            pthread_mutex_unlock(&w->lock);
             fail_msg("a request was never answered");
+        }
     if (rc < 0)
         w->answer->status = rc;
     pthread_mutex_unlock(&w->lock);
     pthread_cond_destroy(&w->news);
     pthread_mutex_destroy(&w->lock);
+    free(w);
 }
 
 void rig_get_in(struct yk_meta *m, const char *key, uint32_t timeout_ms, struct answer *ret) {
-    struct waiter w;
-    begin(&w, ret);
-    finish(&w, yk_meta_get(m, key, timeout_ms, answered, &w));
+    struct waiter *w = begin(ret);
+    finish(w, yk_meta_get(m, key, timeout_ms, answered, w));
 }
 
 void rig_get(struct yk_meta *m, const char *key, struct answer *ret) {
@@ -94,30 +104,26 @@ void rig_get(struct yk_meta *m, const char *key, struct answer *ret) {
 }
 
 void rig_range(struct yk_meta *m, const char *prefix, struct answer *ret) {
-    struct waiter w;
-    begin(&w, ret);
-    finish(&w, yk_meta_range(m, prefix, RIG_WAIT_MS / 2, answered, &w));
+    struct waiter *w = begin(ret);
+    finish(w, yk_meta_range(m, prefix, RIG_WAIT_MS / 2, answered, w));
 }
 
 void rig_put(struct yk_meta *m, const char *key, const char *value, uint64_t lease,
              struct answer *ret) {
-    struct waiter w;
-    begin(&w, ret);
-    finish(&w, yk_meta_put(m, key, value, (uint32_t)strlen(value), lease, RIG_WAIT_MS / 2, answered,
-                           &w));
+    struct waiter *w = begin(ret);
+    finish(w, yk_meta_put(m, key, value, (uint32_t)strlen(value), lease, RIG_WAIT_MS / 2, answered,
+                          w));
 }
 
 void rig_delete(struct yk_meta *m, const char *key, struct answer *ret) {
-    struct waiter w;
-    begin(&w, ret);
-    finish(&w, yk_meta_delete(m, key, RIG_WAIT_MS / 2, answered, &w));
+    struct waiter *w = begin(ret);
+    finish(w, yk_meta_delete(m, key, RIG_WAIT_MS / 2, answered, w));
 }
 
 void rig_txn(struct yk_meta *m, const struct yk_meta_txn *txn, uint32_t timeout_ms,
              struct answer *ret) {
-    struct waiter w;
-    begin(&w, ret);
-    finish(&w, yk_meta_txn(m, txn, timeout_ms, answered, &w));
+    struct waiter *w = begin(ret);
+    finish(w, yk_meta_txn(m, txn, timeout_ms, answered, w));
 }
 
 uint64_t rig_must_put(struct yk_meta *m, const char *key, const char *value, uint64_t lease) {

@@ -80,22 +80,23 @@ static void scene_end(struct scene *s) {
 /* ---- one member ------------------------------------------------------------------------------- */
 
 static void one_member_goes(int sig) {
-    struct scene s;
+    static struct scene s;
     scene_start(&s, quick);
-    lease_open(&s.lease, s.meta, 8000);
+    lease_open(&s.lease, s.meta, 20000);
     lease_wait(&s.lease, YK_META_LEASE_HELD);
-    /* The others lead in turn. */
-    for (unsigned round = 0; round < 2; round++) {
-        unsigned leader = cluster_leader(&s.cluster);
+    /* First the leader, then all in turn: the one that carries the watch is among them. */
+    unsigned leader = cluster_leader(&s.cluster);
+    for (unsigned round = 0; round < 4; round++) {
+        unsigned i = round == 0 ? leader : round - 1;
         if (sig == SIGKILL)
-            member_kill(&s.cluster, leader);
+            member_kill(&s.cluster, i);
         else
-            member_signal(&s.cluster, leader, sig);
+            member_signal(&s.cluster, i, sig);
         count_to(&s, 5);
         if (sig == SIGKILL)
-            member_start(&s.cluster, leader);
+            member_start(&s.cluster, i);
         else
-            member_signal(&s.cluster, leader, SIGCONT);
+            member_signal(&s.cluster, i, SIGCONT);
         count_to(&s, 3);
     }
     assert_int_equal(s.r.gaps, 0);
@@ -116,9 +117,9 @@ static void test_leader_stopped(void **state) {
 /* ---- most of them, or all --------------------------------------------------------------------- */
 
 static void test_majority_away(void **state) {
-    struct scene s;
+    static struct scene s;
     struct answer a;
-    struct election_record e;
+    static struct election_record e;
     scene_start(&s, quick);
     lease_open(&s.lease, s.meta, 2000);
     election_open(&e, s.meta, "fe", &s.lease, "me");
@@ -159,7 +160,7 @@ static void test_majority_away(void **state) {
 }
 
 static void test_all_restarted(void **state) {
-    struct scene s;
+    static struct scene s;
     scene_start(&s, quick);
     for (unsigned i = 0; i < 3; i++)
         member_kill(&s.cluster, i);
@@ -173,8 +174,8 @@ static void test_all_restarted(void **state) {
 
 /* The new history passes the old one's revision before the watch can look: only its name tells. */
 static void test_all_restarted_empty(void **state) {
-    struct scene s;
-    struct record r;
+    static struct scene s;
+    static struct record r;
     struct yk_meta *one, *other;
     struct yk_meta_opts o = quick;
     char key[24];
@@ -217,8 +218,8 @@ static void test_all_restarted_empty(void **state) {
 
 /* While the only member that a watch may ask is away, history goes on and is compacted. */
 static void test_compaction_under_a_watch(void **state) {
-    struct scene s;
-    struct record r;
+    static struct scene s;
+    static struct record r;
     struct yk_meta *one;
     struct yk_meta_opts o = quick;
     char args[64];
@@ -250,7 +251,7 @@ static void test_compaction_under_a_watch(void **state) {
 
 /* In the child: holds a lease with a key, says so, and after a byte tells what it makes of it. */
 static void stopped_process(struct cluster *c, int in, int out) {
-    struct lease_record l;
+    static struct lease_record l;
     struct yk_meta_opts o = quick;
     struct yk_meta *m = cluster_open(c, -1, &o);
     uint64_t left[2];
@@ -269,7 +270,7 @@ static void stopped_process(struct cluster *c, int in, int out) {
 }
 
 static void test_stopped_past_its_lease(void **state) {
-    struct scene s;
+    static struct scene s;
     int to[2], from[2], status;
     uint64_t left[2] = {1, 0};
     char byte;

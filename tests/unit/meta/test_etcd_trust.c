@@ -59,7 +59,7 @@ static struct yk_meta *open_as(struct cluster *c, const char *user, const char *
 static void test_users(void **state) {
     struct cluster c;
     struct answer a;
-    struct record r, other;
+    static struct record r, other;
     cluster_start(&c, 1, false, "--bcrypt-cost=4");
     /* Before there are users, one that is given does no harm. */
     struct yk_meta *good = open_as(&c, "yolk", "right");
@@ -117,7 +117,7 @@ static void path_of(char to[128], const struct cluster *c, const char *name) {
 static void test_tls(void **state) {
     struct cluster c;
     struct answer a;
-    struct record r;
+    static struct record r;
     char ca[128], cert[128], key[128], other[128], plain[64];
     cluster_start(&c, 1, true, NULL);
     path_of(ca, &c, "ca.pem");
@@ -237,8 +237,8 @@ static void test_not_an_etcd(void **state) {
 static void test_one_good_endpoint(void **state) {
     struct cluster c;
     struct liar silent, wrong;
-    struct record r;
-    struct lease_record l;
+    static struct record r;
+    static struct lease_record l;
     char all[512];
     cluster_start(&c, 1, false, NULL);
     liar_start(&silent, NULL);
@@ -251,7 +251,7 @@ static void test_one_good_endpoint(void **state) {
         struct yk_meta_opts o = {.endpoints = all, .try_ms = 300, .probe_ms = 300};
         struct yk_meta *m = cluster_open(&c, -1, &o);
         record_open(&r, m, "o/", 0);
-        lease_open(&l, m, 5000);
+        lease_open(&l, m, 20000);
         rig_must_put(m, "o/a", "1", 0);
         record_wait(&r, "a key", has_key, "o/a");
         lease_wait(&l, YK_META_LEASE_HELD);
