@@ -17,7 +17,7 @@
 #include <string.h>
 
 #define BACKOFF_FIRST_MS 50u
-#define BACKOFF_LAST_MS  2000u
+#define BACKOFF_LAST_MS  1000u
 
 uint64_t yk_etcd_random(struct yk_etcd *etcd) {
     uint64_t x = etcd->random += 0x9e3779b97f4a7c15ull; /* splitmix64 */

@@ -327,7 +327,7 @@ static void test_only_member_stopped(void **state) {
     struct yk_meta_change put = {.key = "f/b", .value = "1", .value_len = 1};
     struct yk_meta_txn txn = {.changes = &put, .change_count = 1};
     do
-        rig_txn(m, &txn, 1500, &a);
+        rig_txn(m, &txn, 5000, &a); /* longer than any back-off */
     while (a.status == -YK_EAGAIN && yk_boot_ms() < end);
     assert_int_equal(a.status, -YK_ETIMEDOUT);
     assert_true(a.unsure);
