@@ -44,22 +44,24 @@ static struct yk_query query(const yk_client *c, const struct yk_map *m, yk_key 
 
 void yk_found_info(const struct yk_found *f, yk_block_info *ret) {
     const struct yk_desc *d = &f->desc;
+    const struct yk_rest *rest = &f->rest;
     memset(ret, 0, sizeof(*ret));
     ret->len = d->len;
-    ret->checksum = d->sum;
+    ret->checksum = rest->sum;
     ret->generation = YK_WORD_GEN(f->word);
     ret->epoch = d->epoch;
     ret->expiry_ms = d->expiry_ms;
-    ret->session = d->session;
-    ret->tiers = 1u << YK_TIER_DRAM | (d->ssd != 0 ? 1u << YK_TIER_SSD : 0u);
-    ret->depth_tokens = d->depth_tokens;
-    ret->length_tokens = d->length_tokens;
-    ret->model = d->model;
+    ret->session = rest->session;
+    ret->tiers = 1u << YK_TIER_DRAM | (rest->ssd != 0 ? 1u << YK_TIER_SSD : 0u);
+    ret->depth_tokens = rest->depth_tokens;
+    ret->length_tokens = rest->length_tokens;
+    ret->model = rest->model;
     ret->kind = d->kind;
-    ret->children = d->children == YK_CHILDREN_RETIRING ? 0 : d->children;
-    ret->pinned =
-        d->pin_until_ms == YK_PIN_HARD ? 2 : d->pin_until_ms != 0 && d->pin_until_ms > yk_boot_ms();
-    ret->has_parent = d->parent != YK_SHM_NONE;
+    ret->children = rest->children == YK_CHILDREN_RETIRING ? 0 : rest->children;
+    ret->pinned = rest->pin_until_ms == YK_PIN_HARD
+                      ? 2
+                      : rest->pin_until_ms != 0 && rest->pin_until_ms > yk_boot_ms();
+    ret->has_parent = rest->parent != YK_SHM_NONE;
 }
 
 /* Cuts the list to len bytes. iov has room for count entries. */
@@ -115,7 +117,7 @@ int yk_local_find(yk_client *c, yk_key key, struct yk_found *ret_found) {
 
 static void event(yk_client *c, struct yk_map *m, enum yk_event_kind kind,
                   const struct yk_found *f) {
-    if (!yk_map_event(m, YK_EVENT(kind, f->desc.birth, f->idx)))
+    if (!yk_map_event(m, YK_EVENT(kind, f->rest.birth, f->idx)))
         return;
     /* Never waits for the lock: the next event asks again. */
     if (pthread_mutex_trylock(&c->lock) != 0) {
@@ -146,7 +148,7 @@ static void report_corrupt(yk_client *c, const struct yk_pin *pin) {
 }
 
 int yk_local_verify(yk_client *c, const struct yk_pin *pin, uint64_t hash) {
-    if (hash != pin->found.desc.sum) {
+    if (hash != pin->found.rest.sum) {
         if (!yk_map_lost(pin->map))
             report_corrupt(c, pin);
         return YK_MISS;
@@ -161,9 +163,9 @@ void yk_local_unpin(struct yk_pin *pin) {
 }
 
 static int verify_in_place(yk_client *c, const struct yk_pin *pin) {
-    const struct yk_desc *d = &pin->found.desc;
-    yk_map_populate(pin->map, d->offset, d->len, 0);
-    return yk_local_verify(c, pin, yk_hash64(pin->map->view.data + d->offset, d->len));
+    uint64_t offset = pin->found.rest.offset, len = pin->found.desc.len;
+    yk_map_populate(pin->map, offset, len, 0);
+    return yk_local_verify(c, pin, yk_hash64(pin->map->view.data + offset, len));
 }
 
 int yk_local_pin(yk_client *c, yk_key key, int in_place, struct yk_pin *ret) {
@@ -238,7 +240,7 @@ int yk_local_get(yk_client *c, yk_op *op) {
         return rc == -YK_ELIMIT ? -YK_EAGAIN : rc; /* no slot: the node pins for us */
     rc = get_part(op, &pin.found.desc, &at, &len);
     if (rc == 0) {
-        const unsigned char *from = yk_map_payload(pin.map, pin.found.desc.offset + at, len);
+        const unsigned char *from = yk_map_payload(pin.map, pin.found.rest.offset + at, len);
         if (!range && yk_local_must_verify(c, &pin)) {
             rc = copy_out_hash(op->iov, op->iov_count, from, len, &hash);
             if (rc == 0)
@@ -323,9 +325,9 @@ int yk_local_ref(yk_client *c, yk_op *op) {
     if (rc != 0)
         return rc;
     const struct yk_desc *d = &pin.found.desc;
-    *op->ref = (yk_ref){pin.map->view.data + d->offset,
+    *op->ref = (yk_ref){pin.map->view.data + pin.found.rest.offset,
                         d->len,
-                        d->sum,
+                        pin.found.rest.sum,
                         {(uint64_t)(uintptr_t)pin.map, pin.slot + 1u}};
     op->len = d->len;
     yk_map_count(pin.map, YK_COUNT_HIT, 1);

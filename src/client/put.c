@@ -104,24 +104,23 @@ void yk_put_attrs(const yk_put_opts *o, struct yk_attrs *ret) {
 /* ---- one put ------------------------------------------------------------------------------------------------- */
 
 /* What the put asks for and the block that is there does not have. */
-static uint8_t fixes(const yk_put_opts *o, const struct yk_desc *d) {
+static uint8_t fixes(const yk_put_opts *o, const struct yk_found *found) {
     uint8_t fix = 0;
-    if (o->ttl_ms != 0 || d->expiry_ms != 0)
+    if (o->ttl_ms != 0 || found->desc.expiry_ms != 0)
         fix |= YK_FIX_EXPIRE;
     if ((o->flags & YK_PUT_SOFT_PIN) ||
-        ((o->flags & YK_PUT_HARD_PIN) && d->pin_until_ms != YK_PIN_HARD))
+        ((o->flags & YK_PUT_HARD_PIN) && found->rest.pin_until_ms != YK_PIN_HARD))
         fix |= YK_FIX_PIN;
     return fix;
 }
 
 static int same_bytes(yk_client *c, const yk_op *op, struct yk_map *m, const struct yk_found *found,
                       uint8_t *ret_fix) {
-    const struct yk_desc *d = &found->desc;
     yk_put_opts o;
     yk_put_opts_read(op->put, &o);
-    if (d->len == yk_iov_len(op->iov, op->iov_count) &&
-        yk_hash64v(op->iov, op->iov_count) == d->sum) {
-        *ret_fix = fixes(&o, d);
+    if (found->desc.len == yk_iov_len(op->iov, op->iov_count) &&
+        yk_hash64v(op->iov, op->iov_count) == found->rest.sum) {
+        *ret_fix = fixes(&o, found);
         yk_local_access(c, m, found); /* as the node counts a put of what is there */
         return *ret_fix != 0 ? YK_PENDING : 0;
     }

@@ -29,7 +29,7 @@
 
 #define CHUNK_SHIFT 18u /* 256 KiB: some 50 us of the owner's time */
 #define CHUNK       (1ull << CHUNK_SHIFT)
-#define MARGIN      (128ull << 10) /* of each table, ahead of need; a commit takes 256 bytes of one */
+#define MARGIN      (128ull << 10) /* of each table, ahead of need; a commit takes 240 bytes of one */
 #define STEP        (512ull << 10) /* by which they grow */
 #define INDEX_FIRST 4096u          /* buckets beyond those of the blocks that are there */
 #define RETRY_MS    1000u
@@ -58,8 +58,10 @@ static void grow(struct yk_store *s, uint64_t region, uint64_t unit, uint32_t co
 
 void yk_store_back_tables(struct yk_store *s) {
     const struct yk_shm_layout *l = &s->own.layout;
-    grow(s, l->off_desc, sizeof(struct yk_desc), l->max_blocks, s->own.hdr->desc_top,
-         &s->own.desc_limit);
+    uint32_t *line = &s->desc_backed, *rest = &s->rest_backed;
+    grow(s, l->off_desc, sizeof(struct yk_desc), l->max_blocks, s->own.hdr->desc_top, line);
+    grow(s, l->off_rest, sizeof(struct yk_rest), l->max_blocks, s->own.hdr->desc_top, rest);
+    s->own.desc_limit = *line < *rest ? *line : *rest;
     grow(s, l->off_keys, YK_SHM_KEY_GRANULE, l->max_key_granules, s->own.hdr->key_top,
          &s->own.key_limit);
     struct yk_index *x = &s->index;
@@ -106,11 +108,13 @@ int yk_store_back_open(struct yk_store *s) {
     int rc = pages(s->seg.fd_meta, 0, l->off_desc);
     if (rc == 0 && desc_top > 0)
         rc = pages(s->seg.fd_meta, l->off_desc, (uint64_t)desc_top * sizeof(struct yk_desc));
+    if (rc == 0 && desc_top > 0)
+        rc = pages(s->seg.fd_meta, l->off_rest, (uint64_t)desc_top * sizeof(struct yk_rest));
     if (rc == 0 && key_top > 0)
         rc = pages(s->seg.fd_meta, l->off_keys, (uint64_t)key_top * YK_SHM_KEY_GRANULE);
     if (rc == 0)
         rc = yk_store_back_client(s, 0);
-    s->own.desc_limit = desc_top;
+    s->desc_backed = s->rest_backed = desc_top;
     s->own.key_limit = key_top;
     yk_store_back_tables(s);
     return rc;

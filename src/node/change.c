@@ -50,17 +50,18 @@ void yk_store_count_get(struct yk_store *s, uint32_t ns, int hit, uint64_t bytes
 }
 
 const void *yk_store_payload(const struct yk_store *s, uint32_t idx) {
-    return (const unsigned char *)s->seg.data + desc_at(s, idx)->offset;
+    return (const unsigned char *)s->seg.data + rest_at(s, idx)->offset;
 }
 
 /* Offset and length as the allocator gave them, or somebody wrote into the meta file. */
-static int in_tier(const struct yk_store *s, const struct yk_desc *d) {
-    return d->offset <= s->own.layout.data_bytes && d->len <= s->own.layout.data_bytes - d->offset;
+static int in_tier(const struct yk_store *s, uint32_t idx) {
+    uint64_t data = s->own.layout.data_bytes, offset = rest_at(s, idx)->offset;
+    return offset <= data && desc_at(s, idx)->len <= data - offset;
 }
 
 static int payload_good(const struct yk_store *s, uint32_t idx) {
-    const struct yk_desc *d = desc_at(s, idx);
-    return in_tier(s, d) && yk_hash64(yk_store_payload(s, idx), d->len) == d->sum;
+    return in_tier(s, idx) &&
+           yk_hash64(yk_store_payload(s, idx), desc_at(s, idx)->len) == rest_at(s, idx)->sum;
 }
 
 /* A SUSPECT block's bytes are right. */
@@ -94,7 +95,7 @@ static int judge(struct yk_store *s, uint32_t idx, int good) {
 int yk_store_settle(struct yk_store *s, uint32_t idx) {
     const struct yk_desc *d = desc_at(s, idx);
     if (YK_WORD_STATE(d->word) != YK_DESC_SUSPECT)
-        return in_tier(s, d) ? 0 : YK_MISS;
+        return in_tier(s, idx) ? 0 : YK_MISS;
     return judge(s, idx, payload_good(s, idx)) == 0 ? 0 : YK_MISS;
 }
 
@@ -119,7 +120,7 @@ int yk_store_verify_step(struct yk_store *s, struct yk_verify *v, uint64_t *budg
     const struct yk_desc *d = desc_at(s, v->idx);
     if (!desc_live(d) || YK_WORD_GEN(d->word) != v->gen)
         return YK_MISS; /* it went meanwhile */
-    if (!in_tier(s, d))
+    if (!in_tier(s, v->idx))
         return judge(s, v->idx, 0);
     uint64_t left = d->len > v->at ? d->len - v->at : 0;
     uint64_t n = left < *budget_bytes ? left : *budget_bytes;
@@ -132,7 +133,8 @@ int yk_store_verify_step(struct yk_store *s, struct yk_verify *v, uint64_t *budg
         return -YK_ENOMEM;
     yk_hasher_add(v->hash, (const char *)yk_store_payload(s, v->idx) + v->at, n);
     v->at += n;
-    return n < left ? YK_PENDING : judge(s, v->idx, yk_hasher_sum(v->hash) == d->sum);
+    return n < left ? YK_PENDING
+                    : judge(s, v->idx, yk_hasher_sum(v->hash) == rest_at(s, v->idx)->sum);
 }
 
 void yk_store_verify_end(struct yk_store *s, struct yk_verify *v) {
@@ -148,7 +150,7 @@ static void event(struct yk_store *s, uint64_t e) {
     if (idx >= s->own.hdr->desc_top || idx >= s->own.layout.max_blocks)
         return;
     struct yk_desc *d = desc_at(s, idx);
-    if (!desc_live(d) || (d->birth & 0x0fffffffu) != YK_EVENT_BIRTH(e))
+    if (!desc_live(d) || (rest_at(s, idx)->birth & 0x0fffffffu) != YK_EVENT_BIRTH(e))
         return;
     switch (YK_EVENT_KIND(e)) {
     case YK_EVENT_ACCESS:
@@ -187,10 +189,10 @@ void yk_store_drain(struct yk_store *s) {
     }
 }
 
-static uint32_t pinned(const struct yk_desc *d) {
-    if (d->pin_until_ms == YK_PIN_HARD)
+static uint32_t pinned(const struct yk_rest *rest) {
+    if (rest->pin_until_ms == YK_PIN_HARD)
         return 2;
-    return d->pin_until_ms > yk_boot_ms();
+    return rest->pin_until_ms > yk_boot_ms();
 }
 
 static void info_on_ssd(const struct yk_store *s, uint32_t id, yk_block_info *ret) {
@@ -216,45 +218,46 @@ void yk_store_info(const struct yk_store *s, uint32_t idx, yk_block_info *ret_in
         return;
     }
     const struct yk_desc *d = desc_at(s, idx);
+    const struct yk_rest *rest = rest_at(s, idx);
     ret_info->len = d->len;
-    ret_info->checksum = d->sum;
+    ret_info->checksum = rest->sum;
     ret_info->generation = YK_WORD_GEN(d->word);
     ret_info->epoch = d->epoch;
     ret_info->expiry_ms = d->expiry_ms;
-    ret_info->session = d->session;
-    ret_info->tiers = 1u << YK_TIER_DRAM | (d->ssd != 0 ? 1u << YK_TIER_SSD : 0);
-    ret_info->depth_tokens = d->depth_tokens;
-    ret_info->length_tokens = d->length_tokens;
-    ret_info->model = d->model;
+    ret_info->session = rest->session;
+    ret_info->tiers = 1u << YK_TIER_DRAM | (rest->ssd != 0 ? 1u << YK_TIER_SSD : 0);
+    ret_info->depth_tokens = rest->depth_tokens;
+    ret_info->length_tokens = rest->length_tokens;
+    ret_info->model = rest->model;
     ret_info->kind = d->kind;
-    ret_info->children = d->children == YK_CHILDREN_RETIRING ? 0 : d->children;
-    ret_info->pinned = pinned(d);
-    ret_info->has_parent = d->parent != YK_SHM_NONE;
+    ret_info->children = rest->children == YK_CHILDREN_RETIRING ? 0 : rest->children;
+    ret_info->pinned = pinned(rest);
+    ret_info->has_parent = rest->parent != YK_SHM_NONE;
 }
 
-static int pin(struct yk_store *s, struct yk_desc *d, uint64_t pin_ms) {
-    int was_hard = d->pin_until_ms == YK_PIN_HARD;
+static int pin(struct yk_store *s, struct yk_rest *rest, uint64_t pin_ms) {
+    int was_hard = rest->pin_until_ms == YK_PIN_HARD;
     if (pin_ms == 0) {
         if (was_hard)
             return 0;
-        if (s->n.hard_pinned_bytes + s->n.reserved_bytes + d->cap > s->held_max ||
-            s->n.hard_pinned_bytes + d->cap > pins_max(s))
+        if (s->n.hard_pinned_bytes + s->n.reserved_bytes + rest->cap > s->held_max ||
+            s->n.hard_pinned_bytes + rest->cap > pins_max(s))
             return -YK_ELIMIT;
-        STORE(&d->pin_until_ms, YK_PIN_HARD);
-        COUNT_ADD(s, hard_pinned_bytes, d->cap);
+        STORE(&rest->pin_until_ms, YK_PIN_HARD);
+        COUNT_ADD(s, hard_pinned_bytes, rest->cap);
         return 0;
     }
     uint64_t now = yk_boot_ms();
-    STORE(&d->pin_until_ms, yk_store_after(now, pin_ms, YK_PIN_HARD - 1));
+    STORE(&rest->pin_until_ms, yk_store_after(now, pin_ms, YK_PIN_HARD - 1));
     if (was_hard)
-        COUNT_SUB(s, hard_pinned_bytes, d->cap);
+        COUNT_SUB(s, hard_pinned_bytes, rest->cap);
     return 0;
 }
 
-static int unpin(struct yk_store *s, struct yk_desc *d) {
-    if (d->pin_until_ms == YK_PIN_HARD)
-        COUNT_SUB(s, hard_pinned_bytes, d->cap);
-    STORE(&d->pin_until_ms, 0);
+static int unpin(struct yk_store *s, struct yk_rest *rest) {
+    if (rest->pin_until_ms == YK_PIN_HARD)
+        COUNT_SUB(s, hard_pinned_bytes, rest->cap);
+    STORE(&rest->pin_until_ms, 0);
     return 0;
 }
 
@@ -271,14 +274,14 @@ static int expire(struct yk_store *s, uint32_t idx, uint64_t ttl_ms) {
 }
 
 void yk_store_prolong(struct yk_store *s, uint32_t idx, const struct yk_attrs *attrs) {
-    struct yk_desc *d = desc_at(s, idx);
+    struct yk_rest *rest = rest_at(s, idx);
     if (attrs->ttl_ms != 0)
         expire(s, idx, attrs->ttl_ms);
     if (attrs->flags & YK_PUT_HARD_PIN)
-        pin(s, d, 0);
+        pin(s, rest, 0);
     else if ((attrs->flags & YK_PUT_SOFT_PIN) && attrs->pin_ms != 0 &&
-             d->pin_until_ms != YK_PIN_HARD)
-        pin(s, d, attrs->pin_ms);
+             rest->pin_until_ms != YK_PIN_HARD)
+        pin(s, rest, attrs->pin_ms);
 }
 
 /* Of a block that is on SSD alone. What needs its payload, or a pin, needs it in DRAM first. */
@@ -320,7 +323,6 @@ int yk_store_change(struct yk_store *s, uint32_t ns, uint64_t epoch, unsigned wh
             yk_store_ssd_await(s, ns, yk_hash_key(ns, key, key_len));
         return rc;
     }
-    struct yk_desc *d = desc_at(s, idx);
     switch (what) {
     case YK_CHANGE_REMOVE:
         yk_store_retire(s, idx, RETIRE_REMOVED, 0);
@@ -330,9 +332,9 @@ int yk_store_change(struct yk_store *s, uint32_t ns, uint64_t epoch, unsigned wh
         return 0;
     case YK_CHANGE_PIN:
         yk_store_demote_undo(s, idx);
-        return pin(s, d, arg);
+        return pin(s, rest_at(s, idx), arg);
     case YK_CHANGE_UNPIN:
-        return unpin(s, d);
+        return unpin(s, rest_at(s, idx));
     case YK_CHANGE_EXPIRE:
         return expire(s, idx, arg);
     case YK_CHANGE_VERIFY:
@@ -347,12 +349,12 @@ uint32_t yk_store_desc_top(const struct yk_store *s) {
     return top < s->own.layout.max_blocks ? top : s->own.layout.max_blocks;
 }
 
-const void *yk_store_key(const struct yk_store *s, uint32_t idx, uint32_t *ret_len) {
+const void *yk_store_key(const struct yk_store *s, uint32_t idx, struct yk_key_room *room,
+                         uint32_t *ret_len) {
     if (YK_IS_ON_SSD(idx))
         return yk_ssd_key(s->low->ssd, idx & ~YK_ON_SSD, ret_len);
-    const struct yk_desc *d = desc_at(s, idx);
-    *ret_len = d->key_len;
-    return yk_owner_key(&s->own, d->key_cell, d->key_len);
+    *ret_len = desc_at(s, idx)->key_len;
+    return yk_owner_key(&s->own, idx, room);
 }
 
 /* Does [set] at p (after the bracket) hold c? Moves *p past the closing bracket; 0 for an unclosed
@@ -414,7 +416,8 @@ int yk_glob_match(const void *pattern, size_t pattern_len, const void *text, siz
 static int key_selected(const struct yk_store *s, uint32_t idx, unsigned how, const void *pattern,
                         uint32_t pattern_len) {
     uint32_t len;
-    const void *key = yk_store_key(s, idx, &len);
+    struct yk_key_room room;
+    const void *key = yk_store_key(s, idx, &room, &len);
     if (key == NULL)
         return 0;
     if (how == YK_REMOVE_ALL)
@@ -488,7 +491,8 @@ uint64_t yk_store_remove_step(struct yk_store *s, uint32_t ns, unsigned how, con
 /* Is a block on SSD in DRAM, too? Then the walk has met it. */
 static int also_in_dram(struct yk_store *s, uint32_t idx, uint32_t ns, uint64_t epoch) {
     uint32_t len, other;
-    const void *key = yk_store_key(s, idx, &len);
+    struct yk_key_room room;
+    const void *key = yk_store_key(s, idx, &room, &len);
     return YK_IS_ON_SSD(idx) && key != NULL && yk_store_find(s, ns, epoch, key, len, &other) == 0;
 }
 

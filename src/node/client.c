@@ -178,9 +178,9 @@ void yk_store_client_heard(struct yk_store *s, uint32_t slot, uint64_t gen) {
     uint32_t link = c->reserved_head;
     for (uint32_t n = c->reserved_count; n > 0 && link != 0; n--) {
         uint32_t idx = link - 1u;
-        if (idx >= s->own.layout.max_blocks || desc_at(s, idx)->owner != slot)
+        if (idx >= s->own.layout.max_blocks || rest_at(s, idx)->owner != slot)
             return; /* a scribbled link */
-        link = desc_at(s, idx)->parent;
+        link = rest_at(s, idx)->parent;
         if (YK_WORD_GEN(desc_at(s, idx)->word) <= gen)
             continue;
         yk_store_unreserve(s, idx);
@@ -192,7 +192,7 @@ void yk_store_reservations_end(struct yk_store *s, struct client *c, uint32_t ow
     for (uint32_t n = c->reserved_count; n > 0 && c->reserved_head != 0; n--) {
         uint32_t idx = c->reserved_head - 1u;
         if (idx >= s->own.layout.max_blocks ||
-            (desc_at(s, idx)->owner != owner && desc_at(s, idx)->owner != (owner | YK_SHM_OWNER_CLOSED)))
+            (rest_at(s, idx)->owner != owner && rest_at(s, idx)->owner != (owner | YK_SHM_OWNER_CLOSED)))
             break; /* a scribbled link: the rest is leaked until the restart */
         yk_store_unreserve(s, idx);
         COUNT(s, abandoned);

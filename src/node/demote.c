@@ -52,13 +52,13 @@ static void stay(struct yk_store *s, uint32_t idx) {
         return;
     *mark_of(s, idx) &= (uint8_t)~MARK_LEAVING;
     COUNT_SUB(s, leaving_blocks, 1);
-    COUNT_SUB(s, leaving_bytes, desc_at(s, idx)->cap);
+    COUNT_SUB(s, leaving_bytes, rest_at(s, idx)->cap);
 }
 
 static void leave(struct yk_store *s, uint32_t idx) {
     *mark_of(s, idx) |= MARK_LEAVING;
     COUNT(s, leaving_blocks);
-    COUNT_ADD(s, leaving_bytes, desc_at(s, idx)->cap);
+    COUNT_ADD(s, leaving_bytes, rest_at(s, idx)->cap);
     yk_store_share_drop(s, idx, 1);
 }
 
@@ -66,14 +66,16 @@ static void leave(struct yk_store *s, uint32_t idx) {
  * Nobody waits for that here: who was told of an expiry was told when both tiers had it. */
 static int has_copy(struct yk_store *s, uint32_t idx) {
     const struct yk_desc *d = desc_at(s, idx);
-    const void *key = yk_owner_key(&s->own, d->key_cell, d->key_len);
+    const struct yk_rest *rest = rest_at(s, idx);
+    struct yk_key_room room;
+    const void *key = yk_owner_key(&s->own, idx, &room);
     struct yk_ssd_info info;
     uint32_t id;
     if (key == NULL || yk_store_ssd_find(s, d->ns, d->hash, key, d->key_len, &id) != 0)
         return 0;
     yk_ssd_info_get(s->low->ssd, id, &info);
     yk_ssd_touch(s->low->ssd, id);
-    if (!info.written || info.sum != d->sum || info.len != d->len)
+    if (!info.written || info.sum != rest->sum || info.len != d->len)
         return 0;
     if (info.expiry_ms != d->expiry_ms)
         yk_ssd_expire(s->low->ssd, id, d->expiry_ms, yk_owner_gen(&s->own));
@@ -106,7 +108,7 @@ int yk_store_demote(struct yk_store *s, uint32_t idx) {
         if (!yk_owner_desc_sane(&s->own, idx, 1))
             return 0;
         int copy = has_copy(s, idx);
-        if (copy && LOAD(&desc_at(s, idx)->children) == 0)
+        if (copy && LOAD(&rest_at(s, idx)->children) == 0)
             return 0;
         if (!copy && !worth_it(s, idx)) {
             COUNT(s, demote_refused);
@@ -162,13 +164,15 @@ void yk_store_demote_forget(struct yk_store *s, uint32_t idx) {
     *mark_of(s, idx) &= MARK_WRITING; /* its demotion still names it */
 }
 
-/* The parent by its key, as long as it is the block that the child was linked to. */
-static void fill_parent(struct yk_store *s, const struct yk_desc *d, struct yk_ssd_put *put) {
-    if (d->parent >= s->own.layout.max_blocks)
+/* The parent by its key (which may stand in room), as long as it is the block that the child was linked
+ * to. */
+static void fill_parent(struct yk_store *s, const struct yk_rest *rest, struct yk_key_room *room,
+                        struct yk_ssd_put *put) {
+    if (rest->parent >= s->own.layout.max_blocks)
         return;
-    const struct yk_desc *p = desc_at(s, d->parent);
-    const void *key = yk_owner_key(&s->own, p->key_cell, p->key_len);
-    if (p->birth != d->parent_birth || !desc_live(p) || key == NULL)
+    const struct yk_desc *p = desc_at(s, rest->parent);
+    const void *key = yk_owner_key(&s->own, rest->parent, room);
+    if (rest_at(s, rest->parent)->birth != rest->parent_birth || !desc_live(p) || key == NULL)
         return;
     put->parent = key;
     put->parent_len = p->key_len;
@@ -192,10 +196,13 @@ static int make_way(struct yk_store *s, const struct yk_desc *d, const void *key
 static int begin(struct yk_store *s, uint32_t idx) {
     struct ssd_side *l = s->low;
     const struct yk_desc *d = desc_at(s, idx);
+    const struct yk_rest *rest = rest_at(s, idx);
+    struct yk_key_room room, parent_room;
+    const void *key = yk_owner_key(&s->own, idx, &room);
     int rc = yk_ssd_may_put(l->ssd, d->len);
     yk_store_copy_set(s, idx, 0);
     if (rc == 0)
-        rc = make_way(s, d, yk_owner_key(&s->own, d->key_cell, d->key_len));
+        rc = make_way(s, d, key);
     if (rc < 0)
         return rc;
     if (l->demotion_free == 0)
@@ -206,23 +213,23 @@ static int begin(struct yk_store *s, uint32_t idx) {
     uint32_t at = l->demotion_free - 1u;
     struct yk_ssd_put put = {
         .ns = d->ns,
-        .key = yk_owner_key(&s->own, d->key_cell, d->key_len),
+        .key = key,
         .key_len = d->key_len,
         .hash = d->hash,
         .gen = YK_WORD_GEN(d->word),
-        .sum = d->sum,
+        .sum = rest->sum,
         .len = d->len,
         .expiry_ms = d->expiry_ms,
-        .session = d->session,
-        .depth_tokens = d->depth_tokens,
-        .length_tokens = d->length_tokens,
-        .model = d->model,
+        .session = rest->session,
+        .depth_tokens = rest->depth_tokens,
+        .length_tokens = rest->length_tokens,
+        .model = rest->model,
         .kind = d->kind,
         .prio = YK_SSD_PRIO_BACKGROUND,
         .payload = yk_store_payload(s, idx),
         .cookie = at,
     };
-    fill_parent(s, d, &put);
+    fill_parent(s, rest, &parent_room, &put);
     struct demotion *m = &l->demotions[at];
     uint32_t id;
     rc = yk_ssd_put(l->ssd, &put, &id);
@@ -232,7 +239,7 @@ static int begin(struct yk_store *s, uint32_t idx) {
     }
     l->demotion_free = m->next_free;
     l->demotion_count++;
-    *m = (struct demotion){.idx = idx, .birth = d->birth, .id = id, .hold = hold};
+    *m = (struct demotion){.idx = idx, .birth = rest->birth, .id = id, .hold = hold};
     *mark_of(s, idx) |= MARK_WRITING;
     return 0;
 }
@@ -272,12 +279,13 @@ void ssd_on_put(void *arg, uint32_t id, uint64_t cookie, int status) {
     struct demotion *m = &l->demotions[cookie];
     struct demotion was = *m;
     struct yk_desc *d = desc_at(s, was.idx);
+    struct yk_rest *rest = rest_at(s, was.idx);
     m->next_free = l->demotion_free;
     l->demotion_free = (uint32_t)cookie + 1u;
     l->demotion_count--;
     yk_store_unhold(s, was.hold);
     *mark_of(s, was.idx) &= (uint8_t)~MARK_WRITING;
-    if (!desc_live(d) || d->birth != was.birth)
+    if (!desc_live(d) || rest->birth != was.birth)
         return; /* removed meanwhile; the hazard kept its bytes */
     if (status < 0) {
         give_up(s, was.idx);

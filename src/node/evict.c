@@ -50,15 +50,16 @@ static void count_retired(struct yk_store *s, enum retire_reason why) {
 }
 
 /* The parent loses a child, if it is still the block that the child was linked to. */
-void yk_store_parent_release(struct yk_store *s, const struct yk_desc *d) {
-    if (d->parent >= s->own.layout.max_blocks)
+void yk_store_parent_release(struct yk_store *s, uint32_t idx) {
+    const struct yk_rest *rest = rest_at(s, idx);
+    if (rest->parent >= s->own.layout.max_blocks)
         return;
-    struct yk_desc *p = desc_at(s, d->parent);
-    if (p->birth != d->parent_birth || !desc_live(p))
+    struct yk_rest *parent = rest_at(s, rest->parent);
+    if (parent->birth != rest->parent_birth || !desc_live(desc_at(s, rest->parent)))
         return;
-    uint32_t n = LOAD(&p->children);
+    uint32_t n = LOAD(&parent->children);
     if (n != 0 && n != YK_CHILDREN_RETIRING)
-        __atomic_compare_exchange_n(&p->children, &n, n - 1u, 0, __ATOMIC_ACQ_REL,
+        __atomic_compare_exchange_n(&parent->children, &n, n - 1u, 0, __ATOMIC_ACQ_REL,
                                     __ATOMIC_RELAXED);
 }
 
@@ -68,6 +69,7 @@ static int evicts(enum retire_reason why) {
 
 void yk_store_retire(struct yk_store *s, uint32_t idx, enum retire_reason why, int keep_entry) {
     struct yk_desc *d = desc_at(s, idx);
+    struct yk_rest *rest = rest_at(s, idx);
     int fetched = desc_fetched(s, idx);
     if (s->low != NULL) {
         if (why == RETIRE_CORRUPT && desc_fetched(s, idx))
@@ -81,17 +83,17 @@ void yk_store_retire(struct yk_store *s, uint32_t idx, enum retire_reason why, i
     int sane = yk_owner_desc_sane(&s->own, idx, 1);
     if (YK_WORD_STATE(d->word) == YK_DESC_SUSPECT && !fetched)
         COUNT_SUB(s, suspect_blocks, 1);
-    __atomic_store_n(&d->children, YK_CHILDREN_RETIRING, __ATOMIC_RELEASE); /* R7 */
+    __atomic_store_n(&rest->children, YK_CHILDREN_RETIRING, __ATOMIC_RELEASE); /* R7 */
     if (!keep_entry)
         yk_index_remove(&s->index, d->hash, idx);
     desc_publish(d, YK_WORD(yk_owner_gen(&s->own), YK_DESC_RETIRED));
     yk_store_share_drop(s, idx, evicts(why));
-    yk_store_parent_release(s, d);
+    yk_store_parent_release(s, idx);
     count_retired(s, why);
     if (evicts(why))
         COUNT_ADD(s, evicted_bytes, d->len);
-    if (d->pin_until_ms == YK_PIN_HARD && sane)
-        COUNT_SUB(s, hard_pinned_bytes, d->cap);
+    if (rest->pin_until_ms == YK_PIN_HARD && sane)
+        COUNT_SUB(s, hard_pinned_bytes, rest->cap);
     if (!sane) {
         COUNT(s, corrupt);
         return;
@@ -102,10 +104,10 @@ void yk_store_retire(struct yk_store *s, uint32_t idx, enum retire_reason why, i
 /* Gives memory, key cell and descriptor of a dead block back. cap 0: its place is not known. */
 static void desc_release(struct yk_store *s, uint32_t idx) {
     struct yk_desc *d = desc_at(s, idx);
-    if (d->cap != 0 && yk_alloc_put(s->alloc, d->offset, d->cap) < 0)
+    struct yk_rest *rest = rest_at(s, idx);
+    if (rest->cap != 0 && yk_alloc_put(s->alloc, rest->offset, rest->cap) < 0)
         COUNT(s, corrupt);
-    if (d->key_len != 0)
-        yk_owner_key_give(&s->own, d->key_cell, d->key_len);
+    yk_owner_cell_give(&s->own, d->key_cell, yk_key_tail(d->key_len));
     yk_owner_desc_give(&s->own, idx);
 }
 
@@ -119,16 +121,17 @@ void yk_store_scan(struct yk_store *s) {
     for (uint64_t n = s->n.limbo_blocks; link != 0 && n > 0; n--) {
         uint32_t idx = link - 1u;
         struct yk_desc *d = desc_at(s, idx);
+        struct yk_rest *rest = rest_at(s, idx);
         if (idx >= s->own.layout.max_blocks || YK_WORD_STATE(d->word) != YK_DESC_RETIRED)
             break; /* a scribbled link: the rest of the list is leaked until the restart */
-        link = LOAD(&d->parent);
+        link = LOAD(&rest->parent);
         if (yk_owner_named(&s->own, idx)) {
-            STORE(&d->parent, keep);
+            STORE(&rest->parent, keep);
             keep = idx + 1u;
             continue;
         }
         COUNT_SUB(s, limbo_blocks, 1);
-        COUNT_SUB(s, limbo_bytes, d->cap);
+        COUNT_SUB(s, limbo_bytes, rest->cap);
         desc_release(s, idx);
     }
     s->limbo_head = keep;
@@ -144,7 +147,7 @@ void yk_store_unreserve(struct yk_store *s, uint32_t idx) {
         return;
     }
     desc_publish(d, YK_WORD(yk_owner_gen(&s->own), YK_DESC_RETIRED));
-    if (yk_owner_is_remote(d->owner) && yk_owner_is_pinned(&s->own, idx))
+    if (yk_owner_is_remote(rest_at(s, idx)->owner) && yk_owner_is_pinned(&s->own, idx))
         limbo_push(s, idx); /* a write is under way */
     else
         desc_release(s, idx);
@@ -158,8 +161,8 @@ struct can_arg {
 
 static enum yk_policy_answer can_go(void *arg, uint32_t id) {
     struct can_arg *c = arg;
-    const struct yk_desc *d = desc_at(c->s, id);
-    if (d->pin_until_ms == YK_PIN_HARD || (d->pin_until_ms > c->boot_ms && !c->soft_too))
+    const struct yk_rest *rest = rest_at(c->s, id);
+    if (rest->pin_until_ms == YK_PIN_HARD || (rest->pin_until_ms > c->boot_ms && !c->soft_too))
         return YK_POLICY_SKIP;
     /* The node's own hazard on what it is writing to SSD is no reason: it may leave when that is done. */
     return yk_owner_named(&c->s->own, id) && !yk_store_writing(c->s, id) ? YK_POLICY_SKIP

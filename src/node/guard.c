@@ -99,7 +99,7 @@ static int may_read(const struct yk_pins *p, const struct want *w) {
         return 0;
     uint32_t ns = LOAD(&d->ns);
     uint64_t expiry_ms = LOAD(&d->expiry_ms);
-    int well = within(w, LOAD(&d->offset), LOAD(&d->len)) && LOAD(&d->epoch) == w->epoch &&
+    int well = within(w, LOAD(&p->view->rest[w->idx].offset), LOAD(&d->len)) && LOAD(&d->epoch) == w->epoch &&
                ns < p->view->layout.max_namespaces &&
                __atomic_load_n(&p->view->ns[ns].epoch, __ATOMIC_ACQUIRE) == w->epoch &&
                (expiry_ms == 0 || expiry_ms > yk_view_now_ms(p->view));
@@ -111,8 +111,9 @@ static int may_write(const struct yk_pins *p, const struct want *w) {
     const struct yk_desc *d = &p->view->desc[w->idx];
     if (!is_word(d, w, YK_DESC_RESERVED))
         return 0;
-    int well = within(w, LOAD(&d->offset), LOAD(&d->cap)) &&
-               (LOAD(&d->owner) & (YK_SHM_OWNER_REMOTE | YK_SHM_OWNER_CLOSED)) == YK_SHM_OWNER_REMOTE;
+    const struct yk_rest *rest = &p->view->rest[w->idx];
+    int well = within(w, LOAD(&rest->offset), LOAD(&rest->cap)) &&
+               (LOAD(&rest->owner) & (YK_SHM_OWNER_REMOTE | YK_SHM_OWNER_CLOSED)) == YK_SHM_OWNER_REMOTE;
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
     return well && is_word(d, w, YK_DESC_RESERVED);
 }

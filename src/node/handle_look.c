@@ -169,7 +169,8 @@ int handle_list(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struc
     while (n < max && yk_store_list_next(store, c->ns, epoch, prefix, prefix_len, &cursor, &steps,
                                          &idx) == 1) {
         uint32_t key_len;
-        const void *key = yk_store_key(store, idx, &key_len);
+        struct yk_key_room room;
+        const void *key = yk_store_key(store, idx, &room, &key_len);
         yk_store_info(store, idx, &info);
         yk_wr_str8(&w, key, key_len);
         yk_wr_info(&w, &info);

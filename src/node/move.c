@@ -43,9 +43,10 @@ static int map_build(struct yk_store *s) {
     uint32_t top = yk_store_desc_top(s);
     for (uint32_t idx = 0; idx < top; idx++) {
         const struct yk_desc *d = desc_at(s, idx);
+        const struct yk_rest *rest = rest_at(s, idx);
         if (!desc_live(d))
             continue;
-        uint32_t at = map_slot(s, d->offset);
+        uint32_t at = map_slot(s, rest->offset);
         for (uint32_t probes = 0; s->move_map[at] != 0 && probes < size; probes++)
             at = (at + 1u) & s->move_map_mask;
         s->move_map[at] = idx + 1u;
@@ -57,7 +58,7 @@ static uint32_t map_find(const struct yk_store *s, uint64_t offset) {
     uint32_t at = map_slot(s, offset);
     for (uint32_t probes = 0; s->move_map[at] != 0 && probes <= s->move_map_mask; probes++) {
         uint32_t idx = s->move_map[at] - 1u;
-        if (desc_live(desc_at(s, idx)) && desc_at(s, idx)->offset == offset)
+        if (desc_live(desc_at(s, idx)) && rest_at(s, idx)->offset == offset)
             return idx;
         at = (at + 1u) & s->move_map_mask;
     }
@@ -67,16 +68,17 @@ static uint32_t map_find(const struct yk_store *s, uint64_t offset) {
 /* 0 moved; -YK_EPINNED somebody holds it. */
 static int move_block(struct yk_store *s, uint32_t idx, uint64_t to) {
     struct yk_desc *d = desc_at(s, idx);
+    struct yk_rest *rest = rest_at(s, idx);
     uint64_t word = d->word;
     unsigned char *data = s->seg.data;
-    yk_copy(data + to, data + d->offset, d->len);
+    yk_copy(data + to, data + rest->offset, d->len);
     desc_publish(d, YK_WORD(yk_owner_gen(&s->own), YK_DESC_MOVING));
     if (yk_owner_is_named(&s->own, s->slots, s->slot_count, idx)) {
         desc_publish(d, word); /* the same block at the same place: nothing happened */
         return -YK_EPINNED;
     }
-    STORE(&d->offset, to);
-    STORE(&d->place_sum, yk_desc_place_sum(d, idx));
+    STORE(&rest->offset, to);
+    STORE(&rest->place_sum, yk_desc_place_sum(rest, idx));
     desc_publish(d, YK_WORD(yk_owner_gen(&s->own), YK_WORD_STATE(word)));
     return 0;
 }
@@ -91,8 +93,9 @@ static int try_move(struct yk_store *s, const struct yk_alloc_move *m) {
         return 0;
     }
     struct yk_desc *d = desc_at(s, idx);
-    yk_alloc_compact_commit(s->alloc, m, d->cap);
-    yk_alloc_put(s->alloc, m->from_offset, d->cap);
+    struct yk_rest *rest = rest_at(s, idx);
+    yk_alloc_compact_commit(s->alloc, m, rest->cap);
+    yk_alloc_put(s->alloc, m->from_offset, rest->cap);
     uint32_t at = map_slot(s, m->to_offset); /* it may have to move again */
     for (uint32_t probes = 0; s->move_map[at] != 0 && probes <= s->move_map_mask; probes++)
         at = (at + 1u) & s->move_map_mask;

@@ -56,21 +56,21 @@ void yk_store_peer_close(struct yk_store *s, uint32_t peer) {
     yk_store_scan(s);
 }
 
-static void owner_set(struct yk_desc *d, uint32_t idx, uint32_t owner) {
-    STORE(&d->owner, owner);
-    STORE(&d->place_sum, yk_desc_place_sum(d, idx));
+static void owner_set(struct yk_rest *rest, uint32_t idx, uint32_t owner) {
+    STORE(&rest->owner, owner);
+    STORE(&rest->place_sum, yk_desc_place_sum(rest, idx));
 }
 
 int yk_store_place_settle(struct yk_store *s, const struct yk_commit *c) {
-    struct yk_desc *d = desc_at(s, c->idx);
-    uint32_t owner = d->owner;
-    owner_set(d, c->idx, owner | YK_SHM_OWNER_CLOSED);
+    struct yk_rest *rest = rest_at(s, c->idx);
+    uint32_t owner = rest->owner;
+    owner_set(rest, c->idx, owner | YK_SHM_OWNER_CLOSED);
     /* Whoever pins after this look finds the place closed; whoever did before is seen by it. */
     if (yk_owner_is_pinned(&s->own, c->idx)) {
-        owner_set(d, c->idx, owner);
+        owner_set(rest, c->idx, owner);
         return -YK_EBUSY;
     }
-    const unsigned char *payload = (const unsigned char *)s->seg.data + d->offset;
+    const unsigned char *payload = (const unsigned char *)s->seg.data + rest->offset;
     if (yk_hash64(payload, c->len) == c->sum)
         return 0;
     COUNT(s, remote_corrupt);

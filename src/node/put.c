@@ -24,40 +24,40 @@
 #define TURN_EVICTIONS 1024u
 
 void yk_store_reservation_link(struct yk_store *s, uint32_t idx) {
-    struct yk_desc *d = desc_at(s, idx);
-    struct client *c = yk_store_holder(s, d->owner);
+    struct yk_rest *rest = rest_at(s, idx);
+    struct client *c = yk_store_holder(s, rest->owner);
     if (c == NULL)
         return;
-    STORE(&d->parent, c->reserved_head);
-    STORE(&d->parent_birth, 0u);
+    STORE(&rest->parent, c->reserved_head);
+    STORE(&rest->parent_birth, 0u);
     if (c->reserved_head != 0)
-        STORE(&desc_at(s, c->reserved_head - 1u)->parent_birth, idx + 1u);
+        STORE(&rest_at(s, c->reserved_head - 1u)->parent_birth, idx + 1u);
     c->reserved_head = idx + 1u;
     c->reserved_count++;
-    c->reserved_bytes += d->cap;
+    c->reserved_bytes += rest->cap;
     COUNT(s, reserved_blocks);
-    COUNT_ADD(s, reserved_bytes, d->cap);
-    COUNT_ADD(s, remote_places, yk_owner_is_remote(d->owner) ? 1u : 0u);
+    COUNT_ADD(s, reserved_bytes, rest->cap);
+    COUNT_ADD(s, remote_places, yk_owner_is_remote(rest->owner) ? 1u : 0u);
 }
 
 void yk_store_reservation_unlink(struct yk_store *s, uint32_t idx) {
-    struct yk_desc *d = desc_at(s, idx);
-    struct client *c = yk_store_holder(s, d->owner);
+    struct yk_rest *rest = rest_at(s, idx);
+    struct client *c = yk_store_holder(s, rest->owner);
     if (c == NULL)
         return;
-    uint32_t next = d->parent, prev = d->parent_birth;
+    uint32_t next = rest->parent, prev = rest->parent_birth;
     uint32_t max = s->own.layout.max_blocks;
     if (prev != 0 && prev <= max)
-        STORE(&desc_at(s, prev - 1u)->parent, next);
+        STORE(&rest_at(s, prev - 1u)->parent, next);
     else
         c->reserved_head = next <= max ? next : 0;
     if (next != 0 && next <= max)
-        STORE(&desc_at(s, next - 1u)->parent_birth, prev);
+        STORE(&rest_at(s, next - 1u)->parent_birth, prev);
     c->reserved_count--;
-    c->reserved_bytes -= d->cap;
+    c->reserved_bytes -= rest->cap;
     COUNT_SUB(s, reserved_blocks, 1);
-    COUNT_SUB(s, reserved_bytes, d->cap);
-    COUNT_SUB(s, remote_places, yk_owner_is_remote(d->owner) ? 1u : 0u);
+    COUNT_SUB(s, reserved_bytes, rest->cap);
+    COUNT_SUB(s, remote_places, yk_owner_is_remote(rest->owner) ? 1u : 0u);
 }
 
 /* Blocks on their way to SSD whose descriptors and keys are free soon: no more are chosen for those. */
@@ -110,6 +110,7 @@ int yk_store_reserve(struct yk_store *s, uint32_t slot, uint64_t len, struct yk_
         return yk_err_set(err, -YK_ENOSPC, "all %u descriptors are in use",
                           s->own.layout.max_blocks);
     struct yk_desc *d = desc_at(s, idx);
+    struct yk_rest *rest = rest_at(s, idx);
     uint64_t offset;
     int rc = yk_store_alloc(s, len, &offset);
     if (rc < 0) {
@@ -122,13 +123,13 @@ int yk_store_reserve(struct yk_store *s, uint32_t slot, uint64_t len, struct yk_
     /* A lookup that still stands at this descriptor's former block sees the word change before any
      * field: pairs with the acquire fence before its second look. */
     __atomic_thread_fence(__ATOMIC_RELEASE);
-    STORE(&d->offset, offset);
-    STORE(&d->cap, (uint32_t)len);
-    STORE(&d->owner, slot);
-    STORE(&d->birth, (uint32_t)gen);
     STORE(&d->key_len, (uint8_t)0);
-    STORE(&d->ssd, 0u);
-    STORE(&d->place_sum, yk_desc_place_sum(d, idx));
+    STORE(&rest->offset, offset);
+    STORE(&rest->cap, (uint32_t)len);
+    STORE(&rest->owner, slot);
+    STORE(&rest->birth, (uint32_t)gen);
+    STORE(&rest->ssd, 0u);
+    STORE(&rest->place_sum, yk_desc_place_sum(rest, idx));
     yk_store_reservation_link(s, idx);
     desc_publish(d, YK_WORD(gen, YK_DESC_RESERVED));
     COUNT(s, reserves);
@@ -137,8 +138,9 @@ int yk_store_reserve(struct yk_store *s, uint32_t slot, uint64_t len, struct yk_
 }
 
 /* Is it this one's place? What was closed for a commit that has to be sent again still is. */
-static int is_owner(const struct yk_desc *d, uint32_t slot) {
-    return d->owner == slot || (yk_owner_is_remote(slot) && d->owner == (slot | YK_SHM_OWNER_CLOSED));
+static int is_owner(const struct yk_rest *rest, uint32_t slot) {
+    return rest->owner == slot ||
+           (yk_owner_is_remote(slot) && rest->owner == (slot | YK_SHM_OWNER_CLOSED));
 }
 
 /* The reservation that (idx, gen) names, or -YK_EGONE. */
@@ -146,7 +148,7 @@ static int reservation_at(struct yk_store *s, uint32_t slot, uint32_t idx, uint6
     if (idx >= s->own.hdr->desc_top || idx >= s->own.layout.max_blocks)
         return -YK_EGONE;
     const struct yk_desc *d = desc_at(s, idx);
-    return d->word == YK_WORD(gen, YK_DESC_RESERVED) && is_owner(d, slot) ? 0 : -YK_EGONE;
+    return d->word == YK_WORD(gen, YK_DESC_RESERVED) && is_owner(rest_at(s, idx), slot) ? 0 : -YK_EGONE;
 }
 
 int yk_store_abort(struct yk_store *s, uint32_t slot, uint32_t idx, uint64_t gen) {
@@ -181,6 +183,7 @@ static int parent_gone(struct yk_store *s, uint32_t ns, const struct yk_commit *
 
 int yk_store_share_add(struct yk_store *s, uint32_t idx, int cut_off) {
     struct yk_desc *d = desc_at(s, idx);
+    struct yk_rest *rest = rest_at(s, idx);
     struct share *sh = &s->shares[d->ns];
     if (sh->policy == NULL) {
         struct yk_policy_opts po = {s->own.layout.max_blocks, s->seed ^ d->ns};
@@ -194,20 +197,20 @@ int yk_store_share_add(struct yk_store *s, uint32_t idx, int cut_off) {
     }
     struct yk_policy_block pb = {.key_hash = d->hash,
                                  .size_bytes = d->len,
-                                 .parent_id = d->parent,
-                                 .depth_tokens = d->depth_tokens,
+                                 .parent_id = rest->parent,
+                                 .depth_tokens = rest->depth_tokens,
                                  .cut_off = cut_off != 0};
-    if (d->parent >= s->own.layout.max_blocks || !desc_live(desc_at(s, d->parent)) ||
-        desc_at(s, d->parent)->birth != d->parent_birth)
+    if (rest->parent >= s->own.layout.max_blocks || !desc_live(desc_at(s, rest->parent)) ||
+        rest_at(s, rest->parent)->birth != rest->parent_birth)
         pb.parent_id = YK_POLICY_NONE;
     else
-        pb.parent_yields = yk_store_yields(s, d->parent);
+        pb.parent_yields = yk_store_yields(s, rest->parent);
     int rc = yk_policy_insert(sh->policy, idx, &pb);
     if (rc < 0)
         return rc;
     sh->blocks++;
     sh->bytes += d->len;
-    if (LOAD(&d->ssd) != 0)
+    if (LOAD(&rest->ssd) != 0)
         yk_store_both(s, d, 1);
     COUNT(s, blocks);
     COUNT_ADD(s, block_bytes, d->len);
@@ -216,6 +219,7 @@ int yk_store_share_add(struct yk_store *s, uint32_t idx, int cut_off) {
 
 void yk_store_share_drop(struct yk_store *s, uint32_t idx, int by_policy) {
     const struct yk_desc *d = desc_at(s, idx);
+    const struct yk_rest *rest = rest_at(s, idx);
     if (d->ns >= YK_SHM_NAMESPACES || s->shares[d->ns].policy == NULL)
         return;
     struct share *sh = &s->shares[d->ns];
@@ -227,7 +231,7 @@ void yk_store_share_drop(struct yk_store *s, uint32_t idx, int by_policy) {
         *gone_at(s, d->hash) = (struct gone){d->hash, d->epoch};
     sh->blocks--;
     sh->bytes -= d->len;
-    if (LOAD(&d->ssd) != 0)
+    if (LOAD(&rest->ssd) != 0)
         yk_store_both(s, d, -1);
     COUNT_SUB(s, blocks, 1);
     COUNT_SUB(s, block_bytes, d->len);
@@ -240,10 +244,8 @@ static int standing(const struct yk_store *s, uint64_t hash, uint32_t ns, const 
     uint32_t idx;
     while (yk_index_next(&s->index, hash, &cur, &idx)) {
         const struct yk_desc *d = desc_at(s, idx);
-        if (!desc_live(d) || d->hash != hash || d->ns != ns || d->key_len != key_len)
-            continue;
-        const void *k = yk_owner_key(&s->own, d->key_cell, d->key_len);
-        if (k != NULL && memcmp(k, key, key_len) == 0) {
+        if (desc_live(d) && d->hash == hash && d->ns == ns &&
+            yk_owner_key_is(&s->own, idx, key, key_len)) {
             *ret_idx = idx;
             return 0;
         }
@@ -268,45 +270,45 @@ int yk_store_find(struct yk_store *s, uint32_t ns, uint64_t epoch, const void *k
 }
 
 /* Takes one more child, unless the parent is on its way out (R7). */
-static int parent_take(struct yk_desc *p) {
-    uint32_t n = __atomic_load_n(&p->children, __ATOMIC_RELAXED);
+static int parent_take(struct yk_rest *parent) {
+    uint32_t n = __atomic_load_n(&parent->children, __ATOMIC_RELAXED);
     while (n < YK_CHILDREN_RETIRING - 1u)
-        if (__atomic_compare_exchange_n(&p->children, &n, n + 1u, 0, __ATOMIC_ACQ_REL,
+        if (__atomic_compare_exchange_n(&parent->children, &n, n + 1u, 0, __ATOMIC_ACQ_REL,
                                         __ATOMIC_RELAXED))
             return 1;
     return 0;
 }
 
-static void link_parent(struct yk_store *s, struct yk_desc *d, uint32_t ns,
+static void link_parent(struct yk_store *s, struct yk_rest *rest, uint32_t ns,
                         const struct yk_commit *c) {
     uint32_t p;
-    STORE(&d->parent, YK_SHM_NONE);
-    STORE(&d->parent_birth, 0u);
+    STORE(&rest->parent, YK_SHM_NONE);
+    STORE(&rest->parent_birth, 0u);
     if (c->parent_len == 0 || yk_store_find(s, ns, c->epoch, c->parent, c->parent_len, &p) != 0 ||
-        !parent_take(desc_at(s, p)))
+        !parent_take(rest_at(s, p)))
         return;
-    STORE(&d->parent, p);
-    STORE(&d->parent_birth, desc_at(s, p)->birth);
+    STORE(&rest->parent, p);
+    STORE(&rest->parent_birth, rest_at(s, p)->birth);
 }
 
 static void fill(struct yk_store *s, uint32_t idx, uint32_t ns, uint64_t hash, uint32_t cell,
                  const struct yk_commit *c) {
     struct yk_desc *d = desc_at(s, idx);
+    struct yk_rest *rest = rest_at(s, idx);
     const struct yk_attrs *a = &c->attrs;
     STORE(&d->hash, hash);
-    STORE(&d->sum, c->sum);
     STORE(&d->len, c->len);
-    STORE(&d->key_cell, cell);
     STORE(&d->epoch, c->epoch);
     STORE(&d->ns, ns);
-    STORE(&d->key_len, (uint8_t)c->key_len);
     STORE(&d->kind, a->kind);
-    STORE(&d->depth_tokens, a->depth_tokens);
-    STORE(&d->length_tokens, a->length_tokens);
-    STORE(&d->session, a->session);
-    STORE(&d->model, a->model);
-    STORE(&d->ssd, 0u);
-    STORE(&d->children, 0u);
+    yk_owner_key_set(&s->own, idx, c->key, c->key_len, cell);
+    STORE(&rest->sum, c->sum);
+    STORE(&rest->depth_tokens, a->depth_tokens);
+    STORE(&rest->length_tokens, a->length_tokens);
+    STORE(&rest->session, a->session);
+    STORE(&rest->model, a->model);
+    STORE(&rest->ssd, 0u);
+    STORE(&rest->children, 0u);
     uint64_t expiry =
         a->ttl_ms == 0 ? 0 : yk_store_after(yk_view_now_ms(&s->view), a->ttl_ms, UINT64_MAX);
     STORE(&d->expiry_ms, expiry);
@@ -316,9 +318,9 @@ static void fill(struct yk_store *s, uint32_t idx, uint32_t ns, uint64_t hash, u
         pin = YK_PIN_HARD;
     else if (a->flags & YK_PUT_SOFT_PIN)
         pin = yk_store_after(yk_boot_ms(), a->pin_ms, YK_PIN_HARD - 1);
-    STORE(&d->pin_until_ms, pin);
-    link_parent(s, d, ns, c);
-    STORE(&d->ident_sum, yk_desc_ident_sum(d, c->key));
+    STORE(&rest->pin_until_ms, pin);
+    link_parent(s, rest, ns, c);
+    STORE(&rest->ident_sum, yk_desc_ident_sum(d, rest, c->key));
 }
 
 void yk_store_turn(struct yk_store *s) {
@@ -365,10 +367,11 @@ static void keys_merge(struct yk_store *s) {
     uint32_t top = yk_store_desc_top(s);
     for (uint32_t idx = 0; idx < top; idx++) {
         const struct yk_desc *d = desc_at(s, idx);
+        uint32_t tail = yk_key_tail(d->key_len);
         if (YK_WORD_STATE(d->word) == YK_DESC_FREE ||
-            yk_owner_key(&s->own, d->key_cell, d->key_len) == NULL)
+            yk_owner_cell(&s->own, d->key_cell, tail) == NULL)
             continue;
-        uint32_t end = d->key_cell + yk_key_granules(d->key_len);
+        uint32_t end = d->key_cell + yk_cell_granules(tail);
         for (uint32_t g = d->key_cell; g < end && g < s->own.hdr->key_top; g++)
             used[g >> 6] |= 1ull << (g & 63u);
     }
@@ -377,17 +380,22 @@ static void keys_merge(struct yk_store *s) {
     free(used);
 }
 
+/* A cell for what does not fit into the descriptor; 0 where all of the key does. */
 static uint32_t key_need(struct yk_store *s, const void *key, uint32_t key_len) {
-    uint32_t cell = yk_owner_key_take(&s->own, key, key_len);
+    uint32_t tail = yk_key_tail(key_len);
+    if (tail == 0)
+        return 0;
+    const void *bytes = (const char *)key + YK_SHM_KEY_INLINE;
+    uint32_t cell = yk_owner_cell_take(&s->own, bytes, tail);
     if (cell == YK_SHM_NONE) {
         keys_merge(s);
-        cell = yk_owner_key_take(&s->own, key, key_len);
+        cell = yk_owner_cell_take(&s->own, bytes, tail);
     }
     for (int i = 0; cell == YK_SHM_NONE && i < 64 && s->n.leaving_blocks < LEAVING_ENOUGH; i++) {
         if (yk_store_evict_one(s, YK_SHM_NONE, RETIRE_SPACE) != 0)
             break;
         yk_store_scan(s);
-        cell = yk_owner_key_take(&s->own, key, key_len);
+        cell = yk_owner_cell_take(&s->own, bytes, tail);
     }
     return cell;
 }
@@ -427,7 +435,8 @@ static int committed_before(struct yk_store *s, uint32_t ns, const struct yk_com
         return info.checksum == c->sum && info.len == c->len ? 0 : -YK_EGONE;
     }
     const struct yk_desc *d = desc_at(s, idx);
-    if (d->sum != c->sum || d->len != c->len)
+    const struct yk_rest *rest = rest_at(s, idx);
+    if (rest->sum != c->sum || d->len != c->len)
         return -YK_EGONE;
     return yk_store_settle(s, idx) == 0 ? 0 : -YK_EGONE;
 }
@@ -435,7 +444,7 @@ static int committed_before(struct yk_store *s, uint32_t ns, const struct yk_com
 static int commit_checks(struct yk_store *s, uint32_t ns, const struct yk_commit *c) {
     if (c->key_len == 0 || c->key_len > YK_KEY_MAX)
         return -YK_EKEY;
-    if (c->len == 0 || c->len > desc_at(s, c->idx)->cap)
+    if (c->len == 0 || c->len > rest_at(s, c->idx)->cap)
         return -YK_EINVAL;
     /* Its payload may be in pages that nobody else has (guard.h), and so may this descriptor. */
     if (__atomic_load_n(&s->seg.lost, __ATOMIC_ACQUIRE))
@@ -444,7 +453,7 @@ static int commit_checks(struct yk_store *s, uint32_t ns, const struct yk_commit
     if (rc == 0 && s->own.ns[ns].epoch != c->epoch)
         rc = -YK_ESTALE; /* R9: raised since the put began */
     if (rc == 0 && (c->attrs.flags & YK_PUT_HARD_PIN) &&
-        s->n.hard_pinned_bytes + desc_at(s, c->idx)->cap > pins_max(s))
+        s->n.hard_pinned_bytes + rest_at(s, c->idx)->cap > pins_max(s))
         rc = -YK_ELIMIT;
     return rc;
 }
@@ -453,11 +462,12 @@ static int commit_checks(struct yk_store *s, uint32_t ns, const struct yk_commit
  * it makes way, or -YK_ECONFLICT. */
 static int against(struct yk_store *s, uint32_t old, const struct yk_commit *c) {
     const struct yk_desc *o = desc_at(s, old);
+    const struct yk_rest *o_rest = rest_at(s, old);
     if (!visible(s, o, c->epoch))
         return 0;
     if (YK_WORD_STATE(o->word) == YK_DESC_SUSPECT && yk_store_settle(s, old) != 0)
         return 0; /* it was rotten and is gone: see commit_new */
-    if (o->len == c->len && o->sum == c->sum)
+    if (o->len == c->len && o_rest->sum == c->sum)
         return 1;
     return (c->attrs.flags & YK_PUT_UPSERT) ? 0 : -YK_ECONFLICT;
 }
@@ -470,11 +480,11 @@ static void parent_stays(struct yk_store *s, uint32_t ns, const struct yk_commit
         yk_store_find(s, ns, c->epoch, c->parent, c->parent_len, &idx) != 0)
         return;
     while (yk_store_demote_undo(s, idx)) {
-        const struct yk_desc *d = desc_at(s, idx);
-        if (d->parent >= s->own.layout.max_blocks || !desc_live(desc_at(s, d->parent)) ||
-            desc_at(s, d->parent)->birth != d->parent_birth)
+        const struct yk_rest *rest = rest_at(s, idx);
+        if (rest->parent >= s->own.layout.max_blocks || !desc_live(desc_at(s, rest->parent)) ||
+            rest_at(s, rest->parent)->birth != rest->parent_birth)
             return;
-        idx = d->parent;
+        idx = rest->parent;
     }
 }
 
@@ -501,12 +511,12 @@ static int commit_new(struct yk_store *s, uint32_t ns, uint64_t hash, const stru
     }
     rc = enter(s, c->idx, c->gen, hash, old, state, parent_gone(s, ns, c));
     if (rc == 0) {
-        if (desc_at(s, c->idx)->pin_until_ms == YK_PIN_HARD)
-            COUNT_ADD(s, hard_pinned_bytes, desc_at(s, c->idx)->cap);
+        if (rest_at(s, c->idx)->pin_until_ms == YK_PIN_HARD)
+            COUNT_ADD(s, hard_pinned_bytes, rest_at(s, c->idx)->cap);
         return 0;
     }
-    yk_store_parent_release(s, desc_at(s, c->idx));
-    yk_owner_key_give(&s->own, cell, c->key_len);
+    yk_store_parent_release(s, c->idx);
+    yk_owner_cell_give(&s->own, cell, yk_key_tail(c->key_len));
     STORE(&desc_at(s, c->idx)->key_len, (uint8_t)0);
     yk_store_reservation_link(s, c->idx);
     return rc;
@@ -558,7 +568,7 @@ int yk_store_commit(struct yk_store *s, uint32_t slot, uint32_t ns, const struct
     if (rc < 0)
         return committed_before(s, ns, c);
     uint64_t hash = yk_hash_key(ns, c->key, c->key_len);
-    uint32_t old;
+    uint32_t old = YK_SHM_NONE;
     uint64_t expiry_ms = 0;
     rc = commit_checks(s, ns, c);
     if (rc == 0 && yk_owner_is_remote(slot))

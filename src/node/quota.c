@@ -45,8 +45,9 @@ void yk_store_both(struct yk_store *s, const struct yk_desc *d, int sign) {
 
 void yk_store_copy_set(struct yk_store *s, uint32_t idx, uint32_t link) {
     struct yk_desc *d = desc_at(s, idx);
-    int had = LOAD(&d->ssd) != 0, counts = !(*mark_of(s, idx) & MARK_LEAVING);
-    STORE(&d->ssd, link);
+    struct yk_rest *rest = rest_at(s, idx);
+    int had = LOAD(&rest->ssd) != 0, counts = !(*mark_of(s, idx) & MARK_LEAVING);
+    STORE(&rest->ssd, link);
     if (counts && d->ns < YK_SHM_NAMESPACES && had != (link != 0))
         yk_store_both(s, d, had ? -1 : 1);
 }
@@ -88,7 +89,8 @@ int yk_store_quota_low(struct yk_store *s, uint32_t ns) {
 
 void yk_store_quota_drop_copy(struct yk_store *s, uint32_t idx) {
     const struct yk_desc *d = desc_at(s, idx);
-    const void *key = yk_owner_key(&s->own, d->key_cell, d->key_len);
+    struct yk_key_room room;
+    const void *key = yk_owner_key(&s->own, idx, &room);
     uint32_t id;
     if (s->low == NULL || key == NULL ||
         yk_store_ssd_find(s, d->ns, d->hash, key, d->key_len, &id) != 0)

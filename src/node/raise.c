@@ -221,27 +221,29 @@ static int fetch_start(struct yk_store *s, struct fetch *f) {
     return 0;
 }
 
-/* A block in DRAM whose hash ends in this half. */
-static const struct yk_desc *by_half(const struct yk_store *s, uint32_t ns, uint32_t half) {
+/* A block in DRAM whose hash ends in this half, or YK_SHM_NONE. */
+static uint32_t by_half(const struct yk_store *s, uint32_t ns, uint32_t half) {
     struct yk_index_cursor cursor = {0};
     uint32_t idx;
     while (yk_index_next_any(&s->index, half, &cursor, &idx)) {
         const struct yk_desc *d = desc_at(s, idx);
         if (desc_live(d) && d->ns == ns && (uint32_t)d->hash == half)
-            return d;
+            return idx;
     }
-    return NULL;
+    return YK_SHM_NONE;
 }
 
-/* The parent by the hint that the entry has: in DRAM, where it may be alone, or on SSD. */
-static void fill_parent(struct yk_store *s, const struct yk_ssd_info *info, struct yk_commit *c) {
+/* The parent by the hint that the entry has: in DRAM, where it may be alone, or on SSD. Its key may stand
+ * in room. */
+static void fill_parent(struct yk_store *s, const struct yk_ssd_info *info,
+                        struct yk_key_room *room, struct yk_commit *c) {
     uint32_t id;
     if (info->parent_hash == 0)
         return;
-    const struct yk_desc *d = by_half(s, info->ns, info->parent_hash);
-    if (d != NULL) {
-        c->parent = yk_owner_key(&s->own, d->key_cell, d->key_len);
-        c->parent_len = d->key_len;
+    uint32_t idx = by_half(s, info->ns, info->parent_hash);
+    if (idx != YK_SHM_NONE) {
+        c->parent = yk_owner_key(&s->own, idx, room);
+        c->parent_len = desc_at(s, idx)->key_len;
     } else if (yk_ssd_by_half(s->low->ssd, info->ns, info->parent_hash, &id) == 0) {
         c->parent = yk_ssd_key(s->low->ssd, id, &c->parent_len);
     }
@@ -288,6 +290,7 @@ static int publish(struct yk_store *s, struct fetch *f) {
     yk_ssd_info_get(l->ssd, id, &info);
     if (info.sum != f->sum || info.len != f->len)
         return YK_MISS;
+    struct yk_key_room room;
     struct yk_commit c = {
         .idx = f->place.idx,
         .gen = f->place.gen,
@@ -302,7 +305,7 @@ static int publish(struct yk_store *s, struct fetch *f) {
         .key = f->key,
         .key_len = f->key_len,
     };
-    fill_parent(s, &info, &c);
+    fill_parent(s, &info, &room, &c);
     int rises = deserves_it(s, f); /* before its insert, which the policy remembers */
     int rc = yk_store_commit_raised(s, f->ns, f->hash, &c, info.expiry_ms);
     if (rc < 0)

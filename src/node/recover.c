@@ -80,13 +80,13 @@ static void namespaces_free(struct yk_store *s) {
 }
 
 static void key_mark(struct recovery *r, const struct yk_desc *d) {
-    uint32_t end = d->key_cell + yk_key_granules(d->key_len);
+    uint32_t end = d->key_cell + yk_cell_granules(yk_key_tail(d->key_len));
     for (uint32_t g = d->key_cell; g < end; g++)
         r->key_used[g >> 6] |= 1ull << (g & 63u);
 }
 
 static int key_taken(const struct recovery *r, const struct yk_desc *d) {
-    uint32_t end = d->key_cell + yk_key_granules(d->key_len);
+    uint32_t end = d->key_cell + yk_cell_granules(yk_key_tail(d->key_len));
     for (uint32_t g = d->key_cell; g < end; g++)
         if (g >= r->s->own.hdr->key_top || (r->key_used[g >> 6] >> (g & 63u)) & 1u)
             return 1;
@@ -102,8 +102,9 @@ static void to_free(struct recovery *r, uint32_t idx) {
 static void dead_recover(struct recovery *r, uint32_t idx) {
     struct yk_store *s = r->s;
     struct yk_desc *d = desc_at(s, idx);
+    struct yk_rest *rest = rest_at(s, idx);
     if (!yk_owner_named(&s->own, idx) || !yk_owner_desc_sane(&s->own, idx, 0) ||
-        yk_alloc_claim(s->alloc, d->offset, d->cap) < 0) {
+        yk_alloc_claim(s->alloc, rest->offset, rest->cap) < 0) {
         to_free(r, idx);
         return;
     }
@@ -117,12 +118,13 @@ static void dead_recover(struct recovery *r, uint32_t idx) {
 static void drop(struct recovery *r, uint32_t idx, int claimed) {
     struct yk_store *s = r->s;
     struct yk_desc *d = desc_at(s, idx);
+    struct yk_rest *rest = rest_at(s, idx);
     COUNT(s, recovery_dropped);
     desc_publish(d, YK_WORD(yk_owner_gen(&s->own), YK_DESC_RETIRED));
     __atomic_thread_fence(__ATOMIC_RELEASE); /* as limbo_push, for the fields below */
-    if (!claimed &&
-        (!yk_owner_desc_sane(&s->own, idx, 0) || yk_alloc_claim(s->alloc, d->offset, d->cap) < 0))
-        STORE(&d->cap, 0u);
+    if (!claimed && (!yk_owner_desc_sane(&s->own, idx, 0) ||
+                     yk_alloc_claim(s->alloc, rest->offset, rest->cap) < 0))
+        STORE(&rest->cap, 0u);
     if (!claimed)
         STORE(&d->key_len, (uint8_t)0);
     limbo_push(s, idx);
@@ -131,9 +133,10 @@ static void drop(struct recovery *r, uint32_t idx, int claimed) {
 static void reserved_recover(struct recovery *r, uint32_t idx) {
     struct yk_store *s = r->s;
     struct yk_desc *d = desc_at(s, idx);
-    if (!yk_owner_desc_sane(&s->own, idx, 0) || d->owner == 0 ||
-        d->owner >= s->own.layout.max_clients || !s->clients[d->owner].active ||
-        yk_alloc_claim(s->alloc, d->offset, d->cap) < 0) {
+    struct yk_rest *rest = rest_at(s, idx);
+    if (!yk_owner_desc_sane(&s->own, idx, 0) || rest->owner == 0 ||
+        rest->owner >= s->own.layout.max_clients || !s->clients[rest->owner].active ||
+        yk_alloc_claim(s->alloc, rest->offset, rest->cap) < 0) {
         to_free(r, idx);
         return;
     }
@@ -148,11 +151,8 @@ static uint32_t twin(const struct recovery *r, const struct yk_desc *d, const vo
     uint32_t idx;
     while (yk_index_next(&s->index, d->hash, &cur, &idx)) {
         const struct yk_desc *o = desc_at(s, idx);
-        if (o->hash == d->hash && o->ns == d->ns && o->key_len == d->key_len) {
-            const void *k = yk_owner_key(&s->own, o->key_cell, o->key_len);
-            if (k != NULL && memcmp(k, key, d->key_len) == 0)
-                return idx;
-        }
+        if (o->hash == d->hash && o->ns == d->ns && yk_owner_key_is(&s->own, idx, key, d->key_len))
+            return idx;
     }
     return YK_SHM_NONE;
 }
@@ -168,14 +168,16 @@ static int keepable(const struct recovery *r, uint32_t idx) {
 static void committed_recover(struct recovery *r, uint32_t idx) {
     struct yk_store *s = r->s;
     struct yk_desc *d = desc_at(s, idx);
+    struct yk_rest *rest = rest_at(s, idx);
     uint64_t gen = YK_WORD_GEN(d->word);
     uint32_t other = YK_SHM_NONE;
+    struct yk_key_room room;
     int keep = keepable(r, idx);
     if (keep) {
-        other = twin(r, d, yk_owner_key(&s->own, d->key_cell, d->key_len));
+        other = twin(r, d, yk_owner_key(&s->own, idx, &room));
         keep = other == YK_SHM_NONE || YK_WORD_GEN(desc_at(s, other)->word) < gen;
     }
-    if (!keep || yk_alloc_claim(s->alloc, d->offset, d->cap) < 0) {
+    if (!keep || yk_alloc_claim(s->alloc, rest->offset, rest->cap) < 0) {
         drop(r, idx, 0);
         return;
     }
@@ -187,7 +189,7 @@ static void committed_recover(struct recovery *r, uint32_t idx) {
         drop(r, idx, 1);
         return;
     }
-    d->children = 0;
+    rest->children = 0;
     unsigned state = r->unclean ? YK_DESC_SUSPECT : YK_WORD_STATE(d->word);
     if (state == YK_DESC_MOVING)
         state = YK_DESC_SUSPECT;
@@ -204,7 +206,7 @@ static void pass_descriptors(struct recovery *r) {
             yk_store_back_tables(s); /* the index outgrows what it began with */
         if (idx + 8 < top) {
             __builtin_prefetch(desc_at(s, idx + 8));
-            __builtin_prefetch(&desc_at(s, idx + 8)->expiry_ms);
+            __builtin_prefetch(&rest_at(s, idx + 8)->ident_sum);
         }
         if (idx + 4 < top)
             yk_index_prefetch(&s->index, desc_at(s, idx + 4)->hash);
@@ -246,24 +248,25 @@ static int pass_shares(struct recovery *r) {
         return -YK_ENOMEM;
     for (uint32_t i = 0; i < r->kept_count; i++)
         order[i] =
-            (struct birth){(uint32_t)s->own.gen_next - desc_at(s, r->kept[i])->birth, r->kept[i]};
+            (struct birth){(uint32_t)s->own.gen_next - rest_at(s, r->kept[i])->birth, r->kept[i]};
     qsort(order, r->kept_count, sizeof(*order), birth_cmp);
     for (uint32_t i = 0; i < r->kept_count; i++) {
         struct yk_desc *d = desc_at(s, order[i].idx);
+        struct yk_rest *rest = rest_at(s, order[i].idx);
         if (!desc_live(d))
             continue; /* a twin that left */
-        if (d->parent < s->own.layout.max_blocks) {
-            struct yk_desc *p = desc_at(s, d->parent);
-            if (desc_live(p) && p->birth == d->parent_birth)
-                p->children++;
+        if (rest->parent < s->own.layout.max_blocks) {
+            struct yk_rest *parent = rest_at(s, rest->parent);
+            if (desc_live(desc_at(s, rest->parent)) && parent->birth == rest->parent_birth)
+                parent->children++;
         }
-        STORE(&d->ssd, 0u); /* of the last run; see below */
+        STORE(&rest->ssd, 0u); /* of the last run; see below */
         if (yk_store_share_add(s, order[i].idx, 0) < 0)
             continue;
         yk_store_ssd_link(s, order[i].idx);
         yk_store_expiry_seen(s, d->expiry_ms);
-        if (d->pin_until_ms == YK_PIN_HARD)
-            COUNT_ADD(s, hard_pinned_bytes, d->cap);
+        if (rest->pin_until_ms == YK_PIN_HARD)
+            COUNT_ADD(s, hard_pinned_bytes, rest->cap);
         if (YK_WORD_STATE(d->word) == YK_DESC_SUSPECT)
             COUNT(s, suspect_blocks);
         COUNT(s, recovered);

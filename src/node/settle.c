@@ -43,7 +43,8 @@ static uint32_t order_take(struct yk_store *s, uint32_t *order, uint32_t most) {
 static void touch(struct yk_store *s, uint32_t idx) {
     const struct yk_desc *d = desc_at(s, idx);
     uint32_t id;
-    const void *key = yk_owner_key(&s->own, d->key_cell, d->key_len);
+    struct yk_key_room room;
+    const void *key = yk_owner_key(&s->own, idx, &room);
     if (key != NULL && yk_store_ssd_find(s, d->ns, d->hash, key, d->key_len, &id) == 0)
         yk_ssd_touch(s->low->ssd, id);
 }

@@ -94,7 +94,7 @@ static void on_drop(void *arg, uint32_t id) {
     yk_ssd_info_get(s->low->ssd, id, &info);
     if (key != NULL && info.ns < YK_SHM_NAMESPACES &&
         yk_store_find(s, info.ns, s->own.ns[info.ns].epoch, key, len, &idx) == 0 &&
-        LOAD(&desc_at(s, idx)->ssd) == id + 1u)
+        LOAD(&rest_at(s, idx)->ssd) == id + 1u)
         yk_store_copy_set(s, idx, 0);
 }
 
@@ -340,7 +340,8 @@ void yk_store_ssd_remove(struct yk_store *s, uint32_t id) {
 /* The entry of a descriptor's key, if it has one. */
 static int entry_of(struct yk_store *s, uint32_t idx, uint32_t *ret_id) {
     const struct yk_desc *d = desc_at(s, idx);
-    const void *key = yk_owner_key(&s->own, d->key_cell, d->key_len);
+    struct yk_key_room room;
+    const void *key = yk_owner_key(&s->own, idx, &room);
     return key == NULL ? YK_MISS : yk_store_ssd_find(s, d->ns, d->hash, key, d->key_len, ret_id);
 }
 
@@ -377,6 +378,7 @@ void yk_store_ssd_expire(struct yk_store *s, uint32_t idx) {
 
 void yk_store_ssd_link(struct yk_store *s, uint32_t idx) {
     struct yk_desc *d = desc_at(s, idx);
+    struct yk_rest *rest = rest_at(s, idx);
     struct yk_ssd_info info;
     uint32_t id;
     if (s->low == NULL)
@@ -386,7 +388,7 @@ void yk_store_ssd_link(struct yk_store *s, uint32_t idx) {
         return;
     yk_ssd_info_get(s->low->ssd, id, &info);
     /* What stands in DRAM is never older: other bytes on SSD are of a block that was replaced. */
-    if (info.sum != d->sum || info.len != d->len) {
+    if (info.sum != rest->sum || info.len != d->len) {
         yk_store_ssd_remove(s, id);
         return;
     }

@@ -317,7 +317,9 @@ uint32_t yk_store_desc_top(const struct yk_store *store);
  * alone), 0 when steps ran out or the end was reached. */
 int yk_store_list_next(struct yk_store *store, uint32_t ns, uint64_t epoch, const void *prefix,
                        uint32_t prefix_len, uint32_t *cursor, uint32_t *steps, uint32_t *ret_idx);
-const void *yk_store_key(const struct yk_store *store, uint32_t idx, uint32_t *ret_len);
+/* Its key: in the store's memory, until something changes, or put together in room. NULL: scribbled on. */
+const void *yk_store_key(const struct yk_store *store, uint32_t idx, struct yk_key_room *room,
+                         uint32_t *ret_len);
 
 /* Bytes-wise glob: * ? [a-z] [!a-z] \x. */
 int yk_glob_match(const void *pattern, size_t pattern_len, const void *text, size_t text_len);

@@ -98,7 +98,8 @@ struct yk_store {
     uint64_t turn_backed; /* bytes of pages had in this turn of the loop */
     struct aside aside[ASIDE_MAX];
     uint32_t aside_count;
-    uint64_t aside_retry_ms; /* boot clock */
+    uint64_t aside_retry_ms;           /* boot clock */
+    uint32_t desc_backed, rest_backed; /* descriptors whose line, whose rest has its pages */
 
     struct ssd_side *low; /* the SSD tier (ssd_priv.h); NULL = none */
 
@@ -116,6 +117,10 @@ static inline struct yk_desc *desc_at(const struct yk_store *s, uint32_t idx) {
     return &s->own.desc[idx];
 }
 
+static inline struct yk_rest *rest_at(const struct yk_store *s, uint32_t idx) {
+    return &s->own.rest[idx];
+}
+
 static inline int desc_live(const struct yk_desc *d) {
     unsigned st = YK_WORD_STATE(d->word);
     return st == YK_DESC_COMMITTED || st == YK_DESC_SUSPECT;
@@ -131,12 +136,12 @@ static inline void desc_publish(struct yk_desc *d, uint64_t word) {
 /* Puts a descriptor that was just made unreadable into limbo: linked through `parent`. The fence:
  * a lookup that sees the link sees the word change, too. */
 static inline void limbo_push(struct yk_store *s, uint32_t idx) {
-    struct yk_desc *d = desc_at(s, idx);
+    struct yk_rest *rest = rest_at(s, idx);
     __atomic_thread_fence(__ATOMIC_RELEASE);
-    STORE(&d->parent, s->limbo_head);
+    STORE(&rest->parent, s->limbo_head);
     s->limbo_head = idx + 1u;
     COUNT(s, limbo_blocks);
-    COUNT_ADD(s, limbo_bytes, d->cap);
+    COUNT_ADD(s, limbo_bytes, rest->cap);
 }
 
 enum retire_reason {
@@ -165,8 +170,8 @@ int yk_store_alloc(struct yk_store *s, uint64_t len, uint64_t *ret_offset);
 /* Gives back descriptor and memory of something that no reader ever saw. */
 void yk_store_unreserve(struct yk_store *s, uint32_t idx);
 
-/* d's parent loses it as a child. */
-void yk_store_parent_release(struct yk_store *s, const struct yk_desc *d);
+/* The parent of idx loses it as a child. */
+void yk_store_parent_release(struct yk_store *s, uint32_t idx);
 /* Starts a pass over all descriptors that retires what is dead (expired, of an old epoch). */
 void yk_store_sweep_soon(struct yk_store *s);
 static inline void yk_store_expiry_seen(struct yk_store *s, uint64_t expiry_ms) {

@@ -80,7 +80,7 @@ static void *populate_main(void *arg) {
 }
 
 /* Waits for the loop where the ring is full: a report that is overwritten is lost. */
-static void report(struct yk_node *node, unsigned kind, const struct yk_desc *d, uint32_t idx) {
+static void report(struct yk_node *node, unsigned kind, uint32_t birth, uint32_t idx) {
     struct yk_client_page *page = node->seg->clients; /* slot 0 */
     uint64_t head = page->ring_head;
     while (head - __atomic_load_n(&page->ring_tail, __ATOMIC_ACQUIRE) >= YK_SHM_RING &&
@@ -88,7 +88,7 @@ static void report(struct yk_node *node, unsigned kind, const struct yk_desc *d,
         uv_async_send(&node->wake);
         nap(node, REPORT_NAP_NS);
     }
-    __atomic_store_n(&page->ring[head & (YK_SHM_RING - 1u)], YK_EVENT(kind, d->birth, idx),
+    __atomic_store_n(&page->ring[head & (YK_SHM_RING - 1u)], YK_EVENT(kind, birth, idx),
                      __ATOMIC_RELAXED);
     __atomic_store_n(&page->ring_head, head + 1u, __ATOMIC_RELEASE);
     if (kind == YK_EVENT_CORRUPT)
@@ -101,6 +101,7 @@ static uint64_t scrub_one(struct yk_node *node, uint32_t idx, int suspect_only) 
     struct yk_client_page *page = node->seg->clients;
     uint32_t *hazard = &page->hazard[YK_HAZARD_SCRUB];
     const struct yk_desc *d = &view->desc[idx];
+    const struct yk_rest *rest = &view->rest[idx];
     uint64_t word = __atomic_load_n(&d->word, __ATOMIC_ACQUIRE);
     unsigned state = YK_WORD_STATE(word);
     if (state != YK_DESC_SUSPECT && (suspect_only || state != YK_DESC_COMMITTED))
@@ -109,14 +110,14 @@ static uint64_t scrub_one(struct yk_node *node, uint32_t idx, int suspect_only) 
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* as yk_view_pin */
     uint64_t n = 0;
     if (__atomic_load_n(&d->word, __ATOMIC_ACQUIRE) == word) {
-        uint64_t offset = __atomic_load_n(&d->offset, __ATOMIC_RELAXED);
+        uint64_t offset = __atomic_load_n(&rest->offset, __ATOMIC_RELAXED);
         uint64_t len = __atomic_load_n(&d->len, __ATOMIC_RELAXED);
         int good =
             offset <= view->layout.data_bytes && len <= view->layout.data_bytes - offset &&
-            yk_hash64(view->data + offset, len) == __atomic_load_n(&d->sum, __ATOMIC_RELAXED);
+            yk_hash64(view->data + offset, len) == __atomic_load_n(&rest->sum, __ATOMIC_RELAXED);
         n = len;
         if (!good || state == YK_DESC_SUSPECT)
-            report(node, good ? YK_EVENT_VERIFIED : YK_EVENT_CORRUPT, d, idx);
+            report(node, good ? YK_EVENT_VERIFIED : YK_EVENT_CORRUPT, rest->birth, idx);
     }
     yk_hazard_clear(hazard);
     return n;

@@ -48,6 +48,7 @@ int yk_shm_layout_make(uint64_t data_bytes, uint32_t max_blocks, uint32_t max_cl
     l.off_owners = place(&off, (uint64_t)max_clients * sizeof(struct yk_client_owner));
     l.off_extents = place(&off, extents_bytes);
     l.off_desc = place(&off, (uint64_t)max_blocks * sizeof(struct yk_desc));
+    l.off_rest = place(&off, (uint64_t)max_blocks * sizeof(struct yk_rest));
     l.off_keys = place(&off, (uint64_t)l.max_key_granules * YK_SHM_KEY_GRANULE);
     l.index_bytes = yk_index_bytes(l.max_buckets, l.max_overflow);
     l.off_index[0] = place(&off, l.index_bytes);
@@ -62,12 +63,13 @@ uint64_t yk_shm_layout_sum(const struct yk_shm_layout *layout) {
     return yk_hash64(layout, sizeof(*layout));
 }
 
-uint32_t yk_desc_place_sum(const struct yk_desc *desc, uint32_t idx) {
-    uint64_t v[4] = {desc->offset, desc->cap, desc->owner, idx};
+uint32_t yk_desc_place_sum(const struct yk_rest *rest, uint32_t idx) {
+    uint64_t v[4] = {rest->offset, rest->cap, rest->owner, idx};
     return (uint32_t)yk_hash64(v, sizeof(v));
 }
 
-uint32_t yk_desc_ident_sum(const struct yk_desc *desc, const void *key) {
+uint32_t yk_desc_ident_sum(const struct yk_desc *desc, const struct yk_rest *rest,
+                           const void *key) {
     struct {
         uint64_t v[6];
         uint32_t w[10];
@@ -75,17 +77,17 @@ uint32_t yk_desc_ident_sum(const struct yk_desc *desc, const void *key) {
     } in;
     memset(&in.v, 0, sizeof(in.v) + sizeof(in.w));
     in.v[0] = desc->hash;
-    in.v[1] = desc->sum;
+    in.v[1] = rest->sum;
     in.v[2] = desc->epoch;
-    in.v[3] = desc->session;
+    in.v[3] = rest->session;
     in.v[4] = (uint64_t)desc->len << 32 | desc->key_cell;
     in.v[5] = (uint64_t)desc->ns << 32 | (uint32_t)desc->key_len << 8 | desc->kind;
-    in.w[0] = desc->depth_tokens;
-    in.w[1] = desc->length_tokens;
-    in.w[2] = desc->parent;
-    in.w[3] = desc->parent_birth;
-    in.w[4] = desc->birth;
-    in.w[5] = desc->model;
+    in.w[0] = rest->depth_tokens;
+    in.w[1] = rest->length_tokens;
+    in.w[2] = rest->parent;
+    in.w[3] = rest->parent_birth;
+    in.w[4] = rest->birth;
+    in.w[5] = rest->model;
     memcpy(in.key, key, desc->key_len);
     return (uint32_t)yk_hash64(&in, offsetof(__typeof__(in), key) + desc->key_len);
 }

@@ -2,8 +2,8 @@
  *
  * The shared-memory segment of one trust domain: what its three files hold, byte for byte.
  *
- *   NAME.meta     header, namespaces, client owners, extent table, descriptors, key cells, two
- *                 index areas. Clients map it read-only.
+ *   NAME.meta     header, namespaces, client owners, extent table, descriptors, the rest of
+ *                 each descriptor, key cells, two index areas. Clients map it read-only.
  *   NAME.data     payload only. Clients map it twice: read-only, and writable for reservations.
  *   NAME.clients  one run of pages for each client: hazard slots and the access ring.
  *
@@ -28,14 +28,15 @@ extern "C" {
 #endif
 
 #define YK_SHM_MAGIC   0x314d48536b6c6f59ull /* "YolkSHM1" */
-#define YK_SHM_VERSION 1u
+#define YK_SHM_VERSION 2u
 
 #define YK_SHM_PAGE           4096u
 #define YK_SHM_NAMESPACES     256u
 #define YK_SHM_HAZARDS        1024u /* of one client: one page of 32-bit slots */
 #define YK_SHM_RING           4096u /* access events of one client, a power of two */
 #define YK_SHM_BUCKET_ENTRIES 7u
-#define YK_SHM_KEY_GRANULE    16u /* a key cell is 1..16 granules, zero-padded */
+#define YK_SHM_KEY_INLINE     16u /* bytes of a key that stand in its descriptor, zero-padded */
+#define YK_SHM_KEY_GRANULE    16u /* a cell for the others is 1..16 granules, zero-padded */
 #define YK_SHM_NONE           0xffffffffu
 #define YK_HAZARD_SCRUB       0u /* of slot 0, the node's own: the scrubber's */
 
@@ -78,26 +79,32 @@ static inline int yk_owner_is_remote(uint32_t owner) {
 #define YK_WORD_STATE(w)    ((unsigned)((w)&0xffu))
 #define YK_WORD_GEN(w)      ((w) >> 8)
 
-/* One block. 128 bytes, two cache lines: what a lookup reads is in the first. Written by the owner
- * only. */
+/* What says whether a block is there: one cache line, key included, so that a lookup that holds
+ * nothing (exists, match) reads a bucket and this. Written by the owner only. */
 struct yk_desc {
-    uint64_t word;     /* generation << 8 | state; pairs: view.c loads it with acquire */
-    uint64_t hash;     /* yk_hash_key(ns, key) */
-    uint64_t sum;      /* XXH3-64 of the payload */
-    uint64_t offset;   /* of the payload in the data file */
-    uint32_t len;      /* payload bytes */
-    uint32_t key_cell; /* first granule of the key */
-    uint64_t epoch;    /* must equal the namespace's and the reader's */
-    uint32_t ns;       /* namespace index */
-    uint8_t key_len;   /* 1..255 */
+    uint64_t word;      /* generation << 8 | state; pairs: view.c loads it with acquire */
+    uint64_t hash;      /* yk_hash_key(ns, key) */
+    uint64_t epoch;     /* must equal the namespace's and the reader's */
+    uint64_t expiry_ms; /* wall clock, 0 = never; changes by one store */
+    uint64_t key[YK_SHM_KEY_INLINE / 8]; /* the key's first bytes */
+    uint32_t key_cell;                   /* first granule of its other bytes, if it has any */
+    uint32_t ns;                         /* namespace index */
+    uint32_t len;                        /* payload bytes */
+    uint8_t key_len;                     /* 1..255 */
     uint8_t kind;
     uint16_t reserved0;
-    uint64_t expiry_ms; /* wall clock, 0 = never; changes by one store */
-    /* second line */
-    uint32_t depth_tokens;
-    uint32_t length_tokens;
+};
+
+/* The rest of the descriptor of the same number: where the payload is, and what else belongs to the
+ * block. Apart from it, since a table of single lines is half the pages and half the cache that a
+ * match walks through (docs/decisions/0012). */
+struct yk_rest {
+    uint64_t sum;          /* XXH3-64 of the payload */
+    uint64_t offset;       /* of the payload in the data file */
     uint64_t pin_until_ms; /* CLOCK_BOOTTIME ms, ~0 = hard, 0 = none; changes by one store */
     uint64_t session;
+    uint32_t depth_tokens;
+    uint32_t length_tokens;
     uint32_t parent;       /* descriptor of the parent, or YK_SHM_NONE */
     uint32_t parent_birth; /* its birth: guards against reuse of the descriptor */
     uint32_t birth;        /* low 32 bits of the generation at the reserve; survives moves */
@@ -107,7 +114,7 @@ struct yk_desc {
                            or YK_SHM_NONE */
     uint32_t cap;       /* bytes asked of the allocator */
     uint32_t place_sum; /* over offset, cap, owner, index of the descriptor */
-    uint32_t ident_sum; /* over the fields set at commit and the key's bytes */
+    uint32_t ident_sum; /* over the fields set at commit, of both, and the key's bytes */
     uint32_t ssd; /* entry + 1 of its copy on SSD, 0 = none; the node's, means nothing after a restart */
 };
 
@@ -152,7 +159,7 @@ struct yk_shm_layout {
     uint64_t meta_bytes;
     uint64_t clients_bytes;
     uint64_t extents_bytes;
-    uint64_t off_ns, off_owners, off_extents, off_desc, off_keys;
+    uint64_t off_ns, off_owners, off_extents, off_desc, off_rest, off_keys;
     uint64_t off_index[2]; /* struct yk_index_hdr, then buckets, then overflow buckets */
     uint64_t index_bytes;  /* of one area */
     uint32_t max_blocks;
@@ -226,7 +233,8 @@ enum yk_event_kind {
 #define YK_EVENT_IDX(e)   ((uint32_t)(e))
 
 #ifndef __cplusplus
-_Static_assert(sizeof(struct yk_desc) == 128, "two cache lines");
+_Static_assert(sizeof(struct yk_desc) == 64, "one cache line");
+_Static_assert(sizeof(struct yk_rest) == 80, "no gaps");
 _Static_assert(sizeof(struct yk_bucket) == 64, "one cache line");
 _Static_assert(sizeof(struct yk_index_hdr) == 64, "one cache line");
 _Static_assert(sizeof(struct yk_ns_entry) == 128, "two cache lines");
@@ -242,12 +250,23 @@ int yk_shm_layout_make(uint64_t data_bytes, uint32_t max_blocks, uint32_t max_cl
 
 /* The stored sums (32 and 64 bits of XXH3). key: the key's bytes, key_len of them. */
 uint64_t yk_shm_layout_sum(const struct yk_shm_layout *layout);
-uint32_t yk_desc_place_sum(const struct yk_desc *desc, uint32_t idx);
-uint32_t yk_desc_ident_sum(const struct yk_desc *desc, const void *key);
+uint32_t yk_desc_place_sum(const struct yk_rest *rest, uint32_t idx);
+uint32_t yk_desc_ident_sum(const struct yk_desc *desc, const struct yk_rest *rest, const void *key);
 uint64_t yk_ns_entry_sum(const struct yk_ns_entry *entry);
 
-static inline uint32_t yk_key_granules(uint32_t key_len) {
-    return (key_len + YK_SHM_KEY_GRANULE - 1) / YK_SHM_KEY_GRANULE;
+/* Bytes of a key that stand in a cell: none of a short one. */
+static inline uint32_t yk_key_tail(uint32_t key_len) {
+    return key_len > YK_SHM_KEY_INLINE ? key_len - YK_SHM_KEY_INLINE : 0;
+}
+
+/* Room for a key that has to be put together from both. */
+struct yk_key_room {
+    unsigned char bytes[256];
+};
+
+/* Granules of a cell for so many bytes. */
+static inline uint32_t yk_cell_granules(uint32_t bytes) {
+    return (bytes + YK_SHM_KEY_GRANULE - 1) / YK_SHM_KEY_GRANULE;
 }
 
 #ifdef __cplusplus

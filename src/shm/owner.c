@@ -29,6 +29,7 @@ int yk_owner_init(struct yk_owner *o, void *meta, void *clients,
     o->ns = (struct yk_ns_entry *)(base + layout->off_ns);
     o->owners = (struct yk_client_owner *)(base + layout->off_owners);
     o->desc = (struct yk_desc *)(base + layout->off_desc);
+    o->rest = (struct yk_rest *)(base + layout->off_rest);
     o->keys = base + layout->off_keys;
     o->pages = clients;
     o->named = calloc((layout->max_blocks + 63u) / 64u, sizeof(uint64_t));
@@ -70,7 +71,7 @@ static int desc_is_free(const struct yk_owner *o, uint32_t idx) {
 uint32_t yk_owner_desc_take(struct yk_owner *o) {
     uint32_t idx = o->desc_free - 1u;
     if (desc_is_free(o, idx)) {
-        o->desc_free = o->desc[idx].parent;
+        o->desc_free = o->rest[idx].parent;
         o->desc_free_count--;
         return idx;
     }
@@ -88,7 +89,7 @@ uint32_t yk_owner_desc_take(struct yk_owner *o) {
 void yk_owner_desc_give(struct yk_owner *o, uint32_t idx) {
     struct yk_desc *d = &o->desc[idx];
     __atomic_store_n(&d->word, YK_WORD(YK_WORD_GEN(d->word), YK_DESC_FREE), __ATOMIC_RELEASE);
-    __atomic_store_n(&d->parent, o->desc_free, __ATOMIC_RELAXED);
+    __atomic_store_n(&o->rest[idx].parent, o->desc_free, __ATOMIC_RELAXED);
     o->desc_free = idx + 1u;
     o->desc_free_count++;
 }
@@ -139,31 +140,68 @@ static uint32_t cell_take(struct yk_owner *o, uint32_t granules) {
     return YK_SHM_NONE;
 }
 
-uint32_t yk_owner_key_take(struct yk_owner *o, const void *key, uint32_t key_len) {
-    uint32_t granules = yk_key_granules(key_len);
-    if (key_len == 0 || key_len > 255u)
+/* Stores bytes into words of the segment, zero-padded up to n words. Relaxed: published by the word. */
+static void words_set(uint64_t *to, uint32_t n, const void *bytes, uint32_t len) {
+    uint64_t padded[YK_KEY_CLASSES * YK_SHM_KEY_GRANULE / 8] = {0};
+    memcpy(padded, bytes, len);
+    for (uint32_t i = 0; i < n; i++)
+        __atomic_store_n(&to[i], padded[i], __ATOMIC_RELAXED);
+}
+
+uint32_t yk_owner_cell_take(struct yk_owner *o, const void *bytes, uint32_t len) {
+    uint32_t granules = yk_cell_granules(len);
+    if (len == 0 || len > 255u)
         return YK_SHM_NONE;
     uint32_t cell = cell_take(o, granules);
-    if (cell == YK_SHM_NONE)
-        return cell;
-    uint64_t padded[YK_KEY_CLASSES * YK_SHM_KEY_GRANULE / 8] = {0};
-    memcpy(padded, key, key_len);
-    uint64_t *to = (uint64_t *)(void *)cell_at(o, cell);
-    for (uint32_t i = 0; i < granules * YK_SHM_KEY_GRANULE / 8; i++)
-        __atomic_store_n(&to[i], padded[i], __ATOMIC_RELAXED); /* published by the word */
+    if (cell != YK_SHM_NONE)
+        words_set((uint64_t *)(void *)cell_at(o, cell), granules * YK_SHM_KEY_GRANULE / 8, bytes,
+                  len);
     return cell;
 }
 
-const void *yk_owner_key(const struct yk_owner *o, uint32_t cell, uint32_t key_len) {
-    if (key_len == 0 || key_len > 255u ||
-        (uint64_t)cell + yk_key_granules(key_len) > o->layout.max_key_granules)
+const void *yk_owner_cell(const struct yk_owner *o, uint32_t cell, uint32_t len) {
+    if (len == 0 || len > 255u ||
+        (uint64_t)cell + yk_cell_granules(len) > o->layout.max_key_granules)
         return NULL;
     return cell_at(o, cell);
 }
 
-void yk_owner_key_give(struct yk_owner *o, uint32_t cell, uint32_t key_len) {
-    if (yk_owner_key(o, cell, key_len) != NULL)
-        cell_push(o, cell, yk_key_granules(key_len));
+void yk_owner_cell_give(struct yk_owner *o, uint32_t cell, uint32_t len) {
+    if (yk_owner_cell(o, cell, len) != NULL)
+        cell_push(o, cell, yk_cell_granules(len));
+}
+
+const void *yk_owner_key(const struct yk_owner *o, uint32_t idx, struct yk_key_room *room) {
+    const struct yk_desc *d = &o->desc[idx];
+    uint32_t tail = yk_key_tail(d->key_len);
+    if (d->key_len == 0)
+        return NULL;
+    if (tail == 0)
+        return d->key;
+    const void *cell = yk_owner_cell(o, d->key_cell, tail);
+    if (cell == NULL)
+        return NULL;
+    memcpy(room->bytes, d->key, YK_SHM_KEY_INLINE);
+    memcpy(room->bytes + YK_SHM_KEY_INLINE, cell, tail);
+    return room->bytes;
+}
+
+int yk_owner_key_is(const struct yk_owner *o, uint32_t idx, const void *key, uint32_t key_len) {
+    const struct yk_desc *d = &o->desc[idx];
+    uint32_t tail = yk_key_tail(key_len);
+    if (d->key_len != key_len || memcmp(d->key, key, key_len - tail) != 0)
+        return 0;
+    const void *cell = yk_owner_cell(o, d->key_cell, tail);
+    return tail == 0 ||
+           (cell != NULL && memcmp(cell, (const char *)key + YK_SHM_KEY_INLINE, tail) == 0);
+}
+
+void yk_owner_key_set(struct yk_owner *o, uint32_t idx, const void *key, uint32_t key_len,
+                      uint32_t cell) {
+    struct yk_desc *d = &o->desc[idx];
+    words_set(d->key, YK_SHM_KEY_INLINE / 8, key, key_len - yk_key_tail(key_len));
+    __atomic_store_n(&d->key_cell, cell, __ATOMIC_RELAXED);
+    __atomic_store_n(&d->key_len, (uint8_t)key_len, __ATOMIC_RELAXED);
 }
 
 void yk_owner_keys_rebuild(struct yk_owner *o, const uint64_t *used) {
@@ -268,12 +306,14 @@ void yk_owner_page_reset(struct yk_owner *o, uint32_t slot) {
 
 int yk_owner_desc_sane(const struct yk_owner *o, uint32_t idx, int identity) {
     const struct yk_desc *d = &o->desc[idx];
-    if (d->place_sum != yk_desc_place_sum(d, idx) || d->offset > o->layout.data_bytes ||
-        d->cap > o->layout.data_bytes - d->offset)
+    const struct yk_rest *rest = &o->rest[idx];
+    struct yk_key_room room;
+    if (rest->place_sum != yk_desc_place_sum(rest, idx) || rest->offset > o->layout.data_bytes ||
+        rest->cap > o->layout.data_bytes - rest->offset)
         return 0;
     if (!identity)
         return 1;
-    const void *key = yk_owner_key(o, d->key_cell, d->key_len);
-    return key != NULL && d->len <= d->cap && d->len > 0 && d->ns < o->layout.max_namespaces &&
-           d->ident_sum == yk_desc_ident_sum(d, key);
+    const void *key = yk_owner_key(o, idx, &room);
+    return key != NULL && d->len <= rest->cap && d->len > 0 && d->ns < o->layout.max_namespaces &&
+           rest->ident_sum == yk_desc_ident_sum(d, rest, key);
 }

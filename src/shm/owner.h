@@ -3,8 +3,10 @@
  * The owner's half of the segment beside the index: descriptors and key cells to hand out,
  * generations, hazards to honour, access rings to drain.
  *
- * Free descriptors and key cells are linked through themselves (a descriptor's `parent` field, a
- * cell's first word): no private memory a block, and a scribbled link is caught by a check (bounds;
+ * A key's first bytes stand in its descriptor, the others, if it has any, in a cell.
+ *
+ * Free descriptors and key cells are linked through themselves (the `parent` field of a descriptor's rest,
+ * a cell's first word): no private memory a block, and a scribbled link is caught by a check (bounds;
  * a descriptor must be FREE) and costs the rest of that list until the next restart, which rebuilds
  * both. A scribbled link to another key cell is not caught: two blocks then share a key's bytes, and
  * since keys are compared one of them is missed, never mistaken.
@@ -26,7 +28,8 @@ extern "C" {
 struct yk_owner {
     struct yk_shm_hdr *hdr;
     struct yk_desc *desc;
-    unsigned char *keys;
+    struct yk_rest *rest; /* of the same number */
+    unsigned char *keys;  /* cells */
     struct yk_client_owner *owners;
     struct yk_ns_entry *ns;
     struct yk_client_page *pages;
@@ -57,13 +60,24 @@ uint64_t yk_owner_gen(struct yk_owner *o);
 uint32_t yk_owner_desc_take(struct yk_owner *o);
 void yk_owner_desc_give(struct yk_owner *o, uint32_t idx);
 
-/* Takes a cell and writes the zero-padded key there; YK_SHM_NONE when the region is full or key_len is
- * not 1..255. */
-uint32_t yk_owner_key_take(struct yk_owner *o, const void *key, uint32_t key_len);
-void yk_owner_key_give(struct yk_owner *o, uint32_t cell, uint32_t key_len);
+/* Takes a cell and writes len bytes there, zero-padded: what a key has beyond its descriptor (key + inline,
+ * yk_key_tail of it). YK_SHM_NONE when the region is full or len is not 1..255. */
+uint32_t yk_owner_cell_take(struct yk_owner *o, const void *bytes, uint32_t len);
+void yk_owner_cell_give(struct yk_owner *o, uint32_t cell, uint32_t len); /* len 0: there is none */
 
-/* Key bytes of a cell, or NULL when cell and length leave the region. */
-const void *yk_owner_key(const struct yk_owner *o, uint32_t cell, uint32_t key_len);
+/* Bytes of a cell, or NULL when cell and length leave the region or len is not 1..255. */
+const void *yk_owner_cell(const struct yk_owner *o, uint32_t cell, uint32_t len);
+
+/* The key of a descriptor, key_len bytes: in the descriptor, or put together in room, which must live as
+ * long as it is used. NULL when there is none or its cell lies outside the region. */
+const void *yk_owner_key(const struct yk_owner *o, uint32_t idx, struct yk_key_room *room);
+
+/* Is it this one? */
+int yk_owner_key_is(const struct yk_owner *o, uint32_t idx, const void *key, uint32_t key_len);
+
+/* Stores a key's length and first bytes, and where its others are (0 if it has none). */
+void yk_owner_key_set(struct yk_owner *o, uint32_t idx, const void *key, uint32_t key_len,
+                      uint32_t cell);
 
 /* Recovery: hands out as free cells what lies between used ones; used is a bitmap of key_top
  * granules (of max_key_granules if that is less). */

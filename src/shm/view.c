@@ -55,6 +55,7 @@ int yk_view_init(struct yk_view *view, const void *meta, uint64_t meta_bytes, co
     view->layout = l;
     view->ns = (const struct yk_ns_entry *)(view->meta + l.off_ns);
     view->desc = (const struct yk_desc *)(view->meta + l.off_desc);
+    view->rest = (const struct yk_rest *)(view->meta + l.off_rest);
     view->keys = view->meta + l.off_keys;
     return 0;
 }
@@ -95,33 +96,53 @@ static inline uint32_t area_bucket(const struct yk_view *view, const struct area
     return b < view->layout.max_buckets ? b : 0;
 }
 
-/* Copies the fields of d, each with a relaxed load, so that a concurrent change is no data race;
- * whether the copy is one block's is decided by the word afterwards. */
-static inline void desc_copy(struct yk_desc *to, const struct yk_desc *d) {
-    const uint64_t *from = (const uint64_t *)(const void *)d;
-    uint64_t tmp[sizeof(*d) / 8];
-    for (size_t i = 0; i < sizeof(*d) / 8; i++)
-        tmp[i] = LOAD_RELAXED(&from[i]);
-    memcpy(to, tmp, sizeof(*to));
+/* Copies n words, each with a relaxed load, so that a concurrent change is no data race; whether the
+ * copy is one block's is decided by the word afterwards. */
+static inline void words_copy(uint64_t *to, const void *words, size_t n) {
+    const uint64_t *from = words;
+    for (size_t i = 0; i < n; i++)
+        to[i] = LOAD_RELAXED(&from[i]);
 }
 
-/* Compares a key with a zero-padded cell by 64-bit words. */
-static inline int key_equal(const unsigned char *cell, const void *key, uint32_t len) {
-    const unsigned char *k = key;
+static inline void found_copy(const struct yk_view *view, uint32_t idx, struct yk_found *ret) {
+    uint64_t desc[sizeof(ret->desc) / 8], rest[sizeof(ret->rest) / 8];
+    words_copy(desc, &view->desc[idx], sizeof(desc) / 8);
+    words_copy(rest, &view->rest[idx], sizeof(rest) / 8);
+    memcpy(&ret->desc, desc, sizeof(desc));
+    memcpy(&ret->rest, rest, sizeof(rest));
+}
+
+/* Compares bytes with zero-padded words of the segment. */
+static inline int bytes_equal(const uint64_t *words, const unsigned char *bytes, uint32_t len) {
     uint32_t i = 0;
     for (; i + 8 <= len; i += 8) {
         uint64_t w;
-        memcpy(&w, k + i, 8);
-        if (w != LOAD_RELAXED((const uint64_t *)(const void *)(cell + i)))
+        memcpy(&w, bytes + i, 8);
+        if (w != LOAD_RELAXED(&words[i / 8]))
             return 0;
     }
     if (i < len) {
         uint64_t w = 0;
-        memcpy(&w, k + i, len - i);
-        if (w != LOAD_RELAXED((const uint64_t *)(const void *)(cell + i)))
+        memcpy(&w, bytes + i, len - i);
+        if (w != LOAD_RELAXED(&words[i / 8]))
             return 0;
     }
     return 1;
+}
+
+/* Is the whole key of d this one, whose length is d's? Most end in the descriptor's own line. */
+static inline int key_equal(const struct yk_view *view, const struct yk_desc *d, const void *key,
+                            uint32_t len) {
+    uint32_t tail = yk_key_tail(len), cell;
+    if (!bytes_equal(d->key, key, len - tail))
+        return 0;
+    if (tail == 0)
+        return 1;
+    cell = LOAD_RELAXED(&d->key_cell);
+    if ((uint64_t)cell + yk_cell_granules(tail) > view->layout.max_key_granules)
+        return 0;
+    const void *at = view->keys + (uint64_t)cell * YK_SHM_KEY_GRANULE;
+    return bytes_equal(at, (const unsigned char *)key + YK_SHM_KEY_INLINE, tail);
 }
 
 enum verdict {
@@ -131,21 +152,20 @@ enum verdict {
     V_CHANGED /* look again */
 };
 
-/* Is the copy in f the block that q asks for? Bounds come first: the copy may be garbage. */
+/* Is descriptor idx the block that q asks for? Bounds come first: it may be garbage. placed: its payload's
+ * place is wanted, too. */
 static enum verdict judge(const struct yk_view *view, const struct yk_query *q, uint64_t now_ms,
-                          const struct yk_desc *d) {
+                          uint32_t idx, int placed) {
+    const struct yk_desc *d = &view->desc[idx];
     if (LOAD_RELAXED(&d->hash) != q->hash || LOAD_RELAXED(&d->key_len) != q->key_len ||
-        LOAD_RELAXED(&d->ns) != q->ns)
+        LOAD_RELAXED(&d->ns) != q->ns || !key_equal(view, d, q->key, q->key_len))
         return V_OTHER;
-    uint32_t cell = LOAD_RELAXED(&d->key_cell);
-    if ((uint64_t)cell + yk_key_granules(q->key_len) > view->layout.max_key_granules)
-        return V_OTHER;
-    if (!key_equal(view->keys + (uint64_t)cell * YK_SHM_KEY_GRANULE, q->key, q->key_len))
-        return V_OTHER;
-    uint64_t offset = LOAD_RELAXED(&d->offset);
-    if (offset > view->layout.data_bytes ||
-        LOAD_RELAXED(&d->len) > view->layout.data_bytes - offset)
-        return V_HIDDEN;
+    if (placed) {
+        uint64_t offset = LOAD_RELAXED(&view->rest[idx].offset);
+        if (offset > view->layout.data_bytes ||
+            LOAD_RELAXED(&d->len) > view->layout.data_bytes - offset)
+            return V_HIDDEN;
+    }
     uint64_t expiry = LOAD_RELAXED(&d->expiry_ms);
     if (LOAD_RELAXED(&d->epoch) != q->epoch || (expiry != 0 && expiry <= now_ms))
         return V_HIDDEN;
@@ -157,10 +177,17 @@ static inline int readable(uint64_t word) {
     return s == YK_DESC_COMMITTED || s == YK_DESC_SUSPECT;
 }
 
-static inline void prefetch_key(const struct yk_view *view, const struct yk_desc *d) {
+/* The other bytes of a long key. */
+static inline void prefetch_tail(const struct yk_view *view, const struct yk_desc *d) {
     uint32_t cell = LOAD_RELAXED(&d->key_cell);
-    if (cell < view->layout.max_key_granules)
+    if (yk_key_tail(LOAD_RELAXED(&d->key_len)) != 0 && cell < view->layout.max_key_granules)
         __builtin_prefetch(view->keys + (uint64_t)cell * YK_SHM_KEY_GRANULE);
+}
+
+/* Two lines as a rule. */
+static inline void prefetch_rest(const struct yk_rest *rest) {
+    __builtin_prefetch(rest);
+    __builtin_prefetch((const char *)(rest + 1) - 1);
 }
 
 /* Looks at one candidate. hazard NULL: optimistic. ret NULL: nobody wants the copy. */
@@ -168,12 +195,12 @@ static enum verdict candidate(const struct yk_view *view, const struct yk_query 
                               uint32_t idx, uint32_t *hazard, struct yk_found *ret) {
     const struct yk_desc *d = &view->desc[idx];
     if (ret != NULL)
-        __builtin_prefetch(&d->depth_tokens); /* the second line, while the first one comes */
-    uint64_t word = LOAD_ACQUIRE(&d->word);   /* pairs with the release store of commit */
+        prefetch_rest(&view->rest[idx]);    /* while the descriptor comes */
+    uint64_t word = LOAD_ACQUIRE(&d->word); /* pairs with the release store of commit */
     if (!readable(word))
         return V_CHANGED;
     if (hazard != NULL) {
-        prefetch_key(view, d); /* nothing is loaded ahead across the fence below */
+        prefetch_tail(view, d); /* nothing is loaded ahead across the fence below */
         /* Release: naming another block is letting the one before go (as yk_hazard_clear). */
         __atomic_store_n(hazard, idx + 1, __ATOMIC_RELEASE);
         /* Pairs with the fence between the owner's retire and its scan. */
@@ -181,9 +208,9 @@ static enum verdict candidate(const struct yk_view *view, const struct yk_query 
         if (LOAD_ACQUIRE(&d->word) != word)
             return V_CHANGED;
     }
-    enum verdict v = judge(view, q, now_ms, d);
+    enum verdict v = judge(view, q, now_ms, idx, ret != NULL);
     if (v == V_MATCH && ret != NULL)
-        desc_copy(&ret->desc, d);
+        found_copy(view, idx, ret);
     if (hazard == NULL || v != V_MATCH) {
         /* Sequence lock: the fields above are loaded before the word is loaded again. */
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
@@ -274,14 +301,14 @@ void yk_view_prefetch(const struct yk_view *view, uint64_t hash) {
 /* ---- many --------------------------------------------------------------------------------
  *
  * The cache misses of one key depend on each other (bucket, perhaps an overflow bucket, descriptor,
- * key cell); those of different keys don't. So a scout runs ahead of the lookups: each turn it takes
+ * the cell of a long key); those of different keys don't. So a scout runs ahead of the lookups: each turn it takes
  * one step for each of STEPS keys, every step asking for the line that its next one reads, and then
  * one key is looked up, whose lines have arrived. What the scout reads may be stale or garbage: it is
  * bounds-checked. The descriptor that it found is looked at first: if that is the block, as its key and
  * its word say, it does not matter how it was found, and most keys need no second pass over the bucket.
  * Anything else, a miss above all, is for the lookup to say. */
 
-#define STEPS 4u /* one more than the bucket, the descriptor and the key need: an overflow bucket */
+#define STEPS 4u /* of bucket, overflow bucket, descriptor, cell of a long key */
 /* Keys between a step and the next, where there are so many. A line that is in no cache, on a page that
  * is in no TLB, takes 300 ns where a virtual machine has its pages in pages; a key takes 80 at best. 256
  * of a million keys: 26 us with 4, 21 with 8, 18 with 16. */
@@ -304,7 +331,7 @@ static inline void scout_start(const struct yk_view *view, const struct area *a,
 }
 
 static inline void scout_search(const struct yk_view *view, const struct area *a, uint64_t hash,
-                                int second_line, struct scout *s) {
+                                int rest_too, struct scout *s) {
     const struct yk_bucket *b = s->bucket;
     uint32_t tag = (uint32_t)(hash >> 32);
     for (unsigned i = 0; i < YK_SHM_BUCKET_ENTRIES; i++) {
@@ -315,8 +342,8 @@ static inline void scout_search(const struct yk_view *view, const struct area *a
         s->bucket = NULL;
         s->idx = idx;
         __builtin_prefetch(&view->desc[idx]);
-        if (second_line)
-            __builtin_prefetch(&view->desc[idx].depth_tokens);
+        if (rest_too)
+            prefetch_rest(&view->rest[idx]);
         return;
     }
     uint32_t next = LOAD_RELAXED(&b->next);
@@ -328,11 +355,11 @@ static inline void scout_search(const struct yk_view *view, const struct area *a
 }
 
 static inline void scout_step(const struct yk_view *view, const struct area *a, uint64_t hash,
-                              int second_line, struct scout *s) {
+                              int rest_too, struct scout *s) {
     if (s->bucket != NULL) {
-        scout_search(view, a, hash, second_line, s);
+        scout_search(view, a, hash, rest_too, s);
     } else if (s->idx != YK_SHM_NONE) {
-        prefetch_key(view, &view->desc[s->idx]);
+        prefetch_tail(view, &view->desc[s->idx]);
     }
 }
 

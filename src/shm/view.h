@@ -33,7 +33,8 @@ struct yk_view {
     const struct yk_shm_hdr *hdr;
     const struct yk_ns_entry *ns;
     const struct yk_desc *desc;
-    const unsigned char *keys;
+    const struct yk_rest *rest;
+    const unsigned char *keys; /* cells */
     const unsigned char *meta;
     const unsigned char *data;
     struct yk_shm_layout layout; /* a private copy: the shared one may be scribbled on */
@@ -53,6 +54,7 @@ struct yk_found {
     uint32_t idx;
     uint64_t word;
     struct yk_desc desc;
+    struct yk_rest rest;
 };
 
 /* Checks magic, version and layout of the mapped meta file and fills view. meta_bytes and
@@ -66,7 +68,8 @@ void yk_view_prefetch(const struct yk_view *view, uint64_t hash);
 
 /* Looks up without pinning. Returns 0 with *ret filled (NULL: not wanted), YK_MISS, or -YK_EAGAIN
  * (the index would not hold still, or the block is being moved: ask the node). A SUSPECT block is
- * found: its state is in the word. Reads expiry against now_ms. */
+ * found: its state is in the word. Reads expiry against now_ms. Whether the payload's place lies in the
+ * tier is looked at only where ret is wanted. */
 int yk_view_find(const struct yk_view *view, const struct yk_query *q, uint64_t now_ms,
                  struct yk_found *ret);
 
@@ -83,7 +86,7 @@ void yk_view_find_many(const struct yk_view *view, const struct yk_query *q, siz
 
 /* Looks up and pins: on 0 *hazard names the block until the caller stores 0 there with
  * yk_hazard_clear. Otherwise *hazard is clear. Same returns as yk_view_find; *ret_expiry etc. are
- * in ret->desc, payload at view->data + ret->desc.offset. */
+ * in ret->desc, payload at view->data + ret->rest.offset. */
 int yk_view_pin(const struct yk_view *view, const struct yk_query *q, uint64_t now_ms,
                 uint32_t *hazard, struct yk_found *ret);
 

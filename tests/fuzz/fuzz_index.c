@@ -128,14 +128,15 @@ static void drive(const uint8_t *data, size_t size) {
 
 /* Pieces: region, place (2 bytes), length, bytes. */
 static void scribble(const uint8_t *data, size_t size) {
-    const uint64_t at[4][2] = {
+    const uint64_t at[5][2] = {
         {sizeof(struct yk_shm_hdr) - 192, 192},
         {layout.off_index[0], layout.index_bytes},
         {layout.off_desc, (uint64_t)BLOCKS * sizeof(struct yk_desc)},
         {layout.off_keys, 8192},
+        {layout.off_rest, (uint64_t)BLOCKS * sizeof(struct yk_rest)},
     };
     while (size > 4) {
-        const uint64_t *r = at[data[0] & 3u];
+        const uint64_t *r = at[data[0] % 5u];
         uint64_t off = (data[1] | (uint64_t)data[2] << 8) * 8 % r[1];
         size_t len = data[3] < size - 4 ? data[3] : size - 4;
         if (len > r[1] - off)
@@ -147,16 +148,17 @@ static void scribble(const uint8_t *data, size_t size) {
 }
 
 static void found_is_inside(const struct yk_found *f) {
-    check(f->idx < BLOCKS && f->desc.offset <= DATA && f->desc.len <= DATA - f->desc.offset);
+    check(f->idx < BLOCKS && f->rest.offset <= DATA && f->desc.len <= DATA - f->rest.offset);
 }
 
 static void look(uint32_t idx) {
     static struct yk_found found[4];
+    struct yk_key_room room[4];
     struct yk_query q[4];
     int unsure;
     for (unsigned i = 0; i < 4; i++) {
         const struct yk_desc *d = &owner.desc[(idx + i) % BLOCKS];
-        const void *key = yk_owner_key(&owner, d->key_cell, d->key_len);
+        const void *key = yk_owner_key(&owner, (idx + i) % BLOCKS, &room[i]);
         q[i] = (struct yk_query){.hash = d->hash, .epoch = EPOCH, .key = "k", .key_len = 1};
         if (key != NULL) {
             q[i].key = key;
@@ -181,8 +183,8 @@ static void own(uint32_t seed) {
     for (uint32_t i = 0; i < 16; i++) {
         uint32_t idx = yk_owner_desc_take(&owner), len = 1 + (seed + i * 37u) % 255u;
         check(idx == YK_SHM_NONE || idx < BLOCKS);
-        uint32_t cell = yk_owner_key_take(&owner, key, len);
-        check(cell == YK_SHM_NONE || yk_owner_key(&owner, cell, len) != NULL);
+        uint32_t cell = yk_owner_cell_take(&owner, key, len);
+        check(cell == YK_SHM_NONE || yk_owner_cell(&owner, cell, len) != NULL);
         if (idx != YK_SHM_NONE) {
             yk_owner_desc_sane(&owner, idx, 1);
             owner.desc[idx].word = YK_WORD(yk_owner_gen(&owner), YK_DESC_RESERVED);

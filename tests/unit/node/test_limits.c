@@ -147,13 +147,13 @@ static void scribbled_sizes_do_not_end_puts(void **state) {
     struct yk_counters n;
     fixture_open(&f);
     const struct yk_segment *seg = yk_store_segment(f.s);
-    struct yk_desc *desc = (struct yk_desc *)((char *)seg->meta + seg->layout.off_desc);
+    struct yk_rest *rest = (struct yk_rest *)((char *)seg->meta + seg->layout.off_rest);
     struct yk_commit c = reserved(&f, "reserved", 1000);
-    desc[c.idx].cap = 0x7fffffff;
+    rest[c.idx].cap = 0x7fffffff;
     assert_int_equal(yk_store_abort(f.s, 0, c.idx, c.gen), 0);
     c = reserved(&f, "pinned", 1000);
     assert_int_equal(commit(&f, &c), 0);
-    desc[c.idx].pin_until_ms = YK_PIN_HARD;
+    rest[c.idx].pin_until_ms = YK_PIN_HARD;
     assert_int_equal(change(&f, YK_CHANGE_UNPIN, 0, "pinned"), 0);
     yk_store_counters(f.s, &n);
     assert_true(n.reserved_bytes < seg->layout.data_bytes);

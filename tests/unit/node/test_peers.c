@@ -335,11 +335,14 @@ static int connect_to(int fd, const char *path) {
 static struct place put_under_way(const struct peer *mapped) {
     struct yk_shm_hdr hdr;
     struct yk_desc d;
+    struct yk_rest rest;
     assert_int_equal(pread(mapped->fds[0], &hdr, sizeof(hdr), 0), sizeof(hdr));
     for (uint32_t i = 0; i < hdr.desc_top; i++) {
         off_t at = (off_t)(hdr.layout.off_desc + i * sizeof(d));
+        off_t rest_at = (off_t)(hdr.layout.off_rest + i * sizeof(rest));
         assert_int_equal(pread(mapped->fds[0], &d, sizeof(d), at), sizeof(d));
-        if (YK_WORD_STATE(d.word) == YK_DESC_RESERVED && d.owner == 0)
+        assert_int_equal(pread(mapped->fds[0], &rest, sizeof(rest), rest_at), sizeof(rest));
+        if (YK_WORD_STATE(d.word) == YK_DESC_RESERVED && rest.owner == 0)
             return (struct place){i, YK_WORD_GEN(d.word)};
     }
     return (struct place){YK_SHM_NONE, 0};

@@ -104,7 +104,8 @@ static void listing_names_each_once(void **state) {
         if (yk_store_list_next(f.s, f.ns, f.epoch, "block-", 6, &cursor, &steps, &idx) != 1)
             continue;
         char key[32] = "";
-        const void *k = yk_store_key(f.s, idx, &len);
+        struct yk_key_room room;
+        const void *k = yk_store_key(f.s, idx, &room, &len);
         memcpy(key, k, len);
         uint32_t i = (uint32_t)atoi(key + 6);
         assert_int_equal(seen[i], 0);

@@ -178,7 +178,7 @@ static void what_a_hazard_names_is_not_reused(void **state) {
                          .ns = f.ns};
     assert_int_equal(yk_view_pin(yk_store_view(f.s), &q, yk_wall_ms(), &page->hazard[0], &found),
                      0);
-    const unsigned char *p = yk_store_view(f.s)->data + found.desc.offset;
+    const unsigned char *p = yk_store_view(f.s)->data + found.rest.offset;
     assert_int_equal(change(&f, YK_CHANGE_REMOVE, 0, "held"), 0);
     memset(data, 2, MIB);
     char key[16] = {0};

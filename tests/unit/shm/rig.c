@@ -75,33 +75,42 @@ static void word_set(struct rig *r, uint32_t idx, uint64_t word) {
     __atomic_store_n(&r->owner.desc[idx].word, word, __ATOMIC_RELEASE);
 }
 
+static void words_set(void *at, const void *from, size_t first, size_t n) {
+    uint64_t *to = at, words[16];
+    assert_true(n <= 16);
+    memcpy(words, from, n * 8);
+    for (size_t i = first; i < n; i++)
+        __atomic_store_n(&to[i], words[i], __ATOMIC_RELAXED);
+}
+
 /* All but the word. */
-static void fields_set(struct rig *r, uint32_t idx, const struct yk_desc *d) {
-    uint64_t *to = (uint64_t *)(void *)&r->owner.desc[idx];
-    uint64_t from[sizeof(*d) / 8];
-    memcpy(from, d, sizeof(from));
-    for (size_t i = 1; i < sizeof(*d) / 8; i++)
-        __atomic_store_n(&to[i], from[i], __ATOMIC_RELAXED);
+static void fields_set(struct rig *r, uint32_t idx, const struct yk_desc *d,
+                       const struct yk_rest *rest) {
+    words_set(&r->owner.desc[idx], d, 1, sizeof(*d) / 8);
+    words_set(&r->owner.rest[idx], rest, 0, sizeof(*rest) / 8);
 }
 
 static void commit(struct rig *r, uint32_t idx, uint32_t cell, uint64_t gen,
                    const struct rig_block *b) {
     struct yk_desc d;
+    struct yk_rest rest;
     memset(&d, 0, sizeof(d));
+    memset(&rest, 0, sizeof(rest));
     d.hash = b->hash != 0 ? b->hash : yk_hash_key(b->ns, b->key, b->key_len);
-    d.offset = b->offset;
-    d.sum = b->sum;
-    d.len = d.cap = b->len != 0 ? b->len : 1;
+    rest.offset = b->offset;
+    rest.sum = b->sum;
+    d.len = rest.cap = b->len != 0 ? b->len : 1;
+    memcpy(d.key, b->key, b->key_len - yk_key_tail(b->key_len));
     d.key_cell = cell;
     d.epoch = b->epoch != 0 ? b->epoch : RIG_EPOCH;
     d.ns = b->ns;
     d.key_len = (uint8_t)b->key_len;
     d.expiry_ms = b->expiry_ms;
-    d.parent = d.owner = YK_SHM_NONE;
-    d.birth = (uint32_t)gen;
-    d.place_sum = yk_desc_place_sum(&d, idx);
-    d.ident_sum = yk_desc_ident_sum(&d, b->key);
-    fields_set(r, idx, &d);
+    rest.parent = rest.owner = YK_SHM_NONE;
+    rest.birth = (uint32_t)gen;
+    rest.place_sum = yk_desc_place_sum(&rest, idx);
+    rest.ident_sum = yk_desc_ident_sum(&d, &rest, b->key);
+    fields_set(r, idx, &d, &rest);
     word_set(r, idx, YK_WORD(gen, b->state != 0 ? b->state : (unsigned)YK_DESC_COMMITTED));
 }
 
@@ -111,7 +120,9 @@ uint32_t rig_put(struct rig *r, const struct rig_block *b) {
         return idx;
     uint64_t gen = yk_owner_gen(&r->owner);
     word_set(r, idx, YK_WORD(gen, YK_DESC_RESERVED));
-    uint32_t cell = yk_owner_key_take(&r->owner, b->key, b->key_len);
+    uint32_t tail = yk_key_tail(b->key_len), cell = 0;
+    if (tail != 0)
+        cell = yk_owner_cell_take(&r->owner, (const char *)b->key + YK_SHM_KEY_INLINE, tail);
     if (cell == YK_SHM_NONE) {
         yk_owner_desc_give(&r->owner, idx);
         return YK_SHM_NONE;
@@ -142,7 +153,7 @@ uint32_t rig_scan(struct rig *r) {
         }
         if (r->freed != NULL)
             r->freed(r->freed_arg, idx);
-        yk_owner_key_give(&r->owner, d->key_cell, d->key_len);
+        yk_owner_cell_give(&r->owner, d->key_cell, yk_key_tail(d->key_len));
         yk_owner_desc_give(&r->owner, idx);
         freed++;
     }
@@ -152,17 +163,17 @@ uint32_t rig_scan(struct rig *r) {
 }
 
 int rig_move(struct rig *r, uint32_t idx, uint64_t to) {
-    struct yk_desc d = r->owner.desc[idx];
-    uint64_t word = d.word;
+    struct yk_rest *rest = &r->owner.rest[idx], moved = *rest;
+    uint64_t word = r->owner.desc[idx].word;
     word_set(r, idx, YK_WORD(yk_owner_gen(&r->owner), YK_DESC_MOVING));
     /* The full fence in it also keeps the stores below after the word's. */
     if (yk_owner_is_named(&r->owner, r->slots, r->layout.max_clients, idx)) {
         word_set(r, idx, word);
         return 0;
     }
-    d.offset = to;
-    d.place_sum = yk_desc_place_sum(&d, idx);
-    fields_set(r, idx, &d);
+    moved.offset = to;
+    moved.place_sum = yk_desc_place_sum(&moved, idx);
+    words_set(rest, &moved, 0, sizeof(moved) / 8);
     word_set(r, idx, YK_WORD(yk_owner_gen(&r->owner), YK_WORD_STATE(word)));
     return 1;
 }

@@ -75,8 +75,8 @@ static void scribble(struct region at, unsigned kind) {
         w[i] = garbage(w[i], kind);
 }
 
-/* A query that meets an entry: its bucket and tag, a key from anywhere. */
-static struct yk_query query_from_index(void) {
+/* A query that meets an entry: its bucket and tag, a key from anywhere, which may stand in room. */
+static struct yk_query query_from_index(struct yk_key_room *room) {
     uint32_t b = below(rig.layout.max_buckets);
     uint64_t e = rig.index.buckets[b].entry[below(YK_SHM_BUCKET_ENTRIES)];
     uint32_t idx = (uint32_t)e - 1;
@@ -85,7 +85,7 @@ static struct yk_query query_from_index(void) {
     q.hash = e >> 32 << 32 | b;
     if (idx < BLOCKS) { /* and even its descriptor */
         const struct yk_desc *d = &rig.owner.desc[idx];
-        const void *key = yk_owner_key(&rig.owner, d->key_cell, d->key_len);
+        const void *key = yk_owner_key(&rig.owner, idx, room);
         q.hash = d->hash;
         q.ns = d->ns;
         q.epoch = d->epoch;
@@ -101,16 +101,17 @@ static struct yk_query query_from_index(void) {
 
 static void check_found(const struct yk_found *f) {
     assert_true(f->idx < BLOCKS);
-    assert_true(f->desc.offset <= DATA && f->desc.len <= DATA - f->desc.offset);
+    assert_true(f->rest.offset <= DATA && f->desc.len <= DATA - f->rest.offset);
 }
 
 static void look_around(void) {
     static struct yk_query q[64];
+    static struct yk_key_room room[64];
     static struct yk_found found[64];
     int unsure;
     for (unsigned i = 0; i < 64; i++) {
         uint32_t *hazard = &rig.pages[0].hazard[0];
-        q[i] = query_from_index();
+        q[i] = query_from_index(&room[i]);
         yk_view_prefetch(&rig.view, q[i].hash);
         if (yk_view_find(&rig.view, &q[i], 0, &found[0]) == 0)
             check_found(&found[0]);
@@ -141,12 +142,16 @@ static void own_descriptors(struct yk_owner *o) {
     }
     for (uint32_t idx = 0; idx < BLOCKS; idx++) {
         const struct yk_desc *d = &o->desc[idx];
+        const struct yk_rest *rest = &o->rest[idx];
+        struct yk_key_room room;
         if (yk_owner_desc_sane(o, idx, 1)) {
-            assert_non_null(yk_owner_key(o, d->key_cell, d->key_len));
-            assert_true(d->offset <= DATA && d->cap <= DATA - d->offset && d->len <= d->cap);
+            assert_non_null(yk_owner_key(o, idx, &room));
+            assert_true(rest->offset <= DATA && rest->cap <= DATA - rest->offset &&
+                        d->len <= rest->cap);
         }
+        yk_owner_key_is(o, idx, room.bytes, d->key_len);
         yk_owner_desc_sane(o, idx, 0);
-        yk_owner_key_give(o, d->key_cell, d->key_len);
+        yk_owner_cell_give(o, d->key_cell, yk_key_tail(d->key_len));
     }
 }
 
@@ -157,21 +162,22 @@ static void own_keys(struct yk_owner *o) {
     assert_non_null(used);
     for (unsigned i = 0; i < 400; i++) {
         uint32_t len = 1 + below(255);
-        uint32_t cell = yk_owner_key_take(o, key, len);
+        uint32_t cell = yk_owner_cell_take(o, key, len);
         if (cell != YK_SHM_NONE)
-            assert_true(cell + yk_key_granules(len) <= rig.layout.max_key_granules);
+            assert_true(cell + yk_cell_granules(len) <= rig.layout.max_key_granules);
         if (below(2))
-            yk_owner_key_give(o, cell, len);
+            yk_owner_cell_give(o, cell, len);
     }
     yk_owner_keys_rebuild(o, used);
     for (unsigned i = 0; i < 100; i++)
-        assert_true(yk_owner_key_take(o, key, 1 + below(255)) != 0xdeadbeef);
+        assert_true(yk_owner_cell_take(o, key, 1 + below(255)) != 0xdeadbeef);
     free(used);
 }
 
 static void own_index(struct yk_index *x) {
     for (unsigned i = 0; i < 200; i++) {
-        struct yk_query q = query_from_index();
+        struct yk_key_room room;
+        struct yk_query q = query_from_index(&room);
         struct yk_index_cursor cursor = {0};
         uint32_t idx = below(BLOCKS), n = 0;
         while (yk_index_next(x, q.hash, &cursor, &idx)) {
@@ -221,6 +227,7 @@ static void turn(unsigned region, unsigned kind) {
         {sizeof(struct yk_shm_hdr) - 128, 128},
         {l->off_index[0], l->index_bytes},
         {l->off_desc, (uint64_t)l->max_blocks * sizeof(struct yk_desc)},
+        {l->off_rest, (uint64_t)l->max_blocks * sizeof(struct yk_rest)},
         {l->off_keys, 65536},
         {0, l->meta_bytes},
     };
@@ -260,20 +267,28 @@ static void garbage_in_the_descriptors(void **state) {
     garbage_in(2);
 }
 
-static void garbage_in_the_keys(void **state) {
+static void garbage_in_the_rest_of_descriptors(void **state) {
     (void)state;
     garbage_in(3);
 }
 
-static void garbage_everywhere(void **state) {
+static void garbage_in_the_keys(void **state) {
     (void)state;
     garbage_in(4);
 }
 
+static void garbage_everywhere(void **state) {
+    (void)state;
+    garbage_in(5);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(garbage_in_the_header),      cmocka_unit_test(garbage_in_the_index),
-        cmocka_unit_test(garbage_in_the_descriptors), cmocka_unit_test(garbage_in_the_keys),
+        cmocka_unit_test(garbage_in_the_header),
+        cmocka_unit_test(garbage_in_the_index),
+        cmocka_unit_test(garbage_in_the_descriptors),
+        cmocka_unit_test(garbage_in_the_rest_of_descriptors),
+        cmocka_unit_test(garbage_in_the_keys),
         cmocka_unit_test(garbage_everywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -29,6 +29,7 @@ static unsigned regions_of(const struct yk_shm_layout *l, struct region *ret) {
         (struct region){l->off_owners, (uint64_t)l->max_clients * sizeof(struct yk_client_owner)};
     ret[n++] = (struct region){l->off_extents, l->extents_bytes};
     ret[n++] = (struct region){l->off_desc, (uint64_t)l->max_blocks * sizeof(struct yk_desc)};
+    ret[n++] = (struct region){l->off_rest, (uint64_t)l->max_blocks * sizeof(struct yk_rest)};
     ret[n++] = (struct region){l->off_keys, (uint64_t)l->max_key_granules * YK_SHM_KEY_GRANULE};
     ret[n++] = (struct region){l->off_index[0], l->index_bytes};
     ret[n++] = (struct region){l->off_index[1], l->index_bytes};
@@ -42,7 +43,7 @@ static void regions_are_apart_aligned_and_inside(void **state) {
     for (unsigned i = 0; i < sizeof(blocks) / sizeof(blocks[0]); i++) {
         for (unsigned e = 0; e < sizeof(extents) / sizeof(extents[0]); e++) {
             struct yk_shm_layout l;
-            struct region at[8];
+            struct region at[9];
             assert_int_equal(yk_shm_layout_make(1ull << 33, blocks[i], 65536, extents[e], &l), 0);
             unsigned n = regions_of(&l, at);
             for (unsigned k = 0; k < n; k++) {
@@ -83,40 +84,42 @@ static void absurd_sizes_are_refused(void **state) {
 
 enum sums { NO_SUM = 0, PLACE = 1, IDENT = 2, STORED = 4 };
 
-/* Every byte of struct yk_desc, in order. */
+struct whole {
+    struct yk_desc desc;
+    struct yk_rest rest;
+};
+
+/* Every byte of both, in order. The key's bytes are summed as the caller gives them. */
 static const struct field {
     size_t off, bytes;
     int sums;
 } fields[] = {
 #define FIELD(name, sums)                                                                          \
-    { offsetof(struct yk_desc, name), sizeof(((struct yk_desc *)0)->name), sums }
-    FIELD(word, NO_SUM),         FIELD(hash, IDENT),
-    FIELD(sum, IDENT),           FIELD(offset, PLACE),
-    FIELD(len, IDENT),           FIELD(key_cell, IDENT),
-    FIELD(epoch, IDENT),         FIELD(ns, IDENT),
-    FIELD(key_len, IDENT),       FIELD(kind, IDENT),
-    FIELD(reserved0, NO_SUM),    FIELD(expiry_ms, NO_SUM),
-    FIELD(depth_tokens, IDENT),  FIELD(length_tokens, IDENT),
-    FIELD(pin_until_ms, NO_SUM), FIELD(session, IDENT),
-    FIELD(parent, IDENT),        FIELD(parent_birth, IDENT),
-    FIELD(birth, IDENT),         FIELD(children, NO_SUM),
-    FIELD(model, IDENT),         FIELD(owner, PLACE),
-    FIELD(cap, PLACE),           FIELD(place_sum, STORED),
-    FIELD(ident_sum, STORED),    FIELD(ssd, NO_SUM),
+    { offsetof(struct whole, name), sizeof(((struct whole *)0)->name), sums }
+    FIELD(desc.word, NO_SUM),        FIELD(desc.hash, IDENT),          FIELD(desc.epoch, IDENT),
+    FIELD(desc.expiry_ms, NO_SUM),   FIELD(desc.key, NO_SUM),          FIELD(desc.key_cell, IDENT),
+    FIELD(desc.ns, IDENT),           FIELD(desc.len, IDENT),           FIELD(desc.key_len, IDENT),
+    FIELD(desc.kind, IDENT),         FIELD(desc.reserved0, NO_SUM),    FIELD(rest.sum, IDENT),
+    FIELD(rest.offset, PLACE),       FIELD(rest.pin_until_ms, NO_SUM), FIELD(rest.session, IDENT),
+    FIELD(rest.depth_tokens, IDENT), FIELD(rest.length_tokens, IDENT), FIELD(rest.parent, IDENT),
+    FIELD(rest.parent_birth, IDENT), FIELD(rest.birth, IDENT),         FIELD(rest.children, NO_SUM),
+    FIELD(rest.model, IDENT),        FIELD(rest.owner, PLACE),         FIELD(rest.cap, PLACE),
+    FIELD(rest.place_sum, STORED),   FIELD(rest.ident_sum, STORED),    FIELD(rest.ssd, NO_SUM),
 #undef FIELD
 };
 
 static void every_byte_of_a_descriptor_is_in_its_sum(void **state) {
     (void)state;
-    struct yk_desc d;
+    struct whole d;
     unsigned char key[512];
     for (unsigned i = 0; i < sizeof(d); i++)
         ((unsigned char *)&d)[i] = (unsigned char)(i * 37 + 11);
     for (unsigned i = 0; i < sizeof(key); i++)
         key[i] = (unsigned char)(i * 7);
-    d.key_len = 40;
+    d.desc.key_len = 40;
     size_t next = 0;
-    uint32_t place = yk_desc_place_sum(&d, 9), ident = yk_desc_ident_sum(&d, key);
+    uint32_t place = yk_desc_place_sum(&d.rest, 9);
+    uint32_t ident = yk_desc_ident_sum(&d.desc, &d.rest, key);
     for (unsigned f = 0; f < sizeof(fields) / sizeof(fields[0]); f++) {
         assert_int_equal(fields[f].off, next);
         next += fields[f].bytes;
@@ -124,33 +127,39 @@ static void every_byte_of_a_descriptor_is_in_its_sum(void **state) {
             for (unsigned bit = 0; bit < 8; bit++) {
                 unsigned char *at = (unsigned char *)&d + fields[f].off + b;
                 *at ^= (unsigned char)(1u << bit);
-                assert_int_equal(yk_desc_place_sum(&d, 9) != place, !!(fields[f].sums & PLACE));
-                assert_int_equal(yk_desc_ident_sum(&d, key) != ident, !!(fields[f].sums & IDENT));
+                assert_int_equal(yk_desc_place_sum(&d.rest, 9) != place,
+                                 !!(fields[f].sums & PLACE));
+                assert_int_equal(yk_desc_ident_sum(&d.desc, &d.rest, key) != ident,
+                                 !!(fields[f].sums & IDENT));
                 *at ^= (unsigned char)(1u << bit);
             }
         }
     }
     assert_int_equal(next, sizeof(d));
-    /* What a lookup without a copy reads is one cache line. */
-    assert_int_equal(offsetof(struct yk_desc, expiry_ms), 56);
-    assert_int_equal(offsetof(struct yk_desc, depth_tokens), 64);
+    /* What a lookup without a copy reads is one cache line: the table begins at one. */
+    struct yk_shm_layout l;
+    assert_int_equal(yk_shm_layout_make(1 << 20, 1001, 3, 64, &l), 0);
+    assert_int_equal(sizeof(struct yk_desc), 64);
+    assert_int_equal(l.off_desc % 64, 0);
 }
 
 static void sums_cover_place_and_key(void **state) {
     (void)state;
     struct yk_desc d;
+    struct yk_rest rest;
     unsigned char key[256];
     memset(&d, 0, sizeof(d));
+    memset(&rest, 0, sizeof(rest));
     memset(key, 'k', sizeof(key));
     /* A descriptor copied to another place in the array is not believed. */
-    assert_int_not_equal(yk_desc_place_sum(&d, 1), yk_desc_place_sum(&d, 2));
+    assert_int_not_equal(yk_desc_place_sum(&rest, 1), yk_desc_place_sum(&rest, 2));
     static const uint8_t lens[] = {1, 7, 8, 16, 17, 255};
     for (unsigned n = 0; n < sizeof(lens); n++) {
         d.key_len = lens[n];
-        uint32_t ident = yk_desc_ident_sum(&d, key);
+        uint32_t ident = yk_desc_ident_sum(&d, &rest, key);
         for (unsigned i = 0; i < sizeof(key); i++) {
             key[i] ^= 1;
-            assert_int_equal(yk_desc_ident_sum(&d, key) != ident, i < lens[n]);
+            assert_int_equal(yk_desc_ident_sum(&d, &rest, key) != ident, i < lens[n]);
             key[i] ^= 1;
         }
     }
@@ -186,10 +195,15 @@ static void words_and_events_keep_their_parts(void **state) {
     assert_int_equal(YK_EVENT_KIND(e), YK_EVENT_CORRUPT);
     assert_int_equal(YK_EVENT_BIRTH(e), 0x0fffffffu);
     assert_int_equal(YK_EVENT_IDX(e), 0xfffffffeu);
-    assert_int_equal(yk_key_granules(1), 1);
-    assert_int_equal(yk_key_granules(16), 1);
-    assert_int_equal(yk_key_granules(17), 2);
-    assert_int_equal(yk_key_granules(255), 16);
+    assert_int_equal(yk_key_tail(1), 0);
+    assert_int_equal(yk_key_tail(16), 0);
+    assert_int_equal(yk_key_tail(17), 1);
+    assert_int_equal(yk_key_tail(255), 239);
+    assert_int_equal(yk_cell_granules(0), 0);
+    assert_int_equal(yk_cell_granules(1), 1);
+    assert_int_equal(yk_cell_granules(16), 1);
+    assert_int_equal(yk_cell_granules(17), 2);
+    assert_int_equal(yk_cell_granules(255), 16);
 }
 
 int main(void) {

@@ -65,7 +65,7 @@ static void a_scribbled_list_of_descriptors_costs_its_rest(void **state) {
         assert_int_equal(take_desc(), YK_SHM_NONE);
         for (uint32_t k = 0; k < 9; k++)
             yk_owner_desc_give(own, k);
-        own->desc[8].parent = links[i];
+        own->rest[8].parent = links[i];
         assert_int_equal(take_desc(), 8);
         assert_int_equal(take_desc(), YK_SHM_NONE);
         yk_owner_desc_give(own, 8);
@@ -95,7 +95,7 @@ struct cell {
 static unsigned char granule_used[16384 + 16];
 
 static void mark(struct cell c, unsigned char from, unsigned char to) {
-    for (uint32_t g = c.at; g < c.at + yk_key_granules(c.len); g++) {
+    for (uint32_t g = c.at; g < c.at + yk_cell_granules(c.len); g++) {
         assert_int_equal(granule_used[g], from);
         granule_used[g] = to;
     }
@@ -122,19 +122,19 @@ static void keys_are_whole_and_apart(void **state) {
         if (cells[n].len != 0) {
             mark(cells[n], 1, 0);
             key_of(key, n, cells[n].len);
-            assert_memory_equal(yk_owner_key(own, cells[n].at, cells[n].len), key, cells[n].len);
-            yk_owner_key_give(own, cells[n].at, cells[n].len);
+            assert_memory_equal(yk_owner_cell(own, cells[n].at, cells[n].len), key, cells[n].len);
+            yk_owner_cell_give(own, cells[n].at, cells[n].len);
             cells[n].len = 0;
             continue;
         }
         struct cell c = {0, 1 + (uint32_t)(rig_random(&seed) % 255)};
         key_of(key, n, c.len);
-        c.at = yk_owner_key_take(own, key, c.len);
+        c.at = yk_owner_cell_take(own, key, c.len);
         refused += c.at == YK_SHM_NONE;
         if (c.at == YK_SHM_NONE)
             continue;
         mark(c, 0, 1);
-        const unsigned char *cell = yk_owner_key(own, c.at, c.len);
+        const unsigned char *cell = yk_owner_cell(own, c.at, c.len);
         for (uint32_t i = c.len; i % YK_SHM_KEY_GRANULE != 0; i++)
             assert_int_equal(cell[i], 0);
         cells[n] = c;
@@ -149,18 +149,18 @@ static void longer_cells_are_cut_when_all_is_used(void **state) {
     uint32_t longest[1024];
     rig_open(&rig, 4096, 100, 1);
     for (unsigned i = 0; i < 1024; i++) {
-        longest[i] = yk_owner_key_take(own, key, 255);
+        longest[i] = yk_owner_cell_take(own, key, 255);
         assert_int_not_equal(longest[i], YK_SHM_NONE);
     }
-    assert_int_equal(yk_owner_key_take(own, key, 1), YK_SHM_NONE);
-    yk_owner_key_give(own, longest[500], 255);
+    assert_int_equal(yk_owner_cell_take(own, key, 1), YK_SHM_NONE);
+    yk_owner_cell_give(own, longest[500], 255);
     memset(granule_used, 0, sizeof(granule_used));
     for (unsigned i = 0; i < 8; i++) {
-        struct cell c = {yk_owner_key_take(own, key, 17), 17};
+        struct cell c = {yk_owner_cell_take(own, key, 17), 17};
         assert_true(c.at >= longest[500] && c.at + 2 <= longest[500] + 16);
         mark(c, 0, 1);
     }
-    assert_int_equal(yk_owner_key_take(own, key, 1), YK_SHM_NONE);
+    assert_int_equal(yk_owner_cell_take(own, key, 1), YK_SHM_NONE);
     rig_close(&rig);
 }
 
@@ -168,17 +168,17 @@ static void bad_cells_have_no_key(void **state) {
     (void)state;
     unsigned char key[255] = {1};
     rig_open(&rig, 4096, 100, 1);
-    assert_int_equal(yk_owner_key_take(own, key, 0), YK_SHM_NONE);
-    assert_int_equal(yk_owner_key_take(own, key, 256), YK_SHM_NONE);
-    assert_null(yk_owner_key(own, 0, 0));
-    assert_null(yk_owner_key(own, 0, 256));
-    assert_null(yk_owner_key(own, 16384, 1));
-    assert_null(yk_owner_key(own, 16383, 17));
-    assert_non_null(yk_owner_key(own, 16383, 16));
-    assert_null(yk_owner_key(own, UINT32_MAX, 255));
-    yk_owner_key_give(own, UINT32_MAX, 255); /* nothing */
-    yk_owner_key_give(own, 16383, 255);
-    assert_int_equal(yk_owner_key_take(own, key, 255), 0);
+    assert_int_equal(yk_owner_cell_take(own, key, 0), YK_SHM_NONE);
+    assert_int_equal(yk_owner_cell_take(own, key, 256), YK_SHM_NONE);
+    assert_null(yk_owner_cell(own, 0, 0));
+    assert_null(yk_owner_cell(own, 0, 256));
+    assert_null(yk_owner_cell(own, 16384, 1));
+    assert_null(yk_owner_cell(own, 16383, 17));
+    assert_non_null(yk_owner_cell(own, 16383, 16));
+    assert_null(yk_owner_cell(own, UINT32_MAX, 255));
+    yk_owner_cell_give(own, UINT32_MAX, 255); /* nothing */
+    yk_owner_cell_give(own, 16383, 255);
+    assert_int_equal(yk_owner_cell_take(own, key, 255), 0);
     rig_close(&rig);
 }
 
@@ -190,7 +190,7 @@ static void a_rebuild_hands_out_what_no_key_uses(void **state) {
     rig_open(&rig, 4096, 100, 1);
     uint32_t top = 0, in_use = 0, taken = 0, cell;
     while (top < 5000)
-        top = yk_owner_key_take(own, key, 100) + 7;
+        top = yk_owner_cell_take(own, key, 100) + 7;
     for (uint32_t g = 0; g < top; g++) {
         if (rig_random(&seed) % 3 == 0 || (g / 100) % 5 == 0) {
             used[g / 64] |= 1ull << (g % 64);
@@ -200,7 +200,7 @@ static void a_rebuild_hands_out_what_no_key_uses(void **state) {
     yk_owner_keys_rebuild(own, used);
     memset(granule_used, 0, sizeof(granule_used));
     rig.hdr->key_top = 16384; /* so that only cells that were given come */
-    while ((cell = yk_owner_key_take(own, key, 16)) != YK_SHM_NONE) {
+    while ((cell = yk_owner_cell_take(own, key, 16)) != YK_SHM_NONE) {
         assert_true(cell < top);
         assert_int_equal((used[cell / 64] >> (cell % 64)) & 1, 0);
         mark((struct cell){cell, 16}, 0, 1);
@@ -217,12 +217,12 @@ static void a_scribbled_list_of_cells_stays_inside(void **state) {
     for (unsigned i = 0; i < sizeof(links) / sizeof(links[0]); i++) {
         rig_open(&rig, 4096, 100, 1);
         for (unsigned k = 0; k < 4; k++)
-            assert_int_equal(yk_owner_key_take(own, key, 255), 16 * k);
-        yk_owner_key_give(own, 16, 255);
+            assert_int_equal(yk_owner_cell_take(own, key, 255), 16 * k);
+        yk_owner_cell_give(own, 16, 255);
         *(uint64_t *)(void *)(own->keys + (uint64_t)16 * YK_SHM_KEY_GRANULE) = links[i];
-        assert_int_equal(yk_owner_key_take(own, key, 255), 16);
+        assert_int_equal(yk_owner_cell_take(own, key, 255), 16);
         /* None of those links leaves room for 16 granules below what was ever used. */
-        assert_int_equal(yk_owner_key_take(own, key, 255), 64);
+        assert_int_equal(yk_owner_cell_take(own, key, 255), 64);
         rig_close(&rig);
     }
 }
@@ -376,32 +376,40 @@ static void a_scribbled_head_ends(void **state) {
 
 static void damaged_descriptors_are_not_believed(void **state) {
     (void)state;
-    struct rig_block b = {.key = "some key", .key_len = 8, .offset = 64, .len = 128};
+    struct rig_block b = {.key = "some key that is long", .key_len = 21, .offset = 64, .len = 128};
     rig_open(&rig, 4096, 10, 1);
     uint32_t idx = rig_put(&rig, &b);
     struct yk_desc *d = &own->desc[idx], good = *d;
+    struct yk_rest *rest = &own->rest[idx], good_rest = *rest;
     assert_int_equal(yk_owner_desc_sane(own, idx, 1), 1);
     assert_int_equal(yk_owner_desc_sane(own, idx, 0), 1);
-    d->cap = 64; /* less than len: even with the right sum */
-    d->place_sum = yk_desc_place_sum(d, idx);
+    rest->cap = 64; /* less than len: even with the right sum */
+    rest->place_sum = yk_desc_place_sum(rest, idx);
     assert_int_equal(yk_owner_desc_sane(own, idx, 0), 1);
     assert_int_equal(yk_owner_desc_sane(own, idx, 1), 0);
-    d->cap = 4096;
-    d->place_sum = yk_desc_place_sum(d, idx);
+    rest->cap = 4096;
+    rest->place_sum = yk_desc_place_sum(rest, idx);
     assert_int_equal(yk_owner_desc_sane(own, idx, 0), 0);
-    d->cap = 128;
-    d->offset = UINT64_MAX - 64;
-    d->place_sum = yk_desc_place_sum(d, idx);
+    rest->cap = 128;
+    rest->offset = UINT64_MAX - 64;
+    rest->place_sum = yk_desc_place_sum(rest, idx);
     assert_int_equal(yk_owner_desc_sane(own, idx, 0), 0);
-    *d = good;
+    *rest = good_rest;
     d->ns = YK_SHM_NAMESPACES;
-    d->ident_sum = yk_desc_ident_sum(d, b.key);
+    rest->ident_sum = yk_desc_ident_sum(d, rest, b.key);
     assert_int_equal(yk_owner_desc_sane(own, idx, 1), 0);
     *d = good;
-    own->keys[(uint64_t)d->key_cell * YK_SHM_KEY_GRANULE + 7] ^= 1;
+    *rest = good_rest;
+    assert_int_equal(yk_owner_desc_sane(own, idx, 1), 1);
+    ((unsigned char *)d->key)[7] ^= 1; /* what stands in the descriptor */
+    assert_int_equal(yk_owner_desc_sane(own, idx, 1), 0);
+    assert_int_equal(yk_owner_desc_sane(own, idx, 0), 1);
+    *d = good;
+    own->keys[(uint64_t)d->key_cell * YK_SHM_KEY_GRANULE + 3] ^= 1; /* what stands in its cell */
     assert_int_equal(yk_owner_desc_sane(own, idx, 1), 0);
     assert_int_equal(yk_owner_desc_sane(own, idx, 0), 1);
     own->desc[idx + 1] = good; /* the right bytes at the wrong place */
+    own->rest[idx + 1] = good_rest;
     assert_int_equal(yk_owner_desc_sane(own, idx + 1, 0), 0);
     rig_close(&rig);
 }

@@ -231,7 +231,9 @@ static void what_cannot_be_used_is_replaced(void **state) {
     const unsigned char garbage[64] = {0x11, 0x22, 0x33};
     make_marked();
     file_write("meta", offsetof(struct yk_shm_hdr, version), &version, 4);
-    expect_replaced("version 2");
+    char says[24];
+    snprintf(says, sizeof(says), "version %u", version);
+    expect_replaced(says);
     make_marked();
     file_write("meta", 0, garbage, sizeof(garbage));
     expect_replaced("damaged");

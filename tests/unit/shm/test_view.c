@@ -78,12 +78,15 @@ static void keys_are_compared_whole(void **state) {
         assert_int_equal(yk_view_find(&rig.view, &q, 0, &found), 0);
         assert_int_equal(found.idx, idx[len]);
         assert_int_equal(found.desc.len, len);
-        assert_int_equal(found.desc.offset, len * 16u);
+        assert_int_equal(found.rest.offset, len * 16u);
         assert_true(found.word == rig.owner.desc[idx[len]].word);
         /* One byte changed, under the same hash: as a collision would be. */
         key[len - 1] ^= 0x40;
         assert_int_equal(yk_view_find(&rig.view, &q, 0, &found), YK_MISS);
         key[len - 1] ^= 0x40;
+        key[0] ^= 0x40; /* and among those in the descriptor */
+        assert_int_equal(yk_view_find(&rig.view, &q, 0, &found), YK_MISS);
+        key[0] ^= 0x40;
         q.ns = (len + 1) % 4;
         assert_int_equal(yk_view_find(&rig.view, &q, 0, &found), YK_MISS);
         q = rig_query((len + 1) % 4, key, len);
@@ -102,7 +105,7 @@ static void colliding_hashes_are_different_blocks(void **state) {
         struct yk_query q = rig_query(0, key[i], (uint32_t)strlen(key[i]));
         q.hash = 0x1234567887654321u;
         assert_int_equal(yk_view_find(&rig.view, &q, 0, &found), 0);
-        assert_int_equal(found.desc.offset, i);
+        assert_int_equal(found.rest.offset, i);
     }
 }
 
@@ -174,23 +177,28 @@ static void removed_and_lost_are_missed(void **state) {
 
 static void nothing_outside_the_regions_is_followed(void **state) {
     (void)state;
+    static const char long_key[] = "a key longer than its descriptor has room for";
     struct yk_desc good, *d;
+    struct yk_rest good_rest, *rest;
     put_text("x", (struct rig_block){.offset = DATA - 10, .len = 10});
     d = &rig.owner.desc[0];
+    rest = &rig.owner.rest[0];
     good = *d;
+    good_rest = *rest;
     assert_int_equal(find("x"), 0);
     d->len = 11;
     assert_int_equal(find("x"), YK_MISS);
     *d = good;
-    d->offset = UINT64_MAX - 4;
+    rest->offset = UINT64_MAX - 4;
     assert_int_equal(find("x"), YK_MISS);
-    *d = good;
-    d->key_cell = rig.layout.max_key_granules;
-    assert_int_equal(find("x"), YK_MISS);
-    d->key_cell = UINT32_MAX;
-    assert_int_equal(find("x"), YK_MISS);
-    *d = good;
+    *rest = good_rest;
     assert_int_equal(find("x"), 0);
+    uint32_t with_cell = put_text(long_key, (struct rig_block){.offset = 0, .len = 10});
+    assert_int_equal(find(long_key), 0);
+    rig.owner.desc[with_cell].key_cell = rig.layout.max_key_granules;
+    assert_int_equal(find(long_key), YK_MISS);
+    rig.owner.desc[with_cell].key_cell = UINT32_MAX;
+    assert_int_equal(find(long_key), YK_MISS);
     struct yk_bucket *b = &rig.index.buckets[good.hash & 15];
     uint64_t tag = good.hash >> 32 << 32;
     b->entry[0] = tag | (rig.layout.max_blocks + 1);
@@ -228,7 +236,7 @@ static void match_ends_at_the_first_absent(void **state) {
         assert_int_equal(yk_view_match(&rig.view, q, len, 0, infos, &unsure), len);
         assert_int_equal(unsure, 0);
         for (size_t i = 0; i < len; i++)
-            assert_int_equal(infos[i].desc.offset, i);
+            assert_int_equal(infos[i].rest.offset, i);
         if (len < N)
             assert_int_equal(infos[len].idx, 0xeeeeeeeeu);
         assert_int_equal(yk_view_match(&rig.view, q, len, 0, NULL, &unsure), len);
@@ -284,15 +292,15 @@ static void a_pin_holds_block_and_place(void **state) {
     uint64_t gen = YK_WORD_GEN(rig.owner.desc[idx].word);
     assert_int_equal(yk_view_pin(&rig.view, &q, 0, hazard, &found), 0);
     assert_int_equal(rig_move(&rig, idx, 500), 0);
-    assert_int_equal(rig.owner.desc[idx].offset, 100);
+    assert_int_equal(rig.owner.rest[idx].offset, 100);
     yk_hazard_clear(hazard);
     assert_int_equal(rig_move(&rig, idx, 500), 1);
     assert_true(YK_WORD_GEN(rig.owner.desc[idx].word) > gen);
     assert_int_equal(yk_view_pin(&rig.view, &q, 0, hazard, &found), 0);
-    assert_int_equal(found.desc.offset, 500);
+    assert_int_equal(found.rest.offset, 500);
     rig_retire(&rig, idx);
     assert_int_equal(rig_scan(&rig), 0);
-    assert_int_equal(rig.owner.desc[idx].offset, 500);
+    assert_int_equal(rig.owner.rest[idx].offset, 500);
     yk_hazard_clear(hazard);
     assert_int_equal(rig_scan(&rig), 1);
     assert_int_equal(YK_WORD_STATE(rig.owner.desc[idx].word), YK_DESC_FREE);

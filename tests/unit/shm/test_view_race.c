@@ -39,7 +39,7 @@ static uint64_t *slot_at(uint64_t offset) {
 
 static void slot_freed(void *arg, uint32_t idx) {
     (void)arg;
-    free_slots[free_count++] = (uint32_t)(rig.owner.desc[idx].offset / (WORDS * 8));
+    free_slots[free_count++] = (uint32_t)(rig.owner.rest[idx].offset / (WORDS * 8));
 }
 
 struct held {
@@ -48,16 +48,17 @@ struct held {
 };
 
 static int slot_is(const struct yk_found *f, uint32_t key) {
-    const uint64_t *at = (const uint64_t *)(const void *)(rig.view.data + f->desc.offset);
-    int good = f->desc.sum >> 32 == key;
+    const uint64_t *at = (const uint64_t *)(const void *)(rig.view.data + f->rest.offset);
+    int good = f->rest.sum >> 32 == key;
     for (unsigned i = 0; i < WORDS; i++)
-        good &= at[i] == f->desc.sum;
+        good &= at[i] == f->rest.sum;
     return good;
 }
 
 static int copy_is_whole(const struct yk_found *f, uint32_t key) {
-    return f->desc.word == f->word && f->desc.place_sum == yk_desc_place_sum(&f->desc, f->idx) &&
-           f->desc.ident_sum == yk_desc_ident_sum(&f->desc, names[key]) && f->desc.sum >> 32 == key;
+    return f->desc.word == f->word && f->rest.place_sum == yk_desc_place_sum(&f->rest, f->idx) &&
+           f->rest.ident_sum == yk_desc_ident_sum(&f->desc, &f->rest, names[key]) &&
+           f->rest.sum >> 32 == key;
 }
 
 static void look(struct rig_reader *rd, uint32_t key) {
@@ -80,7 +81,7 @@ static void *reader_run(void *arg) {
         uint32_t key = (uint32_t)(rig_random(&seed) % KEYS);
         struct held *at = &held[h];
         if (at->hazard != NULL) { /* held for some turns: still the same, then let go */
-            rd->wrong += !slot_is(&at->found, (uint32_t)(at->found.desc.sum >> 32));
+            rd->wrong += !slot_is(&at->found, (uint32_t)(at->found.rest.sum >> 32));
             yk_hazard_clear(at->hazard);
             at->hazard = NULL;
         }
@@ -119,10 +120,9 @@ static void put(uint32_t key, uint32_t version) {
 
 /* 1 moved, 0 held by a reader or no room. */
 static int move(uint32_t key) {
-    struct yk_desc *d = &rig.owner.desc[desc_of[key]];
     if (free_count == 0)
         return 0;
-    uint64_t from = d->offset;
+    uint64_t from = rig.owner.rest[desc_of[key]].offset;
     uint32_t slot = free_slots[free_count - 1];
     uint64_t to = (uint64_t)slot * WORDS * 8;
     memcpy(slot_at(to), slot_at(from), WORDS * 8);

@@ -99,7 +99,7 @@ static int find(const char *key, uint64_t hash, struct yk_found *ret) {
 
 /* Bytes of descriptors so that those before and those to come are on different pages. */
 static void new_desc_page(void) {
-    rig.hdr->desc_top = (rig.hdr->desc_top + 64) & ~31u;
+    rig.hdr->desc_top = (rig.hdr->desc_top + 128) & ~63u;
 }
 
 static uint32_t old_idx, new_idx;
@@ -236,19 +236,45 @@ static void reuse_everything(void) {
     new_idx = rig_put(&rig, &b);
 }
 
-/* Stopped when all but the key was compared: the copy must not be of two blocks. */
+/* Stopped when the key was compared, before the rest is looked at: the copy must not be of two blocks. */
 static void fields_of_two_blocks_are_not_mixed(void **state) {
     (void)state;
     struct yk_found found;
     old_idx = put("key", 0);
     uint64_t word = rig.owner.desc[old_idx].word;
-    stop_at(yk_owner_key(&rig.owner, rig.owner.desc[old_idx].key_cell, 3), reuse_everything);
+    stop_at(&rig.owner.rest[old_idx], reuse_everything);
     int rc = find("key", 0, &found);
     assert_true(stopped_once());
-    assert_int_equal(new_idx, old_idx); /* the same descriptor and cell, another block */
+    assert_int_equal(new_idx, old_idx); /* the same descriptor, another block */
     assert_int_equal(rc, 0);
     assert_true(found.word != word && found.word == rig.owner.desc[old_idx].word);
-    assert_int_equal(found.desc.offset, 4096);
+    assert_int_equal(found.rest.offset, 4096);
+}
+
+#define LONG_KEY "a key longer than its descriptor has room for"
+
+static void reuse_with_long_key(void) {
+    struct rig_block b = {.key = LONG_KEY, .key_len = strlen(LONG_KEY), .offset = 4096};
+    rig_retire(&rig, old_idx);
+    rig_scan(&rig);
+    new_idx = rig_put(&rig, &b);
+}
+
+/* Stopped when the first bytes were compared, before the others in their cell. */
+static void halves_of_two_keys_are_not_mixed(void **state) {
+    (void)state;
+    struct yk_found found;
+    old_idx = put(LONG_KEY, 0);
+    uint64_t word = rig.owner.desc[old_idx].word;
+    uint32_t cell = rig.owner.desc[old_idx].key_cell;
+    stop_at(yk_owner_cell(&rig.owner, cell, 16), reuse_with_long_key);
+    int rc = find(LONG_KEY, 0, &found);
+    assert_true(stopped_once());
+    assert_int_equal(new_idx, old_idx);
+    assert_int_equal(rig.owner.desc[new_idx].key_cell, cell);
+    assert_int_equal(rc, 0);
+    assert_true(found.word != word && found.word == rig.owner.desc[old_idx].word);
+    assert_int_equal(found.rest.offset, 4096);
 }
 
 static void remove_and_reuse(void) {
@@ -262,7 +288,7 @@ static void a_removed_block_is_missed(void **state) {
     (void)state;
     struct yk_found found;
     old_idx = put("key", 0);
-    stop_at(yk_owner_key(&rig.owner, rig.owner.desc[old_idx].key_cell, 3), remove_and_reuse);
+    stop_at(&rig.owner.rest[old_idx], remove_and_reuse);
     int rc = find("key", 0, &found);
     assert_true(stopped_once());
     assert_int_equal(new_idx, old_idx);
@@ -287,12 +313,12 @@ static void a_named_block_is_neither_moved_nor_reused(void **state) {
     struct yk_query q = rig_query(0, "key", 3);
     uint32_t *hazard = &rig.pages[0].hazard[0];
     old_idx = put("key", 0);
-    stop_at(yk_owner_key(&rig.owner, rig.owner.desc[old_idx].key_cell, 3), try_all);
+    stop_at(&rig.owner.rest[old_idx], try_all);
     int rc = yk_view_pin(&view, &q, 0, hazard, &found);
     assert_true(stopped_once());
     assert_int_equal(scanned, 3);
     assert_int_equal(rc, 0); /* it was there when it was named, and stays readable */
-    assert_int_equal(found.desc.offset, 0);
+    assert_int_equal(found.rest.offset, 0);
     assert_int_equal(YK_WORD_STATE(found.desc.word), YK_DESC_COMMITTED);
     yk_hazard_clear(hazard);
     assert_int_equal(rig_scan(&rig), 1);
@@ -329,7 +355,7 @@ static void a_hazard_that_came_after_a_move_holds_the_new_place(void **state) {
     (void)state;
     struct yk_found found;
     assert_int_equal(pin_stopped_at_the_hazard(move_unseen, &found), 0);
-    assert_int_equal(found.desc.offset, 8192);
+    assert_int_equal(found.rest.offset, 8192);
     assert_true(found.word == rig.owner.desc[old_idx].word);
     assert_int_equal(rig.pages[0].hazard[0], old_idx + 1);
 }
@@ -344,6 +370,7 @@ int main(void) {
         TEST(a_block_that_went_to_a_new_bucket_is_found),
         TEST(a_block_is_found_in_a_new_incarnation),
         TEST(fields_of_two_blocks_are_not_mixed),
+        TEST(halves_of_two_keys_are_not_mixed),
         TEST(a_removed_block_is_missed),
         TEST(a_named_block_is_neither_moved_nor_reused),
         TEST(a_hazard_that_came_too_late_holds_nothing),
