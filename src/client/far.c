@@ -19,8 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OPEN_NS (500 * YK_NS_PER_MS)
-#define REST_NS (1 * YK_NS_PER_S)
+#define OPEN_NS     (500 * YK_NS_PER_MS)
+#define REST_NS     (1 * YK_NS_PER_S)
 #define REST_MAX_NS (30 * YK_NS_PER_S)
 /* Until the engine gives up a connection that is not answered: another rail, or the socket, is
  * there instead. */
@@ -171,8 +171,8 @@ void yk_far_adopt(yk_client *c, const struct yk_far_found *found) {
 
 void yk_far_tend(yk_client *c, uint64_t budget_ns) {
     struct yk_far *far = &c->far;
-    if (far->engine == NULL || far->up || far->opening || c->state != YK_CONN_UP || !is_granted(c) ||
-        yk_now_ns() < far->retry_at_ns)
+    if (far->engine == NULL || far->up || far->opening || c->state != YK_CONN_UP ||
+        !is_granted(c) || yk_now_ns() < far->retry_at_ns)
         return;
     struct yk_welcome w = c->welcome;
     struct yk_far_found found = {0};

@@ -88,7 +88,8 @@ static const struct way {
     {"socket", 0, YK_OPEN_NO_MAP | YK_OPEN_NO_XFER},
 };
 
-static const size_t sizes[] = {1, 4096, YK_FAR_INLINE, YK_FAR_INLINE + 1, MIB, 3 * MIB + 17, 9 * MIB};
+static const size_t sizes[] = {1,   4096,         YK_FAR_INLINE, YK_FAR_INLINE + 1,
+                               MIB, 3 * MIB + 17, 9 * MIB};
 #define SIZES (sizeof(sizes) / sizeof(sizes[0]))
 
 /* What of so many bytes is not for the socket. */
@@ -312,8 +313,8 @@ static void test_mapped(void **state) {
 
 struct between {
     struct rig *r;
-    unsigned op;   /* the answer that it happens at */
-    int left;      /* how often yet */
+    unsigned op; /* the answer that it happens at */
+    int left;    /* how often yet */
     yk_client *other;
     void (*fn)(struct between *b);
     int done; /* atomic */
