@@ -105,16 +105,19 @@ static int is_offered(const yk_client *c, const struct yk_welcome *w) {
            !(tcp_alone(c) && is_local_alone(w->xfer_address));
 }
 
-void yk_far_find(yk_client *c, const struct yk_welcome *w, uint64_t deadline_ns,
-                 struct yk_far_found *ret) {
+int yk_far_find(yk_client *c, const struct yk_welcome *w, uint64_t deadline_ns,
+                struct yk_far_found *ret, struct yk_err *err) {
     uint64_t now = yk_now_ns(), budget = deadline_ns > now ? (deadline_ns - now) / 4 : 0;
     memset(ret, 0, sizeof(*ret));
     if (!is_offered(c, w) || (c->flags & YK_OPEN_NO_XFER))
-        return;
-    if (c->far.engine == NULL && engine_make(c, &ret->engine) < 0)
-        return;
-    (void)segment_open(ret->engine != NULL ? ret->engine : c->far.engine, w,
-                       budget < OPEN_NS ? budget : OPEN_NS, ret);
+        return 0;
+    int rc = c->far.engine == NULL ? engine_make(c, &ret->engine) : 0;
+    if (rc == -YK_EINVAL && c->far.rails != NULL && c->conn_number == 0)
+        return yk_err_set(err, rc, "%s", yk_xfer_error_text());
+    if (rc == 0)
+        (void)segment_open(ret->engine != NULL ? ret->engine : c->far.engine, w,
+                           budget < OPEN_NS ? budget : OPEN_NS, ret);
+    return 0;
 }
 
 void yk_far_drop(yk_client *c, struct yk_far_found *found) {

@@ -309,6 +309,22 @@ static void test_mapped(void **state) {
     yk_close(c);
 }
 
+static void test_rails_that_are_not_there(void **state) {
+    (void)state;
+    struct rig r;
+    yk_client *c = NULL;
+    yk_open_opts o = {.size = sizeof(o), .flags = YK_OPEN_NO_MAP, .rails = "no-such-dev"};
+    rig_open(&r, 0, 0);
+    assert_int_equal(yk_open(r.f.url, &o, &c), -YK_EINVAL);
+    assert_non_null(strstr(yk_error_text(NULL), "no-such-dev"));
+    o.rails = "lo";
+    assert_status(yk_open(r.f.url, &o, &c), 0);
+    put_ok(c, "k", MIB, 1);
+    assert_int_equal(STAT(c, xfer_bytes), MIB);
+    yk_close(c);
+    rig_close(&r);
+}
+
 /* ---- the block goes between its being located and its being read ---------------------------------- */
 
 struct between {
@@ -711,6 +727,7 @@ int main(void) {
         cmocka_unit_test(test_one_key),
         cmocka_unit_test(test_asynchronous),
         cmocka_unit_test_setup_teardown(test_mapped, with_node, without_node),
+        cmocka_unit_test(test_rails_that_are_not_there),
         cmocka_unit_test(test_block_goes_after_it_was_located),
         cmocka_unit_test(test_get_is_cancelled_while_it_moves),
         cmocka_unit_test(test_get_is_late_while_it_moves),
