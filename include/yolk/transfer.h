@@ -70,12 +70,13 @@ typedef struct yk_xfer_opts {
     const char *advertise;    /* addresses "HOST:PORT,..." given to peers; NULL: those of the interfaces
                                  that `listen` covers */
     int insecure_network;     /* nobody is authenticated: 1 allows addresses other than loopback */
-    const char *shm_dir;      /* for the socket of same-host peers; NULL: $XDG_RUNTIME_DIR, else /tmp;
-                                 "": no such peers */
+    const char *shm_dir;      /* for the socket of same-host peers; NULL: $XDG_RUNTIME_DIR if it can be
+                                 written, else /tmp; "": no such peers */
     const yk_xfer_resolver *resolver; /* copied; NULL: segments are opened by address only */
     const char *registry_dir; /* in place of a resolver: a directory that all engines share, one file a
                                  name; NULL: none */
-    const char *rails;        /* own devices or addresses to use, "eth0,10.0.0.7"; NULL: all */
+    const char *rails;        /* own devices or addresses to use, "eth0,10.0.0.7", each of which there is;
+                                 NULL: all */
     uint32_t shards;          /* independent sets of lanes, each with a thread for when no caller waits;
                                  1..4; 0: 1 */
     uint32_t lanes;           /* connections on each rail and shard for bulk, 1..8; 0: 1. One more is for

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * See ask.h. A socket that does not block and poll() with what is left of the deadline: nothing but a
- * name's resolution can hold it up. The round trip is that of the hello, after the connection stands.
+ * See ask.h. A socket that does not block and poll() with what is left of the deadline. The round trip is that of the hello, after the connection stands.
  *
  * Threads: any; no state.
  */
 #include "xfer/ask.h"
 
 #include "base/clock.h"
+#include "xfer/dns.h"
 #include "xfer/proto.h"
-#include "xfer/sock.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -151,7 +150,7 @@ static int lookup(struct ask *a, const char *name, struct yk_ask_segment *ret_se
 /* One of the addresses, all that it resolves to. */
 static int ask_one(struct ask *a, const char *name, struct yk_ask_segment *ret_segment) {
     struct yk_addr addr;
-    struct yk_sockaddr to[8];
+    struct yk_sockaddr to[YK_DNS_MAX];
     struct yk_err why;
     int n = yk_parse_addr(a->where, &addr, &why);
     if (n < 0 || addr.kind == YK_ADDR_NONE || (addr.kind == YK_ADDR_TCP && addr.port == 0))
@@ -160,7 +159,7 @@ static int ask_one(struct ask *a, const char *name, struct yk_ask_segment *ret_s
     if (addr.kind == YK_ADDR_UNIX)
         n = yk_sock_unix(addr.host, &to[0]) < 0 ? -YK_EINVAL : 1;
     else
-        n = yk_sock_resolve(addr.host, addr.port, 0, to, 8, a->err);
+        n = yk_dns_resolve(addr.host, addr.port, a->until_ns, to, a->err);
     if (n < 0)
         return n == -YK_ENOENT ? yk_err_set(a->err, -YK_EGONE, "'%.100s': its name does not resolve", a->where)
                                : n;

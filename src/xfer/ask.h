@@ -23,7 +23,7 @@ struct yk_ask_segment {
 
 /* address: "HOST:PORT" or "unix:/PATH", or several with commas between: the first that answers. With
  * "engine=ID" among them those behind it must be that engine's; another that answers is passed over.
- * incarnation: of the engine that asks. Name resolution may take longer than timeout_ms.
+ * incarnation: of the engine that asks.
  * -YK_EINVAL the address, -YK_EGONE nobody answers there, -YK_ETIMEDOUT, -YK_EVERSION, -YK_EPROTO
  * what answers is none. */
 int yk_ask_greet(const char *address, uint64_t incarnation, uint32_t timeout_ms,

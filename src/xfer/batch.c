@@ -109,6 +109,8 @@ struct yk_batch *yk_batch_new(struct yk_batches *g, uint32_t n) {
     b->left = n;
     b->failed = b->done = b->doomed = b->freed = 0;
     b->status = 0;
+    b->why_of = 0;
+    b->why[0] = 0;
     b->note_bytes = 0;
     b->note_peer = NULL;
     b->part_count = 0;

@@ -23,7 +23,8 @@
 extern "C" {
 #endif
 
-#define YK_SHARDS_MAX 4u
+#define YK_SHARDS_MAX    4u
+#define YK_BATCH_WHY_MAX 256
 
 struct yk_shard;
 struct yk_batch;
@@ -79,6 +80,8 @@ struct yk_batch {
     uint32_t doomed;           /* atomic: cancelled, no note is sent */
     int32_t status;            /* once done */
     uint32_t n, size_class;
+    uint32_t why_of;           /* atomic: 0, or 1 + the request that `why` is about, taken by its shard */
+    char why[YK_BATCH_WHY_MAX]; /* what failed on its way; read once done */
     struct yk_req *reqs;
     uint32_t xclass, flags;
     void *user;

@@ -171,9 +171,9 @@ int yk_batch_explain(const struct yk_batch *b, int status) {
         i++;
     if (i == b->n)
         return yk_xfer_fail(status, "its notification: %s", yk_status_text(status));
-    return yk_xfer_fail(status, "request %u of %u: %s after %llu of %llu bytes", i, b->n,
+    return yk_xfer_fail(status, "request %u of %u: %s after %llu of %llu bytes%s", i, b->n,
                         yk_status_text(status), (unsigned long long)b->reqs[i].done,
-                        (unsigned long long)b->reqs[i].len);
+                        (unsigned long long)b->reqs[i].len, b->why);
 }
 
 int yk_xfer_wait(yk_xfer *e, yk_xfer_batch handle, uint32_t timeout_ms) {

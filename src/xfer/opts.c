@@ -6,6 +6,7 @@
  */
 #include "xfer/engine_priv.h"
 #include "xfer/fault/fault.h"
+#include "xfer/sock.h"
 
 #include "base/parse.h"
 
@@ -69,7 +70,6 @@ static int check_texts(const struct yk_xfer_opts *o, struct yk_err *err) {
 }
 
 static void fill_in(struct yk_xfer_opts *o) {
-    const char *run = getenv("XDG_RUNTIME_DIR");
     o->transports = o->transports != 0 ? o->transports : (uint32_t)ALL;
     o->shards = o->shards != 0 ? o->shards : 1;
     o->lanes = o->lanes != 0 ? o->lanes : 1;
@@ -77,7 +77,7 @@ static void fill_in(struct yk_xfer_opts *o) {
     o->connect_ms = o->connect_ms != 0 ? o->connect_ms : 1000;
     o->stall_ms = o->stall_ms != 0 ? o->stall_ms : 200;
     if (o->shm_dir == NULL)
-        o->shm_dir = run != NULL && run[0] == '/' ? run : "/tmp";
+        o->shm_dir = yk_sock_dir();
 }
 
 static const char **text_of(struct yk_xfer_opts *o, int i) {

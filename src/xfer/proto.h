@@ -21,7 +21,8 @@
  *   READ    none                    len bytes IN FRONT of the answer, as many as were asked for
  *   WRITE   len bytes               none
  *   NOTE    0..4096 bytes           none; offset is its number, or 0: one that came already (it was
- *           repeated because a lane broke) is answered and dropped
+ *           repeated because a lane broke) is answered and dropped. -YK_EAGAIN: there is no room for it
+ *           now, it is sent again later; what is behind it on the lane goes on
  *   FENCE   none; offset is the id of another lane of this initiator: answered when it is closed and
  *           nothing that came over it is written any more. One that is unknown is closed
  *   PING    none                    none

@@ -160,7 +160,6 @@ int yk_server_open(const struct yk_xfer_opts *opts, struct yk_peer_info *self,
     s->ready_last = &s->ready_first;
     s->pause = (struct yk_timer){.fn = yk_server_on_pause, .user = s};
     s->sweep = (struct yk_timer){.fn = yk_in_sweep, .user = s};
-    s->retry = (struct yk_timer){.fn = yk_in_retry, .user = s};
     s->sink = malloc(YK_IN_SINK);
     int rc = s->sink == NULL ? yk_err_set(err, -YK_ENOMEM, "no memory for a server")
                              : yk_loop_new(&s->loop, err);
@@ -180,6 +179,8 @@ int yk_server_start(struct yk_server *s, const struct yk_server_env *env, struct
         s->env.lanes_max = 65536;
     if (s->env.hello_ms == 0)
         s->env.hello_ms = 5000;
+    if (s->env.pin_ms == 0)
+        s->env.pin_ms = YK_IN_PIN_MS;
     for (uint32_t i = 0; i < s->listener_count; i++) {
         int rc = yk_loop_watch(s->loop, &s->listeners[i]);
         if (rc < 0)

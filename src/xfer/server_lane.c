@@ -71,7 +71,8 @@ static void on_lane(struct yk_watch *w, uint32_t events) {
 }
 
 static void start_sweep(struct yk_server *s) {
-    uint64_t ms = s->env.hello_ms / 2 + 1 < 1000 ? s->env.hello_ms / 2 + 1 : 1000;
+    uint64_t ms = (s->env.hello_ms < s->env.pin_ms ? s->env.hello_ms : s->env.pin_ms) / 2 + 1;
+    ms = ms < 1000 ? ms : 1000;
     if (s->sweep.slot == 0)
         (void)yk_loop_timer(s->loop, &s->sweep, yk_now_ns() + ms * YK_NS_PER_MS);
 }
@@ -170,7 +171,7 @@ static void watch_for(struct yk_in_lane *l) {
     struct yk_in_work *w = l->work;
     uint32_t events = 0;
     int crowded = w != NULL && w->tail - w->head + YK_GROUP_MAX > YK_SERVER_REQUESTS;
-    if (!l->stalled && !l->closing && !crowded)
+    if (!l->closing && !crowded)
         events |= EPOLLIN;
     if (l->full)
         events |= EPOLLOUT;
@@ -228,17 +229,24 @@ void yk_in_forget(struct yk_in_lane *l, const struct yk_region *region) {
 
 /* ---- timers --------------------------------------------------------------------------------------- */
 
+static int holds_pin(const struct yk_in_lane *l) {
+    for (uint32_t i = l->work->head; i != l->work->tail; i++)
+        if (yk_in_at(l->work, i)->pinned)
+            return 1;
+    return 0;
+}
+
 /* Silence at the wrong moment. Lanes between requests may be silent for as long as they like. */
 static const char *overdue(struct yk_in_lane *l, uint64_t now) {
     uint64_t still_ms = (now - l->still_ns) / YK_NS_PER_MS;
     if (!l->greeted) /* a byte now and then does not help */
         return still_ms >= l->server->env.hello_ms ? "it did not say what it is" : NULL;
-    if (l->work == NULL || l->moved != l->moved_seen || l->stalled) {
+    if (l->work == NULL || l->moved != l->moved_seen) {
         l->moved_seen = l->moved;
         l->still_ns = now;
         return NULL;
     }
-    if (still_ms < YK_IN_STUCK_MS)
+    if (still_ms < (holds_pin(l) ? l->server->env.pin_ms : YK_IN_STUCK_MS))
         return NULL;
     return l->work->head != l->work->recv ? "it does not take its answers" : "it sent half a request";
 }
@@ -257,13 +265,4 @@ void yk_in_sweep(struct yk_timer *t) {
     }
     if (again)
         start_sweep(s);
-}
-
-void yk_in_retry(struct yk_timer *t) {
-    struct yk_server *s = t->user;
-    for (struct yk_in_lane *l = s->lanes; l != NULL; l = l->next)
-        if (l->stalled) {
-            l->stalled = 0;
-            yk_in_ready(l);
-        }
 }

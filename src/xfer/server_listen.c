@@ -193,9 +193,7 @@ static int listen_unix(struct yk_server *s, const struct yk_xfer_opts *opts, str
                        struct yk_err *err) {
     struct yk_sockaddr a;
     char path[sizeof(s->unix_path)], fresh[sizeof(s->unix_path) + 1];
-    const char *dir = opts->shm_dir;
-    if (dir == NULL && ((dir = getenv("XDG_RUNTIME_DIR")) == NULL || dir[0] == 0))
-        dir = "/tmp";
+    const char *dir = opts->shm_dir != NULL ? opts->shm_dir : yk_sock_dir();
     int n = snprintf(path, sizeof(path), "%s/" SOCKET_NAME "%016llx", dir,
                      (unsigned long long)self->incarnation);
     (void)snprintf(fresh, sizeof(fresh), "%s/" NEW_NAME "%016llx", dir,

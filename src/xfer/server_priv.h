@@ -28,7 +28,7 @@
 #define YK_IN_SPARE      16u          /* works that are kept to lend */
 #define YK_IN_LISTENERS  8u
 #define YK_IN_STUCK_MS   30000u       /* a half message, or answers that nobody takes, for so long */
-#define YK_IN_RETRY_MS   2u           /* a notification that found the queue full */
+#define YK_IN_PIN_MS     3000u        /* the same while a guard holds something for it */
 #define YK_IN_PAUSE_MS   100u         /* no descriptor to accept with */
 
 struct yk_in_req {
@@ -69,7 +69,6 @@ struct yk_in_lane {
     uint32_t seq;                  /* of the next request */
     uint8_t urgent, greeted, is_ready;
     uint8_t closing;               /* when all is sent */
-    uint8_t stalled;               /* a notification waits */
     uint8_t full;                  /* the socket takes no more now */
     uint8_t dead;                  /* closed; freed when nobody looks at it */
     uint64_t moved, moved_seen;    /* bytes, for the sweep */
@@ -92,7 +91,7 @@ struct yk_server {
     uint64_t turn_bytes;           /* of the turn of a bulk lane that is served */
     uint32_t listener_count;
     struct yk_watch listeners[YK_IN_LISTENERS];
-    struct yk_timer pause, sweep, retry;
+    struct yk_timer pause, sweep;
     char unix_path[108];
 
     struct yk_in_lane *lanes;
@@ -130,7 +129,6 @@ void yk_in_ready(struct yk_in_lane *l);
 void yk_in_close(struct yk_in_lane *l, const char *text);
 void yk_in_forget(struct yk_in_lane *l, const struct yk_region *region);
 void yk_in_sweep(struct yk_timer *t);
-void yk_in_retry(struct yk_timer *t);
 
 /* A header is here: what it asks for, checked. */
 int yk_in_begin(struct yk_in_lane *l, const struct yk_xreq *req);
@@ -138,7 +136,8 @@ int yk_in_begin(struct yk_in_lane *l, const struct yk_xreq *req);
 int yk_in_advance(struct yk_in_lane *l);
 void yk_in_release(struct yk_in_lane *l, struct yk_in_req *q);
 
-/* A notification, unless it came before. 0 or its status; -YK_EAGAIN: the queue is full. */
+/* A notification, unless it came before. 0 or its status; -YK_EAGAIN: the queue is full, it shall be
+ * sent again. */
 int yk_in_note(struct yk_in_lane *l, uint64_t number, const void *data, uint32_t len);
 
 /* 1: the bound was reached, there may be more; 0: there is no more; < 0: closed. */

@@ -11,8 +11,6 @@
  */
 #include "server_priv.h"
 
-#include "base/clock.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -162,19 +160,16 @@ static int hello(struct yk_in_lane *l, struct yk_in_req *q) {
     return put_blob(q, status, body, yk_welcome_encode(body, &w));
 }
 
-/* The request at recv has all its payload, and takes effect. -YK_EAGAIN: not yet. */
+/* The request at recv has all its payload, and takes effect. */
 static int act(struct yk_in_lane *l, struct yk_in_req *q) {
-    int rc = 0;
     switch (q->op) {
     case YK_PROTO_HELLO:
         return hello(l, q);
     case YK_PROTO_LOOKUP:
         return lookup(l, q);
     case YK_PROTO_NOTE:
-        rc = yk_in_note(l, q->number, l->work->small, (uint32_t)q->len);
-        if (rc != -YK_EAGAIN)
-            q->status = rc;
-        return rc == -YK_EAGAIN ? rc : 0;
+        q->status = yk_in_note(l, q->number, l->work->small, (uint32_t)q->len);
+        return 0;
     case YK_PROTO_FENCE:
         q->status = fence(l, q->number);
         return 0;
@@ -193,13 +188,6 @@ int yk_in_advance(struct yk_in_lane *l) {
         if (yk_xreq_has_payload(q->op) && (w->run > 0 || w->got < q->len))
             break;
         int rc = act(l, q);
-        if (rc == -YK_EAGAIN) {
-            l->stalled = 1;
-            if (l->server->retry.slot == 0)
-                (void)yk_loop_timer(l->server->loop, &l->server->retry,
-                                    yk_now_ns() + YK_IN_RETRY_MS * YK_NS_PER_MS);
-            break;
-        }
         if (rc < 0) {
             yk_in_close(l, rc == -YK_ENOMEM ? "no memory for an answer" : NULL);
             return rc;

@@ -78,13 +78,13 @@ static int header(struct yk_in_lane *l) {
 /* All that the buffer allows. */
 static int parse(struct yk_in_lane *l) {
     struct yk_in_work *w = l->work;
-    while (!l->stalled && !l->closing) {
+    while (!l->closing) {
         struct yk_in_req *q = waiting(w);
         if (q != NULL)
             from_buf(l, q);
         if (yk_in_advance(l) < 0)
             return -1;
-        if (l->stalled || l->closing || (waiting(w) != NULL && w->at == w->end))
+        if (l->closing || (waiting(w) != NULL && w->at == w->end))
             return 0;
         if (waiting(w) != NULL)
             continue;
@@ -117,7 +117,7 @@ static int lay_out(struct yk_in_lane *l, struct iovec *iov, uint64_t most, uint6
         if (!yk_xreq_has_payload(q->op))
             continue;
         if (n == (int)YK_GROUP_MAX || bytes == most || q->len == 0) {
-            whole = 0; /* an empty note may have to wait, and what is behind it with it */
+            whole = 0; /* an empty note: what is behind it is laid out when it is done */
             break;
         }
         char *to = place(l, q, got, &len);
@@ -167,7 +167,7 @@ int yk_in_rx(struct yk_in_lane *l) {
     for (;;) {
         struct iovec iov[IOV_MAX_RX];
         uint64_t payload, bytes;
-        if (l->stalled || l->closing || w->tail - w->head + YK_GROUP_MAX > YK_SERVER_REQUESTS)
+        if (l->closing || w->tail - w->head + YK_GROUP_MAX > YK_SERVER_REQUESTS)
             return 0;
         if (moved >= l->server->turn_bytes)
             return 1;

@@ -135,7 +135,7 @@ struct yk_route {
     int copies;            /* some rail's transport is carried out by progress */
     struct yk_queue queue[YK_XFER_CLASSES];
     double served;         /* virtual time of the last pick */
-    struct yk_list later;  /* pieces that the target had no pin for */
+    struct yk_list later;  /* pieces that the target could not take now */
     struct yk_timer later_timer; /* of the earliest */
     struct yk_list fences;
     struct yk_rail *rails;

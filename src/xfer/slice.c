@@ -8,7 +8,8 @@
  * into the lane's fence first. When its request ends before the fence has (its deadline came), the piece
  * stays there without it, for its range: yk_route_fenced keeps later writes off, of all shards.
  *
- * A piece whose guard the target could not pin now goes to `later`, and from there to `again`.
+ * A piece whose guard the target could not pin now goes to `later`, and from there to `again`; so does
+ * a note that found its queue full.
  *
  * Pieces come from chunks that only grow: as many as were ever in flight.
  *
@@ -20,11 +21,12 @@
 #include "base/clock.h"
 #include "base/hash.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define CHUNK        64u
 #define AGAIN_MAX    3u /* reads whose checksum was wrong are repeated so often */
-#define LATER_MAX    5u /* pieces that the target had no pin for wait 1 ms, doubled so often */
+#define LATER_MAX    5u /* what the target cannot take now waits 1 ms, doubled so often */
 
 struct yk_chunk {
     struct yk_chunk *next;
@@ -110,6 +112,25 @@ static void part_close(struct yk_shard *s, struct yk_part *p) {
     yk_list_remove(&p->link);
 }
 
+/* Where a request ends because no rail would have it: what the rails said last. Of the first such
+ * request of a batch. */
+static void say_why(struct yk_req *r, const struct yk_route *t) {
+    struct yk_batch *b = r->part->batch;
+    uint32_t nobody = 0, mine = 1 + (uint32_t)(r - b->reqs);
+    size_t n = 0;
+    for (uint32_t i = 0; i < t->rail_count && n < sizeof(b->why); i++) {
+        const struct yk_rail *rail = &t->rails[i];
+        if (rail->state == YK_RAIL_OK || rail->why[0] == 0)
+            continue;
+        if (n == 0 && !__atomic_compare_exchange_n(&b->why_of, &nobody, mine, 0, __ATOMIC_RELAXED,
+                                                   __ATOMIC_RELAXED))
+            return;
+        n += (size_t)snprintf(b->why + n, sizeof(b->why) - n, "; %s%s%s to %s: %s", rail->xport->ops->name,
+                              rail->desc.local[0] != 0 ? " " : "", rail->desc.local, rail->desc.remote,
+                              rail->why);
+    }
+}
+
 /* t: NULL when it was never taken into a route. */
 static void req_end(struct yk_shard *s, struct yk_req *r, struct yk_route *t) {
     struct yk_part *part = r->part;
@@ -119,6 +140,8 @@ static void req_end(struct yk_shard *s, struct yk_req *r, struct yk_route *t) {
     r->region = NULL;
     if (r->status != 0)
         __atomic_store_n(&b->failed, 1, __ATOMIC_RELAXED);
+    if (t != NULL && (r->status == -YK_ETIMEDOUT || r->status == -YK_EGONE))
+        say_why(r, t);
     __atomic_store_n(&r->ended, 1, __ATOMIC_RELEASE);
     if (t != NULL)
         yk_route_work(t, -1);
@@ -188,26 +211,6 @@ void yk_req_fail(struct yk_shard *s, struct yk_req *r, int status) {
 
 /* ---- ends of pieces ----------------------------------------------------------------------------- */
 
-static void note_end(struct yk_shard *s, struct yk_piece *p, struct yk_route *t, int status) {
-    struct yk_part *part = p->note;
-    part->note = NULL;
-    yk_piece_free(s, p);
-    yk_route_work(t, -1);
-    part_close(s, part);
-    yk_batch_end(part->batch, s, status);
-}
-
-static void note_piece_ended(struct yk_shard *s, struct yk_piece *p, struct yk_route *t) {
-    int status = p->s.status;
-    int lane = status < 0 && p->s.scope == YK_SCOPE_LANE;
-    if (lane && p->cancel_ns == 0)
-        yk_list_add(&t->queue[p->s.xclass].again, &p->link);
-    else if (lane || status == -YK_ECANCELED)
-        note_end(s, p, t, p->note->note_status != 0 ? p->note->note_status : -YK_ECANCELED);
-    else
-        note_end(s, p, t, status);
-}
-
 /* What has waited long enough; the timer is set for the rest. Without memory for it nothing waits. */
 static void later_look(struct yk_route *t, uint64_t now) {
     struct yk_list *next;
@@ -231,13 +234,35 @@ void yk_later_due(struct yk_timer *timer) {
     later_look(timer->user, yk_now_ns());
 }
 
-/* The target had no pin for its guard. */
+/* The target had no pin for its guard, or no room for the note. */
 static void send_later(struct yk_route *t, struct yk_piece *p) {
     uint64_t now = yk_now_ns();
     p->due_ns = now + (YK_NS_PER_MS << p->waits);
     p->waits += p->waits < LATER_MAX;
     yk_list_add(&t->later, &p->link);
     later_look(t, now);
+}
+
+static void note_end(struct yk_shard *s, struct yk_piece *p, struct yk_route *t, int status) {
+    struct yk_part *part = p->note;
+    part->note = NULL;
+    yk_piece_free(s, p);
+    yk_route_work(t, -1);
+    part_close(s, part);
+    yk_batch_end(part->batch, s, status);
+}
+
+static void note_piece_ended(struct yk_shard *s, struct yk_piece *p, struct yk_route *t) {
+    int status = p->s.status;
+    int lane = status < 0 && p->s.scope == YK_SCOPE_LANE;
+    if (status == -YK_EAGAIN && p->cancel_ns == 0)
+        send_later(t, p);
+    else if (lane && p->cancel_ns == 0)
+        yk_list_add(&t->queue[p->s.xclass].again, &p->link);
+    else if (lane || status == -YK_ECANCELED || status == -YK_EAGAIN)
+        note_end(s, p, t, p->note->note_status != 0 ? p->note->note_status : -YK_ECANCELED);
+    else
+        note_end(s, p, t, status);
 }
 
 static void req_piece_ended(struct yk_shard *s, struct yk_piece *p, struct yk_link *l) {

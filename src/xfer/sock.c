@@ -74,6 +74,11 @@ int yk_sock_unix(const char *path, struct yk_sockaddr *ret_addr) {
     return 0;
 }
 
+const char *yk_sock_dir(void) {
+    const char *run = getenv("XDG_RUNTIME_DIR");
+    return run != NULL && run[0] == '/' && access(run, W_OK | X_OK) == 0 ? run : "/tmp";
+}
+
 /* ---- addresses ---------------------------------------------------------------------------------- */
 
 /* The address of v4 or v6 as bytes; how many. */

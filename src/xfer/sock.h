@@ -29,6 +29,10 @@ struct yk_sockaddr {
     socklen_t len;
 };
 
+/* Where sockets for peers of this host stand: $XDG_RUNTIME_DIR, or /tmp where that is not set, or is
+ * what a session that has ended left in the environment. */
+const char *yk_sock_dir(void);
+
 /* host numeric. -YK_EINVAL: it is not. */
 int yk_sock_parse(const char *host, uint16_t port, struct yk_sockaddr *ret_addr);
 /* Names too: at most cap, how many. passive: to listen on. -YK_ENOENT (text): unknown. */

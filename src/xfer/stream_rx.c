@@ -91,9 +91,9 @@ static int answered(struct yk_stream *s, const unsigned char *bytes) {
         return rc;
     }
     if (q->slice != NULL) {
-        /* Without a guard there is nothing that it could have to wait for. */
-        int again = ans.status == -YK_EAGAIN && q->slice->guard == NULL;
-        q->slice->status = again ? -YK_EPROTO : ans.status;
+        /* What has no guard and is no note has nothing that it could have to wait for. */
+        int may_wait = q->slice->guard != NULL || q->op == YK_PROTO_NOTE;
+        q->slice->status = ans.status == -YK_EAGAIN && !may_wait ? -YK_EPROTO : ans.status;
         q->slice->scope = ans.status < 0 ? YK_SCOPE_REQUEST : YK_SCOPE_NONE;
     }
     s->rx++;

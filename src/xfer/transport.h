@@ -114,7 +114,7 @@ struct yk_slice {
     uint8_t touched;              /* out, see above */
     uint8_t scope;                /* out: enum yk_scope of a failure */
     int32_t status;               /* out: 0, YK_MISS, -YK_E...; -YK_EAGAIN: the target has no pin for
-                                     its guard now, it is posted again later */
+                                     its guard, or no room for the note, now: it is posted again later */
     char *local;
     uint64_t len;
     uint64_t region; /* of the peer */
@@ -214,11 +214,12 @@ struct yk_server_env {
     struct yk_registry *registry;
     const struct yk_xfer_opts *opts;
     const struct yk_peer_info *self; /* what greetings say; immutable */
-    /* A notification arrived: 0, or -YK_EAGAIN: the queue is full, keep it and its lane waiting. */
+    /* A notification arrived: 0, or -YK_EAGAIN: the queue is full, it shall be sent again. */
     int (*note)(void *user, const char *peer, const void *data, uint32_t len);
     void *user;
     uint32_t lanes_max; /* 0 = 65536 */
     uint32_t hello_ms;  /* until a connection must have said what it is; 0 = 5000 */
+    uint32_t pin_ms;    /* until a lane that moves nothing is closed while it has pins; 0 = 3000 */
 };
 
 #ifdef __cplusplus

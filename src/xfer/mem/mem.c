@@ -13,15 +13,13 @@
  */
 #include "xfer/mem/mem.h"
 
-#include "base/clock.h"
 #include "xfer/inproc.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define ROOM        64u
-#define NOTE_TRY_NS (1 * YK_NS_PER_MS) /* the peer's queue of notifications was full */
+#define ROOM 64u
 
 struct mem_lane {
     struct yk_lane lane;
@@ -34,8 +32,6 @@ struct mem_lane {
     struct yk_region *region;
     yk_xfer_guard_ops guard;
     uint64_t pin, at;
-    struct yk_timer note_timer;
-    int note_waits;
 };
 
 static int mem_open(const struct yk_shard_env *env, struct yk_xport **ret_xport, struct yk_err *err) {
@@ -66,11 +62,6 @@ static uint32_t mem_rails(struct yk_xport *xport, const struct yk_peer_info *pee
     return 1;
 }
 
-static void note_due(struct yk_timer *t) {
-    struct mem_lane *l = t->user;
-    l->note_waits = 0;
-}
-
 static int mem_connect(struct yk_xport *xport, const struct yk_peer_info *peer,
                        const struct yk_rail_desc *rail, int bulk, struct yk_lane **ret_lane,
                        struct yk_err *err) {
@@ -88,7 +79,6 @@ static int mem_connect(struct yk_xport *xport, const struct yk_peer_info *peer,
                                .id = __atomic_add_fetch(&ids, 1, __ATOMIC_RELAXED),
                                .up = 1};
     l->peer = local;
-    l->note_timer = (struct yk_timer){.fn = note_due, .user = l};
     *ret_lane = &l->lane;
     return 0;
 }
@@ -118,11 +108,8 @@ static void unlink_slice(struct mem_lane *l, struct yk_slice *s) {
 }
 
 static void end(struct mem_lane *l, struct yk_slice *s, int status, enum yk_scope scope) {
-    if (s == l->first) {
+    if (s == l->first)
         let_go(l);
-        l->note_waits = 0;
-        (void)yk_loop_timer(l->lane.xport->env->loop, &l->note_timer, 0);
-    }
     unlink_slice(l, s);
     s->status = status;
     s->scope = (uint8_t)(status < 0 ? scope : YK_SCOPE_NONE);
@@ -187,19 +174,13 @@ static void hand_note(struct mem_lane *l, struct yk_slice *s) {
     char from[32];
     snprintf(from, sizeof(from), "mem:%016llx", (unsigned long long)env->incarnation);
     int rc = yk_inproc_note(l->peer, from, s->local, (uint32_t)s->len);
-    l->moved++; /* alive, even if it has to wait */
-    if (rc != -YK_EAGAIN) {
-        end(l, s, rc, YK_SCOPE_REQUEST);
-        return;
-    }
-    l->note_waits = 1;
-    if (yk_loop_timer(env->loop, &l->note_timer, yk_now_ns() + NOTE_TRY_NS) < 0)
-        end(l, s, -YK_ENOMEM, YK_SCOPE_REQUEST);
+    l->moved++;
+    end(l, s, rc, YK_SCOPE_REQUEST);
 }
 
 static int mem_progress(struct yk_lane *lane, uint64_t bytes) {
     struct mem_lane *l = (struct mem_lane *)lane;
-    while (l->first != NULL && !l->note_waits && bytes > 0) {
+    while (l->first != NULL && bytes > 0) {
         struct yk_slice *s = l->first;
         if (s->op == YK_SLICE_NOTE)
             hand_note(l, s);
@@ -208,7 +189,7 @@ static int mem_progress(struct yk_lane *lane, uint64_t bytes) {
         else
             end(l, s, 0, YK_SCOPE_NONE); /* a fence or ping: nothing is ever under way elsewhere */
     }
-    return l->first != NULL && !l->note_waits;
+    return l->first != NULL;
 }
 
 static uint32_t mem_room(const struct yk_lane *lane) {
@@ -235,7 +216,6 @@ static void mem_disconnect(struct yk_lane *lane) {
     struct mem_lane *l = (struct mem_lane *)lane;
     while (l->first != NULL)
         end(l, l->first, -YK_EGONE, YK_SCOPE_LANE);
-    (void)yk_loop_timer(lane->xport->env->loop, &l->note_timer, 0);
     yk_inproc_put(l->peer);
     free(l);
 }

@@ -161,7 +161,8 @@ uint32_t yk_tcp_rails_of(const struct yk_tcp_device *devices, uint32_t device_co
     return n;
 }
 
-static uint32_t devices_now(struct yk_tcp_device *ret, uint32_t cap) {
+/* down: those that are not up, too. */
+static uint32_t devices_now(struct yk_tcp_device *ret, uint32_t cap, int down) {
     struct ifaddrs *all = NULL;
     uint32_t n = 0;
     if (getifaddrs(&all) < 0)
@@ -169,7 +170,7 @@ static uint32_t devices_now(struct yk_tcp_device *ret, uint32_t cap) {
     for (struct ifaddrs *i = all; i != NULL && n < cap; i = i->ifa_next) {
         struct yk_tcp_device *d = &ret[n];
         memset(d, 0, sizeof(*d));
-        if (i->ifa_addr == NULL || i->ifa_netmask == NULL || !(i->ifa_flags & IFF_UP))
+        if (i->ifa_addr == NULL || i->ifa_netmask == NULL || !(down || (i->ifa_flags & IFF_UP)))
             continue;
         yk_sock_host(i->ifa_addr, d->host);
         yk_sock_host(i->ifa_netmask, d->mask);
@@ -185,11 +186,29 @@ static uint32_t devices_now(struct yk_tcp_device *ret, uint32_t cap) {
     return n;
 }
 
+int yk_tcp_check_filter(const char *filter, struct yk_err *err) {
+    struct yk_tcp_device devices[DEVICES_MAX];
+    uint32_t n = filter != NULL ? devices_now(devices, DEVICES_MAX, 1) : 0;
+    for (const char *at = filter; at != NULL && *at != 0;) {
+        char item[YK_PEER_HOST];
+        size_t len = strcspn(at, ",");
+        snprintf(item, sizeof(item), "%.*s", (int)(len < sizeof(item) ? len : sizeof(item)), at);
+        int found = len < sizeof(item) && if_nametoindex(item) != 0; /* it may get an address later */
+        for (uint32_t i = 0; i < n && !found; i++)
+            found = len < sizeof(item) && strcmp(item, devices[i].host) == 0;
+        if (!found)
+            return yk_err_set(err, -YK_EINVAL,
+                              "options: rails: '%s' is no device and no address of this host", item);
+        at += len + (at[len] == ',');
+    }
+    return 0;
+}
+
 uint32_t yk_tcp_rails(struct yk_xport *xport, const struct yk_peer_info *peer,
                       struct yk_rail_desc *ret_rails, uint32_t cap) {
     struct yk_tcp_device devices[DEVICES_MAX];
     char boot[YK_BOOT_ID_BYTES];
-    uint32_t n = devices_now(devices, DEVICES_MAX);
+    uint32_t n = devices_now(devices, DEVICES_MAX, 0);
     int same_host = yk_host_boot_id(boot) && strcmp(boot, peer->boot_id) == 0;
     return yk_tcp_rails_of(devices, n, xport->env->rails, peer, same_host, ret_rails, cap);
 }

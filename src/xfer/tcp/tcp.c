@@ -20,7 +20,8 @@
 #include <unistd.h>
 
 static int tcp_open(const struct yk_shard_env *env, struct yk_xport **ret_xport, struct yk_err *err) {
-    return yk_stream_lane_open(&yk_xport_tcp, env, ret_xport, err);
+    int rc = yk_tcp_check_filter(env->rails, err);
+    return rc < 0 ? rc : yk_stream_lane_open(&yk_xport_tcp, env, ret_xport, err);
 }
 
 /* A socket on its way to the rail's far end. */

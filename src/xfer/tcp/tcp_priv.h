@@ -11,6 +11,9 @@
 uint32_t yk_tcp_rails(struct yk_xport *xport, const struct yk_peer_info *peer,
                       struct yk_rail_desc *ret_rails, uint32_t cap);
 
+/* Whether each item of "eth0,10.0.0.7" (NULL: none) is there: 0, or -YK_EINVAL with a text. */
+int yk_tcp_check_filter(const char *filter, struct yk_err *err);
+
 /* What it works on, for tests. */
 struct yk_tcp_device {
     char name[16], host[YK_PEER_HOST], mask[YK_PEER_HOST];

@@ -308,6 +308,34 @@ static void notes(struct conform_rig *rig) {
     finish(rig);
 }
 
+/* A notification that finds the queue full waits by itself: what comes behind it goes on. */
+static void a_full_queue_holds_nothing_up(struct conform_rig *rig) {
+    if ((rig->can & CONFORM_NOTIFY) == 0)
+        return;
+    static yk_xfer_note n;
+    uint32_t kept = 4096; /* as transfer.h says */
+    begin(rig, NULL);
+    yk_xfer_request none = request(rig, YK_XFER_WRITE, 0, 0, 0), q = request(rig, YK_XFER_READ, 0, 0, 5000);
+    yk_xfer_submit_opts o = {.size = sizeof(o), .xclass = YK_XFER_DEMAND, .notify = "n", .notify_bytes = 1};
+    yk_xfer_batch b;
+    for (uint32_t i = 0; i < kept; i++)
+        assert_int_equal(yk_xfer_run(rig->from, &none, 1, &o), 0);
+    assert_int_equal(yk_xfer_submit(rig->from, &none, 1, &o, &b), 0);
+    for (uint32_t i = 0; i < 20; i++) {
+        assert_int_equal(go(rig, &q, 0), 0);
+        assert_int_equal(yk_xfer_wait(rig->from, b, 0), -YK_EAGAIN);
+    }
+    assert_int_equal(yk_xfer_note_next(rig->to, &n), 0);
+    assert_int_equal(yk_xfer_wait(rig->from, b, UINT32_MAX), 0);
+    assert_int_equal(yk_xfer_batch_free(rig->from, b), 0);
+    o.timeout_ms = 20;
+    assert_int_equal(yk_xfer_run(rig->from, &none, 1, &o), -YK_ETIMEDOUT);
+    for (uint32_t i = 0; i < kept; i++)
+        assert_int_equal(yk_xfer_note_next(rig->to, &n), 0);
+    assert_int_equal(yk_xfer_note_next(rig->to, &n), YK_MISS);
+    finish(rig);
+}
+
 /* After it has ended, whichever way, nothing writes to its memory any more. */
 static void ends_early(struct conform_rig *rig) {
     begin(rig, NULL);
@@ -426,6 +454,7 @@ void conform_plain(struct conform_rig *rig) {
     all_completions(rig);
     guards(rig);
     notes(rig);
+    a_full_queue_holds_nothing_up(rig);
     ends_early(rig);
     unregister_under_way(rig);
 }

@@ -102,9 +102,8 @@ static void open_guarded(struct rig *r) {
     pthread_mutex_unlock(&lock);
 }
 
-static void send_header(int fd, uint8_t op, uint32_t seq, uint64_t region, uint64_t offset, uint64_t len,
-                        uint64_t generation, int more) {
-    unsigned char b[YK_XREQ_BYTES_MAX];
+static uint32_t put_header(void *to, uint8_t op, uint32_t seq, uint64_t region, uint64_t offset,
+                           uint64_t len, uint64_t generation, int more) {
     struct yk_xreq q = {.op = op,
                         .flags = (uint8_t)((generation != 0 ? YK_XREQ_GUARD : 0) | (more ? YK_XREQ_MORE : 0)),
                         .seq = seq,
@@ -114,7 +113,13 @@ static void send_header(int fd, uint8_t op, uint32_t seq, uint64_t region, uint6
                         .descriptor = 7,
                         .generation = generation,
                         .epoch = 1};
-    rig_send(fd, b, yk_xreq_encode(b, &q));
+    return yk_xreq_encode(to, &q);
+}
+
+static void send_header(int fd, uint8_t op, uint32_t seq, uint64_t region, uint64_t offset, uint64_t len,
+                        uint64_t generation, int more) {
+    unsigned char b[YK_XREQ_BYTES_MAX];
+    rig_send(fd, b, put_header(b, op, seq, region, offset, len, generation, more));
 }
 
 static int answer(int fd, uint8_t op, uint32_t seq) {
@@ -224,6 +229,34 @@ static void a_lane_that_ends_lets_go(void **state) {
         }
         close(other);
     }
+    rig_close(&r);
+}
+
+/* Who takes nothing, or sends half of a write, does not keep its pins for long; others may be as slow as
+ * before. */
+static void a_silent_peer_loses_its_pins(void **state) {
+    struct rig r = {.server_env = {.pin_ms = 100}};
+    struct yk_server_counts c;
+    (void)state;
+    open_guarded(&r);
+    int reader = rig_greeted(&r, 1, 1), writer = rig_greeted(&r, 2, 1), slow = rig_greeted(&r, 3, 1);
+    send_header(slow, YK_PROTO_WRITE, 1, r.region, 0, 1000, 0, 0);
+    rig_send(slow, payload, 500);
+    send_header(reader, YK_PROTO_READ, 1, r.region, SEGMENT_AT, RIG_BYTES - SEGMENT_AT, GENERATION, 0);
+    uint32_t n = put_header(payload, YK_PROTO_WRITE, 1, r.region, SEGMENT_AT, 100000, GENERATION, 0);
+    rig_send(writer, payload, n + 1000); /* at once: it may be closed when we are slow */
+    WAIT_SEEN(s.pins == 2);
+    WAIT_SEEN(s.unpins == 2);
+    uint64_t until = yk_now_ns() + RIG_WAIT_NS;
+    do
+        yk_server_stat(r.server, &c);
+    while (c.lanes != 1 && yk_now_ns() < until && usleep(1000) == 0);
+    assert_int_equal(c.lanes, 1);
+    rig_send(slow, payload, 500);
+    assert_int_equal(answer(slow, YK_PROTO_WRITE, 1), 0);
+    close(reader);
+    close(writer);
+    close(slow);
     rig_close(&r);
 }
 
@@ -442,6 +475,7 @@ int main(void) {
         cmocka_unit_test(a_write_is_pinned_from_its_first_byte_to_its_last),
         cmocka_unit_test(what_the_guard_refuses_goes_nowhere),
         cmocka_unit_test(a_lane_that_ends_lets_go),
+        cmocka_unit_test(a_silent_peer_loses_its_pins),
         cmocka_unit_test(memory_that_is_guarded_only_is_for_nobody_else),
         cmocka_unit_test(a_group_with_guards),
         TRANSPORTS(guarded_writes),

@@ -9,9 +9,14 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <netdb.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -215,12 +220,129 @@ static void a_stranger_at_an_address_is_passed_over(void **state) {
     yk_xfer_destroy(a);
 }
 
+/* What a session that has ended left in the environment is no reason to fail. */
+static void a_stale_runtime_directory(void **state) {
+    (void)state;
+    const char *was = getenv("XDG_RUNTIME_DIR");
+    char *saved = was != NULL ? strdup(was) : NULL;
+    yk_xfer_opts o = {.size = sizeof(o), .listen = "127.0.0.1:0"};
+    yk_xfer *e;
+    setenv("XDG_RUNTIME_DIR", "/run/user/no-such-session", 1);
+    assert_int_equal(yk_xfer_create(&o, &e), 0);
+    yk_xfer_destroy(e);
+    o.shm_dir = "/run/user/no-such-session"; /* asked for: told */
+    assert_int_equal(yk_xfer_create(&o, &e), -YK_EINVAL);
+    if (saved != NULL)
+        setenv("XDG_RUNTIME_DIR", saved, 1);
+    else
+        unsetenv("XDG_RUNTIME_DIR");
+    free(saved);
+}
+
+static void rails_that_are_not_there(void **state) {
+    (void)state;
+    static const struct {
+        const char *rails, *culprit; /* NULL: it is fine */
+    } t[] = {{"lo", NULL},
+             {"127.0.0.1", NULL},
+             {"lo,127.0.0.1", NULL},
+             {"no-such-dev0", "no-such-dev0"},
+             {"lo,192.0.2.77", "192.0.2.77"},
+             {"l", "'l'"},
+             {",lo", "''"},
+             {"a-name-that-is-longer-than-any-device-or-address-could-ever-be-in-this-world", "a-name"}};
+    for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+        yk_xfer_opts o = {.size = sizeof(o), .rails = t[i].rails};
+        yk_xfer *e;
+        assert_int_equal(yk_xfer_create(&o, &e), t[i].culprit == NULL ? 0 : -YK_EINVAL);
+        if (t[i].culprit == NULL)
+            yk_xfer_destroy(e);
+        else if (strstr(yk_xfer_error_text(), t[i].culprit) == NULL)
+            fail_msg("'%s' should name '%s'", yk_xfer_error_text(), t[i].culprit);
+    }
+}
+
+/* ---- names of hosts ------------------------------------------------------------------------------- */
+
+/* In place of the C library's, for this program: a server that does not answer before it is told to. */
+static pthread_mutex_t dns_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t dns_cond = PTHREAD_COND_INITIALIZER;
+static int dns_answers, dns_waiting;
+
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **ret) {
+    (void)hints;
+    if (node != NULL && strcmp(node, "slow.test") == 0) {
+        pthread_mutex_lock(&dns_lock);
+        dns_waiting++;
+        while (!dns_answers)
+            pthread_cond_wait(&dns_cond, &dns_lock);
+        dns_waiting--;
+        pthread_mutex_unlock(&dns_lock);
+        return EAI_NONAME;
+    }
+    if (node == NULL || strcmp(node, "quick.test") != 0)
+        return EAI_NONAME;
+    struct addrinfo *a = calloc(1, sizeof(*a));
+    struct sockaddr_in *in = calloc(1, sizeof(*in));
+    if (a == NULL || in == NULL)
+        abort();
+    *in = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(service)),
+                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    *a = (struct addrinfo){.ai_family = AF_INET, .ai_socktype = SOCK_STREAM, .ai_addrlen = sizeof(*in)};
+    a->ai_addr = (struct sockaddr *)in;
+    *ret = a;
+    return 0;
+}
+
+void freeaddrinfo(struct addrinfo *a) {
+    free(a->ai_addr);
+    free(a);
+}
+
+/* Opening ends in time, whatever the resolver does; and what it leaves behind is bounded. */
+static void a_name_that_does_not_resolve(void **state) {
+    (void)state;
+    yk_xfer *a = listening(NULL, a_memory, "kv"), *b = make(NULL, NULL, b_memory);
+    char where[128];
+    const char *port = strrchr(yk_xfer_address(a), ':') + 1;
+    yk_xfer_segment s;
+    int rc = 0, tries = 0;
+    snprintf(where, sizeof(where), "quick.test:%s/kv", port);
+    assert_int_equal(yk_xfer_open(b, where, 0, &s), 0);
+    assert_int_equal(yk_xfer_open(b, "never.test:1/kv", 0, &s), -YK_EGONE);
+    assert_int_equal(yk_xfer_open(b, "slow.test:1/kv", 30, &s), -YK_ETIMEDOUT);
+    assert_non_null(strstr(yk_xfer_error_text(), "slow.test"));
+    snprintf(where, sizeof(where), "slow.test:1,quick.test:%s/kv", port);
+    assert_int_equal(yk_xfer_open(b, where, 500, &s), 0); /* time is left for those behind it */
+    while (rc != -YK_ELIMIT && tries++ < 100) {
+        rc = yk_xfer_open(b, "slow.test:1/kv", 10, &s);
+        assert_true(rc == -YK_ETIMEDOUT || rc == -YK_ELIMIT);
+    }
+    assert_int_equal(rc, -YK_ELIMIT);
+    pthread_mutex_lock(&dns_lock);
+    dns_answers = 1;
+    pthread_cond_broadcast(&dns_cond);
+    pthread_mutex_unlock(&dns_lock);
+    snprintf(where, sizeof(where), "quick.test:%s/kv", port);
+    for (tries = 0; rc == -YK_ELIMIT && tries < 10000; tries++) { /* they come to their ends */
+        rc = yk_xfer_open(b, where, 0, &s);
+        if (rc == -YK_ELIMIT)
+            (void)poll(NULL, 0, 1);
+    }
+    assert_int_equal(rc, 0);
+    yk_xfer_destroy(b);
+    yk_xfer_destroy(a);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_of_one_engine),
         cmocka_unit_test(a_directory),
         cmocka_unit_test(an_owner_that_died),
         cmocka_unit_test(a_resolver),
+        cmocka_unit_test(a_stale_runtime_directory),
+        cmocka_unit_test(rails_that_are_not_there),
+        cmocka_unit_test(a_name_that_does_not_resolve),
         cmocka_unit_test(a_stranger_at_an_address_is_passed_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -254,6 +254,25 @@ static void a_stranger_at_one_address_is_passed_over(void **state) {
     fake_end(&rig);
 }
 
+/* Who gave up says what the rails said last. */
+static void a_failure_names_its_rail(void **state) {
+    (void)state;
+    yk_xfer_submit_opts so = {.size = sizeof(so), .timeout_ms = 100};
+    fake_begin(&rig, 1, 100e6, 8 * MB, NULL);
+    fake.rail[0].refuse = UINT32_MAX;
+    yk_xfer_request q = fake_request(&rig, YK_XFER_READ, 0, 4096);
+    assert_int_equal(yk_xfer_run(rig.engine, &q, 1, &so), -YK_ETIMEDOUT);
+    assert_non_null(strstr(yk_xfer_error_text(), "fake"));
+    assert_non_null(strstr(yk_xfer_error_text(), "refused"));
+    fake.rail[0].refuse = 0;
+    assert_int_equal(yk_xfer_run(rig.engine, &q, 1, NULL), 0);
+    fake.rail[0].silent = 1; /* nothing has failed this time */
+    assert_int_equal(yk_xfer_run(rig.engine, &q, 1, &so), -YK_ETIMEDOUT);
+    assert_null(strstr(yk_xfer_error_text(), "refused"));
+    fake.rail[0].silent = 0;
+    fake_end(&rig);
+}
+
 static void urgent_passes(void **state) {
     (void)state;
     fake_begin(&rig, 1, 100e6, 32 * MB, NULL);
@@ -356,6 +375,7 @@ int main(void) {
         cmocka_unit_test(a_broken_one_is_dialled_again),
         cmocka_unit_test(a_peer_that_restarted_is_gone),
         cmocka_unit_test(a_stranger_at_one_address_is_passed_over),
+        cmocka_unit_test(a_failure_names_its_rail),
         cmocka_unit_test(urgent_passes),
         cmocka_unit_test(nobody_starves),
         cmocka_unit_test(a_small_one_does_not_wait_for_a_large_one),
