@@ -63,10 +63,22 @@ static void rig_close(struct rig *r) {
     fixture_fini(&r->f);
 }
 
-static yk_client *rig_client(struct rig *r, uint32_t flags, uint32_t timeout_ms) {
+static yk_client *rig_client_any(struct rig *r, uint32_t flags, uint32_t timeout_ms) {
     yk_open_opts o = {.size = sizeof(o), .flags = flags, .timeout_ms = timeout_ms};
     yk_client *c = NULL;
     assert_status(yk_open(r->proxied ? r->proxy.url : r->f.url, &o, &c), 0);
+    return c;
+}
+
+/* With its engine, if it is to have one: on a busy machine yk_open goes without rather than to wait. */
+static yk_client *rig_client(struct rig *r, uint32_t flags, uint32_t timeout_ms) {
+    uint64_t end = yk_now_ns() + LONG * YK_NS_PER_MS;
+    yk_client *c = rig_client_any(r, flags, timeout_ms);
+    while (!(flags & YK_OPEN_NO_XFER) && !c->far.up) {
+        assert_true(yk_now_ns() < end);
+        yk_close(c);
+        c = rig_client_any(r, flags, timeout_ms);
+    }
     return c;
 }
 
@@ -592,7 +604,7 @@ static void unreachable(int silent) {
     snprintf(e.get, sizeof(e.get), "%05u", ntohs(a.sin_port));
     r.proxy.hook = lead_astray;
     r.proxy.arg = &e;
-    yk_client *c = rig_client(&r, YK_OPEN_NO_MAP, LONG);
+    yk_client *c = rig_client_any(&r, YK_OPEN_NO_MAP, LONG);
     assert_true(e.found);
     assert_false(c->far.up);
     put_ok(c, "k", MIB, 1);
