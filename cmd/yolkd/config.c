@@ -220,8 +220,8 @@ static struct yk_opt table[] = {
      .check = check_transfer, .section = "network",
      .help = "Where large payload of clients goes that cannot map the memory: over connections of its own, "
              "several at a time. auto listens on the host of the first tcp address of --listen, at any free "
-             "port (0 is that, too); without one only clients on this host have it, by a unix socket "
-             "beside that of --listen. off sends all payload through the connections of --listen."},
+             "port (as port 0 does), and nowhere without one. off sends all payload through the "
+             "connections of --listen."},
     {ROW("insecure-network", YK_OPT_BOOL, insecure_network), .section = "network",
      .help = "Allow addresses beyond loopback in --listen, --http, --transfer and sockets passed in. There is no "
              "authentication and no encryption yet: whoever reaches such an address can read, "

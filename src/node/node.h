@@ -39,8 +39,8 @@ struct yk_node_opts {
     uint32_t compact_percent;  /* fragments above which an idle node moves blocks; 0 = never */
     int allow_remote;          /* tcp on other than loopback addresses: nobody is authenticated */
     /* Where the transfer engine listens for peers that cannot map the memory: "HOST:PORT" (port 0: any free
-     * one), "auto" (the host of the first tcp listener; without one a unix socket for peers of this host), or
-     * "off" = NULL. Borrowed during start. */
+     * one), "auto" (the host of the first tcp listener; without one there is no engine), or "off" = NULL.
+     * Borrowed during start. */
     const char *transfer;
 };
 

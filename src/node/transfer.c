@@ -8,8 +8,9 @@
  * the segment is unmapped.
  *
  * It listens where it is told, or ("auto") on the host of the first TCP listener, at any free port; for
- * peers of this host on a unix socket, too, beside the node's own if that folder can be written. Clients
- * are told all of it in HELLO. The addresses come from the engine as it tells them a resolver: that is
+ * peers of this host on a unix socket, too, beside the node's own if that folder can be written. Without a
+ * TCP listener "auto" starts none: a port, on loopback as well, would let in whom the permissions of the
+ * unix socket keep out. Clients are told all of it in HELLO. The addresses come from the engine as it tells them a resolver: that is
  * what this file's resolver is for.
  *
  * Threads: start and stop: those of the node's; addresses and segment: any.
@@ -44,8 +45,11 @@ const char *transfer_segment(const struct yk_node *node) {
     return node->transfer != NULL ? node->transfer->segment : "";
 }
 
+/* Without the word in front that says to peers which engine is meant. */
 const char *yk_node_transfer(const struct yk_node *node) {
-    return transfer_addresses(node);
+    const char *list = transfer_addresses(node);
+    const char *first = strncmp(list, "engine=", 7) == 0 ? strchr(list, ',') : NULL;
+    return first != NULL ? first + 1 : list;
 }
 
 /* ---- the resolver ----------------------------------------------------------------------------- */
@@ -74,7 +78,7 @@ static int resolve_nothing(void *user, const char *name, char *ret_address, size
 /* ---- where it listens ------------------------------------------------------------------------- */
 
 struct where {
-    char tcp[NI_MAXHOST + 16]; /* HOST:PORT; "" = nowhere */
+    char tcp[NI_MAXHOST + 16]; /* HOST:PORT */
     char dir[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* of the unix socket; "" = the engine's choice */
 };
 
@@ -135,7 +139,7 @@ static int create(struct yk_node *node, struct transfer *t, const struct where *
                              .withdraw = forget_address,
                              .resolve = resolve_nothing};
     yk_xfer_opts opts = {.size = sizeof(opts),
-                         .listen = w->tcp[0] != 0 ? w->tcp : NULL,
+                         .listen = w->tcp,
                          .insecure_network = node->opts.allow_remote,
                          .shm_dir = w->dir[0] != 0 ? w->dir : NULL,
                          .resolver = &hear};
@@ -167,6 +171,8 @@ int transfer_start(struct yk_node *node, struct yk_err *err) {
         find_host(node, &w);
     else
         snprintf(w.tcp, sizeof(w.tcp), "%s", how);
+    if (w.tcp[0] == 0)
+        return 0;
     find_dir(node, &w);
     struct transfer *t = calloc(1, sizeof(*t));
     if (t == NULL)

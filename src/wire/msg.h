@@ -31,9 +31,10 @@
  *            the read-only filter (src/shm/filter.h): a key that DRAM has not and the filter denies is
  *            a miss; one that the filter allows may be in another tier: ask.
  *            With YK_HELLO_XFER granted (the node has a transfer engine), at the very end: text
- *            addresses ("host:port,...,unix:/path"), text name of the segment that holds payload; in it
- *            blocks are read and places written by guarded requests (yolk/transfer.h): descriptor is
- *            the idx, generation the gen of what this protocol granted or located.
+ *            addresses ("engine=ID,host:port,...,unix:/path", as engines publish them), text name of the
+ *            segment that holds payload; in it blocks are read and places written by guarded requests
+ *            (yolk/transfer.h): descriptor is the idx, generation the gen of what this protocol granted
+ *            or located.
  * BYE        empty: references and reservations are released, the slot is free -> i32 status
  * PING       any bytes -> the same bytes
  * RESERVE    u32 timeout_ms (0: is answered at once), u32 count (1..64), u64 len -> i32 status, u32 n, n x { u32 idx,

@@ -273,10 +273,9 @@ def transfer_of(node):
 
 
 def test_transfer_listens_where_it_is_told(make_node, place):
-    node = make_node().start()  # for clients on this host that cannot map the memory
-    assert transfer_of(node).startswith(f"unix:{node.socket.parent}/yolk-xfer-")
+    node = make_node().start()  # nobody comes over tcp
+    assert transfer_of(node) is None
     assert node.stop() == 0
-    assert [p.name for p in node.socket.parent.iterdir() if "xfer" in p.name] == []
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         command = node.command("--transfer", address)
@@ -284,7 +283,9 @@ def test_transfer_listens_where_it_is_told(make_node, place):
     line = one_line(done, 1, "yolkd")
     assert address in line and "give --transfer another HOST:PORT, auto or off" in line
     node = make_node("--transfer", address, name="told").start()
-    assert transfer_of(node).startswith(f"{address},unix:")
+    assert transfer_of(node).startswith(f"{address},unix:{node.socket.parent}/yolk-xfer-")
+    assert node.stop() == 0
+    assert [p.name for p in node.socket.parent.iterdir() if "xfer" in p.name] == []
     node = make_node("--transfer", "off", name="off").start()
     assert transfer_of(node) is None
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -293,13 +294,15 @@ def test_transfer_listens_where_it_is_told(make_node, place):
     assert transfer_of(node).startswith("127.0.0.1:")
 
 
-def test_a_killed_node_s_transfer_socket_is_swept_away(node):
+def test_a_killed_node_s_transfer_socket_is_swept_away(make_node):
+    node = make_node("--transfer", "127.0.0.1:0").start()
+
     def sockets():
         return [p.name for p in node.socket.parent.iterdir() if p.name.startswith("yolk-xfer-")]
 
     before = sockets()
     assert len(before) == 1
-    node.kill()
+    node.stop(signal.SIGKILL)
     node.start()
     wait_for(lambda: len(sockets()) == 1 and sockets() != before, "the old socket is gone")
 

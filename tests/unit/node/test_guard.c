@@ -10,8 +10,8 @@
 #include "node/guard.h"
 #include "shm/owner.h"
 
+#include <poll.h>
 #include <pthread.h>
-#include <unistd.h>
 
 #include <yolk/transfer.h>
 
@@ -230,7 +230,7 @@ static void an_expired_block_is_a_miss(void **state) {
         unpin(&f, q);
     assert_true(is_miss(&f, &a));
     while (counters(&f).blocks > 0 && yk_boot_ms() < until)
-        usleep(1000);
+        poll(NULL, 0, 1);
     expect_kept(&f, &a, p, 1);
     fixture_close(&f);
 }
@@ -281,7 +281,7 @@ static void compaction_does_not_move_a_pinned_block(void **state) {
     uint64_t until = yk_boot_ms() + 20000; /* a plan is kept for a while */
     while (counters(&f).moves == 0 && yk_boot_ms() < until) {
         yk_store_compact(f.s, 2 * MIB, 1000);
-        usleep(10000);
+        poll(NULL, 0, 10);
     }
     assert_true(counters(&f).moves > 0);
     int moved = 0;

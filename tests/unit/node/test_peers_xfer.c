@@ -314,7 +314,8 @@ static int abort_place(struct peer *p, const struct place *at) {
 
 /* ---- transfers --------------------------------------------------------------------------------- */
 
-static char local[4 * MIB]; /* registered */
+static char local[4 * MIB];          /* registered */
+static uint32_t within_ms = WAIT_MS; /* how long a transfer may take */
 
 static int engine_start(void **state) {
     yk_xfer_opts opts = {.size = sizeof(opts), .transports = YK_XFER_TCP, .shm_dir = ""};
@@ -330,10 +331,9 @@ static int engine_stop(void **state) {
 }
 
 static yk_xfer_segment open_segment(const struct peer *p) {
-    char first[256], where[512];
+    char where[2048];
     yk_xfer_segment s = 0;
-    snprintf(first, sizeof(first), "%.*s", (int)strcspn(p->addresses, ","), p->addresses);
-    snprintf(where, sizeof(where), "%s/%s", first, p->segment);
+    snprintf(where, sizeof(where), "%s/%s", p->addresses, p->segment);
     int rc = yk_xfer_open(engine, where, WAIT_MS, &s);
     if (rc < 0)
         print_error("%s: %s\n", where, yk_xfer_error_text());
@@ -344,7 +344,7 @@ static yk_xfer_segment open_segment(const struct peer *p) {
 static int move(yk_xfer_segment s, uint32_t op, uint64_t offset, uint64_t len, const yk_xfer_guard *guard) {
     yk_xfer_request q = {
         .op = op, .local = local, .segment = s, .offset = offset, .length = len, .guard = guard};
-    yk_xfer_submit_opts o = {.size = sizeof(o), .xclass = YK_XFER_DEMAND, .timeout_ms = WAIT_MS};
+    yk_xfer_submit_opts o = {.size = sizeof(o), .xclass = YK_XFER_DEMAND, .timeout_ms = within_ms};
     return yk_xfer_run(engine, &q, 1, &o);
 }
 
@@ -368,7 +368,8 @@ static void the_engine_is_granted_to_who_asks(void **state) {
     struct peer *m = peer_open(node, YK_HELLO_MAP | YK_HELLO_XFER);
     assert_int_equal(p->granted, YK_HELLO_XFER);
     assert_non_null(strstr(p->addresses, "127.0.0.1:"));
-    assert_string_equal(p->addresses, yk_node_transfer(node));
+    assert_memory_equal(p->addresses, "engine=", 7); /* after a restart nobody is taken for it */
+    assert_string_equal(strchr(p->addresses, ',') + 1, yk_node_transfer(node));
     assert_true(p->segment[0] != 0);
     assert_int_equal(q->granted, 0);
     assert_int_equal(m->granted, YK_HELLO_MAP | YK_HELLO_XFER);
@@ -431,7 +432,7 @@ static void it_listens_where_it_should(void **state) {
     yk_node_stop(node);
     o = options("auto"); /* nobody comes over tcp */
     node = start_with(&o);
-    assert_memory_equal(yk_node_transfer(node), "unix:/", 6);
+    assert_string_equal(yk_node_transfer(node), "");
     yk_node_stop(node);
 }
 
@@ -653,7 +654,9 @@ static void a_node_stops_while_peers_are_connected(void **state) {
     assert_int_equal(reserve(p, MIB, &at), 0);
     assert_int_equal(write_place(s, &at, block, MIB), 0);
     yk_node_stop(node);
+    within_ms = 300; /* nobody is there any more, and it is looked for until then */
     assert_true(write_place(s, &at, block, 100) < 0);
+    within_ms = WAIT_MS;
     yk_xfer_close(engine, s);
     peer_close(p);
 }
