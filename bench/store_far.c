@@ -23,10 +23,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define TIER_BYTES   (1024 * MIB)
-#define SET_BYTES    (96 * MIB) /* of blocks that are got in turn: beyond the caches */
-#define ROUND_BYTES  (32 * MIB)
-#define BATCH        32u
+#define TIER_BYTES  (1024 * MIB)
+#define SET_BYTES   (96 * MIB) /* of blocks that are got in turn: beyond the caches */
+#define ROUND_BYTES (32 * MIB)
+#define BATCH       32u
 
 static const struct {
     uint64_t bytes;
@@ -37,8 +37,8 @@ static const struct {
 struct side {
     yk_client *c;
     uint64_t bytes;
-    uint64_t keys, first; /* of the set, by number */
-    uint64_t *next;       /* number of the next key that is put */
+    uint64_t keys, first;  /* of the set, by number */
+    uint64_t *next;        /* number of the next key that is put */
     unsigned char *memory; /* BATCH blocks */
     uint32_t batch;
     int puts;
@@ -126,7 +126,8 @@ static void series_init(struct yk_series *s, struct side *side, pid_t node) {
     uint64_t weight = side->bytes * side->batch;
     *s = (struct yk_series){.op = side->batch > 1 ? many : one,
                             .arg = side,
-                            .per_round = (uint32_t)(ROUND_BYTES / weight > 0 ? ROUND_BYTES / weight : 1),
+                            .per_round =
+                                (uint32_t)(ROUND_BYTES / weight > 0 ? ROUND_BYTES / weight : 1),
                             .weight = (double)weight,
                             .node = node};
 }

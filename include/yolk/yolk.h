@@ -79,8 +79,9 @@ typedef struct yk_open_opts {
     uint32_t timeout_ms;        /* of calls that name none; default 5000 */
     uint32_t inflight_max;      /* operations submitted and not polled; default 4096 */
     uint64_t hold_bytes;        /* reservations held ahead for puts; default 16 MiB, 0 = default */
-    const char *rails;          /* own devices or addresses that payload may take, "eth0,10.0.0.7"; NULL:
-                                   all */
+    const char *rails;          /* own devices or addresses that payload may take when it is not mapped,
+                                   "eth0,10.0.0.7"; NULL: all. -YK_EINVAL: they are needed, and this host
+                                   does not have them */
 } yk_open_opts;
 
 /* Connects to a node. url: "unix:/path" (default unix:/run/yolk.sock when NULL, or $YOLK_URL),

@@ -197,13 +197,14 @@ static int establish(yk_client *c, int fd, uint64_t deadline_ns, struct fresh *r
     }
     if (rc == 0 && socket_prepare(fd) < 0)
         rc = yk_err_set(err, -YK_EIO, "setting up the socket: %s", strerror(errno));
+    if (rc == 0)
+        rc = yk_far_find(c, &ret->welcome, deadline_ns, &ret->far, err);
     if (rc < 0) {
         close(fd);
         yk_map_close(ret->map, 0);
         yk_map_lower_close(ret->lower);
         return rc;
     }
-    yk_far_find(c, &ret->welcome, deadline_ns, &ret->far);
     return fd;
 }
 

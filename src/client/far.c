@@ -19,8 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OPEN_NS (500 * YK_NS_PER_MS)
-#define REST_NS (1 * YK_NS_PER_S)
+#define OPEN_NS     (500 * YK_NS_PER_MS)
+#define REST_NS     (1 * YK_NS_PER_S)
 #define REST_MAX_NS (30 * YK_NS_PER_S)
 /* Until the engine gives up a connection that is not answered: another rail, or the socket, is
  * there instead. */
@@ -105,16 +105,19 @@ static int is_offered(const yk_client *c, const struct yk_welcome *w) {
            !(tcp_alone(c) && is_local_alone(w->xfer_address));
 }
 
-void yk_far_find(yk_client *c, const struct yk_welcome *w, uint64_t deadline_ns,
-                 struct yk_far_found *ret) {
+int yk_far_find(yk_client *c, const struct yk_welcome *w, uint64_t deadline_ns,
+                struct yk_far_found *ret, struct yk_err *err) {
     uint64_t now = yk_now_ns(), budget = deadline_ns > now ? (deadline_ns - now) / 4 : 0;
     memset(ret, 0, sizeof(*ret));
     if (!is_offered(c, w) || (c->flags & YK_OPEN_NO_XFER))
-        return;
-    if (c->far.engine == NULL && engine_make(c, &ret->engine) < 0)
-        return;
-    (void)segment_open(ret->engine != NULL ? ret->engine : c->far.engine, w,
-                       budget < OPEN_NS ? budget : OPEN_NS, ret);
+        return 0;
+    int rc = c->far.engine == NULL ? engine_make(c, &ret->engine) : 0;
+    if (rc == -YK_EINVAL && c->far.rails != NULL && c->conn_number == 0)
+        return yk_err_set(err, rc, "%s", yk_xfer_error_text());
+    if (rc == 0)
+        (void)segment_open(ret->engine != NULL ? ret->engine : c->far.engine, w,
+                           budget < OPEN_NS ? budget : OPEN_NS, ret);
+    return 0;
 }
 
 void yk_far_drop(yk_client *c, struct yk_far_found *found) {
@@ -171,8 +174,8 @@ void yk_far_adopt(yk_client *c, const struct yk_far_found *found) {
 
 void yk_far_tend(yk_client *c, uint64_t budget_ns) {
     struct yk_far *far = &c->far;
-    if (far->engine == NULL || far->up || far->opening || c->state != YK_CONN_UP || !is_granted(c) ||
-        yk_now_ns() < far->retry_at_ns)
+    if (far->engine == NULL || far->up || far->opening || c->state != YK_CONN_UP ||
+        !is_granted(c) || yk_now_ns() < far->retry_at_ns)
         return;
     struct yk_welcome w = c->welcome;
     struct yk_far_found found = {0};

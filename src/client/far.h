@@ -73,9 +73,10 @@ int yk_far_rails(struct yk_far *far, const char *rails);
 void yk_far_fini(struct yk_far *far);
 
 /* Lock not held, by the thread that connects: opens what the welcome names, within a part of what is
- * left until the deadline. Failure is no error: then the socket does all. */
-void yk_far_find(yk_client *c, const struct yk_welcome *w, uint64_t deadline_ns,
-                 struct yk_far_found *ret_found);
+ * left until the deadline. Failure is no error: then the socket does all. But for rails that yk_open was
+ * given and that this host does not have: -YK_EINVAL. */
+int yk_far_find(yk_client *c, const struct yk_welcome *w, uint64_t deadline_ns,
+                struct yk_far_found *ret_found, struct yk_err *err);
 /* Lock not held. Gives up what was found and not adopted. */
 void yk_far_drop(yk_client *c, struct yk_far_found *found);
 /* Lock held. The connection is this one now. */

@@ -6,8 +6,8 @@
 
 #include "fixture.h"
 
-#include "client/dial.h"
 #include "base/clock.h"
+#include "client/dial.h"
 #include "wire/msg.h"
 
 #include <arpa/inet.h>

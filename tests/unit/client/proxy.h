@@ -18,7 +18,7 @@
 #define PROXY_CONNS 16
 
 struct proxy_conn {
-    int client, node; /* -1: free */
+    int client, node;   /* -1: free */
     unsigned char *buf; /* from the node, not whole yet */
     size_t len, cap;
 };
