@@ -197,7 +197,7 @@ static void test_what_is_refused(void **state) {
     struct yk_meta_txn txn = {.changes = twice, .change_count = 2};
     struct yk_meta_watch *w;
     struct yk_meta_lease *l;
-    unsigned calls = 0;
+    static unsigned calls;
     memset(long_key, 'k', sizeof(long_key) - 1);
     long_key[sizeof(long_key) - 1] = '\0';
     assert_int_equal(yk_meta_get(meta, "", 1000, ignore, &calls), -YK_EINVAL);
