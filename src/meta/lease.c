@@ -42,6 +42,14 @@ static void set_until(struct yk_meta_lease *l, uint64_t boot_ms) {
     __atomic_store_n(&l->until_boot_ms, boot_ms, __ATOMIC_RELAXED); /* pairs with left_ms */
 }
 
+static void tell_elections(struct yk_meta_lease *l) {
+    struct yk_meta_election *el, *next;
+    for (el = TAILQ_FIRST(&l->elections); el != NULL; el = next) {
+        next = TAILQ_NEXT(el, of_lease);
+        yk_election_lease_changed(el);
+    }
+}
+
 static void set_state(struct yk_meta_lease *l, enum yk_meta_lease_state state, int status,
                       const char *text) {
     assert(l->state != YK_META_LEASE_ENDED &&
@@ -54,11 +62,7 @@ static void set_state(struct yk_meta_lease *l, enum yk_meta_lease_state state, i
                                     .left_ms = yk_meta_lease_left_ms(l),
                                     .status = status,
                                     .text = text};
-    struct yk_meta_election *el, *next;
-    for (el = TAILQ_FIRST(&l->elections); el != NULL; el = next) {
-        next = TAILQ_NEXT(el, of_lease);
-        yk_election_lease_changed(el);
-    }
+    tell_elections(l);
     l->fn(l->user, &e);
 }
 
@@ -164,6 +168,7 @@ static void close_posted(struct yk_meta_msg *msg) {
     l->req =
         l->revoke && had ? yk_meta_req_new(l->meta, YK_META_DO_REVOKE, NULL, revoked, l) : NULL;
     set_until(l, 0);
+    tell_elections(l); /* before the store lets others lead */
     if (l->req == NULL) {
         yk_meta_lease_end(l, 0, "");
         return;

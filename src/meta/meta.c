@@ -93,10 +93,15 @@ static int wait_ms(const struct yk_meta *meta) {
 
 /* ---- requests --------------------------------------------------------------------------------- */
 
-static void req_free(struct yk_meta_req *req) {
+/* It no longer counts; its callback may ask for the next. */
+static void uncount(struct yk_meta_req *req) {
     if (!req->internal)
-        __atomic_fetch_sub(&req->meta->requests, 1,
-                           __ATOMIC_RELAXED); /* pairs with yk_meta_submit */
+        __atomic_fetch_sub(&req->meta->requests, 1, __ATOMIC_RELAXED); /* pairs with submit */
+    req->internal = true;
+}
+
+static void req_free(struct yk_meta_req *req) {
+    uncount(req);
     free(req->key);
     free(req->txn_copy);
     free(req);
@@ -115,6 +120,7 @@ void yk_meta_done(struct yk_meta_req *req, const struct yk_meta_result *result) 
     if (r.text == NULL)
         r.text = "";
     req_unlink(req);
+    uncount(req);
     req->fn(req->user, &r);
     req_free(req);
 }

@@ -312,7 +312,8 @@ static void test_only_member_stopped(void **state) {
     struct cluster c;
     struct answer a;
     struct yk_meta_opts o = {.try_ms = TRY_MS, .max_requests = 4};
-    unsigned calls = 0, taken = 0;
+    static unsigned calls;
+    unsigned taken = 0;
     cluster_start(&c, 1, false, NULL);
     struct yk_meta *m = cluster_open(&c, -1, &o);
     rig_must_put(m, "f/a", "1", 0);
