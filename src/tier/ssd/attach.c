@@ -9,6 +9,11 @@
  *
  * Empty means a new uid: whatever is on the device then belongs to nobody, without writing over it.
  *
+ * A file that was cut short has lost segments, and removals with them, also when it has its size again: the
+ * segments that are zero now look free, and older ones hold what was removed. So one that was shorter than it
+ * was formatted when it was opened starts empty, and so does one whose last sector, the superblock's third
+ * copy, is not there any more: whoever cuts a file takes that first.
+ *
  * Threads: the owner's; blocks.
  */
 #include "tier/ssd/ssd_priv.h"
@@ -122,15 +127,48 @@ static int super_read(struct yk_ssd_dev *d, uint64_t size, struct yk_err *err) {
     return -YK_ENOENT;
 }
 
-static int size_check(struct yk_ssd_dev *d, uint64_t size, struct yk_err *err) {
-    char a[YK_FMT_MAX], b[YK_FMT_MAX];
-    if (d->super.size_bytes <= size)
+/* Is the superblock's third copy where it was? A damaged one counts: a cut leaves zeros, or what somebody put
+ * there in its place. */
+static int has_end(struct yk_ssd_dev *d) {
+    struct yk_ssd_super end;
+    uint32_t version;
+    if (d->super.end_at == 0)
+        return 1;
+    if (read_at(d, d->super.end_at, d->super_buf, YK_SSD_SECTOR) < 0)
         return 0;
-    return yk_err_set(err, -YK_EINVAL,
-                      "%s: is %s now, but was formatted with %s; give it its size back, or "
-                      "--ssd-format to start it empty",
-                      d->path, yk_fmt_bytes_exact(size, a),
-                      yk_fmt_bytes_exact(d->super.size_bytes, b));
+    int rc = yk_ssd_super_get(d->super_buf, &end, &version);
+    return rc == -YK_ECORRUPT || (rc == 0 && end.uid == d->super.uid);
+}
+
+/* Is it as large as it was, and has it been all the time? */
+static int size_check(struct yk_ssd_dev *d, const struct yk_file_info *info, struct yk_err *err) {
+    uint64_t size = info->size_bytes, want = d->super.size_bytes;
+    char a[YK_FMT_MAX], b[YK_FMT_MAX];
+    if (want > size && want <= info->found_bytes)
+        return yk_err_set(err, -YK_EINVAL,
+                          "%s: is to be %s, but was formatted with %s; give it that size, or "
+                          "--ssd-format to start it empty",
+                          d->path, yk_fmt_bytes_exact(size, a), yk_fmt_bytes_exact(want, b));
+    if (want > size)
+        return yk_err_set(err, -YK_EINVAL,
+                          "%s: is %s now, but was formatted with %s, and what was removed may be "
+                          "among what is lost; --ssd-format to start it empty",
+                          d->path, yk_fmt_bytes_exact(info->found_bytes, a),
+                          yk_fmt_bytes_exact(want, b));
+    if (want > info->found_bytes)
+        snprintf(d->note, sizeof(d->note),
+                 "%.120s: was cut short to %s, and removals may be among what is lost: it starts "
+                 "empty",
+                 d->path, yk_fmt_bytes_exact(info->found_bytes, a));
+    else if (!has_end(d))
+        snprintf(d->note, sizeof(d->note),
+                 "%.120s: its end is missing, it was cut short since it was formatted, and removals "
+                 "may be among what is lost: it starts empty",
+                 d->path);
+    else
+        return 0;
+    d->lost = 1;
+    return 0;
 }
 
 static void ckpt_read(struct yk_ssd_dev *d, struct yk_ssd_ckpt *ret) {
@@ -154,7 +192,8 @@ static int geometry(struct yk_ssd_dev *d, uint64_t size, struct yk_err *err) {
         size = d->opt_size;
     if (segment == 0)
         for (segment = SEGMENT_DEFAULT;
-             segment > (4u << 20) && yk_ssd_segments(size, segment) < SEGMENTS_WANT;)
+             segment > (4u << 20) &&
+             yk_ssd_segments(yk_ssd_end_at(size), segment) < SEGMENTS_WANT;)
             segment /= 2;
     if (segment < YK_SSD_SEGMENT_MIN || segment > YK_SSD_SEGMENT_MAX ||
         segment % YK_SSD_SECTOR != 0)
@@ -162,14 +201,24 @@ static int geometry(struct yk_ssd_dev *d, uint64_t size, struct yk_err *err) {
             err, -YK_EINVAL,
             "segments of %s are not possible: 64 KiB to 1 GiB, whole sectors of 4 KiB",
             yk_fmt_bytes_exact(segment, a));
-    if (yk_ssd_segments(size, segment) < SEGMENTS_LEAST)
+    if (yk_ssd_segments(yk_ssd_end_at(size), segment) < SEGMENTS_LEAST)
         return yk_err_set(err, -YK_ETOOBIG,
                           "%s: %s is too small: it must hold %u segments of %s and a little more",
                           d->path, yk_fmt_bytes_exact(size, a), SEGMENTS_LEAST,
                           yk_fmt_bytes_exact(segment, b));
     d->super.size_bytes = size;
     d->super.segment_bytes = segment;
+    d->super.end_at = yk_ssd_end_at(size);
     return 0;
+}
+
+void yk_ssd_super_write(struct yk_ssd_dev *d, struct yk_ssd_script *s) {
+    yk_ssd_super_put(d->super_buf, &d->super);
+    if (d->super.end_at != 0)
+        yk_ssd_script_add(s, YK_FILE_WRITE, d->super.end_at, d->super_buf, YK_SSD_SECTOR);
+    for (uint32_t i = 0; i < 2; i++)
+        yk_ssd_script_add(s, YK_FILE_WRITE, YK_SSD_SUPER_AT(i), d->super_buf, YK_SSD_SECTOR);
+    yk_ssd_script_add(s, YK_FILE_FLUSH, 0, NULL, 0);
 }
 
 static int format(struct yk_ssd_dev *d, struct yk_err *err) {
@@ -178,11 +227,8 @@ static int format(struct yk_ssd_dev *d, struct yk_err *err) {
     d->super.cluster_id = d->ssd->cluster_id;
     d->super.uid = yk_ssd_random();
     d->super.created_ms = yk_wall_ms();
-    yk_ssd_super_put(d->super_buf, &d->super);
     s->n = 0;
-    yk_ssd_script_add(s, YK_FILE_WRITE, YK_SSD_SUPER_AT(0), d->super_buf, YK_SSD_SECTOR);
-    yk_ssd_script_add(s, YK_FILE_WRITE, YK_SSD_SUPER_AT(1), d->super_buf, YK_SSD_SECTOR);
-    yk_ssd_script_add(s, YK_FILE_FLUSH, 0, NULL, 0);
+    yk_ssd_super_write(d, s);
     if (yk_ssd_script_wait(d, s) < 0)
         return yk_err_set(err, s->status, "%s: cannot be written", d->path);
     return 0;
@@ -213,7 +259,7 @@ static int dev_look(struct yk_ssd_dev *d, int *ret_ours, struct yk_err *err) {
     if (rc < 0)
         return rc;
     *ret_ours = 1;
-    return size_check(d, info.size_bytes, err);
+    return size_check(d, &info, err);
 }
 
 static int cluster_agrees(struct yk_ssd *ssd, const struct yk_ssd_dev *d, struct yk_err *err) {
@@ -251,7 +297,7 @@ static int node_agree(struct yk_ssd *ssd, const int *ours, struct yk_err *err) {
     return 0;
 }
 
-/* Formats what is new, has missed a run, or lost both checkpoints. */
+/* Formats what is new, was cut short, has missed a run, or lost both checkpoints. */
 static int devs_settle(struct yk_ssd *ssd, const int *ours, struct yk_ssd_ckpt *ckpts,
                        struct yk_err *err) {
     uint64_t started = ssd->o.run, highest = ssd->o.run;
@@ -265,9 +311,11 @@ static int devs_settle(struct yk_ssd *ssd, const int *ours, struct yk_ssd_ckpt *
     ssd->run = highest + 1;
     for (uint32_t i = 0; i < ssd->ndev; i++) {
         struct yk_ssd_dev *d = ssd->devs[i];
-        if (ours[i] && ckpts[i].seq != 0 && ckpts[i].run >= started)
+        if (ours[i] && ckpts[i].seq != 0 && ckpts[i].run >= started && !d->lost)
             continue;
-        if (ours[i] && ckpts[i].seq == 0)
+        if (d->lost)
+            d->lost = 0; /* size_check has said it */
+        else if (ours[i] && ckpts[i].seq == 0)
             snprintf(d->note, sizeof(d->note), "%.120s: has no good checkpoint: it starts empty",
                      d->path);
         else if (ours[i])
@@ -300,7 +348,7 @@ int yk_ssd_devs_attach(struct yk_ssd *ssd, struct yk_ssd_ckpt *ret_ckpts, struct
     rc = devs_settle(ssd, ours, ret_ckpts, err);
     for (uint32_t i = 0; i < ssd->ndev && rc == 0; i++) {
         struct yk_ssd_dev *d = ssd->devs[i];
-        d->nseg = (uint32_t)yk_ssd_segments(d->super.size_bytes, d->super.segment_bytes);
+        d->nseg = (uint32_t)yk_ssd_super_segments(&d->super);
         if (ret_ckpts[i].gen_max > ssd->gen)
             ssd->gen = ret_ckpts[i].gen_max;
         if (ret_ckpts[i].clock_ms > ssd->clock_ms)

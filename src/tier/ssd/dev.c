@@ -281,11 +281,8 @@ static void return_read(struct yk_ssd_dev *d, struct yk_ssd_script *s) {
         return;
     }
     d->super.uid = yk_ssd_random();
-    yk_ssd_super_put(d->super_buf, &d->super);
     s->n = 0;
-    yk_ssd_script_add(s, YK_FILE_WRITE, YK_SSD_SUPER_AT(0), d->super_buf, YK_SSD_SECTOR);
-    yk_ssd_script_add(s, YK_FILE_WRITE, YK_SSD_SUPER_AT(1), d->super_buf, YK_SSD_SECTOR);
-    yk_ssd_script_add(s, YK_FILE_FLUSH, 0, NULL, 0);
+    yk_ssd_super_write(d, s);
     ckpt_fill(d, s, 1, 0);
     d->ret_state = RETURN_WRITE;
     yk_ssd_script_start(d, s, return_written);

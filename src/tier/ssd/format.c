@@ -49,6 +49,7 @@ void yk_ssd_super_put(void *sector, const struct yk_ssd_super *super) {
     yk_wr_u64(&w, super->size_bytes);
     yk_wr_u64(&w, super->segment_bytes);
     yk_wr_u64(&w, super->created_ms);
+    yk_wr_u64(&w, super->end_at);
     u64_put_at((unsigned char *)sector + YK_SSD_SECTOR - 8, yk_hash64(sector, YK_SSD_SECTOR - 8));
 }
 
@@ -76,8 +77,9 @@ int yk_ssd_super_get(const void *sector, struct yk_ssd_super *ret_super, uint32_
     s.size_bytes = yk_rd_u64(&r);
     s.segment_bytes = yk_rd_u64(&r);
     s.created_ms = yk_rd_u64(&r);
+    s.end_at = yk_rd_u64(&r); /* zero in what was written before there was one */
     if (s.uid == 0 || !segment_bytes_ok(s.segment_bytes) ||
-        yk_ssd_segments(s.size_bytes, s.segment_bytes) == 0)
+        (s.end_at != 0 && s.end_at != yk_ssd_end_at(s.size_bytes)) || yk_ssd_super_segments(&s) == 0)
         return -YK_ECORRUPT;
     *ret_super = s;
     return 0;
@@ -323,4 +325,9 @@ uint64_t yk_ssd_segments(uint64_t size_bytes, uint64_t segment_bytes) {
         return 0;
     uint64_t n = (size_bytes - YK_SSD_SEGMENTS_AT) / segment_bytes;
     return n < YK_SSD_SEGMENTS_MAX ? n : YK_SSD_SEGMENTS_MAX;
+}
+
+uint64_t yk_ssd_super_segments(const struct yk_ssd_super *super) {
+    return yk_ssd_segments(super->end_at != 0 ? super->end_at : super->size_bytes,
+                           super->segment_bytes);
 }

@@ -145,7 +145,7 @@ int yk_ssd_offline_open(const char *path, struct yk_ssd_offline **ret_off, struc
         yk_ssd_offline_close(off);
         return rc;
     }
-    off->info.segments = yk_ssd_segments(off->info.super.size_bytes, off->info.super.segment_bytes);
+    off->info.segments = yk_ssd_super_segments(&off->info.super);
     ckpts_read(off);
     *ret_off = off;
     return 0;

@@ -261,6 +261,7 @@ static void dev_info(const struct yk_file *io, struct yk_file_info *ret_info) {
     char mem[200] = "";
     memset(ret_info, 0, sizeof(*ret_info));
     ret_info->size_bytes = dev->file.size;
+    ret_info->found_bytes = dev->file.found;
     ret_info->sector_bytes = dev->file.sector_bytes;
     ret_info->direct = dev->file.direct;
     ret_info->is_block = dev->file.is_block;

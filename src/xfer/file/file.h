@@ -98,6 +98,7 @@ struct yk_file_opts {
 
 struct yk_file_info {
     uint64_t size_bytes;
+    uint64_t found_bytes;          /* what stood there before open made it longer; 0 = open made it */
     uint32_t sector_bytes;         /* the device's own logical block, at most YK_FILE_SECTOR */
     uint8_t direct;                /* O_DIRECT */
     uint8_t is_block;              /* a block device */

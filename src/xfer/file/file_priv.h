@@ -36,7 +36,8 @@ extern "C" {
 struct yk_file_handle {
     int fd;
     char *path;
-    uint64_t size; /* a multiple of YK_FILE_SECTOR, unless odd */
+    uint64_t size;  /* a multiple of YK_FILE_SECTOR, unless odd */
+    uint64_t found; /* bytes that stood there before it was made longer; 0 = it was made */
     uint32_t unit; /* of offsets and lengths of transfers; 1 = any (buffered) */
     uint32_t mem_align;
     uint32_t sector_bytes;

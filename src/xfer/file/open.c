@@ -253,6 +253,8 @@ static int size_file(const struct yk_file_opts *o, struct yk_file_handle *f, con
             return rc;
         size = o->size_bytes;
     }
+    if (f->is_block)
+        f->found = size;
     if (o->size_bytes > size)
         return yk_err_set(err, -YK_EINVAL,
                           "'%s' is %s long, smaller than the %s that were asked for", o->path,
@@ -362,6 +364,7 @@ static int open_found(const struct yk_file_opts *o, struct yk_file_handle *f, st
     f->dev = st->st_dev;
     f->rdev = st->st_rdev;
     f->ino = st->st_ino;
+    f->found = (uint64_t)st->st_size;
     rc = o->read_only || o->shared ? 0 : lock(o, f, st, err);
     if (rc < 0)
         return rc;

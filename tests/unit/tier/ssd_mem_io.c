@@ -148,7 +148,9 @@ static int mem_open(const struct yk_file_opts *opts, struct yk_file **ret_io,
 
 static void mem_info(const struct yk_file *base, struct yk_file_info *ret) {
     memset(ret, 0, sizeof(*ret));
-    ret->size_bytes = ((const struct mem_io *)base)->d->size;
+    const struct disk *d = ((const struct mem_io *)base)->d;
+    ret->size_bytes = d->size;
+    ret->found_bytes = d->found != 0 ? d->found : d->size;
     ret->sector_bytes = YK_FILE_SECTOR;
 }
 

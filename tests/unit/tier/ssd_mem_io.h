@@ -33,6 +33,7 @@ struct event {
 struct disk {
     char path[64];
     uint64_t size;
+    uint64_t found; /* of its size, what stood there before it was opened, as a file that grows; 0 = all */
     unsigned char *image; /* what a read finds */
     int record;           /* keep events */
     int slow;             /* ends a random part of the requests a reap, in random order */

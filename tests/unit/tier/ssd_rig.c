@@ -155,7 +155,8 @@ void ssd_rig_init(struct ssd_rig *r, unsigned disks, uint32_t segments, uint64_t
     r->opts.io_wrap = wrap;
     r->opts.io_wrap_arg = r;
     for (unsigned i = 0; i < disks; i++) {
-        r->disk[i] = disk_new(r->opts.dev[i].path, (1u << 20) + segments * segment_bytes);
+        r->disk[i] = disk_new(r->opts.dev[i].path,
+                              (1u << 20) + segments * segment_bytes + YK_SSD_SECTOR);
         r->disk[i]->record = record;
         r->disk[i]->slow = 1;
         r->disk[i]->seed = seed + i;
