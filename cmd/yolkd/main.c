@@ -157,6 +157,8 @@ static void put_segment(const struct yolkd *d, struct yk_buf *out) {
                   yk_fmt_duration(n.store.recovery_us * 1000u, time));
     if (n.store.recovery_dropped > 0)
         yk_buf_printf(out, ", %llu dropped", (unsigned long long)n.store.recovery_dropped);
+    if (why[0] != '\0')
+        yk_buf_printf(out, " (%s)", why);
     if (n.store.suspect_blocks > 0)
         yk_buf_printf(out, ", %llu to be verified before their first use",
                       (unsigned long long)n.store.suspect_blocks);

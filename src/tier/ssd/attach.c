@@ -302,6 +302,8 @@ static int devs_settle(struct yk_ssd *ssd, const int *ours, struct yk_ssd_ckpt *
                        struct yk_err *err) {
     uint64_t started = ssd->o.run, highest = ssd->o.run;
     for (uint32_t i = 0; i < ssd->ndev; i++) {
+        if (ckpts[i].started > ssd->dev_started)
+            ssd->dev_started = ckpts[i].started;
         if (ckpts[i].started > started)
             started = ckpts[i].started;
         if (ckpts[i].run > highest)
@@ -311,20 +313,24 @@ static int devs_settle(struct yk_ssd *ssd, const int *ours, struct yk_ssd_ckpt *
     ssd->run = highest + 1;
     for (uint32_t i = 0; i < ssd->ndev; i++) {
         struct yk_ssd_dev *d = ssd->devs[i];
-        if (ours[i] && ckpts[i].seq != 0 && ckpts[i].run >= started && !d->lost)
+        if (ours[i] && ckpts[i].seq != 0 && ckpts[i].run >= started && !d->lost && !ssd->o.alone)
             continue;
         if (d->lost)
             d->lost = 0; /* size_check has said it */
         else if (ours[i] && ckpts[i].seq == 0)
             snprintf(d->note, sizeof(d->note), "%.120s: has no good checkpoint: it starts empty",
                      d->path);
+        else if (ours[i] && ckpts[i].run >= started)
+            snprintf(d->note, sizeof(d->note),
+                     "%.120s: the node was used without it, and removals may be missing: it starts "
+                     "empty",
+                     d->path);
         else if (ours[i])
             snprintf(d->note, sizeof(d->note),
                      "%.120s: was not there in a run since (%llu of %llu), and removals may be "
                      "missing: it starts empty",
                      d->path, (unsigned long long)ckpts[i].run, (unsigned long long)started);
-        memset(&ckpts[i], 0, sizeof(ckpts[i]));
-        d->ckpt_seq = 0;
+        ckpts[i].seq = d->ckpt_seq = 0; /* epochs, generations and the clock hold all the same (R9) */
         int rc = format(d, err);
         if (rc < 0)
             return rc;

@@ -210,6 +210,8 @@ void yk_ssd_dev_gone(struct yk_ssd_dev *d, const char *why) {
     ssd->sweep_left = ssd->table.top;
     d->ret_at_ms = yk_now_ns() / YK_NS_PER_MS + YK_SSD_RETURN_MS;
     d->gone_run = ++ssd->run;
+    if (ssd->begun && !ssd->closing && ssd->o.on_run != NULL) /* before any device has it */
+        ssd->o.on_run(ssd->o.arg, ssd->run, 0);
     for (uint32_t i = 0; i < ssd->ndev; i++)
         ssd->devs[i]->ckpt_want = 1;
 }

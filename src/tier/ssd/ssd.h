@@ -79,6 +79,8 @@ struct yk_ssd_opts {
     uint64_t cluster_id;     /* the node's; 0 = none is known: what the devices say stands */
     uint64_t run;            /* highest run of this node that is known elsewhere (its segment); a device
                                 that missed a run comes back empty */
+    int alone;               /* the node has removed and replaced blocks that these devices did not hear of:
+                                they come back empty, whatever their run */
     uint64_t segment_bytes;  /* of a device that is formatted now; 0 = 64 MiB */
     uint64_t capacity_blocks; /* entries at most; 0 = as many as fit */
     uint64_t write_limit_bps; /* bytes a second that all devices together may write; 0 = no limit */
@@ -104,6 +106,11 @@ struct yk_ssd_opts {
     /* The tier itself dropped an entry that was live (cleaner, error, device gone); id is not valid
      * any more when this returns. */
     void (*on_drop)(void *arg, uint32_t id);
+    /* This run has a number: to be remembered for opts.run of the next opening. Within open, when all devices
+     * know it and none has begun it, with the highest run that any device was in before (0 = none): what the
+     * node has itself is outdated if it was not in that one. From poll and tick when a device was lost
+     * (before: 0). Must not call the tier. May be NULL. */
+    void (*on_run)(void *arg, uint64_t run, uint64_t before);
     /* Progress of recovery: bytes of the devices looked at, of all. May be NULL. */
     void (*on_progress)(void *arg, uint64_t done, uint64_t all);
     void *arg;

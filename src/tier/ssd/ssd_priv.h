@@ -325,6 +325,8 @@ struct yk_ssd {
     struct yk_ssd_seg *segs;        /* of all devices */
     uint64_t cluster_id;
     uint64_t node_id, run, started; /* started: highest run before this one that was */
+    uint64_t dev_started;           /* the same, of what the devices say alone */
+    uint8_t begun;                  /* on_run has told of this run */
     uint64_t gen;                   /* highest that any record has */
     uint64_t clock_ms, now_ms;
     uint64_t capacity;

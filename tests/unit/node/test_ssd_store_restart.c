@@ -326,6 +326,104 @@ static void a_run_without_the_ssd_empties_it(void **state) {
     fixture_close(&f);
 }
 
+static void remove_now(struct fixture *f, uint32_t i) {
+    assert_int_equal(change(f, YK_CHANGE_REMOVE, 0, i), 0);
+    await(f, yk_store_ticket_take(f->s));
+}
+
+/* The next run: with the named segment or a nameless one, with the SSD or without. */
+static void run_with(struct fixture *f, int segment, int ssd) {
+    yk_store_close(f->s, 1);
+    f->o.segment.name = segment ? f->name : NULL;
+    f->o.ssd.dev_count = (uint32_t)ssd;
+    store_open(f);
+}
+
+/* What was removed in a run of the SSD with another segment does not come back from the one that was not
+ * there, nor by way of it to SSD. */
+static void a_run_without_the_segment_outdates_it(void **state) {
+    struct fixture f;
+    fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_WRITE_THROUGH);
+    put(&f, 1, BLOCK);
+    put(&f, 2, BLOCK);
+    settle(&f);
+    run_with(&f, 0, 1);
+    remove_now(&f, 1);
+    run_with(&f, 1, 1);
+    assert_false(known(&f, 1, NULL));
+    assert_true(get(&f, 2, 0, BLOCK)); /* from SSD */
+    assert_non_null(strstr(yk_store_segment(f.s)->why_fresh, "outdated"));
+    settle(&f);
+    restart(&f, 1); /* it was in the last run: its blocks stand */
+    assert_string_equal(yk_store_segment(f.s)->why_fresh, "");
+    assert_false(known(&f, 1, NULL));
+    assert_true(known(&f, 2, NULL));
+    reboot(&f, 1);
+    assert_false(known(&f, 1, NULL));
+    assert_true(known(&f, 2, NULL));
+    fixture_close(&f);
+}
+
+/* Both were used without the other, in any order: neither knows what was removed there. */
+static void runs_of_either_alone(void **state) {
+    for (int first = 0; first < 2; first++) {
+        struct fixture f;
+        fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_WRITE_THROUGH);
+        put(&f, 1, BLOCK);
+        put(&f, 2, BLOCK);
+        settle(&f);
+        for (int i = 0; i < 2; i++) {
+            int segment = i == first;
+            run_with(&f, segment, !segment);
+            remove_now(&f, segment ? 1 : 2);
+        }
+        run_with(&f, 1, 1);
+        assert_false(known(&f, 1, NULL));
+        assert_false(known(&f, 2, NULL));
+        put(&f, 3, BLOCK);
+        settle(&f);
+        reboot(&f, 1);
+        assert_true(get(&f, 3, 0, BLOCK));
+        assert_false(known(&f, 1, NULL));
+        assert_false(known(&f, 2, NULL));
+        fixture_close(&f);
+    }
+}
+
+/* A segment that was in use before it first meets an SSD that was, too. */
+static void they_meet_for_the_first_time(void **state) {
+    struct fixture f;
+    fixture_init(&f, 16 * MIB, 96 * MIB, YK_SSD_WRITE_THROUGH);
+    f.o.ssd.dev_count = 0;
+    store_open(&f);
+    put(&f, 1, BLOCK);
+    run_with(&f, 0, 1);
+    put(&f, 1, BLOCK);
+    put(&f, 2, BLOCK);
+    settle(&f);
+    remove_now(&f, 1);
+    run_with(&f, 1, 0);
+    assert_true(known(&f, 1, NULL));
+    put(&f, 2, BLOCK);
+    assert_int_equal(change(&f, YK_CHANGE_REMOVE, 0, 2), 0);
+    run_with(&f, 1, 1);
+    assert_false(known(&f, 1, NULL));
+    assert_false(known(&f, 2, NULL));
+    fixture_close(&f);
+}
+
+/* One that meets a new SSD keeps what it has. */
+static void a_new_ssd_for_a_segment(void **state) {
+    struct fixture f;
+    fixture_init(&f, 16 * MIB, 96 * MIB, YK_SSD_WRITE_THROUGH);
+    f.o.ssd.dev_count = 0;
+    store_open(&f);
+    put(&f, 1, BLOCK);
+    run_with(&f, 1, 1);
+    assert_true(get(&f, 1, 0, BLOCK));
+    fixture_close(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_restart_finds_both_tiers),
@@ -343,6 +441,10 @@ int main(void) {
         cmocka_unit_test(dropped_and_removed),
         cmocka_unit_test(removed_while_a_device_is_gone),
         cmocka_unit_test(a_run_without_the_ssd_empties_it),
+        cmocka_unit_test(a_run_without_the_segment_outdates_it),
+        cmocka_unit_test(runs_of_either_alone),
+        cmocka_unit_test(they_meet_for_the_first_time),
+        cmocka_unit_test(a_new_ssd_for_a_segment),
     };
     return cmocka_run_group_tests(tests, make_dirs, remove_dirs);
 }
