@@ -168,6 +168,7 @@ static int open_tier(struct yk_store *s, const struct yk_store_opts *opts, struc
         .io_wrap_arg = o->io_wrap_arg,
         .format = o->format,
         .node_id = s->own.hdr->node_id,
+        .node_name = o->name,
         .run = s->own.hdr->ssd_run & ~YK_SHM_ALONE,
         .alone = s->seg.found != YK_SEGMENT_FRESH &&
                  (s->own.hdr->ssd_run == 0 || s->own.hdr->ssd_run & YK_SHM_ALONE),

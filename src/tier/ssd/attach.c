@@ -226,6 +226,8 @@ static int format(struct yk_ssd_dev *d, struct yk_err *err) {
     d->super.node_id = d->ssd->node_id;
     d->super.cluster_id = d->ssd->cluster_id;
     d->super.uid = yk_ssd_random();
+    snprintf(d->super.node_name, sizeof(d->super.node_name), "%s",
+             d->ssd->o.node_name != NULL ? d->ssd->o.node_name : "");
     d->super.created_ms = yk_wall_ms();
     s->n = 0;
     yk_ssd_super_write(d, s);
@@ -274,6 +276,18 @@ static int cluster_agrees(struct yk_ssd *ssd, const struct yk_ssd_dev *d, struct
                       (unsigned long long)ssd->cluster_id);
 }
 
+/* Not the same as the id: that goes with the memory segment, and a node that has none yet takes any. */
+static int name_agrees(const struct yk_ssd *ssd, const struct yk_ssd_dev *d, struct yk_err *err) {
+    const char *name = ssd->o.node_name, *theirs = d->super.node_name;
+    if (name == NULL || name[0] == 0 || theirs[0] == 0 ||
+        strncmp(name, theirs, sizeof(d->super.node_name) - 1u) == 0)
+        return 0;
+    return yk_err_set(err, -YK_EPERM,
+                      "%s: belongs to node '%s', this one is '%.64s'; nothing was changed (--name %s "
+                      "takes it as it is, --ssd-format starts it empty)",
+                      d->path, theirs, name, theirs);
+}
+
 /* All that have one agree on the node, and on the cluster; they become ours if we have none. */
 static int node_agree(struct yk_ssd *ssd, const int *ours, struct yk_err *err) {
     for (uint32_t i = 0; i < ssd->ndev; i++) {
@@ -281,6 +295,8 @@ static int node_agree(struct yk_ssd *ssd, const int *ours, struct yk_err *err) {
         if (!ours[i])
             continue;
         int rc = cluster_agrees(ssd, d, err);
+        if (rc == 0)
+            rc = name_agrees(ssd, d, err);
         if (rc < 0)
             return rc;
         if (ssd->node_id == 0)

@@ -50,6 +50,7 @@ void yk_ssd_super_put(void *sector, const struct yk_ssd_super *super) {
     yk_wr_u64(&w, super->segment_bytes);
     yk_wr_u64(&w, super->created_ms);
     yk_wr_u64(&w, super->end_at);
+    yk_wr_str8(&w, super->node_name, strnlen(super->node_name, sizeof(super->node_name) - 1u));
     u64_put_at((unsigned char *)sector + YK_SSD_SECTOR - 8, yk_hash64(sector, YK_SSD_SECTOR - 8));
 }
 
@@ -77,7 +78,12 @@ int yk_ssd_super_get(const void *sector, struct yk_ssd_super *ret_super, uint32_
     s.size_bytes = yk_rd_u64(&r);
     s.segment_bytes = yk_rd_u64(&r);
     s.created_ms = yk_rd_u64(&r);
-    s.end_at = yk_rd_u64(&r); /* zero in what was written before there was one */
+    s.end_at = yk_rd_u64(&r); /* this and the name: zero in what was written before there were such */
+    uint32_t len;
+    const void *name = yk_rd_str8(&r, &len);
+    if (name == NULL || len >= sizeof(s.node_name))
+        return -YK_ECORRUPT;
+    memcpy(s.node_name, name, len);
     if (s.uid == 0 || !segment_bytes_ok(s.segment_bytes) ||
         (s.end_at != 0 && s.end_at != yk_ssd_end_at(s.size_bytes)) || yk_ssd_super_segments(&s) == 0)
         return -YK_ECORRUPT;

@@ -47,6 +47,7 @@ struct yk_ssd_super {
     /* Where a third copy stands, behind all segments: a file that was cut short and has grown again has
      * lost it. 0 = none: formatted before there was one. */
     uint64_t end_at;
+    char node_name[YK_SSD_NODE_NAME]; /* whose it is, for people; "" = not known */
 };
 
 /* 0; -YK_ENOENT: not ours at all; -YK_EVERSION (*ret_version says which); -YK_ECORRUPT: ours, damaged. */

@@ -41,6 +41,7 @@ extern "C" {
 #define YK_SSD_DEVICES_MAX 16u
 #define YK_SSD_NAMESPACES  256u
 #define YK_SSD_NS_NAME     64u
+#define YK_SSD_NODE_NAME   64u
 #define YK_SSD_NONE        UINT32_MAX
 #define YK_SSD_SECTOR      4096u /* unit of what the log puts on a device: its format's, and no less than YK_FILE_SECTOR */
 
@@ -76,6 +77,8 @@ struct yk_ssd_opts {
     void *io_wrap_arg;
     int format;              /* overwrite whatever is there */
     uint64_t node_id;        /* the node's; 0 = not known yet: the devices say it, or it is made */
+    const char *node_name;   /* a device that another name stands on is refused; NULL or "" = any will do.
+                                Borrowed during open */
     uint64_t cluster_id;     /* the node's; 0 = none is known: what the devices say stands */
     uint64_t run;            /* highest run of this node that is known elsewhere (its segment); a device
                                 that missed a run comes back empty */

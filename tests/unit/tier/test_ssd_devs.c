@@ -111,6 +111,38 @@ static void other_node(void **state) {
     ssd_rig_free(&rig);
 }
 
+/* A node without a memory segment knows no id yet: the name tells. */
+static void other_name(void **state) {
+    (void)state;
+    ssd_rig_init(&rig, 1, 8, SEGMENT, 1, 0);
+    rig.opts.node_name = "one";
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    put_many(10);
+    ssd_rig_close(&rig, 1);
+    uint64_t before = image_sum();
+    rig.opts.node_name = "two";
+    expect(-YK_EPERM, "belongs to node 'one', this one is 'two'");
+    assert_non_null(strstr(rig.err.text, "--name one"));
+    assert_non_null(strstr(rig.err.text, "--ssd-format"));
+    assert_true(image_sum() == before);
+    rig.opts.node_name = NULL; /* one without a name of its own */
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    assert_int_equal(found_count(), 10);
+    ssd_rig_close(&rig, 1);
+    rig.opts.node_name = "one";
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    assert_int_equal(found_count(), 10);
+    ssd_rig_close(&rig, 1);
+    rig.opts.node_name = "two";
+    rig.opts.format = 1;
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    ssd_rig_close(&rig, 1);
+    rig.opts.format = 0;
+    rig.opts.node_name = "one";
+    expect(-YK_EPERM, "belongs to node 'two'");
+    ssd_rig_free(&rig);
+}
+
 static void start_with_all(void) {
     assert_int_equal(ssd_rig_start(&rig), 0);
     assert_int_equal(found_count(), 10);
@@ -281,6 +313,7 @@ static void a_device_without_an_end(void **state) {
         assert_int_equal(yk_ssd_super_get(s, &super, &version), 0);
         assert_int_equal(super.end_at, rig.disk[0]->size - YK_SSD_SECTOR);
         super.end_at = 0;
+        super.node_name[0] = 0;
         yk_ssd_super_put(s, &super);
     }
     memset(rig.disk[0]->image + rig.disk[0]->size - YK_SSD_SECTOR, 0, YK_SSD_SECTOR);
@@ -677,6 +710,7 @@ int main(void) {
         cmocka_unit_test(foreign_content),
         cmocka_unit_test(too_small),
         cmocka_unit_test(other_node),
+        cmocka_unit_test(other_name),
         cmocka_unit_test(other_cluster),
         cmocka_unit_test(of_no_cluster),
         cmocka_unit_test(other_version),
