@@ -46,6 +46,7 @@ int yk_ssd_dev_open_io(struct yk_ssd_dev *d, int back, struct yk_err *err) {
     struct yk_file_opts o = {.path = d->path,
                                .size_bytes = d->opt_size,
                                .create = !back,
+                               .tentative = 1,
                                .no_wait = back,
                                .buffered = ssd->o.buffered,
                                .mem = ssd->o.mem,

@@ -93,6 +93,9 @@ struct yk_file_opts {
      * for what the owner's own thread gave to the device (quick.c). */
     int wake_fd;
     int shared; /* no lock is taken, neither by flock nor by O_EXCL: others may have it open */
+    /* A close that comes before any write leaves the file as it was: what open made is removed, what it made
+     * longer is as long as before. For who has to look at what is there before it takes it. */
+    int tentative;
     int odd;    /* with `buffered`: its size, offsets and lengths may be any number of bytes */
 };
 

@@ -251,6 +251,7 @@ static int size_file(const struct yk_file_opts *o, struct yk_file_handle *f, con
         int rc = grow(f, st, o->size_bytes, err);
         if (rc < 0)
             return rc;
+        f->grown = o->size_bytes > size;
         size = o->size_bytes;
     }
     if (f->is_block)
@@ -365,6 +366,7 @@ static int open_found(const struct yk_file_opts *o, struct yk_file_handle *f, st
     f->rdev = st->st_rdev;
     f->ino = st->st_ino;
     f->found = (uint64_t)st->st_size;
+    f->made = !there && st->st_size == 0;
     rc = o->read_only || o->shared ? 0 : lock(o, f, st, err);
     if (rc < 0)
         return rc;
@@ -373,8 +375,8 @@ static int open_found(const struct yk_file_opts *o, struct yk_file_handle *f, st
         rc = settle_direct(f, !o->buffered, err);
     if (rc == 0 && !there)
         rc = keep_name(f, err);
-    if (rc < 0 && !there && st->st_size == 0)
-        (void)unlink(o->path); /* ours: it is locked, and was not there before */
+    if (rc < 0)
+        yk_file_handle_undo(f);
     return rc;
 }
 
@@ -405,6 +407,15 @@ int yk_file_handle_open(const struct yk_file_opts *opts, struct yk_file_handle *
     }
     *ret_file = f;
     return 0;
+}
+
+/* Space that holes were given stays. */
+void yk_file_handle_undo(const struct yk_file_handle *file) {
+    if (file->made)
+        (void)unlink(file->path); /* ours: it is locked, and was not there before */
+    else if (file->grown && ftruncate(file->fd, (off_t)file->found) < 0) {
+        /* It stays longer than it was, with nothing in it. */
+    }
 }
 
 void yk_file_handle_close(struct yk_file_handle *file) {
