@@ -77,6 +77,8 @@ def reboot(node):
     (["--ssd", "/tmp/yolk-none.ssd"], "--ssd: found '/tmp/yolk-none.ssd', which is not there: add a size"),
     (["--ssd", "/dev/null"], "--ssd: found '/dev/null', expected a file, a directory or a block device"),
     (["--ssd", "/tmp/yolk-none.ssd:10M"], "which is smaller than one segment of 64MiB"),
+    (["--ssd", "/tmp/yolk-none.ssd:130M"], "give it 258MiB, or take segments of 32MiB"),
+    (["--ssd", "/tmp/yolk-none.ssd:64M"], "give it 258MiB, or take segments of 8MiB"),
     (["--ssd", "/tmp/yolk-none.ssd:4096T"], r"of 4PiB, expected at most the [\d.]+ [KMGT]iB that its file system"),
     (["--ssd", "/tmp/yolk-none.ssd:1X"], "--ssd: found '1X', expected a size"),
     (["--ssd", "/tmp/yolk-none.ssd:0"], "expected a size above 0"),

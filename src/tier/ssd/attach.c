@@ -29,8 +29,9 @@
 #include <yolk/status.h>
 
 #define SEGMENT_DEFAULT (64u << 20)
-#define SEGMENTS_WANT   16u /* of a small device: with smaller segments, not below 4 MiB */
+#define SEGMENTS_WANT   16u /* of a small device: with smaller segments */
 #define SEGMENTS_LEAST  4u
+#define SEGMENT_SMALL   (4u << 20) /* the smallest that is chosen without being asked for */
 
 uint64_t yk_ssd_random(void) {
     uint64_t v = 0;
@@ -186,14 +187,19 @@ static void ckpt_read(struct yk_ssd_dev *d, struct yk_ssd_ckpt *ret) {
 
 /* ---- made new ---------------------------------------------------------------------------------------------- */
 
+uint64_t yk_ssd_least_bytes(uint64_t segment_bytes) {
+    uint64_t each = segment_bytes != 0 ? segment_bytes : SEGMENT_SMALL;
+    return YK_SSD_SEGMENTS_AT + SEGMENTS_LEAST * each + YK_SSD_SECTOR;
+}
+
 static int geometry(struct yk_ssd_dev *d, uint64_t size, struct yk_err *err) {
     uint64_t segment = d->ssd->o.segment_bytes;
-    char a[YK_FMT_MAX], b[YK_FMT_MAX];
+    char a[YK_FMT_MAX], b[YK_FMT_MAX], c[YK_FMT_MAX];
     if (d->opt_size != 0 && d->opt_size < size)
         size = d->opt_size;
     if (segment == 0)
         for (segment = SEGMENT_DEFAULT;
-             segment > (4u << 20) &&
+             segment > SEGMENT_SMALL &&
              yk_ssd_segments(yk_ssd_end_at(size), segment) < SEGMENTS_WANT;)
             segment /= 2;
     if (segment < YK_SSD_SEGMENT_MIN || segment > YK_SSD_SEGMENT_MAX ||
@@ -204,9 +210,10 @@ static int geometry(struct yk_ssd_dev *d, uint64_t size, struct yk_err *err) {
             yk_fmt_bytes_exact(segment, a));
     if (yk_ssd_segments(yk_ssd_end_at(size), segment) < SEGMENTS_LEAST)
         return yk_err_set(err, -YK_ETOOBIG,
-                          "%s: %s is too small: it must hold %u segments of %s and a little more",
-                          d->path, yk_fmt_bytes_exact(size, a), SEGMENTS_LEAST,
-                          yk_fmt_bytes_exact(segment, b));
+                          "%s: %s is too small for segments of %s: give it %s, or take smaller "
+                          "segments (--ssd-segment)",
+                          d->path, yk_fmt_bytes_exact(size, a), yk_fmt_bytes_exact(segment, b),
+                          yk_fmt_bytes_exact(yk_ssd_least_bytes(segment), c));
     d->super.size_bytes = size;
     d->super.segment_bytes = segment;
     d->super.end_at = yk_ssd_end_at(size);

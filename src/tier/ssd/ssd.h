@@ -159,7 +159,7 @@ struct yk_ssd_put {
  * ones removed; unknown ones are taken into free numbers if the node had none at all, else they are
  * removed ones and their blocks go). Blocks: on_progress only. Errors, each with a text that says what
  * was found and what to do: as io open; EVERSION a newer format; EPERM another node's or cluster's, or
- * something else's content (nothing is overwritten without format); ETOOBIG smaller than one segment;
+ * something else's content (nothing is overwritten without format); ETOOBIG smaller than a few segments;
  * ENOMEM. */
 int yk_ssd_open(const struct yk_ssd_opts *opts, struct yk_ssd_ns *ns, struct yk_ssd **ret_ssd,
                 struct yk_err *err);
@@ -175,6 +175,9 @@ uint64_t yk_ssd_node_id(const struct yk_ssd *ssd);
 uint64_t yk_ssd_run(const struct yk_ssd *ssd);
 uint64_t yk_ssd_gen_max(const struct yk_ssd *ssd);
 const char *yk_ssd_note(const struct yk_ssd *ssd, uint32_t dev);
+
+/* Bytes that a device must have to be formatted with such segments; 0 = those chosen for it. */
+uint64_t yk_ssd_least_bytes(uint64_t segment_bytes);
 
 /* Bytes of index for so many bytes of devices: what index_mem must have. */
 uint64_t yk_ssd_index_bytes(uint64_t device_bytes);

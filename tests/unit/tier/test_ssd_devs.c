@@ -83,7 +83,8 @@ static void foreign_content(void **state) {
 static void too_small(void **state) {
     (void)state;
     ssd_rig_init(&rig, 1, 3, SEGMENT, 1, 0);
-    expect(-YK_ETOOBIG, "too small");
+    expect(-YK_ETOOBIG, "too small for segments of 64KiB: give it 1284KiB");
+    assert_int_equal(yk_ssd_least_bytes(SEGMENT), 1284u << 10);
     rig.opts.segment_bytes = 1000;
     expect(-YK_EINVAL, "segments of");
     rig.opts.segment_bytes = 0;
