@@ -314,6 +314,14 @@ int yk_ssd_foot_peek(const void *last_sector, uint64_t uid, uint64_t segment_byt
     return 0;
 }
 
+int yk_ssd_foot_damaged(const void *last_sector, uint64_t uid) {
+    const unsigned char *tail =
+        (const unsigned char *)last_sector + YK_SSD_SECTOR - YK_SSD_TAIL_BYTES;
+    int magic = u64_at(tail) == MAGIC_FOOT, ours = u64_at(tail + 16) == uid;
+    int whole = u64_at(tail + 8) == yk_hash64(tail + 16, YK_SSD_TAIL_BYTES - 16);
+    return whole ? ours && !magic : ours || magic;
+}
+
 int yk_ssd_foot_get(const void *buf, const struct yk_ssd_foot *foot, struct yk_ssd_recs *ret_recs) {
     const unsigned char *b = buf;
     uint64_t bytes = yk_ssd_foot_bytes(foot->recs_bytes);

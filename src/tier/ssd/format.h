@@ -162,6 +162,8 @@ void yk_ssd_foot_put(void *buf, const struct yk_ssd_foot *foot);
  * 0 or -YK_ECORRUPT. */
 int yk_ssd_foot_peek(const void *last_sector, uint64_t uid, uint64_t segment_bytes,
                      struct yk_ssd_foot *ret);
+/* What may be none: is it one of this device that was damaged? Not zeros, another formatting's, or payload. */
+int yk_ssd_foot_damaged(const void *last_sector, uint64_t uid);
 int yk_ssd_foot_get(const void *buf, const struct yk_ssd_foot *foot, struct yk_ssd_recs *ret_recs);
 
 /* ---- devices ---------------------------------------------------------------------------------------- */
