@@ -345,6 +345,11 @@ void yk_store_ssd_await_any(struct yk_store *s) {
         await(s, yk_ssd_pending_any(s->low->ssd));
 }
 
+void yk_store_ssd_await_gone(struct yk_store *s) {
+    if (s->low != NULL)
+        await(s, yk_ssd_pending_gone(s->low->ssd));
+}
+
 /* Whatever is asked for of a key is acknowledged when its earlier removals are durable, too. */
 static void await_earlier(struct yk_store *s, uint32_t id) {
     struct yk_ssd_info info;

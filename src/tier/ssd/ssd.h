@@ -263,11 +263,14 @@ uint64_t yk_ssd_pending(const struct yk_ssd *ssd, uint32_t ns, uint64_t hash);
 /* Likewise of all keys, for who removes by pattern. */
 uint64_t yk_ssd_pending_any(const struct yk_ssd *ssd);
 
+/* Likewise of what may be on a device that is gone, while yk_ssd_hole is 1: who removes a block is told of it,
+ * or that it may come back (-YK_EIO: no device is left that would record it). 0 = there is no such device. */
+uint64_t yk_ssd_pending_gone(const struct yk_ssd *ssd);
+
 /* 1: a device is gone, and no other has recorded durably that it misses what is removed from now on. While
  * another still writes it will do so soon, and tickets wait for it (yk_ssd_pending). If none does, only
- * yk_ssd_run, which was raised, tells a later opening (opts.run) that the device has missed removals: who does
- * not keep that must acknowledge none. The node keeps it in its DRAM segment, which does not outlive the
- * host. */
+ * yk_ssd_run, which was raised, tells a later opening (opts.run) that the device has missed removals. The node
+ * keeps it in its DRAM segment, which does not outlive the host: so it acknowledges none. */
 int yk_ssd_hole(const struct yk_ssd *ssd);
 
 /* ---- upkeep ------------------------------------------------------------------------------------------ */

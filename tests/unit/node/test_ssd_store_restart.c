@@ -312,6 +312,43 @@ static void removed_while_a_device_is_gone(void **state) {
     fixture_close(&f);
 }
 
+/* The only device is gone: nobody would know after a reboot what was removed meanwhile. So a removal is done,
+ * but not acknowledged, whether the key is in DRAM, or perhaps on the device; everything else goes on. */
+static void removed_while_the_only_device_is_gone(void **state) {
+    struct fixture f;
+    struct yk_file_fault gone = {.kind = YK_FILE_FAULT_GONE, .op_mask = 0xff, .nth = 1};
+    struct yk_ssd_dev_stats st;
+    uint32_t cursor = 0;
+    fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_WRITE_THROUGH);
+    f.o.ssd.io_wrap = wrap;
+    fault_count = 0;
+    restart(&f, 1);
+    put(&f, 1, BLOCK);
+    settle(&f);
+    yk_file_fault_set(faults[0], &gone);
+    for (uint64_t end = yk_now_ns() + LIMIT;;) {
+        assert_true(yk_now_ns() < end);
+        yk_store_ssd_poll(f.s);
+        yk_store_tick(f.s);
+        yk_ssd_dev_stats_get(yk_store_ssd(f.s), 0, &st);
+        if (st.state == YK_SSD_DEV_GONE)
+            break;
+    }
+    yk_store_ticket_take(f.s);
+    assert_int_equal(change(&f, YK_CHANGE_REMOVE, 0, 1), 0);
+    assert_int_equal(yk_store_durable(f.s, yk_store_ticket_take(f.s)), -YK_EIO);
+    assert_false(known(&f, 1, NULL));
+    assert_int_equal(change(&f, YK_CHANGE_REMOVE, 0, 1), YK_MISS);
+    assert_int_equal(yk_store_durable(f.s, yk_store_ticket_take(f.s)), -YK_EIO);
+    while (cursor != YK_WALK_END)
+        yk_store_remove_step(f.s, f.ns, YK_REMOVE_GLOB, "block-1", 7, &cursor, 64);
+    assert_int_equal(yk_store_durable(f.s, yk_store_ticket_take(f.s)), -YK_EIO);
+    put(&f, 2, BLOCK);
+    assert_int_equal(yk_store_durable(f.s, yk_store_ticket_take(f.s)), 1);
+    assert_true(get(&f, 2, 0, BLOCK));
+    fixture_close(&f);
+}
+
 static void a_run_without_the_ssd_empties_it(void **state) {
     struct fixture f;
     fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_WRITE_THROUGH);
@@ -440,6 +477,7 @@ int main(void) {
         cmocka_unit_test(a_time_to_live_of_what_is_on_ssd),
         cmocka_unit_test(dropped_and_removed),
         cmocka_unit_test(removed_while_a_device_is_gone),
+        cmocka_unit_test(removed_while_the_only_device_is_gone),
         cmocka_unit_test(a_run_without_the_ssd_empties_it),
         cmocka_unit_test(a_run_without_the_segment_outdates_it),
         cmocka_unit_test(runs_of_either_alone),
