@@ -31,6 +31,7 @@
 #define SEGMENT_DEFAULT (64u << 20)
 #define SEGMENTS_WANT   16u /* of a small device: with smaller segments */
 #define SEGMENTS_LEAST  4u
+#define FOREIGN_END     (1u << 20) /* that is looked at before a device is formatted */
 #define SEGMENT_SMALL   (4u << 20) /* the smallest that is chosen without being asked for */
 
 uint64_t yk_ssd_random(void) {
@@ -80,23 +81,49 @@ static int read_at(struct yk_ssd_dev *d, uint64_t offset, void *buf, uint64_t by
 
 /* ---- somebody else's ---------------------------------------------------------------------------------- */
 
-static int refuse_foreign(struct yk_ssd_dev *d, uint64_t size, struct yk_err *err) {
-    uint64_t bytes =
-        size < YK_SSD_FOREIGN_BYTES ? size / YK_SSD_SECTOR * YK_SSD_SECTOR : YK_SSD_FOREIGN_BYTES;
+/* Of the bytes at one end of the device; NULL: nothing stands there. A superblock of our own at the very end is
+ * nobody's else. */
+static int foreign_look(struct yk_ssd_dev *d, uint64_t at, uint64_t bytes, const char **ret_what,
+                        struct yk_err *err) {
+    struct yk_ssd_super super;
+    uint32_t version;
     unsigned char *buf = malloc(bytes + 1);
+    *ret_what = NULL;
     if (buf == NULL)
         return yk_err_set(err, -YK_ENOMEM, "%s: no memory", d->path);
-    int rc = bytes > 0 ? read_at(d, 0, buf, bytes) : 0;
-    const char *what = rc == 0 ? yk_ssd_foreign(buf, bytes) : NULL;
+    int rc = 0;
+    for (uint64_t done = 0; rc == 0 && done < bytes; done += YK_FILE_BYTES)
+        rc = read_at(d, at + done, buf + done,
+                     bytes - done < YK_FILE_BYTES ? bytes - done : YK_FILE_BYTES);
+    if (rc == 0 && at > 0 && bytes >= YK_SSD_SECTOR &&
+        yk_ssd_super_get(buf + bytes - YK_SSD_SECTOR, &super, &version) != -YK_ENOENT)
+        bytes -= YK_SSD_SECTOR;
+    if (rc == 0 && bytes > 0)
+        *ret_what = yk_ssd_foreign(buf, bytes);
     free(buf);
-    if (rc < 0)
-        return yk_err_set(err, -YK_EIO, "%s: cannot read its beginning", d->path);
-    if (what != NULL)
+    return rc < 0 ? yk_err_set(err, -YK_EIO, "%s: cannot read its %s", d->path,
+                               at > 0 ? "end" : "beginning")
+                  : 0;
+}
+
+/* Some stand at the end alone: a RAID of format 1.0, the copy of a partition table. */
+static int refuse_foreign(struct yk_ssd_dev *d, uint64_t size, struct yk_err *err) {
+    const char *what;
+    size -= size % YK_SSD_SECTOR;
+    uint64_t begin = size < YK_SSD_FOREIGN_BYTES ? size : YK_SSD_FOREIGN_BYTES;
+    uint64_t end = size - begin < FOREIGN_END ? size - begin : FOREIGN_END;
+    int rc = foreign_look(d, 0, begin, &what, err);
+    if (rc == 0 && what == NULL && end > 0) {
+        rc = foreign_look(d, size - end, end, &what, err);
+        if (what != NULL)
+            what = "data at its end";
+    }
+    if (rc == 0 && what != NULL)
         return yk_err_set(err, -YK_EPERM,
                           "%s: holds %s, not a Yolk SSD tier; nothing was changed "
                           "(--ssd-format overwrites it)",
                           d->path, what);
-    return 0;
+    return rc;
 }
 
 /* ---- ours ------------------------------------------------------------------------------------------------ */

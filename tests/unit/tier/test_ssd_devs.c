@@ -80,6 +80,25 @@ static void foreign_content(void **state) {
     }
 }
 
+/* What stands at the end alone; in the middle nobody looks. */
+static void foreign_end(void **state) {
+    (void)state;
+    for (uint32_t from_end = 1; from_end <= 1u << 20; from_end = from_end * 4 + 1) {
+        ssd_rig_init(&rig, 1, 100, SEGMENT, 1, 0);
+        rig.disk[0]->image[rig.disk[0]->size - from_end] = 7;
+        uint64_t before = image_sum();
+        expect(-YK_EPERM, "holds data at its end");
+        assert_true(image_sum() == before);
+        ssd_rig_free(&rig);
+    }
+    ssd_rig_open(&rig, 1, 100, SEGMENT, 1, 0); /* our own, of which somebody wiped the beginning */
+    ssd_rig_close(&rig, 1);
+    memset(rig.disk[0]->image, 0, 4u << 20);
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
 static void too_small(void **state) {
     (void)state;
     ssd_rig_init(&rig, 1, 3, SEGMENT, 1, 0);
@@ -709,6 +728,7 @@ static void read_only_serves(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(foreign_content),
+        cmocka_unit_test(foreign_end),
         cmocka_unit_test(too_small),
         cmocka_unit_test(other_node),
         cmocka_unit_test(other_name),
