@@ -194,8 +194,14 @@ static int size_check(struct yk_ssd_dev *d, const struct yk_file_info *info, str
                  "%.120s: its end is missing, it was cut short since it was formatted, and removals "
                  "may be among what is lost: it starts empty",
                  d->path);
-    else
+    else {
+        if (size - want >= d->super.segment_bytes)
+            snprintf(d->note, sizeof(d->note),
+                     "%.120s: was formatted with %s and stays so: the rest of its %s is not used "
+                     "(--ssd-format takes it, and starts empty)",
+                     d->path, yk_fmt_bytes_exact(want, a), yk_fmt_bytes_exact(size, b));
         return 0;
+    }
     d->lost = 1;
     return 0;
 }

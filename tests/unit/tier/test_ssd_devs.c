@@ -309,6 +309,23 @@ static void one_of_two_is_cut_short(void **state) {
     ssd_rig_free(&rig);
 }
 
+/* It has grown, and keeps the format that it has: that is said. */
+static void grown(void **state) {
+    (void)state;
+    ssd_rig_open(&rig, 1, 8, SEGMENT, 1, 0);
+    put_many(10);
+    ssd_rig_close(&rig, 1);
+    struct disk *larger = disk_new("disk0", rig.disk[0]->size + SEGMENT);
+    memcpy(larger->image, rig.disk[0]->image, rig.disk[0]->size);
+    disk_free(rig.disk[0]);
+    rig.disk[0] = larger;
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    assert_int_equal(found_count(), 10);
+    assert_non_null(strstr(yk_ssd_note(rig.ssd, 0), "is not used"));
+    ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
 /* A flipped bit in the last sector is no cut. */
 static void a_damaged_end_is_no_cut(void **state) {
     (void)state;
@@ -739,6 +756,7 @@ int main(void) {
         cmocka_unit_test(cut_short),
         cmocka_unit_test(cut_short_and_grown_again),
         cmocka_unit_test(one_of_two_is_cut_short),
+        cmocka_unit_test(grown),
         cmocka_unit_test(a_damaged_end_is_no_cut),
         cmocka_unit_test(a_device_without_an_end),
         cmocka_unit_test(lost_checkpoints),
