@@ -6,7 +6,8 @@
  * Requests wait in a list; reap ends some of them, in an order that a seed chooses. Each step is an
  * event: a write or flush was submitted, or ended. From the events follows what a device may hold if
  * power goes at any of them (disk_cut): what a flush covered that had ended is there; of everything
- * else that was submitted any sector may be there or not.
+ * else that was submitted any sector may be there or not. A discard that was submitted may have been done, in
+ * part, or not at all, whatever was flushed; it never comes after a write that came after it.
  *
  * Paths are names of disks (disk_new).
  */
@@ -17,13 +18,13 @@
 
 #include <stddef.h>
 
-enum event_kind { EV_WRITE, EV_WRITE_DONE, EV_FLUSH, EV_FLUSH_DONE };
+enum event_kind { EV_WRITE, EV_WRITE_DONE, EV_FLUSH, EV_FLUSH_DONE, EV_DISCARD };
 
 struct event {
     uint8_t kind;
     uint8_t zero;    /* a write of nothing but zeros of one sector */
     uint32_t write;  /* number of the write */
-    uint64_t offset; /* of a write */
+    uint64_t offset; /* of a write, or a discard */
     uint64_t bytes;
     unsigned char *data; /* of EV_WRITE */
     uint32_t since;      /* of EV_FLUSH_DONE: stamp of its submission */
