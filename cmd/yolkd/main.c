@@ -268,7 +268,7 @@ static int start(struct yolkd *d, struct yk_err *err) {
         rc = start_http(d, err);
     if (rc == 0) {
         log_start(d, yk_buf_text(&sockets));
-        yolkd_ssd_started(&d->ssd, d->node, d->config.ssd_buffered);
+        yolkd_ssd_started(&d->ssd, d->node);
     } else {
         yk_node_discard(d->node);
     }

@@ -108,8 +108,8 @@ static int check_room(const struct yk_ssd_place *p, uint64_t allocated, struct y
     char quoted[YK_QUOTE_MAX], dir[YK_SSD_PLACE_PATH], want[YK_FMT_MAX], have[YK_FMT_MAX];
     struct statvfs fs;
     parent_of(p->path, dir);
-    if (p->is_block || p->size_bytes <= allocated || statvfs(dir, &fs) < 0)
-        return 0;
+    if (p->is_block || p->size_bytes <= allocated || statvfs(dir, &fs) < 0 || fs.f_blocks == 0)
+        return 0; /* a file system in memory without a limit says that it has no blocks */
     uint64_t room = (uint64_t)fs.f_bavail * fs.f_frsize + allocated;
     if (p->size_bytes <= room)
         return 0;

@@ -203,6 +203,34 @@ def test_two_daemons_on_one_file(ssd_node):
     assert get(one, "k") == b"v"
 
 
+@pytest.fixture
+def ramfs(place):
+    """A file system that knows neither O_DIRECT nor a size."""
+    folder = place.dir / "ramfs"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    done = subprocess.run(["mount", "-t", "ramfs", "none", folder], capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"no mounts here: {done.stderr.strip()}")
+    yield folder
+    for process in place.processes:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_file_system_that_knows_no_direct_io(ssd_node, ramfs):
+    node = ssd_node(path=ramfs / "x.ssd", size="64M").start()
+    fill(node, 200)
+    assert get(node, "b0") == payload(0)
+    assert not node.stats()["ssd"]["devices"][0]["direct"]
+    warnings = [line for line in node.log().splitlines() if "page cache" in line]
+    assert len(warnings) == 1, warnings
+    assert "knows no O_DIRECT" in warnings[0] and "costs a copy" in warnings[0] and "use ext4" in warnings[0]
+
+
 def test_a_file_system_without_direct_io(ssd_node, place):
     node = ssd_node(path=place.shm / "x.ssd", size="64M").start()
     fill(node, 200)

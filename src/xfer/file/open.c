@@ -327,8 +327,8 @@ static int settle_direct(struct yk_file_handle *f, int wanted, struct yk_err *er
         f->unit = f->mem_align = 1;
         if (wanted)
             snprintf(f->note, sizeof(f->note),
-                     "no direct I/O here: everything goes through the page cache, which costs its "
-                     "memory and a copy of every byte");
+                     "its file system knows no O_DIRECT: all goes through the page cache, which costs "
+                     "a copy of every byte and its memory; use ext4, xfs or a block device");
     }
     if (f->sector_bytes == 0)
         f->sector_bytes = f->unit > 1u ? f->unit : 512u;
