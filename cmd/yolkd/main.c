@@ -356,6 +356,8 @@ static void print_ssd(const struct yk_store_ssd_opts *o) {
         printf("# SSD:  %s, %s.\n", o->dev[i].path,
                o->dev[i].size_bytes != 0 ? yk_fmt_bytes(o->dev[i].size_bytes, size)
                                          : "all that is there");
+    if (o->dev_count > 0)
+        printf("#       What they hold is looked at when the node starts.\n");
 }
 
 static int print_effective(const struct yolkd *d) {

@@ -102,6 +102,7 @@ def test_check_config_says_where_the_tier_would_be(place, make_node):
     done = subprocess.run(list(map(str, node.command("--check-config"))), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"# SSD:  {place.dir}/yolk-node.ssd, 1 GiB." in done.stdout
+    assert "What they hold is looked at when the node starts." in done.stdout
     assert not (place.dir / "yolk-node.ssd").exists()
 
 
