@@ -93,8 +93,10 @@ static int supers_read(struct yk_ssd_offline *off, const char *path, struct yk_e
     if (have)
         return 0;
     if (newer)
-        return yk_err_set(err, -YK_EVERSION, "%s: format %u, this program knows %u", path, version,
-                          YK_SSD_FORMAT);
+        return yk_err_set(err, -YK_EVERSION,
+                          "%s: format %u, this program knows %u: use the yolk of the version that "
+                          "wrote it",
+                          path, version, YK_SSD_FORMAT);
     if (ours)
         return yk_err_set(err, -YK_ECORRUPT, "%s: both superblocks are damaged", path);
     return foreign(off, path, err);
@@ -114,6 +116,11 @@ static void ckpts_read(struct yk_ssd_offline *off) {
         }
     }
     free(c);
+}
+
+static int is_directory(int fd) {
+    struct stat st;
+    return fstat(fd, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
 static uint64_t size_of(int fd) {
@@ -137,6 +144,9 @@ int yk_ssd_offline_open(const char *path, struct yk_ssd_offline **ret_off, struc
     if (off->fd < 0)
         rc = yk_err_set(err, -yk_status_from_errno(errno), "%s: cannot be opened: %s", path,
                         strerror(errno));
+    else if (is_directory(off->fd))
+        rc = yk_err_set(err, -YK_EINVAL, "%s: is a directory: name the file in it (yolk-NAME.ssd)",
+                        path);
     if (rc == 0) {
         off->info.file_bytes = size_of(off->fd);
         rc = supers_read(off, path, err);

@@ -189,6 +189,8 @@ static void says_what_it_is_not(void **state) {
     struct yk_ssd_offline *off;
     struct yk_err err;
     assert_int_equal(yk_ssd_offline_open("/nonexistent/x", &off, &err), -YK_ENOENT);
+    assert_int_equal(yk_ssd_offline_open("/", &off, &err), -YK_EINVAL);
+    assert_non_null(strstr(err.text, "is a directory"));
     set_up(9, 1);
     memset(rig.disk[0]->image, 0, rig.disk[0]->size);
     file_write();
