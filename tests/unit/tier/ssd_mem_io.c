@@ -109,7 +109,10 @@ void disk_cut(const struct disk *d, uint32_t at, uint64_t seed, unsigned char *i
     for (uint32_t i = 0; i < d->nevents && d->events[i].stamp < at; i++)
         if (d->events[i].kind == EV_WRITE_DONE)
             done[d->events[i].write] = d->events[i].stamp + 1;
-    memset(image, 0, d->size);
+    if (d->base != NULL)
+        memcpy(image, d->base, d->size);
+    else
+        memset(image, 0, d->size);
     for (uint32_t i = 0; i < d->nevents && d->events[i].stamp < at; i++) {
         const struct event *e = &d->events[i];
         uint64_t whole = 0;

@@ -45,6 +45,7 @@ struct disk {
     int no_wait;          /* of its last opening */
     uint64_t mem_ready;   /* since it was opened last */
     int strangers;        /* atomic: calls by another thread than the one that opened it */
+    unsigned char *base; /* what it held before the first event, owned by its user; NULL: zeros */
     struct event *events;
     uint32_t nevents, cap;
     uint64_t seed;
