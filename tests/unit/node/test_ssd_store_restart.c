@@ -326,6 +326,7 @@ static void removed_while_the_only_device_is_gone(void **state) {
     put(&f, 1, BLOCK);
     settle(&f);
     yk_file_fault_set(faults[0], &gone);
+    put(&f, 3, BLOCK); /* the request that notices */
     for (uint64_t end = yk_now_ns() + LIMIT;;) {
         assert_true(yk_now_ns() < end);
         yk_store_ssd_poll(f.s);
