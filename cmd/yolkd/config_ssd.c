@@ -43,6 +43,7 @@ int yolkd_config_ssd(const struct yolkd_config *config, struct yk_store_ssd_opts
                      struct yk_err *err) {
     char text[YK_FMT_MAX];
     struct yk_store_ssd_opts o = {
+        .name = config->name,
         .segment_bytes = config->ssd_segment_bytes,
         .capacity_blocks = (uint64_t)config->ssd_capacity_blocks,
         .write_limit_bps = config->ssd_write_limit,

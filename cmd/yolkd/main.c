@@ -159,6 +159,8 @@ static void put_segment(const struct yolkd *d, struct yk_buf *out) {
                   yk_fmt_duration(n.store.recovery_us * 1000u, time));
     if (n.store.recovery_dropped > 0)
         yk_buf_printf(out, ", %llu dropped", (unsigned long long)n.store.recovery_dropped);
+    if (why[0] != '\0')
+        yk_buf_printf(out, " (%s)", why);
     if (n.store.suspect_blocks > 0)
         yk_buf_printf(out, ", %llu to be verified before their first use",
                       (unsigned long long)n.store.suspect_blocks);
@@ -268,7 +270,7 @@ static int start(struct yolkd *d, struct yk_err *err) {
         rc = start_http(d, err);
     if (rc == 0) {
         log_start(d, yk_buf_text(&sockets));
-        yolkd_ssd_started(&d->ssd, d->node, d->config.ssd_buffered);
+        yolkd_ssd_started(&d->ssd, d->node);
     } else {
         yk_node_discard(d->node);
     }
@@ -356,6 +358,8 @@ static void print_ssd(const struct yk_store_ssd_opts *o) {
         printf("# SSD:  %s, %s.\n", o->dev[i].path,
                o->dev[i].size_bytes != 0 ? yk_fmt_bytes(o->dev[i].size_bytes, size)
                                          : "all that is there");
+    if (o->dev_count > 0)
+        printf("#       What they hold is looked at when the node starts.\n");
 }
 
 static int print_effective(const struct yolkd *d) {

@@ -70,18 +70,7 @@ static void say_io_note(struct yolkd_ssd *ssd, uint32_t i, const struct yk_ssd_d
         yk_log(YK_LOG_WARN, "ssd", "%s: %s", st->path, st->io_note);
 }
 
-/* And what to do about it. */
-static void say_slow(const struct yk_ssd_dev_stats *st, bool buffered_asked) {
-    if (!st->direct && !buffered_asked)
-        yk_log(
-            YK_LOG_WARN, "ssd",
-            "%s: its file system knows no O_DIRECT, so reads and writes go through the page cache: "
-            "that costs a copy of every byte and memory beside --dram; use ext4, xfs or a block "
-            "device",
-            st->path);
-}
-
-void yolkd_ssd_started(struct yolkd_ssd *ssd, struct yk_node *node, bool buffered_asked) {
+void yolkd_ssd_started(struct yolkd_ssd *ssd, struct yk_node *node) {
     const struct yk_ssd *tier = yk_node_ssd(node);
     struct yk_ssd_counters n;
     struct yk_node_stats stats;
@@ -96,9 +85,8 @@ void yolkd_ssd_started(struct yolkd_ssd *ssd, struct yk_node *node, bool buffere
     for (uint32_t i = 0; i < ssd->devices; i++) {
         yk_ssd_dev_stats_get(tier, i, &st);
         ssd->state[i] = YK_SSD_DEV_OK;
-        if (st.note[0] != '\0')
-            yk_log(YK_LOG_WARN, "ssd", "%s: %s", st.path, st.note);
-        say_slow(&st, buffered_asked);
+        if (st.note[0] != '\0') /* begins with the path */
+            yk_log(YK_LOG_WARN, "ssd", "%s", st.note);
         say_io_note(ssd, i, &st);
     }
     yk_node_stats(node, &stats);
@@ -122,9 +110,8 @@ static void say_state(const struct yk_ssd_dev_stats *st, const struct yk_ssd_cou
             st->path, (unsigned long long)st->io.errors[YK_FILE_WRITE]);
     else
         yk_log(YK_LOG_ERROR, "ssd",
-               "%s: gone (removed, replaced, cut short, or its reads fail): its blocks are misses, "
-               "the "
-               "node goes on; %llu of %llu devices are in use, it is looked for again",
+               "%s: gone (removed, replaced, cut short, does not answer, or its reads fail): its "
+               "blocks are misses, the node goes on; %llu of %llu devices are in use, it is looked for again",
                st->path, ok, all);
 }
 

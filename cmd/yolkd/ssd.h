@@ -28,7 +28,7 @@ struct yolkd_ssd {
 void yolkd_ssd_recovering(void *arg, uint64_t done, uint64_t all);
 
 /* After the start: a line for the tier, a line for each thing that is worth knowing about a device. */
-void yolkd_ssd_started(struct yolkd_ssd *ssd, struct yk_node *node, bool buffered_asked);
+void yolkd_ssd_started(struct yolkd_ssd *ssd, struct yk_node *node);
 
 void yolkd_ssd_watch(struct yolkd_ssd *ssd);
 

@@ -315,6 +315,8 @@ int yk_store_change(struct yk_store *s, uint32_t ns, uint64_t epoch, unsigned wh
         return rc;
     if (key_len == 0 || key_len > YK_KEY_MAX)
         return -YK_EKEY;
+    if (what == YK_CHANGE_REMOVE)
+        yk_store_ssd_await_gone(s);
     rc = yk_store_find_any(s, ns, epoch, key, key_len, &idx);
     if (rc == 0 && YK_IS_ON_SSD(idx))
         return change_on_ssd(s, idx & ~YK_ON_SSD, what, arg);
@@ -483,8 +485,10 @@ uint64_t yk_store_remove_step(struct yk_store *s, uint32_t ns, unsigned how, con
         }
         removed++;
     }
-    if (*cursor == YK_WALK_END)
+    if (*cursor == YK_WALK_END) {
         yk_store_ssd_await_any(s); /* what the tier dropped itself was not met, and may match */
+        yk_store_ssd_await_gone(s);
+    }
     return removed;
 }
 

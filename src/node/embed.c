@@ -99,6 +99,7 @@ static int find_places(struct embed_opts *o, struct yk_err *err) {
     struct yk_store_ssd_opts *s = &o->node.store.ssd;
     struct yk_err why = {0};
     int blocks = s->dev_count > 0;
+    s->name = o->name;
     for (uint32_t i = 0; i < s->dev_count; i++) {
         int rc = yk_ssd_place_parse(o->ssd[i], o->name[0] != 0 ? o->name : "embedded",
                                     s->segment_bytes, &o->places[i], &why);

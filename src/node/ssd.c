@@ -130,6 +130,25 @@ static void ns_in(struct yk_store *s, uint32_t ns, const struct yk_ssd_ns *from)
     }
 }
 
+/* Blocks of a segment that missed a run of the devices may have been removed or replaced in it: they are
+ * outdated. Their expiry is what readers and recovery heed in any state, and one store. */
+static void outdate(struct yk_store *s) {
+    uint32_t top = yk_store_desc_top(s);
+    for (uint32_t idx = 0; idx < top; idx++)
+        STORE(&desc_at(s, idx)->expiry_ms, 1u);
+    if (top > 0)
+        snprintf(s->seg.why_fresh, sizeof(s->seg.why_fresh),
+                 "its SSDs were used by a run without it, and its blocks may be outdated");
+}
+
+/* The run is remembered when it is certain that nothing outdated is found any more (R18). */
+static void on_run(void *arg, uint64_t run, uint64_t before) {
+    struct yk_store *s = arg;
+    if (before > (s->own.hdr->ssd_run & ~YK_SHM_ALONE))
+        outdate(s);
+    __atomic_store_n(&s->own.hdr->ssd_run, run, __ATOMIC_RELEASE);
+}
+
 static void on_progress(void *arg, uint64_t done, uint64_t all) {
     struct yk_store *s = arg;
     if (s->low->opts.progress != NULL)
@@ -149,7 +168,10 @@ static int open_tier(struct yk_store *s, const struct yk_store_opts *opts, struc
         .io_wrap_arg = o->io_wrap_arg,
         .format = o->format,
         .node_id = s->own.hdr->node_id,
-        .run = s->own.hdr->ssd_run,
+        .node_name = o->name,
+        .run = s->own.hdr->ssd_run & ~YK_SHM_ALONE,
+        .alone = s->seg.found != YK_SEGMENT_FRESH &&
+                 (s->own.hdr->ssd_run == 0 || s->own.hdr->ssd_run & YK_SHM_ALONE),
         .segment_bytes = o->segment_bytes,
         .capacity_blocks = o->capacity_blocks,
         .write_limit_bps = o->write_limit_bps,
@@ -165,6 +187,7 @@ static int open_tier(struct yk_store *s, const struct yk_store_opts *opts, struc
         .on_read = ssd_on_read,
         .on_durable = on_durable,
         .on_drop = on_drop,
+        .on_run = on_run,
         .on_progress = on_progress,
         .arg = s,
         .index_mem = l->filter,
@@ -179,7 +202,6 @@ static int open_tier(struct yk_store *s, const struct yk_store_opts *opts, struc
     int rc = yk_ssd_open(&so, ns, &l->ssd, err);
     if (rc == 0) {
         s->own.hdr->node_id = yk_ssd_node_id(l->ssd);
-        s->own.hdr->ssd_run = yk_ssd_run(l->ssd);
         for (uint32_t i = 0; i < YK_SHM_NAMESPACES; i++)
             ns_in(s, i, &ns[i]);
         if (s->own.gen_next <= yk_ssd_gen_max(l->ssd)) /* a clock that was set back */
@@ -193,7 +215,7 @@ int yk_store_ssd_open(struct yk_store *s, const struct yk_store_opts *opts, stru
     if (opts->ssd.dev_count == 0) {
         /* A run without the SSDs: they may hold what is removed in it, and come back empty. */
         if (s->own.hdr->ssd_run != 0)
-            s->own.hdr->ssd_run++;
+            s->own.hdr->ssd_run |= YK_SHM_ALONE;
         return 0;
     }
     struct ssd_side *l = calloc(1, sizeof(*l));
@@ -323,6 +345,11 @@ void yk_store_ssd_await_any(struct yk_store *s) {
         await(s, yk_ssd_pending_any(s->low->ssd));
 }
 
+void yk_store_ssd_await_gone(struct yk_store *s) {
+    if (s->low != NULL)
+        await(s, yk_ssd_pending_gone(s->low->ssd));
+}
+
 /* Whatever is asked for of a key is acknowledged when its earlier removals are durable, too. */
 static void await_earlier(struct yk_store *s, uint32_t id) {
     struct yk_ssd_info info;
@@ -426,23 +453,13 @@ int yk_store_ssd_ns_busy(const struct yk_store *s, uint32_t ns) {
 
 /* ---- upkeep ------------------------------------------------------------------------------------------ */
 
-/* The tier raises its run when a device goes: what is removed from now on is not on that device, which a
- * start has to know (R18), also where no other device could be told. */
-static void keep_run(struct yk_store *s) {
-    uint64_t run = yk_ssd_run(s->low->ssd);
-    if (s->own.hdr->ssd_run < run)
-        __atomic_store_n(&s->own.hdr->ssd_run, run, __ATOMIC_RELEASE);
-}
-
 void yk_store_ssd_poll(struct yk_store *s) {
     if (s->low == NULL)
         return;
     yk_ssd_poll(s->low->ssd);
-    keep_run(s);
     ssd_demote_pump(s);
     ssd_raise_pump(s);
     yk_ssd_poll(s->low->ssd); /* what was just given to it leaves at once */
-    keep_run(s);
 }
 
 void yk_store_ssd_tick(struct yk_store *s, int *more) {
@@ -450,7 +467,6 @@ void yk_store_ssd_tick(struct yk_store *s, int *more) {
         return;
     yk_store_ssd_poll(s);
     *more |= yk_ssd_tick(s->low->ssd, yk_view_now_ms(&s->view));
-    keep_run(s);
 }
 
 void yk_store_ssd_mem_ready(struct yk_store *s, uint64_t bytes) {

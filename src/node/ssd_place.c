@@ -7,6 +7,7 @@
 #include "base/fmt.h"
 #include "base/parse.h"
 #include "base/text.h"
+#include "tier/ssd/ssd.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +19,8 @@
 #include <unistd.h>
 
 #include <linux/fs.h>
+
+#define MIB (1ull << 20)
 
 /* Splits PATH:SIZE. A path that is there as it stands is taken so, whatever it ends in. */
 static int split(const char *text, struct yk_ssd_place *p, struct yk_err *err) {
@@ -105,8 +108,8 @@ static int check_room(const struct yk_ssd_place *p, uint64_t allocated, struct y
     char quoted[YK_QUOTE_MAX], dir[YK_SSD_PLACE_PATH], want[YK_FMT_MAX], have[YK_FMT_MAX];
     struct statvfs fs;
     parent_of(p->path, dir);
-    if (p->is_block || p->size_bytes <= allocated || statvfs(dir, &fs) < 0)
-        return 0;
+    if (p->is_block || p->size_bytes <= allocated || statvfs(dir, &fs) < 0 || fs.f_blocks == 0)
+        return 0; /* a file system in memory without a limit says that it has no blocks */
     uint64_t room = (uint64_t)fs.f_bavail * fs.f_frsize + allocated;
     if (p->size_bytes <= room)
         return 0;
@@ -115,6 +118,25 @@ static int check_room(const struct yk_ssd_place *p, uint64_t allocated, struct y
                       "has for it",
                       yk_quote(p->path, quoted), yk_fmt_bytes_exact(p->size_bytes, want),
                       yk_fmt_bytes(room, have));
+}
+
+/* A file that will be formatted: one that has its format keeps its own segments. */
+static int check_new_size(const struct yk_ssd_place *p, uint64_t segment_bytes,
+                          struct yk_err *err) {
+    char quoted[YK_QUOTE_MAX], have[YK_FMT_MAX], each[YK_FMT_MAX], least[YK_FMT_MAX], few[YK_FMT_MAX];
+    uint64_t want = yk_ssd_least_bytes(segment_bytes), fits = MIB;
+    if (p->size_bytes >= want)
+        return 0;
+    while (yk_ssd_least_bytes(2u * fits) <= p->size_bytes)
+        fits *= 2u;
+    return yk_err_set(err, -YK_EINVAL,
+                      "found %s of %s, which is too small for segments of %s: give it %s%s%s%s",
+                      yk_quote(p->path, quoted), yk_fmt_bytes_exact(p->size_bytes, have),
+                      yk_fmt_bytes_exact(segment_bytes, each),
+                      yk_fmt_bytes_exact((want + MIB - 1u) / MIB * MIB, least),
+                      fits < segment_bytes ? ", or take segments of " : "",
+                      fits < segment_bytes ? yk_fmt_bytes_exact(fits, few) : "",
+                      fits < segment_bytes ? " (--ssd-segment)" : "");
 }
 
 static int check_size(const struct yk_ssd_place *p, uint64_t segment_bytes, struct yk_err *err) {
@@ -126,8 +148,10 @@ static int check_size(const struct yk_ssd_place *p, uint64_t segment_bytes, stru
                           "device's %s",
                           yk_quote(p->path, quoted), yk_fmt_bytes_exact(p->size_bytes, have),
                           yk_fmt_bytes_exact(p->there_bytes, least));
-    if (bytes >= segment_bytes || (p->is_block && bytes == 0))
+    if (p->is_block && bytes == 0)
         return 0;
+    if (bytes >= segment_bytes)
+        return p->there_bytes != 0 ? 0 : check_new_size(p, segment_bytes, err);
     return yk_err_set(err, -YK_EINVAL,
                       "found %s of %s, which is smaller than one segment of %s: "
                       "give it more, or take smaller segments",

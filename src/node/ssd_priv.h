@@ -165,6 +165,8 @@ void yk_store_ssd_remove(struct yk_store *s, uint32_t id);
  * that it is gone, waits for it. any: whatever the key. */
 void yk_store_ssd_await(struct yk_store *s, uint32_t ns, uint64_t hash);
 void yk_store_ssd_await_any(struct yk_store *s);
+/* Likewise for who removes, of what a device that is gone may bring back (an error if nobody records that). */
+void yk_store_ssd_await_gone(struct yk_store *s);
 void yk_store_ssd_expire(struct yk_store *s, uint32_t idx);
 void yk_store_ssd_set_expiry(struct yk_store *s, uint32_t id, uint64_t expiry_ms);
 /* Namespace number ns was made, raised, removed, or got another quota. */

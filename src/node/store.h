@@ -52,6 +52,7 @@ enum yk_ssd_when {
 struct yk_store_ssd_opts {
     struct yk_ssd_dev_opts dev[YK_SSD_DEVICES_MAX];
     uint32_t dev_count;
+    const char *name; /* the node's: devices of another one are refused; NULL or "" = it has none */
     uint64_t segment_bytes, capacity_blocks, write_limit_bps; /* 0 = see tier/ssd/ssd.h */
     uint32_t clean_percent;                                  /* likewise */
     uint8_t when;  /* enum yk_ssd_when */

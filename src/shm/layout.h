@@ -170,6 +170,8 @@ struct yk_shm_layout {
     uint32_t max_namespaces;
 };
 
+#define YK_SHM_ALONE (1ull << 63)
+
 struct yk_shm_hdr {
     uint64_t magic;
     uint32_t version;
@@ -178,7 +180,8 @@ struct yk_shm_hdr {
     uint64_t layout_sum; /* over layout */
     struct yk_shm_layout layout;
     uint64_t node_id; /* of this node, 0 = none yet; its SSDs carry it, too */
-    uint64_t ssd_run; /* openings of the SSD tier so far: a device that missed one comes back empty */
+    uint64_t ssd_run; /* the SSD tier's run that this segment was in last; 0 = in none. With YK_SHM_ALONE:
+                         it was used without the tier since. Who missed a run of the other comes back empty */
     uint64_t reserved0[14];
 
     /* Mutable; each field its owner's alone. */

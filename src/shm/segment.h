@@ -47,7 +47,7 @@ struct yk_segment {
     enum yk_segment_found found;
     uint64_t page_bytes; /* of the payload mapping */
     int lost;            /* set by the SIGBUS guard */
-    char why_fresh[160]; /* why an existing segment was set aside; "" = there was none */
+    char why_fresh[160]; /* why an existing segment, or its blocks, were set aside; "" = nothing was */
     char paths[3][512];
 };
 

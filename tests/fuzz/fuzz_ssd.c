@@ -96,7 +96,7 @@ static void superblock(int mend) {
     if (yk_ssd_super_get(buf, &s, &version) < 0)
         return;
     check(version == YK_SSD_FORMAT && s.uid != 0);
-    check(yk_ssd_segments(s.size_bytes, s.segment_bytes) > 0);
+    check(yk_ssd_super_segments(&s) > 0);
 }
 
 static void checkpoint(int mend) {

@@ -77,6 +77,8 @@ def reboot(node):
     (["--ssd", "/tmp/yolk-none.ssd"], "--ssd: found '/tmp/yolk-none.ssd', which is not there: add a size"),
     (["--ssd", "/dev/null"], "--ssd: found '/dev/null', expected a file, a directory or a block device"),
     (["--ssd", "/tmp/yolk-none.ssd:10M"], "which is smaller than one segment of 64MiB"),
+    (["--ssd", "/tmp/yolk-none.ssd:130M"], "give it 258MiB, or take segments of 32MiB"),
+    (["--ssd", "/tmp/yolk-none.ssd:64M"], "give it 258MiB, or take segments of 8MiB"),
     (["--ssd", "/tmp/yolk-none.ssd:4096T"], r"of 4PiB, expected at most the [\d.]+ [KMGT]iB that its file system"),
     (["--ssd", "/tmp/yolk-none.ssd:1X"], "--ssd: found '1X', expected a size"),
     (["--ssd", "/tmp/yolk-none.ssd:0"], "expected a size above 0"),
@@ -100,6 +102,7 @@ def test_check_config_says_where_the_tier_would_be(place, make_node):
     done = subprocess.run(list(map(str, node.command("--check-config"))), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"# SSD:  {place.dir}/yolk-node.ssd, 1 GiB." in done.stdout
+    assert "What they hold is looked at when the node starts." in done.stdout
     assert not (place.dir / "yolk-node.ssd").exists()
 
 
@@ -199,6 +202,34 @@ def test_two_daemons_on_one_file(ssd_node):
     assert str(one.ssd) in line and f"in use by process {one.process.pid}" in line
     put(one, "k", b"v")
     assert get(one, "k") == b"v"
+
+
+@pytest.fixture
+def ramfs(place):
+    """A file system that knows neither O_DIRECT nor a size."""
+    folder = place.dir / "ramfs"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    done = subprocess.run(["mount", "-t", "ramfs", "none", folder], capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"no mounts here: {done.stderr.strip()}")
+    yield folder
+    for process in place.processes:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_file_system_that_knows_no_direct_io(ssd_node, ramfs):
+    node = ssd_node(path=ramfs / "x.ssd", size="64M").start()
+    fill(node, 200)
+    assert get(node, "b0") == payload(0)
+    assert not node.stats()["ssd"]["devices"][0]["direct"]
+    warnings = [line for line in node.log().splitlines() if "page cache" in line]
+    assert len(warnings) == 1, warnings
+    assert "knows no O_DIRECT" in warnings[0] and "costs a copy" in warnings[0] and "use ext4" in warnings[0]
 
 
 def test_a_file_system_without_direct_io(ssd_node, place):

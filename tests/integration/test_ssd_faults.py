@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -101,17 +102,36 @@ def test_reboots_under_load(ssd_node, when):
     check(node, ledger)
 
 
+def has_open(process, path):
+    folder = f"/proc/{process.pid}/fd"
+    try:
+        return any(os.readlink(f"{folder}/{fd}") == str(path) for fd in os.listdir(folder))
+    except OSError:  # it ends, or a descriptor went just now
+        return False
+
+
 def test_recovery_is_killed_half_way(ssd_node):
+    """Only what comes between the opening of the device and the line that the node serves counts."""
     node = ssd_node()
     workers, ledger, until = start_load(node)
     wait_for(lambda: both_busy(node), "both tiers are busy")
     finish(workers, until)
     node.kill()
     rng = random.Random(23)
-    for _ in range(50 if LONG else 10):
+    want, within, tries, longest = (50 if LONG else 10), 0, 0, 0.02
+    while within < want:
+        tries += 1
+        assert tries <= 20 * want, f"{within} of {tries} kills came while the node recovered"
+        seen = len(node.log())
         node.launch()
-        pause(rng.uniform(0, 0.05))
+        end = time.monotonic() + DEADLINE_S
+        while not has_open(node.process, node.ssd):
+            assert node.process.poll() is None and time.monotonic() < end, node.log()[seen:]
+        pause(rng.uniform(0, longest))
         node.kill()
+        served = " serves " in node.log()[seen:]
+        within += not served
+        longest *= 0.7 if served else 1.1  # about as long as a recovery takes here
     node.start()
     check(node, ledger)
 

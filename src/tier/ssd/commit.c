@@ -91,8 +91,8 @@ int yk_ssd_durable(const struct yk_ssd *ssd, uint64_t ticket) {
         int rc = tag & 1u << i ? dev_rid(ssd->devs[i], count) : 1;
         all = rc < all ? rc : all;
     }
-    if (all == 1 && (tag & YK_SSD_TAG_HOLE) && yk_ssd_hole_closes(ssd))
-        return 0;
+    if (all == 1 && (tag & YK_SSD_TAG_HOLE) && yk_ssd_hole(ssd))
+        return yk_ssd_hole_closes(ssd) ? 0 : -YK_EIO;
     return all;
 }
 
@@ -185,6 +185,12 @@ static uint64_t pend_all_keys(const struct yk_ssd *ssd) {
     if (yk_ssd_hole_closes(ssd))
         all = yk_ssd_ticket_join(all, ssd->ticket << YK_SSD_TICKET_BITS | YK_SSD_TAG_HOLE);
     return all;
+}
+
+uint64_t yk_ssd_pending_gone(const struct yk_ssd *ssd) {
+    if (!ssd->broken_any || !yk_ssd_hole(ssd))
+        return 0;
+    return ssd->ticket << YK_SSD_TICKET_BITS | YK_SSD_TAG_HOLE;
 }
 
 uint64_t yk_ssd_pending(const struct yk_ssd *ssd, uint32_t ns, uint64_t hash) {

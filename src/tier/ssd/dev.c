@@ -210,6 +210,8 @@ void yk_ssd_dev_gone(struct yk_ssd_dev *d, const char *why) {
     ssd->sweep_left = ssd->table.top;
     d->ret_at_ms = yk_now_ns() / YK_NS_PER_MS + YK_SSD_RETURN_MS;
     d->gone_run = ++ssd->run;
+    if (ssd->begun && !ssd->closing && ssd->o.on_run != NULL) /* before any device has it */
+        ssd->o.on_run(ssd->o.arg, ssd->run, 0);
     for (uint32_t i = 0; i < ssd->ndev; i++)
         ssd->devs[i]->ckpt_want = 1;
 }
@@ -281,11 +283,8 @@ static void return_read(struct yk_ssd_dev *d, struct yk_ssd_script *s) {
         return;
     }
     d->super.uid = yk_ssd_random();
-    yk_ssd_super_put(d->super_buf, &d->super);
     s->n = 0;
-    yk_ssd_script_add(s, YK_FILE_WRITE, YK_SSD_SUPER_AT(0), d->super_buf, YK_SSD_SECTOR);
-    yk_ssd_script_add(s, YK_FILE_WRITE, YK_SSD_SUPER_AT(1), d->super_buf, YK_SSD_SECTOR);
-    yk_ssd_script_add(s, YK_FILE_FLUSH, 0, NULL, 0);
+    yk_ssd_super_write(d, s);
     ckpt_fill(d, s, 1, 0);
     d->ret_state = RETURN_WRITE;
     yk_ssd_script_start(d, s, return_written);

@@ -49,6 +49,8 @@ void yk_ssd_super_put(void *sector, const struct yk_ssd_super *super) {
     yk_wr_u64(&w, super->size_bytes);
     yk_wr_u64(&w, super->segment_bytes);
     yk_wr_u64(&w, super->created_ms);
+    yk_wr_u64(&w, super->end_at);
+    yk_wr_str8(&w, super->node_name, strnlen(super->node_name, sizeof(super->node_name) - 1u));
     u64_put_at((unsigned char *)sector + YK_SSD_SECTOR - 8, yk_hash64(sector, YK_SSD_SECTOR - 8));
 }
 
@@ -76,8 +78,14 @@ int yk_ssd_super_get(const void *sector, struct yk_ssd_super *ret_super, uint32_
     s.size_bytes = yk_rd_u64(&r);
     s.segment_bytes = yk_rd_u64(&r);
     s.created_ms = yk_rd_u64(&r);
+    s.end_at = yk_rd_u64(&r); /* this and the name: zero in what was written before there were such */
+    uint32_t len;
+    const void *name = yk_rd_str8(&r, &len);
+    if (name == NULL || len >= sizeof(s.node_name))
+        return -YK_ECORRUPT;
+    memcpy(s.node_name, name, len);
     if (s.uid == 0 || !segment_bytes_ok(s.segment_bytes) ||
-        yk_ssd_segments(s.size_bytes, s.segment_bytes) == 0)
+        (s.end_at != 0 && s.end_at != yk_ssd_end_at(s.size_bytes)) || yk_ssd_super_segments(&s) == 0)
         return -YK_ECORRUPT;
     *ret_super = s;
     return 0;
@@ -306,6 +314,14 @@ int yk_ssd_foot_peek(const void *last_sector, uint64_t uid, uint64_t segment_byt
     return 0;
 }
 
+int yk_ssd_foot_damaged(const void *last_sector, uint64_t uid) {
+    const unsigned char *tail =
+        (const unsigned char *)last_sector + YK_SSD_SECTOR - YK_SSD_TAIL_BYTES;
+    int magic = u64_at(tail) == MAGIC_FOOT, ours = u64_at(tail + 16) == uid;
+    int whole = u64_at(tail + 8) == yk_hash64(tail + 16, YK_SSD_TAIL_BYTES - 16);
+    return whole ? ours && !magic : ours || magic;
+}
+
 int yk_ssd_foot_get(const void *buf, const struct yk_ssd_foot *foot, struct yk_ssd_recs *ret_recs) {
     const unsigned char *b = buf;
     uint64_t bytes = yk_ssd_foot_bytes(foot->recs_bytes);
@@ -323,4 +339,9 @@ uint64_t yk_ssd_segments(uint64_t size_bytes, uint64_t segment_bytes) {
         return 0;
     uint64_t n = (size_bytes - YK_SSD_SEGMENTS_AT) / segment_bytes;
     return n < YK_SSD_SEGMENTS_MAX ? n : YK_SSD_SEGMENTS_MAX;
+}
+
+uint64_t yk_ssd_super_segments(const struct yk_ssd_super *super) {
+    return yk_ssd_segments(super->end_at != 0 ? super->end_at : super->size_bytes,
+                           super->segment_bytes);
 }

@@ -2,7 +2,7 @@
  *
  * What is on a device of the SSD tier: encode, decode, check. docs/ssd-format.md has it byte by byte.
  *
- *   superblock (two copies) | checkpoint slots A, B | segment 0 | segment 1 | ...
+ *   superblock (two copies) | checkpoint slots A, B | segment 0 | segment 1 | ... | superblock
  *   segment: batch, batch, ..., room, footer
  *   batch:   header with its records | payload | the header once more if it has removals
  *
@@ -44,6 +44,10 @@ struct yk_ssd_super {
     uint64_t node_id, cluster_id;
     uint64_t uid; /* of this formatting of this device; never 0 */
     uint64_t size_bytes, segment_bytes, created_ms;
+    /* Where a third copy stands, behind all segments: a file that was cut short and has grown again has
+     * lost it. 0 = none: formatted before there was one. */
+    uint64_t end_at;
+    char node_name[YK_SSD_NODE_NAME]; /* whose it is, for people; "" = not known */
 };
 
 /* 0; -YK_ENOENT: not ours at all; -YK_EVERSION (*ret_version says which); -YK_ECORRUPT: ours, damaged. */
@@ -158,12 +162,20 @@ void yk_ssd_foot_put(void *buf, const struct yk_ssd_foot *foot);
  * 0 or -YK_ECORRUPT. */
 int yk_ssd_foot_peek(const void *last_sector, uint64_t uid, uint64_t segment_bytes,
                      struct yk_ssd_foot *ret);
+/* What may be none: is it one of this device that was damaged? Not zeros, another formatting's, or payload. */
+int yk_ssd_foot_damaged(const void *last_sector, uint64_t uid);
 int yk_ssd_foot_get(const void *buf, const struct yk_ssd_foot *foot, struct yk_ssd_recs *ret_recs);
 
 /* ---- devices ---------------------------------------------------------------------------------------- */
 
-/* Segments of a device of so many bytes. */
+/* Segments that so many bytes have room for; those of a device. */
 uint64_t yk_ssd_segments(uint64_t size_bytes, uint64_t segment_bytes);
+uint64_t yk_ssd_super_segments(const struct yk_ssd_super *super);
+
+/* Where the third superblock of a device of so many bytes is to stand: its last whole sector. */
+static inline uint64_t yk_ssd_end_at(uint64_t size_bytes) {
+    return size_bytes < YK_SSD_SECTOR ? 0 : size_bytes / YK_SSD_SECTOR * YK_SSD_SECTOR - YK_SSD_SECTOR;
+}
 
 static inline uint64_t yk_ssd_segment_at(uint64_t segment_bytes, uint64_t i) {
     return YK_SSD_SEGMENTS_AT + i * segment_bytes;

@@ -93,8 +93,10 @@ static int supers_read(struct yk_ssd_offline *off, const char *path, struct yk_e
     if (have)
         return 0;
     if (newer)
-        return yk_err_set(err, -YK_EVERSION, "%s: format %u, this program knows %u", path, version,
-                          YK_SSD_FORMAT);
+        return yk_err_set(err, -YK_EVERSION,
+                          "%s: format %u, this program knows %u: use the yolk of the version that "
+                          "wrote it",
+                          path, version, YK_SSD_FORMAT);
     if (ours)
         return yk_err_set(err, -YK_ECORRUPT, "%s: both superblocks are damaged", path);
     return foreign(off, path, err);
@@ -114,6 +116,11 @@ static void ckpts_read(struct yk_ssd_offline *off) {
         }
     }
     free(c);
+}
+
+static int is_directory(int fd) {
+    struct stat st;
+    return fstat(fd, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
 static uint64_t size_of(int fd) {
@@ -137,6 +144,9 @@ int yk_ssd_offline_open(const char *path, struct yk_ssd_offline **ret_off, struc
     if (off->fd < 0)
         rc = yk_err_set(err, -yk_status_from_errno(errno), "%s: cannot be opened: %s", path,
                         strerror(errno));
+    else if (is_directory(off->fd))
+        rc = yk_err_set(err, -YK_EINVAL, "%s: is a directory: name the file in it (yolk-NAME.ssd)",
+                        path);
     if (rc == 0) {
         off->info.file_bytes = size_of(off->fd);
         rc = supers_read(off, path, err);
@@ -145,7 +155,7 @@ int yk_ssd_offline_open(const char *path, struct yk_ssd_offline **ret_off, struc
         yk_ssd_offline_close(off);
         return rc;
     }
-    off->info.segments = yk_ssd_segments(off->info.super.size_bytes, off->info.super.segment_bytes);
+    off->info.segments = yk_ssd_super_segments(&off->info.super);
     ckpts_read(off);
     *ret_off = off;
     return 0;
@@ -174,6 +184,8 @@ struct walk {
     yk_ssd_offline_fn fn;
     void *arg;
     struct yk_ssd_offline_segment *ret;
+    int again; /* the footer had it all: only whether the batches are good */
+    uint64_t count, foot_count; /* records in the batches; that there are by the footer */
 };
 
 static int records(struct walk *w, struct yk_ssd_recs recs) {
@@ -202,8 +214,10 @@ static int footer(struct walk *w, int *ret_rc) {
         w->ret->unreadable++;
         return 0;
     }
-    if (yk_ssd_foot_peek(off->buf, off->info.super.uid, segment, &f) < 0)
+    if (yk_ssd_foot_peek(off->buf, off->info.super.uid, segment, &f) < 0) {
+        w->ret->damaged += (uint32_t)yk_ssd_foot_damaged(off->buf, off->info.super.uid);
         return 0;
+    }
     uint64_t bytes = yk_ssd_foot_bytes(f.recs_bytes);
     *ret_rc = grow(&off->buf, &off->cap, bytes);
     if (*ret_rc < 0)
@@ -218,6 +232,7 @@ static int footer(struct walk *w, int *ret_rc) {
     }
     w->ret->seq = f.seq;
     w->ret->footer = 1;
+    w->foot_count = f.count;
     *ret_rc = records(w, recs);
     return 1;
 }
@@ -249,11 +264,12 @@ static int batches(struct walk *w) {
             (seeking ? w->ret->seq != 0 || yk_ssd_head_seq_is(first, h.seq)
                      : (uint64_t)h.at_sector * YK_SSD_SECTOR == at)) {
             w->ret->seq = h.seq;
-            w->ret->batches++;
+            w->ret->batches += !w->again;
+            w->count += h.count;
             number = (uint64_t)h.number + 1;
             at = (uint64_t)h.at_sector * YK_SSD_SECTOR + h.bytes;
             seeking = 0;
-            rc = records(w, recs);
+            rc = w->again ? 0 : records(w, recs);
             continue;
         }
         w->ret->unreadable += got == -YK_EIO;
@@ -273,6 +289,17 @@ static int batches(struct walk *w) {
     return rc;
 }
 
+/* Are the batches of a segment with a good footer good, too? A start that could not read the footer would go
+ * by them. One that is missing shows in the count, whatever is left of its header. */
+static int batches_again(struct walk *w) {
+    uint64_t before = (uint64_t)w->ret->damaged + w->ret->unreadable;
+    w->again = 1;
+    int rc = batches(w);
+    if (w->count != w->foot_count && before == (uint64_t)w->ret->damaged + w->ret->unreadable)
+        w->ret->damaged++;
+    return rc;
+}
+
 int yk_ssd_offline_segment(struct yk_ssd_offline *off, uint64_t i, yk_ssd_offline_fn fn, void *arg,
                            struct yk_ssd_offline_segment *ret_segment) {
     struct walk w = {.off = off,
@@ -283,7 +310,9 @@ int yk_ssd_offline_segment(struct yk_ssd_offline *off, uint64_t i, yk_ssd_offlin
                      .ret = ret_segment};
     int rc = 0;
     memset(ret_segment, 0, sizeof(*ret_segment));
-    return footer(&w, &rc) ? rc : batches(&w);
+    if (!footer(&w, &rc))
+        return batches(&w);
+    return rc != 0 ? rc : batches_again(&w);
 }
 
 int yk_ssd_offline_payload(struct yk_ssd_offline *off, uint64_t i, const struct yk_ssd_rec *rec) {

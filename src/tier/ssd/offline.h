@@ -38,7 +38,7 @@ struct yk_ssd_offline_info {
 };
 
 /* Opens for reading and reads superblocks and checkpoints. Errors, with a text: ENOENT, EPERM (no
- * rights; not an SSD tier, and what it is instead), EVERSION, ECORRUPT (both superblocks), EIO. */
+ * rights; not an SSD tier, and what it is instead), EVERSION, ECORRUPT (both superblocks), EINVAL (a directory), EIO. */
 int yk_ssd_offline_open(const char *path, struct yk_ssd_offline **ret_off, struct yk_err *err);
 void yk_ssd_offline_close(struct yk_ssd_offline *off); /* NULL is fine */
 const struct yk_ssd_offline_info *yk_ssd_offline_info(const struct yk_ssd_offline *off);
@@ -46,7 +46,7 @@ const struct yk_ssd_offline_info *yk_ssd_offline_info(const struct yk_ssd_offlin
 struct yk_ssd_offline_segment {
     uint64_t seq;             /* 0: free */
     uint32_t footer, batches; /* footer: its records come from it; else from so many batches */
-    uint32_t damaged;         /* footers and headers that were not good */
+    uint32_t damaged;         /* footers and headers that were not good, also where the other has it all */
     uint32_t unreadable;      /* reads that failed */
     uint64_t blocks, tombs, expiries, namespaces, payload_bytes;
 };

@@ -132,9 +132,13 @@ static int segments_make(struct yk_ssd *ssd, struct yk_err *err) {
     return table_make(ssd, bytes, err);
 }
 
-/* First all devices learn of the run, then that it begins (attach.c). */
+/* First all devices learn of the run, then the node, then the devices that it begins (attach.c): whoever is
+ * cut off in between has missed nothing. */
 static int run_begin(struct yk_ssd *ssd, struct yk_err *err) {
-    for (int started = ssd->ndev == 1; started < 2; started++) {
+    for (int started = 0; started < 2; started++) {
+        if (started && ssd->o.on_run != NULL)
+            ssd->o.on_run(ssd->o.arg, ssd->run, ssd->dev_started);
+        ssd->begun = (uint8_t)started;
         for (uint32_t i = 0; i < ssd->ndev; i++) {
             struct yk_ssd_dev *d = ssd->devs[i];
             int rc = yk_ssd_ckpt_wait(d, started, 0);

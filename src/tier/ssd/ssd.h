@@ -41,6 +41,7 @@ extern "C" {
 #define YK_SSD_DEVICES_MAX 16u
 #define YK_SSD_NAMESPACES  256u
 #define YK_SSD_NS_NAME     64u
+#define YK_SSD_NODE_NAME   64u
 #define YK_SSD_NONE        UINT32_MAX
 #define YK_SSD_SECTOR      4096u /* unit of what the log puts on a device: its format's, and no less than YK_FILE_SECTOR */
 
@@ -76,9 +77,13 @@ struct yk_ssd_opts {
     void *io_wrap_arg;
     int format;              /* overwrite whatever is there */
     uint64_t node_id;        /* the node's; 0 = not known yet: the devices say it, or it is made */
+    const char *node_name;   /* a device that another name stands on is refused; NULL or "" = any will do.
+                                Borrowed during open */
     uint64_t cluster_id;     /* the node's; 0 = none is known: what the devices say stands */
     uint64_t run;            /* highest run of this node that is known elsewhere (its segment); a device
                                 that missed a run comes back empty */
+    int alone;               /* the node has removed and replaced blocks that these devices did not hear of:
+                                they come back empty, whatever their run */
     uint64_t segment_bytes;  /* of a device that is formatted now; 0 = 64 MiB */
     uint64_t capacity_blocks; /* entries at most; 0 = as many as fit */
     uint64_t write_limit_bps; /* bytes a second that all devices together may write; 0 = no limit */
@@ -104,6 +109,11 @@ struct yk_ssd_opts {
     /* The tier itself dropped an entry that was live (cleaner, error, device gone); id is not valid
      * any more when this returns. */
     void (*on_drop)(void *arg, uint32_t id);
+    /* This run has a number: to be remembered for opts.run of the next opening. Within open, when all devices
+     * know it and none has begun it, with the highest run that any device was in before (0 = none): what the
+     * node has itself is outdated if it was not in that one. From poll and tick when a device was lost
+     * (before: 0). Must not call the tier. May be NULL. */
+    void (*on_run)(void *arg, uint64_t run, uint64_t before);
     /* Progress of recovery: bytes of the devices looked at, of all. May be NULL. */
     void (*on_progress)(void *arg, uint64_t done, uint64_t all);
     void *arg;
@@ -149,7 +159,7 @@ struct yk_ssd_put {
  * ones removed; unknown ones are taken into free numbers if the node had none at all, else they are
  * removed ones and their blocks go). Blocks: on_progress only. Errors, each with a text that says what
  * was found and what to do: as io open; EVERSION a newer format; EPERM another node's or cluster's, or
- * something else's content (nothing is overwritten without format); ETOOBIG smaller than one segment;
+ * something else's content (nothing is overwritten without format); ETOOBIG smaller than a few segments;
  * ENOMEM. */
 int yk_ssd_open(const struct yk_ssd_opts *opts, struct yk_ssd_ns *ns, struct yk_ssd **ret_ssd,
                 struct yk_err *err);
@@ -165,6 +175,9 @@ uint64_t yk_ssd_node_id(const struct yk_ssd *ssd);
 uint64_t yk_ssd_run(const struct yk_ssd *ssd);
 uint64_t yk_ssd_gen_max(const struct yk_ssd *ssd);
 const char *yk_ssd_note(const struct yk_ssd *ssd, uint32_t dev);
+
+/* Bytes that a device must have to be formatted with such segments; 0 = those chosen for it. */
+uint64_t yk_ssd_least_bytes(uint64_t segment_bytes);
 
 /* Bytes of index for so many bytes of devices: what index_mem must have. */
 uint64_t yk_ssd_index_bytes(uint64_t device_bytes);
@@ -250,11 +263,14 @@ uint64_t yk_ssd_pending(const struct yk_ssd *ssd, uint32_t ns, uint64_t hash);
 /* Likewise of all keys, for who removes by pattern. */
 uint64_t yk_ssd_pending_any(const struct yk_ssd *ssd);
 
+/* Likewise of what may be on a device that is gone, while yk_ssd_hole is 1: who removes a block is told of it,
+ * or that it may come back (-YK_EIO: no device is left that would record it). 0 = there is no such device. */
+uint64_t yk_ssd_pending_gone(const struct yk_ssd *ssd);
+
 /* 1: a device is gone, and no other has recorded durably that it misses what is removed from now on. While
  * another still writes it will do so soon, and tickets wait for it (yk_ssd_pending). If none does, only
- * yk_ssd_run, which was raised, tells a later opening (opts.run) that the device has missed removals: who does
- * not keep that must acknowledge none. The node keeps it in its DRAM segment, which does not outlive the
- * host. */
+ * yk_ssd_run, which was raised, tells a later opening (opts.run) that the device has missed removals. The node
+ * keeps it in its DRAM segment, which does not outlive the host: so it acknowledges none. */
 int yk_ssd_hole(const struct yk_ssd *ssd);
 
 /* ---- upkeep ------------------------------------------------------------------------------------------ */

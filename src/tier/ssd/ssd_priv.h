@@ -236,6 +236,7 @@ struct yk_ssd_dev {
     const struct yk_file_ops *ops;
     uint8_t index, state; /* enum yk_ssd_dev_state */
     uint8_t direct, fixed_file, fixed_mem;
+    uint8_t lost; /* at start: it is ours, but what stands there is not all that was; note says it */
     char path[256];
     char note[512];
     char io_note[400];
@@ -324,6 +325,8 @@ struct yk_ssd {
     struct yk_ssd_seg *segs;        /* of all devices */
     uint64_t cluster_id;
     uint64_t node_id, run, started; /* started: highest run before this one that was */
+    uint64_t dev_started;           /* the same, of what the devices say alone */
+    uint8_t begun;                  /* on_run has told of this run */
     uint64_t gen;                   /* highest that any record has */
     uint64_t clock_ms, now_ms;
     uint64_t capacity;
@@ -396,6 +399,8 @@ void yk_ssd_dev_show(const struct yk_ssd_dev *d, struct yk_ssd_dev_stats *to);
 /* back: one that was gone, while clients wait: nothing is made, nobody is waited for. */
 int yk_ssd_dev_open_io(struct yk_ssd_dev *d, int back, struct yk_err *err);
 int yk_ssd_devs_attach(struct yk_ssd *ssd, struct yk_ssd_ckpt *ret_ckpts, struct yk_err *err);
+/* Adds to a script: the superblock's copies, and a flush. The last one first: what it tells of is there. */
+void yk_ssd_super_write(struct yk_ssd_dev *d, struct yk_ssd_script *s);
 uint64_t yk_ssd_random(void);
 
 /* segment.c: free ones, valid ones by sequence */

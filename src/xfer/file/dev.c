@@ -168,6 +168,8 @@ static void dev_submit(struct yk_file *io, struct yk_file_req *reqs) {
         assert(req->op < YK_FILE_OPS);
         hold(dev, req);
         req->status = judge(dev, req);
+        if (req->op == YK_FILE_WRITE)
+            dev->tentative = 0;
         if (req->status < 0)
             yk_file_batch_add(dev, &refused, req);
         else if (!yk_file_quick_take(dev->quick, req))
@@ -261,6 +263,7 @@ static void dev_info(const struct yk_file *io, struct yk_file_info *ret_info) {
     char mem[200] = "";
     memset(ret_info, 0, sizeof(*ret_info));
     ret_info->size_bytes = dev->file.size;
+    ret_info->found_bytes = dev->file.found;
     ret_info->sector_bytes = dev->file.sector_bytes;
     ret_info->direct = dev->file.direct;
     ret_info->is_block = dev->file.is_block;
@@ -296,6 +299,8 @@ static void dev_close(struct yk_file *io) {
     yk_file_quick_free(dev->quick);
     yk_file_ring_free(dev->ring);
     yk_file_pool_free(dev->pool);
+    if (dev->tentative)
+        yk_file_handle_undo(&dev->file);
     yk_file_handle_close(&dev->file);
     if (dev->done_fd >= 0)
         close(dev->done_fd);
@@ -345,6 +350,7 @@ static int dev_open(const struct yk_file_opts *opts, int ring, const struct yk_f
     int rc = dev->done_fd < 0 ? yk_err_set(err, -YK_ELIMIT, "no file descriptor is left for '%s'",
                                            opts->path ? opts->path : "")
                               : yk_file_handle_open(opts, &dev->file, err);
+    dev->tentative = rc == 0 && opts->tentative;
     if (rc == 0)
         rc = start_engines(dev, opts, ring, err);
     if (rc < 0) {

@@ -93,11 +93,15 @@ struct yk_file_opts {
      * for what the owner's own thread gave to the device (quick.c). */
     int wake_fd;
     int shared; /* no lock is taken, neither by flock nor by O_EXCL: others may have it open */
+    /* A close that comes before any write leaves the file as it was: what open made is removed, what it made
+     * longer is as long as before. For who has to look at what is there before it takes it. */
+    int tentative;
     int odd;    /* with `buffered`: its size, offsets and lengths may be any number of bytes */
 };
 
 struct yk_file_info {
     uint64_t size_bytes;
+    uint64_t found_bytes;          /* what stood there before open made it longer; 0 = open made it */
     uint32_t sector_bytes;         /* the device's own logical block, at most YK_FILE_SECTOR */
     uint8_t direct;                /* O_DIRECT */
     uint8_t is_block;              /* a block device */

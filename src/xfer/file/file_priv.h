@@ -36,11 +36,13 @@ extern "C" {
 struct yk_file_handle {
     int fd;
     char *path;
-    uint64_t size; /* a multiple of YK_FILE_SECTOR, unless odd */
+    uint64_t size;  /* a multiple of YK_FILE_SECTOR, unless odd */
+    uint64_t found; /* bytes that stood there before it was made longer; 0 = it was made */
     uint32_t unit; /* of offsets and lengths of transfers; 1 = any (buffered) */
     uint32_t mem_align;
     uint32_t sector_bytes;
     uint8_t direct, is_block, read_only, shared, odd;
+    uint8_t made, grown; /* by open */
     dev_t dev, rdev;
     ino_t ino;
     char note[160];
@@ -49,6 +51,8 @@ struct yk_file_handle {
 int yk_file_handle_open(const struct yk_file_opts *opts, struct yk_file_handle *ret_file,
                         struct yk_err *err);
 void yk_file_handle_close(struct yk_file_handle *file);
+/* Takes back what open did to the file; then close. */
+void yk_file_handle_undo(const struct yk_file_handle *file);
 int yk_file_handle_check(const struct yk_file_handle *file);
 
 /* ---- bounce.c ---------------------------------------------------------------------------- */
@@ -134,6 +138,7 @@ struct yk_file_pool;
 struct yk_file_dev {
     struct yk_file io;
     struct yk_file_handle file; /* immutable */
+    uint8_t tentative;          /* nothing was written yet, and close takes back what open did */
     struct yk_file_ring *ring;  /* reads, writes, flushes; NULL: the pool does */
     struct yk_file_pool *pool;
     struct yk_file_quick *quick;     /* NULL: there is none */

@@ -251,8 +251,11 @@ static int size_file(const struct yk_file_opts *o, struct yk_file_handle *f, con
         int rc = grow(f, st, o->size_bytes, err);
         if (rc < 0)
             return rc;
+        f->grown = o->size_bytes > size;
         size = o->size_bytes;
     }
+    if (f->is_block)
+        f->found = size;
     if (o->size_bytes > size)
         return yk_err_set(err, -YK_EINVAL,
                           "'%s' is %s long, smaller than the %s that were asked for", o->path,
@@ -324,8 +327,8 @@ static int settle_direct(struct yk_file_handle *f, int wanted, struct yk_err *er
         f->unit = f->mem_align = 1;
         if (wanted)
             snprintf(f->note, sizeof(f->note),
-                     "no direct I/O here: everything goes through the page cache, which costs its "
-                     "memory and a copy of every byte");
+                     "its file system knows no O_DIRECT: all goes through the page cache, which costs "
+                     "a copy of every byte and its memory; use ext4, xfs or a block device");
     }
     if (f->sector_bytes == 0)
         f->sector_bytes = f->unit > 1u ? f->unit : 512u;
@@ -362,6 +365,8 @@ static int open_found(const struct yk_file_opts *o, struct yk_file_handle *f, st
     f->dev = st->st_dev;
     f->rdev = st->st_rdev;
     f->ino = st->st_ino;
+    f->found = (uint64_t)st->st_size;
+    f->made = !there && st->st_size == 0;
     rc = o->read_only || o->shared ? 0 : lock(o, f, st, err);
     if (rc < 0)
         return rc;
@@ -370,8 +375,8 @@ static int open_found(const struct yk_file_opts *o, struct yk_file_handle *f, st
         rc = settle_direct(f, !o->buffered, err);
     if (rc == 0 && !there)
         rc = keep_name(f, err);
-    if (rc < 0 && !there && st->st_size == 0)
-        (void)unlink(o->path); /* ours: it is locked, and was not there before */
+    if (rc < 0)
+        yk_file_handle_undo(f);
     return rc;
 }
 
@@ -402,6 +407,15 @@ int yk_file_handle_open(const struct yk_file_opts *opts, struct yk_file_handle *
     }
     *ret_file = f;
     return 0;
+}
+
+/* Space that holes were given stays. */
+void yk_file_handle_undo(const struct yk_file_handle *file) {
+    if (file->made)
+        (void)unlink(file->path); /* ours: it is locked, and was not there before */
+    else if (file->grown && ftruncate(file->fd, (off_t)file->found) < 0) {
+        /* It stays longer than it was, with nothing in it. */
+    }
 }
 
 void yk_file_handle_close(struct yk_file_handle *file) {

@@ -312,6 +312,44 @@ static void removed_while_a_device_is_gone(void **state) {
     fixture_close(&f);
 }
 
+/* The only device is gone: nobody would know after a reboot what was removed meanwhile. So a removal is done,
+ * but not acknowledged, whether the key is in DRAM, or perhaps on the device; everything else goes on. */
+static void removed_while_the_only_device_is_gone(void **state) {
+    struct fixture f;
+    struct yk_file_fault gone = {.kind = YK_FILE_FAULT_GONE, .op_mask = 0xff, .nth = 1};
+    struct yk_ssd_dev_stats st;
+    uint32_t cursor = 0;
+    fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_WRITE_THROUGH);
+    f.o.ssd.io_wrap = wrap;
+    fault_count = 0;
+    restart(&f, 1);
+    put(&f, 1, BLOCK);
+    settle(&f);
+    yk_file_fault_set(faults[0], &gone);
+    put(&f, 3, BLOCK); /* the request that notices */
+    for (uint64_t end = yk_now_ns() + LIMIT;;) {
+        assert_true(yk_now_ns() < end);
+        yk_store_ssd_poll(f.s);
+        yk_store_tick(f.s);
+        yk_ssd_dev_stats_get(yk_store_ssd(f.s), 0, &st);
+        if (st.state == YK_SSD_DEV_GONE)
+            break;
+    }
+    yk_store_ticket_take(f.s);
+    assert_int_equal(change(&f, YK_CHANGE_REMOVE, 0, 1), 0);
+    assert_int_equal(yk_store_durable(f.s, yk_store_ticket_take(f.s)), -YK_EIO);
+    assert_false(known(&f, 1, NULL));
+    assert_int_equal(change(&f, YK_CHANGE_REMOVE, 0, 1), YK_MISS);
+    assert_int_equal(yk_store_durable(f.s, yk_store_ticket_take(f.s)), -YK_EIO);
+    while (cursor != YK_WALK_END)
+        yk_store_remove_step(f.s, f.ns, YK_REMOVE_GLOB, "block-1", 7, &cursor, 64);
+    assert_int_equal(yk_store_durable(f.s, yk_store_ticket_take(f.s)), -YK_EIO);
+    put(&f, 2, BLOCK);
+    assert_int_equal(yk_store_durable(f.s, yk_store_ticket_take(f.s)), 1);
+    assert_true(get(&f, 2, 0, BLOCK));
+    fixture_close(&f);
+}
+
 static void a_run_without_the_ssd_empties_it(void **state) {
     struct fixture f;
     fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_WRITE_THROUGH);
@@ -323,6 +361,104 @@ static void a_run_without_the_ssd_empties_it(void **state) {
     f.o.ssd.dev_count = 1;
     restart(&f, 1);
     assert_false(known(&f, 1, NULL));
+    fixture_close(&f);
+}
+
+static void remove_now(struct fixture *f, uint32_t i) {
+    assert_int_equal(change(f, YK_CHANGE_REMOVE, 0, i), 0);
+    await(f, yk_store_ticket_take(f->s));
+}
+
+/* The next run: with the named segment or a nameless one, with the SSD or without. */
+static void run_with(struct fixture *f, int segment, int ssd) {
+    yk_store_close(f->s, 1);
+    f->o.segment.name = segment ? f->name : NULL;
+    f->o.ssd.dev_count = (uint32_t)ssd;
+    store_open(f);
+}
+
+/* What was removed in a run of the SSD with another segment does not come back from the one that was not
+ * there, nor by way of it to SSD. */
+static void a_run_without_the_segment_outdates_it(void **state) {
+    struct fixture f;
+    fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_WRITE_THROUGH);
+    put(&f, 1, BLOCK);
+    put(&f, 2, BLOCK);
+    settle(&f);
+    run_with(&f, 0, 1);
+    remove_now(&f, 1);
+    run_with(&f, 1, 1);
+    assert_false(known(&f, 1, NULL));
+    assert_true(get(&f, 2, 0, BLOCK)); /* from SSD */
+    assert_non_null(strstr(yk_store_segment(f.s)->why_fresh, "outdated"));
+    settle(&f);
+    restart(&f, 1); /* it was in the last run: its blocks stand */
+    assert_string_equal(yk_store_segment(f.s)->why_fresh, "");
+    assert_false(known(&f, 1, NULL));
+    assert_true(known(&f, 2, NULL));
+    reboot(&f, 1);
+    assert_false(known(&f, 1, NULL));
+    assert_true(known(&f, 2, NULL));
+    fixture_close(&f);
+}
+
+/* Both were used without the other, in any order: neither knows what was removed there. */
+static void runs_of_either_alone(void **state) {
+    for (int first = 0; first < 2; first++) {
+        struct fixture f;
+        fixture_open(&f, 16 * MIB, 96 * MIB, YK_SSD_WRITE_THROUGH);
+        put(&f, 1, BLOCK);
+        put(&f, 2, BLOCK);
+        settle(&f);
+        for (int i = 0; i < 2; i++) {
+            int segment = i == first;
+            run_with(&f, segment, !segment);
+            remove_now(&f, segment ? 1 : 2);
+        }
+        run_with(&f, 1, 1);
+        assert_false(known(&f, 1, NULL));
+        assert_false(known(&f, 2, NULL));
+        put(&f, 3, BLOCK);
+        settle(&f);
+        reboot(&f, 1);
+        assert_true(get(&f, 3, 0, BLOCK));
+        assert_false(known(&f, 1, NULL));
+        assert_false(known(&f, 2, NULL));
+        fixture_close(&f);
+    }
+}
+
+/* A segment that was in use before it first meets an SSD that was, too. */
+static void they_meet_for_the_first_time(void **state) {
+    struct fixture f;
+    fixture_init(&f, 16 * MIB, 96 * MIB, YK_SSD_WRITE_THROUGH);
+    f.o.ssd.dev_count = 0;
+    store_open(&f);
+    put(&f, 1, BLOCK);
+    run_with(&f, 0, 1);
+    put(&f, 1, BLOCK);
+    put(&f, 2, BLOCK);
+    settle(&f);
+    remove_now(&f, 1);
+    run_with(&f, 1, 0);
+    assert_true(known(&f, 1, NULL));
+    put(&f, 2, BLOCK);
+    assert_int_equal(change(&f, YK_CHANGE_REMOVE, 0, 2), 0);
+    run_with(&f, 1, 1);
+    assert_false(known(&f, 1, NULL));
+    assert_false(known(&f, 2, NULL));
+    fixture_close(&f);
+}
+
+/* One that meets a new SSD keeps what it has. */
+static void a_new_ssd_for_a_segment(void **state) {
+    struct fixture f;
+    fixture_init(&f, 16 * MIB, 96 * MIB, YK_SSD_WRITE_THROUGH);
+    f.o.ssd.dev_count = 0;
+    store_open(&f);
+    put(&f, 1, BLOCK);
+    run_with(&f, 1, 1);
+    assert_true(get(&f, 1, 0, BLOCK));
     fixture_close(&f);
 }
 
@@ -342,7 +478,12 @@ int main(void) {
         cmocka_unit_test(a_time_to_live_of_what_is_on_ssd),
         cmocka_unit_test(dropped_and_removed),
         cmocka_unit_test(removed_while_a_device_is_gone),
+        cmocka_unit_test(removed_while_the_only_device_is_gone),
         cmocka_unit_test(a_run_without_the_ssd_empties_it),
+        cmocka_unit_test(a_run_without_the_segment_outdates_it),
+        cmocka_unit_test(runs_of_either_alone),
+        cmocka_unit_test(they_meet_for_the_first_time),
+        cmocka_unit_test(a_new_ssd_for_a_segment),
     };
     return cmocka_run_group_tests(tests, make_dirs, remove_dirs);
 }

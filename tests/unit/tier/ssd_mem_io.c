@@ -84,6 +84,15 @@ static void write_apply(const struct event *e, unsigned char *image, uint64_t *s
             memcpy(image + e->offset + i, e->data + i, YK_FILE_SECTOR);
 }
 
+static void discard_apply(const struct event *e, unsigned char *image, uint64_t *seed) {
+    unsigned how = (unsigned)(disk_random(seed) % 3);
+    if (how == 0)
+        return;
+    for (uint64_t i = 0; i < e->bytes; i += YK_FILE_SECTOR)
+        if (how != 2 || disk_random(seed) % 2)
+            memset(image + e->offset + i, 0xdd, YK_FILE_SECTOR);
+}
+
 uint32_t disk_covered(const struct disk *d, uint32_t at) {
     uint32_t covered = 0;
     for (uint32_t i = 0; i < d->nevents && d->events[i].stamp < at; i++)
@@ -100,10 +109,15 @@ void disk_cut(const struct disk *d, uint32_t at, uint64_t seed, unsigned char *i
     for (uint32_t i = 0; i < d->nevents && d->events[i].stamp < at; i++)
         if (d->events[i].kind == EV_WRITE_DONE)
             done[d->events[i].write] = d->events[i].stamp + 1;
-    memset(image, 0, d->size);
+    if (d->base != NULL)
+        memcpy(image, d->base, d->size);
+    else
+        memset(image, 0, d->size);
     for (uint32_t i = 0; i < d->nevents && d->events[i].stamp < at; i++) {
         const struct event *e = &d->events[i];
         uint64_t whole = 0;
+        if (e->kind == EV_DISCARD && seed != 0)
+            discard_apply(e, image, &seed);
         if (e->kind != EV_WRITE)
             continue;
         if (done[e->write] != 0 && (done[e->write] <= covered || seed == 0))
@@ -148,7 +162,9 @@ static int mem_open(const struct yk_file_opts *opts, struct yk_file **ret_io,
 
 static void mem_info(const struct yk_file *base, struct yk_file_info *ret) {
     memset(ret, 0, sizeof(*ret));
-    ret->size_bytes = ((const struct mem_io *)base)->d->size;
+    const struct disk *d = ((const struct mem_io *)base)->d;
+    ret->size_bytes = d->size;
+    ret->found_bytes = d->found != 0 ? d->found : d->size;
     ret->sector_bytes = YK_FILE_SECTOR;
 }
 
@@ -197,6 +213,11 @@ static void mem_submit(struct yk_file *base, struct yk_file_req *r) {
             write_submitted(io->d, r);
         if (io->d->record && r->op == YK_FILE_FLUSH) {
             r->priv[0] = event_add(io->d, EV_FLUSH)->stamp;
+        }
+        if (io->d->record && r->op == YK_FILE_DISCARD) {
+            struct event *e = event_add(io->d, EV_DISCARD);
+            e->offset = r->offset;
+            e->bytes = r->bytes;
         }
         r = next;
     }

@@ -6,7 +6,8 @@
  * Requests wait in a list; reap ends some of them, in an order that a seed chooses. Each step is an
  * event: a write or flush was submitted, or ended. From the events follows what a device may hold if
  * power goes at any of them (disk_cut): what a flush covered that had ended is there; of everything
- * else that was submitted any sector may be there or not.
+ * else that was submitted any sector may be there or not. A discard that was submitted may have been done, in
+ * part, or not at all, whatever was flushed; it never comes after a write that came after it.
  *
  * Paths are names of disks (disk_new).
  */
@@ -17,13 +18,13 @@
 
 #include <stddef.h>
 
-enum event_kind { EV_WRITE, EV_WRITE_DONE, EV_FLUSH, EV_FLUSH_DONE };
+enum event_kind { EV_WRITE, EV_WRITE_DONE, EV_FLUSH, EV_FLUSH_DONE, EV_DISCARD };
 
 struct event {
     uint8_t kind;
     uint8_t zero;    /* a write of nothing but zeros of one sector */
     uint32_t write;  /* number of the write */
-    uint64_t offset; /* of a write */
+    uint64_t offset; /* of a write, or a discard */
     uint64_t bytes;
     unsigned char *data; /* of EV_WRITE */
     uint32_t since;      /* of EV_FLUSH_DONE: stamp of its submission */
@@ -33,6 +34,7 @@ struct event {
 struct disk {
     char path[64];
     uint64_t size;
+    uint64_t found; /* of its size, what stood there before it was opened, as a file that grows; 0 = all */
     unsigned char *image; /* what a read finds */
     int record;           /* keep events */
     int slow;             /* ends a random part of the requests a reap, in random order */
@@ -43,6 +45,7 @@ struct disk {
     int no_wait;          /* of its last opening */
     uint64_t mem_ready;   /* since it was opened last */
     int strangers;        /* atomic: calls by another thread than the one that opened it */
+    unsigned char *base; /* what it held before the first event, owned by its user; NULL: zeros */
     struct event *events;
     uint32_t nevents, cap;
     uint64_t seed;

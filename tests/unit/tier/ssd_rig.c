@@ -155,7 +155,8 @@ void ssd_rig_init(struct ssd_rig *r, unsigned disks, uint32_t segments, uint64_t
     r->opts.io_wrap = wrap;
     r->opts.io_wrap_arg = r;
     for (unsigned i = 0; i < disks; i++) {
-        r->disk[i] = disk_new(r->opts.dev[i].path, (1u << 20) + segments * segment_bytes);
+        r->disk[i] = disk_new(r->opts.dev[i].path,
+                              (1u << 20) + segments * segment_bytes + YK_SSD_SECTOR);
         r->disk[i]->record = record;
         r->disk[i]->slow = 1;
         r->disk[i]->seed = seed + i;
@@ -581,12 +582,11 @@ static void judge_key(struct ssd_rig *r, uint32_t ns, uint32_t key, uint32_t at,
     free(found[ns][key].buf);
 }
 
-void ssd_rig_judge(struct ssd_rig *r, unsigned char *const *images, uint32_t at, int node_knows,
-                   int must) {
-    static const char *const names[RIG_DISKS] = {"cut0", "cut1"};
+/* Opens what the images hold, on disks of these names: to be closed and freed by the caller. */
+static struct yk_ssd *cut_open(struct ssd_rig *r, unsigned char *const *images, uint32_t at,
+                               int node_knows, const char *const *names, struct disk **cut) {
     struct yk_ssd_ns ns[YK_SSD_NAMESPACES];
     struct yk_ssd_opts opts = r->opts;
-    struct disk *cut[RIG_DISKS] = {NULL};
     struct yk_ssd *ssd;
     struct yk_err err = {0};
     memset(ns, 0, sizeof(ns));
@@ -596,6 +596,8 @@ void ssd_rig_judge(struct ssd_rig *r, unsigned char *const *images, uint32_t at,
     for (unsigned i = 0; i < opts.dev_count; i++) {
         cut[i] = disk_new(names[i], r->disk[i]->size);
         memcpy(cut[i]->image, images[i], r->disk[i]->size);
+        cut[i]->base = images[i];
+        cut[i]->record = r->twice;
         opts.dev[i].path = names[i];
     }
     opts.on_put = NULL;
@@ -606,25 +608,70 @@ void ssd_rig_judge(struct ssd_rig *r, unsigned char *const *images, uint32_t at,
     opts.now_ms = r->now_ms;
     if (yk_ssd_open(&opts, ns, &ssd, &err) < 0)
         fail_msg("cut %u: open: %s", at, err.text);
+    return ssd;
+}
+
+static void cut_free(const struct ssd_rig *r, struct disk **cut) {
+    for (unsigned i = 0; i < r->opts.dev_count; i++)
+        disk_free(cut[i]);
+}
+
+void ssd_rig_judge(struct ssd_rig *r, unsigned char *const *images, uint32_t at, int node_knows,
+                   int must) {
+    static const char *const names[RIG_DISKS] = {"cut0", "cut1"};
+    struct disk *cut[RIG_DISKS] = {NULL};
+    struct yk_ssd *ssd = cut_open(r, images, at, node_knows, names, cut);
     find_all(r, ssd);
     for (uint32_t n = 0; n < RIG_NS; n++)
         for (uint32_t k = 0; k < RIG_KEYS; k++)
             judge_key(r, n, k, at, must);
     yk_ssd_close(ssd, 0, 0);
-    for (unsigned i = 0; i < opts.dev_count; i++)
-        disk_free(cut[i]);
+    cut_free(r, cut);
+}
+
+static void images_cut(const struct ssd_rig *r, struct disk *const *disks, uint32_t at,
+                       uint64_t seed, unsigned char **images) {
+    for (unsigned i = 0; i < r->opts.dev_count; i++) {
+        images[i] = malloc(disks[i]->size);
+        assert_non_null(images[i]);
+        disk_cut(disks[i], at, seed == 0 ? 0 : seed + i, images[i]);
+    }
+}
+
+static void images_free(const struct ssd_rig *r, unsigned char **images) {
+    for (unsigned i = 0; i < r->opts.dev_count; i++)
+        free(images[i]);
 }
 
 void ssd_rig_cut(struct ssd_rig *r, uint32_t at, uint64_t seed, int node_knows) {
     unsigned char *images[RIG_DISKS] = {NULL};
-    for (unsigned i = 0; i < r->opts.dev_count; i++) {
-        images[i] = malloc(r->disk[i]->size);
-        assert_non_null(images[i]);
-        disk_cut(r->disk[i], at, seed == 0 ? 0 : seed + i, images[i]);
-    }
+    images_cut(r, r->disk, at, seed, images);
     ssd_rig_judge(r, images, at, node_knows, 1);
-    for (unsigned i = 0; i < r->opts.dev_count; i++)
-        free(images[i]);
+    images_free(r, images);
+}
+
+void ssd_rig_cut_twice(struct ssd_rig *r, uint32_t at, uint64_t seed, int node_knows) {
+    static const char *const names[RIG_DISKS] = {"first0", "first1"};
+    unsigned char *images[RIG_DISKS] = {NULL}, *second[RIG_DISKS] = {NULL};
+    struct disk *cut[RIG_DISKS] = {NULL};
+    uint32_t clock = disk_clock;
+    images_cut(r, r->disk, at, seed, images);
+    r->twice = 1;
+    struct yk_ssd *ssd = cut_open(r, images, at, node_knows, names, cut);
+    r->twice = 0;
+    for (uint32_t i = 0; i < 30; i++) /* it records again what was lost, and cleans */
+        yk_ssd_tick(ssd, r->now_ms);
+    yk_ssd_close(ssd, 0, 0);
+    uint32_t end = disk_clock;
+    for (uint32_t i = 0; i < 3; i++) {
+        uint32_t then = clock + (uint32_t)(disk_random(&seed) % (end - clock + 1u));
+        images_cut(r, cut, then, i == 0 ? 0 : disk_random(&seed), second);
+        ssd_rig_judge(r, second, at, node_knows, 0);
+        images_free(r, second);
+    }
+    cut_free(r, cut);
+    images_free(r, images);
+    disk_clock = clock;
 }
 
 void ssd_rig_check(struct ssd_rig *r) {

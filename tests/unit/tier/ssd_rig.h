@@ -62,6 +62,7 @@ struct ssd_rig {
     unsigned small_percent;
     int lenient; /* there may be blocks that the model does not know, or holds for gone */
     int eager;   /* puts do not wait for a removal of their key */
+    int twice;   /* what a cut left is recorded, to be cut again */
     int rot;     /* payload may be damaged: such a block is removed */
     uint64_t rotten;
     struct yk_file_fault fault; /* of the first disk, from its opening on; kind 0 = none */
@@ -107,7 +108,10 @@ void ssd_rig_check(struct ssd_rig *r);
 
 /* Opens what the disks hold after a cut, and judges. node_knows: the node still has its namespaces. */
 void ssd_rig_cut(struct ssd_rig *r, uint32_t at, uint64_t seed, int node_knows);
-/* The same for images that the caller has (and may have damaged); must: 0 if anything may be missing. */
+/* Opens what the disks hold after a cut, and judges what a second one leaves, in its recovery or soon after:
+ * nothing but what was there by the first, nothing that was gone by then. */
+void ssd_rig_cut_twice(struct ssd_rig *r, uint32_t at, uint64_t seed, int node_knows);
+/* As ssd_rig_cut, for images that the caller has (and may have damaged); must: 0 if anything may be missing. */
 void ssd_rig_judge(struct ssd_rig *r, unsigned char *const *images, uint32_t at, int node_knows,
                    int must);
 

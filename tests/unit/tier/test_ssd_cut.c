@@ -5,7 +5,8 @@
  * acknowledged as removed, raised or expired; all that was durable and not given up.
  *
  * Each moment is cut three times: with what had ended and nothing else; and twice with every write that
- * no flush covered kept, dropped or torn at random, in any order.
+ * no flush covered kept, dropped or torn at random, in any order. Of some moments the recovery itself, and
+ * what it writes, is cut again.
  */
 #include "ssd_rig.h"
 
@@ -42,6 +43,10 @@ static void cut_everywhere(unsigned disks, uint64_t seed, uint32_t steps, uint32
         ssd_rig_cut(&rig, at, seed * 1000003u + at, at / 2 % 2);
         ssd_rig_cut(&rig, at, seed * 7000003u + at, at / 4 % 2);
         cuts += 3;
+        if (at / ssd_rig_stride() % 8 == 0) {
+            ssd_rig_cut_twice(&rig, at, seed * 9000011u + at, at / 8 % 2);
+            cuts += 3;
+        }
     }
     print_message(
         "seed %llu: %u cuts, %u versions, %llu tombstones, %llu segments cleaned, %u epochs\n",

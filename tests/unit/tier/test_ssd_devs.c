@@ -80,10 +80,30 @@ static void foreign_content(void **state) {
     }
 }
 
+/* What stands at the end alone; in the middle nobody looks. */
+static void foreign_end(void **state) {
+    (void)state;
+    for (uint32_t from_end = 1; from_end <= 1u << 20; from_end = from_end * 4 + 1) {
+        ssd_rig_init(&rig, 1, 100, SEGMENT, 1, 0);
+        rig.disk[0]->image[rig.disk[0]->size - from_end] = 7;
+        uint64_t before = image_sum();
+        expect(-YK_EPERM, "holds data at its end");
+        assert_true(image_sum() == before);
+        ssd_rig_free(&rig);
+    }
+    ssd_rig_open(&rig, 1, 100, SEGMENT, 1, 0); /* our own, of which somebody wiped the beginning */
+    ssd_rig_close(&rig, 1);
+    memset(rig.disk[0]->image, 0, 4u << 20);
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
 static void too_small(void **state) {
     (void)state;
     ssd_rig_init(&rig, 1, 3, SEGMENT, 1, 0);
-    expect(-YK_ETOOBIG, "too small");
+    expect(-YK_ETOOBIG, "too small for segments of 64KiB: give it 1284KiB");
+    assert_int_equal(yk_ssd_least_bytes(SEGMENT), 1284u << 10);
     rig.opts.segment_bytes = 1000;
     expect(-YK_EINVAL, "segments of");
     rig.opts.segment_bytes = 0;
@@ -108,6 +128,38 @@ static void other_node(void **state) {
     assert_int_equal(yk_ssd_node_id(rig.ssd), 77);
     assert_int_equal(found_count(), 10);
     ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
+/* A node without a memory segment knows no id yet: the name tells. */
+static void other_name(void **state) {
+    (void)state;
+    ssd_rig_init(&rig, 1, 8, SEGMENT, 1, 0);
+    rig.opts.node_name = "one";
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    put_many(10);
+    ssd_rig_close(&rig, 1);
+    uint64_t before = image_sum();
+    rig.opts.node_name = "two";
+    expect(-YK_EPERM, "belongs to node 'one', this one is 'two'");
+    assert_non_null(strstr(rig.err.text, "--name one"));
+    assert_non_null(strstr(rig.err.text, "--ssd-format"));
+    assert_true(image_sum() == before);
+    rig.opts.node_name = NULL; /* one without a name of its own */
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    assert_int_equal(found_count(), 10);
+    ssd_rig_close(&rig, 1);
+    rig.opts.node_name = "one";
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    assert_int_equal(found_count(), 10);
+    ssd_rig_close(&rig, 1);
+    rig.opts.node_name = "two";
+    rig.opts.format = 1;
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    ssd_rig_close(&rig, 1);
+    rig.opts.format = 0;
+    rig.opts.node_name = "one";
+    expect(-YK_EPERM, "belongs to node 'two'");
     ssd_rig_free(&rig);
 }
 
@@ -184,12 +236,126 @@ static void damaged_superblocks(void **state) {
     ssd_rig_free(&rig);
 }
 
+/* What is in the file's last segments: removals of what stands in the first ones. */
+static void fill_and_remove(void) {
+    put_many(40);
+    assert_true(found_count() > 0);
+    for (uint32_t key = 0; key < 40; key++)
+        ssd_rig_remove(&rig, 0, key);
+    ssd_rig_settle(&rig);
+    assert_int_equal(found_count(), 0);
+}
+
+static void starts_empty(const char *says) {
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    assert_int_equal(found_count(), 0);
+    if (strstr(yk_ssd_note(rig.ssd, 0), says) == NULL)
+        fail_msg("'%s' does not say '%s'", yk_ssd_note(rig.ssd, 0), says);
+    put_many(10);
+    ssd_rig_close(&rig, 1);
+    rig.disk[0]->found = 0;
+    assert_int_equal(ssd_rig_start(&rig), 0); /* and goes on like any other */
+    assert_int_equal(found_count(), 10);
+    assert_string_equal(yk_ssd_note(rig.ssd, 0), "");
+    ssd_rig_close(&rig, 1);
+}
+
 static void cut_short(void **state) {
     (void)state;
     ssd_rig_open(&rig, 1, 12, SEGMENT, 1, 0);
     ssd_rig_close(&rig, 1);
+    uint64_t size = rig.disk[0]->size;
     rig.disk[0]->size -= 2 * SEGMENT;
     expect(-YK_EINVAL, "was formatted with");
+    assert_null(strstr(rig.err.text, "size"));
+    rig.disk[0]->found = size; /* it is all there, but not all of it is asked for */
+    expect(-YK_EINVAL, "give it that size");
+    rig.disk[0]->size = size;
+    ssd_rig_free(&rig);
+}
+
+/* Cut short while the node was down, and as long as before when it is opened: the removals that were in the
+ * part that is zero now are lost, what they removed is not. Grown by who opens it, or by somebody before. */
+static void cut_short_and_grown_again(void **state) {
+    (void)state;
+    for (int clean = 0; clean < 2; clean++) {
+        for (uint32_t kept = 1; kept <= 16; kept++) {
+            for (int by_us = 0; by_us < 2; by_us++) {
+                ssd_rig_open(&rig, 1, 16, SEGMENT, 1, 0);
+                fill_and_remove();
+                ssd_rig_close(&rig, clean);
+                uint64_t left = (1u << 20) + kept * SEGMENT;
+                memset(rig.disk[0]->image + left, 0, rig.disk[0]->size - left);
+                rig.disk[0]->found = by_us ? left : 0;
+                starts_empty(by_us ? "was cut short to" : "its end is missing");
+                ssd_rig_free(&rig);
+            }
+        }
+    }
+}
+
+/* One of two: what the other has stays. */
+static void one_of_two_is_cut_short(void **state) {
+    (void)state;
+    ssd_rig_open(&rig, 2, 8, SEGMENT, 1, 0);
+    put_many(40);
+    uint32_t on_second = rig.ssd->devs[1]->live;
+    assert_true(on_second > 0 && on_second < 40);
+    ssd_rig_close(&rig, 1);
+    memset(rig.disk[0]->image + rig.disk[0]->size - SEGMENT, 0, SEGMENT);
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    assert_int_equal(found_count(), on_second);
+    ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
+/* It has grown, and keeps the format that it has: that is said. */
+static void grown(void **state) {
+    (void)state;
+    ssd_rig_open(&rig, 1, 8, SEGMENT, 1, 0);
+    put_many(10);
+    ssd_rig_close(&rig, 1);
+    struct disk *larger = disk_new("disk0", rig.disk[0]->size + SEGMENT);
+    memcpy(larger->image, rig.disk[0]->image, rig.disk[0]->size);
+    disk_free(rig.disk[0]);
+    rig.disk[0] = larger;
+    assert_int_equal(ssd_rig_start(&rig), 0);
+    assert_int_equal(found_count(), 10);
+    assert_non_null(strstr(yk_ssd_note(rig.ssd, 0), "is not used"));
+    ssd_rig_close(&rig, 1);
+    ssd_rig_free(&rig);
+}
+
+/* A flipped bit in the last sector is no cut. */
+static void a_damaged_end_is_no_cut(void **state) {
+    (void)state;
+    ssd_rig_open(&rig, 1, 8, SEGMENT, 1, 0);
+    put_many(10);
+    ssd_rig_close(&rig, 1);
+    rig.disk[0]->image[rig.disk[0]->size - YK_SSD_SECTOR + 30] ^= 1;
+    start_with_all();
+    ssd_rig_free(&rig);
+}
+
+/* As written before there was a third superblock. */
+static void a_device_without_an_end(void **state) {
+    (void)state;
+    ssd_rig_open(&rig, 1, 8, SEGMENT, 1, 0);
+    put_many(10);
+    ssd_rig_close(&rig, 1);
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned char *s = rig.disk[0]->image + YK_SSD_SUPER_AT(i);
+        struct yk_ssd_super super;
+        uint32_t version;
+        assert_int_equal(yk_ssd_super_get(s, &super, &version), 0);
+        assert_int_equal(super.end_at, rig.disk[0]->size - YK_SSD_SECTOR);
+        super.end_at = 0;
+        super.node_name[0] = 0;
+        yk_ssd_super_put(s, &super);
+    }
+    memset(rig.disk[0]->image + rig.disk[0]->size - YK_SSD_SECTOR, 0, YK_SSD_SECTOR);
+    start_with_all();
+    start_with_all();
     ssd_rig_free(&rig);
 }
 
@@ -579,13 +745,20 @@ static void read_only_serves(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(foreign_content),
+        cmocka_unit_test(foreign_end),
         cmocka_unit_test(too_small),
         cmocka_unit_test(other_node),
+        cmocka_unit_test(other_name),
         cmocka_unit_test(other_cluster),
         cmocka_unit_test(of_no_cluster),
         cmocka_unit_test(other_version),
         cmocka_unit_test(damaged_superblocks),
         cmocka_unit_test(cut_short),
+        cmocka_unit_test(cut_short_and_grown_again),
+        cmocka_unit_test(one_of_two_is_cut_short),
+        cmocka_unit_test(grown),
+        cmocka_unit_test(a_damaged_end_is_no_cut),
+        cmocka_unit_test(a_device_without_an_end),
         cmocka_unit_test(lost_checkpoints),
         cmocka_unit_test(missed_run),
         cmocka_unit_test(killed_openings),

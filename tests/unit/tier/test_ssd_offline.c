@@ -147,11 +147,50 @@ static void tells_of_damage(void **state) {
     ssd_rig_free(&rig);
 }
 
+/* Every byte of a footer's end and of a header, of segments that have both: a start needs only one of them,
+ * and the tool tells of either. */
+static void tells_of_every_byte(void **state) {
+    (void)state;
+    struct sums s;
+    uint32_t sealed = 0;
+    set_up(8, 1);
+    int fd = open(path, O_RDWR);
+    assert_true(fd >= 0);
+    for (uint64_t i = 0; i < SEGMENTS; i++) {
+        const unsigned char *seg = rig.disk[0]->image + (1u << 20) + i * SEGMENT;
+        struct yk_ssd_foot foot;
+        struct yk_ssd_super super;
+        uint32_t version;
+        assert_int_equal(yk_ssd_super_get(rig.disk[0]->image, &super, &version), 0);
+        if (yk_ssd_foot_peek(seg + SEGMENT - YK_SSD_SECTOR, super.uid, SEGMENT, &foot) < 0 ||
+            foot.count == 0)
+            continue;
+        sealed++;
+        for (uint32_t k = 0; k < YK_SSD_TAIL_BYTES + YK_SSD_HEAD_BYTES; k++) {
+            uint64_t at = (uint64_t)(seg - rig.disk[0]->image) +
+                          (k < YK_SSD_TAIL_BYTES ? SEGMENT - YK_SSD_TAIL_BYTES + k
+                                                 : k - YK_SSD_TAIL_BYTES);
+            unsigned char byte = (unsigned char)(rig.disk[0]->image[at] ^ (k % 2 ? 0xff : 0x10));
+            assert_int_equal(pwrite(fd, &byte, 1, (off_t)at), 1);
+            if (damage(&s) == 0)
+                fail_msg("nothing is told of byte %u of segment %u", k, (unsigned)i);
+            assert_int_equal(pwrite(fd, &rig.disk[0]->image[at], 1, (off_t)at), 1);
+        }
+    }
+    assert_true(sealed > 2);
+    assert_int_equal(damage(&s), 0);
+    close(fd);
+    unlink(path);
+    ssd_rig_free(&rig);
+}
+
 static void says_what_it_is_not(void **state) {
     (void)state;
     struct yk_ssd_offline *off;
     struct yk_err err;
     assert_int_equal(yk_ssd_offline_open("/nonexistent/x", &off, &err), -YK_ENOENT);
+    assert_int_equal(yk_ssd_offline_open("/", &off, &err), -YK_EINVAL);
+    assert_non_null(strstr(err.text, "is a directory"));
     set_up(9, 1);
     memset(rig.disk[0]->image, 0, rig.disk[0]->size);
     file_write();
@@ -169,6 +208,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(finds_everything),
         cmocka_unit_test(tells_of_damage),
+        cmocka_unit_test(tells_of_every_byte),
         cmocka_unit_test(says_what_it_is_not),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -118,6 +118,44 @@ static void holes_get_their_space(void **state) {
     rig_fini(&r);
 }
 
+/* Who looks before it takes, and does not take it, leaves no trace. */
+static void an_open_that_wrote_nothing_is_taken_back(void **state) {
+    (void)state;
+    struct rig r;
+    struct stat st;
+    struct yk_file_info info;
+    char *buf = aligned_alloc(4096, 4096);
+    memset(buf, 7, 4096);
+    rig_init(&r, &uring);
+    r.opts.tentative = 1;
+    rig_open(&r);
+    r.io->ops->info(r.io, &info);
+    assert_int_equal(info.found_bytes, 0);
+    assert_int_equal(rig_do(&r, YK_FILE_READ, 0, buf, 4096), 0);
+    rig_close(&r);
+    assert_false(exists(r.path));
+    int fd = open(r.path, O_CREAT | O_RDWR, 0600);
+    assert_int_equal(write(fd, "hello", 5), 5);
+    close(fd);
+    rig_open(&r);
+    r.io->ops->info(r.io, &info);
+    assert_true(info.found_bytes == 5 && info.size_bytes == RIG_SIZE);
+    rig_close(&r);
+    assert_int_equal(stat(r.path, &st), 0);
+    assert_int_equal(st.st_size, 5);
+    rig_open(&r); /* taken */
+    assert_int_equal(rig_do(&r, YK_FILE_WRITE, 4096, buf, 4096), 0);
+    rig_close(&r);
+    assert_int_equal(stat(r.path, &st), 0);
+    assert_int_equal(st.st_size, RIG_SIZE);
+    rig_open(&r); /* as long as it is to be: nothing to take back */
+    rig_close(&r);
+    assert_int_equal(stat(r.path, &st), 0);
+    assert_int_equal(st.st_size, RIG_SIZE);
+    rig_fini(&r);
+    free(buf);
+}
+
 /* ---- refusals ------------------------------------------------------------------------------- */
 
 static void what_cannot_be_opened_says_why(void **state) {
@@ -554,6 +592,7 @@ int main(void) {
         cmocka_unit_test(a_new_file_has_its_space),
         cmocka_unit_test(a_file_grows_and_keeps_what_it_has),
         cmocka_unit_test(holes_get_their_space),
+        cmocka_unit_test(an_open_that_wrote_nothing_is_taken_back),
         cmocka_unit_test(what_cannot_be_opened_says_why),
         cmocka_unit_test(a_file_that_may_not_be_written_says_so),
         cmocka_unit_test(no_space_says_both_figures),
