@@ -167,7 +167,7 @@ static int init_tables(yk_client *c) {
     if (c->recs == NULL || c->reqs == NULL || c->tx.buf == NULL || c->rx.buf == NULL)
         return -YK_ENOMEM;
     if (c->event_fd < 0)
-        return yk_status_from_errno(errno);
+        return -yk_status_from_errno(errno);
     c->rx.cap = YK_RX_BYTES;
     c->recs_left = recs;
     return 0;

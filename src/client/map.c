@@ -64,7 +64,7 @@ static int map_range(int *lost, int fd, uint64_t offset, uint64_t bytes, int pro
                      void **ret, struct yk_err *err) {
     void *p = mmap(NULL, bytes, prot, MAP_SHARED | MAP_NORESERVE, fd, (off_t)offset);
     if (p == MAP_FAILED)
-        return yk_err_set(err, yk_status_from_errno(errno), "mapping %llu bytes of the node: %s",
+        return yk_err_set(err, -yk_status_from_errno(errno), "mapping %llu bytes of the node: %s",
                           (unsigned long long)bytes, strerror(errno));
     *ret = p;
     if (madvise(p, bytes, MADV_DONTFORK) < 0)

@@ -9,6 +9,8 @@
 
 #include <sched.h>
 #include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 static const uint32_t both[2] = {0, YK_OPEN_NO_MAP};
 #define EACH_HANDLE(f, c)                                                                          \
@@ -361,6 +363,31 @@ static void opening_says_what_is_wrong(void **state) {
         yk_close(many[i]);
 }
 
+/* Without descriptors every step fails as a failure, and none takes another's descriptor for its own. */
+static void no_descriptor_is_left(void **state) {
+    struct fixture *f = *state;
+    struct rlimit old, few;
+    yk_client *c = (yk_client *)state, *open = open_client(f);
+    int next = dup(0);
+    assert_true(next >= 0);
+    close(next);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+    for (int more = 0; more < 2; more++) { /* with one more the socket fails, and not the eventfd */
+        few = old;
+        few.rlim_cur = (rlim_t)(next + more);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+        int rc = yk_open(f->url, NULL, &c), fd = yk_fd(open);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+        assert_status(rc, -YK_EIO);
+        assert_ptr_equal(c, state);
+        assert_status(fd, -YK_EIO);
+    }
+    assert_true(yk_fd(open) >= 0);
+    put_ok(open, "k", 100, 1);
+    assert_status(get_is(open, "k", 100, 1), 0);
+    yk_close(open);
+}
+
 static void small_things(void **state) {
     (void)state;
     assert_string_equal(yk_version(), YK_VERSION);
@@ -388,6 +415,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(prefetch_and_statistics, with_node, without_node),
         cmocka_unit_test_setup_teardown(accesses_reach_a_node_that_dozes, with_node, without_node),
         cmocka_unit_test_setup_teardown(opening_says_what_is_wrong, with_node, without_node),
+        cmocka_unit_test_setup_teardown(no_descriptor_is_left, with_node, without_node),
         cmocka_unit_test(small_things),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
