@@ -272,10 +272,11 @@ static int stat_run(struct yolk_ctx *ctx) {
         code = yolk_keys_from_file(config->keys, config->hex, &keys);
     else
         code = yolk_keys_from_args(ctx->args, ctx->n_args, config->hex, &keys);
+    bool of_node = ctx->n_args == 0 && config->keys == NULL;
     if (code == 0)
-        code = yolk_open(ctx, 0);
+        code = of_node ? yolk_open_node(ctx) : yolk_open(ctx, 0);
     if (code == 0)
-        code = ctx->n_args == 0 && config->keys == NULL ? stat_node(ctx) : stat_keys(ctx, &keys);
+        code = of_node ? stat_node(ctx) : stat_keys(ctx, &keys);
     yolk_keys_free(&keys);
     return yolk_finish(code);
 }

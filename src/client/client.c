@@ -103,7 +103,8 @@ static int read_opts(const yk_open_opts *opts, yk_open_opts *ret) {
     int rc = opts == NULL ? 0 : yk_opts_read(opts, opts->size, ret, sizeof(*ret), "yk_open_opts");
     if (rc < 0)
         return rc;
-    uint32_t known = YK_OPEN_NO_MAP | YK_OPEN_VERIFY | YK_OPEN_HANDLE_SIGBUS | YK_OPEN_NO_RECONNECT;
+    uint32_t known = YK_OPEN_NO_MAP | YK_OPEN_VERIFY | YK_OPEN_HANDLE_SIGBUS | YK_OPEN_NO_RECONNECT |
+                     YK_OPEN_LOOK;
     if (ret->flags & ~known)
         return yk_fail(-YK_EINVAL, "open flags %#x: %#x are not known", ret->flags,
                        ret->flags & ~known);

@@ -103,7 +103,8 @@ static int map_check(const struct yk_map_opts *o, struct yk_err *err) {
     if (rc == 0)
         rc = check_file(o->fd_clients, o->clients_bytes, "clients", err);
     if (rc == 0 &&
-        (o->slot >= o->clients_bytes / sizeof(struct yk_client_page) || o->ns >= YK_SHM_NAMESPACES))
+        (o->slot >= o->clients_bytes / sizeof(struct yk_client_page) ||
+         (o->ns >= YK_SHM_NAMESPACES && o->ns != YK_SHM_NONE)))
         rc = yk_err_set(err, -YK_EPROTO, "the node granted client slot %u, namespace %u: no such",
                         o->slot, o->ns);
     return rc;

@@ -427,6 +427,32 @@ def test_namespaces_are_apart(node):
     assert node.yolk("get", "k").stdout == "ours"
 
 
+def test_looking_makes_no_namespace(node):
+    put(node, "k")
+    for options in ([], ["--no-map"]):
+        for command in (["get", "k"], ["ls"], ["stat", "k"], ["match", "k"], ["touch", "k"], ["rm", "--all"],
+                        ["prefetch", "k"], ["--epoch", 3, "get", "k"]):
+            text = one_line(node.yolk("-n", "tpyo", *options, *command), 3)
+            assert "namespace 'tpyo' does not exist" in text
+    for command in (["stat"], ["top", "--once"], ["ns", "list"], ["ns", "create", "new"]):
+        assert node.yolk("-n", "tpyo", *command).returncode == 0
+    assert {line["name"] for line in node.json("ns")} == {"default", "new"}
+
+
+def test_more_namespaces_than_there_may_be(node):
+    put(node, "k")
+    for i in range(255):
+        assert node.yolk("ns", "create", f"n{i}").returncode == 0
+    full = "all 256 namespaces are taken"
+    assert f"{full}: remove one" in one_line(node.yolk("-n", "new", "put", "k", "-", data=b"x"), 1)
+    assert node.yolk("ns", "rm", "n7").returncode == 0
+    assert f"{full}, 1 of them removed: restart the node" in one_line(node.yolk("ns", "create", "new"), 1)
+    assert node.yolk("ls").stdout == "k\n"
+    assert node.stop() == 0
+    node.start()
+    assert node.yolk("-n", "new", "put", "k", "-", data=b"x").returncode == 0
+
+
 def test_ns_life(node):
     assert node.yolk("ns", "create", "a", "--quota", "1M").returncode == 0
     assert node.yolk("ns", "quota", "a", "2M").returncode == 0
