@@ -311,11 +311,14 @@ static void stop(struct yolkd *d) {
     char bytes[YK_FMT_MAX];
     yolkd_systemd_notify(&d->systemd, "STOPPING=1\nSTATUS=stopping");
     yk_node_stats(d->node, &n);
+    bool lost = yk_node_tier_lost(d->node) != 0;
     yk_http_stop(d->http);
     yk_node_stop(d->node);
     yk_log(YK_LOG_INFO, "yolkd", "stopped; %llu blocks (%s) %s", (unsigned long long)n.store.blocks,
            yk_fmt_bytes(n.store.block_bytes, bytes),
-           d->config.ephemeral ? "are gone with it" : "stay for the next start");
+           lost                  ? "are lost with its memory"
+           : d->config.ephemeral ? "are gone with it"
+                                 : "stay for the next start");
 }
 
 static int fail(const struct yk_err *err, int code) {

@@ -54,7 +54,9 @@ static int check_file(int fd, uint64_t bytes, const char *what, struct yk_err *e
         return yk_err_set(err, -YK_EPROTO, "the node's %s file of %llu bytes cannot be used", what,
                           (unsigned long long)bytes);
     if ((uint64_t)st.st_size < bytes)
-        return yk_err_set(err, -YK_ECORRUPT, "the node's %s file has %llu bytes instead of %llu",
+        return yk_err_set(err, -YK_ECORRUPT,
+                          "the node's %s file has %llu bytes instead of %llu, its memory is lost: "
+                          "restart yolkd",
                           what, (unsigned long long)st.st_size, (unsigned long long)bytes);
     return 0;
 }

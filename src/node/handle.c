@@ -203,7 +203,7 @@ static int do_hello(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
     if (segment_id != 0 && segment_id != hdr->segment_id)
         cookie = 0; /* the slot was of a segment that is gone */
     uint64_t had = cookie;
-    if (rc == 0 && (flags & YK_HELLO_MAP) && c->is_unix) {
+    if (rc == 0 && (flags & YK_HELLO_MAP) && c->is_unix && !yk_node_tier_lost(c->node)) {
         rc = hello_slot(c, slot, cookie, &cookie, &why);
         if (rc == -YK_EPERM)
             rc = 0; /* not mapped: the client sees it in the flags granted */

@@ -36,6 +36,7 @@
  *            the idx, generation the gen of what this protocol granted or located.
  *            With YK_HELLO_LOOK in the request a namespace that does not exist is not created: ns is
  *            YK_NO_NS then, epoch 0, and the connection finds nothing and changes nothing (-YK_ENONS).
+ *            A node whose memory is lost grants no mapping.
  * BYE        empty: references and reservations are released, the slot is free -> i32 status
  * PING       any bytes -> the same bytes
  * RESERVE    u32 timeout_ms (0: is answered at once), u32 count (1..64), u64 len -> i32 status, u32 n, n x { u32 idx,
