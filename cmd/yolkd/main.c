@@ -32,6 +32,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+/* So soon after the first a signal is no second wish: timeout(1), for one, sends to the process and to its
+ * group. */
+#define DOUBLED_NS    (500 * YK_NS_PER_MS)
 #define STOP_GRACE_NS (10 * YK_NS_PER_S) /* beyond --stop-timeout and --ssd-stop, before the process is ended */
 #define STATUS_MS     30000              /* between two status lines for the service manager */
 #define EXTRA_FDS     640                /* listeners, logs, epoll: open files beside clients' */
@@ -83,7 +86,7 @@ static void *signals_main(void *arg) {
     wait_for_stop(s);
     if (write(s->stop_fd, &one, sizeof(one)) < 0)
         _exit(EXIT_RUNTIME);
-    uint64_t deadline = yk_now_ns() + s->limit_ns;
+    uint64_t first = yk_now_ns(), deadline = first + s->limit_ns;
     for (;;) {
         uint64_t now = yk_now_ns();
         uint64_t left = now < deadline ? deadline - now : 0;
@@ -92,7 +95,7 @@ static void *signals_main(void *arg) {
         int sig = sigtimedwait(&s->set, NULL, &ts);
         if (sig < 0 && errno == EINTR)
             continue;
-        if (sig == SIGHUP)
+        if (sig == SIGHUP || (sig > 0 && yk_now_ns() - first < DOUBLED_NS))
             continue;
         if (sig < 0)
             yk_log(YK_LOG_ERROR, "yolkd", "not stopped in time: ending at once");
