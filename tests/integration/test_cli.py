@@ -107,7 +107,16 @@ def test_version():
     (["--url", "http://x", "ls"], "http://x"),
 ])
 def test_wrong_usage(arguments, text):
-    assert text in one_line(yolk(*arguments), 2)
+    assert text in one_line(yolk(*arguments), 2) + "\n"
+
+
+def test_help_is_true_about_the_environment(node):
+    put(node, "a")
+    put(node, "b")
+    text = " ".join(yolk("ls", "--help").stdout.split())
+    assert "Common options can also be set in the environment, --json as YOLK_JSON" in text
+    env = {"YOLK_LIMIT": "1", "YOLK_JSON": "1"}  # ls's own, and a common one
+    assert [json.loads(line)["key"] for line in sorted(node.yolk("ls", env=env).stdout.splitlines())] == ["a", "b"]
 
 
 def test_bad_environment():
