@@ -23,6 +23,7 @@
  *   silent; the change may yet be made.
  * Option structs begin with `size`, set to sizeof by the caller; new fields go at the end; NULL
  *   stands for all defaults.
+ * Language: C11, GNU C99 or C++11: struct yk_op has an anonymous union, which strict C99 has not.
  */
 #ifndef YOLK_YOLK_H
 #define YOLK_YOLK_H

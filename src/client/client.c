@@ -75,7 +75,9 @@ int yk_client_enter(const yk_client *c) {
 }
 
 int yk_client_check_key(yk_key key) {
-    if (__builtin_expect(key.len == 0 || key.len > YK_KEY_MAX || key.data == NULL, 0))
+    if (__builtin_expect(key.data == NULL && key.len > 0, 0))
+        return yk_fail(-YK_EKEY, "a key of %zu bytes at NULL", key.len);
+    if (__builtin_expect(key.len == 0 || key.len > YK_KEY_MAX, 0))
         return yk_fail(-YK_EKEY, "a key of %zu bytes, expected 1 to %u", key.len, YK_KEY_MAX);
     return 0;
 }
@@ -110,10 +112,10 @@ static int read_opts(const yk_open_opts *opts, yk_open_opts *ret) {
                        ret->flags & ~known);
     if (ret->name_space == NULL)
         ret->name_space = "default";
-    size_t len = strnlen(ret->name_space, YK_NAMESPACE_MAX + 1);
+    size_t len = strlen(ret->name_space);
     if (len == 0 || len > YK_NAMESPACE_MAX)
-        return yk_fail(-YK_EINVAL, "the namespace's name has %s, expected 1 to %u bytes",
-                       len == 0 ? "0 bytes" : "more", YK_NAMESPACE_MAX);
+        return yk_fail(-YK_EINVAL, "the namespace's name has %zu bytes, expected 1 to %u", len,
+                       YK_NAMESPACE_MAX);
     if (ret->timeout_ms == 0)
         ret->timeout_ms = DEFAULT_TIMEOUT_MS;
     if (ret->inflight_max == 0)

@@ -422,6 +422,8 @@ static void opening_says_what_is_wrong(void **state) {
     assert_status(yk_open(f->url, &o, &c), -YK_EINVAL);
     o.name_space = "1234567890123456789012345678901234567890123456789012345678901234";
     assert_status(yk_open(f->url, &o, &c), -YK_EINVAL);
+    assert_string_equal(yk_error_text(NULL),
+                        "the namespace's name has 64 bytes, expected 1 to 63");
     o.name_space = NULL;
     o.inflight_max = 1u << 30;
     assert_status(yk_open(f->url, &o, &c), -YK_EINVAL);
