@@ -157,7 +157,7 @@ def test_stopped_clients_keep_what_they_hold(node):
     assert found["intact"] >= 0.999 * found["present"], found
 
 
-@pytest.mark.parametrize("phase", ["idle", "reserve", "written", "ref"])
+@pytest.mark.parametrize("phase", ["idle", "reserve", "written", "ref", "getting", "putting"])
 def test_client_killed_in_a_phase(node, phase):
     n = node(dram="64M")
     for _ in range(20 if LONG else 4):
@@ -170,6 +170,30 @@ def test_client_killed_in_a_phase(node, phase):
     wait_for(lambda: n.stats()["clients"] == 1, "the slots of dead clients are free")
     s = n.stats()
     assert s["reserved_blocks"] == 0 and s["limbo_blocks"] == 0
+
+
+@pytest.mark.parametrize("phase", ["commit", "async"])
+def test_client_killed_before_the_answer(node, phase):
+    n = node(dram="64M")
+    for _ in range(20 if LONG else 4):
+        p = n.driver("hold", "--url", n.url, "--phase", phase, "--len", 1 << 20,
+                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert p.stdout.readline().strip() == "ready"
+        n.process.send_signal(signal.SIGSTOP)
+        p.stdin.write("go\n")
+        p.stdin.flush()
+        assert p.stdout.readline().strip() == phase
+        p.kill()
+        p.wait()
+        p.stdin.close()
+        p.stdout.close()
+        n.process.send_signal(signal.SIGCONT)
+    wait_for(lambda: n.stats()["clients"] == 1, "the slots of dead clients are free")
+    s = n.stats()
+    assert s["reserved_blocks"] == 0 and s["limbo_blocks"] == 0
+    for i in range(8):  # sent whole it may be committed
+        done = n.yolk("get", f"{phase}-{i}", text=False)
+        assert done.returncode == 3 or done.stdout == b"\x77" * (1 << 20), done.stderr
 
 
 def test_client_that_dies_while_the_daemon_is_down(node):
