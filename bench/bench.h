@@ -2,7 +2,8 @@
  *
  * The benchmarks behind `yolk bench NAME`: library functions in one table, the command only parses
  * flags and looks a name up. A benchmark starts and removes all it needs, prints through
- * bench/report.h, and ends within two minutes by default.
+ * bench/report.h, and ends within two minutes by default; ssd within four: five turns of two seconds for
+ * each of its cases and fio's, and sets that have to be written first.
  *
  * Thread: each function runs on its caller's thread and starts what others it needs.
  */

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #define NS_LIST_MAX 1024
+#define DEFAULT_NS  "default" /* of --namespace */
 
 int yolk_fail(int code, const char *fmt, ...) {
     char text[1024];
@@ -92,9 +93,9 @@ uint32_t yolk_timeout_ms(const struct yolk_ctx *ctx) {
     return (uint32_t)(ctx->common->timeout_ns / 1000000u);
 }
 
-/* A command that puts nothing opens at the epoch that there is, and then refuses another: opening with a
- * higher one would drop the namespace's blocks. */
-static int check_epoch(const struct yolk_ctx *ctx) {
+/* A command that puts nothing makes no namespace, so that a slip of the pen says so. It opens at the epoch
+ * that there is, and then refuses another: opening with a higher one would drop the namespace's blocks. */
+static int check_namespace(const struct yolk_ctx *ctx) {
     const struct yolk_common *c = ctx->common;
     char name[YOLK_KEY_TEXT_MAX];
     int n = yk_ns_list(ctx->client, NULL, 0);
@@ -104,14 +105,17 @@ static int check_epoch(const struct yolk_ctx *ctx) {
     int now = n > 0 ? yk_ns_list(ctx->client, infos, (size_t)n) : n;
     if (now < 0) {
         free(infos);
-        return yolk_fail_call(ctx, now, "epoch", NULL);
+        return yolk_fail_call(ctx, now, "namespaces", NULL);
     }
-    uint64_t epoch = 0;
+    uint64_t epoch = 0; /* no namespace's */
     for (int i = 0; i < n && i < now; i++)
         if (strcmp(infos[i].name, c->name_space) == 0)
             epoch = infos[i].epoch;
     free(infos);
-    if (epoch == (uint64_t)c->epoch)
+    if (epoch == 0)
+        return yolk_fail(YOLK_MISS, "namespace '%s' does not exist: there is nothing in it",
+                         yolk_safe_text(c->name_space, name));
+    if (c->epoch == 0 || epoch == (uint64_t)c->epoch)
         return 0;
     return yolk_fail(YOLK_FAIL,
                      "--epoch: found %lld, but namespace '%s' is at %llu, and %s does not raise it",
@@ -119,9 +123,11 @@ static int check_epoch(const struct yolk_ctx *ctx) {
                      (unsigned long long)epoch, ctx->cmd->name);
 }
 
-int yolk_open(struct yolk_ctx *ctx, uint32_t more_flags) {
+static int connect_node(struct yolk_ctx *ctx, uint32_t more_flags) {
     const struct yolk_common *c = ctx->common;
     int raises = (ctx->cmd->flags & YOLK_CMD_PUTS) != 0;
+    if (!raises && strcmp(c->name_space, DEFAULT_NS) != 0) /* that one is there for everybody */
+        more_flags |= YK_OPEN_LOOK;
     yk_open_opts opts = {
         .size = sizeof(opts),
         .flags = YK_OPEN_HANDLE_SIGBUS | more_flags | (c->map && c->shm ? 0u : YK_OPEN_NO_MAP) |
@@ -133,11 +139,20 @@ int yolk_open(struct yolk_ctx *ctx, uint32_t more_flags) {
     };
     int rc = yk_open(c->url, &opts, &ctx->client);
     if (rc >= 0)
-        return raises || c->epoch == 0 ? 0 : check_epoch(ctx);
+        return 0;
     if (rc == -YK_EGONE)
         return yolk_fail(YOLK_FAIL, "%s: start yolkd, or say where it listens with --url",
                          yk_error_text(NULL));
     return yolk_fail(yolk_exit_of(rc), "%s", yk_error_text(NULL));
+}
+
+int yolk_open(struct yolk_ctx *ctx, uint32_t more_flags) {
+    int code = connect_node(ctx, more_flags);
+    return code != 0 || (ctx->cmd->flags & YOLK_CMD_PUTS) ? code : check_namespace(ctx);
+}
+
+int yolk_open_node(struct yolk_ctx *ctx) {
+    return connect_node(ctx, 0);
 }
 
 int yolk_finish(int code) {

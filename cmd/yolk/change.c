@@ -155,8 +155,7 @@ static const struct yk_opt expire_rows[] = {
     {.name = "ttl",
      .type = YK_OPT_DURATION,
      YK_OPT_AT(struct change_config, time_ns),
-     .def = "0",
-     .help = "Time to live from now on; 0 is for ever."},
+     .help = "Time to live from now on; 0 is for ever. It must be given."},
     KEY_ROWS,
 };
 

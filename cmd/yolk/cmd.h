@@ -85,8 +85,11 @@ struct yolk_ctx {
 #define YOLK_LIMIT_TEXT_MAX 512
 char *yolk_limit_text(const struct yolk_ctx *ctx, int status, char buf[YOLK_LIMIT_TEXT_MAX]);
 
-/* Connects as the common options say. 0, or an exit code after the error was printed. */
+/* Connects as the common options say. 0, or an exit code after the error was printed. Commands without
+ * YOLK_CMD_PUTS make no namespace: one that is not there ends them with YOLK_MISS. */
 int yolk_open(struct yolk_ctx *ctx, uint32_t more_flags);
+/* The same for what concerns the node, and no namespace. */
+int yolk_open_node(struct yolk_ctx *ctx);
 uint32_t yolk_timeout_ms(const struct yolk_ctx *ctx);
 
 /* "yolk: TEXT" on standard error; returns code. */

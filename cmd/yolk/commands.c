@@ -41,7 +41,9 @@ static const struct yk_opt common_rows[] = {
     {ROW("url", YK_OPT_STR, url), .letter = 'u', .def = "unix:/run/yolk.sock", .metavar = "URL",
      .section = "common", .help = "The node: unix:PATH or tcp:HOST:PORT."},
     {ROW("namespace", YK_OPT_STR, name_space), .letter = 'n', .def = "default", .metavar = "NAME",
-     .section = "common", .help = "Namespace of the keys; made if it is not there."},
+     .section = "common",
+     .help = "Namespace of the keys. put makes one that is not there, and so does replay; for other "
+             "commands nothing is in it, and they say so."},
     {ROW("epoch", YK_OPT_INT, epoch), .def = "0", .min = "0", .section = "common",
      .help = "Epoch of the weights that blocks belong to; 0 takes the namespace's. put with a "
              "higher one than the namespace's raises that: all its older blocks are dropped, for "
@@ -116,7 +118,8 @@ static const struct exit_row exits[] = {
     {YOLK_FAIL, "It failed; standard error says why."},
     {YOLK_USAGE, "Wrong usage: an option, argument, key, size or file; nothing was done."},
     {YOLK_MISS,
-     "A block that was asked for is not there, or not one of them is (match). For bench, "
+     "A block that was asked for is not there, or not one of them is (match), or their namespace is "
+     "not. For bench, "
      "a program to compare with is not installed."},
     {YOLK_CONFLICT, "The key has other bytes already, and --upsert was not given."},
     {YOLK_INTERRUPTED,

@@ -171,7 +171,7 @@ static int gen(struct yolk_ctx *ctx) {
     FILE *out = strcmp(path, "-") == 0 ? stdout : fopen(path, "we");
     int code = YOLK_OK;
     if (out == NULL)
-        code = yolk_fail(YOLK_FAIL, "cannot write %s: %s", yk_quote(path, quoted), strerror(errno));
+        code = yolk_fail(YOLK_USAGE, "cannot write %s: %s", yk_quote(path, quoted), strerror(errno));
     if (code == YOLK_OK)
         code = write_all(gen, out, &s);
     if (out != NULL && out != stdout && fclose(out) != 0 && code == YOLK_OK)

@@ -4,7 +4,8 @@
  *
  * A whole block is borrowed, not copied: what is written comes from the node's memory, and it cannot
  * go away meanwhile. Of a part only that part is moved, which matters where payload goes through a
- * socket; its checksum is the whole block's, so --verify gets all of it. The file is opened only once the block is there, so that a miss leaves no trace.
+ * socket; its checksum is the whole block's, so --verify gets all of it. The file is opened only once
+ * the block is there, so that a miss leaves no trace.
  */
 #include "commands.h"
 #include "keys.h"
@@ -103,10 +104,13 @@ static void print_get(uint64_t len, uint64_t checksum, yk_key key, uint64_t writ
 }
 
 /* Which bytes of a block of block_len are wanted. */
-static int check_range(const struct get_config *config, uint64_t block_len, size_t *ret_len) {
+static int check_range(const struct get_config *config, yk_key key, uint64_t block_len,
+                       size_t *ret_len) {
+    char text[YOLK_KEY_TEXT_MAX];
     if (config->offset > block_len || config->length > block_len - config->offset)
-        return yolk_fail(YOLK_USAGE, "found bytes %llu to %llu, expected some of the block's %llu",
-                         (unsigned long long)config->offset,
+        return yolk_fail(YOLK_USAGE,
+                         "get '%.60s': found bytes %llu to %llu, expected some of the block's %llu",
+                         yolk_key_text(key, config->hex, text), (unsigned long long)config->offset,
                          (unsigned long long)(config->offset + config->length),
                          (unsigned long long)block_len);
     *ret_len = config->length != 0 ? config->length : block_len - config->offset;
@@ -120,7 +124,7 @@ static int write_whole(struct yolk_ctx *ctx, yk_key key, const char *path) {
     int rc = yk_ref_get(ctx->client, key, &ref);
     if (rc != 0)
         return yolk_fail_call(ctx, rc, "get", &key);
-    int code = check_range(config, ref.len, &len);
+    int code = check_range(config, key, ref.len, &len);
     if (code == YOLK_OK)
         code = write_out(ctx, path, (const unsigned char *)ref.data + config->offset, len);
     if (code == YOLK_OK && ctx->common->json)
@@ -136,7 +140,7 @@ static int write_part(struct yolk_ctx *ctx, yk_key key, const char *path) {
     int rc = yk_stat(ctx->client, key, &info);
     if (rc != 0)
         return yolk_fail_call(ctx, rc, "get", &key);
-    int code = check_range(config, info.len, &len);
+    int code = check_range(config, key, info.len, &len);
     if (code != YOLK_OK)
         return code;
     void *part = malloc(len > 0 ? len : 1);

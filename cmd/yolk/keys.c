@@ -100,7 +100,7 @@ static int read_all(const char *path, unsigned char **ret_data, size_t *ret_len)
         }
         len += fread(data + len, 1, cap - len, f);
         if (ferror(f))
-            rc = yolk_fail(YOLK_FAIL, "cannot read '%s': %s", path, strerror(errno));
+            rc = yolk_fail(YOLK_USAGE, "cannot read '%s': %s", path, strerror(errno));
     }
     if (!is_stdin)
         fclose(f);

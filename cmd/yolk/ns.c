@@ -159,8 +159,8 @@ static const struct verb {
     size_t n_args;
     int (*fn)(struct yolk_ctx *ctx);
 } verbs[] = {
-    {"list", "", 1, list},         {"create", "NAME", 2, create}, {"quota", "NAME SIZE", 3, quota},
-    {"epoch", "NAME N", 3, epoch}, {"rm", "NAME", 2, remove_ns},
+    {"list", "", 1, list},          {"create", " NAME", 2, create}, {"quota", " NAME SIZE", 3, quota},
+    {"epoch", " NAME N", 3, epoch}, {"rm", " NAME", 2, remove_ns},
 };
 
 static int ns(struct yolk_ctx *ctx) {
@@ -169,9 +169,9 @@ static int ns(struct yolk_ctx *ctx) {
         if (strcmp(name, verbs[i].name) != 0)
             continue;
         if (ctx->n_args != verbs[i].n_args && ctx->n_args != 0)
-            return yolk_fail(YOLK_USAGE, "found %zu arguments, expected yolk ns %s %s", ctx->n_args,
-                             name, verbs[i].args);
-        int code = yolk_open(ctx, 0);
+            return yolk_fail(YOLK_USAGE, "found %zu argument%s, expected yolk ns %s%s", ctx->n_args,
+                             ctx->n_args == 1 ? "" : "s", name, verbs[i].args);
+        int code = yolk_open_node(ctx);
         return yolk_finish(code != 0 ? code : verbs[i].fn(ctx));
     }
     return yolk_fail(YOLK_USAGE, "ns: found '%.40s', expected list, create, quota, epoch or rm",

@@ -18,7 +18,8 @@ static const struct yk_opt rows[] = {
      .type = YK_OPT_BOOL,
      YK_OPT_AT(struct replay_config, own),
      .help = "Start a node for this run, which leaves nothing behind; --capacity, --dram, "
-             "--ssd-capacity and --policy say so, too."},
+             "--ssd-capacity and --policy say so, too. Without --capacity and --dram it keeps 2000 "
+             "blocks."},
     YOLK_REPLAYING_ROWS(struct replay_config, "256K", "0", "0", "1"),
     {.name = "exact",
      .type = YK_OPT_BOOL,
@@ -35,10 +36,16 @@ static int own_asked(const struct yolk_ctx *ctx) {
            c->replaying.ssd_capacity > 0 || yk_opt_is_set(ctx->opts, "policy");
 }
 
+/* --own, or --policy, and nothing about its size: it is that of `yolk run`. */
+static bool own_alone(const struct yolk_ctx *ctx) {
+    return own_asked(ctx) && !yk_opt_is_set(ctx->opts, "capacity") &&
+           !yk_opt_is_set(ctx->opts, "dram");
+}
+
 static int check(const struct yolk_ctx *ctx) {
     const struct replay_config *c = ctx->config;
     const struct yolk_replaying *r = &c->replaying;
-    if (own_asked(ctx) && r->capacity == 0 && r->dram_bytes == 0)
+    if (own_asked(ctx) && r->capacity == 0 && r->dram_bytes == 0 && !own_alone(ctx))
         return yolk_fail(YOLK_USAGE, "a node of its own needs --capacity or --dram");
     if (r->ssd != NULL && r->ssd_capacity == 0)
         return yolk_fail(YOLK_USAGE, "--ssd needs --ssd-capacity");
@@ -63,6 +70,8 @@ static int replay(struct yolk_ctx *ctx) {
         o.url = c->common.url;
         o.capacity_blocks = 0; /* of that node we know none */
     }
+    if (own_alone(ctx))
+        o.capacity_blocks = YOLK_OWN_BLOCKS;
     o.exact = c->exact && o.ssd_capacity_blocks > 0; /* DRAM alone needs no more than one client */
     /* The namespace of other keys would be in the way of the trace's. */
     o.name_space = yk_opt_is_set(ctx->opts, "namespace") ? c->common.name_space : NULL;

@@ -16,13 +16,15 @@
 #define TTY_MS   250u
 #define PLAIN_MS 5000u
 
+/* A copy of yk_policy_list(): an option row needs constants. The tests compare them. */
+const char *const yolk_policy_names[] = {"lru", "s3fifo", "chain-lru", "chain-s3fifo", NULL};
 const char *const yolk_order_names[] = {"auto", "tail-first", "head-first", NULL};
 const char *const yolk_verify_names[] = {"full", "sample", NULL};
 
 static enum yk_replay_order order_of(const struct yolk_replaying *r) {
     if (r->order != 0)
         return r->order == 1 ? YK_REPLAY_TAIL_FIRST : YK_REPLAY_HEAD_FIRST;
-    return strncmp(r->policy, "chain", 5) == 0 ? YK_REPLAY_HEAD_FIRST : YK_REPLAY_TAIL_FIRST;
+    return strncmp(yolk_policy_names[r->policy], "chain", 5) == 0 ? YK_REPLAY_HEAD_FIRST : YK_REPLAY_TAIL_FIRST;
 }
 
 int yolk_replaying_opts(const struct yolk_replaying *r, struct yk_replay_opts *o) {
@@ -35,7 +37,7 @@ int yolk_replaying_opts(const struct yolk_replaying *r, struct yk_replay_opts *o
     o->sample = r->verify == 1;
     o->capacity_blocks = (uint64_t)r->capacity;
     o->dram_bytes = r->dram_bytes;
-    o->policy = r->policy;
+    o->policy = yolk_policy_names[r->policy];
     o->ssd_capacity_blocks = (uint64_t)r->ssd_capacity;
     o->ssd_dir = r->ssd;
     return 0;

@@ -10,14 +10,16 @@
 #include "cmd.h"
 #include "replay/replay.h"
 
+#define YOLK_OWN_BLOCKS 2000u /* that a node of its own keeps by default */
+
 /* Fields of both commands' configs. */
 struct yolk_replaying {
     uint64_t block_bytes;
     int64_t capacity, ssd_capacity, clients, requests, inflight, block_tokens;
     uint64_t dram_bytes;
-    char *policy, *ssd;
+    char *ssd;
     double speed;
-    int order, verify;
+    int order, verify, policy;
 };
 
 /* The rows, for a config struct that holds them in its field `replaying`. */
@@ -56,10 +58,8 @@ struct yolk_replaying {
          .min = "1",                                                                               \
          .max = "1024",                                                                            \
          .help = "Client processes."},                                                             \
-        {YOLK_REPLAYING_ROW(config, "policy", YK_OPT_STR, policy), .letter = 'p', .def = "lru",    \
-         .metavar = "NAME",                                                                        \
-         .help = "Eviction policy of the node of this run: lru, s3fifo, chain-lru "                \
-                 "or chain-s3fifo."},                                                              \
+        {YOLK_REPLAYING_ROW(config, "policy", YK_OPT_ENUM, policy), .letter = 'p', .def = "lru",   \
+         .values = yolk_policy_names, .help = "Eviction policy of the node of this run."},         \
         {YOLK_REPLAYING_ROW(config, "requests", YK_OPT_INT, requests), .letter = 'r', .def = "0",  \
          .min = "0", .help = "Stop after so many requests; 0 is all."},                            \
         {YOLK_REPLAYING_ROW(config, "speed", YK_OPT_REAL, speed),                                  \
@@ -89,6 +89,7 @@ struct yolk_replaying {
     }
 
 extern const char *const yolk_order_names[];
+extern const char *const yolk_policy_names[]; /* those of yk_policy_list() */
 extern const char *const yolk_verify_names[];
 
 /* Fills o but for url and progress. 0 or an exit code after the error was printed. */

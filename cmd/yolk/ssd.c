@@ -262,6 +262,11 @@ static int dump(struct yolk_ctx *ctx, struct yk_ssd_offline *off, const char *pa
 
 /* ---- the command --------------------------------------------------------------------------------------- */
 
+/* A file that is none of the SSD tier's is a slip of the pen; one that is, and is broken, is a finding. */
+static int open_exit(int code) {
+    return code == -YK_ENOENT || code == -YK_EPERM ? YOLK_USAGE : YOLK_FAIL;
+}
+
 static int ssd(struct yolk_ctx *ctx) {
     int (*fn)(struct yolk_ctx *, struct yk_ssd_offline *, const char *) = NULL;
     int code = YOLK_OK;
@@ -275,7 +280,7 @@ static int ssd(struct yolk_ctx *ctx) {
         struct yk_ssd_offline *off = NULL;
         struct yk_err err;
         if (yk_ssd_offline_open(ctx->args[i], &off, &err) < 0) {
-            code = yolk_fail(YOLK_FAIL, "%s", err.text);
+            code = yolk_fail(open_exit(err.code), "%s", err.text);
             continue;
         }
         int one = fn(ctx, off, ctx->args[i]);

@@ -189,14 +189,15 @@ static const char *text_of(const json_t *of, const char *name) {
 }
 
 static void print_devices(const json_t *ssd) {
-    char size[YK_FMT_MAX], wear[YK_FMT_MAX];
+    char size[YK_FMT_MAX], wear[YK_FMT_MAX], fixed[YK_FMT_MAX];
     const json_t *devices = json_object_get(ssd, "devices");
-    printf("%-14s %14s %12s %12s  %s\n", "devices", "size", "wear", "queue", "path");
+    printf("%-14s %14s %12s %12s %12s  %s\n", "devices", "size", "wear", "registered", "queue", "path");
     for (size_t i = 0; i < json_array_size(devices); i++) {
         const json_t *d = json_array_get(devices, i);
-        printf("  %-12s %14s %12s %12lld  %s\n", text_of(d, "state"),
+        printf("  %-12s %14s %12s %12s %12lld  %s\n", text_of(d, "state"),
                yk_fmt_bytes((uint64_t)json_integer_value(json_object_get(d, "size_bytes")), size),
                yk_fmt_bytes((uint64_t)json_integer_value(json_object_get(d, "wear_bytes")), wear),
+               yk_fmt_bytes((uint64_t)json_integer_value(json_object_get(d, "fixed_bytes")), fixed),
                (long long)json_integer_value(json_object_get(d, "queue_depth")), text_of(d, "path"));
     }
 }
@@ -272,10 +273,11 @@ static int stat_run(struct yolk_ctx *ctx) {
         code = yolk_keys_from_file(config->keys, config->hex, &keys);
     else
         code = yolk_keys_from_args(ctx->args, ctx->n_args, config->hex, &keys);
+    bool of_node = ctx->n_args == 0 && config->keys == NULL;
     if (code == 0)
-        code = yolk_open(ctx, 0);
+        code = of_node ? yolk_open_node(ctx) : yolk_open(ctx, 0);
     if (code == 0)
-        code = ctx->n_args == 0 && config->keys == NULL ? stat_node(ctx) : stat_keys(ctx, &keys);
+        code = of_node ? stat_node(ctx) : stat_keys(ctx, &keys);
     yolk_keys_free(&keys);
     return yolk_finish(code);
 }

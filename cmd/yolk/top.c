@@ -157,7 +157,7 @@ static int top(struct yolk_ctx *ctx) {
         !config->common.json && !config->once && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
     if (!yk_opt_is_set(ctx->opts, "timeout"))
         config->common.timeout_ns = TIMEOUT_NS;
-    int code = yolk_open(ctx, 0);
+    int code = yolk_open_node(ctx);
     if (code != 0)
         return code;
     int rc = look(ctx, &v);

@@ -512,9 +512,8 @@ void yolkd_config_man(FILE *out) {
     yk_opt_print_man(&spec, out);
     fputs(
         ".SH SIGNALS\n"
-        ".TP\n\\fBSIGTERM\\fR, \\fBSIGINT\\fR\nStop in good order. A second one ends the process "
-        "at\n"
-        "once; nothing is lost by that, but the next start verifies every block before its "
+        ".TP\n\\fBSIGTERM\\fR, \\fBSIGINT\\fR\nStop in good order. A second one, half a second "
+        "later or more,\nends the process at once; nothing is lost by that, but the next start verifies every block before its "
         "first\nuse.\n"
         ".TP\n\\fBSIGHUP\\fR\nNothing can be reloaded while it runs, and the log says so; when "
         "standard\n"

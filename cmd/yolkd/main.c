@@ -32,6 +32,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+/* So soon after the first a signal is no second wish: timeout(1), for one, sends to the process and to its
+ * group. */
+#define DOUBLED_NS    (500 * YK_NS_PER_MS)
 #define STOP_GRACE_NS (10 * YK_NS_PER_S) /* beyond --stop-timeout and --ssd-stop, before the process is ended */
 #define STATUS_MS     30000              /* between two status lines for the service manager */
 #define EXTRA_FDS     640                /* listeners, logs, epoll: open files beside clients' */
@@ -83,7 +86,7 @@ static void *signals_main(void *arg) {
     wait_for_stop(s);
     if (write(s->stop_fd, &one, sizeof(one)) < 0)
         _exit(EXIT_RUNTIME);
-    uint64_t deadline = yk_now_ns() + s->limit_ns;
+    uint64_t first = yk_now_ns(), deadline = first + s->limit_ns;
     for (;;) {
         uint64_t now = yk_now_ns();
         uint64_t left = now < deadline ? deadline - now : 0;
@@ -92,7 +95,7 @@ static void *signals_main(void *arg) {
         int sig = sigtimedwait(&s->set, NULL, &ts);
         if (sig < 0 && errno == EINTR)
             continue;
-        if (sig == SIGHUP)
+        if (sig == SIGHUP || (sig > 0 && yk_now_ns() - first < DOUBLED_NS))
             continue;
         if (sig < 0)
             yk_log(YK_LOG_ERROR, "yolkd", "not stopped in time: ending at once");
@@ -313,11 +316,14 @@ static void stop(struct yolkd *d) {
     char bytes[YK_FMT_MAX];
     yolkd_systemd_notify(&d->systemd, "STOPPING=1\nSTATUS=stopping");
     yk_node_stats(d->node, &n);
+    bool lost = yk_node_tier_lost(d->node) != 0;
     yk_http_stop(d->http);
     yk_node_stop(d->node);
     yk_log(YK_LOG_INFO, "yolkd", "stopped; %llu blocks (%s) %s", (unsigned long long)n.store.blocks,
            yk_fmt_bytes(n.store.block_bytes, bytes),
-           d->config.ephemeral ? "are gone with it" : "stay for the next start");
+           lost                  ? "are lost with its memory"
+           : d->config.ephemeral ? "are gone with it"
+                                 : "stay for the next start");
 }
 
 static int fail(const struct yk_err *err, int code) {

@@ -23,6 +23,7 @@
  *   silent; the change may yet be made.
  * Option structs begin with `size`, set to sizeof by the caller; new fields go at the end; NULL
  *   stands for all defaults.
+ * Language: C11, GNU C99 or C++11: struct yk_op has an anonymous union, which strict C99 has not.
  */
 #ifndef YOLK_YOLK_H
 #define YOLK_YOLK_H
@@ -66,13 +67,15 @@ enum yk_open_flags {
     YK_OPEN_VERIFY = 2,         /* verify the checksum of every local get, too */
     YK_OPEN_HANDLE_SIGBUS = 4,  /* a truncated segment makes gets miss instead of ending the process */
     YK_OPEN_NO_RECONNECT = 8,   /* a lost connection is final */
-    YK_OPEN_NO_XFER = 16        /* no transfer engine: what is not mapped goes through the socket */
+    YK_OPEN_NO_XFER = 16,       /* no transfer engine: what is not mapped goes through the socket */
+    YK_OPEN_LOOK = 32           /* a namespace that does not exist stays so: see yk_open */
 };
 
 typedef struct yk_open_opts {
     uint32_t size;              /* sizeof(yk_open_opts) */
     uint32_t flags;             /* enum yk_open_flags */
-    const char *name_space;     /* default "default"; created if it does not exist */
+    const char *name_space;     /* default "default"; created if it does not exist, unless
+                                   with YK_OPEN_LOOK */
     uint64_t epoch;             /* of the weights; 0 = whatever the namespace has at open. A higher one
                                    than that raises it, as yk_ns_raise_epoch does: every older block of
                                    the namespace is dropped, for all clients */
@@ -86,9 +89,13 @@ typedef struct yk_open_opts {
 
 /* Connects to a node. url: "unix:/path" (default unix:/run/yolk.sock when NULL, or $YOLK_URL),
  * "tcp:HOST:PORT" (large payload through the transfer engine, over all useful rails),
- * "embedded:dram=1G,..." (a node inside this process; needs libyolk-node). Blocks up to timeout_ms. Errors: EGONE nothing listens, EVERSION, EINVAL,
- * ESTALE epoch lower than the namespace's, ELIMIT too many clients. On failure *ret_client is
- * untouched and yk_error_text(NULL) has the text. */
+ * "embedded:dram=1G,..." (a node inside this process; needs libyolk-node). Blocks up to timeout_ms.
+ * Errors: EGONE nothing listens, EVERSION, EINVAL, ESTALE epoch lower than the namespace's, ELIMIT too many
+ * clients, or all 256 namespaces of the node are taken. On failure *ret_client is untouched and
+ * yk_error_text(NULL) has the text.
+ * YK_OPEN_LOOK: if the namespace does not exist it is not created. Then every lookup and get is a miss,
+ * and puts, changes, yk_list and yk_verify fail with -YK_ENONS, also after somebody else has created it:
+ * until the handle is opened again, or has connected again. */
 YK_API int yk_open(const char *url, const yk_open_opts *opts, yk_client **ret_client);
 
 /* Releases all references and reservations of the handle and frees it. NULL is fine. Blocks until
@@ -132,7 +139,9 @@ typedef struct yk_put_opts {
 
 /* Stores a block. 0: stored, or the same bytes were there already. -YK_ECONFLICT: the key has other
  * bytes. -YK_ENOSPC after the deadline. -YK_ETOOBIG: larger than the tier. -YK_ESTALE: the epoch
- * was raised since the put began, by this handle too. */
+ * was raised since the put began, by this handle too. -YK_ENOTSUP: a tier that blocks cannot be put into
+ * (blocks come into DRAM; the node takes them to SSD). -YK_EQUOTA, -YK_ELIMIT: the namespace's quota or
+ * the share of hard pins would be passed. -YK_ENONS: the namespace was removed, or see YK_OPEN_LOOK. */
 YK_API int yk_put(yk_client *client, yk_key key, const void *data, size_t len,
                   const yk_put_opts *opts);
 YK_API int yk_putv(yk_client *client, yk_key key, const struct iovec *iov, int iov_count,
@@ -340,7 +349,8 @@ typedef struct yk_ns_info {
     uint64_t blocks;      /* likewise */
 } yk_ns_info;
 
-/* Creates a namespace, or changes the quota of one. What is over a lower one is evicted in the
+/* Creates a namespace, or changes the quota of one. -YK_ELIMIT: a node has 256 of them, and one that was
+ * removed counts until the node has started again, without a block of it and without a mapped client. What is over a lower one is evicted in the
  * background, first what is on SSD alone; puts make room for themselves meanwhile. */
 YK_API int yk_ns_create(yk_client *client, const char *name, uint64_t quota_bytes);
 

@@ -101,18 +101,39 @@ static bool takes_env(const struct yk_opt *opt) {
     return (opt->flags & YK_OPT_NO_ENV) == 0;
 }
 
+/* Which options the environment can set: those of one section, if none of another can be set there. (What
+ * else cannot be, as --version, nobody would look for.) */
+static void put_env_options(const struct yk_opt_spec *spec, const struct yk_opt *first,
+                            struct yk_buf *text) {
+    size_t same = 0, can = 0;
+    for (size_t i = 0; i < spec->n_options; i++) {
+        can += takes_env(&spec->options[i]);
+        same += takes_env(&spec->options[i]) &&
+                yk_opt_same_section(spec->options[i].section, first->section);
+    }
+    if (first->section == NULL || same < can || can == spec->n_options)
+        yk_buf_puts(text, "Options");
+    else
+        yk_buf_printf(text, "%c%s options", toupper((unsigned char)first->section[0]),
+                      first->section + 1);
+}
+
 /* How else options can be given, with the first one that can be as the example. */
 static void help_environment(const struct yk_opt_spec *spec, FILE *out) {
-    char name[YK_OPT_ENV_NAME_MAX], text[256];
+    char name[YK_OPT_ENV_NAME_MAX];
+    struct yk_buf text;
     for (size_t i = 0; spec->env_prefix != NULL && i < spec->n_options; i++) {
         if (!takes_env(&spec->options[i]))
             continue;
-        snprintf(text, sizeof(text),
-                 "Options can also be set in the environment, --%s as %s for example; the command "
-                 "line wins.",
-                 spec->options[i].name, yk_opt_env_name(spec, spec->options[i].name, name));
+        yk_buf_init(&text, 4096);
+        put_env_options(spec, &spec->options[i], &text);
+        yk_buf_printf(&text,
+                      " can also be set in the environment, --%s as %s for example; the command "
+                      "line wins.",
+                      spec->options[i].name, yk_opt_env_name(spec, spec->options[i].name, name));
         fputc('\n', out);
-        put_wrapped(out, text, 0, "");
+        put_wrapped(out, yk_buf_text(&text), 0, "");
+        yk_buf_fini(&text);
         return;
     }
 }

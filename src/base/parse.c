@@ -76,7 +76,7 @@ static const struct unit no_units[] = {{"", 1}, {NULL, 0}};
 static const char size_wanted[] = "a size such as 512MiB, 16K or 1.5G";
 static const char duration_wanted[] = "a duration such as 500ms, 3s or 5m";
 static const char count_wanted[] = "a count such as 10000, 10k or 1.5M";
-static const char int_wanted[] = "a whole number such as 42, -1 or 10k";
+static const char int_wanted[] = "a whole number such as 42 or 10k";
 static const char percent_wanted[] = "a percentage from 0% to 100%, such as 80%";
 static const char real_wanted[] = "a number such as 0.5 or 12";
 

@@ -75,7 +75,9 @@ int yk_client_enter(const yk_client *c) {
 }
 
 int yk_client_check_key(yk_key key) {
-    if (__builtin_expect(key.len == 0 || key.len > YK_KEY_MAX || key.data == NULL, 0))
+    if (__builtin_expect(key.data == NULL && key.len > 0, 0))
+        return yk_fail(-YK_EKEY, "a key of %zu bytes at NULL", key.len);
+    if (__builtin_expect(key.len == 0 || key.len > YK_KEY_MAX, 0))
         return yk_fail(-YK_EKEY, "a key of %zu bytes, expected 1 to %u", key.len, YK_KEY_MAX);
     return 0;
 }
@@ -103,17 +105,17 @@ static int read_opts(const yk_open_opts *opts, yk_open_opts *ret) {
     int rc = opts == NULL ? 0 : yk_opts_read(opts, opts->size, ret, sizeof(*ret), "yk_open_opts");
     if (rc < 0)
         return rc;
-    uint32_t known = YK_OPEN_NO_MAP | YK_OPEN_VERIFY | YK_OPEN_HANDLE_SIGBUS |
-                     YK_OPEN_NO_RECONNECT | YK_OPEN_NO_XFER;
+    uint32_t known = YK_OPEN_NO_MAP | YK_OPEN_VERIFY | YK_OPEN_HANDLE_SIGBUS | YK_OPEN_NO_RECONNECT |
+                     YK_OPEN_NO_XFER | YK_OPEN_LOOK;
     if (ret->flags & ~known)
         return yk_fail(-YK_EINVAL, "open flags %#x: %#x are not known", ret->flags,
                        ret->flags & ~known);
     if (ret->name_space == NULL)
         ret->name_space = "default";
-    size_t len = strnlen(ret->name_space, YK_NAMESPACE_MAX + 1);
+    size_t len = strlen(ret->name_space);
     if (len == 0 || len > YK_NAMESPACE_MAX)
-        return yk_fail(-YK_EINVAL, "the namespace's name has %s, expected 1 to %u bytes",
-                       len == 0 ? "0 bytes" : "more", YK_NAMESPACE_MAX);
+        return yk_fail(-YK_EINVAL, "the namespace's name has %zu bytes, expected 1 to %u", len,
+                       YK_NAMESPACE_MAX);
     if (ret->timeout_ms == 0)
         ret->timeout_ms = DEFAULT_TIMEOUT_MS;
     if (ret->inflight_max == 0)
@@ -168,7 +170,7 @@ static int init_tables(yk_client *c) {
     if (c->recs == NULL || c->reqs == NULL || c->tx.buf == NULL || c->rx.buf == NULL)
         return -YK_ENOMEM;
     if (c->event_fd < 0)
-        return yk_status_from_errno(errno);
+        return -yk_status_from_errno(errno);
     c->rx.cap = YK_RX_BYTES;
     c->recs_left = recs;
     return 0;

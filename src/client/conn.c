@@ -188,6 +188,8 @@ static int establish(yk_client *c, int fd, uint64_t deadline_ns, struct fresh *r
         g.flags = YK_HELLO_MAP | YK_HELLO_FILTER;
     if (!(c->flags & YK_OPEN_NO_XFER))
         g.flags |= YK_HELLO_XFER;
+    if (c->flags & YK_OPEN_LOOK)
+        g.flags |= YK_HELLO_LOOK;
     rc = yk_dial_hello(fd, &g, deadline_ns, &ret->welcome, err);
     if (rc == 0 && (ret->welcome.flags & YK_HELLO_MAP)) {
         rc = map_granted(c, fd, &ret->welcome, &ret->map, &ret->lower, err);
@@ -267,7 +269,8 @@ static void adopt(yk_client *c, int fd, const struct fresh *fresh) {
     c->backoff_ns = 0;
     c->state = YK_CONN_UP;
     __atomic_store_n(&c->max_block_bytes, w->max_block_bytes, __ATOMIC_RELAXED);
-    __atomic_store_n(&c->epoch, w->epoch, __ATOMIC_RELEASE);
+    if (w->ns != YK_NO_NS) /* else what was asked for goes on to count (R9) */
+        __atomic_store_n(&c->epoch, w->epoch, __ATOMIC_RELEASE);
     if (fresh->map != NULL || !mapped)
         map_replace(c, fresh->map);
     else

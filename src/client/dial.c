@@ -52,7 +52,7 @@ static int connect_status(int e) {
     case ETIMEDOUT:
         return -YK_ETIMEDOUT;
     default:
-        return yk_status_from_errno(e);
+        return -yk_status_from_errno(e);
     }
 }
 
@@ -62,7 +62,7 @@ static int try_connect(const struct sockaddr *sa, socklen_t len, uint64_t deadli
     int fd = socket(sa->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
         *ret_errno = errno;
-        return yk_status_from_errno(errno);
+        return -yk_status_from_errno(errno);
     }
     int rc = 0, e = 0;
     if (connect(fd, sa, len) < 0)

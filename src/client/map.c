@@ -54,7 +54,9 @@ static int check_file(int fd, uint64_t bytes, const char *what, struct yk_err *e
         return yk_err_set(err, -YK_EPROTO, "the node's %s file of %llu bytes cannot be used", what,
                           (unsigned long long)bytes);
     if ((uint64_t)st.st_size < bytes)
-        return yk_err_set(err, -YK_ECORRUPT, "the node's %s file has %llu bytes instead of %llu",
+        return yk_err_set(err, -YK_ECORRUPT,
+                          "the node's %s file has %llu bytes instead of %llu, its memory is lost: "
+                          "restart yolkd",
                           what, (unsigned long long)st.st_size, (unsigned long long)bytes);
     return 0;
 }
@@ -64,7 +66,7 @@ static int map_range(int *lost, int fd, uint64_t offset, uint64_t bytes, int pro
                      void **ret, struct yk_err *err) {
     void *p = mmap(NULL, bytes, prot, MAP_SHARED | MAP_NORESERVE, fd, (off_t)offset);
     if (p == MAP_FAILED)
-        return yk_err_set(err, yk_status_from_errno(errno), "mapping %llu bytes of the node: %s",
+        return yk_err_set(err, -yk_status_from_errno(errno), "mapping %llu bytes of the node: %s",
                           (unsigned long long)bytes, strerror(errno));
     *ret = p;
     if (madvise(p, bytes, MADV_DONTFORK) < 0)
@@ -103,7 +105,8 @@ static int map_check(const struct yk_map_opts *o, struct yk_err *err) {
     if (rc == 0)
         rc = check_file(o->fd_clients, o->clients_bytes, "clients", err);
     if (rc == 0 &&
-        (o->slot >= o->clients_bytes / sizeof(struct yk_client_page) || o->ns >= YK_SHM_NAMESPACES))
+        (o->slot >= o->clients_bytes / sizeof(struct yk_client_page) ||
+         (o->ns >= YK_SHM_NAMESPACES && o->ns != YK_SHM_NONE)))
         rc = yk_err_set(err, -YK_EPROTO, "the node granted client slot %u, namespace %u: no such",
                         o->slot, o->ns);
     return rc;

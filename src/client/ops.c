@@ -73,6 +73,8 @@ static int check_reserve(const yk_client *c, const yk_op *op) {
 }
 
 int yk_op_check(const yk_client *c, const yk_op *op) {
+    if (op->opcode < YK_OP_GET || op->opcode > YK_OP_ABORT)
+        return yk_fail(-YK_EINVAL, "no operation has the code %u", op->opcode);
     int rc = has_key(op) ? yk_client_check_key(op->key) : 0;
     if (rc == 0 && op->flags != 0)
         rc = yk_fail(-YK_EINVAL, "flags of an operation are %u, must be 0", op->flags);
@@ -111,7 +113,7 @@ int yk_op_check(const yk_client *c, const yk_op *op) {
     case YK_OP_ABORT:
         return yk_rsv_check(op->reservation, "abort");
     default:
-        return yk_fail(-YK_EINVAL, "no operation has the code %u", op->opcode);
+        return -YK_EINVAL; /* there is none that comes here */
     }
 }
 

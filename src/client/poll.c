@@ -120,7 +120,7 @@ int yk_fd(yk_client *c) {
         c->epoll_fd = c->timer_fd >= 0 ? epoll_create1(EPOLL_CLOEXEC) : -1;
         if (c->epoll_fd < 0 || watch(c, c->timer_fd) < 0 || watch(c, c->event_fd) < 0 ||
             (c->state == YK_CONN_UP && watch(c, c->fd) < 0))
-            rc = yk_fail(yk_status_from_errno(errno), "yk_fd: %s", strerror(errno));
+            rc = yk_fail(-yk_status_from_errno(errno), "yk_fd: %s", strerror(errno));
         if (rc < 0) {
             if (c->epoll_fd >= 0)
                 close(c->epoll_fd);

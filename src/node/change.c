@@ -37,15 +37,16 @@ void yk_store_count_located(struct yk_store *s, uint32_t ns, uint64_t bytes) {
 }
 
 void yk_store_count_get(struct yk_store *s, uint32_t ns, int hit, uint64_t bytes) {
-    struct yk_ns_lookups *n = &s->shares[ns].n;
+    struct yk_ns_lookups *n = ns < YK_SHM_NAMESPACES ? &s->shares[ns].n : NULL;
     COUNT(s, node_gets);
-    if (hit) {
+    if (hit)
         COUNT(s, node_hits);
-        STORE(&n->node_hits, n->node_hits + 1);
-    } else {
+    else
         COUNT(s, node_misses);
+    if (n != NULL && hit)
+        STORE(&n->node_hits, n->node_hits + 1);
+    else if (n != NULL)
         STORE(&n->node_misses, n->node_misses + 1);
-    }
     COUNT_ADD(s, node_get_bytes, bytes);
 }
 

@@ -49,11 +49,16 @@ static int epoch_lost(struct yk_err *err, const void *name, uint32_t name_len, u
         (unsigned long long)epoch, (int)name_len, (const char *)name);
 }
 
-/* Namespace of the connection, at the epoch of its engine. 0, or a status with its text in err. */
-static int hello_ns(struct conn *c, const void *name, uint32_t name_len, uint64_t epoch,
+/* Namespace of the connection, at the epoch of its engine. 0, or a status with its text in err. look: one
+ * that does not exist is none (YK_NO_NS). */
+static int hello_ns(struct conn *c, const void *name, uint32_t name_len, int look, uint64_t epoch,
                     struct yk_err *err) {
     uint32_t ns;
-    int rc = yk_store_ns_open(c->node->store, name, name_len, 1, &ns, err);
+    int rc = yk_store_ns_open(c->node->store, name, name_len, !look, &ns, err);
+    if (rc == -YK_ENONS && look) {
+        c->ns = YK_NO_NS;
+        return 0;
+    }
     if (rc < 0)
         return rc;
     uint64_t now = yk_store_ns_epoch(c->node->store, ns);
@@ -135,7 +140,7 @@ static int hello_reply(struct conn *c, const struct yk_frame *f, uint64_t cookie
     yk_wr_u64(&w, cookie);
     yk_wr_u64(&w, hdr->segment_id);
     yk_wr_u32(&w, c->ns);
-    yk_wr_u64(&w, yk_store_ns_epoch(node->store, c->ns));
+    yk_wr_u64(&w, c->ns == YK_NO_NS ? 0 : yk_store_ns_epoch(node->store, c->ns));
     yk_wr_u32(&w, (uint32_t)getpid());
     yk_wr_u64(&w, node->seg->layout.meta_bytes);
     yk_wr_u64(&w, node->seg->layout.data_bytes);
@@ -187,7 +192,7 @@ static int do_hello(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
         rc = yk_err_set(&why, -YK_EVERSION, "the client speaks protocol %u, this node %u", version,
                         YK_WIRE_VERSION);
     if (rc == 0)
-        rc = hello_ns(c, name, name_len, epoch, &why);
+        rc = hello_ns(c, name, name_len, (flags & YK_HELLO_LOOK) != 0, epoch, &why);
     /* Its epoch is durable before anything is said, whoever raised it (R9). */
     uint64_t ticket = yk_store_ticket_take(c->node->store);
     int durable = yk_store_durable(c->node->store, ticket);
@@ -198,7 +203,7 @@ static int do_hello(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
     if (segment_id != 0 && segment_id != hdr->segment_id)
         cookie = 0; /* the slot was of a segment that is gone */
     uint64_t had = cookie;
-    if (rc == 0 && (flags & YK_HELLO_MAP) && c->is_unix) {
+    if (rc == 0 && (flags & YK_HELLO_MAP) && c->is_unix && !yk_node_tier_lost(c->node)) {
         rc = hello_slot(c, slot, cookie, &cookie, &why);
         if (rc == -YK_EPERM)
             rc = 0; /* not mapped: the client sees it in the flags granted */
@@ -285,6 +290,8 @@ static int do_reserve(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
         return handle_bad_body(err, f);
     if (slot_of(c) == YK_SHM_NONE)
         return reserve_reply(c, f->id, -YK_ENOTSUP, NULL);
+    if (c->ns == YK_NO_NS)
+        return reserve_reply(c, f->id, -YK_ENONS, NULL);
     int n = reserve_many(c, len, count, places, NULL);
     if (n == -YK_ENOSPC && timeout_ms > 0) {
         struct waiter w = {.conn = c,
@@ -369,7 +376,9 @@ static int do_abort(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
 /* 0 a place was reserved (or the put has failed: put.status), 1 it waits. */
 int handle_put_begin(struct conn *c) {
     struct yk_err err = {0};
-    c->put.status = yk_store_reserve(c->node->store, 0, c->put.len, &c->put.place, &err);
+    c->put.status = c->ns == YK_NO_NS ? -YK_ENONS
+                                      : yk_store_reserve(c->node->store, 0, c->put.len,
+                                                         &c->put.place, &err);
     if (c->put.status != -YK_ENOSPC || yk_now_ns() >= c->put.deadline_ns)
         return 0;
     struct waiter w = {.conn = c,

@@ -23,6 +23,8 @@ static int find_readable(struct conn *c, const struct get *g, uint32_t *ret_idx)
     struct yk_store *store = c->node->store;
     if (g->key_len == 0)
         return -YK_EKEY;
+    if (c->ns == YK_NO_NS || yk_node_tier_lost(c->node)) /* its pages cannot be sent */
+        return YK_MISS;
     int rc = yk_store_ns_check(store, c->ns);
     if (rc == 0)
         rc = yk_store_find(store, c->ns, g->epoch, g->key, g->key_len, ret_idx);

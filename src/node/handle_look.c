@@ -8,12 +8,14 @@
 
 #include <string.h>
 
-/* A block that is there for an existence check: a SUSPECT one counts, its checksum is read at use.
- */
+/* A block that is there for an existence check: a SUSPECT one counts, its checksum is read at use. Of a
+ * tier that is lost none is, as yk_view_* has it. */
 static int present(struct conn *c, uint64_t epoch, const void *key, uint32_t key_len,
                    uint32_t *ret_idx) {
-    return key_len == 0 ? -YK_EKEY
-                        : yk_store_find_any(c->node->store, c->ns, epoch, key, key_len, ret_idx);
+    return key_len == 0                 ? -YK_EKEY
+           : yk_node_tier_lost(c->node) ? YK_MISS
+                                        : yk_store_find_any(c->node->store, c->ns, epoch, key, key_len,
+                                                            ret_idx);
 }
 
 int handle_lookup(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
@@ -163,7 +165,7 @@ int handle_list(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struc
     int rc = reply_begin(c, 16u + (size_t)max * (256u + YK_WIRE_INFO_BYTES), &w);
     if (rc < 0)
         return rc;
-    uint32_t cursor = (uint32_t)from;
+    uint32_t cursor = yk_node_tier_lost(c->node) ? YK_WALK_END : (uint32_t)from;
     yk_wr_u32(&w, (uint32_t)yk_store_ns_check(store, c->ns));
     unsigned char *patch = yk_wr_space(&w, 12);
     while (n < max && yk_store_list_next(store, c->ns, epoch, prefix, prefix_len, &cursor, &steps,

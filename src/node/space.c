@@ -5,7 +5,7 @@
  * Entries live in the meta file; a reader compares the entry's epoch with its own before each
  * lookup, so that raising it hides every older block at once (R9). A removed namespace gets an
  * epoch that nobody can have. Its number is not given to another name while the daemon runs, since
- * a client may still hold it; recovery frees those that no block uses.
+ * a client may still hold it; recovery frees those that no block uses, while no client is mapped.
  */
 #include "node/ssd_priv.h"
 
@@ -46,6 +46,19 @@ static int find(const struct yk_store *s, const void *name, uint32_t len, uint32
     return -YK_ENONS;
 }
 
+static int all_taken(const struct yk_store *s, struct yk_err *err) {
+    uint32_t live = 0;
+    for (uint32_t i = 0; i < YK_SHM_NAMESPACES; i++)
+        live += entry_at(s, i)->state == NS_LIVE;
+    if (live == YK_SHM_NAMESPACES)
+        return yk_err_set(err, -YK_ELIMIT,
+                          "all %u namespaces are taken: remove one (yolk ns rm) and restart the node",
+                          YK_SHM_NAMESPACES);
+    return yk_err_set(err, -YK_ELIMIT,
+                      "all %u namespaces are taken, %u of them removed: restart the node to free these",
+                      YK_SHM_NAMESPACES, YK_SHM_NAMESPACES - live);
+}
+
 int yk_store_ns_open(struct yk_store *s, const void *name, uint32_t name_len, int create,
                      uint32_t *ret_ns, struct yk_err *err) {
     if (!name_ok(name, name_len))
@@ -62,10 +75,7 @@ int yk_store_ns_open(struct yk_store *s, const void *name, uint32_t name_len, in
            (entry_at(s, ns)->state != NS_FREE || yk_store_ssd_ns_busy(s, ns)))
         ns++;
     if (ns == YK_SHM_NAMESPACES)
-        return yk_err_set(err, -YK_ELIMIT,
-                          "%u namespaces were used since the start: restart the node to free the "
-                          "removed ones",
-                          YK_SHM_NAMESPACES);
+        return all_taken(s, err);
     struct yk_ns_entry *e = entry_at(s, ns);
     memset(e, 0, sizeof(*e));
     memcpy(e->name, name, name_len);

@@ -64,6 +64,8 @@ int yk_replay_load(const char *path, uint64_t max_requests, struct yk_replay_tra
             break;
     }
     yk_trace_close(trace);
+    if (rc == 0 && t.req_count == 0)
+        rc = yk_err_set(err, -YK_EINVAL, "%s: found no request, expected one a line", path);
     if (rc < 0) {
         yk_replay_trace_fini(&t);
         return rc;

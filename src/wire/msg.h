@@ -35,6 +35,9 @@
  *            segment that holds payload; in it blocks are read and places written by guarded requests
  *            (yolk/transfer.h): descriptor is the idx, generation the gen of what this protocol granted
  *            or located.
+ *            With YK_HELLO_LOOK in the request a namespace that does not exist is not created: ns is
+ *            YK_NO_NS then, epoch 0, and the connection finds nothing and changes nothing (-YK_ENONS).
+ *            A node whose memory is lost grants no mapping.
  * BYE        empty: references and reservations are released, the slot is free -> i32 status
  * PING       any bytes -> the same bytes
  * RESERVE    u32 timeout_ms (0: is answered at once), u32 count (1..64), u64 len -> i32 status, u32 n, n x { u32 idx,
@@ -105,6 +108,7 @@ extern "C" {
 #define YK_RAISE_MAX       64u
 #define YK_LIST_MAX        4096u
 #define YK_GET_INLINE      0xffffffffu
+#define YK_NO_NS           0xffffffffu /* of a HELLO reply: there is no such namespace */
 
 enum yk_wire_op {
     YK_MSG_HELLO = 1,
@@ -133,7 +137,7 @@ enum yk_wire_op {
 
 enum yk_frame_flags { YK_FRAME_REPLY = 1 };
 
-enum yk_hello_flags { YK_HELLO_MAP = 1, YK_HELLO_FILTER = 2, YK_HELLO_XFER = 4 };
+enum yk_hello_flags { YK_HELLO_MAP = 1, YK_HELLO_FILTER = 2, YK_HELLO_XFER = 4, YK_HELLO_LOOK = 8 };
 
 enum yk_change {
     YK_CHANGE_REMOVE = 1,

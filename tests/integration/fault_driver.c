@@ -5,7 +5,9 @@
  *   fault_driver work   --url U --ledger F --id N --seed S [--keys K] [--len L] [--until-file P]
  *                       [--no-refs 1] [--timeout-ms T]
  *   fault_driver check  --url U --ledger F --workers W
- *   fault_driver hold   --url U --phase reserve|written|ref|idle      (to be killed in that phase)
+ *   fault_driver hold   --url U --phase reserve|written|ref|idle|getting|putting|commit|async
+ *                       (to be killed in that phase. commit, async: says "ready" first and waits for a
+ *                       line on standard input, before which the node is stopped: no answer comes)
  *   fault_driver crowd  --url U --workers W     (processes that open, put and close, all at once)
  *
  * A worker owns K keys ("w<id>-<n>"). What it did to each is written to a ledger (a shared file
@@ -328,6 +330,55 @@ static int check(struct options *o) {
     return failures == 0 ? 0 : 1;
 }
 
+static void say(const char *what) {
+    printf("%s\n", what);
+    fflush(stdout);
+}
+
+/* Moves payload without end: most of its time is copying. */
+static int hold_busy(const struct options *o, yk_client *c, unsigned char *data) {
+    yk_put_opts upsert = {.size = sizeof(upsert), .flags = YK_PUT_UPSERT};
+    size_t len;
+    say(o->phase);
+    for (unsigned char i = 0;; i++) {
+        memset(data, i, strcmp(o->phase, "putting") == 0 ? o->len : 0);
+        int rc = strcmp(o->phase, "putting") == 0
+                     ? yk_put(c, yk_key_str("busy"), data, o->len, &upsert)
+                     : yk_get(c, yk_key_str("hold"), data, o->len, &len);
+        if (rc != 0)
+            return 2;
+    }
+}
+
+/* Sends what a node that is stopped will not answer. */
+static int hold_unanswered(const struct options *o, yk_client *c, unsigned char *data) {
+    enum { N = 8 };
+    yk_op ops[N] = {0};
+    char keys[N][16], line[16];
+    yk_reservation r;
+    struct iovec iov = {data, o->len};
+    int commit = strcmp(o->phase, "commit") == 0;
+    memset(data, 0x77, o->len);
+    for (int i = 0; i < N; i++) {
+        snprintf(keys[i], sizeof(keys[i]), "%s-%d", o->phase, i);
+        ops[i] = (yk_op){
+            .opcode = YK_OP_PUT, .key = yk_key_str(keys[i]), .iov = &iov, .iov_count = 1};
+    }
+    if (commit) {
+        if (yk_reserve(c, o->len, 0, &r) < 0)
+            return 2;
+        memcpy(r.data, data, r.len);
+        ops[0] = (yk_op){.opcode = YK_OP_COMMIT, .key = yk_key_str(keys[0]), .reservation = &r};
+    }
+    say("ready");
+    if (fgets(line, sizeof(line), stdin) == NULL ||
+        yk_submit(c, ops, commit ? 1 : N, o->timeout_ms) < 0)
+        return 2;
+    say(o->phase);
+    for (;;)
+        pause();
+}
+
 /* Gets into a phase, says so on standard output, and stays there until it is killed. */
 static int hold(const struct options *o) {
     yk_client *c;
@@ -335,11 +386,14 @@ static int hold(const struct options *o) {
     yk_ref ref;
     if (client_open(o, &c) < 0)
         return 2;
-    if (strcmp(o->phase, "idle") != 0) {
-        char *data = calloc(1, o->len);
-        if (yk_put(c, yk_key_str("hold"), data, o->len, NULL) < 0)
-            return 2;
-    }
+    unsigned char *data = calloc(1, o->len);
+    if (data == NULL || (strcmp(o->phase, "idle") != 0 &&
+                         yk_put(c, yk_key_str("hold"), data, o->len, NULL) < 0))
+        return 2;
+    if (strcmp(o->phase, "getting") == 0 || strcmp(o->phase, "putting") == 0)
+        return hold_busy(o, c, data);
+    if (strcmp(o->phase, "commit") == 0 || strcmp(o->phase, "async") == 0)
+        return hold_unanswered(o, c, data);
     if (strcmp(o->phase, "reserve") == 0 || strcmp(o->phase, "written") == 0) {
         if (yk_reserve(c, o->len, 0, &r) < 0)
             return 2;
@@ -348,8 +402,7 @@ static int hold(const struct options *o) {
     } else if (strcmp(o->phase, "ref") == 0 && yk_ref_get(c, yk_key_str("hold"), &ref) != 0) {
         return 2;
     }
-    printf("%s\n", o->phase);
-    fflush(stdout);
+    say(o->phase);
     for (;;)
         pause();
 }

@@ -100,6 +100,11 @@ def test_version():
     (["prefetch", "k", "--tier", "disk"], "--tier: found 'disk', expected one of any, dram"),
     (["ns", "make"], "ns: found 'make', expected list, create, quota, epoch or rm"),
     (["ns", "epoch", "a"], "found 2 arguments, expected yolk ns epoch NAME N"),
+    (["ns", "create"], "found 1 argument, expected yolk ns create NAME"),
+    (["ns", "list", "x"], "found 2 arguments, expected yolk ns list\n"),
+    (["ls", "--epoch", "x"], "--epoch: found 'x', expected a whole number such as 42 or 10k"),
+    (["match", "--keys", "/"], "cannot read '/': Is a directory"),
+    (["gen", "/nonexistent/trace"], "cannot write '/nonexistent/trace': No such file"),
     (["top", "--interval", "1ms"], "--interval: found '1ms', expected 100ms to 1h"),
     (["bench", "nothing"], "found 'nothing', which is no benchmark"),
     (["bench", "ssd", "--path", "/nonexistent"], "found --path '/nonexistent': No such file or directory, expected"),
@@ -107,7 +112,16 @@ def test_version():
     (["--url", "http://x", "ls"], "http://x"),
 ])
 def test_wrong_usage(arguments, text):
-    assert text in one_line(yolk(*arguments), 2)
+    assert text in one_line(yolk(*arguments), 2) + "\n"
+
+
+def test_help_is_true_about_the_environment(node):
+    put(node, "a")
+    put(node, "b")
+    text = " ".join(yolk("ls", "--help").stdout.split())
+    assert "Common options can also be set in the environment, --json as YOLK_JSON" in text
+    env = {"YOLK_LIMIT": "1", "YOLK_JSON": "1"}  # ls's own, and a common one
+    assert [json.loads(line)["key"] for line in sorted(node.yolk("ls", env=env).stdout.splitlines())] == ["a", "b"]
 
 
 def test_bad_environment():
@@ -425,6 +439,32 @@ def test_namespaces_are_apart(node):
     assert {line["name"]: line["blocks"] for line in node.json("ns")} == {"default": 1, "other": 1}
     assert node.yolk("-n", "other", "rm", "--all").stdout == "1 removed\n"
     assert node.yolk("get", "k").stdout == "ours"
+
+
+def test_looking_makes_no_namespace(node):
+    put(node, "k")
+    for options in ([], ["--no-map"]):
+        for command in (["get", "k"], ["ls"], ["stat", "k"], ["match", "k"], ["touch", "k"], ["rm", "--all"],
+                        ["prefetch", "k"], ["--epoch", 3, "get", "k"]):
+            text = one_line(node.yolk("-n", "tpyo", *options, *command), 3)
+            assert "namespace 'tpyo' does not exist" in text
+    for command in (["stat"], ["top", "--once"], ["ns", "list"], ["ns", "create", "new"]):
+        assert node.yolk("-n", "tpyo", *command).returncode == 0
+    assert {line["name"] for line in node.json("ns")} == {"default", "new"}
+
+
+def test_more_namespaces_than_there_may_be(node):
+    put(node, "k")
+    for i in range(255):
+        assert node.yolk("ns", "create", f"n{i}").returncode == 0
+    full = "all 256 namespaces are taken"
+    assert f"{full}: remove one" in one_line(node.yolk("-n", "new", "put", "k", "-", data=b"x"), 1)
+    assert node.yolk("ns", "rm", "n7").returncode == 0
+    assert f"{full}, 1 of them removed: restart the node" in one_line(node.yolk("ns", "create", "new"), 1)
+    assert node.yolk("ls").stdout == "k\n"
+    assert node.stop() == 0
+    node.start()
+    assert node.yolk("-n", "new", "put", "k", "-", data=b"x").returncode == 0
 
 
 def test_ns_life(node):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import DEADLINE_S, clean_env, one_line, program, wait_for, yolk
+from harness import DEADLINE_S, clean_env, one_line, program, wait_for, yolk, yolkd
 
 LRU_SIM = Path(__file__).with_name("lru_sim.py")
 LONG = os.environ.get("YOLK_LONG") == "1"
@@ -253,15 +253,38 @@ def test_bad_lines_are_named(place, line, found, expected, command):
     (["--block", "big"], "--block: found 'big'"),
     (["--clients", "0"], "--clients: found '0'"),
     (["--exact", "--clients", "2", "--capacity", "10"], "--exact: found --clients 2"),
-    (["--own"], "needs --capacity or --dram"),
+    (["--capacity", "0", "--own"], "needs --capacity or --dram"),
     (["--own", "-d", "64M"], "too little: a node for blocks of 256KiB and 1 client needs 1"),
     (["--capacity", "1000", "--dram", "1M", "--block", "64K"], "1 MiB of memory is too little: 1000 blocks of 64KiB"),
-    (["--capacity", "10", "--policy", "best"], "there is no policy 'best'"),
+    (["--capacity", "10", "--policy", "best"], "--policy: found 'best', expected one of lru, s3fifo, chain-lru, chain-s3fifo"),
 ])
 def test_bad_options_are_refused(place, options, text):
     trace = place.dir / "good.jsonl"
     trace.write_text(GOOD)
     assert text in one_line(yolk("replay", trace, *options), 2)
+
+
+def test_policies_are_those_of_the_node():
+    def policies(text):
+        return re.search(r"--policy [^(]*?One of ([^.]*)\.", " ".join(text.split()))[1]
+
+    theirs = policies(yolkd("--help").stdout)
+    assert "chain-lru" in theirs
+    assert policies(yolk("run", "--help").stdout) == policies(yolk("replay", "--help").stdout) == theirs
+    assert "--policy: found 'foo', expected one of" in one_line(yolk("run", "--policy", "foo"), 2)
+
+
+def test_own_alone_has_the_capacity_of_run(place):
+    trace = place.dir / "good.jsonl"
+    trace.write_text(GOOD)
+    assert replay(trace, "--own", "--block", "4K")["capacity_blocks"] == 2000
+
+
+def test_a_trace_without_requests_is_an_error(place):
+    trace = place.dir / "empty.jsonl"
+    trace.write_text("\n")
+    for command in (["replay", trace, "--own"], ["run", "--trace", trace]):
+        assert f"{trace}: found no request" in one_line(yolk(*command), 2)
 
 
 def test_more_memory_than_there_is_is_refused(place):

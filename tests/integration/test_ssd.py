@@ -561,6 +561,6 @@ def test_a_device_is_looked_at_offline(ssd_node):
 def test_what_is_no_ssd_device_is_one_line(place):
     path = place.dir / "x"
     path.write_bytes(b"\0" * 8192)
-    assert "is no Yolk SSD tier" in one_line(yolk("ssd", "check", path), 1)
-    assert "cannot be opened" in one_line(yolk("ssd", "dump", place.dir / "none"), 1)
+    assert "is no Yolk SSD tier" in one_line(yolk("ssd", "check", path), 2)
+    assert "cannot be opened" in one_line(yolk("ssd", "dump", place.dir / "none"), 2)
     assert "expected check or dump" in one_line(yolk("ssd", "eat", path), 2)

@@ -87,6 +87,30 @@ static void help_of_a_bare_program(void **state) {
                                  "text.\n");
 }
 
+/* Where only options of one section can be set there, help says which. */
+static void help_says_which_options_the_environment_sets(void **state) {
+    (void)state;
+    static const struct yk_opt rows[] = {
+        {.name = "own",
+         .type = YK_OPT_STR,
+         YK_OPT_AT(struct config, path),
+         .flags = YK_OPT_NO_ENV,
+         .help = "Its own."},
+        {.name = "url",
+         .type = YK_OPT_STR,
+         YK_OPT_AT(struct config, path),
+         .section = "common",
+         .help = "All have it."}};
+    struct yk_opt_spec some = {
+        .program = "x", .env_prefix = "X_", .options = rows, .n_options = 2};
+    print(yk_opt_print_help, &some);
+    has("Common options can also be set in the environment, --url as X_URL for example");
+    some.options = &rows[1];
+    some.n_options = 1;
+    print(yk_opt_print_help, &some);
+    has("\nOptions can also be set in the environment, --url as X_URL for example");
+}
+
 static void long_flags_and_words_do_not_break_the_layout(void **state) {
     (void)state;
     static const struct yk_opt row[] = {
@@ -210,6 +234,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(help_shows_every_option),
         TEST(help_of_a_bare_program),
+        TEST(help_says_which_options_the_environment_sets),
         TEST(long_flags_and_words_do_not_break_the_layout),
         TEST(the_manual_has_its_sections),
         TEST(the_manual_escapes_what_troff_would_read),

@@ -9,6 +9,8 @@
 
 #include <sched.h>
 #include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 static const uint32_t both[2] = {0, YK_OPEN_NO_MAP};
 #define EACH_HANDLE(f, c)                                                                          \
@@ -194,6 +196,90 @@ static void namespaces_are_apart(void **state) {
     yk_close(c);
 }
 
+static int count_blocks(void *arg, yk_key key, const yk_block_info *info) {
+    (void)key;
+    (void)info;
+    ++*(int *)arg;
+    return 0;
+}
+
+/* What only looks makes no namespace: a name that nobody has is a miss, and stays free. */
+static void looking_makes_no_namespace(void **state) {
+    struct fixture *f = *state;
+    yk_client *other = open_ns(f, "other", 0);
+    for (int i = 0; i < 2; i++) {
+        yk_open_opts o = {
+            .size = sizeof(o), .flags = both[i] | YK_OPEN_LOOK, .name_space = "none", .epoch = 7};
+        yk_key k = yk_key_str("k");
+        yk_client *c = NULL;
+        char buf[8];
+        size_t len;
+        int listed = 0;
+        yk_ref ref;
+        uint64_t removed;
+        assert_status(yk_open(f->url, &o, &c), 0);
+        assert_int_equal(yk_exists(c, k), 0);
+        assert_int_equal(yk_match(c, &k, 1, NULL), 0);
+        assert_status(yk_stat(c, k, NULL), YK_MISS);
+        assert_status(yk_get(c, k, buf, sizeof(buf), &len), YK_MISS);
+        assert_status(yk_ref_get(c, k, &ref), YK_MISS);
+        assert_int_equal(yk_prefetch(c, &k, 1, YK_TIER_ANY, 100), 0);
+        assert_status(yk_verify(c, &k, 1), -YK_ENONS);
+        assert_status(yk_put(c, k, "x", 1, NULL), -YK_ENONS);
+        static const char large[200000];
+        assert_status(yk_put(c, k, large, sizeof(large), NULL), -YK_ENONS);
+        assert_status(yk_remove(c, k), -YK_ENONS);
+        assert_status(yk_touch(c, k), -YK_ENONS);
+        assert_status(yk_remove_many(c, YK_REMOVE_ALL, (yk_key){NULL, 0}, &removed), -YK_ENONS);
+        assert_status(yk_list(c, (yk_key){NULL, 0}, count_blocks, &listed), -YK_ENONS);
+        assert_int_equal(listed, 0);
+        assert_int_equal(yk_ns_list(c, NULL, 0), 1);
+        /* It serves what is of the node, and another's namespace, not one that came meanwhile. */
+        assert_status(yk_ns_raise_epoch(c, "other", 3 + (uint64_t)i), 0);
+        yk_client *maker = open_ns(f, "none", 7);
+        put_ok(maker, "k", 100, 1);
+        assert_status(yk_stat(c, k, NULL), YK_MISS);
+        yk_close(c);
+        assert_status(yk_open(f->url, &o, &c), 0);
+        assert_status(get_is(c, "k", 100, 1), 0);
+        assert_status(yk_ns_remove(c, "none"), 0);
+        yk_close(c);
+        yk_close(maker);
+    }
+    yk_close(other);
+}
+
+/* A handle that connects again, and finds the namespace there by then, takes it at its own epoch only. */
+static void a_looking_handle_keeps_its_epoch(void **state) {
+    struct fixture *f = *state;
+    for (int later = 0; later < 2; later++) {
+        yk_open_opts o = {.size = sizeof(o),
+                          .flags = YK_OPEN_LOOK,
+                          .name_space = later ? "a" : "b",
+                          .epoch = 5,
+                          .timeout_ms = 20000};
+        yk_client *c = NULL;
+        assert_status(yk_open(f->url, &o, &c), 0);
+        yk_client *maker = open_ns(f, o.name_space, later ? 6 : 5);
+        put_ok(maker, "k", 100, 1);
+        yk_close(maker);
+        fixture_stop(f);
+        fixture_start(f);
+        maker = open_ns(f, o.name_space, later ? 6 : 5);
+        put_ok(maker, "k", 100, 1);
+        int rc = yk_touch(c, yk_key_str("k")); /* it notices, and connects again */
+        if (later) {
+            assert_int_equal(rc, -YK_ESTALE);
+            assert_int_equal(yk_exists(c, yk_key_str("k")), 0);
+        } else {
+            assert_int_equal(rc, 0);
+            assert_status(get_is(c, "k", 100, 1), 0);
+        }
+        yk_close(maker);
+        yk_close(c);
+    }
+}
+
 static void raising_the_epoch_hides_older_blocks(void **state) {
     struct fixture *f = *state;
     for (int i = 0; i < 2; i++) {
@@ -336,6 +422,8 @@ static void opening_says_what_is_wrong(void **state) {
     assert_status(yk_open(f->url, &o, &c), -YK_EINVAL);
     o.name_space = "1234567890123456789012345678901234567890123456789012345678901234";
     assert_status(yk_open(f->url, &o, &c), -YK_EINVAL);
+    assert_string_equal(yk_error_text(NULL),
+                        "the namespace's name has 64 bytes, expected 1 to 63");
     o.name_space = NULL;
     o.inflight_max = 1u << 30;
     assert_status(yk_open(f->url, &o, &c), -YK_EINVAL);
@@ -361,6 +449,31 @@ static void opening_says_what_is_wrong(void **state) {
         yk_close(many[i]);
 }
 
+/* Without descriptors every step fails as a failure, and none takes another's descriptor for its own. */
+static void no_descriptor_is_left(void **state) {
+    struct fixture *f = *state;
+    struct rlimit old, few;
+    yk_client *c = (yk_client *)state, *open = open_client(f);
+    int next = dup(0);
+    assert_true(next >= 0);
+    close(next);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+    for (int more = 0; more < 2; more++) { /* with one more the socket fails, and not the eventfd */
+        few = old;
+        few.rlim_cur = (rlim_t)(next + more);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+        int rc = yk_open(f->url, NULL, &c), fd = yk_fd(open);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+        assert_status(rc, -YK_EIO);
+        assert_ptr_equal(c, state);
+        assert_status(fd, -YK_EIO);
+    }
+    assert_true(yk_fd(open) >= 0);
+    put_ok(open, "k", 100, 1);
+    assert_status(get_is(open, "k", 100, 1), 0);
+    yk_close(open);
+}
+
 static void small_things(void **state) {
     (void)state;
     assert_string_equal(yk_version(), YK_VERSION);
@@ -379,6 +492,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(batch_removal, with_node, without_node),
         cmocka_unit_test_setup_teardown(listing, with_node, without_node),
         cmocka_unit_test_setup_teardown(namespaces_are_apart, with_node, without_node),
+        cmocka_unit_test_setup_teardown(looking_makes_no_namespace, with_node, without_node),
+        cmocka_unit_test_setup_teardown(a_looking_handle_keeps_its_epoch, with_node, without_node),
         cmocka_unit_test_setup_teardown(raising_the_epoch_hides_older_blocks, with_node,
                                         without_node),
         cmocka_unit_test_setup_teardown(a_large_put_makes_room_in_a_quota_of_tiny_blocks, with_node,
@@ -388,6 +503,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(prefetch_and_statistics, with_node, without_node),
         cmocka_unit_test_setup_teardown(accesses_reach_a_node_that_dozes, with_node, without_node),
         cmocka_unit_test_setup_teardown(opening_says_what_is_wrong, with_node, without_node),
+        cmocka_unit_test_setup_teardown(no_descriptor_is_left, with_node, without_node),
         cmocka_unit_test(small_things),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -149,6 +149,14 @@ static void a_batch_says_which_operations_are_bad(void **state) {
         assert_int_equal(ops[2].status, -YK_EINVAL);
         assert_int_equal(ops[3].status, -YK_EINVAL);
         assert_int_equal(ops[4].status, -YK_EINVAL);
+        yk_op none = {.opcode = 99}; /* has no key, but that is not what is wrong with it */
+        assert_int_equal(yk_run(c, &none, 1, 0), 0);
+        assert_int_equal(none.status, -YK_EINVAL);
+        assert_string_equal(yk_error_text(c), "no operation has the code 99");
+        yk_op nowhere = {.opcode = YK_OP_EXISTS, .key = {NULL, 4}};
+        assert_int_equal(yk_run(c, &nowhere, 1, 0), 0);
+        assert_int_equal(nowhere.status, -YK_EKEY);
+        assert_string_equal(yk_error_text(c), "a key of 4 bytes at NULL");
         assert_status(yk_run(c, ops, YK_BATCH_MAX + 1, 0), -YK_ETOOBIG);
         assert_status(yk_run(c, NULL, 1, 0), -YK_EINVAL);
         assert_int_equal(yk_run(c, NULL, 0, 0), 0);

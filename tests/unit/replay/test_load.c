@@ -59,6 +59,11 @@ static void a_bad_line_says_where(void **state) {
     assert_null(t.reqs);
     unlink(path);
     assert_int_equal(yk_replay_load(path, 0, &t, &err), -YK_ENOENT);
+    write_file(path, "\n");
+    assert_int_equal(yk_replay_load(path, 0, &t, &err), -YK_EINVAL);
+    assert_non_null(strstr(err.text, "found no request"));
+    assert_null(t.reqs);
+    unlink(path);
 }
 
 /* More than one growth of either array. */
