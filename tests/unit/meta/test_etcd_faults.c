@@ -11,6 +11,8 @@
 #include "rig.h"
 
 #include <signal.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -363,20 +365,27 @@ static void test_only_member_away(void **state) {
 }
 
 int main(void) {
+    /* The first ones always; all of them in make check-long. */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_leader_killed),
+        cmocka_unit_test(test_only_member_stopped),
+    };
+    const struct CMUnitTest rest[] = {
         cmocka_unit_test(test_leader_stopped),
         cmocka_unit_test(test_majority_away),
         cmocka_unit_test(test_all_restarted),
         cmocka_unit_test(test_all_restarted_empty),
         cmocka_unit_test(test_compaction_under_a_watch),
         cmocka_unit_test(test_stopped_past_its_lease),
-        cmocka_unit_test(test_only_member_stopped),
         cmocka_unit_test(test_only_member_away),
     };
+    const char *full = getenv("YOLK_LONG");
     if (cluster_missing() != NULL) {
         printf("1..0 # SKIP %s\n", cluster_missing());
         return 77;
     }
-    return cmocka_run_group_tests_name("meta_etcd_faults", tests, NULL, NULL);
+    int failed = cmocka_run_group_tests_name("meta_etcd_faults", tests, NULL, NULL);
+    if (full != NULL && strcmp(full, "1") == 0)
+        failed += cmocka_run_group_tests_name("meta_etcd_faults, long", rest, NULL, NULL);
+    return failed;
 }
