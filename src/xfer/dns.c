@@ -87,8 +87,11 @@ static int start(struct job *j) {
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the program's threads' */
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, STACK_BYTES);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     int rc = pthread_create(&thread, &attr, job_main, j);
+    if (rc == EINVAL) /* the program's thread-local memory does not fit into such a stack */
+        rc = pthread_create(&thread, NULL, job_main, j);
+    if (rc == 0)
+        pthread_detach(thread);
     pthread_attr_destroy(&attr);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return rc;

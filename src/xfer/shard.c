@@ -271,6 +271,8 @@ static int start_thread(struct yk_shard *s) {
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, STACK_BYTES);
     int rc = pthread_create(&s->thread, &attr, thread_main, s);
+    if (rc == EINVAL) /* the program's thread-local memory does not fit into such a stack */
+        rc = pthread_create(&s->thread, NULL, thread_main, s);
     pthread_attr_destroy(&attr);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (rc == 0) {

@@ -21,6 +21,8 @@
 #include <unistd.h>
 
 static char a_memory[4096], b_memory[4096];
+/* Larger than the stacks that an engine asks for: threads start all the same. */
+static _Thread_local volatile char large[2u << 20];
 
 static yk_xfer *make(const char *dir, const yk_xfer_resolver *r, char *memory) {
     yk_xfer_opts o = {.size = sizeof(o), .transports = YK_XFER_MEM, .registry_dir = dir, .resolver = r};
@@ -335,6 +337,7 @@ static void a_name_that_does_not_resolve(void **state) {
 }
 
 int main(void) {
+    large[0] = 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_of_one_engine),
         cmocka_unit_test(a_directory),
