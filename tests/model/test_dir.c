@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_STATES = 600000 }; /* 200 MB, if all are used */
+enum { MAX_STATES = 1000000 }; /* 340 MB, if all are used */
 
 #define SAW(what) (1U << SAW_##what)
 
@@ -57,6 +57,26 @@ static const struct scenario {
     {"return-terms",
      {.nodes = 2, .removes = 1, .terms = 3, .expulsions = 1, .puts = 1, .trims = 1},
      SAW(DONE) | SAW(RETURN) | SAW(RESENT) | SAW(DROP)},
+    /* All at once, as far as it fits. */
+    {"pause-crash",
+     {.nodes = 3, .removes = 1, .terms = 2, .expulsions = 1, .crashes = 1},
+     SAW(DONE) | SAW(RETURN) | SAW(RESENT)},
+    {"pause-copy",
+     {.nodes = 3, .removes = 1, .empty = 4, .terms = 2, .expulsions = 1, .copies = 1},
+     SAW(DONE) | SAW(RETURN) | SAW(RESENT) | SAW(COPY) | SAW(COPY_REFUSED)},
+    {"order-return",
+     {.nodes = 2, .removes = 2, .terms = 3, .expulsions = 1, .trims = 2},
+     SAW(DONE) | SAW(RETURN) | SAW(RESENT) | SAW(TRIM) | SAW(DROP)},
+    {"copy-crash",
+     {.nodes = 2,
+      .removes = 1,
+      .empty = 2,
+      .terms = 2,
+      .expulsions = 1,
+      .crashes = 1,
+      .copies = 2,
+      .trims = 1},
+     SAW(DONE) | SAW(RETURN) | SAW(RESENT) | SAW(TRIM) | SAW(COPY) | SAW(COPY_REFUSED)},
 };
 
 #define IGNORE(what) (1U << (what))
@@ -91,7 +111,7 @@ static const struct row {
     {"order", RULE_ORDER, "order", '1', 0},
     {"begun", RULE_BEGUN, "order", '1', 0},
     /* The number of the last remove carries its term and is on disk as well. */
-    {"term-persists", RULE_TERM_PERSISTS, "return-crash", 0, IGNORE(LOWER_TERM)},
+    {"term-persists", RULE_TERM_PERSISTS, "copy-crash", 0, IGNORE(LOWER_TERM)},
 };
 
 enum {
