@@ -181,6 +181,7 @@ static void become_owner(struct state *s, int me) {
 static void learn(struct state *s, int me) {
     struct node *n = &s->node[me];
     n->view = s->etcd;
+    n->saved = dir_bounds.resets ? s->etcd : n->saved;
     adopt_term(n, n->view.term);
     if (n->view.status[me] == EXPELLED || (n->view.status[me] == RETURNING && !n->inc))
         n->serving = rule(RULE_SERVE_AFTER) ? 0 : n->serving;
@@ -206,6 +207,8 @@ static void crash(struct state *s, int me) {
             n->log.last = n->log.num[r];
     n->soft = n->serving = n->inc = n->replayed = 0;
     memset(&n->view, 0, sizeof(n->view));
+    if (!rule(RULE_MAP_DURABLE))
+        memset(&n->saved, 0, sizeof(n->saved));
     if (!rule(RULE_TERM_PERSISTS))
         n->seen = 0;
     n->term = n->active = n->gathered = 0;
@@ -237,8 +240,7 @@ static void finish(struct state *s, int me) {
     s->etcd.status[me] = MEMBER;
     s->etcd.inc[me] = n->inc;
     n->inc = n->replayed = 0;
-    n->serving = 1;
-    n->view.status[me] = MEMBER;
+    learn(s, me);
 }
 
 static bool may_finish(const struct state *s, int me) {
@@ -410,8 +412,38 @@ static void send_all(struct state *s) {
         world_to(w, &t, __VA_ARGS__);                                                              \
     } while (0)
 
+/* Grows with each change of the map. */
+static int version(const struct map *m) {
+    int v = m->term + 2 * m->exp;
+    for (int n = 0; n < NODES; n++)
+        v += m->inc[n] + (m->status[n] == MEMBER);
+    return v;
+}
+
+/* etcd comes back empty and has the newest map that a node saved, under a term above all. */
+static void reset(struct state *s) {
+    struct map newest = {0};
+    uint8_t term = 0;
+    for (int n = 0; n < dir_bounds.nodes; n++) {
+        if (version(&s->node[n].saved) > version(&newest))
+            newest = s->node[n].saved;
+        if (s->node[n].seen > term)
+            term = s->node[n].seen;
+    }
+    for (int n = 0; n < dir_bounds.nodes && !rule(RULE_SEED_EXPELLED); n++)
+        newest.status[n] = MEMBER;
+    s->etcd = newest;
+    s->etcd.term = (uint8_t)(term + 1);
+    s->resets++;
+}
+
 static void etcd_steps(struct world *w, const struct state *s) {
     struct state t;
+    if (s->resets < dir_bounds.resets) {
+        t = *s;
+        reset(&t);
+        GO("etcd: comes back empty, has the nodes' map, term %d", t.etcd.term);
+    }
     for (int n = 0; n < dir_bounds.nodes; n++) {
         if (n < OWNERS && s->etcd.status[n] == MEMBER && s->etcd.term < dir_bounds.terms) {
             t = *s;
@@ -588,6 +620,8 @@ static void init(void *ret_state) {
     for (int n = 0; n < dir_bounds.nodes; n++) {
         struct node *node = &s->node[n];
         node->view = s->etcd;
+        if (dir_bounds.resets)
+            node->saved = s->etcd;
         node->serving = 1;
         node->seen = node->seen_ghost = 1;
         node->log.base = node->log.last = number(1, 0);

@@ -48,6 +48,8 @@ enum rule {
     RULE_TRIM_DONE,      /* a log keeps what is not done */
     RULE_ORDER,          /* removes are sent again in the order in which they began */
     RULE_BEGUN,          /* what was applied is told by when it began, not by its newest number */
+    RULE_SEED_EXPELLED,  /* an empty etcd is given the newest map, expulsions included */
+    RULE_MAP_DURABLE,    /* a node's copy of the map is on disk */
     RULES
 };
 
@@ -67,6 +69,7 @@ struct log {
 
 struct node {
     struct map view;
+    struct map saved; /* the view as it is on disk; kept only where etcd is reset */
     struct log log;
     uint8_t serving; /* answers readers, takes copies */
     uint8_t inc;     /* of its return; 0: it does not return */
@@ -94,13 +97,14 @@ struct bounds {
     uint8_t empty; /* nodes that hold nothing at the beginning (the others hold all), a mask */
     uint8_t terms; /* highest */
     uint8_t expulsions, crashes, copies, puts, trims;
+    uint8_t resets; /* of etcd */
 };
 
 struct state {
     struct map etcd;
     struct node node[NODES];
     uint8_t removal[KEYS], origin[KEYS]; /* origin: the number under which it was issued */
-    uint8_t crashes, copies, puts, trims;
+    uint8_t crashes, copies, puts, trims, resets;
     uint8_t bad;               /* enum bad */
     struct msg msgs[MAX_MSGS]; /* sorted, the empty ones last */
 };

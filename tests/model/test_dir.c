@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_STATES = 1000000 }; /* 340 MB, if all are used */
+enum { MAX_STATES = 1000000 }; /* 370 MB, if all are used */
 
 #define SAW(what) (1U << SAW_##what)
 
@@ -57,6 +57,13 @@ static const struct scenario {
     {"return-terms",
      {.nodes = 2, .removes = 1, .terms = 3, .expulsions = 1, .puts = 1, .trims = 1},
      SAW(DONE) | SAW(RETURN) | SAW(RESENT) | SAW(DROP)},
+    /* etcd comes back empty; all nodes say what they know. */
+    {"reset",
+     {.nodes = 3, .removes = 1, .terms = 1, .expulsions = 1, .resets = 1},
+     SAW(DONE) | SAW(RETURN) | SAW(RESENT)},
+    {"reset-crash",
+     {.nodes = 2, .removes = 1, .terms = 1, .expulsions = 1, .crashes = 1, .resets = 1},
+     SAW(DONE) | SAW(RETURN) | SAW(RESENT)},
     /* All at once, as far as it fits. */
     {"pause-crash",
      {.nodes = 3, .removes = 1, .terms = 2, .expulsions = 1, .crashes = 1},
@@ -110,6 +117,8 @@ static const struct row {
     {"trim-done", RULE_TRIM_DONE, "order", '6', 0},
     {"order", RULE_ORDER, "order", '1', 0},
     {"begun", RULE_BEGUN, "order", '1', 0},
+    {"seed-expelled", RULE_SEED_EXPELLED, "reset", '1', 0},
+    {"map-durable", RULE_MAP_DURABLE, "reset-crash", '1', 0},
     /* The number of the last remove carries its term and is on disk as well. */
     {"term-persists", RULE_TERM_PERSISTS, "copy-crash", 0, IGNORE(LOWER_TERM)},
 };
