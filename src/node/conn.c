@@ -134,7 +134,8 @@ void reply_fail(unsigned char *body, size_t len, unsigned op, int rc) {
     }
     for (uint32_t i = 0; i < n && at + 4u <= len; i++, at += 4u) {
         memcpy(&v, body + at, 4);
-        if (v != 0)
+        /* That a key is not here is no answer either: an earlier removal of it may be what is not durable. */
+        if (v != 0 && !(op == YK_MSG_CHANGE && v == YK_MISS))
             continue;
         yk_wr_init(&w, body + at, 4);
         yk_wr_u32(&w, (uint32_t)rc);

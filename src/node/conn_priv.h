@@ -122,7 +122,8 @@ int conn_reply(struct conn *c, const struct yk_frame *f, const void *body);
 int reply_status(struct conn *c, unsigned op, uint64_t id, int status);
 /* The reply that was written last waits for what the store has changed to be durable. */
 void reply_settle(struct conn *c, unsigned op, uint64_t id, uint64_t ticket);
-/* Statuses of a reply's body that said 0 say rc: what was changed could not be recorded. */
+/* Statuses of a reply's body that said 0 say rc: what was changed could not be recorded. Of a CHANGE those
+ * that said YK_MISS, too. */
 void reply_fail(unsigned char *body, size_t len, unsigned op, int rc);
 /* Sends what is queued; arms the poll for the rest. */
 void conn_flush(struct conn *c);

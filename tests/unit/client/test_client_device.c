@@ -256,6 +256,8 @@ static void a_remove_ends_with_a_device_that_hangs(void **state) {
     __atomic_store_n(&hang.on, 1, __ATOMIC_RELAXED);
     assert_status(yk_remove(c, yk_key_str(name_of(i, name))), -YK_EIO);
     assert_int_equal(device().state, YK_SSD_DEV_GONE);
+    /* Asked again, it is not here; but that it is gone would not be true. */
+    assert_status(yk_remove(c, yk_key_str(name_of(i, name))), -YK_EIO);
     yk_close(c);
     fixture_fini(&fix);
 }
