@@ -96,7 +96,7 @@ def test_gen_refuses_what_makes_no_trace(options, text):
 
 def test_gen_says_when_it_cannot_write(place):
     assert "No space left" in one_line(yolk("gen", "--requests", 2000, "/dev/full"), 1)
-    assert "No such file" in one_line(yolk("gen", place.dir / "no" / "where"), 1)
+    assert "No such file" in one_line(yolk("gen", place.dir / "no" / "where"), 2)
 
 
 # ---- exactness --------------------------------------------------------------------------------
