@@ -284,6 +284,7 @@ static int work(const struct options *o) {
         if (w.held[i].used)
             yk_ref_release(w.c, &w.held[i].ref);
     yk_close(w.c);
+    free(w.buf);
     return w.l->wrong[o->id] == 0 ? 0 : 1;
 }
 
@@ -327,6 +328,7 @@ static int check(struct options *o) {
            (unsigned long long)gets, (unsigned long long)hits, (unsigned long long)puts,
            (unsigned long long)late);
     yk_close(c);
+    free(buf);
     return failures == 0 ? 0 : 1;
 }
 
