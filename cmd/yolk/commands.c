@@ -155,7 +155,8 @@ void yolk_print_help(FILE *out) {
         wrap(yolk_commands[i]->help, 13, out);
     }
     fputs("\nyolk COMMAND --help says more about each. Options of all commands: --url\n"
-          "(or $YOLK_URL), --namespace, --epoch, --timeout, --json, --no-shm, --no-xfer, --rails; --version.\n\n"
+          "(or $YOLK_URL), --namespace, --epoch, --timeout, --json, --no-shm, --no-xfer,\n"
+          "--rails; --version.\n\n"
           "Exit status:\n",
           out);
     for (size_t i = 0; i < N_EXITS; i++) {

@@ -24,6 +24,7 @@ import pytest
 import harness
 from harness import DEADLINE_S, one_line, program, wait_for
 
+WIRE_VERSION = 3  # src/wire/msg.h
 LONG = os.environ.get("YOLK_LONG") == "1"
 
 
@@ -365,7 +366,7 @@ def test_thousand_connections_open_at_one_time(node):
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
     socks = []
     try:
-        hello = struct.pack("<IIIIQQQ", 0x6B6C6F59, 2, 0, 0, 0, 0, 0) + b"\x07default"
+        hello = struct.pack("<IIIIQQQ", 0x6B6C6F59, WIRE_VERSION, 0, 0, 0, 0, 0) + b"\x07default"
         frame = struct.pack("<IBBHQ", len(hello), 1, 0, 0, 1) + hello
         for _ in range(count):
             s = socket.socket(socket.AF_UNIX)
