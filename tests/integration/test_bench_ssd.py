@@ -70,8 +70,8 @@ def test_every_case_runs(place, disk):
         row = cases[case]
         assert row["unit"] == unit and row["value"] > 0 and row["limit"] > 0
         assert row["ratio"] == pytest.approx(row["value"] / row["limit"], rel=1e-3)
-    for case, unit in ALONE.items():
-        assert cases[case]["unit"] == unit and cases[case]["value"] > 0 and cases[case]["ratio"] is None
+    for case, unit in ALONE.items(): # 0: a disk that was busy with a flush all that short time
+        assert cases[case]["unit"] == unit and cases[case]["value"] >= 0 and cases[case]["ratio"] is None
     for case, row in cases.items():
         if case.startswith(("base ", "cpu ")):
             assert row["ratio"] is None
