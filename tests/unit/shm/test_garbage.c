@@ -143,7 +143,7 @@ static void own_descriptors(struct yk_owner *o) {
     for (uint32_t idx = 0; idx < BLOCKS; idx++) {
         const struct yk_desc *d = &o->desc[idx];
         const struct yk_rest *rest = &o->rest[idx];
-        struct yk_key_room room;
+        struct yk_key_room room = {{0}};
         if (yk_owner_desc_sane(o, idx, 1)) {
             assert_non_null(yk_owner_key(o, idx, &room));
             assert_true(rest->offset <= DATA && rest->cap <= DATA - rest->offset &&
