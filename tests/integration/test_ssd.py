@@ -339,7 +339,7 @@ def test_more_than_memory_holds_is_all_there(ssd_node):
 def test_write_through_survives_a_reboot(ssd_node):
     node = ssd_node("--ssd-only-on", "write-through").start()
     keys = fill(node, 40)
-    wait_for(lambda: node.stats()["ssd"]["blocks"] == 40, "all are written")
+    wait_for(lambda: [node.stats()["ssd"][name] for name in ("blocks", "queued_bytes")] == [40, 0], "all are written")
     assert node.stop(9) == -9
     reboot(node)
     node.start()
