@@ -19,7 +19,9 @@ deps:
 
 # make exports the variables of its command line, so the recipe reads them from its environment.
 run: all
+	@[ "$${NODES:-1}" = 1 ] || sh tools/install-deps build optional cluster
 	@set -- ; \
+	[ -z "$$NODES" ]    || set -- "$$@" --nodes "$$NODES"; \
 	[ -z "$$TRACE" ]    || set -- "$$@" --trace "$$TRACE"; \
 	[ -z "$$BLOCK" ]    || set -- "$$@" --block "$$BLOCK"; \
 	[ -z "$$CAPACITY" ] || set -- "$$@" --capacity "$$CAPACITY"; \
@@ -41,8 +43,8 @@ check-long:
 	@YOLK_LONG=1 exec python3 tools/run-tests $(if $(ONLY),--only "$$ONLY")
 
 check-vm:
-	@echo "No test needs a virtual machine yet: there is no tests/vm."
-	@echo "0 passed, 0 failed, 1 skipped"
+	@sh tools/install-deps build optional test vm
+	@exec python3 tools/run-tests --only vm-all
 
 check-gpu:
 	@echo "No test needs a GPU yet: there is no tests/gpu."
@@ -76,11 +78,13 @@ help:
 #:                        POLICY=lru      eviction policy
 #:                        DRAM=           memory of the node; without it as much as CAPACITY needs
 #:                        REQUESTS=       stop after so many; without it 2500 generated ones, or the whole trace
+#:                        NODES=1         more: a cluster of so many nodes and an etcd (installs etcd-server);
+#:                                        sizes are of each, as root each in a network namespace of its own
 #:                        SPEED=0         on the trace's timestamps, so many times faster; 0 does not wait
-#: make check           every test that runs in minutes; ends in 'N passed, N failed, N skipped'
+#: make check           every test with short counts; ends in 'N passed, N failed, N skipped'
 #:                        ONLY=unit,tsan  only these steps (tools/run-tests --list names them)
 #: make check-long      the same with full counts (hours)
-#: make check-vm        tests that need virtual machines: none yet
+#: make check-vm        tests in a QEMU guest: RDMA, NVMe, slow memory (tests/vm); installs QEMU
 #: make check-gpu       tests that need GPUs: none yet
 #: make fuzz            fuzz with clang; TARGET=NAME for one, DURATION=60 seconds each
 #: make install         build for and install into PREFIX=/usr/local (DESTDIR= for packagers)

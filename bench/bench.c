@@ -13,6 +13,8 @@ const struct yk_bench yk_benches[] = {
     {"peers", "the store beside Redis, in the same run", yk_bench_peers, false},
     {"ssd", "the SSD tier in the directory --path, each case beside fio there", yk_bench_ssd, true},
     {"xfer", "the transfer engine: memory, shared memory, TCP, several rails", yk_bench_xfer, false},
+    {"cluster", "several nodes: look-ups, blocks from node to node, nodes and etcd killed", yk_bench_cluster,
+     false},
     {NULL, NULL, NULL, false},
 };
 

@@ -3,7 +3,8 @@
  * The benchmarks behind `yolk bench NAME`: library functions in one table, the command only parses
  * flags and looks a name up. A benchmark starts and removes all it needs, prints through
  * bench/report.h, and ends within two minutes by default; ssd within four: five turns of two seconds for
- * each of its cases and fio's, and sets that have to be written first.
+ * each of its cases and fio's, and sets that have to be written first; cluster within ten: leases have to
+ * end, and a balancer fills a new node over minutes.
  *
  * Thread: each function runs on its caller's thread and starts what others it needs.
  */
@@ -38,12 +39,15 @@ struct yk_bench_opts {
     uint64_t size_bytes; /* of each file there; 0: the benchmark's own */
     const char *transport; /* of xfer: this one only; NULL: all */
     uint32_t rails;        /* of xfer: over so many rails between namespaces; 0: none */
+    bool wan;              /* of xfer: over a long way that loses packets, between namespaces */
     const char *target;    /* of xfer: a segment (HOST:PORT/NAME) elsewhere, and one load on it: */
+    const char *target_rails; /* ... over these own devices or addresses, NULL: all, */
     int writes;            /* ... that it writes, else reads, */
     uint64_t block_bytes;  /* ... blocks of so many bytes, */
     uint32_t batch;        /* ... so many in a batch, two batches under way, */
     uint32_t threads;      /* ... by so many threads, */
-    uint32_t xclass;       /* ... of this class (enum yk_xfer_class) */
+    uint32_t weights[4];   /* ... of these classes (enum yk_xfer_class): one alone, or several at once, each
+                            * with so many times two batches under way */
     bool scale;            /* of xfer: what many regions and peers cost, instead of the transports */
 };
 
@@ -65,6 +69,7 @@ int yk_bench_store(const struct yk_bench_opts *opts);
 int yk_bench_peers(const struct yk_bench_opts *opts);
 int yk_bench_ssd(const struct yk_bench_opts *opts);
 int yk_bench_xfer(const struct yk_bench_opts *opts);
+int yk_bench_cluster(const struct yk_bench_opts *opts);
 
 #ifdef __cplusplus
 }

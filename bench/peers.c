@@ -256,7 +256,7 @@ static int run_case(struct yk_bench_run *run, struct peers *p, const struct peer
                               .per_round = c->per_round,
                               .sample_every = c->sample_every,
                               .weight = c->weight,
-                              .node = p->rig.own.pid};
+                              .node = p->rig.own.kept.pid};
     theirs = (struct yk_series){.op = c->redis,
                                 .arg = p,
                                 .per_round = c->per_round_redis,
@@ -290,7 +290,7 @@ static int peers_open(struct peers *p, struct yk_bench_run *run) {
     struct yk_own_opts oo = {.dram_bytes =
                                  yk_own_dram_bytes(2 * large, MIB, 1, 0) + 2 * small * SMALL_BYTES};
     memset(p, 0, sizeof(*p));
-    p->rig.own.life_fd = -1;
+    p->rig.own.kept.life_fd = -1;
     p->random = run->seed * UINT64_C(0x9e3779b97f4a7c15) | 1u;
     p->payload = yk_bench_buffer(MIB);
     p->buffer = yk_bench_buffer(MIB);

@@ -80,7 +80,7 @@ int yk_rig_connect(const char *url, uint32_t flags, yk_client **ret_client) {
 
 int yk_rig_open(struct yk_rig *rig, const struct yk_own_opts *opts, uint32_t flags) {
     struct yk_err err = {0};
-    *rig = (struct yk_rig){.own.life_fd = -1};
+    *rig = (struct yk_rig){.own.kept.life_fd = -1};
     int rc = yk_own_start(opts, &rig->own, &err);
     if (rc < 0) {
         fprintf(stderr, "yolk bench: %s\n", err.text);

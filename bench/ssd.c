@@ -145,7 +145,7 @@ double ssd_settle(const struct ssd_file *f) {
 
 int ssd_fio(const struct ssd_bench *b, enum yk_fio_rw rw, uint64_t block_bytes, uint32_t depth,
             uint32_t turn, struct yk_fio_result *ret) {
-    struct yk_fio_job job = {.fd = b->fio.fd,
+    struct yk_fio_job job = {.fd = rw == YK_FIO_WRITE ? b->fio.fd : b->node.fd,
                              .size_bytes = b->size,
                              .rw = rw,
                              .block_bytes = block_bytes,

@@ -42,6 +42,7 @@ struct moves {
     struct yk_fio_result last; /* percentiles are of the last turn */
     struct yk_hist hist;
     uint64_t misses;
+    uint64_t hurried, demoted; /* blocks that left unwritten, and written, in turns of writes */
 };
 
 static void add(struct rates *r, double rate) {
@@ -58,6 +59,7 @@ static double median(const struct rates *r) {
 static void begin(struct moves *m) {
     m->fio = m->fio_same = m->seen = m->put = m->direct = m->flush = m->kept = (struct rates){0};
     yk_hist_reset(&m->hist);
+    m->hurried = m->demoted = 0;
     m->misses = 0;
 }
 
@@ -110,6 +112,8 @@ static int write_turn(struct moves *m) {
     double bytes = (double)(to.ssd.put_bytes - from.ssd.put_bytes);
     add(&m->seen, bytes / s);
     add(&m->put, (double)m->flow.put_bytes / s);
+    m->hurried += to.store.demote_hurried - from.store.demote_hurried;
+    m->demoted += to.store.demoted - from.store.demoted;
     m->seen.bytes += bytes;
     m->seen.cpu_s += cpu;
     double max = (double)yk_hist_max(&m->flow.put);
@@ -201,6 +205,10 @@ static void move_rows(struct moves *m, enum yk_fio_rw rw) {
     r.cpu_s = m->seen.cpu_s;
     yk_row_hist(&r, &m->hist);
     row(m, &r, writes ? "write" : "read", writes ? "" : " depth32");
+    double left = (double)(m->hurried + m->demoted);
+    r = YK_BENCH_ROW(NULL, "fraction", left > 0 ? (double)m->hurried / left : 0);
+    if (writes)
+        row(m, &r, "base dropped unwritten", "");
     cpu_rows(m, writes ? "write" : "read");
 }
 

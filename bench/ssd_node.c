@@ -19,6 +19,7 @@
 /* Longer than the tier waits for its device, so that a device that hangs is told from a tier that does. */
 #define IDLE_WAIT_NS ((YK_FILE_STALL_MS + 15000u) * YK_NS_PER_MS)
 #define IDLE_LOOK_US 2000u
+#define WAIT_MS     50u /* as yolkd has it */
 #define RESERVE      2u /* percent of DRAM */
 #define DESCRIPTORS  8192u
 #define SEGMENT_SMALL                                                                              \
@@ -87,6 +88,7 @@ static void tune(void *arg, struct yk_node_opts *no) {
     ssd->format = !s->o->keep;
     ssd->when = s->o->when;
     ssd->no_preload = s->o->no_preload;
+    ssd->wait_ms = WAIT_MS;
     ssd->segment_bytes = s->b->size < SIZE_SMALL ? SEGMENT_SMALL : 0;
 }
 
@@ -95,7 +97,7 @@ static void tune(void *arg, struct yk_node_opts *no) {
 int ssd_node_open(const struct ssd_bench *b, const struct ssd_node_opts *opts,
                   struct ssd_node *ret) {
     int sv[2];
-    *ret = (struct ssd_node){.fd = -1, .rig = {.own = {.life_fd = -1}}};
+    *ret = (struct ssd_node){.fd = -1, .rig = {.own = {.kept.life_fd = -1}}};
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
         return -YK_EIO;
     struct setup s = {b, opts, sv[1]};

@@ -177,7 +177,8 @@ int ssd_warm(struct ssd_bench *b);
  * not pay for it. Returns the seconds. */
 double ssd_settle(const struct ssd_file *f);
 
-/* One turn of fio on its file. */
+/* One turn of fio. It writes its own file, and reads the node's: what a host keeps of a virtual disk differs
+ * from file to file, and would be taken for a difference between the programs. */
 int ssd_fio(const struct ssd_bench *b, enum yk_fio_rw rw, uint64_t block_bytes, uint32_t depth,
             uint32_t turn, struct yk_fio_result *ret);
 

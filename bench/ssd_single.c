@@ -158,7 +158,7 @@ int ssd_single(struct ssd_bench *b) {
     memset(&s, 0, sizeof(s));
     s.b = b;
     s.node.fd = -1;
-    s.node.rig.own.life_fd = -1;
+    s.node.rig.own.kept.life_fd = -1;
     s.random = b->run.seed * UINT64_C(0x9e3779b97f4a7c15) | 1u;
     ssd_progress(b, "read 256KiB single: filling");
     int rc = open_all(&s);

@@ -221,7 +221,7 @@ int ssd_warm(struct ssd_bench *b) {
     memset(&w, 0, sizeof(w));
     w.b = b;
     w.node.fd = -1;
-    w.node.rig.own.life_fd = -1;
+    w.node.rig.own.kept.life_fd = -1;
     ssd_progress(b, "warm-up: filling");
     int rc = prepare(&w);
     if (rc == 0)

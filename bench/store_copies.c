@@ -138,7 +138,7 @@ static int copies_open(struct copies *c, const struct yk_bench_run *run, uint64_
     memset(c, 0, sizeof(*c));
     c->bytes = bytes;
     c->random = run->seed * UINT64_C(0x9e3779b97f4a7c15) | 1u;
-    c->rig.own.life_fd = -1;
+    c->rig.own.kept.life_fd = -1;
     yk_bench_run_at(YK_BENCH_THERE);
     int rc = yk_pingpong_open(&c->pp);
     if (rc == 0)
@@ -175,7 +175,7 @@ static int mib_gets(struct yk_bench_run *run, struct copies *c) {
     SERIES(ref, op_ref, REFS_PER_ROUND, (double)c->bytes);
     get.arg = ref.arg = c;
     copy.arg = &c->out;
-    get.node = c->rig.own.pid;
+    get.node = c->rig.own.kept.pid;
     ref.sample_every = 4;
     struct yk_series *series[] = {&get, &copy, &ref};
     int rc = yk_measure(series, 3, 2 * run->seconds);
@@ -195,7 +195,7 @@ static int mib_puts(struct yk_bench_run *run, struct copies *c) {
     SERIES(ping, yk_pingpong_op, 64, 1);
     piped.many = puts_pipelined;
     piped.arg = single.arg = c;
-    piped.node = single.node = c->rig.own.pid;
+    piped.node = single.node = c->rig.own.kept.pid;
     copy.arg = &c->in;
     ping.arg = &c->pp;
     struct yk_series *series[] = {&piped, &copy, &single, &ping};
@@ -219,7 +219,7 @@ static int small_gets(struct yk_bench_run *run, struct copies *c) {
     SERIES(get, op_get, 2000, 1);
     SERIES(copy, yk_copy_limit_op, 2000, 1);
     get.arg = c;
-    get.node = c->rig.own.pid;
+    get.node = c->rig.own.kept.pid;
     copy.arg = &c->out;
     struct yk_series *series[] = {&get, &copy};
     int rc = yk_measure(series, 2, run->seconds);
@@ -232,7 +232,7 @@ static int small_puts(struct yk_bench_run *run, struct copies *c) {
     SERIES(put, op_put, 500, 1);
     SERIES(ping, yk_pingpong_op, 500, 1);
     put.arg = c;
-    put.node = c->rig.own.pid;
+    put.node = c->rig.own.kept.pid;
     ping.arg = &c->pp;
     struct yk_series *series[] = {&put, &ping};
     int rc = yk_measure(series, 2, 2 * run->seconds);

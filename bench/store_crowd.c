@@ -13,7 +13,10 @@
  * share no more than a cursor and map what they touch, as clients do: page tables are a process' own.
  * Left alone, such a process copies for a whole time slice, from warm caches, while 62 others wait: the
  * most bytes, and a p99 of fifty fair shares. `in turn` each lets the next one go after every copy, as
- * who waits for a reply must: what the machine can do for all of them alike.
+ * who waits for a reply must: what the machine can do for all of them alike. `turns of N` are between the
+ * two: with N copies a turn one of N waits for the turns of all others, which is N fair shares, so that a
+ * p99 of N fair shares allows no longer turns than that (N below 100). An operation's time counts from the
+ * end of the one before it there, which is where its wait is.
  *
  * The tier is put full once before anything is measured, and the area filled: a first touch of memory
  * takes ten times its copy, and two clients would pay for all that 64 find ready.
@@ -59,7 +62,7 @@ struct member {
 struct crowd {
     int area_fd; /* copies only, in this area of tier_bytes; -1: clients of `own` */
     uint64_t tier_bytes;
-    int in_turn; /* copies: the next process' turn after each */
+    uint32_t turn; /* copies after which the next process has its turn; 0: when its time slice is over */
     uint32_t n, flags;
     uint32_t min_bytes, max_bytes; /* powers of two; sizes are those from the one to the other */
     uint32_t put_of;               /* one of so many */
@@ -94,6 +97,7 @@ struct client {
     unsigned char *area;
     unsigned char *mapped;     /* a chunk of the area each */
     uint64_t took[OWN_BLOCKS]; /* where the last blocks are */
+    uint64_t ended_ns;         /* its last operation */
 };
 
 /* A block's length follows from its number. */
@@ -165,17 +169,18 @@ static int one(struct client *k) {
     int rc = k->area != NULL ? (is_put ? copy_in(k, &len) : copy_out(k, &len))
              : is_put        ? put(k, &len)
                              : get(k, &len);
-    uint64_t ns = yk_now_ns() - start;
+    uint64_t end = yk_now_ns();
     if (rc == YK_MISS) {
         k->m->misses++;
         return 0;
     }
     if (rc < 0)
         return yk_rig_failed(k->c, is_put ? "put" : "get", rc);
-    yk_hist_record(&k->m->hist, ns);
+    yk_hist_record(&k->m->hist, end - (k->crowd->turn > 0 && k->ended_ns != 0 ? k->ended_ns : start));
+    k->ended_ns = end;
     k->m->ops++;
     k->m->bytes += len;
-    if (k->crowd->in_turn)
+    if (k->crowd->turn > 0 && k->m->ops % k->crowd->turn == 0)
         sched_yield();
     return 0;
 }
@@ -274,7 +279,7 @@ static int crowd_run(struct crowd *w) {
     int rc = crowd_fork(w);
     while (rc == 0 && __atomic_load_n(&w->shared->ready, __ATOMIC_ACQUIRE) < w->n)
         usleep(1000);
-    pid_t pid = w->own != NULL ? w->own->pid : 0;
+    pid_t pid = w->own != NULL ? w->own->kept.pid : 0;
     double node = yk_process_cpu_s(pid);
     __atomic_store_n(&w->shared->go_ns, yk_now_ns(), __ATOMIC_RELEASE);
     rc = crowd_join(w, rc);
@@ -317,9 +322,13 @@ static int copying(struct yk_bench_run *run, uint64_t tier_bytes, struct crowd *
     static const struct {
         const char *name;
         uint32_t n;
-        int in_turn;
+        uint32_t turn;
     } how[] = {{"base memcpy 2 processes", FEW, 0},
                {"base memcpy 64 processes", CROWD, 0},
+               {"base memcpy 64 turns of 16", CROWD, 16},
+               {"base memcpy 64 turns of 8", CROWD, 8},
+               {"base memcpy 64 turns of 4", CROWD, 4},
+               {"base memcpy 64 turns of 2", CROWD, 2},
                {"base memcpy 64 processes in turn", CROWD, 1}};
     int fd = memfd_create("yolk-bench", MFD_CLOEXEC);
     if (fd < 0)
@@ -329,7 +338,7 @@ static int copying(struct yk_bench_run *run, uint64_t tier_bytes, struct crowd *
         crowd_of(run, NULL, ret, how[i].n);
         ret->area_fd = fd;
         ret->tier_bytes = tier_bytes;
-        ret->in_turn = how[i].in_turn;
+        ret->turn = how[i].turn;
         rc = crowd_run(ret);
         if (rc == 0)
             copy_row(run, how[i].name, ret);

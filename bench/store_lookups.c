@@ -168,8 +168,8 @@ static const char *const fill_cases[] = {"put 64B batched", "metadata of a block
 static int fill(struct yk_bench_run *run, struct lookups *l) {
     static struct yk_series s;
     struct yk_series *series[] = {&s};
-    uint64_t meta = node_meta_bytes(l->rig.own.pid);
-    s = (struct yk_series){.many = fill_many, .arg = l, .weight = 1, .node = l->rig.own.pid};
+    uint64_t meta = node_meta_bytes(l->rig.own.kept.pid);
+    s = (struct yk_series){.many = fill_many, .arg = l, .weight = 1, .node = l->rig.own.kept.pid};
     s.per_round = FILL_ROUND < l->keys.n / 4 ? FILL_ROUND : (uint32_t)l->keys.n / 4;
     int rc = yk_measure(series, 1, 0); /* three rounds; the rest without a look at the clock */
     if (rc == 0)
@@ -181,7 +181,7 @@ static int fill(struct yk_bench_run *run, struct lookups *l) {
         return 0;
     yk_series_row(&run->report, "put 64B batched", "1/s", &s, NULL);
     yk_series_cpu_rows(&run->report, "put 64B batched", &s);
-    double per_block = (double)(node_meta_bytes(l->rig.own.pid) - meta) / (double)l->keys.n;
+    double per_block = (double)(node_meta_bytes(l->rig.own.kept.pid) - meta) / (double)l->keys.n;
     struct yk_bench_row row =
         YK_BENCH_ROW("metadata of a block beside its key", "B", per_block - YK_RIG_KEY_BYTES);
     yk_bench_report_row(&run->report, &row);
@@ -222,7 +222,7 @@ static int through_socket(struct yk_bench_run *run, struct lookups *l) {
     SERIES(ping, yk_pingpong_op, &l->pp, 500, 1, 1);
     SERIES(exists, op_far_exists, l, 20, 1, BATCH_KEYS);
     SERIES(match1024, op_far_match, l, 20, 1, BATCH_KEYS);
-    touch.node = get.node = exists.node = match1024.node = l->rig.own.pid;
+    touch.node = get.node = exists.node = match1024.node = l->rig.own.kept.pid;
     struct yk_series *series[] = {&touch, &get, &ping, &exists, &match1024};
     int rc = yk_measure(series, 5, 4 * run->seconds);
     if (rc < 0)
@@ -245,7 +245,7 @@ static int through_socket(struct yk_bench_run *run, struct lookups *l) {
 static int single_puts(struct yk_bench_run *run, struct lookups *l) {
     SERIES(put, op_put, l, 500, 1, 1);
     SERIES(ping, yk_pingpong_op, &l->pp, 500, 1, 1);
-    put.node = l->rig.own.pid;
+    put.node = l->rig.own.kept.pid;
     struct yk_series *series[] = {&put, &ping};
     int rc = yk_measure(series, 2, run->seconds);
     if (rc == 0)
@@ -356,7 +356,7 @@ static int lookups_open(struct lookups *l, const struct yk_bench_run *run) {
                              .capacity_blocks = n,
                              .max_blocks = (uint32_t)(n + n / 16u) + 8192u};
     memset(l, 0, sizeof(*l));
-    l->rig.own.life_fd = -1;
+    l->rig.own.kept.life_fd = -1;
     l->random = run->seed * UINT64_C(0x9e3779b97f4a7c15) | 1u;
     l->next = UINT64_C(1) << 32;
     l->n = n;

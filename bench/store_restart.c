@@ -213,7 +213,7 @@ int yk_store_restart(struct yk_bench_run *run) {
     memset(&r, 0, sizeof(r));
     r.n = blocks_wanted(run);
     r.random = run->seed * UINT64_C(0x9e3779b97f4a7c15) | 1u;
-    r.rig.own.life_fd = -1;
+    r.rig.own.kept.life_fd = -1;
     snprintf(r.name, sizeof(r.name), "bench-%d", (int)getpid());
     r.oo = (struct yk_own_opts){.dram_bytes = yk_own_dram_bytes(r.n, BLOCK_BYTES, 1, 0),
                                 .max_blocks = (uint32_t)r.n + 8192u,

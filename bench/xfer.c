@@ -37,6 +37,8 @@ int yk_bench_xfer(const struct yk_bench_opts *opts) {
         int rc = xfer_rails(&run, opts->rails);
         return rc != 0 ? rc : yk_bench_report_end(&run.report, 0);
     }
+    if (opts->wan)
+        return xfer_wan(&run);
     if (opts->target != NULL)
         return yk_bench_report_end(&run.report, xfer_target_load(&run));
     if (opts->scale)

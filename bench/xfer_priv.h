@@ -6,9 +6,11 @@
  *   xfer.c         the command's table of transports
  *   xfer_target.c  the other process
  *   xfer_load.c    batches in flight, by one or more threads
+ *   xfer_mix.c     the same of several classes at once
  *   xfer_plain.c   send and recv alone
  *   xfer_crowd.c   a process full of engines
  *   xfer_tcp.c, xfer_copy.c, xfer_file.c, xfer_rails.c, xfer_elsewhere.c   cases
+ *   xfer_wan.c     a long way that loses packets
  *   xfer_regions.c, xfer_peers.c   cases of --scale
  *
  * Threads: one, but for the load's.
@@ -118,12 +120,19 @@ int xfer_copy_mem(struct yk_bench_run *run);
 int xfer_copy_shm(struct yk_bench_run *run);
 int xfer_file(struct yk_bench_run *run);
 int xfer_rails(struct yk_bench_run *run, uint32_t rails);
+int xfer_wan(struct yk_bench_run *run);
 int xfer_regions(struct yk_bench_run *run);
 int xfer_peers(struct yk_bench_run *run);
 /* One load on a segment that is there. */
 int xfer_target_load(struct yk_bench_run *run);
+extern const char *const xfer_class_names[YK_XFER_CLASSES];
+/* That load by each class of run->opts->weights, all at once for run->seconds; load's class, depth and
+ * histogram mean nothing. */
+int xfer_mix(struct yk_bench_run *run, const struct xfer_load *load);
 
-/* "cpu NAME" in core-seconds for each 10^9 bytes, both processes. */
+/* "cpu NAME" in core-seconds for each 10^9 bytes. */
+void xfer_cpu_of(struct yk_bench_run *run, const char *name, double cpu_s, double bytes);
+/* The same of a series: both processes, where the other is this machine's. */
 void xfer_cpu_row(struct yk_bench_run *run, const char *name, const struct yk_series *s);
 
 #endif

@@ -30,6 +30,7 @@
 #define RAILS_MAX   16u
 #define RAIL_MBIT   400u /* of each; of a quarter of them four times it where they are unequal */
 #define IPERF_PORT  5299
+#define IPERF_WAIT_S 60 /* beside what it measures */
 #define CUT_BYTES   (256 * KIB)
 #define CUT_FLYING  64u
 #define SAMPLES_MAX 200000u
@@ -169,8 +170,9 @@ static void rig_close(struct rails *r) {
 /* iperf3 over one rail, from the target to here. */
 static int iperf(const struct rails *r, uint32_t i, double seconds, double *ret_rate) {
     char text[256];
-    int rc = command("nsenter -t %d -n iperf3 -s -1 -D -B 10.77.%u.2 -p %d >/dev/null", (int)r->host, i,
-                     IPERF_PORT);
+    /* It waits for its client, who may have been killed: a namespace lasts as long as somebody is in it. */
+    int rc = command("timeout %d nsenter -t %d -n iperf3 -s -1 -B 10.77.%u.2 -p %d >/dev/null &",
+                     (int)seconds + IPERF_WAIT_S, (int)r->host, i, IPERF_PORT);
     if (rc < 0)
         return rc;
     snprintf(text, sizeof(text), "iperf3 -c 10.77.%u.2 -p %d -R -t %.1f -J --connect-timeout 2000", i,

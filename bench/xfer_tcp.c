@@ -26,12 +26,15 @@ static yk_xfer_opts tcp_opts(int target, uint32_t poll_us) {
     return o;
 }
 
-void xfer_cpu_row(struct yk_bench_run *run, const char *name, const struct yk_series *s) {
+void xfer_cpu_of(struct yk_bench_run *run, const char *name, double cpu_s, double bytes) {
     char text[96];
-    double gb = (double)s->ops * s->weight / 1e9;
     snprintf(text, sizeof(text), "cpu %s", name);
-    struct yk_bench_row row = YK_BENCH_ROW(text, "s/GB", (s->cpu_s + s->node_s) / gb);
+    struct yk_bench_row row = YK_BENCH_ROW(text, "s/GB", cpu_s / (bytes / 1e9));
     yk_bench_report_row(&run->report, &row);
+}
+
+void xfer_cpu_row(struct yk_bench_run *run, const char *name, const struct yk_series *s) {
+    xfer_cpu_of(run, name, s->cpu_s + s->node_s, (double)s->ops * s->weight);
 }
 
 /* ---- streams ---------------------------------------------------------------------------------- */

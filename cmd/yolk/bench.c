@@ -4,6 +4,7 @@
  */
 #include "commands.h"
 
+#include "base/parse.h"
 #include "base/text.h"
 #include "bench/bench.h"
 
@@ -19,16 +20,41 @@ struct bench_config {
     char *path;
     uint64_t size_bytes;
     char *transport;
-    int64_t rails;
+    char *rails;
+    bool wan;
     char *target;
     bool writes;
     uint64_t block_bytes;
     int64_t batch, threads;
-    int xclass;
+    struct yk_opt_list classes;
     bool scale;
 };
 
-static const char *const classes[] = {"urgent", "demand", "prefetch", "background", NULL};
+#define WEIGHT_MAX 32
+#define RAILS_MAX  16
+
+/* "demand" or "demand:3". */
+static int parse_class(const char *text, int *ret_class, uint32_t *ret_weight, struct yk_err *err) {
+    static const char *const names[] = {"urgent", "demand", "prefetch", "background", NULL};
+    const char *colon = strchr(text, ':');
+    char name[16];
+    uint64_t weight = 1;
+    size_t len = colon != NULL ? (size_t)(colon - text) : strlen(text);
+    snprintf(name, sizeof(name), "%.*s", (int)(len < sizeof(name) ? len : sizeof(name) - 1), text);
+    if (yk_parse_enum(name, names, ret_class, NULL) < 0 ||
+        (colon != NULL && (yk_parse_count(colon + 1, &weight, NULL) < 0 || weight == 0 || weight > WEIGHT_MAX)))
+        return yk_err_set(err, -YK_EINVAL,
+                          "found '%.40s', expected urgent, demand, prefetch or background, and after a colon how "
+                          "much of it, 1 to %u", text, WEIGHT_MAX);
+    *ret_weight = (uint32_t)weight;
+    return 0;
+}
+
+static int check_class(const char *text, struct yk_err *err) {
+    uint32_t weight;
+    int xclass;
+    return parse_class(text, &xclass, &weight, err);
+}
 
 static const struct yk_opt rows[] = {
     {.name = "quick",
@@ -70,13 +96,16 @@ static const struct yk_opt rows[] = {
      .metavar = "NAME",
      .help = "Of xfer: mem, shm, tcp or file; all of them when it is not given."},
     {.name = "rails",
-     .type = YK_OPT_INT,
+     .type = YK_OPT_STR,
      YK_OPT_AT(struct bench_config, rails),
-     .def = "0",
-     .min = "0",
-     .max = "16",
-     .help = "Of xfer: so many rails between two network namespaces, some of them cut; needs root. 0 is "
-             "none of this."},
+     .metavar = "N|LIST",
+     .help = "Of xfer: up to 16 rails between two network namespaces, some of them cut; needs root. With --target: "
+             "own devices or addresses to use, eth0,10.0.0.7; all of them when it is not given."},
+    {.name = "wan",
+     .type = YK_OPT_BOOL,
+     YK_OPT_AT(struct bench_config, wan),
+     .help = "Of xfer: a link of 100 Mbit/s between two network namespaces that takes 50 ms there and back and "
+             "loses one packet in a hundred, instead of the transports; needs root."},
     {.name = "scale",
      .type = YK_OPT_BOOL,
      YK_OPT_AT(struct bench_config, scale),
@@ -115,11 +144,14 @@ static const struct yk_opt rows[] = {
      .max = "16",
      .help = "Of --target: threads that submit."},
     {.name = "class",
-     .type = YK_OPT_ENUM,
-     YK_OPT_AT(struct bench_config, xclass),
-     .values = classes,
+     .type = YK_OPT_LIST,
+     YK_OPT_AT(struct bench_config, classes),
+     .metavar = "CLASS[:N]",
      .def = "demand",
-     .help = "Of --target: how urgent it is."},
+     .check = check_class,
+     .help = "Of --target: how urgent it is: urgent, demand, prefetch or background. Several with commas "
+             "between are a mix: all at once, each with N times the batches of one thread under way, and a row "
+             "for each, whose ratio is its share of all bytes."},
 };
 
 static int list(const struct yolk_ctx *ctx) {
@@ -142,6 +174,11 @@ static int list(const struct yolk_ctx *ctx) {
 static int run_one(const struct yolk_ctx *ctx, const struct yk_bench *b) {
     char quoted[YK_QUOTE_MAX];
     const struct bench_config *config = ctx->config;
+    uint64_t rails = 0;
+    if (config->rails != NULL && config->target == NULL &&
+        (yk_parse_count(config->rails, &rails, NULL) < 0 || rails > RAILS_MAX))
+        return yolk_fail(YOLK_USAGE, "found --rails %s, expected a number up to %u, or with --target a list of devices",
+                         yk_quote(config->rails, quoted), RAILS_MAX);
     struct yk_bench_opts opts = {.size = sizeof(opts),
                                  .json = ctx->common->json,
                                  .quick = config->quick,
@@ -152,15 +189,22 @@ static int run_one(const struct yolk_ctx *ctx, const struct yk_bench *b) {
                                  .path = config->path,
                                  .size_bytes = config->size_bytes,
                                  .transport = config->transport,
-                                 .rails = (uint32_t)config->rails,
+                                 .rails = (uint32_t)rails,
+                                 .wan = config->wan,
                                  .target = config->target,
+                                 .target_rails = config->target != NULL ? config->rails : NULL,
                                  .writes = config->writes,
                                  .block_bytes = config->block_bytes,
                                  .batch = (uint32_t)config->batch,
                                  .threads = (uint32_t)config->threads,
-                                 .xclass = (uint32_t)config->xclass,
                                  .scale = config->scale,
                                  .out = stdout};
+    for (size_t i = 0; i < config->classes.n; i++) {
+        uint32_t weight = 1;
+        int xclass = 0;
+        if (parse_class(config->classes.items[i], &xclass, &weight, NULL) == 0) /* it was checked */
+            opts.weights[xclass] = weight;
+    }
     int rc = b->fn(&opts);
     if (rc == YK_BENCH_NO_PEER)
         return YOLK_MISS; /* it has named the package */
@@ -215,7 +259,9 @@ const struct yolk_cmd yolk_cmd_bench = {
     .max_args = 1,
     .help = "measure this machine and the store on it",
     .more = "It starts and removes all that it needs. Each figure stands beside the machine's own "
-            "limit from the same run. Exits with 3 if a program to compare with is not installed.",
+            "limit from the same run. Exits with 3 if a program to compare with is not installed. What of "
+            "cluster needs etcd is left out without it, and a row says so; with --time of a minute or more its "
+            "etcd is without a majority for a minute.",
     YOLK_CMD_OPTIONS(rows),
     .config_bytes = sizeof(struct bench_config),
     .flags = YOLK_CMD_LOCAL,

@@ -12,7 +12,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const tier_names[] = {"any", "dram", "ssd", "cxl", "vram"};
+/* By bit of yk_block_info.tiers. */
+static const char *const tier_names[] = {"elsewhere", "dram", "ssd", "cxl", "vram"};
 static const char *const pin_names[] = {"-", "soft", "hard"};
 
 #define N_TIERS (sizeof(tier_names) / sizeof(tier_names[0]))
@@ -24,7 +25,7 @@ static const char *pin_name(uint32_t pinned) {
 char *yolk_tiers_text(uint32_t tiers, char buf[YOLK_TIERS_MAX]) {
     size_t at = 0;
     buf[0] = '\0';
-    for (unsigned i = YK_TIER_DRAM; i < N_TIERS; i++)
+    for (unsigned i = 0; i < N_TIERS; i++)
         if (tiers & (1u << i))
             at += (size_t)snprintf(buf + at, YOLK_TIERS_MAX - at, "%s%s", at > 0 ? "," : "",
                                    tier_names[i]);
@@ -45,7 +46,7 @@ void yolk_json_info(struct yk_json *json, const yk_block_info *info) {
     yk_json_put_uint(json, "session", info->session);
     yk_json_key(json, "tiers");
     yk_json_begin_array(json);
-    for (unsigned i = YK_TIER_DRAM; i < N_TIERS; i++)
+    for (unsigned i = 0; i < N_TIERS; i++)
         if (info->tiers & (1u << i))
             yk_json_str(json, tier_names[i]);
     yk_json_end_array(json);

@@ -12,6 +12,8 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "client/route.h"
+#include "meta/nodes.h"
 
 extern char **environ;
 
@@ -150,6 +152,7 @@ int main(int argc, char **argv) {
     }
     if (argc == 2 && strcmp(argv[1], "--version") == 0)
         argv[1] += 2; /* the command of that name */
+    yk_client_find = yk_etcd_nodes; /* etcd:// in --url */
     int code = run_line(&opts, argc, argv);
     yk_opt_fini(&opts);
     return code;

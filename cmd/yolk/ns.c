@@ -4,6 +4,7 @@
  */
 #include "commands.h"
 #include "keys.h"
+#include "top_cluster.h"
 
 #include "base/fmt.h"
 #include "base/text.h"
@@ -18,7 +19,7 @@
 struct ns_config {
     struct yolk_common common;
     uint64_t quota_bytes;
-    bool force;
+    bool force, cluster;
 };
 
 static const struct yk_opt rows[] = {
@@ -33,6 +34,11 @@ static const struct yk_opt rows[] = {
      .type = YK_OPT_BOOL,
      YK_OPT_AT(struct ns_config, force),
      .help = "Of rm: don't ask."},
+    {.name = "cluster",
+     .letter = 'C',
+     .type = YK_OPT_BOOL,
+     YK_OPT_AT(struct ns_config, cluster),
+     .help = "Of list: of all nodes of the cluster together; a block counts on each node that has it."},
 };
 
 static void print_json(const yk_ns_info *info) {
@@ -57,12 +63,8 @@ static void print_row(const yk_ns_info *info) {
            (unsigned long long)info->epoch, yolk_safe_text(info->name, name));
 }
 
-static int list(struct yolk_ctx *ctx) {
-    yk_ns_info *infos = calloc(NS_LIST_MAX, sizeof(*infos));
-    if (infos == NULL)
-        return yolk_fail(YOLK_FAIL, "out of memory");
-    int n = yk_ns_list(ctx->client, infos, NS_LIST_MAX);
-    if (n >= 0 && !ctx->common->json)
+static void print(const struct yolk_ctx *ctx, const yk_ns_info *infos, int n) {
+    if (!ctx->common->json)
         printf("%10s %10s %10s %12s  %s\n", "BLOCKS", "USED", "QUOTA", "EPOCH", "NAME");
     for (int i = 0; i < n && i < NS_LIST_MAX; i++) {
         if (ctx->common->json)
@@ -70,6 +72,79 @@ static int list(struct yolk_ctx *ctx) {
         else
             print_row(&infos[i]);
     }
+}
+
+/* ---- of all nodes ------------------------------------------------------------------------------- */
+
+static uint64_t number(const json_t *o, const char *key) {
+    json_int_t n = json_integer_value(json_object_get(o, key));
+    return n > 0 ? (uint64_t)n : 0;
+}
+
+/* Blocks and bytes are added up; epoch and quota are the cluster's, so the newest that a node has heard of. */
+static void add_space(const json_t *o, yk_ns_info *infos, int *io_n) {
+    const char *name = json_string_value(json_object_get(o, "name"));
+    uint64_t epoch = number(o, "epoch");
+    int i = 0;
+    while (name != NULL && i < *io_n && strcmp(infos[i].name, name) != 0)
+        i++;
+    if (name == NULL || i == NS_LIST_MAX || strlen(name) >= sizeof(infos[i].name))
+        return;
+    if (i == *io_n) {
+        memset(&infos[i], 0, sizeof(infos[i]));
+        strcpy(infos[i].name, name); /* its length was checked */
+        ++*io_n;
+    }
+    infos[i].blocks += number(o, "blocks");
+    infos[i].used_bytes += number(o, "used_bytes");
+    if (epoch >= infos[i].epoch)
+        infos[i].quota_bytes = number(o, "quota_bytes");
+    infos[i].epoch = epoch > infos[i].epoch ? epoch : infos[i].epoch;
+}
+
+static int add_nodes(const struct yolk_top_cluster *v, yk_ns_info *infos) {
+    const json_t *says;
+    json_t *o;
+    const char *node;
+    size_t k;
+    int n = 0;
+    for (uint32_t i = 0; yolk_top_cluster_node(v, i, &node, &says); i++) {
+        char name[YOLK_KEY_TEXT_MAX];
+        if (says == NULL)
+            fprintf(stderr, "yolk: ns list: node %s does not answer: what it has is not counted\n",
+                    yolk_safe_text(node, name));
+        json_array_foreach(json_object_get(says, "namespaces"), k, o)
+            add_space(o, infos, &n);
+    }
+    return n;
+}
+
+static int list_cluster(struct yolk_ctx *ctx) {
+    struct yolk_top_cluster *v = NULL;
+    yk_ns_info *infos = calloc(NS_LIST_MAX, sizeof(*infos));
+    if (infos == NULL)
+        return yolk_fail(YOLK_FAIL, "out of memory");
+    int code = yolk_top_cluster_open(ctx, &v);
+    if (code == 0 && yolk_top_cluster_look(v) < 0)
+        code = yolk_fail(YOLK_FAIL, "ns list: %s", yolk_top_cluster_why(v));
+    if (code == 0)
+        print(ctx, infos, add_nodes(v, infos));
+    yolk_top_cluster_close(v);
+    free(infos);
+    return code;
+}
+
+/* ---- the verbs ---------------------------------------------------------------------------------- */
+
+static int list(struct yolk_ctx *ctx) {
+    if (((const struct ns_config *)ctx->config)->cluster)
+        return list_cluster(ctx);
+    yk_ns_info *infos = calloc(NS_LIST_MAX, sizeof(*infos));
+    if (infos == NULL)
+        return yolk_fail(YOLK_FAIL, "out of memory");
+    int n = yk_ns_list(ctx->client, infos, NS_LIST_MAX);
+    if (n >= 0)
+        print(ctx, infos, n);
     free(infos);
     return n < 0 ? yolk_fail_call(ctx, n, "ns list", NULL) : YOLK_OK;
 }
@@ -171,7 +246,8 @@ static int ns(struct yolk_ctx *ctx) {
         if (ctx->n_args != verbs[i].n_args && ctx->n_args != 0)
             return yolk_fail(YOLK_USAGE, "found %zu argument%s, expected yolk ns %s%s", ctx->n_args,
                              ctx->n_args == 1 ? "" : "s", name, verbs[i].args);
-        int code = yolk_open_node(ctx);
+        /* all nodes: the view connects */
+        int code = verbs[i].fn == list && ((const struct ns_config *)ctx->config)->cluster ? 0 : yolk_open_node(ctx);
         return yolk_finish(code != 0 ? code : verbs[i].fn(ctx));
     }
     return yolk_fail(YOLK_USAGE, "ns: found '%.40s', expected list, create, quota, epoch or rm",
@@ -186,7 +262,7 @@ const struct yolk_cmd yolk_cmd_ns = {
     .more =
         "list (or nothing) prints them; create NAME makes one; quota NAME SIZE limits its bytes, 0 "
         "takes the limit away; epoch NAME N raises its epoch (new weights), which makes every "
-        "older block invisible at once; rm NAME removes it and its blocks.",
+        "older block invisible at once; rm NAME removes it and its blocks, in a cluster at all nodes.",
     YOLK_CMD_OPTIONS(rows),
     .config_bytes = sizeof(struct ns_config),
     .fn = ns,

@@ -31,6 +31,8 @@ struct put_config {
     char *parent;
     uint64_t ttl_ns;
     char *pin;
+    char *prefer;
+    int replicas;
     bool upsert;
     bool hex;
 };
@@ -67,6 +69,19 @@ static const struct yk_opt rows[] = {
      YK_OPT_AT(struct put_config, upsert),
      .help = "Replace a block of other bytes. Without it that is a conflict; the same bytes are "
              "fine."},
+    {.name = "replicas",
+     .type = YK_OPT_INT,
+     YK_OPT_AT(struct put_config, replicas),
+     .metavar = "N",
+     .def = "1",
+     .min = "1",
+     .max = "8",
+     .help = "Copies in the cluster, on as many nodes, in different zones as far as there are any."},
+    {.name = "prefer",
+     .type = YK_OPT_STR,
+     YK_OPT_AT(struct put_config, prefer),
+     .metavar = "NODE",
+     .help = "The node of the cluster that shall have the block."},
     {.name = "hex",
      .letter = 'x',
      .type = YK_OPT_BOOL,
@@ -215,6 +230,8 @@ static int read_payload(struct yolk_ctx *ctx, const char *path, struct payload *
 static void fill_opts(const struct put_config *config, yk_put_opts *opts) {
     uint64_t pin_ns = 0;
     opts->ttl_ms = (config->ttl_ns + 999999u) / 1000000u;
+    opts->replicas = (uint32_t)config->replicas;
+    opts->prefer = config->prefer;
     if (config->upsert)
         opts->flags |= YK_PUT_UPSERT;
     if (config->pin == NULL)
@@ -228,14 +245,20 @@ static void fill_opts(const struct put_config *config, yk_put_opts *opts) {
     opts->pin_ms = pin_ns / 1000000u;
 }
 
-static void print_put(const struct yolk_ctx *ctx, yk_key key, size_t len, bool hex) {
+static void print_put(const struct yolk_ctx *ctx, int status, yk_key key, size_t len, bool hex) {
     struct yk_json json;
+    char text[YOLK_KEY_TEXT_MAX];
+    if (status == YK_FEWER)
+        fprintf(stderr, "yolk: put '%.60s': %s, or not at the preferred node\n", yolk_key_text(key, hex, text),
+                yk_strerror(status));
     if (!ctx->common->json)
         return;
     yk_json_init_file(&json, stdout);
     yk_json_begin_object(&json);
     yolk_json_key(&json, key, hex);
     yk_json_put_uint(&json, "len", len);
+    if (status == YK_FEWER)
+        yk_json_put_bool(&json, "fewer", true);
     yk_json_end_object(&json);
     yk_json_newline(&json);
     yk_json_finish(&json);
@@ -274,7 +297,7 @@ static int put(struct yolk_ctx *ctx) {
         if (rc < 0)
             code = fail_put(ctx, rc, key);
         else
-            print_put(ctx, key, p.len, config->hex);
+            print_put(ctx, rc, key, p.len, config->hex);
     } else if (p.rsv.len > 0) {
         yk_abort(ctx->client, &p.rsv);
     }
@@ -288,7 +311,8 @@ const struct yolk_cmd yolk_cmd_put = {
     .min_args = 2,
     .max_args = 2,
     .help = "store a file, or standard input, as a block",
-    .more = "A key that has the same bytes already is fine.",
+    .more = "A key that has the same bytes already is fine. Where not all copies could be made that were asked for, or "
+            "not at the node that was, the block is stored all the same, and that is said.",
     YOLK_CMD_OPTIONS(rows),
     .flags = YOLK_CMD_PUTS,
     .config_bytes = sizeof(struct put_config),

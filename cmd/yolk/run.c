@@ -3,6 +3,8 @@
  * yolk run: the first thing to try. Starts a node for itself, replays a trace with real bytes through
  * the real data path, prints what came of it, and leaves nothing behind.
  *
+ * With --nodes it starts a cluster: etcd and so many yolkd (replay/many.h), clients spread over them.
+ *
  * Without --trace it generates one: chats, shared system prompts, agents and documents, about as
  * many as a two-core machine replays in half a minute, and more than its memory holds: the rest goes to
  * an SSD file, where there is room for one.
@@ -11,6 +13,7 @@
 #include "replaying.h"
 
 #include "base/fmt.h"
+#include "replay/many.h"
 #include "replay/own.h"
 
 #include <inttypes.h>
@@ -23,7 +26,7 @@ struct run_config {
     struct yolk_common common;
     struct yolk_replaying replaying;
     char *trace;
-    int64_t seed;
+    int64_t seed, nodes;
 };
 
 static const struct yk_opt rows[] = {
@@ -39,6 +42,16 @@ static const struct yk_opt rows[] = {
      .def = "1",
      .min = "0",
      .help = "Of the generated trace."},
+    {.name = "nodes",
+     .letter = 'N',
+     .type = YK_OPT_INT,
+     YK_OPT_AT(struct run_config, nodes),
+     .def = "1",
+     .min = "1",
+     .max = "16",
+     .help = "More than one: a cluster of so many nodes, with an etcd of its own (Debian's etcd-server has to be "
+             "there); as root each in a network namespace, else on 127.0.0.1. Sizes are of each node; clients are "
+             "as many unless their number is given; SSD only where its capacity is."},
     YOLK_REPLAYING_ROWS(struct run_config, "256K", "2000", "12000", "2"),
 };
 
@@ -117,7 +130,8 @@ static void say_next(const struct run_config *c) {
     printf("\nTry next:\n"
            "  make run CLIENTS=4 BLOCK=1M CAPACITY=2000     other sizes\n"
            "  make run POLICY=s3fifo                        another eviction policy\n"
-           "  make run SSD_CAPACITY=0                       the same with DRAM alone\n");
+           "  make run SSD_CAPACITY=0                       the same with DRAM alone\n"
+           "  make run NODES=3                              a cluster of three nodes, with etcd\n");
     if (c->trace == NULL)
         printf("  make run TRACE=FILE BLOCK=16K CLIENTS=1       a trace in the Mooncake format\n");
     printf(
@@ -127,6 +141,100 @@ static void say_next(const struct run_config *c) {
         "  build/bin/yolk --url unix:/tmp/yolk.sock top  a node that stays, and its live view\n");
 }
 
+/* ---- several nodes ------------------------------------------------------------------------------ */
+
+struct wire {
+    uint64_t in, out;
+};
+
+static int wires(const struct yk_many *m, struct wire *ret) {
+    int rc = 0;
+    for (uint32_t i = 0; i < m->nodes && rc == 0; i++)
+        rc = yk_many_wire(m, i, &ret[i].in, &ret[i].out);
+    return rc;
+}
+
+static void say_wires(const struct yolk_ctx *ctx, const struct yk_many *m, const struct wire *before) {
+    char in[YK_FMT_MAX], out[YK_FMT_MAX];
+    struct wire now[YK_MANY_MAX] = {0};
+    if (ctx->common->json || wires(m, now) != 0)
+        return;
+    printf("\n  %-8s %12s %12s   (all bytes on the node's link, etcd's included)\n", "link", "received", "sent");
+    for (uint32_t i = 0; i < m->nodes; i++)
+        printf("  n%-7u %12s %12s\n", i + 1, yk_fmt_bytes(now[i].in - before[i].in, in),
+               yk_fmt_bytes(now[i].out - before[i].out, out));
+}
+
+/* Sizes of each node, so that all fit. */
+static int fit_nodes(const struct yolk_ctx *ctx, struct yk_replay_opts *o, struct yk_many_opts *m) {
+    const struct run_config *c = ctx->config;
+    struct yk_err err = {0};
+    uint64_t room = yk_own_room() / 2;
+    if (!yk_opt_is_set(ctx->opts, "clients"))
+        o->clients = m->nodes;
+    if (!yk_opt_is_set(ctx->opts, "ssd-capacity"))
+        o->ssd_capacity_blocks = 0;
+    fit(ctx, o);
+    while (!yk_opt_is_set(ctx->opts, "capacity") && c->replaying.dram_bytes == 0 && room != 0 &&
+           o->capacity_blocks > 1 && yk_replay_dram(o, &m->dram_bytes, &err) == 0 &&
+           m->nodes * m->dram_bytes > room)
+        o->capacity_blocks /= 2;
+    if (yk_replay_dram(o, &m->dram_bytes, &err) < 0)
+        return yolk_fail(YOLK_USAGE, "%s", err.text);
+    m->capacity_blocks = o->capacity_blocks;
+    m->ssd_capacity_blocks = o->ssd_capacity_blocks;
+    m->ssd_bytes = yk_replay_ssd_bytes(o, &m->ssd_segment_bytes);
+    m->max_clients = o->clients + 8u;
+    m->policy = o->policy;
+    return 0;
+}
+
+static void say_nodes(const struct run_config *c, const struct yk_replay_opts *o, const struct yk_many_opts *m,
+                      const struct yk_many *many, const struct yk_replay_trace *t) {
+    char block[YK_FMT_MAX], dram[YK_FMT_MAX];
+    printf("Trace: %s, %" PRIu64 " requests, %" PRIu64 " blocks of %s.\n", c->trace != NULL ? c->trace : "generated",
+           t->req_count, t->id_count, yk_fmt_bytes(o->block_bytes, block));
+    printf("Nodes: %u, each with %s of shared memory, policy %s, %s; etcd and all end with this run.\n", m->nodes,
+           yk_fmt_bytes(m->dram_bytes, dram), m->policy,
+           many->apart ? "in a network namespace of its own" : "on 127.0.0.1 (network namespaces need root)");
+    printf("Load:  %u client process%s, spread over the nodes; every byte that a get returns is checked.\n\n",
+           o->clients, o->clients == 1 ? "" : "es");
+    fflush(stdout);
+}
+
+static int run_nodes(struct yolk_ctx *ctx, struct yk_replay_opts *o) {
+    const struct run_config *c = ctx->config;
+    struct yk_many_opts mo = {.nodes = (uint32_t)c->nodes};
+    const char *urls[YK_MANY_MAX];
+    struct wire before[YK_MANY_MAX] = {0};
+    struct yk_replay_trace trace = {0};
+    struct yk_many many;
+    struct yk_err err = {0};
+    int code = fit_nodes(ctx, o, &mo);
+    if (code == 0)
+        code = load(c, &trace);
+    if (code != 0)
+        return code;
+    if (yk_many_start(&mo, &many, &err) < 0) {
+        yk_replay_trace_fini(&trace);
+        return yolk_fail(YOLK_FAIL, "%s", err.text);
+    }
+    for (uint32_t i = 0; i < many.nodes; i++)
+        urls[i] = many.url[i];
+    o->urls = urls;
+    o->url_count = many.nodes;
+    if (!ctx->common->json)
+        say_nodes(c, o, &mo, &many, &trace);
+    (void)wires(&many, before);
+    code = yolk_replaying_run(ctx, o, &trace, "What came of it:");
+    say_wires(ctx, &many, before);
+    yk_many_stop(&many);
+    yk_replay_trace_fini(&trace);
+    return yolk_finish(code);
+}
+
+/* ---- the command -------------------------------------------------------------------------------- */
+
 static int run(struct yolk_ctx *ctx) {
     const struct run_config *c = ctx->config;
     struct yk_replay_trace trace = {0};
@@ -134,6 +242,8 @@ static int run(struct yolk_ctx *ctx) {
     struct yk_err err = {0};
     uint64_t dram_bytes;
     (void)yolk_replaying_opts(&c->replaying, &o);
+    if (c->nodes > 1)
+        return run_nodes(ctx, &o);
     fit(ctx, &o);
     fit_ssd(ctx, &o);
     if (o.capacity_blocks == 0 && o.dram_bytes == 0)

@@ -133,6 +133,7 @@ static const struct figure moves[] = {
     {COUNT, "went down", "demoted"},
     {BYTES, "bytes of them", "demoted_bytes"},
     {COUNT, "not worth a write", "demote_refused"},
+    {COUNT, "dropped for puts that waited", "demote_hurried"},
     {COUNT, "could not be written", "demote_failed"},
     {BYTES, "on their way down", "leaving_bytes"},
     {COUNT, "came up", "raised"},

@@ -7,6 +7,7 @@
  */
 #include "commands.h"
 #include "term.h"
+#include "top_cluster.h"
 #include "top_view.h"
 
 #include "base/clock.h"
@@ -26,7 +27,7 @@ struct top_config {
     struct yolk_common common;
     uint64_t interval_ns;
     int64_t count;
-    bool once;
+    bool once, cluster;
 };
 
 static const struct yk_opt rows[] = {
@@ -51,6 +52,13 @@ static const struct yk_opt rows[] = {
      YK_OPT_AT(struct top_config, once),
      .help = "Look for one interval, print it as plain text, and end. So does an output "
              "that is no terminal."},
+    {.name = "cluster",
+     .letter = 'C',
+     .type = YK_OPT_BOOL,
+     YK_OPT_AT(struct top_config, cluster),
+     .help = "All nodes of the cluster that the node of --url is in, a line each: slots, blocks, bytes, what its clients "
+             "hit and miss, what it brought from other nodes (pulls; of them bytes of other zones) and lent to them, "
+             "changes that are not confirmed yet (lag), removes that are pending."},
 };
 
 static int by_bytes(const void *a, const void *b) {
@@ -150,6 +158,70 @@ static int run_lines(struct yolk_ctx *ctx, struct yolk_top_view *v) {
     return YOLK_OK;
 }
 
+/* ---- all nodes ---------------------------------------------------------------------------------- */
+
+static int cluster_print(const struct yolk_ctx *ctx, struct yolk_top_cluster *v, bool live) {
+    struct yk_buf out;
+    if (ctx->common->json) {
+        (void)yolk_top_cluster_json(v, stdout);
+        return yolk_finish(YOLK_OK);
+    }
+    yk_buf_init(&out, TEXT_MAX);
+    yolk_top_cluster_text(v, &out);
+    if (live)
+        yolk_term_draw(yk_buf_text(&out));
+    else
+        fputs(yk_buf_text(&out), stdout);
+    yk_buf_fini(&out);
+    return live ? YOLK_OK : yolk_finish(YOLK_OK);
+}
+
+static int cluster_live(struct yolk_ctx *ctx, struct yolk_top_cluster *v) {
+    const struct top_config *config = ctx->config;
+    enum yolk_term_event e = YOLK_TERM_TIMEOUT;
+    struct yolk_term term;
+    if (yolk_term_open(&term) < 0)
+        return yolk_fail(YOLK_FAIL, "the terminal: %s", strerror(errno));
+    for (int64_t i = 0; (config->count == 0 || i < config->count) && e != YOLK_TERM_QUIT; i++) {
+        uint64_t next = yk_now_ns() + config->interval_ns;
+        (void)yolk_top_cluster_look(v); /* the last figures stay, with a line that says so */
+        do {
+            (void)cluster_print(ctx, v, true);
+            e = yolk_term_wait(&term, next);
+        } while (e == YOLK_TERM_REDRAW || e == YOLK_TERM_KEY);
+    }
+    yolk_term_close(&term);
+    return YOLK_OK;
+}
+
+static int cluster_lines(struct yolk_ctx *ctx, struct yolk_top_cluster *v) {
+    const struct top_config *config = ctx->config;
+    int64_t count = config->once || !config->common.json ? 1 : config->count;
+    int code = YOLK_OK;
+    for (int64_t i = 0; (count == 0 || i < count) && code == YOLK_OK; i++) {
+        wait_until(yk_now_ns() + config->interval_ns);
+        if (yolk_top_cluster_look(v) < 0)
+            return yolk_fail(YOLK_FAIL, "top: %s", yolk_top_cluster_why(v));
+        code = cluster_print(ctx, v, false);
+    }
+    return code;
+}
+
+static int top_cluster(struct yolk_ctx *ctx, bool live) {
+    struct yolk_top_cluster *v = NULL;
+    int code = yolk_top_cluster_open(ctx, &v);
+    if (code != 0)
+        return code;
+    if (yolk_top_cluster_look(v) < 0)
+        code = yolk_fail(YOLK_FAIL, "top: %s", yolk_top_cluster_why(v));
+    else
+        code = live ? cluster_live(ctx, v) : cluster_lines(ctx, v);
+    yolk_top_cluster_close(v);
+    return code;
+}
+
+/* ---- the command -------------------------------------------------------------------------------- */
+
 static int top(struct yolk_ctx *ctx) {
     struct top_config *config = ctx->config;
     struct yolk_top_view v = {.url = ctx->common->url};
@@ -157,6 +229,8 @@ static int top(struct yolk_ctx *ctx) {
         !config->common.json && !config->once && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
     if (!yk_opt_is_set(ctx->opts, "timeout"))
         config->common.timeout_ns = TIMEOUT_NS;
+    if (config->cluster)
+        return top_cluster(ctx, live);
     int code = yolk_open_node(ctx);
     if (code != 0)
         return code;

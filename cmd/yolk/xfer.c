@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define WARM_BYTES (4u << 20) /* moved before links are shown, so that they have figures */
 
@@ -160,52 +161,81 @@ static int probe(struct yolk_ctx *ctx) {
 
 /* ---- links, explain -------------------------------------------------------------------------------- */
 
-static int open_segment(struct yolk_ctx *ctx, const char *where, yk_xfer **ret_engine,
-                        yk_xfer_segment *ret_segment) {
-    int code = create(ctx, 0, ret_engine);
-    if (code != YOLK_OK)
-        return code;
-    int rc = yk_xfer_open(*ret_engine, where, yolk_timeout_ms(ctx), ret_segment);
+/* What is shown of which way. */
+struct way {
+    const char *segment; /* NULL: memory of this process, at `there` */
+    const char *here, *there; /* locations; NULL: wherever it comes to lie */
+    uint32_t op;         /* enum yk_xfer_op: how a request would go; 0: the links */
+    uint64_t bytes;      /* of that request */
+};
+
+/* "cpu:0" and the like are memory, as yolk topo names it; everything else is a segment. */
+static int is_location(const char *text) {
+    return strchr(text, '/') == NULL && (strncmp(text, "cpu:", 4) == 0 || strncmp(text, "cxl:", 4) == 0 ||
+                                         strncmp(text, "cuda:", 5) == 0);
+}
+
+/* WARM_BYTES that are said to lie there; they go with the process. */
+static int memory_at(yk_xfer *engine, const char *location, char **ret_memory) {
+    void *p = mmap(NULL, WARM_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return -YK_ENOMEM;
+    yk_xfer_memory m = {.addr = p,
+                        .length = WARM_BYTES,
+                        .location = location,
+                        .access = YK_XFER_REMOTE_READ | YK_XFER_REMOTE_WRITE,
+                        .fd = -1};
+    *ret_memory = p;
+    return yk_xfer_register(engine, &m, 1);
+}
+
+static int open_way(struct yolk_ctx *ctx, yk_xfer *engine, const struct way *w, yk_xfer_segment *ret_segment) {
+    char *memory;
+    if (w->segment != NULL)
+        return yk_xfer_open(engine, w->segment, yolk_timeout_ms(ctx), ret_segment);
+    int rc = memory_at(engine, w->there, &memory);
     if (rc == 0)
-        return YOLK_OK;
-    code = failed(rc, where);
-    yk_xfer_destroy(*ret_engine);
-    return code;
+        rc = yk_xfer_publish(engine, "explain", memory, WARM_BYTES, NULL);
+    return rc < 0 ? rc : yk_xfer_open(engine, "explain", 0, ret_segment);
 }
 
 /* Reads a few times, so that lanes are up and models have seen something. */
-static int warm(yk_xfer *engine, yk_xfer_segment segment) {
+static int warm(yk_xfer *engine, yk_xfer_segment segment, char *memory) {
     yk_xfer_segment_info info;
-    void *memory;
     int rc = yk_xfer_segment_stat(engine, segment, &info);
     if (rc < 0 || !(info.access & YK_XFER_REMOTE_READ))
         return rc;
-    uint64_t len = info.length < WARM_BYTES ? info.length : WARM_BYTES;
-    rc = yk_xfer_alloc(engine, len, 0, &memory);
-    for (uint64_t n = len; rc == 0 && n > 0; n /= 16) {
+    for (uint64_t n = info.length < WARM_BYTES ? info.length : WARM_BYTES; rc == 0 && n > 0; n /= 16) {
         yk_xfer_request r = {.op = YK_XFER_READ, .local = memory, .segment = segment, .length = n};
         rc = yk_xfer_run(engine, &r, 1, NULL);
     }
     return rc;
 }
 
-/* What the engine says of the segment: links, or how a read of so many bytes would go. */
-static int show(struct yolk_ctx *ctx, int explains, uint64_t bytes) {
+/* What the engine says of it. */
+static int show(struct yolk_ctx *ctx, const struct way *w) {
     yk_xfer *engine;
     yk_xfer_segment segment;
-    char *text = NULL;
-    int code = open_segment(ctx, ctx->args[1], &engine, &segment);
+    char *text = NULL, *memory;
+    int code = create(ctx, 0, &engine);
     if (code != YOLK_OK)
         return code;
-    int rc = warm(engine, segment);
-    if (rc >= 0)
-        rc = explains ? yk_xfer_explain_json(engine, segment, bytes, YK_XFER_READ, &text)
-                      : yk_xfer_links_json(engine, &text);
+    const char *of = w->segment != NULL ? w->segment : w->there;
+    int rc = memory_at(engine, w->here, &memory);
     if (rc < 0)
-        code = failed(rc, ctx->args[1]);
+        of = w->here != NULL ? w->here : "own memory";
+    if (rc == 0)
+        rc = open_way(ctx, engine, w, &segment);
+    if (rc == 0)
+        rc = warm(engine, segment, memory);
+    if (rc >= 0)
+        rc = w->op != 0 ? yk_xfer_explain_json(engine, segment, w->bytes, w->op, &text)
+                        : yk_xfer_links_json(engine, &text);
+    if (rc < 0)
+        code = failed(rc, of);
     else if (ctx->common->json)
         printf("%s\n", text);
-    else if ((explains ? yolk_xfer_print_choice(text) : yolk_xfer_print_links(text)) < 0)
+    else if ((w->op != 0 ? yolk_xfer_print_choice(text) : yolk_xfer_print_links(text)) < 0)
         printf("%s\n", text);
     free(text);
     yk_xfer_destroy(engine);
@@ -213,22 +243,30 @@ static int show(struct yolk_ctx *ctx, int explains, uint64_t bytes) {
 }
 
 static int links(struct yolk_ctx *ctx) {
-    return show(ctx, 0, 0);
+    struct way w = {.segment = ctx->args[1]};
+    return show(ctx, &w);
 }
 
 static int explain(struct yolk_ctx *ctx) {
     struct yk_err err;
-    uint64_t bytes;
-    if (yk_parse_size(ctx->args[2], &bytes, &err) < 0)
+    const char *src = ctx->args[1], *dst = ctx->args[2];
+    struct way w = {.op = is_location(dst) ? YK_XFER_READ : YK_XFER_WRITE};
+    if (yk_parse_size(ctx->args[3], &w.bytes, &err) < 0)
         return yolk_fail(YOLK_USAGE, "xfer explain: %s", err.text);
-    return show(ctx, 1, bytes);
+    if (!is_location(src) && !is_location(dst))
+        return yolk_fail(YOLK_USAGE, "xfer explain: found two segments, expected memory of this process, such as "
+                                     "cpu:0, as SRC or DST (see yolk topo)");
+    w.here = w.op == YK_XFER_READ ? dst : src;
+    w.there = w.op == YK_XFER_READ ? src : dst;
+    w.segment = is_location(w.there) ? NULL : w.there;
+    return show(ctx, &w);
 }
 
 static const struct {
     const char *name;
     size_t args; /* with the name */
     int (*fn)(struct yolk_ctx *ctx);
-} verbs[] = {{"serve", 1, serve}, {"probe", 2, probe}, {"links", 2, links}, {"explain", 3, explain}};
+} verbs[] = {{"serve", 1, serve}, {"probe", 2, probe}, {"links", 2, links}, {"explain", 4, explain}};
 
 static int xfer(struct yolk_ctx *ctx) {
     char quoted[YK_QUOTE_MAX];
@@ -248,12 +286,13 @@ const struct yolk_cmd yolk_cmd_xfer = {
     .name = "xfer",
     .args = "serve|probe|links|explain [ARG]...",
     .min_args = 1,
-    .max_args = 3,
+    .max_args = 4,
     .help = "the transfer engine: a target, and the ways to one",
     .more = "serve publishes a segment until it is interrupted. probe asks whether an engine answers at "
             "HOST:PORT or unix:PATH. links SEGMENT shows the rails to a segment (HOST:PORT/NAME) with "
-            "their modelled bandwidth and health; explain SEGMENT SIZE, how a read of so many bytes "
-            "would go, and why.",
+            "their modelled bandwidth and health. explain SRC DST SIZE shows how so many bytes would go from SRC "
+            "to DST, and why: one of them is memory of this process (cpu:N, cxl:N, see yolk topo), the other a "
+            "segment, a file (file:/PATH), or such memory, too.",
     YOLK_CMD_OPTIONS(rows),
     .config_bytes = sizeof(struct xfer_config),
     .flags = YOLK_CMD_LOCAL,

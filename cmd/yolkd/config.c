@@ -10,6 +10,7 @@
 #include "base/fmt.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "dir/member.h"
 #include "machine.h"
 #include "sched/policy.h"
 #include "shm/segment.h"
@@ -48,7 +49,7 @@ static int check_name(const char *text, struct yk_err *err) {
 }
 
 /* Only what is written as a number is judged here; names are resolved by the node. */
-static bool is_remote(const struct yk_addr *addr) {
+bool yolkd_is_remote(const struct yk_addr *addr) {
     struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM};
     struct addrinfo *ai = NULL;
     if (addr->kind != YK_ADDR_TCP || getaddrinfo(addr->host, NULL, &hints, &ai) != 0)
@@ -93,6 +94,36 @@ static int check_transfer(const char *text, struct yk_err *err) {
         return 0;
     return yk_err_set(err, -YK_EINVAL, "found %s, expected HOST:PORT such as 127.0.0.1:7781, auto or off",
                       yk_quote(text, quoted));
+}
+
+/* HOST:PORT; port 0 is any free one. */
+static int check_peer_listen(const char *text, struct yk_err *err) {
+    struct yk_addr addr;
+    char quoted[YK_QUOTE_MAX];
+    if (strcmp(text, "auto") == 0 ||
+        (strncmp(text, "unix:", 5) != 0 && yk_parse_addr(text, &addr, err) == 0 && addr.kind == YK_ADDR_TCP))
+        return 0;
+    return yk_err_set(err, -YK_EINVAL, "found %s, expected HOST:PORT such as 10.0.0.7:7782, or auto",
+                      yk_quote(text, quoted));
+}
+
+static int check_label(const char *text, struct yk_err *err) {
+    char quoted[YK_QUOTE_MAX];
+    size_t len = strlen(text);
+    if (len <= YK_MEMBER_LABEL_MAX && strcspn(text, " \t\"\\") == len)
+        return 0;
+    return yk_err_set(err, -YK_EINVAL, "found %s, expected at most %u letters, digits and signs without blanks",
+                      yk_quote(text, quoted), YK_MEMBER_LABEL_MAX);
+}
+
+/* Keys of etcd begin with it. */
+static int check_prefix(const char *text, struct yk_err *err) {
+    char quoted[YK_QUOTE_MAX];
+    size_t len = strlen(text);
+    if (len >= 1 && len <= NAME_MAX_BYTES && text[len - 1] != '/' && strcspn(text, " \t\"\\") == len)
+        return 0;
+    return yk_err_set(err, -YK_EINVAL, "found %s, expected 1 to %u characters without blanks, the last not '/'",
+                      yk_quote(text, quoted), NAME_MAX_BYTES);
 }
 
 static int check_mode(const char *text, struct yk_err *err) {
@@ -182,6 +213,10 @@ static struct yk_opt table[] = {
      .metavar = "SIZE/s", .section = "ssd",
      .help = "Bytes a second that all devices together may be written, to spare them; 0 has no limit. "
              "Blocks that find no turn in time are dropped from memory without a copy."},
+    {ROW("ssd-wait", YK_OPT_DURATION, ssd_wait_ns), .def = "50ms", .min = "0", .max = "1h",
+     .section = "ssd",
+     .help = "How long a put waits for memory that an SSD is too slow to free. Then as many blocks as "
+             "it needs are dropped unwritten. 0 waits as long as the put itself may take."},
     {ROW("ssd-clean-percent", YK_OPT_INT, ssd_clean_percent), .def = "40", .min = "1", .max = "900",
      .section = "ssd",
      .help = "Bytes that cleaning may write again for each 100 bytes of new blocks; what is over it is "
@@ -223,8 +258,8 @@ static struct yk_opt table[] = {
              "port (as port 0 does), and nowhere without one. off sends all payload through the "
              "connections of --listen."},
     {ROW("insecure-network", YK_OPT_BOOL, insecure_network), .section = "network",
-     .help = "Allow addresses beyond loopback in --listen, --http, --transfer and sockets passed in. There is no "
-             "authentication and no encryption yet: whoever reaches such an address can read, "
+     .help = "Allow addresses beyond loopback in --listen, --http, --transfer, --peer-listen and sockets passed "
+             "in. There is no authentication and no encryption yet: whoever reaches such an address can read, "
              "replace and remove every block. Only for a network on which all may."},
     {ROW("max-clients", YK_OPT_INT, max_clients), .def = "2048", .min = "1", .max = "65535",
      .section = "network",
@@ -232,6 +267,43 @@ static struct yk_opt table[] = {
              "starts with an empty segment."},
     {ROW("max-connections", YK_OPT_INT, max_connections), .def = "4096", .min = "1",
      .max = "1000000", .section = "network", .help = "Connections at a time; more are refused."},
+    {ROW("etcd", YK_OPT_STR, etcd), .metavar = "URL,...", .section = "cluster",
+     .help = "Be one of many nodes that find each other's blocks: members of etcd (v3), such as "
+             "http://10.0.0.1:2379, with commas between. Not given: this node is alone."},
+    {ROW("etcd-user", YK_OPT_STR, etcd_user), .metavar = "NAME", .section = "cluster",
+     .help = "User of etcd."},
+    {ROW("etcd-password-file", YK_OPT_STR, etcd_password_file), .metavar = "FILE", .section = "cluster",
+     .help = "Its password is the first line of this file."},
+    {ROW("etcd-ca", YK_OPT_STR, etcd_ca), .metavar = "FILE", .section = "cluster",
+     .help = "Authorities that etcd's certificate must come from (PEM); not given: the system's."},
+    {ROW("etcd-cert", YK_OPT_STR, etcd_cert), .metavar = "FILE", .section = "cluster",
+     .help = "Certificate that is shown to etcd (PEM)."},
+    {ROW("etcd-key", YK_OPT_STR, etcd_key), .metavar = "FILE", .section = "cluster",
+     .help = "Key of that certificate (PEM)."},
+    {ROW("cluster", YK_OPT_STR, cluster), .def = "yolk", .metavar = "PREFIX", .check = check_prefix,
+     .section = "cluster", .help = "All keys in etcd begin with this; one for each cluster."},
+    {ROW("node-name", YK_OPT_STR, node_name), .metavar = "NAME", .check = check_name, .section = "cluster",
+     .help = "Name of this node in the cluster, for good. Not given: the host's name."},
+    {ROW("zone", YK_OPT_STR, zone), .def = "", .metavar = "LABEL", .check = check_label, .section = "cluster",
+     .help = "Where this node stands; blocks are read from nodes with the same label first."},
+    {ROW("local-copies", YK_OPT_ENUM, local_copies), .def = "reused", .values = yk_local_copies_names,
+     .section = "cluster",
+     .help = "Whether a block of another node that was read here is kept: reused keeps it once it is used again "
+             "(until then it is the first to go), always at once, never not at all."},
+    {ROW("peer-listen", YK_OPT_STR, peer_listen), .def = "auto", .metavar = "HOST:PORT",
+     .check = check_peer_listen, .section = "cluster",
+     .help = "Where other nodes connect. auto is any free port (as port 0 is) on the host of the first tcp "
+             "address of --listen, without one on 127.0.0.1."},
+    {ROW("advertise", YK_OPT_STR, advertise), .metavar = "HOST", .section = "cluster",
+     .help = "Host that other nodes reach --peer-listen by, if it is another than named there."},
+    {ROW("state-dir", YK_OPT_STR, state_dir), .metavar = "DIR", .section = "cluster",
+     .help = "Where this node keeps its place in the cluster, and the log of removes. Made if its parent is "
+             "there. Not given: NAME (of --name) in the service manager's state directory, else in "
+             "/var/lib/yolk."},
+    {ROW("cut-off", YK_OPT_DURATION, cut_off_ns), .def = "2m", .min = "1s", .max = "30d", .section = "cluster",
+     .help = "How long this node's own clients find what it holds when it hears nothing from etcd: others may remove "
+             "blocks without it then. Behind that their lookups are misses until etcd is heard again. At least a lease, "
+             "3s."},
     {ROW("stop-timeout", YK_OPT_DURATION, stop_timeout_ns), .def = "2s", .min = "1ms", .max = "1h",
      .section = "service",
      .help = "How long replies under way may take once SIGTERM or SIGINT came."},
@@ -415,7 +487,7 @@ static int fill_listen(const struct yolkd_config *config, bool activated, struct
         int rc = yk_parse_addr(config->listen.items[i], &opts->listen[opts->listen_count++], err);
         if (rc < 0)
             return rc;
-        if (!config->insecure_network && is_remote(&opts->listen[opts->listen_count - 1]))
+        if (!config->insecure_network && yolkd_is_remote(&opts->listen[opts->listen_count - 1]))
             return yk_opt_fail(&config->opts, "listen", err, REMOTE_TEXT, config->listen.items[i]);
     }
     if (opts->listen_count > 0 || activated)
@@ -427,7 +499,7 @@ static int fill_listen(const struct yolkd_config *config, bool activated, struct
 static int check_http(const struct yolkd_config *config, struct yk_err *err) {
     char text[YK_ADDR_TEXT_MAX];
     yk_addr_format(&config->http, text);
-    if (config->insecure_network || !is_remote(&config->http))
+    if (config->insecure_network || !yolkd_is_remote(&config->http))
         return 0;
     return yk_opt_fail(&config->opts, "http", err, REMOTE_TEXT, text);
 }
@@ -435,7 +507,7 @@ static int check_http(const struct yolkd_config *config, struct yk_err *err) {
 static int check_transfer_host(const struct yolkd_config *config, struct yk_err *err) {
     struct yk_addr addr;
     struct yk_err none;
-    if (config->insecure_network || yk_parse_addr(config->transfer, &addr, &none) < 0 || !is_remote(&addr))
+    if (config->insecure_network || yk_parse_addr(config->transfer, &addr, &none) < 0 || !yolkd_is_remote(&addr))
         return 0;
     return yk_opt_fail(&config->opts, "transfer", err, REMOTE_TEXT, config->transfer);
 }
@@ -480,6 +552,7 @@ int yolkd_config_node(const struct yolkd_config *config, bool activated,
         .capacity_blocks = (uint64_t)config->capacity_blocks,
         .reserve_percent = (uint32_t)config->reserve_percent,
         .held_percent = (uint32_t)config->held_percent,
+        .local_copies = (uint8_t)config->local_copies,
         .seed = 1, /* a constant: the same calls evict the same blocks */
     };
     *ret_opts = opts;
@@ -507,7 +580,11 @@ void yolkd_config_man(FILE *out) {
         ".PP\n"
         "With \\fB\\-\\-ssd\\fR blocks that leave memory go to files or devices and come up again "
         "when they\n"
-        "are asked for; both tiers are one pool. They survive a reboot as well.\n",
+        "are asked for; both tiers are one pool. They survive a reboot as well.\n"
+        ".PP\n"
+        "With \\fB\\-\\-etcd\\fR nodes are one cluster: what one of them has, clients of all find, and a "
+        "remove\n"
+        "is one everywhere. Blocks go from node to node through the transfer engine.\n",
         out);
     yk_opt_print_man(&spec, out);
     fputs(
@@ -541,6 +618,8 @@ void yolkd_config_man(FILE *out) {
         ".nf\n"
         "yolkd \\-\\-dram 8G \\-\\-listen unix:$XDG_RUNTIME_DIR/yolk.sock\n"
         "yolkd \\-\\-dram 64G \\-\\-ssd /var/lib/yolk:500G\n"
+        "yolkd \\-\\-etcd http://10.0.0.1:2379 \\-\\-peer\\-listen 10.0.0.7:7782 "
+        "\\-\\-insecure\\-network\n"
         "yolkd \\-\\-check\\-config \\-\\-config /etc/yolk/yolkd.conf\n"
         ".fi\n"
         ".SH SEE ALSO\n\\fByolk\\fR(1)\n",

@@ -13,6 +13,7 @@
 #define YOLKD_CONFIG_H
 
 #include "base/opt.h"
+#include "dir/dir.h"
 #include "node/node.h"
 
 struct yolkd_config {
@@ -44,6 +45,7 @@ struct yolkd_config {
     bool ssd_format;
     uint64_t ssd_segment_bytes;
     uint64_t ssd_write_limit;
+    uint64_t ssd_wait_ns;
     int ssd_clean_percent;
     int64_t ssd_capacity_blocks;
     int ssd_trim; /* enum yolkd_trim */
@@ -51,6 +53,20 @@ struct yolkd_config {
     bool ssd_preload;
     uint64_t ssd_stop_ns;
     int compact_percent;
+    char *etcd;
+    char *etcd_user;
+    char *etcd_password_file;
+    char *etcd_ca;
+    char *etcd_cert;
+    char *etcd_key;
+    char *cluster;
+    char *node_name;
+    int local_copies; /* enum yk_local_copies */
+    char *zone;
+    char *peer_listen;
+    char *advertise;
+    char *state_dir;
+    uint64_t cut_off_ns;
     uint64_t stop_timeout_ns;
     int log_level; /* enum yk_log_level */
     bool check_config;
@@ -73,6 +89,15 @@ int yolkd_config_node(const struct yolkd_config *config, bool activated,
 enum yolkd_trim { YOLKD_TRIM_AUTO, YOLKD_TRIM_ON, YOLKD_TRIM_OFF };
 int yolkd_config_ssd(const struct yolkd_config *config, struct yk_store_ssd_opts *ret_opts,
                      struct yk_err *err);
+
+/* The part of it that concerns the cluster (config_cluster.c): what yk_dir_new takes, and where the node's transfer
+ * engine listens for its peers (io_node's transfer). Without --etcd *ret_opts has no endpoints. Strings are
+ * the process's. Warnings go to the log. */
+int yolkd_config_cluster(const struct yolkd_config *config, struct yk_node_opts *io_node,
+                         struct yk_dir_opts *ret_opts, struct yk_err *err);
+
+/* Beyond loopback, as far as an address is written as a number. */
+bool yolkd_is_remote(const struct yk_addr *addr);
 
 void yolkd_config_help(FILE *out);
 

@@ -48,6 +48,7 @@ int yolkd_config_ssd(const struct yolkd_config *config, struct yk_store_ssd_opts
         .capacity_blocks = (uint64_t)config->ssd_capacity_blocks,
         .write_limit_bps = config->ssd_write_limit,
         .clean_percent = (uint32_t)config->ssd_clean_percent,
+        .wait_ms = (uint32_t)((config->ssd_wait_ns + 999999u) / 1000000u),
         .when = (uint8_t)config->ssd_only_on,
         .admit = (uint8_t)config->ssd_admit,
         .format = config->ssd_format,

@@ -37,6 +37,8 @@
 #define DOUBLED_NS    (500 * YK_NS_PER_MS)
 #define STOP_GRACE_NS (10 * YK_NS_PER_S) /* beyond --stop-timeout and --ssd-stop, before the process is ended */
 #define STATUS_MS     30000              /* between two status lines for the service manager */
+#define WAIT_SAY_NS   (60 * YK_NS_PER_S) /* between two lines of the log that say what a start waits for */
+#define WAIT_MORE_S   30                  /* that the service manager is asked for, each time */
 #define EXTRA_FDS     640                /* listeners, logs, epoll: open files beside clients' */
 #define ADDRESSES_MAX 4096
 
@@ -48,9 +50,12 @@ struct yolkd {
     struct yolkd_config config;
     struct yolkd_systemd systemd;
     struct yk_node_opts node_opts;
+    struct yk_dir_opts dir_opts;
     struct yk_node *node;
+    struct yk_dir *dir; /* NULL: this node is alone */
     struct yk_http *http;
     struct yolkd_ssd ssd;
+    uint64_t said_ns; /* when the log was last told what the start waits for */
     int stop_fd; /* readable once a signal asked for a stop */
 };
 
@@ -137,6 +142,8 @@ static void put_addresses(const struct yolkd *d, const char *sockets, struct yk_
                       yk_addr_format(&d->node_opts.listen[i], text));
     if (d->http != NULL)
         yk_buf_printf(out, ", http %s:%u", d->config.http.host, yk_http_port(d->http));
+    if (d->dir != NULL)
+        yk_buf_printf(out, ", peers %s", yk_dir_address(d->dir));
     if (yk_node_transfer(d->node)[0] != 0)
         yk_buf_printf(out, ", transfer %s", yk_node_transfer(d->node));
 }
@@ -253,6 +260,52 @@ static void check_file_system(const struct yolkd *d) {
                o->dir);
 }
 
+/* ---- the cluster ---------------------------------------------------------------------------- */
+
+/* etcd is away, or other nodes are: the node waits, and so do its clients. It is not READY; the manager is told that
+ * it lives. */
+static int waits(void *arg, const char *why, uint64_t since_ns) {
+    struct yolkd *d = arg;
+    struct pollfd stop = {.fd = d->stop_fd, .events = POLLIN};
+    uint64_t now = yk_now_ns(), seconds = (now - since_ns) / YK_NS_PER_S;
+    if (d->said_ns == 0 || now - d->said_ns >= WAIT_SAY_NS) {
+        yk_log(YK_LOG_WARN, "yolkd", "waits to be a member of its cluster since %llu s, and its clients wait with it: %s",
+               (unsigned long long)seconds, why);
+        d->said_ns = now;
+    }
+    yolkd_systemd_notify(&d->systemd, "EXTEND_TIMEOUT_USEC=%llu\nSTATUS=waits to be a member since %llu s: %.150s",
+                         WAIT_MORE_S * 1000000ull, (unsigned long long)seconds, why);
+    return poll(&stop, 1, 0) > 0;
+}
+
+static int dir_new(struct yolkd *d, struct yk_err *err) {
+    if (d->dir_opts.meta.endpoints == NULL)
+        return 0;
+    d->dir_opts.waits = waits;
+    d->dir_opts.waits_arg = d;
+    int rc = yk_dir_new(&d->dir_opts, &d->dir, err);
+    if (rc == 0)
+        d->node_opts.pool = yk_dir_pool(d->dir);
+    return rc;
+}
+
+static bool is_loopback(const char *address) {
+    return strncmp(address, "127.", 4) == 0 || strncmp(address, "[::1]", 5) == 0 ||
+           strncmp(address, "localhost:", 10) == 0;
+}
+
+static int join(struct yolkd *d, struct yk_err *err) {
+    if (d->dir == NULL)
+        return 0;
+    int rc = yk_dir_start(d->dir, d->node, err);
+    if (rc == 0 && is_loopback(yk_dir_address(d->dir)))
+        yk_log(YK_LOG_WARN, "yolkd",
+               "other nodes are told that this one is at %s: nodes on other hosts cannot reach it (--peer-listen, "
+               "--advertise)",
+               yk_dir_address(d->dir));
+    return rc;
+}
+
 static int start(struct yolkd *d, struct yk_err *err) {
     struct yk_buf sockets;
     int rc = signals_start(d, err);
@@ -266,16 +319,23 @@ static int start(struct yolkd *d, struct yk_err *err) {
     d->node_opts.listen_fd_count = d->systemd.n_fds;
     d->node_opts.store.ssd.progress = yolkd_ssd_recovering;
     d->node_opts.store.ssd.progress_arg = &d->ssd;
-    rc = yk_node_start(&d->node_opts, &d->node, err);
-    if (rc < 0)
-        explain(d, err);
-    else
+    rc = dir_new(d, err);
+    if (rc == 0) {
+        rc = yk_node_start(&d->node_opts, &d->node, err);
+        if (rc < 0)
+            explain(d, err);
+    }
+    if (rc == 0)
+        rc = join(d, err);
+    if (rc == 0)
         rc = start_http(d, err);
     if (rc == 0) {
         log_start(d, yk_buf_text(&sockets));
         yolkd_ssd_started(&d->ssd, d->node);
     } else {
+        yk_dir_stop(d->dir);
         yk_node_discard(d->node);
+        yk_dir_free(d->dir);
     }
     yk_buf_fini(&sockets);
     return rc;
@@ -318,7 +378,9 @@ static void stop(struct yolkd *d) {
     yk_node_stats(d->node, &n);
     bool lost = yk_node_tier_lost(d->node) != 0;
     yk_http_stop(d->http);
+    yk_dir_stop(d->dir);
     yk_node_stop(d->node);
+    yk_dir_free(d->dir);
     yk_log(YK_LOG_INFO, "yolkd", "stopped; %llu blocks (%s) %s", (unsigned long long)n.store.blocks,
            yk_fmt_bytes(n.store.block_bytes, bytes),
            lost                  ? "are lost with its memory"
@@ -393,12 +455,18 @@ static int run(struct yolkd *d, int argc, char **argv) {
         rc = yolkd_systemd_init(&d->systemd, d->config.insecure_network, &err);
     if (rc == 0)
         rc = yolkd_config_node(&d->config, d->systemd.n_fds > 0, &d->node_opts, &err);
+    if (rc == 0)
+        rc = yolkd_config_cluster(&d->config, &d->node_opts, &d->dir_opts, &err);
     if (rc < 0)
         return fail(&err, EXIT_CONFIG);
     if (d->config.check_config)
         return print_effective(d);
     yk_log_init(STDERR_FILENO, (enum yk_log_level)d->config.log_level);
     rc = start(d, &err);
+    if (rc == -YK_ECANCELED) { /* by a signal, which the log has told of */
+        yk_log(YK_LOG_INFO, "yolkd", "%s", err.text);
+        return EXIT_CLEAN;
+    }
     if (rc < 0)
         return fail(&err, start_exit(d, &err));
     notify_status(d, "READY=1\n");

@@ -35,15 +35,17 @@
     X(EINTERNAL, 23, "internal error")                                                             \
     X(ECLOSED, 24, "handle is closed")                                                             \
     X(ELIMIT, 25, "a configured limit is reached")                                                 \
-    X(ENOENT, 26, "not found")
+    X(ENOENT, 26, "not found")                                                                     \
+    X(EFAULT, 27, "memory cannot be accessed")
 
 enum yk_status {
     YK_OK = 0,
-    YK_MISS = 1, /* the block is not here: an answer, not an error */
+    YK_MISS = 1,  /* the block is not here: an answer, not an error */
+    YK_FEWER = 3, /* of a put: stored, with fewer copies than it asked for (yolk.h) */
 #define YK_STATUS_ENUM(name, num, text) YK_##name = (num),
     YK_STATUS_TABLE(YK_STATUS_ENUM)
 #undef YK_STATUS_ENUM
-    YK_STATUS_LAST = YK_ENOENT /* no comma at the end: C++98 has none there */
+    YK_STATUS_LAST = YK_EFAULT /* no comma at the end: C++98 has none there */
 };
 
 #endif

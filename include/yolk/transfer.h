@@ -60,12 +60,13 @@ enum yk_xfer_transport { /* bits */
     YK_XFER_MEM = 1,     /* memory of the same process */
     YK_XFER_SHM = 2,     /* memory of another process of the host */
     YK_XFER_TCP = 4,
-    YK_XFER_FILE = 8
+    YK_XFER_FILE = 8,
+    YK_XFER_RDMA = 16 /* devices of both hosts move the payload; only when it is named here (docs/rdma.md) */
 };
 
 typedef struct yk_xfer_opts {
     uint32_t size;            /* sizeof(yk_xfer_opts) */
-    uint32_t transports;      /* enum yk_xfer_transport; 0 = all */
+    uint32_t transports;      /* enum yk_xfer_transport; 0 = all but RDMA */
     const char *listen;       /* "HOST:PORT" (port 0: any free one) that peers connect to; NULL: none does */
     const char *advertise;    /* addresses "HOST:PORT,..." given to peers; NULL: those of the interfaces
                                  that `listen` covers */
@@ -80,12 +81,12 @@ typedef struct yk_xfer_opts {
     uint32_t shards;          /* independent sets of lanes, each with a thread for when no caller waits;
                                  1..4; 0: 1 */
     uint32_t lanes;           /* connections on each rail and shard for bulk, 1..8; 0: 1. One more is for
-                                 urgent requests */
+                                 urgent requests, and a long way that is full gets up to 32 for as long */
     uint32_t inflight_max;    /* requests accepted and not ended; 0: 65536 */
     uint32_t poll_us;         /* how long waiting looks for an answer before it sleeps, 0..1000; 0: sleeps */
     uint32_t connect_ms;      /* until an attempt to connect counts as failed; 0: 1000 */
     uint32_t stall_ms;        /* a lane that moved nothing for so long while it should is given up when
-                                 there is another one; 0: 200 */
+                                 there is another rail, or when one dialled beside it is answered; 0: 200 */
     const char *fault;        /* tests: "KIND:every=N" or "KIND:rate=P", KIND of delay, drop, error,
                                  corrupt; wraps all transports; NULL: none */
     uint32_t any_local;       /* 1: local memory of requests need not be registered, as long as no device
@@ -139,7 +140,8 @@ YK_API int yk_xfer_register(yk_xfer *engine, const yk_xfer_memory *memory, size_
  * did not end within five seconds; the range stays registered and is refused to new ones. */
 YK_API int yk_xfer_unregister(yk_xfer *engine, void *const *addrs, size_t n);
 
-/* Memory that peers of the host can map: allocated, registered, zero. Freed by yk_xfer_free, or destroy. */
+/* Memory that peers of the host can map: allocated, registered, zero. Freed by yk_xfer_free (which
+ * unregisters it, if that was not done; errors as there), or destroy. */
 YK_API int yk_xfer_alloc(yk_xfer *engine, uint64_t length, uint32_t access, void **ret_addr);
 YK_API int yk_xfer_free(yk_xfer *engine, void *addr);
 
@@ -163,12 +165,14 @@ typedef struct yk_xfer_guard_ops {
 } yk_xfer_guard_ops;
 
 /* Gives the range [addr, addr + length), which must lie in registered memory, a name that peers open
- * it by; what they may do is the memory's access. guard: copied, or NULL. -YK_ECONFLICT: the name is
- * taken, here or (with a resolver) by another engine. */
+ * it by: 1 to YK_XFER_NAME_MAX bytes without '/' that do not begin with "file:". What they may do is the
+ * memory's access. guard: copied, or NULL. -YK_ECONFLICT: the name is taken, here or (with a resolver) by
+ * another engine. */
 YK_API int yk_xfer_publish(yk_xfer *engine, const char *name, void *addr, uint64_t length,
                            const yk_xfer_guard_ops *guard);
-/* The same of a file or block device, opened O_DIRECT where it can be. access as of memory. This engine
- * alone opens it; others open the file by its path. */
+/* The same of a file or block device, opened O_DIRECT where it can be. access as of memory. For this
+ * engine alone: others, of this process too, get -YK_ENOTSUP when they open the name, and open the file by
+ * its path where they have it. */
 YK_API int yk_xfer_publish_file(yk_xfer *engine, const char *name, const char *path, uint32_t access);
 YK_API int yk_xfer_withdraw(yk_xfer *engine, const char *name);
 
@@ -179,8 +183,8 @@ typedef uint64_t yk_xfer_segment;
  * addresses with commas between ("engine=ID" among them: those behind it must be that engine's), "file:/PATH" (this
  * host's, read and write), "mem:ID/NAME" (an engine of this process, as resolvers are given it when it
  * does not listen), or "NAME" (this engine's own, else by the resolver). Blocks until
- * timeout_ms (0 = 5000). -YK_ENOENT no such segment, -YK_EGONE nobody answers there, -YK_ETIMEDOUT,
- * -YK_EVERSION. */
+ * timeout_ms (0 = 5000). -YK_ENOENT no such segment, -YK_EGONE nobody answers there, -YK_ENOTSUP it is
+ * another engine's file, -YK_ETIMEDOUT, -YK_EVERSION, -YK_ELIMIT. */
 YK_API int yk_xfer_open(yk_xfer *engine, const char *where, uint32_t timeout_ms,
                         yk_xfer_segment *ret_segment);
 YK_API int yk_xfer_close(yk_xfer *engine, yk_xfer_segment segment);
@@ -266,7 +270,8 @@ YK_API int yk_xfer_run(yk_xfer *engine, const yk_xfer_request *requests, size_t 
                        const yk_xfer_submit_opts *opts);
 
 typedef struct yk_xfer_status {
-    int32_t status;    /* 0, YK_MISS, -YK_E...; -YK_EAGAIN: has not ended */
+    int32_t status;    /* 0, YK_MISS, -YK_E...; -YK_EAGAIN: has not ended; -YK_EFAULT: its memory, here or
+                          there, was unmapped while it was registered */
     uint32_t attempts; /* slices that were sent for it */
     uint64_t bytes;    /* that are in place; all of them when status is 0 */
 } yk_xfer_status;

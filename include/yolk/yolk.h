@@ -21,6 +21,10 @@
  *   change fails with -YK_EGONE, and a lookup or get is a miss; where the node's memory is mapped
  *   these need no node, but for blocks that are on SSD alone. -YK_ETIMEDOUT: the node is there and
  *   silent; the change may yet be made.
+ * Clusters: a node that is one of many looks elsewhere for what it has not. What it gets from another node is a
+ *   copy, which goes first unless it is used again. A block that nobody can tell of in time is a miss, but for
+ *   yk_stat and YK_OP_STAT: -YK_EAGAIN. Pins, yk_touch, yk_expire, yk_verify, yk_list and yk_remove_many are of
+ *   this node's copies (a pin brings one here); yk_remove and namespaces are of the whole cluster.
  * Option structs begin with `size`, set to sizeof by the caller; new fields go at the end; NULL
  *   stands for all defaults.
  * Language: C11, GNU C99 or C++11: struct yk_op has an anonymous union, which strict C99 has not.
@@ -89,7 +93,13 @@ typedef struct yk_open_opts {
 
 /* Connects to a node. url: "unix:/path" (default unix:/run/yolk.sock when NULL, or $YOLK_URL),
  * "tcp:HOST:PORT" (large payload through the transfer engine, over all useful rails),
- * "embedded:dram=1G,..." (a node inside this process; needs libyolk-node). Blocks up to timeout_ms.
+ * "embedded:dram=1G,..." (a node inside this process; needs libyolk-node). Of a cluster also several nodes,
+ * "unix:/a,tcp:HOST:PORT,...", nearest first, or etcd, "etcd://HOST:PORT,HOST:PORT/CLUSTER?zone=ZONE" (needs libyolk-etcd;
+ * further options, with '&' between: tls, ca=FILE, cert=FILE, key=FILE, user=NAME, password-file=FILE): the nodes that
+ * live are read there, those of this host first, then those of the zone. The handle speaks to the first that answers.
+ * When that one is gone it goes on with the next: what was under way is asked again there, up to its deadline;
+ * references stay good, the caller's reservations are lost, pins were that node's. A nearer node that is back is
+ * taken again by the next call that has to ask a node. Blocks up to timeout_ms.
  * Errors: EGONE nothing listens, EVERSION, EINVAL, ESTALE epoch lower than the namespace's, ELIMIT too many
  * clients, or all 256 namespaces of the node are taken. On failure *ret_client is untouched and
  * yk_error_text(NULL) has the text.
@@ -135,9 +145,19 @@ typedef struct yk_put_opts {
     uint32_t kind;          /* the caller's own classes, 0..255 */
     uint32_t tier;          /* enum yk_tier */
     uint32_t timeout_ms;    /* 0 = the handle's; a put under pressure waits for space up to it */
+    const char *prefer;     /* in a cluster: the name of a node that shall have the block; NULL = any */
+    uint32_t replicas;      /* in a cluster: copies in all, on as many nodes, in different zones as far as there
+                               are any: 1 to YK_COPIES_MAX; 0 = 1 */
+    uint32_t reserved;      /* 0 */
 } yk_put_opts;
 
-/* Stores a block. 0: stored, or the same bytes were there already. -YK_ECONFLICT: the key has other
+#define YK_COPIES_MAX 8
+/* YK_FEWER, a put's status: stored, but with fewer copies than it asked for, or not at the node that it preferred: the cluster
+ * has not as many nodes, they had no room, or it took longer than 4.5 s. Positive: whoever must have all copies compares
+ * with 0. yk_run does not count it as 0. */
+
+/* Stores a block. 0: stored, or the same bytes were there already; with replicas or a preferred node: all of those copies
+ * can be found. YK_FEWER. -YK_ECONFLICT: the key has other
  * bytes. -YK_ENOSPC after the deadline. -YK_ETOOBIG: larger than the tier. -YK_ESTALE: the epoch
  * was raised since the put began, by this handle too. -YK_ENOTSUP: a tier that blocks cannot be put into
  * (blocks come into DRAM; the node takes them to SSD). -YK_EQUOTA, -YK_ELIMIT: the namespace's quota or
@@ -201,6 +221,8 @@ YK_API void yk_ref_release(yk_client *client, yk_ref *ref);
 
 /* ---- look up: never extends a block's life ---------------------------------------------------- */
 
+#define YK_TIERS_ELSEWHERE 1u /* of tiers: in a cluster, on other nodes alone */
+
 typedef struct yk_block_info {
     uint64_t len;           /* bytes */
     uint64_t checksum;      /* XXH3-64 of the payload */
@@ -208,7 +230,9 @@ typedef struct yk_block_info {
     uint64_t epoch;
     uint64_t expiry_ms;     /* wall clock, ms since 1970; 0 = none */
     uint64_t session;
-    uint32_t tiers;         /* bit (1 << enum yk_tier) for each copy */
+    uint32_t tiers;         /* bit (1 << enum yk_tier) for each copy on the node that was asked; with bit
+                               YK_TIERS_ELSEWHERE it has none, and the others are those of copies on other
+                               nodes: then len, checksum and epoch are known, the rest is 0 */
     uint32_t depth_tokens;
     uint32_t length_tokens;
     uint32_t model;
@@ -221,7 +245,7 @@ typedef struct yk_block_info {
 /* 1 present, 0 not, or failure. */
 YK_API int yk_exists(yk_client *client, yk_key key);
 
-/* 0 or YK_MISS. */
+/* 0 or YK_MISS; -YK_EAGAIN: in a cluster, nobody could tell in time. */
 YK_API int yk_stat(yk_client *client, yk_key key, yk_block_info *ret_info);
 
 /* Length (0..count) of the longest prefix of keys that is present. ret_infos: NULL, or an array of
@@ -231,13 +255,15 @@ YK_API int yk_match(yk_client *client, const yk_key *keys, size_t count, yk_bloc
 /* ---- change ------------------------------------------------------------------------------------ */
 
 /* 0 removed, YK_MISS was not there. When it returns, no later lookup finds the block. A hard pin
- * does not protect from remove. */
+ * does not protect from remove. In a cluster it is removed on all nodes: -YK_ETIMEDOUT: not all have confirmed it
+ * in some 4.5 s; if it had begun it goes on; to ask again is to wait for it. -YK_EAGAIN: too many removals are
+ * under way, nothing was removed. */
 YK_API int yk_remove(yk_client *client, yk_key key);
 
 enum yk_remove_many { YK_REMOVE_PREFIX = 1, YK_REMOVE_GLOB = 2, YK_REMOVE_ALL = 3 };
 
 /* Removes all blocks of the handle's namespace whose key starts with, or matches (* ? [set], as
- * fnmatch does), the pattern. Covers all that was committed before the call. */
+ * fnmatch does), the pattern. Covers all that was committed before the call. In a cluster: of this node alone. */
 YK_API int yk_remove_many(yk_client *client, int how, yk_key pattern, uint64_t *ret_count);
 
 /* soft: evicted last until pin_ms from now; hard (pin_ms 0): not evicted. 0 or YK_MISS;
@@ -252,8 +278,8 @@ YK_API int yk_touch(yk_client *client, yk_key key);
 YK_API int yk_expire(yk_client *client, yk_key key, uint64_t ttl_ms);
 
 /* Asks that the blocks be in tier within deadline_ms (YK_TIER_ANY: in DRAM), in the order of keys.
- * Does not wait for them. Returns how many will be raised: those that are there already do not count;
- * 0 on a node of one tier, with yk_error_text saying so. */
+ * Does not wait for them. Returns how many will be raised, or (in a cluster) looked for on other nodes: those that
+ * are there already do not count; 0 on a node of one tier that is alone, with yk_error_text saying so. */
 YK_API int yk_prefetch(yk_client *client, const yk_key *keys, size_t count, int tier,
                        uint32_t deadline_ms);
 
@@ -271,7 +297,7 @@ enum yk_opcode {
     YK_OP_UNPIN,     /* key -> status */
     YK_OP_EXPIRE,    /* key, arg = ttl_ms -> status */
     YK_OP_GET_RANGE, /* key, arg = offset, iov[] -> status, len */
-    YK_OP_STAT,      /* key, info (may be NULL) -> status 0 or YK_MISS, *info */
+    YK_OP_STAT,      /* key, info (may be NULL) -> status 0, YK_MISS or -YK_EAGAIN, *info */
     YK_OP_MATCH,     /* list: keys, count, infos -> status 0 or YK_MISS (not even the first is there), len =
                         length of the run, infos[0..len) */
     YK_OP_REF,       /* key, ref -> status, len, *ref: released with yk_ref_release when status is 0, and all
@@ -349,6 +375,9 @@ typedef struct yk_ns_info {
     uint64_t blocks;      /* likewise */
 } yk_ns_info;
 
+/* In a cluster the next three, and opening a namespace that is new or has to be raised, are agreed by all:
+ * -YK_EAGAIN: that is not possible now; -YK_ETIMEDOUT: it was not confirmed in some 4.5 s, and may yet be made. */
+
 /* Creates a namespace, or changes the quota of one. -YK_ELIMIT: a node has 256 of them, and one that was
  * removed counts until the node has started again, without a block of it and without a mapped client. What is over a lower one is evicted in the
  * background, first what is on SSD alone; puts make room for themselves meanwhile. */
@@ -358,7 +387,8 @@ YK_API int yk_ns_create(yk_client *client, const char *name, uint64_t quota_byte
  * is higher already. The handle's own epoch follows if the namespace is its own. */
 YK_API int yk_ns_raise_epoch(yk_client *client, const char *name, uint64_t epoch);
 
-/* Removes all blocks of a namespace and its policy. The name can be created again. */
+/* Removes all blocks of a namespace and its policy. The name can be created again. In a cluster everywhere: 0 when that
+ * is written down and this node has done it; the others do it when they hear of it, those that are away when they return. */
 YK_API int yk_ns_remove(yk_client *client, const char *name);
 
 /* Fills up to max entries; returns how many namespaces there are. */

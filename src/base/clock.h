@@ -38,6 +38,13 @@ static inline uint64_t yk_boot_ms(void) {
     return (uint64_t)ts.tv_sec * 1000u + (uint64_t)ts.tv_nsec / YK_NS_PER_MS;
 }
 
+/* The same in nanoseconds. */
+static inline uint64_t yk_boot_ns(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_BOOTTIME, &ts);
+    return (uint64_t)ts.tv_sec * YK_NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
 /* Milliseconds since 1970-01-01 UTC. */
 static inline uint64_t yk_wall_ms(void) {
     struct timespec ts;

@@ -21,6 +21,8 @@ int yk_err_set(struct yk_err *err, int code, const char *fmt, ...) {
 }
 
 const char *yk_status_name(int code) {
+    if (code == YK_FEWER)
+        return "FEWER";
     switch (abs(code)) {
     case YK_OK:
         return "OK";
@@ -35,6 +37,8 @@ const char *yk_status_name(int code) {
 }
 
 const char *yk_status_text(int code) {
+    if (code == YK_FEWER)
+        return "stored, with fewer copies than asked for";
     switch (abs(code)) {
     case YK_OK:
         return "ok";
@@ -72,6 +76,8 @@ int yk_status_from_errno(int err_no) {
         return YK_EBUSY;
     case ENOENT:
         return YK_ENOENT;
+    case EFAULT:
+        return YK_EFAULT;
     case ECONNREFUSED:
     case ECONNRESET:
     case EPIPE:

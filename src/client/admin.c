@@ -84,7 +84,7 @@ static int change(yk_client *c, enum yk_change what, yk_key key, uint64_t arg, c
 }
 
 int yk_remove(yk_client *c, yk_key key) {
-    return change(c, YK_CHANGE_REMOVE, key, 0, "remove");
+    return change(c, YK_CHANGE_REMOVE, key, c != NULL ? yk_tx_until_ms(yk_client_deadline(c, 0)) : 0, "remove");
 }
 
 int yk_pin(yk_client *c, yk_key key, uint64_t pin_ms) {

@@ -135,16 +135,9 @@ static int read_url(yk_client *c, const char *url, int *ret_fd, struct yk_err *e
         url = getenv("YOLK_URL");
     if (url == NULL || url[0] == 0)
         url = DEFAULT_URL;
-    if (strncmp(url, "embedded:", 9) == 0)
-        return yk_embedded_start(url + 9, ret_fd, &c->node, err);
-    if (strncmp(url, "unix:", 5) != 0 && strncmp(url, "tcp:", 4) != 0)
-        return yk_err_set(err, -YK_EINVAL,
-                          "url '%.80s': expected unix:/path, tcp:HOST:PORT or embedded:OPTIONS",
-                          url);
-    struct yk_err why;
-    if (yk_parse_addr(url, &c->addr, &why) < 0)
-        return yk_err_set(err, -YK_EINVAL, "url '%.60s': %s", url, why.text);
-    return 0;
+    int embedded = strncmp(url, "embedded:", 9) == 0;
+    int rc = embedded ? yk_embedded_start(url + 9, ret_fd, &c->node, err) : 0;
+    return rc < 0 ? rc : yk_route_read(&c->route, embedded ? NULL : url, yk_client_deadline(c, 0), err);
 }
 
 static void init_lists(yk_client *c) {
@@ -189,7 +182,7 @@ static yk_client *client_new(const yk_open_opts *o) {
     c->forks = __atomic_load_n(&yk_fork_count, __ATOMIC_RELAXED);
     c->fd = c->epoll_fd = c->event_fd = c->timer_fd = -1;
     c->timer_at_ns = UINT64_MAX;
-    c->seed = yk_now_ns() ^ (uint64_t)(uintptr_t)c ^ (uint64_t)getpid() << 32;
+    yk_route_init(&c->route, yk_now_ns() ^ (uint64_t)(uintptr_t)c ^ (uint64_t)getpid() << 32);
     pthread_mutex_init(&c->lock, NULL);
     init_lists(c);
     yk_hold_init(&c->hold, o->hold_bytes);
@@ -218,7 +211,8 @@ static void client_free(yk_client *c, int is_forked) {
     close_fd(c->timer_fd);
     close_fd(c->event_fd);
     free_maps(c->map, is_forked);
-    free_maps(c->unmapped, is_forked);
+    free_maps(c->retired, is_forked);
+    yk_route_fini(&c->route);
     if (!is_forked) {
         yk_embedded_stop(c->node);
         pthread_mutex_destroy(&c->lock);
@@ -303,6 +297,13 @@ void yk_close(yk_client *c) {
 
 /* ---- statistics of the handle --------------------------------------------------------------------------------- */
 
+static void count_pinned(const struct yk_map *m, yk_client_stats *io_stats) {
+    uint64_t refs, bytes;
+    yk_map_pinned(m, &refs, &bytes);
+    io_stats->refs_held += refs;
+    io_stats->ref_bytes_held += bytes;
+}
+
 int yk_client_stats_get(yk_client *c, yk_client_stats *ret_stats, size_t size) {
     yk_client_stats s;
     uint64_t n[YK_COUNTERS];
@@ -316,14 +317,12 @@ int yk_client_stats_get(yk_client *c, yk_client_stats *ret_stats, size_t size) {
     for (unsigned i = 0; i < YK_COUNTERS; i++) {
         n[i] = __atomic_load_n(&c->own[i], __ATOMIC_RELAXED);
         if (c->map != NULL)
-            n[i] += __atomic_load_n(&c->map->page->counters[i], __ATOMIC_RELAXED);
+            n[i] += __atomic_load_n(&c->map->page->counters[i], __ATOMIC_RELAXED) - c->map->counted[i];
     }
-    for (const struct yk_map *m = c->map; m != NULL; m = m->older) {
-        uint64_t refs, bytes;
-        yk_map_pinned(m, &refs, &bytes);
-        s.refs_held += refs;
-        s.ref_bytes_held += bytes;
-    }
+    if (c->map != NULL)
+        count_pinned(c->map, &s);
+    for (const struct yk_map *m = c->retired; m != NULL; m = m->older)
+        count_pinned(m, &s);
     s.round_trips = c->round_trips;
     s.reconnects = c->reconnects;
     s.xfer_bytes = c->far.bytes;

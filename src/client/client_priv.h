@@ -42,6 +42,7 @@
 #include "client/list.h"
 #include "client/map.h"
 #include "client/move.h"
+#include "client/route.h"
 #include "wire/msg.h"
 
 #include <pthread.h>
@@ -207,7 +208,6 @@ enum yk_conn_state { YK_CONN_DOWN, YK_CONN_UP, YK_CONN_DEAD };
 
 struct yk_client {
     /* Immutable after yk_open. */
-    struct yk_addr addr;
     char name_space[YK_NAMESPACE_MAX + 1];
     uint32_t flags;
     uint32_t timeout_ms;
@@ -217,7 +217,7 @@ struct yk_client {
 
     /* Any thread, atomic. */
     struct yk_map *map;      /* entered with yk_map_enter*; NULL: not mapped */
-    struct yk_map *unmapped; /* (under lock) maps that no map followed */
+    struct yk_map *retired; /* (under lock, but for who connects) maps of before, or of other nodes */
     uint64_t epoch;          /* of the weights; follows yk_ns_raise_epoch */
     uint64_t max_block_bytes;
     uint64_t own[YK_COUNTERS]; /* counters of handles and times without a map */
@@ -231,8 +231,10 @@ struct yk_client {
     int fd;
     uint32_t conn_number; /* counts connections: whoever slept compares it */
     int connecting;       /* a thread is connecting */
-    uint64_t retry_at_ns, backoff_ns;
-    uint64_t seed;     /* of the jitter */
+    struct yk_route route; /* that thread's, or under the lock while it is connected */
+    struct yk_addr addr;   /* likewise: of the node it is connected to, or tries */
+    uint64_t up_ns;        /* since when it is */
+    uint64_t retry_at_ns;
     uint64_t heard;    /* highest generation of a place that arrived in this segment */
     uint64_t raise_to; /* atomic: epoch that yk_ns_raise_epoch is asking for, or 0 */
     struct yk_welcome welcome;
@@ -272,6 +274,8 @@ int yk_client_enter(const yk_client *c);
 int yk_client_check_key(yk_key key);
 /* now + timeout_ms, 0 = the handle's. */
 uint64_t yk_client_deadline(const yk_client *c, uint32_t timeout_ms);
+/* Of a removal: behind this time of CLOCK_BOOTTIME it is not begun any more; 0: at any time. */
+uint64_t yk_tx_until_ms(uint64_t deadline_ns);
 static inline uint64_t yk_client_epoch(const yk_client *c) {
     return __atomic_load_n(&c->epoch, __ATOMIC_ACQUIRE);
 }
@@ -441,6 +445,7 @@ size_t yk_local_match(yk_client *c, const yk_key *keys, size_t count, yk_block_i
 struct yk_pin {
     struct yk_map *map;
     uint32_t slot;
+    uint64_t gate; /* as it was entered */
     struct yk_found found;
 };
 
@@ -479,7 +484,8 @@ int yk_put_opts_read(const yk_put_opts *opts, yk_put_opts *ret);
 int yk_put_check_len(const yk_client *c, uint64_t len);
 int yk_put_check_opts(const yk_put_opts *opts);
 int yk_put_check(const yk_client *c, const yk_op *op);
-void yk_put_attrs(const yk_put_opts *opts, struct yk_attrs *ret_attrs);
+/* What follows a place in a COMMIT, and the numbers in a PUT: attributes, key, parent, the preferred node. */
+void yk_put_tail(struct yk_wr *w, const yk_put_opts *opts, yk_key key);
 /* Without a lock: is the block there already? 0 the same bytes, -YK_ECONFLICT, or YK_PENDING.
  * *ret_fix: what must be brought up to date. */
 int yk_put_try(yk_client *c, const yk_op *op, uint8_t *ret_fix);

@@ -8,7 +8,9 @@
  * whose reply it read, and passes the role on when it leaves.
  *
  * A lost connection is not an error before the deadline: what was not answered is queued again, and
- * the next turns connect, back off, and send it again. Every request may be sent twice: reservations
+ * the next turns connect, to the same node or to another one that the url names (route.h), back off, and send it
+ * again. What was granted by a node is of use at that node alone: places held there are forgotten, puts get others.
+ * Every request may be sent twice: reservations
  * are named by number and generation, changes say what is to be, not by how much.
  *
  * Threads: any, under the lock; see client_priv.h.
@@ -16,6 +18,7 @@
 #include "client/client_priv.h"
 
 #include "base/clock.h"
+#include "base/ready.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,8 +27,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#define BACKOFF_FIRST_NS (10 * YK_NS_PER_MS)
-#define BACKOFF_LAST_NS  (500 * YK_NS_PER_MS)
+#define STEADY_NS YK_NS_PER_S /* a node whose connection broke sooner than that rests before it is tried again */
 
 /* ---- sleeping ----------------------------------------------------------------------------------- */
 
@@ -88,15 +90,6 @@ void yk_conn_unlock(yk_client *c) {
 
 /* ---- connect -------------------------------------------------------------------------------------- */
 
-static void backoff(yk_client *c) {
-    c->backoff_ns = c->backoff_ns == 0 ? BACKOFF_FIRST_NS : c->backoff_ns * 2;
-    if (c->backoff_ns > BACKOFF_LAST_NS)
-        c->backoff_ns = BACKOFF_LAST_NS;
-    /* Half to all of it, so that a thousand clients do not come back in step. */
-    c->seed = c->seed * 6364136223846793005ull + 1442695040888963407ull;
-    c->retry_at_ns = yk_now_ns() + c->backoff_ns / 2 + (c->seed >> 33) % (c->backoff_ns / 2);
-}
-
 /* Will trying again not help? */
 static int is_final(int rc) {
     switch (rc) {
@@ -127,6 +120,14 @@ static int same_map(const struct yk_map *m, const struct yk_welcome *w) {
            m->cookie == w->cookie && m->ns == w->ns;
 }
 
+/* The map of a client slot: the handle's, or a retired one in which somebody still is. */
+static struct yk_map *map_of_slot(const yk_client *c, uint64_t segment_id, uint64_t cookie, uint32_t slot) {
+    for (struct yk_map *m = c->map != NULL ? c->map : c->retired; m != NULL; m = m == c->map ? c->retired : m->older)
+        if (m->segment_id == segment_id && m->cookie == cookie && m->slot == slot && !yk_map_is_over(m))
+            return m;
+    return NULL;
+}
+
 /* Is the other end still there? What was read from its memory after its welcome is then its own, and
  * not that of a node which took its place. */
 static int is_open(int fd) {
@@ -135,10 +136,39 @@ static int is_open(int fd) {
     return n > 0 || (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK));
 }
 
-/* Maps what the welcome grants. *ret_map: a new map; *ret_lower: or what is new in the one we have. */
-static int map_granted(const yk_client *c, int fd, const struct yk_welcome *w,
-                       struct yk_map **ret_map, struct yk_lower **ret_lower, struct yk_err *err) {
-    const struct yk_map *old = c->map; /* changed by the thread that connects only */
+/* What establish() hands to adopt(). */
+struct fresh {
+    uint32_t end;   /* of the route */
+    uint64_t heard; /* up to which generation places of the slot are kept there */
+    struct yk_welcome welcome;
+    struct yk_map *map; /* NULL: there is none */
+    int is_new;         /* else it is one that the handle has: it goes on with these: */
+    struct yk_lower *lower;
+    struct yk_far_found far;
+};
+
+/* A map that was to be the handle's and is not. */
+static void map_drop(const yk_client *c, struct fresh *f) {
+    if (f->is_new)
+        yk_map_close(f->map, 0);
+    else if (f->map != NULL && f->map != c->map)
+        yk_map_retire(f->map);
+    yk_map_lower_close(f->lower);
+    f->map = NULL;
+    f->lower = NULL;
+}
+
+/* One that the handle has, current or retired, goes on if it is of the slot that was granted. */
+static struct yk_map *map_again(const yk_client *c, const struct yk_welcome *w) {
+    struct yk_map *m = map_of_slot(c, w->segment_id, w->cookie, w->slot);
+    if (m == NULL || !same_map(m, w))
+        return NULL;
+    return m == c->map || yk_map_revive(m) == 0 ? m : NULL;
+}
+
+/* Maps what the welcome grants. */
+static int map_granted(const yk_client *c, int fd, struct fresh *f, struct yk_err *err) {
+    const struct yk_welcome *w = &f->welcome;
     struct yk_map_opts o = {.fd_meta = w->fds[0],
                             .fd_data = w->fds[1],
                             .fd_clients = w->fds[2],
@@ -152,35 +182,38 @@ static int map_granted(const yk_client *c, int fd, const struct yk_welcome *w,
                             .slot = w->slot,
                             .ns = w->ns,
                             .guard = (c->flags & YK_OPEN_HANDLE_SIGBUS) != 0};
-    int rc = same_map(old, w) ? yk_map_lower_open(old, &o, ret_lower, err)
-                              : yk_map_open(&o, ret_map, err);
+    f->map = map_again(c, w); /* maps are changed by the thread that connects only */
+    f->is_new = f->map == NULL;
+    int rc = f->is_new ? yk_map_open(&o, &f->map, err) : yk_map_lower_open(f->map, &o, &f->lower, err);
     if (rc == 0 && !is_open(fd))
         rc = yk_err_set(err, -YK_EGONE, "the node closed the connection after hello");
     return rc;
 }
 
-/* What establish() hands to adopt(). */
-struct fresh {
-    struct yk_welcome welcome;
-    struct yk_map *map;     /* NULL: there is none, or the one we have goes on */
-    struct yk_lower *lower; /* then it goes on with these */
-    struct yk_far_found far;
-};
-
-/* Connects, greets and maps, without the lock. fd < 0: dials. */
-static int establish(yk_client *c, int fd, uint64_t deadline_ns, struct fresh *ret,
-                     struct yk_err *err) {
+/* Says hello to an end as who was there before, if that is so. What was granted and never arrived is void there; where
+ * nobody is inside the old map any more, that is all. */
+static struct yk_greeting greeting(const yk_client *c, const struct yk_route_end *e) {
     struct yk_greeting g = {.name_space = c->name_space,
                             .epoch = yk_client_epoch(c),
-                            .cookie = c->welcome.cookie,
-                            .segment_id = c->welcome.segment_id,
-                            .slot = c->welcome.slot,
-                            .heard = c->heard}; /* no reply is read while we connect */
+                            .cookie = e->cookie,
+                            .segment_id = e->segment_id,
+                            .slot = e->slot};
+    if (map_of_slot(c, e->segment_id, e->cookie, e->slot) != NULL)
+        g.heard = e->heard;
     /* A raise whose answer was lost may have been made: the epoch before would be refused. */
     uint64_t raise_to = __atomic_load_n(&c->raise_to, __ATOMIC_RELAXED);
     g.epoch = raise_to > g.epoch ? raise_to : g.epoch;
-    ret->map = NULL;
-    ret->lower = NULL;
+    return g;
+}
+
+/* Connects, greets and maps, without the lock. fd < 0: dials. */
+static int establish(yk_client *c, uint32_t end, int fd, uint64_t deadline_ns, struct fresh *ret,
+                     struct yk_err *err) {
+    const struct yk_route_end *e = &c->route.ends[end];
+    struct yk_greeting g = greeting(c, e); /* no reply is read while we connect */
+    memset(ret, 0, sizeof(*ret));
+    ret->end = end;
+    c->addr = e->addr;
     int rc = fd >= 0 ? 0 : yk_dial(&c->addr, deadline_ns, &fd, err);
     if (rc < 0)
         return rc;
@@ -191,8 +224,9 @@ static int establish(yk_client *c, int fd, uint64_t deadline_ns, struct fresh *r
     if (c->flags & YK_OPEN_LOOK)
         g.flags |= YK_HELLO_LOOK;
     rc = yk_dial_hello(fd, &g, deadline_ns, &ret->welcome, err);
+    ret->heard = ret->welcome.cookie == g.cookie ? g.heard : 0;
     if (rc == 0 && (ret->welcome.flags & YK_HELLO_MAP)) {
-        rc = map_granted(c, fd, &ret->welcome, &ret->map, &ret->lower, err);
+        rc = map_granted(c, fd, ret, err);
         for (unsigned i = 0; i < YK_DIAL_FDS; i++)
             if (ret->welcome.fds[i] >= 0)
                 close(ret->welcome.fds[i]);
@@ -200,14 +234,35 @@ static int establish(yk_client *c, int fd, uint64_t deadline_ns, struct fresh *r
     if (rc == 0 && socket_prepare(fd) < 0)
         rc = yk_err_set(err, -YK_EIO, "setting up the socket: %s", strerror(errno));
     if (rc == 0)
-        rc = yk_far_find(c, &ret->welcome, deadline_ns, &ret->far, err);
+        rc = yk_far_find(c, fd, &ret->welcome, deadline_ns, &ret->far, err);
     if (rc < 0) {
         close(fd);
-        yk_map_close(ret->map, 0);
-        yk_map_lower_close(ret->lower);
+        map_drop(c, ret);
         return rc;
     }
     return fd;
+}
+
+/* From the nearest end on, until one is well or all rest. Returns a descriptor, or the last failure; *ret_final: trying
+ * again does not help. */
+static int try_ends(yk_client *c, int fd, uint64_t deadline_ns, struct fresh *ret, struct yk_err *err, int *ret_final) {
+    struct yk_route *r = &c->route;
+    int rc = -YK_EGONE, end;
+    *ret_final = 0;
+    yk_route_refresh(r, deadline_ns);
+    uint64_t now = yk_now_ns();
+    while ((end = yk_route_next(r, now)) >= 0) {
+        rc = establish(c, (uint32_t)end, fd, yk_route_until(r, (uint32_t)end, now, deadline_ns), ret, err);
+        if (rc >= 0)
+            return rc;
+        now = yk_now_ns();
+        yk_route_failed(r, (uint32_t)end, is_final(rc), now);
+        *ret_final = rc == -YK_ESTALE || yk_route_hopeless(r); /* an epoch is the whole cluster's */
+        if (*ret_final || now >= deadline_ns)
+            break;
+    }
+    c->retry_at_ns = yk_route_due(r);
+    return rc;
 }
 
 /* Places in a segment that is gone are gone with it; those that the engine was to write end with their
@@ -240,85 +295,122 @@ static void unreserve(yk_client *c) {
         yk_rec_runnable(c, YK_LIST_ITEM(l, struct yk_rec, link));
 }
 
+static void retired_remove(yk_client *c, const struct yk_map *map) {
+    for (struct yk_map **at = &c->retired; *at != NULL; at = &(*at)->older)
+        if (*at == map) {
+            *at = map->older;
+            return;
+        }
+}
+
+/* What the page of a map that is left has counted is the handle's own from now on. */
+static void count_page(yk_client *c, struct yk_map *m) {
+    for (unsigned i = 0; i < YK_COUNTERS; i++) {
+        uint64_t n = __atomic_load_n(&m->page->counters[i], __ATOMIC_RELAXED);
+        yk_client_count(c, NULL, i, n - m->counted[i]);
+        m->counted[i] = n;
+    }
+}
+
+/* They name places of the node that was left: another node's place of that number and generation is not theirs. */
+static void commits_end(yk_client *c) {
+    for (struct yk_link *l = c->calls.next, *next; l != &c->calls; l = next) {
+        struct yk_call *call = YK_LIST_ITEM(l, struct yk_call, link);
+        next = l->next;
+        if (call->op != YK_MSG_COMMIT)
+            continue;
+        yk_list_remove(l);
+        call->status = -YK_EGONE;
+        yk_waiter_wake(call->waiter);
+    }
+}
+
 static void map_replace(yk_client *c, struct yk_map *map) {
     struct yk_map *old = c->map;
-    for (unsigned i = 0; old != NULL && i < YK_COUNTERS; i++)
-        yk_client_count(c, NULL, i, __atomic_load_n(&old->page->counters[i], __ATOMIC_RELAXED));
-    if (map != NULL)
-        map->older = old;
     if (old == NULL && map == NULL)
         return;
-    if (map == NULL) { /* mapping is granted no more: kept for closing, behind nobody's look */
-        old->older = c->unmapped;
-        c->unmapped = old;
+    if (old != NULL)
+        count_page(c, old);
+    if (map != NULL) {
+        retired_remove(c, map);
+        map->older = NULL;
     }
     __atomic_store_n(&c->map, map, __ATOMIC_SEQ_CST);
-    c->heard = 0;
     forget_places(c);
-    if (old != NULL)
-        yk_map_retire(old);
+    if (old == NULL)
+        return;
+    commits_end(c);
+    old->older = c->retired; /* kept for closing, behind nobody's look */
+    c->retired = old;
+    yk_map_retire(old);
 }
 
 static void adopt(yk_client *c, int fd, const struct fresh *fresh) {
     const struct yk_welcome *w = &fresh->welcome;
-    int mapped = (w->flags & YK_HELLO_MAP) != 0;
+    struct yk_route_end *e = &c->route.ends[fresh->end];
     c->reconnects += c->conn_number > 0;
     c->conn_number++;
     c->fd = fd;
     c->welcome = *w;
-    c->backoff_ns = 0;
+    c->up_ns = yk_now_ns();
     c->state = YK_CONN_UP;
     __atomic_store_n(&c->max_block_bytes, w->max_block_bytes, __ATOMIC_RELAXED);
     if (w->ns != YK_NO_NS) /* else what was asked for goes on to count (R9) */
         __atomic_store_n(&c->epoch, w->epoch, __ATOMIC_RELEASE);
-    if (fresh->map != NULL || !mapped)
+    if (fresh->map != c->map)
         map_replace(c, fresh->map);
-    else
+    c->heard = fresh->heard;
+    e->cookie = w->cookie;
+    e->segment_id = w->segment_id;
+    e->slot = w->slot;
+    if (fresh->lower != NULL)
         yk_map_lower_set(c->map, fresh->lower);
+    yk_route_up(&c->route, fresh->end, !(c->flags & YK_OPEN_NO_RECONNECT) && c->node == NULL, c->up_ns);
     yk_far_adopt(c, &fresh->far);
     if (c->map == NULL && !c->far.up)
         unreserve(c);
     yk_poll_watch(c);
 }
 
+/* Does waiting a little help the first connection? Many clients open at once: the listener's queue is full. Anything
+ * else is an answer. */
+static int waits(const yk_client *c, int rc, uint64_t deadline_ns) {
+    return rc == -YK_EAGAIN && c->node == NULL && c->retry_at_ns < deadline_ns;
+}
+
 int yk_conn_open(yk_client *c, int embedded_fd, uint64_t deadline_ns, struct yk_err *err) {
     struct fresh fresh;
+    int is_final;
     for (;;) {
-        int fd = establish(c, embedded_fd, deadline_ns, &fresh, err);
+        int fd = try_ends(c, embedded_fd, deadline_ns, &fresh, err, &is_final);
         if (fd >= 0) {
             pthread_mutex_lock(&c->lock);
             adopt(c, fd, &fresh);
             pthread_mutex_unlock(&c->lock);
             return 0;
         }
-        /* Many clients open at once: the listener's queue is full. Anything else is an answer. */
-        if (fd != -YK_EAGAIN || embedded_fd >= 0)
+        if (is_final || !waits(c, fd, deadline_ns))
             return fd;
-        backoff(c);
-        if (c->retry_at_ns >= deadline_ns)
-            return fd;
-        (void)yk_dial_wait(-1, 0, c->retry_at_ns);
+        (void)yk_poll_until(-1, 0, c->retry_at_ns);
     }
 }
 
 static void reconnect(yk_client *c, uint64_t deadline_ns) {
     struct fresh fresh;
     struct yk_err err = {0, ""};
-    int old_fd = c->fd;
+    int old_fd = c->fd, is_final;
     c->fd = -1;
     c->connecting = 1;
     pthread_mutex_unlock(&c->lock);
     if (old_fd >= 0)
         close(old_fd);
-    int fd = establish(c, -1, deadline_ns, &fresh, &err);
+    int fd = try_ends(c, -1, deadline_ns, &fresh, &err, &is_final);
     pthread_mutex_lock(&c->lock);
     c->connecting = 0;
     if (fd >= 0)
         adopt(c, fd, &fresh);
-    else if (is_final(fd))
+    else if (is_final)
         yk_conn_dead(c, fd);
-    else
-        backoff(c);
     wake_all(c);
 }
 
@@ -354,11 +446,23 @@ static void request_lost(yk_client *c, struct yk_req *req) {
     yk_req_free(c, req);
 }
 
+/* What the end that the connection was to is to know. One that takes connections and breaks them rests, where there is
+ * another one to go to. */
+static void left_end(yk_client *c) {
+    struct yk_route *r = &c->route;
+    uint64_t now = yk_now_ns();
+    yk_route_down(r);
+    r->ends[r->at].heard = c->heard;
+    if (r->count > 1 && now - c->up_ns < STEADY_NS)
+        yk_route_failed(r, r->at, 0, now);
+}
+
 void yk_conn_lost(yk_client *c) {
     if (c->state != YK_CONN_UP)
         return;
     c->state = YK_CONN_DOWN;
     c->retry_at_ns = 0;
+    left_end(c);
     shutdown(c->fd, SHUT_RDWR); /* whoever is in recv comes back; closed by reconnect */
     struct yk_rec *receiving = c->rx.rec;
     yk_rx_reset(c);
@@ -415,10 +519,19 @@ static void step_down(yk_client *c, struct yk_waiter *w, uint64_t now, uint64_t 
         yk_conn_sleep(c, w, c->retry_at_ns < deadline_ns ? c->retry_at_ns : deadline_ns);
 }
 
+/* A nearer node is there again: everything goes there, as if the connection had broken. */
+static void tend_route(yk_client *c, uint64_t now) {
+    struct yk_greeting g = {.name_space = c->name_space, .epoch = yk_client_epoch(c)};
+    if (now >= c->route.probe_at_ns && yk_route_tend(&c->route, &g, now))
+        yk_conn_lost(c);
+}
+
 int yk_conn_step(yk_client *c, struct yk_waiter *w, uint64_t deadline_ns) {
     if (c->state == YK_CONN_DEAD)
         return c->dead_status;
     uint64_t now = yk_now_ns();
+    if (c->state == YK_CONN_UP)
+        tend_route(c, now);
     if (now >= deadline_ns)
         return c->state == YK_CONN_UP ? -YK_ETIMEDOUT : -YK_EGONE;
     if (c->state == YK_CONN_DOWN)

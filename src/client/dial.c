@@ -4,7 +4,7 @@
  */
 #include "client/dial.h"
 
-#include "base/clock.h"
+#include "base/ready.h"
 #include "wire/msg.h"
 
 #include <errno.h>
@@ -17,21 +17,6 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-int yk_dial_wait(int fd, short events, uint64_t deadline_ns) {
-    struct pollfd p = {fd, events, 0};
-    for (;;) {
-        uint64_t now = yk_now_ns();
-        if (now >= deadline_ns)
-            return -YK_ETIMEDOUT;
-        uint64_t ms = (deadline_ns - now + YK_NS_PER_MS - 1) / YK_NS_PER_MS;
-        int n = poll(&p, 1, ms < 60000 ? (int)ms : 60000);
-        if (n > 0)
-            return 0;
-        if (n < 0 && errno != EINTR)
-            return -YK_EIO;
-    }
-}
 
 /* ---- connect -------------------------------------------------------------------------------------- */
 
@@ -56,20 +41,28 @@ static int connect_status(int e) {
     }
 }
 
+/* Begins: a descriptor, with *ret_errno 0 when it is connected already, else EINPROGRESS; or a failure. */
+static int connect_begin(const struct sockaddr *sa, socklen_t len, int *ret_errno) {
+    int fd = socket(sa->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    *ret_errno = fd < 0 || connect(fd, sa, len) < 0 ? errno : 0;
+    if (fd >= 0 && (*ret_errno == 0 || *ret_errno == EINPROGRESS))
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    return fd < 0 ? -yk_status_from_errno(*ret_errno) : connect_status(*ret_errno);
+}
+
 /* One address. Returns a descriptor or a failure. */
 static int try_connect(const struct sockaddr *sa, socklen_t len, uint64_t deadline_ns,
                        int *ret_errno) {
-    int fd = socket(sa->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int rc = 0, e, fd = connect_begin(sa, len, &e);
     if (fd < 0) {
-        *ret_errno = errno;
-        return -yk_status_from_errno(errno);
+        *ret_errno = e;
+        return fd;
     }
-    int rc = 0, e = 0;
-    if (connect(fd, sa, len) < 0)
-        e = errno;
     if (e == EINPROGRESS) {
         socklen_t n = sizeof(e);
-        rc = yk_dial_wait(fd, POLLOUT, deadline_ns);
+        rc = yk_poll_until(fd, POLLOUT, deadline_ns);
         if (rc < 0)
             e = ETIMEDOUT;
         else if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &n) < 0)
@@ -82,14 +75,22 @@ static int try_connect(const struct sockaddr *sa, socklen_t len, uint64_t deadli
     return connect_status(e);
 }
 
+static int unix_addr(const struct yk_addr *a, struct sockaddr_un *ret) {
+    memset(ret, 0, sizeof(*ret));
+    ret->sun_family = AF_UNIX;
+    if (strlen(a->host) >= sizeof(ret->sun_path))
+        return -YK_EINVAL;
+    memcpy(ret->sun_path, a->host, strlen(a->host));
+    return 0;
+}
+
 static int connect_unix(const struct yk_addr *a, uint64_t deadline_ns, int *ret_fd,
                         struct yk_err *err) {
-    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    struct sockaddr_un sa;
     int e = 0;
-    if (strlen(a->host) >= sizeof(sa.sun_path))
+    if (unix_addr(a, &sa) < 0)
         return yk_err_set(err, -YK_EINVAL, "unix:%s: the path is longer than %zu bytes", a->host,
                           sizeof(sa.sun_path) - 1);
-    memcpy(sa.sun_path, a->host, strlen(a->host));
     int fd = try_connect((const struct sockaddr *)&sa, sizeof(sa), deadline_ns, &e);
     if (fd < 0)
         return yk_err_set(err, fd, "no node at unix:%s: %s", a->host, strerror(e));
@@ -97,14 +98,18 @@ static int connect_unix(const struct yk_addr *a, uint64_t deadline_ns, int *ret_
     return 0;
 }
 
-static int connect_tcp(const struct yk_addr *a, uint64_t deadline_ns, int *ret_fd,
-                       struct yk_err *err) {
+static int resolve(const struct yk_addr *a, int flags, struct addrinfo **ret) {
     struct addrinfo hints = {
-        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
-    struct addrinfo *list;
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | flags};
     char port[8];
     snprintf(port, sizeof(port), "%u", a->port);
-    int rc = getaddrinfo(a->host, port, &hints, &list);
+    return getaddrinfo(a->host, port, &hints, ret);
+}
+
+static int connect_tcp(const struct yk_addr *a, uint64_t deadline_ns, int *ret_fd,
+                       struct yk_err *err) {
+    struct addrinfo *list;
+    int rc = resolve(a, 0, &list);
     if (rc != 0)
         return yk_err_set(err, rc == EAI_AGAIN ? -YK_EGONE : -YK_EINVAL, "host %s: %s", a->host,
                           gai_strerror(rc));
@@ -136,7 +141,7 @@ static int send_all(int fd, const void *data, size_t len, uint64_t deadline_ns) 
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN) {
-            int rc = yk_dial_wait(fd, POLLOUT, deadline_ns);
+            int rc = yk_poll_until(fd, POLLOUT, deadline_ns);
             if (rc < 0)
                 return rc;
             continue;
@@ -182,7 +187,7 @@ static int recv_all(int fd, void *buf, size_t len, uint64_t deadline_ns, int fds
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN) {
-            int rc = yk_dial_wait(fd, POLLIN, deadline_ns);
+            int rc = yk_poll_until(fd, POLLIN, deadline_ns);
             if (rc < 0)
                 return rc;
             continue;
@@ -299,4 +304,42 @@ int yk_dial_hello(int fd, const struct yk_greeting *g, uint64_t deadline_ns,
     if (rc == 0)
         *ret_welcome = w;
     return rc;
+}
+
+/* ---- a look that does not wait ---------------------------------------------------------------------- */
+
+int yk_dial_begin(const struct yk_addr *a) {
+    struct sockaddr_un sa;
+    struct addrinfo *list;
+    int e;
+    if (a->kind == YK_ADDR_UNIX)
+        return unix_addr(a, &sa) == 0 ? connect_begin((const struct sockaddr *)&sa, sizeof(sa), &e) : -YK_EINVAL;
+    if (resolve(a, AI_NUMERICHOST, &list) != 0)
+        return -YK_ENOTSUP;
+    int fd = connect_begin(list->ai_addr, list->ai_addrlen, &e);
+    freeaddrinfo(list);
+    return fd;
+}
+
+int yk_dial_ask(int fd, const struct yk_greeting *g, uint64_t now_ns) {
+    int e = 0;
+    socklen_t n = sizeof(e);
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &n) < 0 || e != 0)
+        return -YK_EGONE;
+    return hello_send(fd, g, now_ns); /* a fresh socket has room for it */
+}
+
+/* What comes is small, and comes at once; who answers anything else does not take clients. */
+int yk_dial_answered(int fd) {
+    unsigned char buf[HELLO_MAX];
+    struct yk_welcome w;
+    struct yk_frame f;
+    struct yk_err err;
+    ssize_t n = recv(fd, buf, sizeof(buf), MSG_DONTWAIT);
+    if (n < (ssize_t)YK_FRAME_HDR || yk_frame_decode(buf, 0, &f, &err) < 0 || f.op != YK_MSG_HELLO ||
+        f.body_bytes > (size_t)n - YK_FRAME_HDR)
+        return -YK_EPROTO;
+    memset(&w, 0, sizeof(w));
+    int rc = yk_dial_welcome(buf + YK_FRAME_HDR, f.body_bytes, &w, &err);
+    return rc < 0 ? rc : 1;
 }

@@ -60,8 +60,12 @@ int yk_dial_hello(int fd, const struct yk_greeting *g, uint64_t deadline_ns,
 int yk_dial_welcome(const void *body, uint32_t len, struct yk_welcome *ret_welcome,
                     struct yk_err *err);
 
-/* Waits until fd is ready for `events` of poll(2). 0 or -YK_ETIMEDOUT. */
-int yk_dial_wait(int fd, short events, uint64_t deadline_ns);
+/* A look at a node that never waits: begin connects (a descriptor that is writable when that is over, or a failure;
+ * hosts that are names are -YK_ENOTSUP: to resolve one waits), ask sends hello (0), answered looks at what came: 1 the
+ * node takes clients, or why not. */
+int yk_dial_begin(const struct yk_addr *addr);
+int yk_dial_ask(int fd, const struct yk_greeting *g, uint64_t now_ns);
+int yk_dial_answered(int fd);
 
 #ifdef __cplusplus
 }

@@ -15,9 +15,11 @@
 
 #include "base/clock.h"
 
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #define OPEN_NS     (500 * YK_NS_PER_MS)
 #define REST_NS     (1 * YK_NS_PER_S)
@@ -35,6 +37,7 @@ void yk_far_init(struct yk_far *far) {
 
 void yk_far_set_inline(yk_client *c, uint64_t bytes) {
     c->far.inline_max = bytes;
+    c->far.inline_set = 1;
 }
 
 int yk_far_rails(struct yk_far *far, const char *rails) {
@@ -88,29 +91,49 @@ static int engine_make(const yk_client *c, yk_xfer **ret_engine) {
     return yk_xfer_create(&o, ret_engine);
 }
 
-/* Do only sockets of this host lead there? The list may begin with "engine=ID". */
-static int is_local_alone(const char *addresses) {
+/* How many addresses beside sockets of this host? The list may begin with "engine=ID". */
+static unsigned count_remote(const char *addresses) {
+    unsigned n = 0;
     for (const char *at = addresses; *at != 0;) {
         size_t len = strcspn(at, ",");
-        if (strncmp(at, "engine=", 7) != 0 && strncmp(at, "unix:", 5) != 0)
-            return 0;
+        n += strncmp(at, "engine=", 7) != 0 && strncmp(at, "unix:", 5) != 0;
         at += len + (at[len] == ',');
     }
-    return 1;
+    return n;
+}
+
+/* Is the node on this host? Then there is one way to it, whatever it names. */
+static int is_same_host(int fd) {
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+        struct sockaddr_storage all;
+    } own = {.any.sa_family = AF_UNSPEC}, peer = {.any.sa_family = AF_UNSPEC};
+    socklen_t own_len = sizeof(own), peer_len = sizeof(peer);
+    if (getsockname(fd, &own.any, &own_len) < 0 || getpeername(fd, &peer.any, &peer_len) < 0)
+        return 0;
+    if (own.any.sa_family == AF_INET)
+        return own.v4.sin_addr.s_addr == peer.v4.sin_addr.s_addr;
+    if (own.any.sa_family == AF_INET6)
+        return IN6_ARE_ADDR_EQUAL(&own.v6.sin6_addr, &peer.v6.sin6_addr);
+    return own.any.sa_family == AF_UNIX;
 }
 
 /* Does the welcome name a segment that this handle may use? */
 static int is_offered(const yk_client *c, const struct yk_welcome *w) {
     return (w->flags & YK_HELLO_XFER) != 0 && (w->flags & YK_HELLO_MAP) == 0 &&
-           !(tcp_alone(c) && is_local_alone(w->xfer_address));
+           !(tcp_alone(c) && count_remote(w->xfer_address) == 0);
 }
 
-int yk_far_find(yk_client *c, const struct yk_welcome *w, uint64_t deadline_ns,
+int yk_far_find(yk_client *c, int fd, const struct yk_welcome *w, uint64_t deadline_ns,
                 struct yk_far_found *ret, struct yk_err *err) {
     uint64_t now = yk_now_ns(), budget = deadline_ns > now ? (deadline_ns - now) / 4 : 0;
     memset(ret, 0, sizeof(*ret));
     if (!is_offered(c, w) || (c->flags & YK_OPEN_NO_XFER))
         return 0;
+    ret->inline_max = count_remote(w->xfer_address) < 2 || is_same_host(fd) ? YK_FAR_INLINE_ONE
+                                                                            : YK_FAR_INLINE;
     int rc = c->far.engine == NULL ? engine_make(c, &ret->engine) : 0;
     if (rc == -YK_EINVAL && c->far.rails != NULL && c->conn_number == 0)
         return yk_err_set(err, rc, "%s", yk_xfer_error_text());
@@ -168,6 +191,8 @@ void yk_far_adopt(yk_client *c, const struct yk_far_found *found) {
     if (far->engine == NULL)
         return;
     segment_set(far, found);
+    if (!far->inline_set && found->inline_max != 0)
+        __atomic_store_n(&far->inline_max, found->inline_max, __ATOMIC_RELAXED);
     if (!found->open)
         yk_far_rest(c);
 }

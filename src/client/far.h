@@ -14,7 +14,7 @@
  *   RESTING   all goes through the socket, for a second, then twice as long each time: an engine whose
  *             path is blocked must not cost each operation a time-out
  *
- * Small blocks stay on the connection in any case: YK_FAR_INLINE.
+ * Small blocks stay on the connection in any case: YK_FAR_INLINE, YK_FAR_INLINE_ONE.
  *
  * The engine has one thread, for what nobody waits for: operations of yk_submit, and what a batch does
  * beside others. A thread in yk_run that waits for payload alone moves it itself.
@@ -37,15 +37,19 @@
 extern "C" {
 #endif
 
-/* Blocks of so many bytes and less travel on the connection: measured in record 0011. */
-#define YK_FAR_INLINE (64u << 10)
+/* Blocks of so many bytes and less travel on the connection. The first where the node is on another host
+ * and names several addresses: then the engine does what one connection cannot. ONE where there is one way
+ * to it: the engine has a round trip more there, and below 1 MiB is clearly slower (record 0011). */
+#define YK_FAR_INLINE     (64u << 10)
+#define YK_FAR_INLINE_ONE ((1u << 20) - 1u)
 
 struct yk_far {
     const char *rails; /* copied; NULL: all */
     yk_xfer *engine;   /* NULL: none was needed yet */
     yk_xfer_segment segment;
     uint64_t length;      /* bytes of the segment */
-    uint64_t inline_max;  /* YK_FAR_INLINE, but for benchmarks */
+    uint64_t inline_max;  /* atomic: one of YK_FAR_INLINE*, as the connection's welcome is; read as a hint */
+    int inline_set;       /* but this one was given (yk_far_set_inline) */
     int open;             /* segment is one that was opened */
     int up;               /* atomic: read without the lock as a hint */
     int opening;          /* a thread is */
@@ -62,6 +66,7 @@ struct yk_far_found {
     yk_xfer *engine; /* new; NULL: the handle's goes on, or none is needed */
     yk_xfer_segment segment;
     uint64_t length;
+    uint64_t inline_max;
     int open;
 };
 
@@ -72,10 +77,10 @@ int yk_far_rails(struct yk_far *far, const char *rails);
  * child nothing is waited for. */
 void yk_far_fini(struct yk_far *far);
 
-/* Lock not held, by the thread that connects: opens what the welcome names, within a part of what is
- * left until the deadline. Failure is no error: then the socket does all. But for rails that yk_open was
- * given and that this host does not have: -YK_EINVAL. */
-int yk_far_find(yk_client *c, const struct yk_welcome *w, uint64_t deadline_ns,
+/* Lock not held, by the thread that connects: opens what the welcome on connection fd names, within a part
+ * of what is left until the deadline. Failure is no error: then the socket does all. But for rails that
+ * yk_open was given and that this host does not have: -YK_EINVAL. */
+int yk_far_find(yk_client *c, int fd, const struct yk_welcome *w, uint64_t deadline_ns,
                 struct yk_far_found *ret_found, struct yk_err *err);
 /* Lock not held. Gives up what was found and not adopted. */
 void yk_far_drop(yk_client *c, struct yk_far_found *found);
@@ -90,7 +95,8 @@ void yk_far_rest(yk_client *c);
  * is over, within budget_ns. */
 void yk_far_tend(yk_client *c, uint64_t budget_ns);
 
-/* Of a benchmark that looks for the best limit, before the first operation. */
+/* Of a benchmark that looks for the best limit, and of tests of what small blocks do in the engine; before
+ * the first operation. */
 void yk_far_set_inline(yk_client *c, uint64_t bytes);
 
 static inline int yk_far_is_up(const struct yk_far *far) {

@@ -7,7 +7,7 @@
  * (SUSPECT); a block that fails is reported and is a miss. When the index cannot be read (the node
  * stopped in the middle of a change) the answer is -YK_EAGAIN, and the caller asks the node.
  *
- * A block that DRAM has not may be in a tier below (map.h). Lookups ask the node then; gets and
+ * A block that DRAM has not may be in a tier below (map.h), or on another node. Lookups ask the node then; gets and
  * references have it raised (RAISE), find it in DRAM when that is answered, and verify it while they
  * copy: it comes up as SUSPECT.
  *
@@ -22,6 +22,7 @@
 #include "base/copyhash.h"
 #include "base/hash.h"
 #include "client/fail.h"
+#include "shm/gate.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -87,15 +88,16 @@ int yk_iov_hash(const struct iovec *iov, int count, uint64_t len, uint64_t *ret_
 /* ---- finding, pinning ----------------------------------------------------------------------------------- */
 
 static int find(struct yk_map *m, const struct yk_query *q, struct yk_found *ret_found) {
+    uint64_t gate = yk_gate_enter(m->view.hdr);
     int rc = yk_map_lost(m) ? YK_MISS : yk_view_find(&m->view, q, yk_local_now_ms(m), ret_found);
     if (rc == -YK_EAGAIN)
         yk_map_count(m, YK_COUNT_RETRY, 1);
-    return rc;
+    return rc == 0 && !yk_gate_passed(m->view.hdr, gate) ? YK_MISS : rc;
 }
 
-/* Of what DRAM has not. */
+/* Of what DRAM has not. A node whose gate is shut need not be asked: it finds nothing, and may be stopped. */
 static int may_be_below(const struct yk_map *m, uint64_t hash) {
-    return yk_map_lower_maybe(m, hash) && !yk_map_lost(m);
+    return yk_map_lower_maybe(m, hash) && !yk_map_lost(m) && !yk_gate_is_shut(m->view.hdr);
 }
 
 int yk_local_find_in(yk_client *c, struct yk_map *m, yk_key key, struct yk_found *ret_found) {
@@ -175,6 +177,7 @@ int yk_local_pin(yk_client *c, yk_key key, int in_place, struct yk_pin *ret) {
         return full ? -YK_ELIMIT : -YK_EAGAIN;
     struct yk_query q = query(c, m, key);
     ret->map = m;
+    ret->gate = yk_gate_enter(m->view.hdr);
     int rc = yk_map_lost(m) ? YK_MISS
                             : yk_view_pin(&m->view, &q, yk_local_now_ms(m),
                                           yk_map_hazard(m, ret->slot), &ret->found);
@@ -191,6 +194,11 @@ int yk_local_pin(yk_client *c, yk_key key, int in_place, struct yk_pin *ret) {
     if (rc != 0)
         yk_local_unpin(ret);
     return rc;
+}
+
+/* The last look, when what was pinned is about to be handed out. */
+static int may_hand_out(const struct yk_pin *pin) {
+    return yk_gate_passed(pin->map->view.hdr, pin->gate);
 }
 
 /* ---- get -------------------------------------------------------------------------------------------------- */
@@ -249,7 +257,7 @@ int yk_local_get(yk_client *c, yk_op *op) {
             copy_out(op->iov, op->iov_count, from, len);
         }
         /* Pages of a truncated segment were replaced by zeros under the copy. */
-        if (yk_map_lost(pin.map))
+        if (yk_map_lost(pin.map) || !may_hand_out(&pin))
             rc = YK_MISS;
     }
     if (rc == 0) {
@@ -324,6 +332,11 @@ int yk_local_ref(yk_client *c, yk_op *op) {
     int rc = yk_local_pin(c, op->key, 1, &pin);
     if (rc != 0)
         return rc;
+    if (!may_hand_out(&pin)) {
+        yk_map_count(pin.map, YK_COUNT_MISS, 1);
+        yk_local_unpin(&pin);
+        return YK_MISS;
+    }
     const struct yk_desc *d = &pin.found.desc;
     *op->ref = (yk_ref){pin.map->view.data + pin.found.rest.offset,
                         d->len,

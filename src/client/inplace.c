@@ -137,7 +137,7 @@ static int commit_reply(void *arg, struct yk_rd *r) {
     struct answer *a = arg;
     uint32_t n = yk_rd_u32(r);
     a->status = (int32_t)yk_rd_u32(r);
-    if (n != 1 || r->bad || a->status > YK_MISS)
+    if (n != 1 || r->bad || (a->status > YK_MISS && a->status != YK_FEWER))
         return -YK_EPROTO;
     return yk_reply_places(a->c, r, a->len, a->ahead);
 }
@@ -146,7 +146,6 @@ static int commit_call(yk_client *c, const yk_reservation *r, const yk_op *op, c
                        uint64_t deadline_ns) {
     unsigned char body[1024];
     struct yk_wr w;
-    struct yk_attrs a;
     struct answer answer = {.c = c, .len = r->len};
     const struct yk_map *m = map_of(r);
     if (yk_map_lost(m))
@@ -154,7 +153,6 @@ static int commit_call(yk_client *c, const yk_reservation *r, const yk_op *op, c
     pthread_mutex_lock(&c->lock);
     answer.ahead = yk_hold_wish(&c->hold, r->len, YK_RESERVE_MAX);
     yk_conn_unlock(c);
-    yk_put_attrs(o, &a);
     yk_wr_init(&w, body, sizeof(body));
     yk_wr_u32(&w, 1);
     yk_wr_u32(&w, answer.ahead);
@@ -164,9 +162,7 @@ static int commit_call(yk_client *c, const yk_reservation *r, const yk_op *op, c
     yk_wr_u64(&w, r->priv[3]);
     yk_wr_u64(&w, yk_hash64(r->data, r->len));
     yk_wr_u32(&w, (uint32_t)r->len);
-    yk_wr_attrs(&w, &a);
-    yk_wr_str8(&w, op->key.data, op->key.len);
-    yk_wr_str8(&w, o->parent.data, o->parent.len);
+    yk_put_tail(&w, o, op->key);
     struct yk_call call = {.op = YK_MSG_COMMIT,
                            .body = body,
                            .body_bytes = (uint32_t)yk_wr_len(&w),

@@ -3,7 +3,7 @@
  * exists, stat, match: what is there, without getting it and without keeping it alive.
  *
  * From the mapping where there is one; the node is asked for the rest: handles without a mapping,
- * keys that DRAM has not and a tier below may have (map.h), and keys whose part of the index would not
+ * keys that DRAM has not and a tier below, or another node, may have (map.h), and keys whose part of the index would not
  * hold still. A node that is away makes a lookup a miss.
  *
  * Threads: any.
@@ -12,6 +12,7 @@
 
 #include "base/hash.h"
 #include "client/fail.h"
+#include "shm/gate.h"
 
 #include <string.h>
 
@@ -25,6 +26,7 @@
 struct asked {
     size_t n;             /* keys in the frame */
     size_t found;         /* leading run of them */
+    int32_t why;          /* that it ended: YK_MISS, or what the node says */
     yk_block_info *infos; /* may be NULL */
 };
 
@@ -47,6 +49,8 @@ static int lookup_reply(void *arg, struct yk_rd *r) {
         int32_t status = (int32_t)yk_rd_u32(r);
         if (status == 0)
             yk_rd_info(r, &info);
+        if (run && status != 0)
+            a->why = status;
         run &= status == 0 && !r->bad;
         if (!run)
             continue;
@@ -71,6 +75,7 @@ static int ask(yk_client *c, const yk_key *keys, size_t count, struct asked *a,
     yk_wr_init(&head, n, 4);
     yk_wr_u32(&head, (uint32_t)a->n);
     a->found = 0;
+    a->why = YK_MISS;
     struct yk_call call = {.op = a->infos != NULL ? YK_MSG_LOOKUP : YK_MSG_MATCH,
                            .body = body,
                            .body_bytes = (uint32_t)yk_wr_len(&w),
@@ -86,8 +91,9 @@ static int is_miss(yk_client *c, int rc) {
            (rc != -YK_ETIMEDOUT || __atomic_load_n(&c->map, __ATOMIC_RELAXED) != NULL);
 }
 
-/* Length of the leading run, by the node. */
-static int ask_match(yk_client *c, const yk_key *keys, size_t count, yk_block_info *infos) {
+/* Length of the leading run, by the node; *ret_why as of struct asked. */
+static int ask_match(yk_client *c, const yk_key *keys, size_t count, yk_block_info *infos,
+                     int32_t *ret_why) {
     uint64_t deadline_ns = yk_client_deadline(c, 0);
     size_t at = 0;
     while (at < count) {
@@ -96,6 +102,7 @@ static int ask_match(yk_client *c, const yk_key *keys, size_t count, yk_block_in
         if (rc < 0 && !is_miss(c, rc))
             return yk_fail(rc, "match of %zu keys: %s", count, yk_status_text(rc));
         at += rc < 0 ? 0 : a.found;
+        *ret_why = rc < 0 ? YK_MISS : a.why;
         if (rc < 0 || a.found < a.n)
             break;
     }
@@ -114,7 +121,10 @@ static int look(yk_client *c, yk_key key, yk_block_info *ret_info) {
         return rc;
     rc = yk_local_find(c, key, &found);
     if (rc == -YK_EAGAIN) {
-        rc = ask_match(c, &key, 1, ret_info);
+        int32_t why = YK_MISS;
+        rc = ask_match(c, &key, 1, ret_info, &why);
+        if (rc == 0 && why < 0)
+            return yk_fail_key(why, "look up", key.data, key.len);
         return rc < 0 ? rc : rc == 0 ? YK_MISS : 0;
     }
     if (rc == 0 && ret_info != NULL)
@@ -182,7 +192,7 @@ size_t yk_local_match(yk_client *c, const yk_key *keys, size_t count, yk_block_i
     *ret_ask = m == NULL ? count : 0;
     if (m == NULL)
         return 0;
-    uint64_t now_ms = yk_local_now_ms(m);
+    uint64_t now_ms = yk_local_now_ms(m), gate = yk_gate_enter(m->view.hdr);
     while (at < count && !yk_map_lost(m)) {
         size_t n = count - at < most ? count - at : most;
         size_t run =
@@ -196,6 +206,8 @@ size_t yk_local_match(yk_client *c, const yk_key *keys, size_t count, yk_block_i
             break;
         }
     }
+    if (!yk_gate_passed(m->view.hdr, gate))
+        at = *ret_ask = 0; /* nor does the node find anything */
     yk_map_count(m, YK_COUNT_MATCH, 1);
     yk_map_count(m, YK_COUNT_MATCH_KEYS, at);
     if (unsure)
@@ -217,7 +229,8 @@ int yk_match(yk_client *c, const yk_key *keys, size_t count, yk_block_info *ret_
     size_t at = yk_local_match(c, keys, count, ret_infos, &more);
     if (more == 0)
         return (int)at;
-    rc = ask_match(c, keys + at, more, ret_infos != NULL ? ret_infos + at : NULL);
+    int32_t why;
+    rc = ask_match(c, keys + at, more, ret_infos != NULL ? ret_infos + at : NULL, &why);
     return rc < 0 ? rc : (int)at + rc;
 }
 
@@ -255,12 +268,13 @@ size_t yk_local_exists_many(yk_client *c, yk_op *ops, size_t count) {
     struct yk_map *m = n > 1 ? yk_map_enter(&c->map) : NULL;
     if (m == NULL)
         return 0;
-    if (!yk_map_lost(m)) {
+    uint64_t gate = yk_gate_enter(m->view.hdr);
+    int lost = yk_map_lost(m);
+    if (!lost)
         exists_in(c, m, ops, n);
-    } else {
+    if (lost || !yk_gate_passed(m->view.hdr, gate))
         for (size_t i = 0; i < n; i++)
             ops[i].status = YK_MISS;
-    }
     yk_map_leave(m);
     for (size_t i = 0; i < n; i++)
         if (ops[i].status == YK_PENDING)

@@ -163,6 +163,8 @@ int yk_map_open(const struct yk_map_opts *o, struct yk_map **ret_map, struct yk_
         if (rc < 0)
             yk_err_set(err, rc, "the node's segment cannot be read: %s", yk_status_text(rc));
     }
+    for (unsigned i = 0; rc == 0 && i < YK_COUNTERS; i++) /* of a slot that was the handle's before */
+        m->counted[i] = __atomic_load_n(&m->page->counters[i], __ATOMIC_RELAXED);
     if (rc == 0)
         rc = yk_map_lower_open(m, o, &m->lower, err);
     if (rc < 0) {
@@ -176,7 +178,7 @@ int yk_map_open(const struct yk_map_opts *o, struct yk_map **ret_map, struct yk_
 void yk_map_close(struct yk_map *m, int forked) {
     if (m == NULL)
         return;
-    if (!forked && __atomic_exchange_n(&m->state, 2, __ATOMIC_SEQ_CST) != 2)
+    if (!forked && (__atomic_exchange_n(&m->state, 2, __ATOMIC_SEQ_CST) & 3u) != 2)
         unmap(m);
     free(m->touched[0]);
     free(m->touched[1]);
@@ -262,19 +264,33 @@ static int idle(const struct yk_map *m) {
 }
 
 void yk_map_reap(struct yk_map *m) {
-    uint32_t retired = 1;
-    if (idle(m) &&
+    /* Before it is looked at: who is stopped behind the look must not take a later retirement for this one. */
+    uint32_t retired = __atomic_load_n(&m->state, __ATOMIC_SEQ_CST);
+    if ((retired & 3u) == 1 && idle(m) &&
         __atomic_compare_exchange_n(&m->state, &retired, 2, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
         unmap(m);
 }
 
 void yk_map_retire(struct yk_map *m) {
-    __atomic_store_n(&m->state, 1, __ATOMIC_SEQ_CST);
+    uint32_t was = __atomic_load_n(&m->state, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&m->state, (was & ~3u) + 4u + 1u, __ATOMIC_SEQ_CST);
     yk_map_reap(m);
 }
 
+int yk_map_revive(struct yk_map *m) {
+    uint32_t retired = __atomic_load_n(&m->state, __ATOMIC_SEQ_CST);
+    return (retired & 3u) == 1 && __atomic_compare_exchange_n(&m->state, &retired, retired & ~3u, 0, __ATOMIC_SEQ_CST,
+                                                              __ATOMIC_SEQ_CST)
+               ? 0
+               : -YK_EGONE;
+}
+
+int yk_map_is_over(const struct yk_map *m) {
+    return (__atomic_load_n(&m->state, __ATOMIC_SEQ_CST) & 3u) == 2;
+}
+
 static inline void left(struct yk_map *m) {
-    if (__builtin_expect(__atomic_load_n(&m->state, __ATOMIC_SEQ_CST) != 0, 0))
+    if (__builtin_expect((__atomic_load_n(&m->state, __ATOMIC_SEQ_CST) & 3u) != 0, 0))
         yk_map_reap(m);
 }
 

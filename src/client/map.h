@@ -9,6 +9,10 @@
  * harmless. Whoever is inside is counted without a shared cache line: lookups in counters striped
  * by thread, pins by the bit of their hazard slot.
  *
+ * Or the handle went to another node, and comes back to one whose map it has retired. The slot of its pages is the same
+ * then: as long as a hazard or a reservation of the old map is in use, a second map over the same pages would hand out
+ * the same hazard slots again. So the old one is revived; only one that is unmapped is followed by a new one.
+ *
  *   enter:  count up, seq_cst; is it still the handle's map? else count down and start again
  *   retire: swap the handle's map, set `retired`, seq_cst; all counts zero? unmap
  *   leave:  count down, seq_cst; retired? all counts zero? unmap
@@ -72,11 +76,12 @@ struct yk_map {
     uint32_t ns;     /* index of the handle's namespace */
     int lost;        /* set by the SIGBUS guard: what is read may be zeros */
     int guarded;
-    uint32_t state;               /* 0 in use, 1 retired, 2 unmapped */
+    uint32_t state;               /* 0 in use, 1 retired, 2 unmapped; above the two lowest bits: how often retired */
     uint64_t writers;             /* reservations and puts that point into rw */
     uint64_t *touched[2];         /* bit a chunk: populated for reading, for writing */
+    uint64_t counted[YK_COUNTERS]; /* of the page's counters: what the handle counts as its own already */
     uint64_t asked_tail;          /* ring tail at which a drain was asked for; ~0 = none */
-    struct yk_map *older;         /* earlier maps of the handle */
+    struct yk_map *older;         /* the next of the handle's retired maps */
     uint32_t len[YK_SHM_HAZARDS]; /* bytes that a pin holds */
     struct yk_map_word ring_busy;
     struct yk_map_word pins[YK_MAP_PIN_WORDS]; /* bit set = hazard slot taken */
@@ -111,6 +116,12 @@ void yk_map_lower_close(struct yk_lower *lower);
 
 /* After it nobody may enter; the memory goes with the last who is inside. */
 void yk_map_retire(struct yk_map *map);
+
+/* The node of a retired map is the handle's again, and has kept the client slot: the map goes on, if somebody is
+ * still inside. 0: it does, and nobody enters it yet; else -YK_EGONE: it is unmapped. */
+int yk_map_revive(struct yk_map *map);
+/* Is nobody inside a retired map any more, and never will be? */
+int yk_map_is_over(const struct yk_map *map);
 
 /* Unmaps a retired map if nobody is inside. Called by whoever leaves. */
 void yk_map_reap(struct yk_map *map);

@@ -320,7 +320,7 @@ int yk_rec_late_status(const yk_client *c, const struct yk_rec *rec) {
 void yk_op_count_put(yk_client *c, const yk_op *op, int status) {
     if (op->opcode != YK_OP_PUT && op->opcode != YK_OP_COMMIT)
         return;
-    if (status == 0) {
+    if (status == 0 || status == YK_FEWER) {
         uint64_t len =
             op->opcode == YK_OP_PUT ? yk_iov_len(op->iov, op->iov_count) : op->reservation->len;
         __atomic_fetch_add(&c->puts, 1, __ATOMIC_RELAXED);

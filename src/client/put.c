@@ -42,6 +42,12 @@ int yk_put_opts_read(const yk_put_opts *opts, yk_put_opts *ret) {
     return opts == NULL ? 0 : yk_opts_read(opts, opts->size, ret, sizeof(*ret), "yk_put_opts");
 }
 
+#define PREFER_MAX 63u /* bytes of a node's name */
+
+static int has_prefer(const yk_put_opts *o) {
+    return o->prefer != NULL && o->prefer[0] != 0;
+}
+
 static int check_opts(const yk_put_opts *o) {
     uint32_t known = YK_PUT_UPSERT | YK_PUT_HARD_PIN | YK_PUT_SOFT_PIN;
     if (o->flags & ~known)
@@ -55,6 +61,12 @@ static int check_opts(const yk_put_opts *o) {
                        o->parent.len, YK_KEY_MAX);
     if (o->kind > 255)
         return yk_fail(-YK_EINVAL, "kind is %u, at most 255", o->kind);
+    if (o->replicas > YK_COPIES_MAX)
+        return yk_fail(-YK_EINVAL, "%u replicas, at most %u", o->replicas, YK_COPIES_MAX);
+    if (o->prefer != NULL && strlen(o->prefer) > PREFER_MAX)
+        return yk_fail(-YK_EINVAL, "the preferred node's name has %zu bytes, at most %u", strlen(o->prefer), PREFER_MAX);
+    if (o->reserved != 0)
+        return yk_fail(-YK_EINVAL, "yk_put_opts: reserved is %u, expected 0", o->reserved);
     if (o->tier != YK_TIER_ANY && o->tier != YK_TIER_DRAM)
         return yk_fail(-YK_ENOTSUP, "tier %u: blocks are put into DRAM, and the node moves them",
                        o->tier);
@@ -89,9 +101,9 @@ int yk_put_check(const yk_client *c, const yk_op *op) {
     return rc < 0 ? rc : yk_put_check_len(c, yk_iov_len(op->iov, op->iov_count));
 }
 
-void yk_put_attrs(const yk_put_opts *o, struct yk_attrs *ret) {
+static void put_attrs(const yk_put_opts *o, struct yk_attrs *ret) {
     memset(ret, 0, sizeof(*ret));
-    ret->flags = o->flags;
+    ret->flags = o->flags | YK_ATTR_WITH_COPIES(o->replicas) | (has_prefer(o) ? YK_ATTR_PREFER : 0);
     ret->depth_tokens = o->depth_tokens;
     ret->length_tokens = o->length_tokens;
     ret->model = o->model;
@@ -99,6 +111,16 @@ void yk_put_attrs(const yk_put_opts *o, struct yk_attrs *ret) {
     ret->pin_ms = o->pin_ms;
     ret->session = o->session;
     ret->kind = (uint8_t)o->kind;
+}
+
+void yk_put_tail(struct yk_wr *w, const yk_put_opts *o, yk_key key) {
+    struct yk_attrs a;
+    put_attrs(o, &a);
+    yk_wr_attrs(w, &a);
+    yk_wr_str8(w, key.data, key.len);
+    yk_wr_str8(w, o->parent.data, o->parent.len);
+    if (a.flags & YK_ATTR_PREFER)
+        yk_wr_str8(w, o->prefer, strlen(o->prefer));
 }
 
 /* ---- one put ------------------------------------------------------------------------------------------------- */
@@ -129,7 +151,11 @@ static int same_bytes(yk_client *c, const yk_op *op, struct yk_map *m, const str
 
 int yk_put_try(yk_client *c, const yk_op *op, uint8_t *ret_fix) {
     struct yk_found found;
+    yk_put_opts o;
     *ret_fix = 0;
+    yk_put_opts_read(op->put, &o);
+    if (o.replicas > 1 || has_prefer(&o))
+        return YK_PENDING; /* what is here says nothing of the others */
     struct yk_map *m = yk_map_enter(&c->map);
     if (m == NULL)
         return YK_PENDING;
@@ -145,8 +171,8 @@ int yk_put_try(yk_client *c, const yk_op *op, uint8_t *ret_fix) {
 
 /* Without a map: into a place that the engine writes to? */
 static int goes_far(const yk_client *c, const struct yk_rec *rec) {
-    return rec->len > c->far.inline_max && !rec->through && yk_far_is_up(&c->far) &&
-           rec->op->opcode == YK_OP_PUT;
+    return rec->len > __atomic_load_n(&c->far.inline_max, __ATOMIC_RELAXED) && !rec->through &&
+           yk_far_is_up(&c->far) && rec->op->opcode == YK_OP_PUT;
 }
 
 /* Through the socket: the node checks the sum. */

@@ -135,10 +135,10 @@ static int reply_late(yk_client *c, struct yk_req *req, struct yk_rd *r) {
 
 /* ---- records ------------------------------------------------------------------------------------------------ */
 
-/* A status from outside: nothing but 0, a miss and failures means anything. */
+/* A status from outside: nothing but 0, a miss, a put's fewer copies and failures means anything. */
 static int32_t status_read(struct yk_rd *r) {
     int32_t status = (int32_t)yk_rd_u32(r);
-    return status <= YK_MISS ? status : -YK_EPROTO;
+    return status <= YK_MISS || status == YK_FEWER ? status : -YK_EPROTO;
 }
 
 /* Did the commit of what the engine wrote fail in a way that another attempt may mend? 1: it is made. */

@@ -13,17 +13,18 @@
 #include "client/client_priv.h"
 
 #include "base/clock.h"
+#include "base/ready.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
-/* Room that the next frame must find: no frame is longer (items of 580 bytes at most, calls). */
+/* Room that the next frame must find: no frame is longer (items of 650 bytes at most, calls). */
 #define FRAME_ROOM  (100u << 10)
 #define COMMITS_MAX 64u /* and as many places that come back with the reply */
 
-_Static_assert(YK_FRAME_HDR + 64u + YK_FRAME_ITEMS * 600u <= FRAME_ROOM, "a frame fits");
+_Static_assert(YK_FRAME_HDR + 64u + YK_FRAME_ITEMS * 664u <= FRAME_ROOM, "a frame fits");
 _Static_assert(YK_FRAME_HDR + YK_CALL_BYTES <= FRAME_ROOM, "a call fits");
 
 /* ---- requests --------------------------------------------------------------------------------------- */
@@ -189,12 +190,8 @@ static void fill_reserve(yk_client *c, struct yk_req *req) {
 
 static void put_tail(struct yk_wr *w, const yk_op *op) {
     yk_put_opts o;
-    struct yk_attrs a;
     yk_put_opts_read(op->put, &o); /* was checked when the operation began */
-    yk_put_attrs(&o, &a);
-    yk_wr_attrs(w, &a);
-    yk_wr_str8(w, op->key.data, op->key.len);
-    yk_wr_str8(w, o.parent.data, o.parent.len);
+    yk_put_tail(w, &o, op->key);
 }
 
 static void fill_commit(yk_client *c, struct yk_req *req) {
@@ -305,6 +302,10 @@ static void fill_ask(yk_client *c, struct yk_req *req) {
     frame_end(c, &w, req->op, req->id, 0);
 }
 
+uint64_t yk_tx_until_ms(uint64_t deadline_ns) {
+    return deadline_ns != 0 && deadline_ns != UINT64_MAX ? yk_boot_ms() + ms_left(deadline_ns) : 0;
+}
+
 /* What a CHANGE asks for; a put of a block that was there brings its expiry and pin up to date. */
 static unsigned change_of(const struct yk_rec *rec, uint64_t *ret_arg) {
     const yk_op *op = rec->op;
@@ -312,6 +313,7 @@ static unsigned change_of(const struct yk_rec *rec, uint64_t *ret_arg) {
     *ret_arg = op->arg;
     switch (op->opcode) {
     case YK_OP_REMOVE:
+        *ret_arg = yk_tx_until_ms(rec->deadline_ns);
         return YK_CHANGE_REMOVE;
     case YK_OP_TOUCH:
         return YK_CHANGE_TOUCH;
@@ -493,7 +495,7 @@ static void wait_writable(yk_client *c, uint64_t deadline_ns) {
     uint64_t tick = yk_now_ns() + 100 * YK_NS_PER_MS;
     int fd = c->fd;
     pthread_mutex_unlock(&c->lock);
-    (void)yk_dial_wait(fd, receive ? POLLIN | POLLOUT : POLLOUT,
+    (void)yk_poll_until(fd, receive ? POLLIN | POLLOUT : POLLOUT,
                        deadline_ns < tick ? deadline_ns : tick);
     pthread_mutex_lock(&c->lock);
 }

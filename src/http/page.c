@@ -8,6 +8,8 @@
  */
 #include "http/http_priv.h"
 
+#include "node/pool.h"
+
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +20,7 @@ struct http_page {
     struct yk_node *node;
     struct yk_metrics *metrics;
     struct yk_node_stats now;
+    struct yk_pool_figures cluster;
     struct http_ssd ssd;
 };
 
@@ -149,6 +152,27 @@ static int add_rows(struct http_page *p, struct yk_err *err) {
             return rc;
     }
     return 0;
+}
+
+/* Of a node in a cluster alone. */
+static int add_cluster(struct http_page *p, struct yk_err *err) {
+    static const struct row all[] = {
+#define ROW(field, type, metric, label, value, help)                                               \
+    { metric, help, type, offsetof(struct yk_pool_figures, field), label, value },
+        YK_POOL_FIGURES(ROW)
+#undef ROW
+    };
+    if (yk_node_pool_figures(p->node, &p->cluster) != 0)
+        return 0;
+    int rc = 0;
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]) && rc == 0; i++) {
+        const struct row *r = &all[i];
+        struct yk_metric_desc d = {r->name, r->help, r->type, 0};
+        struct yk_label l = {r->label, r->value};
+        const uint64_t *word = (const uint64_t *)(const void *)((char *)&p->cluster + r->offset);
+        rc = yk_metrics_add_word(p->metrics, &d, &l, r->label[0] != 0, word, err);
+    }
+    return rc;
 }
 
 static int add_ops(struct http_page *p, struct yk_err *err) {
@@ -298,6 +322,8 @@ int http_page_new(struct yk_node *node, struct http_page **ret_page, struct yk_e
     if (rc == 0)
         rc = add_collectors(p, err);
     if (rc == 0)
+        rc = add_cluster(p, err);
+    if (rc == 0)
         rc = http_ssd_add(&p->ssd, node, p->metrics, err);
     if (rc < 0) {
         http_page_free(p);
@@ -316,6 +342,7 @@ void http_page_free(struct http_page *p) {
 
 int http_page_render(struct http_page *p, struct yk_buf *out) {
     yk_node_stats(p->node, &p->now);
+    (void)yk_node_pool_figures(p->node, &p->cluster);
     http_ssd_copy(&p->ssd);
     return yk_metrics_render(p->metrics, out);
 }

@@ -22,12 +22,19 @@ void yk_store_access(struct yk_store *s, uint32_t idx) {
         yk_ssd_touch(s->low->ssd, idx & ~YK_ON_SSD);
         return;
     }
-    if (s->low != NULL) {
+    if (s->marks != NULL) {
         *mark_of(s, idx) |= MARK_USED;
         if (yk_store_demote_undo(s, idx) || yk_store_guest_leaves(s, idx))
             return;
+        if ((*mark_of(s, idx) & MARK_COPY) && s->local_copies == YK_LOCAL_NEVER)
+            return;
     }
     yk_store_policy_access(s, idx);
+    if (s->marks != NULL && (*mark_of(s, idx) & MARK_COPY)) {
+        *mark_of(s, idx) &= (uint8_t)~MARK_COPY;
+        COUNT(s, copies_kept);
+        yk_store_tell(s, idx);
+    }
 }
 
 void yk_store_count_located(struct yk_store *s, uint32_t ns, uint64_t bytes) {
@@ -430,9 +437,7 @@ static int key_selected(const struct yk_store *s, uint32_t idx, unsigned how, co
     return yk_glob_match(pattern, pattern_len, key, len);
 }
 
-/* The next block of a walk: *ret_idx, or YK_SHM_NONE when the place at the cursor holds none (any more)
- * that counts. Blocks in both tiers are met as descriptors. */
-static void walk_next(struct yk_store *s, uint32_t *cursor, uint32_t *ret_idx) {
+void yk_store_walk_next(struct yk_store *s, uint32_t *cursor, uint32_t *ret_idx) {
     *ret_idx = YK_SHM_NONE;
     if (!YK_IS_ON_SSD(*cursor)) {
         if (*cursor < yk_store_desc_top(s))
@@ -451,9 +456,8 @@ static void walk_next(struct yk_store *s, uint32_t *cursor, uint32_t *ret_idx) {
         *cursor = YK_WALK_END;
 }
 
-/* Namespace, epoch and expiry of a block of a walk; 0 when it is none that lives. */
-static int walk_facts(const struct yk_store *s, uint32_t idx, uint32_t *ret_ns, uint64_t *ret_epoch,
-                      uint64_t *ret_expiry) {
+int yk_store_walk_facts(const struct yk_store *s, uint32_t idx, uint32_t *ret_ns, uint64_t *ret_epoch,
+                        uint64_t *ret_expiry) {
     if (YK_IS_ON_SSD(idx)) {
         struct yk_ssd_info i;
         yk_ssd_info_get(s->low->ssd, idx & ~YK_ON_SSD, &i);
@@ -474,8 +478,8 @@ uint64_t yk_store_remove_step(struct yk_store *s, uint32_t ns, unsigned how, con
     uint64_t removed = 0, epoch, expiry;
     uint32_t idx, of;
     for (; steps > 0 && *cursor != YK_WALK_END; steps--) {
-        walk_next(s, cursor, &idx);
-        if (idx == YK_SHM_NONE || !walk_facts(s, idx, &of, &epoch, &expiry) || of != ns ||
+        yk_store_walk_next(s, cursor, &idx);
+        if (idx == YK_SHM_NONE || !yk_store_walk_facts(s, idx, &of, &epoch, &expiry) || of != ns ||
             !key_selected(s, idx, how, pattern, pattern_len))
             continue;
         if (YK_IS_ON_SSD(idx)) {
@@ -493,8 +497,7 @@ uint64_t yk_store_remove_step(struct yk_store *s, uint32_t ns, unsigned how, con
     return removed;
 }
 
-/* Is a block on SSD in DRAM, too? Then the walk has met it. */
-static int also_in_dram(struct yk_store *s, uint32_t idx, uint32_t ns, uint64_t epoch) {
+int yk_store_also_in_dram(struct yk_store *s, uint32_t idx, uint32_t ns, uint64_t epoch) {
     uint32_t len, other;
     struct yk_key_room room;
     const void *key = yk_store_key(s, idx, &room, &len);
@@ -506,11 +509,11 @@ int yk_store_list_next(struct yk_store *s, uint32_t ns, uint64_t epoch, const vo
     uint64_t now = yk_view_now_ms(&s->view), is, expiry;
     uint32_t idx, of;
     for (; *steps > 0 && *cursor != YK_WALK_END; --*steps) {
-        walk_next(s, cursor, &idx);
-        if (idx == YK_SHM_NONE || !walk_facts(s, idx, &of, &is, &expiry) || of != ns ||
+        yk_store_walk_next(s, cursor, &idx);
+        if (idx == YK_SHM_NONE || !yk_store_walk_facts(s, idx, &of, &is, &expiry) || of != ns ||
             is != epoch || (expiry != 0 && expiry <= now) ||
             !key_selected(s, idx, YK_REMOVE_PREFIX, prefix, prefix_len) ||
-            also_in_dram(s, idx, ns, epoch))
+            yk_store_also_in_dram(s, idx, ns, epoch))
             continue;
         *ret_idx = idx;
         return 1;

@@ -135,7 +135,7 @@ void reply_fail(unsigned char *body, size_t len, unsigned op, int rc) {
     for (uint32_t i = 0; i < n && at + 4u <= len; i++, at += 4u) {
         memcpy(&v, body + at, 4);
         /* That a key is not here is no answer either: an earlier removal of it may be what is not durable. */
-        if (v != 0 && !(op == YK_MSG_CHANGE && v == YK_MISS))
+        if (v != 0 && v != YK_FEWER && !(op == YK_MSG_CHANGE && v == YK_MISS))
             continue;
         yk_wr_init(&w, body + at, 4);
         yk_wr_u32(&w, (uint32_t)rc);
@@ -278,7 +278,14 @@ static void conn_fail(struct conn *c, int code) {
     conn_close(c);
 }
 
-/* Bytes of a PUT's body that must be there before its payload: fixed part and two strings. Returns
+/* Does the name of a node follow? The fixed part of a PUT's body is there; its flags stand behind 28 bytes. */
+static int put_prefers(const unsigned char *body) {
+    struct yk_rd r;
+    yk_rd_init(&r, body + 28, 4);
+    return (yk_rd_u32(&r) & YK_ATTR_PREFER) != 0;
+}
+
+/* Bytes of a PUT's body that must be there before its payload: fixed part and two strings, or three. Returns
  * 0 when more are needed. */
 static size_t put_prefix(const unsigned char *body, size_t have) {
     size_t n = 4u + 8u + 8u + 8u + YK_WIRE_ATTRS_BYTES;
@@ -288,6 +295,11 @@ static size_t put_prefix(const unsigned char *body, size_t have) {
     if (have < n + 1)
         return 0;
     n += 1u + body[n];
+    if (put_prefers(body)) {
+        if (have < n + 1)
+            return 0;
+        n += 1u + body[n];
+    }
     return have < n ? 0 : n;
 }
 
@@ -307,6 +319,10 @@ static int put_decode(struct conn *c, const struct yk_frame *f, const unsigned c
     const void *parent = yk_rd_str8(&r, &c->put.parent_len);
     if (parent != NULL)
         memcpy(c->put.parent, parent, c->put.parent_len);
+    c->put.prefer_len = 0;
+    const void *prefer = (c->put.attrs.flags & YK_ATTR_PREFER) ? yk_rd_str8(&r, &c->put.prefer_len) : NULL;
+    if (prefer != NULL)
+        memcpy(c->put.prefer, prefer, c->put.prefer_len);
     c->put.got = c->put.seen = 0;
     c->put.idle_ms = c->put.age_ms = 0;
     c->put.status = 0;
@@ -389,13 +405,13 @@ static ssize_t take(struct conn *c, const unsigned char *data, size_t have, size
         return 0;
     struct yk_rd r;
     yk_rd_init(&r, data + YK_FRAME_HDR, f.body_bytes);
-    uint64_t t0 = yk_now_ns();
+    c->begun_ns = yk_now_ns();
     rc = run_frame(c, &f, &r);
     if (rc < 0)
         return rc;
     NODE_ADD(c->node, requests[f.op], 1);
     if (rc != HANDLE_PARKED)
-        yk_hist_record(&c->node->latency[f.op], yk_now_ns() - t0);
+        yk_hist_record(&c->node->latency[f.op], yk_now_ns() - c->begun_ns);
     return (ssize_t)*ret_need;
 }
 
@@ -413,19 +429,27 @@ int conn_reply(struct conn *c, const struct yk_frame *f, const void *body) {
     return 0;
 }
 
-int conn_rerun(struct conn *c, const struct yk_frame *f, const void *body, uint64_t begun_ns) {
+int conn_rerun(struct conn *c, const struct yk_frame *f, const void *body, uint64_t begun_ns,
+               const struct parked *parked) {
     struct yk_rd r;
     if (congested(c))
         return 1;
     yk_rd_init(&r, body, f->body_bytes);
     c->rerun = 1;
+    c->begun_ns = begun_ns;
+    c->asked = parked == NULL || parked->keys > 0 || parked->answers != NULL;
+    c->answers = parked != NULL ? parked->answers : NULL;
+    if (c->answers != NULL)
+        c->answers->next = 0;
     int rc = run_frame(c, f, &r);
-    c->rerun = 0;
+    c->rerun = c->asked = 0;
+    c->answers = NULL;
     if (rc < 0) {
         conn_fail(c, rc);
         return 0;
     }
-    yk_hist_record(&c->node->latency[f->op], yk_now_ns() - begun_ns);
+    if (rc != HANDLE_PARKED)
+        yk_hist_record(&c->node->latency[f->op], yk_now_ns() - begun_ns);
     conn_flush(c);
     return 0;
 }

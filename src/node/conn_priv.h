@@ -65,6 +65,10 @@ struct conn {
     uint32_t piece_first, piece_count;
     size_t reply_at; /* of the frame header being written */
     int rerun;       /* the request being handled was parked: what it waited for has come, or never will */
+    int asked;       /* and it has asked the pool */
+    int shut;        /* the request being handled finds nothing: the segment's gate is shut */
+    uint64_t begun_ns; /* when it came */
+    struct answers *answers; /* then: the pool's; NULL = none */
 
     /* the put under way */
     struct {
@@ -74,8 +78,8 @@ struct conn {
         uint64_t idle_ms, age_ms; /* since it last grew, since its place was there; while looked at */
         struct yk_place place;
         struct yk_attrs attrs;
-        unsigned char key[256], parent[256];
-        uint32_t key_len, parent_len;
+        unsigned char key[256], parent[256], prefer[256];
+        uint32_t key_len, parent_len, prefer_len;
         int status;
     } put;
 };
@@ -84,13 +88,53 @@ struct conn {
 struct needs {
     uint64_t token; /* of the slot it will be parked in, 0 = none yet */
     uint32_t pending;
+    uint32_t wanted; /* keys of the pool, gathered in pool.c */
+    uint64_t deadline_ns; /* of these; 0 = as long as the node waits for any */
 };
+
+/* Whatever the tables say, nothing is found now. */
+static inline int conn_is_blind(const struct conn *c) {
+    return c->shut || yk_node_tier_lost(c->node);
+}
 
 /* handle_raise.c. need: asks for one block; a status as of yk_store_raise. wait: HANDLE_PARKED when
  * something is on its way; 0: go on. */
 int handle_need(struct conn *c, struct needs *n, uint64_t epoch, const void *key, uint32_t key_len,
                 unsigned prio, uint64_t deadline_ns);
 int handle_needs_wait(struct conn *c, struct needs *n, const struct yk_frame *f, const void *body);
+
+/* pool.c. May a request be taken to the pool: is there one, and is this its namespace's epoch? */
+int pool_serves(const struct conn *c, uint64_t epoch);
+/* Likewise, or was there one: a key is not removed by this node alone. */
+int pool_governs(const struct conn *c, uint64_t epoch);
+/* Likewise to look for what this node has not: once by a request (what did not come up from SSD may be elsewhere),
+ * and not where it cannot be kept. */
+int pool_looks(const struct conn *c, uint64_t epoch);
+/* Gathers one key, at this place in the request; the first one begins. The key is borrowed until it is asked for.
+ * -YK_EAGAIN: there are enough. */
+int pool_gather(struct needs *n, struct conn *c, const void *key, uint32_t key_len, uint32_t at);
+/* Asks to bring what was gathered. 0: it is owed to the needs' token (a prefetch: to nobody). -YK_EAGAIN. */
+int pool_bring(struct conn *c, struct needs *n);
+int pool_prefetch(struct conn *c, struct needs *n);
+/* LOOKUP, EXISTS, MATCH (chain): asks where those of n keys are that are not here. HANDLE_PARKED; 0: go on with
+ * what there is; a failure ends the connection. */
+int pool_find(struct conn *c, const struct yk_frame *f, const void *body, struct yk_rd keys,
+              uint64_t epoch, uint32_t n, int chain);
+/* Removes a key everywhere: item `at` of n of a CHANGE. */
+void pool_remove(struct conn *c, struct needs *n, uint64_t epoch, const void *key, uint32_t key_len,
+                 uint64_t until_ms, uint32_t at, uint32_t items);
+/* A put has made its block; does it want copies of it, or a node (prefer_len not 0)? Item `at` of a frame's statuses, of
+ * which there are `items`: YK_FEWER until it is answered. */
+void pool_copies(struct conn *c, struct needs *n, const struct yk_commit *commit, const void *prefer,
+                 uint32_t prefer_len, uint64_t deadline_ns, int32_t *statuses, uint32_t at, uint32_t items);
+/* Something was asked (needs.pending): the statuses are kept, and the ticket of what the frame has changed, for its
+ * second run. handle_needs_wait follows. */
+void pool_copies_keep(struct conn *c, struct needs *n, const int32_t *statuses, uint32_t items);
+/* A change of a namespace. HANDLE_PARKED, or a status: -YK_EAGAIN (also when the pool has ended), or -YK_ENOMEM. */
+int pool_space(struct conn *c, const struct yk_frame *f, const void *body, unsigned what,
+               const void *name, uint32_t name_len, uint64_t value);
+/* In the second run: what the pool said to item `at`; NULL: it was not asked. Items in their order. */
+const struct yk_pool_found *pool_answer(struct conn *c, uint32_t at);
 
 /* conn.c: the places that it may write through the transfer engine are over. */
 void conn_places_end(struct conn *c);

@@ -14,6 +14,8 @@
 
 #include <stdlib.h>
 
+#define HURRY_MAX 256u /* blocks that one waiting put may drop at a time, beside those that are queued */
+
 int ssd_demote_init(struct yk_store *s) {
     struct ssd_side *l = s->low;
     uint32_t size = 1024;
@@ -86,9 +88,9 @@ static int worth_it(const struct yk_store *s, uint32_t idx) {
     const struct yk_desc *d = desc_at((struct yk_store *)(uintptr_t)s, idx);
     uint64_t expiry = LOAD(&d->expiry_ms);
     if (d->ns >= YK_SHM_NAMESPACES || s->own.ns[d->ns].epoch != d->epoch ||
-        (expiry != 0 && expiry <= yk_view_now_ms(&s->view)))
+        (expiry != 0 && expiry <= yk_view_now_ms(&s->view)) || (s->marks[idx] & MARK_COPY))
         return 0;
-    struct yk_policy_leaving leaving = {.used = (s->low->marks[idx] & MARK_USED) != 0};
+    struct yk_policy_leaving leaving = {.used = (s->marks[idx] & MARK_USED) != 0};
     return s->low->admit->admits(&leaving);
 }
 
@@ -101,6 +103,10 @@ static int writable(const struct yk_store *s, uint64_t len) {
 int yk_store_demote(struct yk_store *s, uint32_t idx) {
     if (s->low == NULL)
         return 0;
+    if (s->low->hurrying) {
+        COUNT(s, demote_hurried);
+        return 0;
+    }
     uint8_t m = *mark_of(s, idx);
     if (m & MARK_LEAVING)
         return 1;
@@ -154,7 +160,7 @@ int yk_store_demote_undo(struct yk_store *s, uint32_t idx) {
 }
 
 void yk_store_demote_forget(struct yk_store *s, uint32_t idx) {
-    if (s->low == NULL)
+    if (s->marks == NULL)
         return;
     stay(s, idx);
     if (*mark_of(s, idx) & MARK_QUEUED)
@@ -192,6 +198,11 @@ static int make_way(struct yk_store *s, const struct yk_desc *d, const void *key
     return 0;
 }
 
+/* Memory that a device works on cannot be freed, however long it takes. */
+static uint64_t writing_max(const struct yk_store *s) {
+    return s->seg.layout.data_bytes / 4u;
+}
+
 /* Begins the write of a block. 0; -YK_EAGAIN not now; other failures: not at all. */
 static int begin(struct yk_store *s, uint32_t idx) {
     struct ssd_side *l = s->low;
@@ -205,7 +216,7 @@ static int begin(struct yk_store *s, uint32_t idx) {
         rc = make_way(s, d, key);
     if (rc < 0)
         return rc;
-    if (l->demotion_free == 0)
+    if (l->demotion_free == 0 || (l->writing_bytes > 0 && l->writing_bytes + d->len > writing_max(s)))
         return -YK_EAGAIN;
     int hold = yk_store_hold(s, idx);
     if (hold < 0)
@@ -239,7 +250,8 @@ static int begin(struct yk_store *s, uint32_t idx) {
     }
     l->demotion_free = m->next_free;
     l->demotion_count++;
-    *m = (struct demotion){.idx = idx, .birth = rest->birth, .id = id, .hold = hold};
+    *m = (struct demotion){.idx = idx, .birth = rest->birth, .id = id, .hold = hold, .len = d->len};
+    l->writing_bytes += d->len;
     *mark_of(s, idx) |= MARK_WRITING;
     return 0;
 }
@@ -273,6 +285,44 @@ void ssd_demote_pump(struct yk_store *s) {
     }
 }
 
+/* Its block has left DRAM, and may have been told to be on SSD. */
+static void entry_failed(struct yk_store *s, uint32_t id) {
+    struct yk_ssd_info info;
+    uint32_t len;
+    const void *key = yk_ssd_key(s->low->ssd, id, &len);
+    yk_ssd_info_get(s->low->ssd, id, &info);
+    if (key != NULL)
+        yk_store_tell_key(s, info.ns, key, len, NULL, 0);
+}
+
+/* Those that are queued and leave: their bytes. */
+static uint64_t drop_queued(struct yk_store *s, uint64_t len) {
+    struct ssd_side *l = s->low;
+    uint64_t freed = 0;
+    for (uint32_t at = l->queue_head; at != l->queue_tail && freed < len; at++) {
+        uint32_t idx = l->queue[at & l->queue_mask];
+        uint8_t m = *mark_of(s, idx);
+        if ((m & (MARK_QUEUED | MARK_LEAVING | MARK_WRITING)) != (MARK_QUEUED | MARK_LEAVING) ||
+            !desc_live(desc_at(s, idx)))
+            continue;
+        freed += rest_at(s, idx)->cap;
+        COUNT(s, demote_hurried);
+        yk_store_retire(s, idx, RETIRE_SPACE, 0); /* which takes it off the queue; the pump skips its place */
+    }
+    return freed;
+}
+
+void yk_store_ssd_hurry(struct yk_store *s, uint64_t len) {
+    if (s->low == NULL)
+        return;
+    uint64_t freed = drop_queued(s, len);
+    s->low->hurrying = 1;
+    if (freed < len)
+        yk_store_evict_bytes(s, len - freed, HURRY_MAX);
+    s->low->hurrying = 0;
+    yk_store_scan(s);
+}
+
 void ssd_on_put(void *arg, uint32_t id, uint64_t cookie, int status) {
     struct yk_store *s = arg;
     struct ssd_side *l = s->low;
@@ -283,10 +333,14 @@ void ssd_on_put(void *arg, uint32_t id, uint64_t cookie, int status) {
     m->next_free = l->demotion_free;
     l->demotion_free = (uint32_t)cookie + 1u;
     l->demotion_count--;
+    l->writing_bytes -= was.len;
     yk_store_unhold(s, was.hold);
     *mark_of(s, was.idx) &= (uint8_t)~MARK_WRITING;
-    if (!desc_live(d) || rest->birth != was.birth)
+    if (!desc_live(d) || rest->birth != was.birth) {
+        if (status < 0 && yk_store_tells(s))
+            entry_failed(s, id);
         return; /* removed meanwhile; the hazard kept its bytes */
+    }
     if (status < 0) {
         give_up(s, was.idx);
         return;

@@ -77,6 +77,11 @@ static int set_ssd(struct embed_opts *o, const char *name, const char *value, st
         s->clean_percent = n < 900u ? (uint32_t)n : 900u;
         return rc;
     }
+    if (strcmp(name, "ssd_wait") == 0) {
+        rc = yk_parse_duration(value, &n, err);
+        s->wait_ms = n < 3600ull * 1000000000ull ? (uint32_t)((n + 999999u) / 1000000u) : 3600000u;
+        return rc;
+    }
     if (strcmp(name, "ssd_format") == 0)
         return set_flag(&s->format, value, err);
     if (strcmp(name, "ssd_buffered") == 0)
@@ -154,7 +159,7 @@ static int set_option(struct embed_opts *o, const char *name, const char *value,
         err, -YK_EINVAL,
         "embedded: found option '%s', expected dram, capacity_blocks, max_blocks, max_clients, "
         "policy, name, listen, transfer, ssd, or one of ssd_only_on, _admit, _segment, _trim, "
-        "_write_limit, _capacity_blocks, _clean_percent, _format, _buffered, _preload",
+        "_write_limit, _wait, _capacity_blocks, _clean_percent, _format, _buffered, _preload",
         name);
 }
 

@@ -76,8 +76,8 @@ void yk_store_retire(struct yk_store *s, uint32_t idx, enum retire_reason why, i
             yk_store_ssd_rotten(s, idx);
         else if (why == RETIRE_REMOVED || (why == RETIRE_CORRUPT && yk_store_writing(s, idx)))
             yk_store_ssd_forget(s, idx); /* or what is being written is as bad */
-        yk_store_demote_forget(s, idx);
     }
+    yk_store_demote_forget(s, idx);
     /* Checked before `parent` becomes a link: what fails is leaked until the restart, since its
      * offsets cannot be believed (somebody wrote into the meta file). */
     int sane = yk_owner_desc_sane(&s->own, idx, 1);
@@ -94,6 +94,8 @@ void yk_store_retire(struct yk_store *s, uint32_t idx, enum retire_reason why, i
         COUNT_ADD(s, evicted_bytes, d->len);
     if (rest->pin_until_ms == YK_PIN_HARD && sane)
         COUNT_SUB(s, hard_pinned_bytes, rest->cap);
+    if (yk_store_tells(s) && why != RETIRE_REPLACED)
+        yk_store_tell(s, idx);
     if (!sane) {
         COUNT(s, corrupt);
         return;
@@ -214,8 +216,7 @@ int yk_store_evict_one(struct yk_store *s, uint32_t ns, enum retire_reason why) 
     return rc;
 }
 
-/* Evicts about want bytes, at most max blocks; returns blocks evicted. */
-static uint32_t evict_bytes(struct yk_store *s, uint64_t want, uint32_t max) {
+uint32_t yk_store_evict_bytes(struct yk_store *s, uint64_t want, uint32_t max) {
     uint32_t n = 0;
     uint64_t before = s->n.limbo_bytes + s->n.leaving_bytes;
     yk_owner_hazards_collect(&s->own, s->slots, s->slot_count);
@@ -288,7 +289,7 @@ int yk_store_alloc(struct yk_store *s, uint64_t len, uint64_t *ret_offset) {
         /* What is on its way to SSD is free when it is written: then the caller tries again. */
         if (s->n.leaving_bytes >= want)
             break;
-        uint32_t n = evict_bytes(s, want - s->n.leaving_bytes, EVICT_MAX - evicted);
+        uint32_t n = yk_store_evict_bytes(s, want - s->n.leaving_bytes, EVICT_MAX - evicted);
         if (n == 0)
             break;
         evicted += n;
@@ -385,7 +386,7 @@ int yk_store_tick(struct yk_store *s) {
     int more = evict_over(s, TICK_EVICTIONS) == TICK_EVICTIONS;
     if (yk_store_short(s)) {
         yk_store_drain(s);
-        more |= evict_bytes(s, s->high_bytes - room(s), TICK_EVICTIONS) == TICK_EVICTIONS;
+        more |= yk_store_evict_bytes(s, s->high_bytes - room(s), TICK_EVICTIONS) == TICK_EVICTIONS;
     }
     yk_store_ssd_tick(s, &more);
     if (s->limbo_head != 0)

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "shm/gate.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -47,6 +48,13 @@ static int epoch_lost(struct yk_err *err, const void *name, uint32_t name_len, u
         "epoch %llu of namespace '%.*s' cannot be recorded, no SSD device takes writes: "
         "replace it, or restart the node without --ssd",
         (unsigned long long)epoch, (int)name_len, (const char *)name);
+}
+
+/* The cluster did not take a change of a namespace. */
+static int space_failed(struct yk_err *err, int rc, const void *name, uint32_t name_len) {
+    return yk_err_set(err, rc, "namespace '%.*s': the cluster says: %s%s", (int)name_len,
+                      (const char *)name, yk_status_text(rc),
+                      rc == -YK_ETIMEDOUT ? ". It may yet be made" : "");
 }
 
 /* Namespace of the connection, at the epoch of its engine. 0, or a status with its text in err. look: one
@@ -125,7 +133,9 @@ static void hello_xfer(struct conn *c) {
 static int hello_reply(struct conn *c, const struct yk_frame *f, uint64_t cookie, int want_filter) {
     struct yk_node *node = c->node;
     uint64_t filter_bytes = 0;
-    int filter = want_filter && c->mapped ? yk_store_filter_fd(node->store, &filter_bytes) : -1;
+    int filter = !want_filter || !c->mapped ? -1
+                 : node->pool != NULL       ? pool_filter_fd(node, &filter_bytes)
+                                            : yk_store_filter_fd(node->store, &filter_bytes);
     const struct yk_shm_hdr *hdr = node->seg->meta;
     const char *addresses = transfer_addresses(node), *segment = transfer_segment(node);
     struct yk_wr w;
@@ -171,6 +181,26 @@ static void slot_release(struct conn *c) {
     c->mapped = 0;
 }
 
+/* The namespace is new here, or has to be raised: the cluster is asked, once. HANDLE_PARKED; 0: go on; or a status
+ * with its text. */
+static int hello_space(struct conn *c, const struct yk_frame *f, const void *body, const void *name,
+                       uint32_t name_len, int look, uint64_t epoch, struct yk_err *err) {
+    const struct yk_pool_found *said = pool_answer(c, 0);
+    uint32_t ns;
+    int rc = said == NULL ? 0 : said->status > 0 ? -YK_ENONS : said->status;
+    if (pool_alive(c->node) && !c->rerun) {
+        rc = yk_store_ns_open(c->node->store, name, name_len, 0, &ns, NULL);
+        if (rc == -YK_EINVAL || (rc < 0 && look))
+            return 0; /* as without a pool */
+        if (epoch == UINT64_MAX)
+            epoch = 0; /* nobody can have it; hello_ns says so */
+        if (rc == 0 && epoch <= yk_store_ns_epoch(c->node->store, ns))
+            return 0;
+        rc = pool_space(c, f, body, YK_POOL_NS_OPEN, name, name_len, epoch);
+    }
+    return rc < 0 ? space_failed(err, rc, name, name_len) : rc == HANDLE_PARKED ? rc : 0;
+}
+
 static int do_hello(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
     uint32_t name_len;
     uint32_t magic = yk_rd_u32(r);
@@ -191,8 +221,13 @@ static int do_hello(struct conn *c, const struct yk_frame *f, struct yk_rd *r, s
     if (version != YK_WIRE_VERSION)
         rc = yk_err_set(&why, -YK_EVERSION, "the client speaks protocol %u, this node %u", version,
                         YK_WIRE_VERSION);
+    int look = (flags & YK_HELLO_LOOK) != 0;
     if (rc == 0)
-        rc = hello_ns(c, name, name_len, (flags & YK_HELLO_LOOK) != 0, epoch, &why);
+        rc = hello_space(c, f, body, name, name_len, look, epoch, &why);
+    if (rc == HANDLE_PARKED)
+        return rc;
+    if (rc == 0)
+        rc = hello_ns(c, name, name_len, look, epoch, &why);
     /* Its epoch is durable before anything is said, whoever raised it (R9). */
     uint64_t ticket = yk_store_ticket_take(c->node->store);
     int durable = yk_store_durable(c->node->store, ticket);
@@ -305,7 +340,7 @@ static int do_reserve(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
     return reserve_reply(c, f->id, n, places);
 }
 
-static void rd_commit(struct yk_rd *r, struct yk_commit *ret) {
+static void rd_commit(struct yk_rd *r, struct yk_commit *ret, const void **ret_prefer, uint32_t *ret_prefer_len) {
     ret->idx = yk_rd_u32(r);
     ret->gen = yk_rd_u64(r);
     ret->epoch = yk_rd_u64(r);
@@ -314,36 +349,69 @@ static void rd_commit(struct yk_rd *r, struct yk_commit *ret) {
     yk_rd_attrs(r, &ret->attrs);
     ret->key = yk_rd_str8(r, &ret->key_len);
     ret->parent = yk_rd_str8(r, &ret->parent_len);
+    *ret_prefer = NULL;
+    *ret_prefer_len = 0;
+    if (ret->attrs.flags & YK_ATTR_PREFER)
+        *ret_prefer = yk_rd_str8(r, ret_prefer_len);
+}
+
+/* What the first run of a frame has changed is durable before its answer, which was just written, is sent. */
+static void settle_first(struct conn *c, const struct yk_frame *f) {
+    if (c->answers != NULL && c->answers->ticket != 0)
+        reply_settle(c, f->op, f->id, c->answers->ticket);
+}
+
+/* The items of a COMMIT. In the second run, when their copies have been seen to, they are only read. */
+static void commit_items(struct conn *c, struct needs *needs, struct yk_rd *r, int32_t *statuses, uint32_t n) {
+    struct yk_commit cm;
+    const void *prefer;
+    uint32_t prefer_len;
+    if (!c->rerun)
+        yk_store_drain(c->node->store);
+    for (uint32_t i = 0; i < n; i++) {
+        rd_commit(r, &cm, &prefer, &prefer_len);
+        const struct yk_pool_found *said = c->rerun ? pool_answer(c, i) : NULL;
+        statuses[i] = said != NULL ? said->status : -YK_EINTERNAL;
+        if (r->bad || c->rerun)
+            continue;
+        statuses[i] = yk_store_commit(c->node->store, slot_of(c), c->ns, &cm);
+        pool_copies(c, needs, &cm, prefer, prefer_len, 0, statuses, i, n);
+    }
 }
 
 static int do_commit(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
                      struct yk_err *err) {
+    const void *body = r->at;
     uint32_t n = yk_rd_u32(r);
     uint32_t refill = yk_rd_u32(r);
     uint64_t refill_len = yk_rd_u64(r);
     struct yk_place places[YK_RESERVE_MAX];
-    struct yk_commit cm;
+    int32_t statuses[YK_BATCH_MAX];
+    struct needs needs = {0};
     struct yk_wr w;
     if (n > YK_BATCH_MAX || refill > YK_RESERVE_MAX)
+        return handle_bad_body(err, f);
+    commit_items(c, &needs, r, statuses, n);
+    if (needs.pending > 0) { /* a body that is cut short is found out in the second run */
+        pool_copies_keep(c, &needs, statuses, n);
+        return handle_needs_wait(c, &needs, f, body);
+    }
+    if (needs.token != 0)
+        park_drop(c->node, needs.token);
+    if (!yk_rd_ok(r))
         return handle_bad_body(err, f);
     int rc = reply_begin(c, 8u + n * 4u + YK_RESERVE_MAX * PLACE_BYTES, &w);
     if (rc < 0)
         return rc;
-    yk_store_drain(c->node->store);
     yk_wr_u32(&w, n);
-    for (uint32_t i = 0; i < n; i++) {
-        rd_commit(r, &cm);
-        if (r->bad)
-            return handle_bad_body(err, f);
-        yk_wr_u32(&w, (uint32_t)yk_store_commit(c->node->store, slot_of(c), c->ns, &cm));
-    }
-    if (!yk_rd_ok(r))
-        return handle_bad_body(err, f);
+    for (uint32_t i = 0; i < n; i++)
+        yk_wr_u32(&w, (uint32_t)statuses[i]);
     int got = 0;
     if (refill > 0 && slot_of(c) != YK_SHM_NONE && may_hold(c, refill_len))
         got = reserve_many(c, refill_len, refill, places, NULL);
     wr_places(&w, places, got > 0 ? (uint32_t)got : 0);
     reply_end(c, &w, f->op, f->id);
+    settle_first(c, f);
     NODE_ADD(c->node, keys[f->op], n);
     return 0;
 }
@@ -416,6 +484,34 @@ static int put_commit(struct conn *c) {
     return yk_store_commit(store, 0, c->ns, &cm);
 }
 
+/* 1: it waits for its copies, as a frame without a body. */
+static int put_parked(struct conn *c) {
+    struct yk_frame f = {.op = YK_MSG_PUT, .id = c->put.id};
+    struct needs needs = {0};
+    struct yk_commit cm = {
+        .epoch = c->put.epoch, .attrs = c->put.attrs, .key = c->put.key, .key_len = c->put.key_len};
+    int32_t status = c->put.status;
+    c->begun_ns = yk_now_ns();
+    pool_copies(c, &needs, &cm, c->put.prefer, c->put.prefer_len, c->put.deadline_ns, &status, 0, 1);
+    c->put.status = status;
+    if (needs.pending > 0) {
+        pool_copies_keep(c, &needs, &status, 1);
+        return handle_needs_wait(c, &needs, &f, "") == HANDLE_PARKED;
+    }
+    if (needs.token != 0)
+        park_drop(c->node, needs.token);
+    return 0;
+}
+
+/* Its answer, after that. */
+static int put_answer(struct conn *c, const struct yk_frame *f) {
+    const struct yk_pool_found *said = pool_answer(c, 0);
+    int rc = reply_status(c, f->op, f->id, said != NULL ? said->status : -YK_EINTERNAL);
+    if (rc == 0)
+        settle_first(c, f);
+    return rc;
+}
+
 static void put_done(struct conn *c) {
     if (c->put.status == -YK_EAGAIN) { /* its time is over */
         yk_store_abort(c->node->store, 0, c->put.place.idx, c->put.place.gen);
@@ -424,6 +520,8 @@ static void put_done(struct conn *c) {
     c->state = CONN_OPEN;
     NODE_ADD(c->node, requests[YK_MSG_PUT], 1);
     NODE_ADD(c->node, keys[YK_MSG_PUT], 1);
+    if (put_parked(c))
+        return;
     uint64_t ticket = yk_store_ticket_take(c->node->store);
     if (reply_status(c, YK_MSG_PUT, c->put.id, c->put.status) < 0)
         conn_close(c);
@@ -443,7 +541,20 @@ void handle_put_end(struct conn *c) {
 
 /* ---- NS, STATS ------------------------------------------------------------------------------- */
 
+/* Can it be made at all? Else it fails as without a pool. */
+static int ns_may(unsigned what, uint64_t arg, uint32_t len) {
+    return len > 0 && len <= YK_NAMESPACE_MAX && what >= YK_NS_CREATE && what <= YK_NS_REMOVE &&
+           (what != YK_NS_RAISE || arg != UINT64_MAX);
+}
+
+/* The cluster has made it, and told this node perhaps: then it is as it should be, or further. */
+static int ns_made(const struct conn *c, unsigned what, int rc) {
+    int twice = (what == YK_NS_RAISE && rc == -YK_ESTALE) || (what == YK_NS_REMOVE && rc == -YK_ENONS);
+    return c->answers != NULL && twice ? 0 : rc;
+}
+
 static int do_ns(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
+    const void *body = r->at;
     uint32_t len, ns = 0;
     unsigned what = yk_rd_u8(r);
     uint64_t arg = yk_rd_u64(r);
@@ -452,7 +563,19 @@ static int do_ns(struct conn *c, const struct yk_frame *f, struct yk_rd *r, stru
     struct yk_err why = {0};
     if (!yk_rd_ok(r))
         return handle_bad_body(err, f);
-    int rc = yk_store_ns_open(store, name, len, what == YK_NS_CREATE, &ns, &why);
+    const struct yk_pool_found *said = pool_answer(c, 0);
+    int rc = said != NULL ? said->status : 0;
+    if (c->node->pool != NULL && !c->rerun && ns_may(what, arg, len))
+        rc = pool_space(c, f, body, what, name, len, arg);
+    if (rc == HANDLE_PARKED && !c->rerun)
+        return rc;
+    if (rc != 0) {
+        space_failed(&why, rc < 0 ? rc : -YK_ENONS, name, len);
+        return reply_text(c, f, why.code, why.text);
+    }
+    if (said != NULL && what == YK_NS_REMOVE) /* it is done; the name may be there again */
+        return reply_text(c, f, 0, "");
+    rc = yk_store_ns_open(store, name, len, what == YK_NS_CREATE, &ns, &why);
     if (rc == 0 && what == YK_NS_CREATE)
         rc = yk_store_ns_quota(store, ns, arg);
     else if (rc == 0 && what == YK_NS_RAISE) {
@@ -470,7 +593,8 @@ static int do_ns(struct conn *c, const struct yk_frame *f, struct yk_rd *r, stru
     else if (rc == 0)
         rc = -YK_EINVAL;
     node_more(c->node);
-    return reply_text(c, f, rc, why.text);
+    rc = ns_made(c, what, rc);
+    return reply_text(c, f, rc, rc < 0 ? why.text : "");
 }
 
 static int do_ns_list(struct conn *c, const struct yk_frame *f) {
@@ -548,7 +672,14 @@ int handle_waiter(struct yk_node *node, struct waiter *w, uint64_t now_ns) {
     return 1;
 }
 
+/* Does it find out, or hand out, what this node holds? */
+static int is_lookup(unsigned op) {
+    return op == YK_MSG_GET || op == YK_MSG_LOOKUP || op == YK_MSG_EXISTS || op == YK_MSG_MATCH || op == YK_MSG_RAISE ||
+           op == YK_MSG_PREFETCH || op == YK_MSG_LIST;
+}
+
 int handle_frame(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
+    c->shut = is_lookup(f->op) && yk_gate_is_shut(yk_store_view(c->node->store)->hdr);
     switch (f->op) {
     case YK_MSG_HELLO:
         return do_hello(c, f, r, err);
@@ -562,6 +693,8 @@ int handle_frame(struct conn *c, const struct yk_frame *f, struct yk_rd *r, stru
         return do_commit(c, f, r, err);
     case YK_MSG_ABORT:
         return do_abort(c, f, r, err);
+    case YK_MSG_PUT: /* the second run of one; the first goes another way (conn.c) */
+        return put_answer(c, f);
     case YK_MSG_GET:
         return handle_get(c, f, r, err);
     case YK_MSG_LOOKUP:

@@ -2,28 +2,64 @@
  *
  * CHANGE and REMOVE_MANY: changes of blocks that are there. Those that take longer than a turn of the
  * loop may (verifications, removals by pattern) are jobs, which the loop takes further in steps.
+ *
+ * Of a node with a pool a key is removed everywhere, and by the pool, this node's own block too: the frame waits
+ * for all of its removals, and then does what else it asks for. Removals by pattern are this node's alone.
  */
 #include "node/conn_priv.h"
+
+#include "base/clock.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+/* Is it in DRAM or on its way there, or (a pin) may it be brought from elsewhere? Verified is what is here. */
+static void change_need(struct conn *c, struct needs *needs, unsigned what, uint64_t epoch,
+                        const void *key, uint32_t len) {
+    uint32_t idx;
+    if (what == YK_CHANGE_PIN ||
+        (len > 0 && yk_store_find_any(c->node->store, c->ns, epoch, key, len, &idx) == 0))
+        handle_need(c, needs, epoch, key, len, YK_SSD_PRIO_DEMAND, 0);
+}
+
+/* Whoever wanted it removed has gone on, and may have put it again: this node stood still, with the frame before it. Only
+ * a client of this host has this node's clock. */
+static int is_late(const struct conn *c, unsigned what, uint64_t until_ms) {
+    return what == YK_CHANGE_REMOVE && c->mapped && until_ms != 0 && yk_boot_ms() >= until_ms;
+}
+
 /* Pins and verifications of blocks that are on SSD alone: those come up before anything of the frame is
- * done, so that its order is kept. */
+ * done, so that its order is kept. Removals by the pool are asked for. */
 static int change_needs(struct conn *c, const struct yk_frame *f, struct yk_rd r, uint64_t epoch,
                         uint32_t n, const void *body) {
-    struct needs needs = {0, 0};
-    for (uint32_t i = 0; i < n && yk_store_ssd(c->node->store) != NULL && !c->rerun; i++) {
+    struct needs needs = {0};
+    int more = yk_store_ssd(c->node->store) != NULL || c->node->pool != NULL;
+    for (uint32_t i = 0; i < n && more && !c->rerun; i++) {
         uint32_t len;
         unsigned what = yk_rd_u8(&r);
-        yk_rd_u64(&r);
+        uint64_t arg = yk_rd_u64(&r);
         const void *key = yk_rd_str8(&r, &len);
         if (r.bad)
             break; /* said when it is read in earnest */
         if (what == YK_CHANGE_PIN || what == YK_CHANGE_VERIFY)
-            handle_need(c, &needs, epoch, key, len, YK_SSD_PRIO_DEMAND, 0);
+            change_need(c, &needs, what, epoch, key, len);
+        else if (what == YK_CHANGE_REMOVE && len > 0 && pool_serves(c, epoch) && !is_late(c, what, arg))
+            pool_remove(c, &needs, epoch, key, len, c->mapped ? arg : 0, i, n);
     }
     return handle_needs_wait(c, &needs, f, body);
+}
+
+/* One change that is made at once; of a removal by the pool, what became of it. */
+static int change(struct conn *c, uint64_t epoch, unsigned what, uint64_t arg, const void *key,
+                  uint32_t len, uint32_t at) {
+    const struct yk_pool_found *said = what == YK_CHANGE_REMOVE ? pool_answer(c, at) : NULL;
+    if (said != NULL)
+        return said->status;
+    if (is_late(c, what, arg))
+        return -YK_ETIMEDOUT;
+    if (what == YK_CHANGE_REMOVE && len > 0 && pool_governs(c, epoch))
+        return -YK_EAGAIN; /* it could not be asked, or has ended: removed here alone, the block would come back */
+    return yk_store_change(c->node->store, c->ns, epoch, what, arg, key, len);
 }
 
 static int rd_change(struct yk_rd *r, unsigned *ret_what, uint64_t *ret_arg, const void **ret_key,
@@ -54,6 +90,8 @@ int handle_changes_step(struct yk_node *node, struct job *j, uint64_t budget_byt
             rd_change(&ch->rest, &what, &arg, &key, &len); /* was looked at when the job began */
             if (what == YK_CHANGE_VERIFY)
                 rc = yk_store_verify_begin(node->store, j->ns, ch->epoch, key, len, &ch->verify);
+            else if (what == YK_CHANGE_REMOVE && ch->removed)
+                rc = (int)ch->statuses[ch->done];
             else
                 rc = yk_store_change(node->store, j->ns, ch->epoch, what, arg, key, len);
             ch->verifying = what == YK_CHANGE_VERIFY && rc == 0;
@@ -88,6 +126,21 @@ static void changes_done(struct yk_node *node, struct job *j) {
     handle_changes_free(node, j);
 }
 
+/* Takes the pool's answers along: they go with the request. */
+static void removals_take(struct conn *c, struct changes *ch) {
+    struct yk_rd r = ch->rest;
+    ch->removed = 1;
+    for (uint32_t i = 0; i < ch->n; i++) {
+        unsigned what;
+        uint64_t arg;
+        const void *key;
+        uint32_t len;
+        rd_change(&r, &what, &arg, &key, &len);
+        if (what == YK_CHANGE_REMOVE)
+            ch->statuses[i] = (uint32_t)change(c, ch->epoch, what, arg, key, len, i);
+    }
+}
+
 /* Verifying reads payload, of many blocks perhaps: the items become a job. */
 static int changes_begin(struct conn *c, uint64_t id, uint64_t epoch, uint32_t n,
                          struct yk_rd *items) {
@@ -103,6 +156,8 @@ static int changes_begin(struct conn *c, uint64_t id, uint64_t epoch, uint32_t n
     yk_rd_init(&ch->rest, copy, left);
     ch->epoch = epoch;
     ch->n = n;
+    if (node->pool != NULL)
+        removals_take(c, ch);
     node->jobs[node->job_count++] = (struct job){.conn = c, .id = id, .ns = c->ns, .changes = ch};
     node_more(node);
     return 0;
@@ -138,9 +193,7 @@ int handle_change(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
     yk_wr_u32(&w, n);
     for (uint32_t i = 0; i < n; i++) {
         rd_change(&items, &what, &arg, &key, &len);
-        rc = what == YK_CHANGE_VERIFY
-                 ? refused
-                 : yk_store_change(c->node->store, c->ns, epoch, what, arg, key, len);
+        rc = what == YK_CHANGE_VERIFY ? refused : change(c, epoch, what, arg, key, len, i);
         yk_wr_u32(&w, (uint32_t)rc);
     }
     reply_end(c, &w, f->op, f->id);

@@ -23,7 +23,7 @@ static int find_readable(struct conn *c, const struct get *g, uint32_t *ret_idx)
     struct yk_store *store = c->node->store;
     if (g->key_len == 0)
         return -YK_EKEY;
-    if (c->ns == YK_NO_NS || yk_node_tier_lost(c->node)) /* its pages cannot be sent */
+    if (c->ns == YK_NO_NS || conn_is_blind(c)) /* pages of a tier that is lost cannot be sent */
         return YK_MISS;
     int rc = yk_store_ns_check(store, c->ns);
     if (rc == 0)
@@ -109,7 +109,7 @@ static int reply_payload(struct conn *c, const struct yk_frame *f, const struct 
 
 int handle_get(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
     const void *body = r->at;
-    struct needs needs = {0, 0};
+    struct needs needs = {0};
     struct get g;
     uint32_t idx;
     yk_block_info info;

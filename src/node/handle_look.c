@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * LOOKUP, EXISTS, MATCH, LIST: what is there, in either tier, without keeping it alive.
+ * LOOKUP, EXISTS, MATCH, LIST: what is there, in either tier, without keeping it alive; the first three on
+ * other nodes, too, if there is a pool (pool.c): then they are run a second time, with its answers.
  */
 #include "node/conn_priv.h"
 
@@ -12,20 +13,38 @@
  * tier that is lost none is, as yk_view_* has it. */
 static int present(struct conn *c, uint64_t epoch, const void *key, uint32_t key_len,
                    uint32_t *ret_idx) {
-    return key_len == 0                 ? -YK_EKEY
-           : yk_node_tier_lost(c->node) ? YK_MISS
-                                        : yk_store_find_any(c->node->store, c->ns, epoch, key, key_len,
-                                                            ret_idx);
+    return key_len == 0       ? -YK_EKEY
+           : conn_is_blind(c) ? YK_MISS
+                              : yk_store_find_any(c->node->store, c->ns, epoch, key, key_len, ret_idx);
+}
+
+/* A key that this node has not, at that place of the request: what the pool said. A match or a check for existence
+ * has no word for what nobody can tell. */
+static int elsewhere(struct conn *c, uint64_t epoch, uint32_t at, yk_block_info *ret_info) {
+    const struct yk_pool_found *found = pool_answer(c, at);
+    if (found == NULL)
+        return pool_looks(c, epoch) ? -YK_EAGAIN : YK_MISS; /* it could not be asked */
+    if (found->status != 0 || ret_info == NULL)
+        return found->status;
+    *ret_info = (yk_block_info){.len = found->len,
+                                .checksum = found->sum,
+                                .epoch = epoch,
+                                .tiers = found->tiers | YK_TIERS_ELSEWHERE};
+    return 0;
 }
 
 int handle_lookup(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
                      struct yk_err *err) {
+    const void *body = r->at;
     uint64_t epoch = yk_rd_u64(r);
     uint32_t n = yk_rd_u32(r);
     struct yk_wr w;
     if (n > YK_BATCH_MAX)
         return handle_bad_body(err, f);
-    int rc = reply_begin(c, 4u + (size_t)n * (4u + YK_WIRE_INFO_BYTES), &w);
+    int rc = pool_find(c, f, body, *r, epoch, n, 0);
+    if (rc != 0)
+        return rc;
+    rc = reply_begin(c, 4u + (size_t)n * (4u + YK_WIRE_INFO_BYTES), &w);
     if (rc < 0)
         return rc;
     yk_wr_u32(&w, n);
@@ -36,11 +55,13 @@ int handle_lookup(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
         if (r->bad)
             return handle_bad_body(err, f);
         rc = present(c, epoch, key, len, &idx);
-        yk_wr_u32(&w, (uint32_t)rc);
-        if (rc == 0) {
+        if (rc == 0)
             yk_store_info(c->node->store, idx, &info);
+        else if (rc == YK_MISS)
+            rc = elsewhere(c, epoch, i, &info);
+        yk_wr_u32(&w, (uint32_t)rc);
+        if (rc == 0)
             yk_wr_info(&w, &info);
-        }
     }
     if (!yk_rd_ok(r))
         return handle_bad_body(err, f);
@@ -65,21 +86,26 @@ static uint32_t rd_queries(struct conn *c, uint64_t epoch, struct yk_rd *r, uint
     return n;
 }
 
-/* A key that DRAM has not. */
-static int present_below(struct conn *c, const struct yk_query *q) {
+/* A key that DRAM has not, at that place of the request. */
+static int present_below(struct conn *c, const struct yk_query *q, uint32_t at) {
     uint32_t idx;
-    return yk_store_ssd(c->node->store) != NULL && q->key_len > 0 &&
-           yk_store_find_any(c->node->store, q->ns, q->epoch, q->key, q->key_len, &idx) == 0;
+    if (q->key_len == 0)
+        return 0;
+    if (yk_store_ssd(c->node->store) != NULL &&
+        yk_store_find_any(c->node->store, q->ns, q->epoch, q->key, q->key_len, &idx) == 0)
+        return 1;
+    return c->answers != NULL && elsewhere(c, q->epoch, at, NULL) == 0;
 }
 
-/* The leading run of n keys, over both tiers. */
-static uint32_t run_of(struct conn *c, const struct yk_query *q, uint32_t n, uint64_t now_ms) {
+/* The leading run of n keys, over both tiers and other nodes; the first stands at that place of the request. */
+static uint32_t run_of(struct conn *c, const struct yk_query *q, uint32_t at, uint32_t n,
+                       uint64_t now_ms) {
     uint32_t run = 0;
-    while (run < n) {
+    while (run < n && !c->shut) {
         int unsure;
         run += (uint32_t)yk_view_match(yk_store_view(c->node->store), q + run, n - run, now_ms,
                                        NULL, &unsure);
-        if (run == n || !present_below(c, &q[run]))
+        if (run == n || !present_below(c, &q[run], at + run))
             break;
         run++;
     }
@@ -88,6 +114,7 @@ static uint32_t run_of(struct conn *c, const struct yk_query *q, uint32_t n, uin
 
 int handle_exists(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
                      struct yk_err *err) {
+    const void *body = r->at;
     uint64_t epoch = yk_rd_u64(r);
     uint32_t n = yk_rd_u32(r);
     const struct yk_view *view = yk_store_view(c->node->store);
@@ -97,7 +124,10 @@ int handle_exists(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
     struct yk_wr w;
     if (n > YK_BATCH_MAX)
         return handle_bad_body(err, f);
-    int rc = reply_begin(c, 4u + (n + 7u) / 8u, &w);
+    int rc = pool_find(c, f, body, *r, epoch, n, 0);
+    if (rc != 0)
+        return rc;
+    rc = reply_begin(c, 4u + (n + 7u) / 8u, &w);
     if (rc < 0)
         return rc;
     yk_wr_u32(&w, n);
@@ -110,7 +140,7 @@ int handle_exists(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
             return handle_bad_body(err, f);
         yk_view_find_many(view, q, k, now_ms, NULL, found);
         for (uint32_t i = 0; i < k; i++)
-            if (found[i] == 0 || present_below(c, &q[i]))
+            if (!c->shut && (found[i] == 0 || present_below(c, &q[i], at + i)))
                 bits[(at + i) / 8u] |= (unsigned char)(1u << ((at + i) % 8u));
     }
     if (!yk_rd_ok(r))
@@ -121,6 +151,7 @@ int handle_exists(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
 }
 
 int handle_match(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
+    const void *body = r->at;
     uint64_t epoch = yk_rd_u64(r);
     uint32_t n = yk_rd_u32(r), run = 0;
     const struct yk_view *view = yk_store_view(c->node->store);
@@ -129,16 +160,19 @@ int handle_match(struct conn *c, const struct yk_frame *f, struct yk_rd *r, stru
     struct yk_wr w;
     if (n > YK_BATCH_MAX)
         return handle_bad_body(err, f);
+    int rc = pool_find(c, f, body, *r, epoch, n, 1);
+    if (rc != 0)
+        return rc;
     for (uint32_t at = 0; at < n; at += GROUP) {
         uint32_t k = rd_queries(c, epoch, r, n - at, q);
         if (r->bad)
             return handle_bad_body(err, f);
         if (run == at) /* the run goes on so far */
-            run += run_of(c, q, k, now_ms);
+            run += run_of(c, q, at, k, now_ms);
     }
     if (!yk_rd_ok(r))
         return handle_bad_body(err, f);
-    int rc = reply_begin(c, 4, &w);
+    rc = reply_begin(c, 4, &w);
     if (rc < 0)
         return rc;
     yk_wr_u32(&w, run);
@@ -165,7 +199,7 @@ int handle_list(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struc
     int rc = reply_begin(c, 16u + (size_t)max * (256u + YK_WIRE_INFO_BYTES), &w);
     if (rc < 0)
         return rc;
-    uint32_t cursor = yk_node_tier_lost(c->node) ? YK_WALK_END : (uint32_t)from;
+    uint32_t cursor = conn_is_blind(c) ? YK_WALK_END : (uint32_t)from;
     yk_wr_u32(&w, (uint32_t)yk_store_ns_check(store, c->ns));
     unsigned char *patch = yk_wr_space(&w, 12);
     while (n < max && yk_store_list_next(store, c->ns, epoch, prefix, prefix_len, &cursor, &steps,

@@ -4,7 +4,7 @@
  *
  * A unix socket has its permissions before it has a name; the file of a node that is gone is removed,
  * and one that answers is somebody else's. Without a free descriptor listeners are left alone until
- * upkeep tries again.
+ * upkeep tries again. TCP connections have the options here that clients give their end (client/dial.c).
  *
  * Threads: node_listen: the starting one's; the rest: the owner loop's.
  */
@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -39,6 +40,11 @@ void node_accept_pause(struct yk_node *node, int pause) {
         else
             uv_poll_start(&node->listeners[i], UV_READABLE, on_accept);
     }
+}
+
+void node_accept_begin(struct yk_node *node) {
+    node->accept_held = 0;
+    node_accept_pause(node, 0);
 }
 
 static int is_unix(int fd) {
@@ -68,6 +74,14 @@ static void refuse(struct yk_node *node, int fd) {
     yk_log_limited(&refuse_limit, YK_LOG_WARN, "node", "refused a connection: %s", text);
 }
 
+/* Replies leave when they are ready. By default the kernel keeps a small one until the one before it is
+ * acknowledged, and a peer that has nothing more to say acknowledges after 40 ms. */
+static void tune_tcp(int fd) {
+    int one = 1;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+}
+
 static void on_accept(uv_poll_t *poll, int status, int events) {
     struct yk_node *node = poll->data;
     int lfd;
@@ -89,7 +103,10 @@ static void on_accept(uv_poll_t *poll, int status, int events) {
             refuse(node, fd);
             continue;
         }
-        conn_open(node, fd, is_unix(lfd));
+        int local = is_unix(lfd);
+        if (!local)
+            tune_tcp(fd);
+        conn_open(node, fd, local);
     }
 }
 
@@ -186,7 +203,8 @@ static int listen_add(struct yk_node *node, int fd, struct yk_err *err) {
     }
     p->data = node;
     node->listener_fds[node->listener_count++] = fd;
-    uv_poll_start(p, UV_READABLE, on_accept);
+    if (!node->accept_held)
+        uv_poll_start(p, UV_READABLE, on_accept);
     return 0;
 }
 

@@ -103,6 +103,8 @@ static int try_move(struct yk_store *s, const struct yk_alloc_move *m) {
         s->move_map[at] = idx + 1u;
     COUNT(s, moves);
     COUNT_ADD(s, moved_bytes, d->len);
+    if (yk_store_tells(s))
+        yk_store_tell(s, idx);
     return 1;
 }
 

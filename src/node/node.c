@@ -112,7 +112,8 @@ static void on_wait_tick(uv_timer_t *timer);
 int node_wait(struct yk_node *node, const struct waiter *w) {
     if (node->waiter_count == WAITERS_MAX)
         return -YK_EAGAIN;
-    node->waiters[node->waiter_count++] = *w;
+    node->waiters[node->waiter_count] = *w;
+    node->waiters[node->waiter_count++].since_ns = yk_now_ns();
     NODE_ADD(node, waiting, 1);
     if (!uv_is_active((uv_handle_t *)&node->wait_timer))
         uv_timer_start(&node->wait_timer, on_wait_tick, WAIT_TICK_MS, WAIT_TICK_MS);
@@ -136,9 +137,22 @@ static uint32_t waiter_done(struct yk_node *node, uint32_t at) {
     return at;
 }
 
+/* The first that waits for memory has waited for a slow SSD as long as it shall. (Others get their turn.) */
+static void waiters_hurry(struct yk_node *node, uint64_t now) {
+    uint64_t wait_ns = node->ssd_wait_ns;
+    uint32_t i = 0;
+    while (i < node->waiter_count && node->waiters[i].len == 0)
+        i++;
+    if (wait_ns == 0 || i == node->waiter_count || now - node->waiters[i].since_ns < wait_ns)
+        return;
+    yk_store_ssd_hurry(node->store, node->waiters[i].len);
+    node->waiters[i].since_ns = now - wait_ns + WAIT_TICK_MS * 1000000ull; /* should that not do, in a tick again */
+}
+
 /* In order of arrival. */
 static void waiters_try(struct yk_node *node) {
     uint64_t now = yk_now_ns();
+    waiters_hurry(node, now);
     for (uint32_t i = 0; i < node->waiter_count;) {
         struct waiter w = node->waiters[i];
         node->waiters[i].answered = 1;
@@ -166,6 +180,10 @@ static void low_turn(struct yk_node *node) {
     park_run(node);
     if (node->waiter_count > 0)
         waiters_try(node);
+}
+
+void node_turn(struct yk_node *node) {
+    low_turn(node);
 }
 
 static void on_after(uv_check_t *check) {
@@ -394,6 +412,9 @@ static void close_any(uv_handle_t *h, void *arg) {
 }
 
 static void stop_now(struct yk_node *node) {
+    pool_end(node);
+    yk_store_pool_forget(node->store);
+    posts_close(node);
     for (uint32_t slot = 0; slot < node->seg->layout.max_clients; slot++)
         node_unwatch(node, slot);
     while (node->conns != NULL)
@@ -476,6 +497,7 @@ static void node_free(struct yk_node *node, int clean) {
     free(node->waiters);
     free(node->jobs);
     park_fini(node);
+    pool_fini(node);
     pthread_mutex_destroy(&node->lock);
     pthread_mutex_destroy(&node->helper_lock);
     pthread_cond_destroy(&node->helper_cond);
@@ -490,7 +512,10 @@ static int node_alloc(struct yk_node *node, struct yk_err *err) {
     }
     node->opts.store.raised = park_raised;
     node->opts.store.arg = node;
+    node->opts.store.pool = node->opts.pool;
     int rc = park_init(node);
+    if (rc == 0 && node->opts.pool != NULL)
+        rc = pool_init(node, node->opts.pool);
     if (rc < 0)
         return yk_err_set(err, rc, "out of memory");
     rc = yk_store_open(&node->opts.store, &node->store, err);
@@ -498,7 +523,9 @@ static int node_alloc(struct yk_node *node, struct yk_err *err) {
         return rc;
     node->seg = yk_store_segment(node->store);
     node->opts.store.policy = yk_store_policy(node->store);
+    node->ssd_wait_ns = node->opts.store.ssd.wait_ms * 1000000ull;
     memset(&node->opts.store.ssd, 0, sizeof(node->opts.store.ssd)); /* the caller's strings are its own */
+    node->opts.pool = node->opts.store.pool = NULL; /* likewise */
     node->watches = calloc(node->seg->layout.max_clients, sizeof(*node->watches));
     node->waiters = calloc(WAITERS_MAX, sizeof(*node->waiters));
     node->jobs = calloc(JOBS_MAX, sizeof(*node->jobs));
@@ -518,7 +545,7 @@ static void loop_init(struct yk_node *node) {
     uv_async_init(&node->loop, &node->beat, on_beat);
     uv_check_init(&node->loop, &node->after);
     node->after.data = node->low.data = node;
-    if (yk_store_ssd(node->store) != NULL)
+    if (yk_store_ssd(node->store) != NULL || node->pool != NULL)
         uv_check_start(&node->after, on_after);
     if (node->opts.store.wake_fd > 0 &&
         uv_poll_init(&node->loop, &node->low_fd, node->opts.store.wake_fd) == 0) {
@@ -528,6 +555,9 @@ static void loop_init(struct yk_node *node) {
     node->upkeep.data = node->doze.data = node->wait_timer.data = node->stop_timer.data = node;
     node->busy.data = node->turn.data = node->wake.data = node->beat.data = node;
     uv_prepare_start(&node->turn, on_turn);
+    posts_loop(node);
+    if (node->pool != NULL)
+        pool_loop(node);
     uv_timer_start(&node->upkeep, on_upkeep, UPKEEP_MS, UPKEEP_MS);
 }
 
@@ -545,6 +575,7 @@ int yk_node_start(const struct yk_node_opts *opts, struct yk_node **ret_node, st
     if (node == NULL)
         return yk_err_set(err, -YK_ENOMEM, "out of memory");
     node->opts = *opts;
+    posts_init(node);
     node->n.start_wall_ms = yk_wall_ms();
     if (node->opts.max_conns == 0)
         node->opts.max_conns = 4096;

@@ -19,6 +19,7 @@ extern "C" {
 #endif
 
 struct yk_node;
+struct yk_pool_ops; /* node/pool.h */
 
 #define YK_NODE_LISTEN_MAX 8u
 
@@ -42,6 +43,11 @@ struct yk_node_opts {
      * one), "auto" (the host of the first tcp listener; without one there is no engine), or "off" = NULL.
      * Borrowed during start. */
     const char *transfer;
+    uint32_t transports; /* of it, bits of enum yk_xfer_transports (yolk/transfer.h); 0 = all. Benchmarks: peers on this
+                            host as if they were on another */
+    const struct yk_pool_ops *pool; /* the cluster that it is in; copied. NULL: it is alone */
+    uint32_t pool_wait_ms; /* that a request without a deadline waits for it; 0 = 4500: less than the 5 s of a
+                              client's call, so that it hears how it went */
 };
 
 /* Opens the store, listens, starts the thread; serving when it returns. Errors as yk_store_open,
@@ -66,6 +72,16 @@ uint64_t yk_node_beats(struct yk_node *node);
 /* Where peers reach the transfer engine: "host:port,...,unix:/path"; "" = there is none. Any thread; valid
  * until stop. */
 const char *yk_node_transfer(const struct yk_node *node);
+
+/* The transfer engine, which has the payload of the DRAM tier registered; NULL = there is none. Any thread; valid
+ * until stop. */
+struct yk_xfer;
+struct yk_xfer *yk_node_engine(const struct yk_node *node);
+/* Where its payload is, as yk_xfer_open takes it, for other nodes; "" = nowhere. As above. */
+const char *yk_node_segment(const struct yk_node *node);
+
+/* Where other nodes of its cluster reach this one, "host:port": told in its statistics. Any thread; copied. */
+void yk_node_set_peers(struct yk_node *node, const char *address);
 
 struct yk_node_stats {
     struct yk_counters store;

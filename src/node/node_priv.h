@@ -9,6 +9,7 @@
 
 #include "base/spin.h"
 #include "node/node.h"
+#include "node/pool.h"
 #include "node/store.h"
 #include "wire/msg.h"
 
@@ -30,22 +31,43 @@ struct waiter {
     struct conn *conn;
     uint64_t id;
     uint64_t len;
-    uint64_t deadline_ns;
+    uint64_t since_ns, deadline_ns;
     uint32_t count;
     int is_put;   /* the conn's put, for its place or to be committed; else a RESERVE */
     int answered; /* while it is being */
 };
 
-/* A request that waits for blocks to come up from SSD; it is run again when they have. */
+/* What the pool has said to items of one request, kept for its second run (pool.c). */
+struct answer {
+    uint32_t at; /* which item; they grow */
+    uint8_t asked, done;
+    struct yk_pool_found found; /* before it was answered: what is said without */
+};
+
+struct answers {
+    uint32_t count;
+    uint32_t next; /* where the run looks for the next one */
+    int each;      /* items are answered one by one, by tokens of their own; else all at once */
+    uint64_t ticket; /* of what the first run changed: durable before that is answered */
+    struct answer of[];
+};
+
+/* A request that waits for blocks to come up from SSD, or for the pool; it is run again when they have, or
+ * that has answered. */
 struct parked {
     struct conn *conn; /* NULL: it has left, or the slot is free */
     unsigned char *body;
     struct yk_frame frame;
     uint64_t begun_ns;
-    uint32_t pending; /* raises that have not ended */
+    uint32_t pending; /* raises that have not ended, and answers that the pool owes */
     uint32_t seq;     /* of the slot's use: part of the token */
     uint32_t next;    /* free or ready list, +1 */
     uint8_t used;
+    uint8_t owed; /* a yk_node_pool_found */
+    uint32_t owed_each; /* yk_node_pool_removed */
+    uint32_t keys;      /* that it has asked the pool for; 0: it may yet */
+    uint64_t deadline_ns; /* of what is owed */
+    struct answers *answers; /* NULL = none */
 };
 
 /* A reply that waits for a removal to be durable, or (rerun) a request that does. */
@@ -59,7 +81,7 @@ struct held {
 };
 
 #define WAITERS_MAX 4096u
-#define PARKED_MAX  4096u
+#define PARKED_MAX  4096u /* with the item's number in 32 bits of a token */
 #define HELD_MAX    65536u
 #define JOBS_MAX    64u
 
@@ -68,6 +90,7 @@ struct changes {
     uint64_t epoch;
     uint32_t n, done; /* items of the frame, those that have their status */
     int verifying;    /* item `done` is under way */
+    int removed;      /* by the pool: removals have their statuses already */
     struct yk_verify verify;
     struct yk_rd rest;   /* of the body, a copy behind the statuses */
     uint32_t statuses[]; /* n */
@@ -112,6 +135,7 @@ struct yk_node {
     struct watch **watches; /* by client slot */
     struct waiter *waiters;
     uint32_t waiter_count;
+    uint64_t ssd_wait_ns; /* 0 = until their deadlines */
     struct job *jobs;
     uint32_t job_count;
     struct parked *parked;
@@ -120,6 +144,7 @@ struct yk_node {
     uint32_t held_count;
     uint32_t idle_ticks;
     int accept_paused; /* out of descriptors: listeners are looked at by upkeep */
+    int accept_held;   /* until the pool begins */
     int dozing;
     int more;               /* there is work left from a tick */
     struct yk_spin spin;    /* before the loop sleeps */
@@ -129,12 +154,18 @@ struct yk_node {
     uint64_t looked_ms; /* at puts under way, by upkeep */
 
     struct transfer *transfer; /* the engine's; NULL = none */
+    struct pool *pool;         /* pool.c; NULL: the node is alone */
 
-    pthread_mutex_t lock; /* guards handover[] and ns_snapshot[]; rank 1 in docs/locks.md */
+    pthread_mutex_t lock; /* guards handover[], ns_snapshot[] and posts; rank 1 in docs/locks.md */
+    struct post *posts, **posts_tail; /* post.c */
+    uint32_t post_count;
+    int posts_closed;
+    uv_async_t posted;
     int handover[64];
     uint32_t handover_count;
     int stop_asked;
     yk_ns_info ns_snapshot[YK_SHM_NAMESPACES]; /* name "" = none */
+    char peers[300]; /* under the lock: node.h, yk_node_set_peers */
 
     /* helpers (upkeep.c) */
     pthread_t populate_thread, scrub_thread;
@@ -161,8 +192,10 @@ void conns_shrink(struct yk_node *node);
 /* Puts whose payload has stopped coming give their places back. */
 void conns_drop_stalled(struct yk_node *node);
 
-/* Runs a request again that was parked or held. 0: done with; 1: not now, its output is full. */
-int conn_rerun(struct conn *c, const struct yk_frame *f, const void *body, uint64_t begun_ns);
+/* Runs a request again that was held or (NULL: it was not) parked. 0: done with; 1: not now, its output is
+ * full. */
+int conn_rerun(struct conn *c, const struct yk_frame *f, const void *body, uint64_t begun_ns,
+               const struct parked *parked);
 
 /* park.c */
 int park_init(struct yk_node *node);
@@ -173,6 +206,10 @@ uint64_t park_take(struct yk_node *node);
 int park_keep(struct yk_node *node, uint64_t token, struct conn *c, const struct yk_frame *f,
               const void *body, uint32_t pending);
 void park_drop(struct yk_node *node, uint64_t token);
+/* The request of a token; NULL: it is over. */
+struct parked *park_find(struct yk_node *node, uint64_t token);
+/* n of what a request waits for have ended. */
+void park_ended(struct yk_node *node, struct parked *p, uint32_t n);
 void park_raised(void *arg, uint64_t token); /* the store's callback */
 /* Keeps a reply, or a request, until the ticket is durable. */
 int held_add(struct yk_node *node, struct conn *c, uint64_t ticket, const struct yk_frame *f,
@@ -202,12 +239,14 @@ int node_wait(struct yk_node *node, const struct waiter *w); /* -YK_EAGAIN: the 
 void node_forget(struct yk_node *node, struct conn *c);      /* its waiters and jobs */
 void node_active(struct yk_node *node);                      /* something happened: no dozing */
 void node_more(struct yk_node *node);                        /* there is work for the busy handle */
+void node_turn(struct yk_node *node); /* answers who waited for what has just happened */
 void node_heard(struct yk_node *node); /* a message came: the next may follow */
 
 /* listen.c */
 int node_listen(struct yk_node *node, struct yk_err *err);
 /* A listener that can't accept is left alone: it stays readable. 0: they are looked at again. */
 void node_accept_pause(struct yk_node *node, int pause);
+void node_accept_begin(struct yk_node *node); /* they were held back until now */
 
 /* transfer.c: starts the engine as the options say, after node_listen; stop takes a node without one. */
 int transfer_start(struct yk_node *node, struct yk_err *err);
@@ -215,6 +254,24 @@ void transfer_stop(struct yk_node *node);
 /* What HELLO says of it; "" when there is none. Valid until the stop. Any thread. */
 const char *transfer_addresses(const struct yk_node *node);
 const char *transfer_segment(const struct yk_node *node);
+
+/* pool.c */
+int pool_init(struct yk_node *node, const struct yk_pool_ops *ops); /* -YK_ENOMEM */
+void pool_loop(struct yk_node *node); /* its timer */
+void pool_fini(struct yk_node *node);
+/* Is there one, and has it not ended? */
+int pool_alive(const struct yk_node *node);
+/* The filter for clients, that allows every key. */
+int pool_filter_fd(const struct yk_node *node, uint64_t *ret_bytes);
+/* Nothing is asked any more, and what is owed is over. */
+void pool_end(struct yk_node *node);
+void pool_forget_keys(struct yk_node *node, const struct parked *p);
+
+/* post.c */
+void posts_init(struct yk_node *node);
+void posts_loop(struct yk_node *node);
+/* Runs what there is, and takes no more. */
+void posts_close(struct yk_node *node);
 
 /* stats_ssd.c: appends `,"ssd":...`. Any thread. */
 struct yk_buf;

@@ -237,9 +237,8 @@ void yk_store_share_drop(struct yk_store *s, uint32_t idx, int by_policy) {
     COUNT_SUB(s, block_bytes, d->len);
 }
 
-/* The live block that stands under the key now, whatever its epoch: 0 and *ret_idx, or YK_MISS. */
-static int standing(const struct yk_store *s, uint64_t hash, uint32_t ns, const void *key,
-                    uint32_t key_len, uint32_t *ret_idx) {
+int yk_store_standing(const struct yk_store *s, uint64_t hash, uint32_t ns, const void *key,
+                      uint32_t key_len, uint32_t *ret_idx) {
     struct yk_index_cursor cur = {NULL, 0, 0};
     uint32_t idx;
     while (yk_index_next(&s->index, hash, &cur, &idx)) {
@@ -253,8 +252,7 @@ static int standing(const struct yk_store *s, uint64_t hash, uint32_t ns, const 
     return YK_MISS;
 }
 
-/* Is the block that stands there visible to this epoch now? */
-static int visible(const struct yk_store *s, const struct yk_desc *d, uint64_t epoch) {
+int yk_store_visible(const struct yk_store *s, const struct yk_desc *d, uint64_t epoch) {
     return d->epoch == epoch && (d->expiry_ms == 0 || d->expiry_ms > yk_view_now_ms(&s->view));
 }
 
@@ -262,8 +260,8 @@ int yk_store_find(struct yk_store *s, uint32_t ns, uint64_t epoch, const void *k
                   uint32_t key_len, uint32_t *ret_idx) {
     uint32_t idx;
     if (ns >= YK_SHM_NAMESPACES || s->own.ns[ns].epoch != epoch ||
-        standing(s, yk_hash_key(ns, key, key_len), ns, key, key_len, &idx) != 0 ||
-        !visible(s, desc_at(s, idx), epoch))
+        yk_store_standing(s, yk_hash_key(ns, key, key_len), ns, key, key_len, &idx) != 0 ||
+        !yk_store_visible(s, desc_at(s, idx), epoch))
         return YK_MISS;
     *ret_idx = idx;
     return 0;
@@ -301,6 +299,7 @@ static void fill(struct yk_store *s, uint32_t idx, uint32_t ns, uint64_t hash, u
     STORE(&d->epoch, c->epoch);
     STORE(&d->ns, ns);
     STORE(&d->kind, a->kind);
+    STORE(&d->copies, (uint8_t)YK_ATTR_COPIES(a->flags));
     yk_owner_key_set(&s->own, idx, c->key, c->key_len, cell);
     STORE(&rest->sum, c->sum);
     STORE(&rest->depth_tokens, a->depth_tokens);
@@ -463,7 +462,7 @@ static int commit_checks(struct yk_store *s, uint32_t ns, const struct yk_commit
 static int against(struct yk_store *s, uint32_t old, const struct yk_commit *c) {
     const struct yk_desc *o = desc_at(s, old);
     const struct yk_rest *o_rest = rest_at(s, old);
-    if (!visible(s, o, c->epoch))
+    if (!yk_store_visible(s, o, c->epoch))
         return 0;
     if (YK_WORD_STATE(o->word) == YK_DESC_SUSPECT && yk_store_settle(s, old) != 0)
         return 0; /* it was rotten and is gone: see commit_new */
@@ -501,7 +500,7 @@ static int commit_new(struct yk_store *s, uint32_t ns, uint64_t hash, const stru
         return -YK_ENOSPC;
     /* Looked for only now: making room may have evicted it. */
     uint32_t old = YK_SHM_NONE;
-    if (standing(s, hash, ns, c->key, c->key_len, &old) != 0)
+    if (yk_store_standing(s, hash, ns, c->key, c->key_len, &old) != 0)
         old = YK_SHM_NONE;
     yk_store_reservation_unlink(s, c->idx);
     fill(s, c->idx, ns, hash, cell, c);
@@ -575,7 +574,7 @@ int yk_store_commit(struct yk_store *s, uint32_t slot, uint32_t ns, const struct
         rc = yk_store_place_settle(s, c);
     if (rc == -YK_EBUSY)
         return rc;
-    int in_dram = rc == 0 && standing(s, hash, ns, c->key, c->key_len, &old) == 0;
+    int in_dram = rc == 0 && yk_store_standing(s, hash, ns, c->key, c->key_len, &old) == 0;
     if (in_dram)
         rc = against(s, old, c);
     if (rc == 0 && s->low != NULL)
@@ -600,9 +599,38 @@ int yk_store_commit(struct yk_store *s, uint32_t slot, uint32_t ns, const struct
     }
     COUNT(s, commits);
     COUNT_ADD(s, put_bytes, c->len);
+    if (yk_store_tells(s))
+        yk_store_tell_key(s, ns, c->key, c->key_len, c->parent, c->parent_len);
     if (s->low != NULL) {
         yk_store_ssd_link(s, c->idx);
         yk_store_write_through(s, c->idx);
     }
     return 0;
+}
+
+/* Another node's block is not verified here: what stands under its key is taken at its word, too. */
+static int against_copy(struct yk_store *s, uint32_t ns, uint64_t hash, const struct yk_commit *c) {
+    uint32_t old;
+    if (yk_store_find(s, ns, c->epoch, c->key, c->key_len, &old) == 0)
+        return desc_at(s, old)->len == c->len && rest_at(s, old)->sum == c->sum ? 1 : -YK_ECONFLICT;
+    if (yk_store_ssd_find(s, ns, hash, c->key, c->key_len, &old) == 0)
+        return has_same(s, ns, hash, c) ? 1 : -YK_ECONFLICT;
+    return 0;
+}
+
+int yk_store_commit_copy(struct yk_store *s, uint32_t ns, const struct yk_commit *c,
+                         uint64_t expiry_ms) {
+    uint64_t hash = yk_hash_key(ns, c->key, c->key_len);
+    int rc = reservation_at(s, 0, c->idx, c->gen);
+    if (rc < 0)
+        return rc;
+    yk_store_back_tables(s);
+    rc = commit_checks(s, ns, c);
+    if (rc == 0)
+        rc = against_copy(s, ns, hash, c);
+    if (rc == 0)
+        rc = commit_new(s, ns, hash, c, YK_DESC_SUSPECT, expiry_ms, c->len);
+    if (rc != 0)
+        yk_store_unreserve(s, c->idx);
+    return rc;
 }

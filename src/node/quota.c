@@ -50,6 +50,8 @@ void yk_store_copy_set(struct yk_store *s, uint32_t idx, uint32_t link) {
     STORE(&rest->ssd, link);
     if (counts && d->ns < YK_SHM_NAMESPACES && had != (link != 0))
         yk_store_both(s, d, had ? -1 : 1);
+    if (had != (link != 0) && yk_store_tells(s) && desc_live(d))
+        yk_store_tell(s, idx);
 }
 
 /* What stands on SSD alone, is this namespace's, and may go. */

@@ -233,22 +233,23 @@ static uint32_t by_half(const struct yk_store *s, uint32_t ns, uint32_t half) {
     return YK_SHM_NONE;
 }
 
-/* The parent by the hint that the entry has: in DRAM, where it may be alone, or on SSD. Its key may stand
- * in room. */
-static void fill_parent(struct yk_store *s, const struct yk_ssd_info *info,
-                        struct yk_key_room *room, struct yk_commit *c) {
+const void *ssd_parent(struct yk_store *s, const struct yk_ssd_info *info, struct yk_key_room *room,
+                       uint32_t *ret_len) {
+    const void *key = NULL;
     uint32_t id;
+    *ret_len = 0;
     if (info->parent_hash == 0)
-        return;
+        return NULL;
     uint32_t idx = by_half(s, info->ns, info->parent_hash);
     if (idx != YK_SHM_NONE) {
-        c->parent = yk_owner_key(&s->own, idx, room);
-        c->parent_len = desc_at(s, idx)->key_len;
+        key = yk_owner_key(&s->own, idx, room);
+        *ret_len = desc_at(s, idx)->key_len;
     } else if (yk_ssd_by_half(s->low->ssd, info->ns, info->parent_hash, &id) == 0) {
-        c->parent = yk_ssd_key(s->low->ssd, id, &c->parent_len);
+        key = yk_ssd_key(s->low->ssd, id, ret_len);
     }
-    if (c->parent == NULL)
-        c->parent_len = 0;
+    if (key == NULL)
+        *ret_len = 0;
+    return key;
 }
 
 static int two_wait(const struct fetch *f) {
@@ -305,7 +306,7 @@ static int publish(struct yk_store *s, struct fetch *f) {
         .key = f->key,
         .key_len = f->key_len,
     };
-    fill_parent(s, &info, &room, &c);
+    c.parent = ssd_parent(s, &info, &room, &c.parent_len);
     int rises = deserves_it(s, f); /* before its insert, which the policy remembers */
     int rc = yk_store_commit_raised(s, f->ns, f->hash, &c, info.expiry_ms);
     if (rc < 0)

@@ -92,9 +92,11 @@ static void on_drop(void *arg, uint32_t id) {
     uint32_t len, idx;
     const void *key = yk_ssd_key(s->low->ssd, id, &len);
     yk_ssd_info_get(s->low->ssd, id, &info);
-    if (key != NULL && info.ns < YK_SHM_NAMESPACES &&
-        yk_store_find(s, info.ns, s->own.ns[info.ns].epoch, key, len, &idx) == 0 &&
-        LOAD(&rest_at(s, idx)->ssd) == id + 1u)
+    if (key == NULL || info.ns >= YK_SHM_NAMESPACES)
+        return;
+    if (yk_store_find(s, info.ns, s->own.ns[info.ns].epoch, key, len, &idx) != 0)
+        yk_store_tell_key(s, info.ns, key, len, NULL, 0);
+    else if (LOAD(&rest_at(s, idx)->ssd) == id + 1u)
         yk_store_copy_set(s, idx, 0);
 }
 
@@ -231,8 +233,7 @@ int yk_store_ssd_open(struct yk_store *s, const struct yk_store_opts *opts, stru
     l->filter_fd = l->filter_fd_ro = -1;
     for (uint32_t i = 0; i < YK_SHM_NAMESPACES; i++)
         l->quota[i] = (struct quota_walk){YK_SSD_NONE, 1};
-    l->marks = calloc(s->own.layout.max_blocks, 1);
-    int rc = l->marks != NULL ? ssd_demote_init(s) : -YK_ENOMEM;
+    int rc = ssd_demote_init(s);
     if (rc == 0)
         rc = ssd_raise_init(s);
     if (rc < 0)
@@ -273,7 +274,6 @@ void yk_store_ssd_close(struct yk_store *s, int clean) {
         close(l->filter_fd);
     if (l->filter_fd_ro >= 0)
         close(l->filter_fd_ro);
-    free(l->marks);
     free(l->queue);
     free(l->demotions);
     free(l);
@@ -359,9 +359,25 @@ static void await_earlier(struct yk_store *s, uint32_t id) {
     yk_store_ssd_await(s, info.ns, yk_hash_key(info.ns, key, len));
 }
 
-void yk_store_ssd_remove(struct yk_store *s, uint32_t id) {
+/* Not told: see who calls. */
+static void entry_remove(struct yk_store *s, uint32_t id) {
     await_earlier(s, id);
     await(s, yk_ssd_remove(s->low->ssd, id, yk_owner_gen(&s->own)));
+}
+
+void yk_store_ssd_remove(struct yk_store *s, uint32_t id) {
+    struct yk_key_room copy; /* the entry's own goes with it */
+    struct yk_ssd_info info;
+    uint32_t len = 0;
+    const void *key = yk_store_tells(s) ? yk_ssd_key(s->low->ssd, id, &len) : NULL;
+    if (key == NULL) {
+        entry_remove(s, id);
+        return;
+    }
+    memcpy(copy.bytes, key, len);
+    yk_ssd_info_get(s->low->ssd, id, &info);
+    entry_remove(s, id);
+    yk_store_tell_key(s, info.ns, copy.bytes, len, NULL, 0);
 }
 
 /* The entry of a descriptor's key, if it has one. */
@@ -379,7 +395,7 @@ void yk_store_ssd_forget(struct yk_store *s, uint32_t idx) {
         return;
     yk_store_ssd_await(s, d->ns, d->hash);
     if (entry_of(s, idx, &id) == 0)
-        yk_store_ssd_remove(s, id);
+        entry_remove(s, id); /* what is retired is told when it is */
 }
 
 void yk_store_ssd_rotten(struct yk_store *s, uint32_t idx) {

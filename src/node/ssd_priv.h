@@ -29,12 +29,13 @@
 /* What the node knows of a descriptor beside it, a byte each. */
 enum desc_mark {
     MARK_USED = 1,     /* used since it was put */
-    MARK_FETCHED = 2,  /* came up from SSD and was not verified yet */
+    MARK_FETCHED = 2,  /* came up from SSD, or from another node, and was not verified yet */
     MARK_QUEUED = 4,   /* in the queue down */
     MARK_WRITING = 8,  /* its write is under way; a demotion record says which */
     MARK_LEAVING = 16, /* out of the policy: retired when it is written */
     MARK_GUEST = 32,   /* came up for who waited for it alone: yields when that one has had it */
     MARK_YIELDS = 64,  /* has yielded */
+    MARK_COPY = 128,   /* a guest from another node, that nobody has used again */
 };
 
 /* Writes under way at a time. Each holds one of the node's own hazards. */
@@ -51,6 +52,7 @@ struct demotion {
     uint32_t id;
     int hold;
     uint32_t next_free;
+    uint64_t len;
 };
 
 enum fetch_state { FETCH_FREE = 0, FETCH_WAITING, FETCH_READING };
@@ -100,7 +102,6 @@ struct ssd_side {
     uint64_t filter_bytes;
     uint64_t ticket; /* highest that the changes since the last take wait for */
     uint64_t ns_ticket[YK_SHM_NAMESPACES]; /* of the last raise of an epoch, or removal */
-    uint8_t *marks;  /* by descriptor */
 
     uint32_t *queue; /* ring of descriptors on their way down */
     uint32_t queue_mask, queue_head, queue_tail;
@@ -108,6 +109,8 @@ struct ssd_side {
     struct demotion *demotions;
     uint32_t demotion_free; /* +1; 0 = none */
     uint32_t demotion_count;
+    uint64_t writing_bytes; /* of blocks that are being written from where they are */
+    int hurrying; /* a put has waited long enough: what is chosen goes unwritten */
     int polling; /* inside yk_ssd_poll or a call that may call back */
 
     struct fetch *fetches;
@@ -126,7 +129,7 @@ struct ssd_side {
 };
 
 static inline uint8_t *mark_of(struct yk_store *s, uint32_t idx) {
-    return &s->low->marks[idx];
+    return &s->marks[idx];
 }
 
 /* demote.c */
@@ -138,6 +141,10 @@ void ssd_demote_pump(struct yk_store *s);
 void ssd_on_put(void *arg, uint32_t id, uint64_t cookie, int status);
 
 /* raise.c */
+/* The parent of an entry by the hint that it has: in DRAM, where it may be alone, or on SSD. NULL: it is not
+ * known. The key may stand in room. */
+const void *ssd_parent(struct yk_store *s, const struct yk_ssd_info *info, struct yk_key_room *room,
+                       uint32_t *ret_len);
 int ssd_raise_init(struct yk_store *s);
 void ssd_raise_fini(struct yk_store *s);
 void ssd_on_read(void *arg, uint64_t cookie, int status);
@@ -195,17 +202,17 @@ int yk_store_demote_undo(struct yk_store *s, uint32_t idx);
 void yk_store_demote_forget(struct yk_store *s, uint32_t idx);
 
 static inline int yk_store_writing(const struct yk_store *s, uint32_t idx) {
-    return s->low != NULL && (s->low->marks[idx] & MARK_WRITING) != 0;
+    return s->marks != NULL && (s->marks[idx] & MARK_WRITING) != 0;
 }
 
 /* raise.c */
 static inline int yk_store_yields(const struct yk_store *s, uint32_t idx) {
-    return s->low != NULL && (s->low->marks[idx] & MARK_YIELDS) != 0;
+    return s->marks != NULL && (s->marks[idx] & MARK_YIELDS) != 0;
 }
 /* An access to a guest: 1, and it has yielded. */
 int yk_store_guest_leaves(struct yk_store *s, uint32_t idx);
 static inline int desc_fetched(const struct yk_store *s, uint32_t idx) {
-    return s->low != NULL && (s->low->marks[idx] & MARK_FETCHED) != 0;
+    return s->marks != NULL && (s->marks[idx] & MARK_FETCHED) != 0;
 }
 
 #endif

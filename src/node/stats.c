@@ -10,6 +10,7 @@
 #include "base/clock.h"
 
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -123,6 +124,7 @@ static const struct {
     F(demoted_bytes),
     F(demote_failed),
     F(demote_refused),
+    F(demote_hurried),
     F(raised),
     F(raised_bytes),
     F(raise_failed),
@@ -131,6 +133,9 @@ static const struct {
     F(yielded),
     F(prefetched),
     F(preloaded),
+    F(copies),
+    F(copy_bytes),
+    F(copies_kept),
     F(preloaded_bytes),
     F(preload_goal),
     F(unverified_blocks),
@@ -178,6 +183,34 @@ static const char *found_name(enum yk_segment_found f) {
     return f == YK_SEGMENT_FRESH ? "fresh" : f == YK_SEGMENT_CLEAN ? "clean" : "unclean";
 }
 
+void yk_node_set_peers(struct yk_node *node, const char *address) {
+    pthread_mutex_lock(&node->lock);
+    snprintf(node->peers, sizeof(node->peers), "%s", address);
+    pthread_mutex_unlock(&node->lock);
+}
+
+/* An address has no character that JSON would escape: it is one that was bound, or a host's name. */
+static void put_peers(struct yk_node *node, struct yk_buf *out) {
+    pthread_mutex_lock(&node->lock);
+    if (node->peers[0] != 0 && strpbrk(node->peers, "\"\\") == NULL)
+        yk_buf_printf(out, ",\"peers\":\"%s\"", node->peers);
+    pthread_mutex_unlock(&node->lock);
+}
+
+static void put_cluster(const struct yk_node *node, struct yk_buf *out) {
+    struct yk_pool_figures f;
+    const char *sep = "";
+    if (yk_node_pool_figures(node, &f) != 0)
+        return;
+    yk_buf_puts(out, ",\"cluster\":{");
+#define PUT(field, type, metric, label, value, help)                                               \
+    yk_buf_printf(out, "%s\"" #field "\":%llu", sep, (unsigned long long)f.field);                 \
+    sep = ",";
+    YK_POOL_FIGURES(PUT)
+#undef PUT
+    yk_buf_puts(out, "}");
+}
+
 int yk_node_stats_json(struct yk_node *node, char **ret_json) {
     struct yk_node_stats n;
     struct yk_buf b;
@@ -185,7 +218,7 @@ int yk_node_stats_json(struct yk_node *node, char **ret_json) {
     yk_buf_init(&b, 1u << 20);
     yk_buf_printf(&b,
                   "{\"version\":\"%s\",\"pid\":%d,\"uptime_ms\":%llu,\"start\":\"%s\","
-                  "\"tier_lost\":%s,\"policy\":\"%s\",\"connections\":%llu,"
+                  "\"tier_lost\":%s,\"policy\":\"%s\",\"local_copies\":\"%s\",\"connections\":%llu,"
                   "\"connections_accepted\":%llu,\"connections_refused\":%llu,"
                   "\"connection_buffer_bytes\":%llu,\"protocol_errors\":%llu,\"waiting\":%llu,"
                   "\"wait_timeouts\":%llu,"
@@ -193,7 +226,8 @@ int yk_node_stats_json(struct yk_node *node, char **ret_json) {
                   "\"scrubbed_bytes\":%llu",
                   YK_VERSION, (int)getpid(), (unsigned long long)(yk_wall_ms() - n.start_wall_ms),
                   found_name(node->seg->found), yk_node_tier_lost(node) ? "true" : "false",
-                  node->opts.store.policy, (unsigned long long)n.conns,
+                  node->opts.store.policy, yk_local_copies_names[node->opts.store.local_copies],
+                  (unsigned long long)n.conns,
                   (unsigned long long)n.conns_accepted, (unsigned long long)n.conns_refused,
                   (unsigned long long)n.conn_buffer_bytes, (unsigned long long)n.protocol_errors,
                   (unsigned long long)n.waiting, (unsigned long long)n.wait_timeouts,
@@ -206,6 +240,8 @@ int yk_node_stats_json(struct yk_node *node, char **ret_json) {
     }
     put_latency(node, &b);
     node_stats_ssd(node, &b);
+    put_peers(node, &b);
+    put_cluster(node, &b);
     yk_buf_puts(&b, "}");
     if (b.status < 0 || b.data == NULL) {
         yk_buf_fini(&b);

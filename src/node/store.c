@@ -5,6 +5,8 @@
  */
 #include "node/ssd_priv.h"
 
+#include "shm/gate.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -76,6 +78,7 @@ static int open_parts(struct yk_store *s, const struct yk_store_opts *opts, stru
     s->held_max = data / 100u * opts->held_percent;
     STORE(&s->n.hard_pin_max_bytes, pins_max(s));
     s->capacity_blocks = opts->capacity_blocks;
+    s->local_copies = opts->local_copies;
     s->next_expiry_ms = UINT64_MAX;
     yk_store_turn(s);
     s->seed = opts->seed;
@@ -85,12 +88,19 @@ static int open_parts(struct yk_store *s, const struct yk_store_opts *opts, stru
         return yk_err_set(err, rc, "no memory for the block table: the file system of the segment, or "
                                    "the machine's memory, is full");
     yk_store_namespaces_recover(s);
+    if (opts->ssd.dev_count > 0 || opts->pool != NULL) {
+        s->marks = calloc(s->own.layout.max_blocks, 1);
+        if (s->marks == NULL)
+            return yk_err_set(err, -YK_ENOMEM, "out of memory");
+    }
     rc = yk_store_ssd_open(s, opts, err);
     if (rc == 0)
         rc = yk_store_recover(s, err);
     if (rc == 0)
         yk_store_ssd_ready(s);
     yk_store_gauges(s); /* who looks before the first tick sees the tier's size */
+    if (rc == 0 && opts->pool != NULL)
+        s->pool = *opts->pool;
     return rc;
 }
 
@@ -111,11 +121,17 @@ int yk_store_open(const struct yk_store_opts *opts, struct yk_store **ret_store,
         free(s);
         return rc;
     }
+    /* What was removed elsewhere is still found by those who have it mapped, until the cluster has been heard. */
+    int waits = opts->pool != NULL && opts->pool->waits;
+    if (waits)
+        yk_gate_set(s->seg.meta, YK_GATE_SHUT);
     rc = open_parts(s, opts, err);
     if (rc < 0) {
         yk_store_close(s, 0);
         return rc;
     }
+    if (!waits)
+        yk_gate_set(s->seg.meta, YK_GATE_NONE);
     *ret_store = s;
     return 0;
 }
@@ -123,6 +139,7 @@ int yk_store_open(const struct yk_store_opts *opts, struct yk_store **ret_store,
 void yk_store_close(struct yk_store *s, int clean) {
     if (s == NULL)
         return;
+    yk_store_pool_forget(s);
     yk_store_ssd_close(s, clean);
     for (uint32_t i = 0; i < s->policy_count; i++)
         yk_policy_free(s->policies[i]);
@@ -134,7 +151,12 @@ void yk_store_close(struct yk_store *s, int clean) {
     yk_store_back_close(s);
     yk_segment_close(&s->seg, clean);
     free(s->move_map);
+    free(s->marks);
     free(s);
+}
+
+void yk_store_pool_forget(struct yk_store *s) {
+    memset(&s->pool, 0, sizeof(s->pool));
 }
 
 const char *yk_store_policy(const struct yk_store *s) {

@@ -21,6 +21,7 @@
  *   ssd.c      the tier below: open, namespaces, removals, what is found there
  *   demote.c   blocks go down to SSD
  *   raise.c    blocks come up from SSD
+ *   pool_store.c  what the cluster is told, and may do (pool.h)
  *
  * Threads: one owner thread calls everything here. No locks, no system call but in open, close and
  * the clocks; no wait: what cannot be had now is -YK_ENOSPC or -YK_EAGAIN, and the caller (conn.c)
@@ -41,6 +42,7 @@ extern "C" {
 #endif
 
 struct yk_store;
+struct yk_pool_ops; /* node/pool.h */
 
 /* When a block is written to SSD. */
 enum yk_ssd_when {
@@ -55,6 +57,8 @@ struct yk_store_ssd_opts {
     const char *name; /* the node's: devices of another one are refused; NULL or "" = it has none */
     uint64_t segment_bytes, capacity_blocks, write_limit_bps; /* 0 = see tier/ssd/ssd.h */
     uint32_t clean_percent;                                  /* likewise */
+    uint32_t wait_ms; /* a put waits so long for memory that blocks have still to leave; then they are dropped
+                         for it (yk_store_ssd_hurry). 0 = until its own deadline */
     uint8_t when;  /* enum yk_ssd_when */
     uint8_t admit; /* which blocks that leave DRAM are worth a write: row of yk_policy_admit_list */
     uint8_t format, trim, buffered;
@@ -66,6 +70,14 @@ struct yk_store_ssd_opts {
     void (*progress)(void *arg, uint64_t done, uint64_t all);
     void *progress_arg;
 };
+
+/* A block of another node that was read here: is it kept? */
+enum yk_local_copies {
+    YK_LOCAL_REUSED = 0, /* once it is used again: till then it is a guest, the first to go (pool.h) */
+    YK_LOCAL_ALWAYS,     /* as any other block */
+    YK_LOCAL_NEVER,      /* it stays a guest, however often it is used */
+};
+extern const char *const yk_local_copies_names[]; /* NULL at the end */
 
 struct yk_store_opts {
     struct yk_segment_opts segment; /* extents_bytes and max_blocks 0 = chosen here */
@@ -84,6 +96,8 @@ struct yk_store_opts {
     uint32_t reserve_percent;       /* of the tier that reclaim keeps free ahead of need */
     uint32_t held_percent;          /* of the tier that reservations and hard pins may hold (R4) */
     uint64_t seed;
+    const struct yk_pool_ops *pool; /* is told what changes, when open has returned; copied. NULL: nobody is */
+    uint8_t local_copies;           /* enum yk_local_copies */
 };
 
 /* What happened, counted since the segment's daemon started. Written by the owner thread with
@@ -101,11 +115,14 @@ struct yk_counters {
     uint64_t scans, moves, moves_refused, moved_bytes, background_moves;
     uint64_t verified, verify_failed;
     uint64_t demoted, demoted_bytes, demote_failed, demote_refused; /* refused: by admission */
+    uint64_t demote_hurried; /* dropped unwritten, so that a put did not wait longer */
     uint64_t raised, raised_bytes, raise_failed; /* blocks that came up from SSD */
     uint64_t ssd_hits, ssd_hit_bytes;            /* those of them that somebody waited for */
     uint64_t yielded; /* those that did not deserve to stay, and went first again */
     uint64_t prefetched, preloaded, preload_goal; /* others; preload_goal: bytes that a start wants up */
     uint64_t preloaded_bytes;
+    uint64_t copies, copy_bytes; /* of other nodes' blocks, committed here */
+    uint64_t copies_kept;        /* of those read here: this node's own now (yk_local_copies) */
     uint64_t recovered, recovery_dropped, recovery_us;
     /* the transfer engine */
     uint64_t located_gets, located_bytes; /* gets that were answered with the place of the payload */
@@ -142,6 +159,9 @@ int yk_store_open(const struct yk_store_opts *opts, struct yk_store **ret_store,
 
 /* clean: everything stays for the next start. NULL is fine. */
 void yk_store_close(struct yk_store *store, int clean);
+
+/* The pool is told nothing more. */
+void yk_store_pool_forget(struct yk_store *store);
 
 /* Name of the policy. Static storage. */
 const char *yk_store_policy(const struct yk_store *store);
@@ -358,6 +378,11 @@ int yk_store_durable(const struct yk_store *store, uint64_t ticket);
 /* Before a stop, when nobody asks any more: what DRAM alone has is written to SSD, the most valuable
  * first, until the deadline (monotonic); then the policies are empty. Without an SSD tier: nothing. */
 void yk_store_ssd_settle(struct yk_store *store, uint64_t deadline_ns);
+
+/* Somebody has waited long enough for len bytes: blocks that are still to be written to SSD make room unwritten,
+ * in their order, and if they are too few, others that a policy chooses. Their memory is free when nobody
+ * holds it. */
+void yk_store_ssd_hurry(struct yk_store *store, uint64_t len);
 
 /* Ends the SSD tier, while its owner can still be woken; close does so, too. clean: what is queued is
  * written. Blocks for some seconds at most. */

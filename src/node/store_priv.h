@@ -7,7 +7,7 @@
 #ifndef YK_NODE_STORE_PRIV_H
 #define YK_NODE_STORE_PRIV_H
 
-#include "node/store.h"
+#include "node/pool.h"
 #include "sched/policy.h"
 #include "shm/index.h"
 #include "shm/owner.h"
@@ -77,10 +77,12 @@ struct yk_store {
     uint32_t limbo_head;     /* descriptor + 1, linked through parent */
     uint32_t turn_evictions; /* left for quotas in this turn */
     uint64_t capacity_blocks;
+    uint8_t local_copies; /* enum yk_local_copies */
     uint64_t seed;
     uint64_t low_bytes,
         high_bytes;    /* free space: reclaim starts below the one, ends at the other */
     uint64_t held_max; /* bytes of reservations and hard pins together */
+    uint64_t pool_bytes; /* of the reservations: places that blocks of other nodes are brought into */
 
     uint32_t sweep_cursor, sweep_end; /* descriptors a sweep for dead blocks still has to see */
     int sweep_again;
@@ -102,6 +104,8 @@ struct yk_store {
     uint32_t desc_backed, rest_backed; /* descriptors whose line, whose rest has its pages */
 
     struct ssd_side *low; /* the SSD tier (ssd_priv.h); NULL = none */
+    uint8_t *marks;       /* enum desc_mark, by descriptor; NULL: neither an SSD tier nor a pool */
+    struct yk_pool_ops pool; /* changed NULL: nobody is told */
 
     struct yk_counters n;
 };
@@ -165,6 +169,8 @@ void yk_store_scan(struct yk_store *s);
 void yk_store_gauges(struct yk_store *s);
 /* Evicts one block; 0, YK_MISS nothing to evict, -YK_EAGAIN all are pinned. ns YK_SHM_NONE: any. */
 int yk_store_evict_one(struct yk_store *s, uint32_t ns, enum retire_reason why);
+/* Evicts about want bytes, at most max blocks; returns blocks evicted. */
+uint32_t yk_store_evict_bytes(struct yk_store *s, uint64_t want, uint32_t max);
 /* Allocates len bytes, evicting for it if need be. 0 or -YK_ENOSPC. */
 int yk_store_alloc(struct yk_store *s, uint64_t len, uint64_t *ret_offset);
 /* Gives back descriptor and memory of something that no reader ever saw. */
@@ -239,11 +245,39 @@ static inline uint64_t yk_store_after(uint64_t from, uint64_t ms, uint64_t most)
 int yk_store_commit_raised(struct yk_store *s, uint32_t ns, uint64_t hash,
                            const struct yk_commit *commit, uint64_t expiry_ms);
 
+/* As yk_store_commit, of another node's block in a place of the node's own: nobody used it yet. */
+int yk_store_commit_copy(struct yk_store *s, uint32_t ns, const struct yk_commit *commit,
+                         uint64_t expiry_ms);
+/* The live block that stands under the key now, whatever its epoch: 0 and *ret_idx, or YK_MISS. */
+int yk_store_standing(const struct yk_store *s, uint64_t hash, uint32_t ns, const void *key,
+                      uint32_t key_len, uint32_t *ret_idx);
+/* Can a block be seen at this epoch now? */
+int yk_store_visible(const struct yk_store *s, const struct yk_desc *d, uint64_t epoch);
+
 /* change.c */
+/* The next block of a walk: *ret_idx, or YK_SHM_NONE when the place at the cursor holds none (any more)
+ * that counts. Blocks in both tiers are met as descriptors. */
+void yk_store_walk_next(struct yk_store *s, uint32_t *cursor, uint32_t *ret_idx);
+/* Namespace, epoch and expiry of a block of a walk; 0 when it is none that lives. */
+int yk_store_walk_facts(const struct yk_store *s, uint32_t idx, uint32_t *ret_ns, uint64_t *ret_epoch,
+                        uint64_t *ret_expiry);
+/* Is a block on SSD in DRAM, too? Then the walk has met it. */
+int yk_store_also_in_dram(struct yk_store *s, uint32_t idx, uint32_t ns, uint64_t epoch);
 /* The policy hears of an access; what else an access means is left out. */
 void yk_store_policy_access(struct yk_store *s, uint32_t idx);
 /* A put of bytes that are there: its time to live and pin, if it has any, hold for the block. */
 void yk_store_prolong(struct yk_store *s, uint32_t idx, const struct yk_attrs *attrs);
+
+/* pool_store.c */
+/* Tells the pool what now stands under a key: something about it has changed. parent: as its writer named it,
+ * or NULL. Call it when the change is complete. */
+void yk_store_tell_key(struct yk_store *s, uint32_t ns, const void *key, uint32_t key_len,
+                       const void *parent, uint32_t parent_len);
+static inline int yk_store_tells(const struct yk_store *s) {
+    return s->pool.changed != NULL;
+}
+/* The same of a descriptor's key; it may have just been retired. */
+void yk_store_tell(struct yk_store *s, uint32_t idx);
 
 /* recover.c */
 int yk_store_recover(struct yk_store *s, struct yk_err *err);

@@ -35,6 +35,7 @@ struct transfer {
     yk_xfer *engine;
     char addresses[ADDRESSES_MAX];
     char segment[YK_XFER_NAME_MAX + 1];
+    char where[ADDRESSES_MAX + YK_XFER_NAME_MAX + 2]; /* addresses/segment */
 };
 
 const char *transfer_addresses(const struct yk_node *node) {
@@ -50,6 +51,14 @@ const char *yk_node_transfer(const struct yk_node *node) {
     const char *list = transfer_addresses(node);
     const char *first = strncmp(list, "engine=", 7) == 0 ? strchr(list, ',') : NULL;
     return first != NULL ? first + 1 : list;
+}
+
+struct yk_xfer *yk_node_engine(const struct yk_node *node) {
+    return node->transfer != NULL ? node->transfer->engine : NULL;
+}
+
+const char *yk_node_segment(const struct yk_node *node) {
+    return node->transfer != NULL ? node->transfer->where : "";
 }
 
 /* ---- the resolver ----------------------------------------------------------------------------- */
@@ -139,6 +148,7 @@ static int create(struct yk_node *node, struct transfer *t, const struct where *
                              .withdraw = forget_address,
                              .resolve = resolve_nothing};
     yk_xfer_opts opts = {.size = sizeof(opts),
+                         .transports = node->opts.transports,
                          .listen = w->tcp,
                          .insecure_network = node->opts.allow_remote,
                          .shm_dir = w->dir[0] != 0 ? w->dir : NULL,
@@ -180,6 +190,7 @@ int transfer_start(struct yk_node *node, struct yk_err *err) {
     snprintf(t->segment, sizeof(t->segment), "%s", name != NULL ? name : NAMELESS);
     int rc = create(node, t, &w, err);
     node->transfer = t;
+    snprintf(t->where, sizeof(t->where), "%s/%s", t->addresses, t->segment);
     if (rc < 0)
         transfer_stop(node);
     return rc;

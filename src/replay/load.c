@@ -4,23 +4,10 @@
  */
 #include "replay/load.h"
 
+#include "base/array.h"
+
 #include <stdlib.h>
 #include <string.h>
-
-/* Room for `more` items behind the n that are there. */
-static int room(void **array, size_t item, uint64_t n, uint64_t more, uint64_t *cap) {
-    uint64_t want = *cap != 0 ? *cap : 1024;
-    if (n + more <= *cap)
-        return 0;
-    while (want < n + more)
-        want *= 2;
-    void *p = realloc(*array, want * item);
-    if (p == NULL)
-        return -YK_ENOMEM;
-    *array = p;
-    *cap = want;
-    return 0;
-}
 
 int yk_replay_trace_add(struct yk_replay_trace *t, const struct yk_trace_req *req,
                         struct yk_err *err) {
@@ -28,8 +15,8 @@ int yk_replay_trace_add(struct yk_replay_trace *t, const struct yk_trace_req *re
         return yk_err_set(err, -YK_ETOOBIG,
                           "the trace has more than %llu ids: replay part of it (--requests)",
                           (unsigned long long)YK_REPLAY_IDS_MAX);
-    if (room((void **)&t->reqs, sizeof(*t->reqs), t->req_count, 1, &t->req_cap) < 0 ||
-        room((void **)&t->ids, sizeof(*t->ids), t->id_count, req->n, &t->id_cap) < 0)
+    if (yk_array_room((void **)&t->reqs, sizeof(*t->reqs), t->req_count, 1, &t->req_cap) < 0 ||
+        yk_array_room((void **)&t->ids, sizeof(*t->ids), t->id_count, req->n, &t->id_cap) < 0)
         return yk_err_set(err, -YK_ENOMEM, "out of memory for a trace of %llu ids",
                           (unsigned long long)t->id_count);
     if (req->n > 0)

@@ -9,16 +9,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/statvfs.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define MIB (1ull << 20)
@@ -86,9 +82,12 @@ uint64_t yk_own_room(void) {
 
 /* ---- the child ------------------------------------------------------------------------------ */
 
-struct report {
-    int status;
-    char text[YK_ERR_TEXT_MAX];
+/* What start_child hands to its child. */
+struct birth {
+    const struct yk_own_opts *opts;
+    const struct yk_own *own;
+    pid_t parent;
+    int ssd_fd;
 };
 
 /* ssd_path: of the file of the SSD tier, NULL = none. */
@@ -119,52 +118,27 @@ static void node_opts(const struct yk_own_opts *o, const struct yk_own *own, con
         o->tune(o->arg, no);
 }
 
-/* The terminal's interrupt is for the parent, which closes the pipe when it is done. */
-static void child(const struct yk_own_opts *o, const struct yk_own *own, pid_t parent, int life_fd,
-                  int report_fd, int ssd_fd) {
+static void child(void *arg, int life_fd, int report_fd) {
+    const struct birth *b = arg;
     char ssd_path[40];
     struct yk_node_opts no;
     struct yk_node *node = NULL;
     struct yk_err err = {0};
-    struct report r = {0};
-    char byte;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent)
+    if (getppid() != b->parent)
         _exit(1);
-    signal(SIGINT, SIG_IGN);
-    signal(SIGTERM, SIG_IGN);
-    signal(SIGHUP, SIG_IGN);
-    signal(SIGPIPE, SIG_IGN);
-    snprintf(ssd_path, sizeof(ssd_path), "/proc/self/fd/%d", ssd_fd);
-    node_opts(o, own, ssd_fd >= 0 ? ssd_path : NULL, &no);
-    r.status = yk_node_start(&no, &node, &err);
-    snprintf(r.text, sizeof(r.text), "%s", err.text);
-    if (r.status == 0 && o->serving != NULL)
-        o->serving(o->arg, node);
-    int told = write(report_fd, &r, sizeof(r)) == (ssize_t)sizeof(r);
-    close(report_fd);
-    if (r.status < 0 || !told)
+    snprintf(ssd_path, sizeof(ssd_path), "/proc/self/fd/%d", b->ssd_fd);
+    node_opts(b->opts, b->own, b->ssd_fd >= 0 ? ssd_path : NULL, &no);
+    int rc = yk_node_start(&no, &node, &err);
+    if (rc == 0 && b->opts->serving != NULL)
+        b->opts->serving(b->opts->arg, node);
+    if (!yk_kept_tell(report_fd, rc, 0, err.text) || rc < 0)
         _exit(1);
-    while (read(life_fd, &byte, 1) < 0 && errno == EINTR)
-        continue;
+    yk_kept_live(life_fd);
     yk_node_stop(node);
-    _exit(0);
 }
 
 /* ---- the parent ----------------------------------------------------------------------------- */
-
-static int make_dir(struct yk_own *own, struct yk_err *err) {
-    const char *tmp = getenv("TMPDIR");
-    if (tmp == NULL || tmp[0] == '\0' || strlen(tmp) > 60)
-        tmp = "/tmp";
-    snprintf(own->dir, sizeof(own->dir), "%s/yolk-XXXXXX", tmp);
-    if (mkdtemp(own->dir) == NULL) {
-        own->dir[0] = '\0';
-        return yk_err_set(err, -YK_EIO, "cannot make a directory in %s: %s", tmp, strerror(errno));
-    }
-    snprintf(own->url, sizeof(own->url), "unix:%s/sock", own->dir);
-    return 0;
-}
 
 void yk_own_hide(struct yk_own *own) {
     if (own->dir[0] == '\0')
@@ -172,17 +146,6 @@ void yk_own_hide(struct yk_own *own) {
     unlink(own->url + strlen("unix:"));
     rmdir(own->dir);
     own->dir[0] = '\0';
-}
-
-static int wait_report(struct yk_own *own, int fd, struct yk_err *err) {
-    struct report r;
-    ssize_t n;
-    while ((n = read(fd, &r, sizeof(r))) < 0 && errno == EINTR)
-        continue;
-    if (n != (ssize_t)sizeof(r))
-        return yk_err_set(err, -YK_EGONE, "the node's process ended before it served");
-    r.text[sizeof(r.text) - 1] = '\0';
-    return r.status < 0 ? yk_err_set(err, r.status, "%s", r.text) : 0;
 }
 
 /* A file without a name: -1 = none is asked for. */
@@ -206,46 +169,19 @@ static int make_ssd(const struct yk_own_opts *opts, int *ret_fd, struct yk_err *
     return 0;
 }
 
-static int start_child(const struct yk_own_opts *opts, int ssd_fd, struct yk_own *own,
-                       struct yk_err *err) {
-    int life[2], report[2];
-    pid_t parent = getpid();
-    if (pipe2(life, O_CLOEXEC) < 0)
-        return yk_err_set(err, -YK_EIO, "pipe: %s", strerror(errno));
-    if (pipe2(report, O_CLOEXEC) < 0) {
-        close(life[0]);
-        close(life[1]);
-        return yk_err_set(err, -YK_EIO, "pipe: %s", strerror(errno));
-    }
-    own->pid = fork();
-    if (own->pid == 0) {
-        close(life[1]);
-        close(report[0]);
-        child(opts, own, parent, life[0], report[1], ssd_fd);
-    }
-    int rc = own->pid < 0 ? yk_err_set(err, -YK_EIO, "fork: %s", strerror(errno)) : 0;
-    close(life[0]);
-    close(report[1]);
-    own->life_fd = life[1];
-    if (rc == 0)
-        rc = wait_report(own, report[0], err);
-    else
-        own->pid = 0;
-    close(report[0]);
-    return rc;
-}
-
 int yk_own_start(const struct yk_own_opts *opts, struct yk_own *ret_own, struct yk_err *err) {
     uint64_t start = yk_now_ns();
-    struct yk_own own = {.life_fd = -1};
-    int ssd_fd = -1;
-    int rc = make_dir(&own, err);
+    struct yk_own own = {.kept.life_fd = -1};
+    struct birth b = {opts, &own, getpid(), -1};
+    struct yk_kept_report said;
+    int rc = yk_kept_dir(own.dir, sizeof(own.dir), err);
+    snprintf(own.url, sizeof(own.url), "unix:%s/sock", own.dir);
     if (rc == 0)
-        rc = make_ssd(opts, &ssd_fd, err);
+        rc = make_ssd(opts, &b.ssd_fd, err);
     if (rc == 0)
-        rc = start_child(opts, ssd_fd, &own, err);
-    if (ssd_fd >= 0)
-        close(ssd_fd); /* the node's alone now: it is gone with it */
+        rc = yk_kept_start(child, &b, "the node's process", &own.kept, &said, err);
+    if (b.ssd_fd >= 0)
+        close(b.ssd_fd); /* the node's alone now: it is gone with it */
     own.start_ns = yk_now_ns() - start;
     if (rc < 0) {
         yk_own_stop(&own, NULL);
@@ -256,61 +192,18 @@ int yk_own_start(const struct yk_own_opts *opts, struct yk_own *ret_own, struct 
 }
 
 void yk_own_forget(struct yk_own *own) {
-    if (own->life_fd >= 0)
-        close(own->life_fd);
-    own->life_fd = -1;
+    yk_kept_forget(&own->kept);
     own->dir[0] = '\0';
-    own->pid = 0;
-}
-
-/* Waits for the child for so long: 1 when it is gone. pidfd: a wait with a deadline. */
-static int gone_within(pid_t pid, int timeout_ms) {
-    int fd = (int)syscall(SYS_pidfd_open, pid, 0u);
-    if (fd < 0)
-        return 0;
-    struct pollfd p = {fd, POLLIN, 0};
-    int n;
-    while ((n = poll(&p, 1, timeout_ms)) < 0 && errno == EINTR)
-        continue;
-    close(fd);
-    return n > 0;
-}
-
-static double seconds(const struct timeval *tv) {
-    return (double)tv->tv_sec + (double)tv->tv_usec / 1e6;
-}
-
-static void reap(struct yk_own *own, double *ret_cpu_s) {
-    struct rusage ru = {0};
-    while (wait4(own->pid, NULL, 0, &ru) < 0 && errno == EINTR)
-        continue;
-    if (ret_cpu_s != NULL)
-        *ret_cpu_s = seconds(&ru.ru_utime) + seconds(&ru.ru_stime);
-    own->pid = 0;
-    yk_own_hide(own);
 }
 
 void yk_own_stop(struct yk_own *own, double *ret_cpu_s) {
-    if (ret_cpu_s != NULL)
-        *ret_cpu_s = 0;
-    if (own->life_fd >= 0)
-        close(own->life_fd);
-    own->life_fd = -1;
-    if (own->pid == 0) {
-        yk_own_hide(own);
-        return;
-    }
-    if (!gone_within(own->pid, STOP_TIMEOUT_MS))
-        kill(own->pid, SIGKILL);
-    reap(own, ret_cpu_s);
+    yk_kept_stop(&own->kept, STOP_TIMEOUT_MS, ret_cpu_s);
+    yk_own_hide(own);
 }
 
 void yk_own_kill(struct yk_own *own) {
-    if (own->pid == 0)
+    if (own->kept.pid == 0)
         return;
-    kill(own->pid, SIGKILL);
-    reap(own, NULL);
-    if (own->life_fd >= 0)
-        close(own->life_fd);
-    own->life_fd = -1;
+    yk_kept_stop(&own->kept, 0, NULL);
+    yk_own_hide(own);
 }

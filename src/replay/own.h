@@ -15,10 +15,9 @@
 #ifndef YK_REPLAY_OWN_H
 #define YK_REPLAY_OWN_H
 
-#include "base/status.h"
+#include "replay/kept.h"
 
 #include <stdint.h>
-#include <sys/types.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -46,8 +45,7 @@ struct yk_own_opts {
 };
 
 struct yk_own {
-    pid_t pid;         /* 0 = not running */
-    int life_fd;       /* the child ends when this is closed */
+    struct yk_kept kept;
     char dir[80];      /* "" = removed */
     char url[100];     /* "unix:..." */
     uint64_t start_ns; /* from the fork to serving */

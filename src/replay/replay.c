@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +31,7 @@
 #define PROGRESS_DEFAULT_MS 1000u
 #define DESCRIPTORS_MAX     (64000000u) /* of a node */
 #define STOP_GRACE_NS       (5 * YK_NS_PER_S)
+#define FIGURES_MS          1200u /* a cluster's figures are a second old at most */
 
 struct run {
     const struct yk_replay_opts *o;
@@ -38,7 +40,8 @@ struct run {
     struct yk_err *err;
     struct yk_own own;
     const char *url;
-    yk_client *watch; /* the parent's own handle, for statistics */
+    yk_client *watch[YK_REPLAY_URLS_MAX]; /* the parent's own handles, for statistics */
+    struct yk_replay_member member_before[YK_REPLAY_URLS_MAX];
     struct yk_replay_node_counts before;
     struct yk_replay_ssd_counts ssd_before;
     struct share *share;
@@ -52,7 +55,15 @@ struct run {
 /* ---- the node ------------------------------------------------------------------------------- */
 
 static int own_node(const struct yk_replay_opts *o) {
-    return o->url == NULL;
+    return o->url == NULL && o->url_count == 0;
+}
+
+static uint32_t nodes_of(const struct run *u) {
+    return u->o->url_count > 0 ? u->o->url_count : 1;
+}
+
+static const char *url_of(const struct run *u, uint32_t i) {
+    return u->o->url_count > 0 ? u->o->urls[i % u->o->url_count] : u->url;
 }
 
 /* "1000 blocks of 64KiB for 2 clients need 1.2 GiB" */
@@ -130,55 +141,92 @@ static uint64_t number(const json_t *root, const char *name) {
     return (uint64_t)json_integer_value(json_object_get(root, name));
 }
 
-static void ssd_counts(const json_t *root, struct yk_replay_ssd_counts *ret) {
+static void add_ssd_counts(const json_t *root, struct yk_replay_ssd_counts *ret) {
     const json_t *ssd = json_object_get(root, "ssd");
-    memset(ret, 0, sizeof(*ret));
     if (!json_is_object(ssd))
         return;
     ret->known = true;
-    ret->hits = number(root, "ssd_hits");
-    ret->hit_bytes = number(root, "ssd_hit_bytes");
-    ret->demoted = number(root, "demoted");
-    ret->demoted_bytes = number(root, "demoted_bytes");
-    ret->raised = number(root, "raised");
-    ret->raised_bytes = number(root, "raised_bytes");
-    ret->failed = number(root, "demote_failed") + number(root, "raise_failed");
-    ret->put_bytes = number(ssd, "put_bytes");
-    ret->written_bytes = number(ssd, "written_bytes");
-    ret->blocks = number(ssd, "blocks");
-    ret->capacity_bytes = number(ssd, "capacity_bytes");
+    ret->hits += number(root, "ssd_hits");
+    ret->hit_bytes += number(root, "ssd_hit_bytes");
+    ret->demoted += number(root, "demoted");
+    ret->demoted_bytes += number(root, "demoted_bytes");
+    ret->raised += number(root, "raised");
+    ret->raised_bytes += number(root, "raised_bytes");
+    ret->failed += number(root, "demote_failed") + number(root, "raise_failed");
+    ret->put_bytes += number(ssd, "put_bytes");
+    ret->written_bytes += number(ssd, "written_bytes");
+    ret->blocks += number(ssd, "blocks");
+    ret->capacity_bytes += number(ssd, "capacity_bytes");
 }
 
+static void add_node_counts(const json_t *root, struct yk_replay_node_counts *ret) {
+    ret->known = true;
+    ret->evictions +=
+        number(root, "evict_capacity") + number(root, "evict_space") + number(root, "evict_quota");
+    ret->evict_space += number(root, "evict_space");
+    ret->evicted_bytes += number(root, "evicted_bytes");
+    ret->commits += number(root, "commits");
+    ret->duplicates += number(root, "duplicates");
+    ret->events_lost += number(root, "events_lost");
+    ret->blocks += number(root, "blocks");
+    ret->capacity_bytes += number(root, "capacity_bytes");
+}
+
+static void member_counts(const json_t *root, struct yk_replay_member *ret) {
+    const json_t *cluster = json_object_get(root, "cluster");
+    *ret = (struct yk_replay_member){.known = json_is_object(cluster),
+                                     .commits = number(root, "commits"),
+                                     .hits = number(root, "local_hits") + number(root, "node_hits"),
+                                     .pulled = number(cluster, "pulled"),
+                                     .pulled_bytes = number(cluster, "pulled_bytes"),
+                                     .lent = number(cluster, "lent"),
+                                     .frame_bytes = number(cluster, "bytes_in") + number(cluster, "bytes_out"),
+                                     .blocks = number(root, "blocks")};
+}
+
+/* The sum over all nodes, and what each of several says. */
 static void node_counts(struct run *u, struct yk_replay_node_counts *ret,
-                        struct yk_replay_ssd_counts *ret_ssd) {
-    char *text = NULL;
+                        struct yk_replay_ssd_counts *ret_ssd, struct yk_replay_member *ret_members) {
     memset(ret, 0, sizeof(*ret));
     memset(ret_ssd, 0, sizeof(*ret_ssd));
-    if (u->watch == NULL || yk_stats_json(u->watch, &text) < 0)
-        return;
-    json_t *root = json_loads(text, 0, NULL);
-    free(text);
-    if (root == NULL)
-        return;
-    ret->known = true;
-    ret->evictions =
-        number(root, "evict_capacity") + number(root, "evict_space") + number(root, "evict_quota");
-    ret->evict_space = number(root, "evict_space");
-    ret->evicted_bytes = number(root, "evicted_bytes");
-    ret->commits = number(root, "commits");
-    ret->duplicates = number(root, "duplicates");
-    ret->events_lost = number(root, "events_lost");
-    ret->blocks = number(root, "blocks");
-    ret->capacity_bytes = number(root, "capacity_bytes");
-    ssd_counts(root, ret_ssd);
-    json_decref(root);
+    for (uint32_t i = 0; i < nodes_of(u); i++) {
+        char *text = NULL;
+        if (u->watch[i] == NULL || yk_stats_json(u->watch[i], &text) < 0)
+            continue;
+        json_t *root = json_loads(text, 0, NULL);
+        free(text);
+        if (root == NULL)
+            continue;
+        add_node_counts(root, ret);
+        add_ssd_counts(root, ret_ssd);
+        if (u->o->url_count > 0)
+            member_counts(root, &ret_members[i]);
+        json_decref(root);
+    }
+}
+
+static void members_end(struct run *u) {
+    for (uint32_t i = 0; i < u->o->url_count; i++) {
+        struct yk_replay_member *n = &u->r->member[i];
+        const struct yk_replay_member *was = &u->member_before[i];
+        n->known = n->known && was->known;
+        n->commits -= was->commits;
+        n->hits -= was->hits;
+        n->pulled -= was->pulled;
+        n->pulled_bytes -= was->pulled_bytes;
+        n->lent -= was->lent;
+        n->frame_bytes -= was->frame_bytes;
+    }
 }
 
 static void node_counts_end(struct run *u) {
+    if (u->o->url_count > 0)
+        poll(NULL, 0, FIGURES_MS);
     struct yk_replay_node_counts *n = &u->r->node;
     struct yk_replay_ssd_counts *ssd = &u->r->ssd;
     const struct yk_replay_ssd_counts *was = &u->ssd_before;
-    node_counts(u, n, ssd);
+    node_counts(u, n, ssd, u->r->member);
+    members_end(u);
     ssd->hits -= was->hits;
     ssd->hit_bytes -= was->hit_bytes;
     ssd->demoted -= was->demoted;
@@ -196,12 +244,14 @@ static void node_counts_end(struct run *u) {
     n->events_lost -= u->before.events_lost;
 }
 
-/* The parent's handle; it comes after the last fork. */
+/* The parent's handles; they come after the last fork. */
 static int open_watch(struct run *u) {
     yk_open_opts oo = {.size = sizeof(oo),
                        .flags = YK_OPEN_NO_MAP | YK_OPEN_NO_XFER,
                        .name_space = u->o->name_space != NULL ? u->o->name_space : "replay"};
-    int rc = yk_open(u->url, &oo, &u->watch);
+    int rc = 0;
+    for (uint32_t i = 0; i < nodes_of(u) && rc == 0; i++)
+        rc = yk_open(url_of(u, i), &oo, &u->watch[i]);
     return rc < 0 ? yk_err_set(u->err, rc, "%s", yk_error_text(NULL)) : 0;
 }
 
@@ -217,7 +267,7 @@ static void client_main(struct run *u, uint32_t i, pid_t parent, const sigset_t 
     signal(SIGHUP, SIG_IGN);
     sigprocmask(SIG_UNBLOCK, signals, NULL);
     yk_own_forget(&u->own);
-    worker_run(u->o, u->url, u->trace, u->share, &u->share->clients[i]);
+    worker_run(u->o, url_of(u, i), u->trace, u->share, &u->share->clients[i]);
     _exit(0);
 }
 
@@ -300,8 +350,8 @@ static void turn(struct run *u, const sigset_t *signals, uint32_t ms) {
         stop_clients(u);
     }
     reap_clients(u);
-    if (u->own.pid != 0 && sig == SIGCHLD && waitpid(u->own.pid, NULL, WNOHANG) == u->own.pid) {
-        u->own.pid = 0;
+    if (u->own.kept.pid != 0 && sig == SIGCHLD && waitpid(u->own.kept.pid, NULL, WNOHANG) == u->own.kept.pid) {
+        u->own.kept.pid = 0;
         client_failed(u, -YK_EGONE, "the node's process ended in the middle");
     }
     if (u->stop_ns != 0 && yk_now_ns() - u->stop_ns > STOP_GRACE_NS)
@@ -400,7 +450,7 @@ static int run(struct run *u, const sigset_t *signals) {
         return rc;
     rc = begin(u, signals);
     if (rc == 0) {
-        node_counts(u, &u->before, &u->ssd_before);
+        node_counts(u, &u->before, &u->ssd_before, u->member_before);
         u->start_ns = yk_now_ns();
         __atomic_store_n(&u->share->go_ns, u->start_ns, __ATOMIC_RELEASE);
         worker_open_gate(u->share);
@@ -413,7 +463,8 @@ static int run(struct run *u, const sigset_t *signals) {
     add_up(u);
     if (own_node(u->o) && u->o->ssd_capacity_blocks > 0)
         yk_replay_alone(u->o, u->trace, u->r->n.requests, &u->r->alone);
-    yk_close(u->watch);
+    for (uint32_t i = 0; i < nodes_of(u); i++)
+        yk_close(u->watch[i]);
     yk_own_stop(&u->own, &u->r->node_cpu_s);
     free(u->pids);
     munmap(u->share, u->share_bytes);
@@ -427,11 +478,11 @@ int yk_replay_run(const struct yk_replay_opts *opts, const struct yk_replay_trac
     memset(ret_result, 0, sizeof(*ret_result));
     if (opts->clients == 0 || opts->clients > YK_REPLAY_CLIENTS_MAX || opts->inflight == 0 ||
         opts->inflight > YK_REPLAY_INFLIGHT_MAX || opts->block_bytes == 0 ||
-        opts->block_bytes > YK_BLOCK_MAX)
+        opts->block_bytes > YK_BLOCK_MAX || opts->url_count > YK_REPLAY_URLS_MAX)
         return yk_err_set(err, -YK_EINVAL,
                           "clients %u, puts under way %u, block %llu: out of range", opts->clients,
                           opts->inflight, (unsigned long long)opts->block_bytes);
-    u.own.life_fd = -1;
+    u.own.kept.life_fd = -1;
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGTERM);

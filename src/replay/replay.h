@@ -46,6 +46,7 @@ extern "C" {
 
 #define YK_REPLAY_CLIENTS_MAX  1024u
 #define YK_REPLAY_INFLIGHT_MAX 64u
+#define YK_REPLAY_URLS_MAX     16u
 
 enum yk_replay_order { YK_REPLAY_TAIL_FIRST, YK_REPLAY_HEAD_FIRST };
 
@@ -59,6 +60,8 @@ typedef void (*yk_replay_progress_fn)(void *arg, const struct yk_replay_progress
 
 struct yk_replay_opts {
     const char *url;        /* NULL: a node of its own */
+    const char *const *urls; /* or nodes of one pool: client i speaks to number i modulo url_count */
+    uint32_t url_count;      /* 0: url */
     const char *name_space; /* NULL: "replay" */
     uint64_t block_bytes;
     uint32_t block_tokens; /* of one id */
@@ -120,8 +123,18 @@ struct yk_replay_node_counts { /* during the replay; known = false: the node did
     uint64_t blocks, capacity_bytes; /* at the end */
 };
 
+/* A node of several, during the replay. */
+struct yk_replay_member {
+    bool known;
+    uint64_t commits, hits;              /* by its clients; hits: of blocks that it had */
+    uint64_t pulled, pulled_bytes, lent; /* blocks that came from other nodes; that others asked it for */
+    uint64_t frame_bytes;                /* of the directory, both ways */
+    uint64_t blocks;                     /* at the end */
+};
+
 struct yk_replay_result {
     struct yk_replay_counts n;
+    struct yk_replay_member member[YK_REPLAY_URLS_MAX];
     struct yk_replay_node_counts node;
     struct yk_replay_ssd_counts ssd;
     struct yk_replay_alone alone; /* of a node of its own with an SSD tier */

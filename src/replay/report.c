@@ -47,6 +47,42 @@ static void print_node(FILE *out, const struct yk_replay_result *r) {
     fprintf(out, "  %-28s %" PRIu64 "\n", "blocks in the node at the end", r->node.blocks);
 }
 
+static void print_members(FILE *out, const struct yk_replay_opts *o, const struct yk_replay_result *r) {
+    char pulled[YK_FMT_MAX], frames[YK_FMT_MAX];
+    if (o->url_count == 0)
+        return;
+    fprintf(out, "\n  %-8s %9s %9s %9s %12s %9s %12s %9s\n", "node", "put", "hits", "from afar", "bytes", "lent",
+            "directory", "at end");
+    for (uint32_t i = 0; i < o->url_count; i++) {
+        const struct yk_replay_member *m = &r->member[i];
+        if (m->known)
+            fprintf(out, "  n%-7u %9" PRIu64 " %9" PRIu64 " %9" PRIu64 " %12s %9" PRIu64 " %12s %9" PRIu64 "\n", i + 1,
+                    m->commits, m->hits, m->pulled, yk_fmt_bytes(m->pulled_bytes, pulled), m->lent,
+                    yk_fmt_bytes(m->frame_bytes, frames), m->blocks);
+    }
+}
+
+static void json_members(struct yk_json *j, const struct yk_replay_opts *o, const struct yk_replay_result *r) {
+    if (o->url_count == 0)
+        return;
+    yk_json_key(j, "nodes");
+    yk_json_begin_array(j);
+    for (uint32_t i = 0; i < o->url_count; i++) {
+        const struct yk_replay_member *m = &r->member[i];
+        yk_json_begin_object(j);
+        yk_json_put_bool(j, "known", m->known);
+        yk_json_put_uint(j, "commits", m->commits);
+        yk_json_put_uint(j, "hits", m->hits);
+        yk_json_put_uint(j, "pulled", m->pulled);
+        yk_json_put_uint(j, "pulled_bytes", m->pulled_bytes);
+        yk_json_put_uint(j, "lent", m->lent);
+        yk_json_put_uint(j, "frame_bytes", m->frame_bytes);
+        yk_json_put_uint(j, "blocks", m->blocks);
+        yk_json_end_object(j);
+    }
+    yk_json_end_array(j);
+}
+
 /* gets: what the clients got, from whichever tier. */
 static uint64_t dram_hits(const struct yk_replay_result *r) {
     return r->n.gets > r->ssd.hits ? r->n.gets - r->ssd.hits : 0;
@@ -110,8 +146,10 @@ void yk_replay_print(FILE *out, const struct yk_replay_opts *o, const struct yk_
         fprintf(out, "  %-28s %" PRIu64 "\n", "puts refused (no room)", n->refused);
     if (o->speed > 0)
         fprintf(out, "  %-28s %.3f s\n", "furthest behind the trace", (double)n->late_ns_max / 1e9);
-    fprintf(out, "  %-28s clients %.1f s, node %.1f s\n", "CPU time", (double)n->cpu_ns / 1e9,
-            r->node_cpu_s);
+    fprintf(out, "  %-28s clients %.1f s", "CPU time", (double)n->cpu_ns / 1e9);
+    if (o->url_count == 0)
+        fprintf(out, ", node %.1f s", r->node_cpu_s);
+    fprintf(out, "\n");
     fprintf(out, "  %-28s %" PRIu64 " (%s checked)\n", "wrong bytes", n->wrong_bytes,
             o->sample ? "a sample" : "every byte");
     fprintf(out, "\n  %-8s %9s %10s %10s %10s %10s\n", "latency", "calls", "p50", "p99", "p99.9",
@@ -119,6 +157,7 @@ void yk_replay_print(FILE *out, const struct yk_replay_opts *o, const struct yk_
     print_latency(out, "put", &r->put);
     print_latency(out, "get", &r->get);
     print_latency(out, "match", &r->match);
+    print_members(out, o, r);
 }
 
 /* ---- JSON ----------------------------------------------------------------------------------- */
@@ -144,7 +183,7 @@ static void json_config(struct yk_json *j, const struct yk_replay_opts *o,
     yk_json_put_bool(j, "exact", o->exact);
     yk_json_put_uint(j, "clients", o->clients);
     yk_json_put_uint(j, "inflight", o->inflight);
-    yk_json_put_str(j, "policy", o->url == NULL ? o->policy : NULL);
+    yk_json_put_str(j, "policy", o->url == NULL && o->url_count == 0 ? o->policy : NULL);
     yk_json_put_str(j, "order", o->order == YK_REPLAY_TAIL_FIRST ? "tail-first" : "head-first");
     yk_json_put_double(j, "speed", o->speed);
     yk_json_put_str(j, "verify", o->sample ? "sample" : "full");
@@ -238,6 +277,7 @@ int yk_replay_print_json(FILE *out, const struct yk_replay_opts *o,
     json_node(&j, &r->node);
     json_ssd(&j, r);
     json_alone(&j, &r->alone);
+    json_members(&j, o, r);
     json_latency(&j, "put", &r->put);
     json_latency(&j, "get", &r->get);
     json_latency(&j, "match", &r->match);

@@ -448,7 +448,7 @@ static int connect_node(struct worker *w, const char *url) {
                        .rails = w->o->rails,
                        .name_space = w->o->name_space != NULL ? w->o->name_space : "replay",
                        .timeout_ms = w->o->timeout_ms != 0 ? w->o->timeout_ms : TIMEOUT_MS,
-                       .hold_bytes = w->o->url == NULL ? yk_own_hold_bytes(w->o->clients) : 0};
+                       .hold_bytes = w->o->url == NULL && w->o->url_count == 0 ? yk_own_hold_bytes(w->o->clients) : 0};
     int rc = yk_open(url, &oo, &w->client);
     return rc < 0 ? yk_err_set(w->err, rc, "%s", yk_error_text(NULL)) : 0;
 }

@@ -91,28 +91,12 @@ static int lru_evict(struct yk_policy *p, uint32_t id, uint64_t key_hash) {
 
 static int lru_victim(struct yk_policy *p, yk_policy_can_fn can, void *arg, uint32_t max_steps,
                       uint32_t *ret_id) {
-    struct yk_order *o = &lru_of(p)->order;
-    uint32_t candidates = yk_order_candidates(o);
-    if (candidates == 0)
-        return YK_MISS;
-    for (uint32_t step = 0; step < max_steps && step < candidates; step++) {
-        uint32_t id = yk_order_oldest(o, 0);
-        if (can(arg, id) == YK_POLICY_TAKE) {
-            *ret_id = id;
-            return 0;
-        }
-        yk_order_renew(o, 0, id);
-    }
-    return -YK_EAGAIN;
+    return yk_order_victim(&lru_of(p)->order, can, arg, max_steps, ret_id);
 }
 
 static int lru_peek(const struct yk_policy *p, uint64_t *ret_stamp) {
     const struct yk_order *o = &((const struct lru *)p)->order;
-    uint32_t id = yk_order_oldest(o, 0);
-    if (id == YK_NODE_NONE)
-        return YK_MISS;
-    *ret_stamp = yk_node_stamp(o->space, yk_node_at(o->space, id));
-    return 0;
+    return yk_order_peek(o, yk_order_oldest(o, 0), ret_stamp);
 }
 
 static uint32_t lru_count(const struct yk_policy *p) {

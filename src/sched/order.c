@@ -260,3 +260,25 @@ uint32_t yk_order_oldest(const struct yk_order *o, uint32_t queue) {
     uint64_t sr = yk_node_stamp(o->space, yk_node_at(o->space, returned));
     return sr < sl ? returned : listed;
 }
+
+int yk_order_victim(struct yk_order *o, yk_policy_can_fn can, void *arg, uint32_t max_steps, uint32_t *ret_id) {
+    uint32_t candidates = yk_order_candidates(o);
+    if (candidates == 0)
+        return YK_MISS;
+    for (uint32_t step = 0; step < max_steps && step < candidates; step++) {
+        uint32_t id = yk_order_oldest(o, 0);
+        if (can(arg, id) == YK_POLICY_TAKE) {
+            *ret_id = id;
+            return 0;
+        }
+        yk_order_renew(o, 0, id);
+    }
+    return -YK_EAGAIN;
+}
+
+int yk_order_peek(const struct yk_order *o, uint32_t id, uint64_t *ret_stamp) {
+    if (id == YK_NODE_NONE)
+        return YK_MISS;
+    *ret_stamp = yk_node_stamp(o->space, yk_node_at(o->space, id));
+    return 0;
+}

@@ -76,6 +76,12 @@ void yk_order_leave(struct yk_order *o, uint32_t id);
 /* The oldest candidate of the queue, or YK_NODE_NONE. */
 uint32_t yk_order_oldest(const struct yk_order *o, uint32_t queue);
 
+/* The victim op of a policy with one queue, 0: its oldest candidate that `can` takes (policy.h). */
+int yk_order_victim(struct yk_order *o, yk_policy_can_fn can, void *arg, uint32_t max_steps, uint32_t *ret_id);
+
+/* The peek op: 0 and the stamp of id, the next to go; YK_MISS for YK_NODE_NONE. */
+int yk_order_peek(const struct yk_order *o, uint32_t id, uint64_t *ret_stamp);
+
 /* The checks that every policy's insert starts with. */
 int yk_order_may_enter(const struct yk_order *o, uint32_t id, uint32_t parent_id);
 

@@ -53,6 +53,20 @@ static size_t find_oldest(struct yk_policy *const *ps, size_t n) {
     return best;
 }
 
+static enum yk_policy_answer take_any(void *arg, uint32_t id) {
+    (void)arg;
+    (void)id;
+    return YK_POLICY_TAKE;
+}
+
+int yk_policy_victim_any(struct yk_policy *p, uint32_t *ret_id) {
+    int rc;
+    do
+        rc = yk_policy_victim(p, take_any, NULL, ret_id);
+    while (rc == -YK_EAGAIN);
+    return rc;
+}
+
 int yk_policy_victim_oldest(struct yk_policy *const *ps, size_t n, yk_policy_can_fn can, void *arg,
                             size_t *ret_which, uint32_t *ret_id) {
     for (unsigned step = 0; step < YK_POLICY_STEPS_MAX; step++) {

@@ -52,6 +52,11 @@ int yk_policy_space_new(uint32_t max_ids, struct yk_policy_space **ret_space);
 /* All instances are freed first. NULL is fine. */
 void yk_policy_space_free(struct yk_policy_space *space);
 
+/* What an id is worth beside the others of its space, as its policy orders them now: higher stays longer, as far as uses
+ * and ages say it. (What is cut off, or yields, is not told apart.) 0: in no instance, or out of range. Changes
+ * nothing. */
+uint64_t yk_policy_value(const struct yk_policy_space *space, uint32_t id);
+
 struct yk_policy_opts {
     uint32_t capacity_objects; /* about as many as will be in at once; bounds ghost lists */
     uint64_t seed;             /* for whatever is random inside; same calls + seed = same victims */
@@ -159,6 +164,9 @@ const struct yk_policy_ops *yk_policy_find(const char *name);
 
 /* All policies, NULL at the end. */
 const struct yk_policy_ops *const *yk_policy_list(void);
+
+/* The victim where nothing is pinned, after as many steps as that takes: 0 and *ret_id, or YK_MISS. */
+int yk_policy_victim_any(struct yk_policy *p, uint32_t *ret_id);
 
 /* The victim of the instance whose candidate is oldest: over LRU instances this is one exact LRU
  * over all their ids, pins included. Looks at all n instances for each of at most

@@ -187,11 +187,7 @@ static int s3fifo_victim(struct yk_policy *p, yk_policy_can_fn can, void *arg, u
 
 static int s3fifo_peek(const struct yk_policy *p, uint64_t *ret_stamp) {
     const struct yk_order *o = &((const struct s3fifo *)p)->order;
-    uint32_t id = oldest(o);
-    if (id == YK_NODE_NONE)
-        return YK_MISS;
-    *ret_stamp = yk_node_stamp(o->space, yk_node_at(o->space, id));
-    return 0;
+    return yk_order_peek(o, oldest(o), ret_stamp);
 }
 
 static uint32_t s3fifo_count(const struct yk_policy *p) {

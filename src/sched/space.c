@@ -29,6 +29,14 @@ int yk_policy_space_new(uint32_t max_ids, struct yk_policy_space **ret_space) {
     return 0;
 }
 
+uint64_t yk_policy_value(const struct yk_policy_space *space, uint32_t id) {
+    const struct yk_node *n = id < space->max_ids ? yk_node_at(space, id) : NULL;
+    if (n == NULL || n->place == YK_NODE_ABSENT)
+        return 0;
+    return UINT64_C(1) << 63 | (uint64_t)n->queue << 62 | (uint64_t)n->freq << 60 |
+           (yk_node_stamp(space, n) & ((UINT64_C(1) << 60) - 1));
+}
+
 void yk_policy_space_free(struct yk_policy_space *space) {
     if (space == NULL)
         return;

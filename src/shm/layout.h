@@ -28,7 +28,7 @@ extern "C" {
 #endif
 
 #define YK_SHM_MAGIC   0x314d48536b6c6f59ull /* "YolkSHM1" */
-#define YK_SHM_VERSION 2u
+#define YK_SHM_VERSION 3u
 
 #define YK_SHM_PAGE           4096u
 #define YK_SHM_NAMESPACES     256u
@@ -92,7 +92,8 @@ struct yk_desc {
     uint32_t len;                        /* payload bytes */
     uint8_t key_len;                     /* 1..255 */
     uint8_t kind;
-    uint16_t reserved0;
+    uint8_t copies; /* wanted in the cluster; 0 = one, or not known; changes by one store */
+    uint8_t reserved0;
 };
 
 /* The rest of the descriptor of the same number: where the payload is, and what else belongs to the
@@ -187,6 +188,7 @@ struct yk_shm_hdr {
     /* Mutable; each field its owner's alone. */
     uint64_t active __attribute__((aligned(64)));   /* incarnation << 1 | index area; release */
     uint64_t lost;                                  /* 1: the tier is gone, every lookup misses */
+    uint64_t open_until_ns; /* lookups behind it miss; beside `active`, whose line each of them reads (gate.h) */
     uint64_t clock_ms __attribute__((aligned(64))); /* latest wall clock seen, for expiry */
     uint64_t gen_limit; /* generations below may have been used; raised ahead of use */
     uint64_t clean;     /* 1: stopped in good order; 0 while running */

@@ -27,9 +27,9 @@
  *            u64 generation_floor (generations below belong to earlier incarnations).
  *            With YK_HELLO_MAP granted, three descriptors travel with the reply's first byte
  *            (SCM_RIGHTS): meta read-only, data, clients. With YK_HELLO_FILTER granted, too (the node
- *            has tiers beside DRAM), the reply ends with u64 filter_bytes, and a fourth descriptor is
+ *            has tiers beside DRAM, or is one of a cluster), the reply ends with u64 filter_bytes, and a fourth descriptor is
  *            the read-only filter (src/shm/filter.h): a key that DRAM has not and the filter denies is
- *            a miss; one that the filter allows may be in another tier: ask.
+ *            a miss; one that the filter allows may be in another tier, or on another node: ask.
  *            With YK_HELLO_XFER granted (the node has a transfer engine), at the very end: text
  *            addresses ("engine=ID,host:port,...,unix:/path", as engines publish them), text name of the
  *            segment that holds payload; in it blocks are read and places written by guarded requests
@@ -60,12 +60,14 @@
  *            read through the engine at `place` of its segment, guarded by idx, info's generation and
  *            epoch. A guard that fails: ask again, with inline_max UINT64_MAX.
  * LOOKUP     u64 epoch, u32 n, n x key -> u32 n, n x { i32 status; if 0: info }. Never extends a
- *            life.
+ *            life. -YK_EAGAIN: in a cluster, nobody can tell. In EXISTS and MATCH such a key is not there.
  * EXISTS     u64 epoch, u32 n, n x key -> u32 n, bitmap of (n + 7) / 8 bytes, bit i = key i is
  *            present
  * MATCH      u64 epoch, u32 n, n x key -> u32 length of the leading run
  * CHANGE     u64 epoch, u32 n, n x { u8 what(enum yk_change), u64 arg, key } -> u32 n, n x i32. One that
- *            verifies goes on beside other requests; -YK_EAGAIN: too many of them do
+ *            verifies goes on beside other requests; -YK_EAGAIN: too many of them do. One that removes (arg: the boot clock's ms
+ *            behind which it is not begun, by a mapped client; or 0), in a cluster, removes everywhere: -YK_ETIMEDOUT: not begun, or
+ *            not yet confirmed by all, it goes on; -YK_EAGAIN: too many do, nothing was removed
  * REMOVE_MANY u8 how(enum yk_remove_many), str8 pattern -> i32 status, u64 count
  * RAISE      u64 epoch, u32 timeout_ms, u8 prio (0 demand, 1 prefetch), u32 n (1..64), n x key -> u32 n, n x i32
  *            status: 0 the block is in DRAM now (or was all the time), YK_MISS it is nowhere,
@@ -79,7 +81,10 @@
  * STATS      empty -> i32 status, u32 len, JSON text
  * ERROR      (reply only) i32 status, u16 len + text
  *
- * attrs:  u32 flags(YK_PUT_*), u64 ttl_ms, u64 pin_ms, u64 session, u32 depth_tokens,
+ * In a COMMIT's items and a PUT, behind the parent: if flags have YK_ATTR_PREFER, str8 name of a node.
+ * With copies or a node wanted, the statuses come when the cluster has seen to them: YK_FEWER is one of them.
+ *
+ * attrs:  u32 flags(YK_PUT_*; the copies wanted in bits 8..11: YK_ATTR_COPIES; YK_ATTR_PREFER), u64 ttl_ms, u64 pin_ms, u64 session, u32 depth_tokens,
  *         u32 length_tokens, u32 model, u8 kind
  * info:   u64 len, u64 sum, u64 gen, u64 epoch, u64 expiry_ms, u64 session, u32 depth_tokens,
  *         u32 length_tokens, u32 model, u32 children, u8 kind, u8 pinned(0, 1 soft, 2 hard),
@@ -169,6 +174,10 @@ void yk_frame_encode(void *bytes16, const struct yk_frame *frame);
 
 /* Name of an op for messages and metrics; never NULL. */
 const char *yk_wire_op_name(unsigned op);
+
+#define YK_ATTR_COPIES(flags)     (((flags) >> 8) & 15u) /* 0: one */
+#define YK_ATTR_WITH_COPIES(n)    ((uint32_t)(n) << 8)
+#define YK_ATTR_PREFER            0x1000u /* the name of a node follows */
 
 struct yk_attrs {
     uint32_t flags;

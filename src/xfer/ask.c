@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * See ask.h. A socket that does not block and poll() with what is left of the deadline. The round trip is that of the hello, after the connection stands.
+ * See ask.h. A socket that does not block and poll() with what is left of the deadline. The round trip is that of the
+ * hello, after the connection stands.
  *
  * Threads: any; no state.
  */
 #include "xfer/ask.h"
 
 #include "base/clock.h"
+#include "xfer/addresses.h"
 #include "xfer/dns.h"
 #include "xfer/proto.h"
 
@@ -123,10 +125,12 @@ static int greet(struct ask *a) {
     a->round_trip_ns = yk_now_ns() - begin;
     if (rc == 0)
         rc = yk_welcome_decode(body, ans.len, &a->welcome, a->err);
-    if (rc == 0 && ans.status != 0)
-        rc = yk_err_set(a->err, ans.status < 0 ? ans.status : -YK_EPROTO, "'%.60s': %.150s", a->where,
-                        a->welcome.text);
-    return rc;
+    if (rc < 0)
+        return rc;
+    int status = a->welcome.version != YK_PROTO_VERSION ? -YK_EVERSION : ans.status;
+    return status == 0 ? 0
+                       : yk_err_set(a->err, status < 0 ? status : -YK_EPROTO, "'%.60s': %.150s", a->where,
+                                    a->welcome.text);
 }
 
 static int lookup(struct ask *a, const char *name, struct yk_ask_segment *ret_segment) {
@@ -179,53 +183,30 @@ static int ask_one(struct ask *a, const char *name, struct yk_ask_segment *ret_s
     return rc;
 }
 
-/* "engine=ID": 1; another item: 0; -YK_EINVAL. */
-static int take_engine(struct ask *a, const char *item) {
-    size_t len = strlen(YK_ASK_ENGINE);
-    if (strncmp(item, YK_ASK_ENGINE, len) != 0)
-        return 0;
-    const char *hex = item + len;
-    if (hex[0] == 0 || strlen(hex) > 16 || strspn(hex, "0123456789abcdefABCDEF") != strlen(hex))
-        return yk_err_set(a->err, -YK_EINVAL, "'%.60s': expected " YK_ASK_ENGINE "and up to 16 hex digits",
-                          item);
-    a->wanted = strtoull(hex, NULL, 16);
-    return 1;
-}
-
 static int ask(struct ask *a, const char *address, const char *name, uint32_t timeout_ms,
                struct yk_ask_segment *ret_segment) {
-    char item[YK_ADDR_TEXT_MAX];
-    int rc = yk_err_set(a->err, -YK_EINVAL, "an address is needed: HOST:PORT or unix:/PATH");
+    struct yk_addresses_item item;
+    const char *at = address != NULL ? address : "";
+    int more, rc = yk_err_set(a->err, -YK_EINVAL, "an address is needed: HOST:PORT or unix:/PATH");
     size_t name_len = name != NULL ? strlen(name) : 1;
     if (name_len == 0 || name_len > YK_XFER_NAME_MAX)
         return yk_err_set(a->err, -YK_EINVAL, "a segment's name has 1 to %u bytes", YK_XFER_NAME_MAX);
     a->fd = -1;
-    a->where = item;
+    a->where = item.text;
     uint64_t end_ns = yk_now_ns() + (timeout_ms > 0 ? timeout_ms : 5000) * YK_NS_PER_MS;
-    for (const char *at = address; at != NULL && *at != 0;) {
-        size_t len = strcspn(at, ",");
-        if (len == 0 || len >= sizeof(item))
-            return yk_err_set(a->err, -YK_EINVAL, "'%.100s' is no address", address);
-        memcpy(item, at, len);
-        item[len] = 0;
-        int engine = take_engine(a, item);
-        if (engine < 0)
-            return engine;
-        if (engine > 0) {
-            at += len + (at[len] == ',');
+    while ((more = yk_addresses_next(&at, &item, a->err)) > 0) {
+        if (item.engine != 0) {
+            a->wanted = item.engine;
             continue;
         }
         /* One that is silent leaves time for those behind it. */
-        uint64_t now = yk_now_ns(), left = end_ns > now ? end_ns - now : 0, more = 1;
-        for (const char *c = at + len; *c != 0; c++)
-            more += *c == ',';
-        a->until_ns = now + left / more;
+        uint64_t now = yk_now_ns(), left = end_ns > now ? end_ns - now : 0;
+        a->until_ns = now + left / (1 + yk_addresses_count(at));
         rc = ask_one(a, name, ret_segment);
         if (rc == 0 || yk_now_ns() >= end_ns)
-            break; /* -YK_ENOENT: it may have been another engine, at an address that stands on many hosts */
-        at += len + (at[len] == ',');
+            return rc; /* -YK_ENOENT: it may have been another engine, at an address that stands on many hosts */
     }
-    return rc;
+    return more < 0 ? more : rc;
 }
 
 int yk_ask_greet(const char *address, uint64_t incarnation, uint32_t timeout_ms,

@@ -19,9 +19,7 @@ struct yk_ask_segment {
     uint32_t access, guarded;
 };
 
-#define YK_ASK_ENGINE "engine=" /* and its incarnation in hex */
-
-/* address: "HOST:PORT" or "unix:/PATH", or several with commas between: the first that answers. With
+/* address: "HOST:PORT" or "unix:/PATH", or several with commas between (addresses.h): the first that answers. With
  * "engine=ID" among them those behind it must be that engine's; another that answers is passed over.
  * incarnation: of the engine that asks.
  * -YK_EINVAL the address, -YK_EGONE nobody answers there, -YK_ETIMEDOUT, -YK_EVERSION, -YK_EPROTO

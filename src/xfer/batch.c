@@ -6,7 +6,7 @@
  *
  * Threads: any, under `lock`; `refs` as batch_priv.h says.
  */
-#include "xfer/batch_priv.h"
+#include "xfer/engine_priv.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -153,10 +153,20 @@ int yk_batch_unpublish(struct yk_batches *g, yk_xfer_batch handle, struct yk_bat
     return b != NULL ? 0 : -YK_ENOENT;
 }
 
+/* A run of requests to one peer has one reference (submit.c). */
+static void put_peers(struct yk_batch *b) {
+    for (uint32_t i = 0; i < b->n; i++)
+        if (i == 0 || b->reqs[i].peer != b->reqs[i - 1].peer)
+            yk_peer_put(b->reqs[i].peer);
+    if (b->note_peer != NULL)
+        yk_peer_put(b->note_peer);
+}
+
 void yk_batch_put(struct yk_batch *b) {
     if (b == NULL || __atomic_sub_fetch(&b->refs, 1, __ATOMIC_ACQ_REL) > 0)
         return;
     struct yk_batches *g = ((struct pooled *)b)->pool;
+    put_peers(b);
     free(b->note);
     b->note = NULL;
     pthread_mutex_lock(&g->lock);

@@ -12,8 +12,10 @@
  */
 #include "xfer/engine_priv.h"
 #include "xfer/shard_priv.h"
+#include "xfer/sock.h"
 
 #include "base/clock.h"
+#include "xfer/rdma/rdma.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -114,12 +116,7 @@ static int describe_self(struct yk_xfer *e, struct yk_err *err) {
     e->note_number = random[1];
     i->memory_token = yk_inproc_token();
     i->pid = (uint32_t)getpid();
-    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
-    if (f != NULL) {
-        if (fgets(i->boot_id, sizeof(i->boot_id), f) == NULL)
-            i->boot_id[0] = 0;
-        fclose(f);
-    }
+    (void)yk_host_boot_id(i->boot_id);
     snprintf(e->mem_address, sizeof(e->mem_address), "mem:%016llx", (unsigned long long)i->incarnation);
     return 0;
 }
@@ -165,6 +162,8 @@ int yk_engine_create(const struct yk_xfer_opts *opts, const struct yk_xport_ops 
     }
     e->xports = xports;
     e->event_fd = -1;
+    e->peer_idle_ns = YK_PEER_IDLE_NS;
+    e->lanes_idle_ns = YK_LANES_IDLE_NS;
     pthread_mutex_init(&e->tables, NULL);
     pthread_mutex_init(&e->events, NULL);
     pthread_mutex_init(&e->notes, NULL);
@@ -173,6 +172,8 @@ int yk_engine_create(const struct yk_xfer_opts *opts, const struct yk_xport_ops 
     if (rc == 0)
         rc = make_tables(e, err);
     e->reach_self = (e->opts.transports & YK_XFER_MEM) == 0;
+    if (rc == 0 && e->opts.transports == YK_XFER_RDMA) /* beside others it may have nothing to do */
+        rc = yk_rdma_check(err);
     e->direct = (e->opts.transports & YK_XFER_MEM) && e->opts.fault == NULL;
     if (rc == 0)
         rc = yk_places_new(e->opts.topology, &e->places, err);
@@ -239,6 +240,7 @@ void yk_xfer_destroy(yk_xfer *e) {
         yk_shard_free(e->shards[i]);
     free_notes(e);
     yk_segments_free(e);
+    yk_peers_free(e);
     yk_memory_free(e);
     yk_batches_free(e->batches);
     yk_places_free(e->places);

@@ -23,12 +23,19 @@ extern "C" {
 #define YK_NOTES_MAX    4096u
 #define YK_ADDRESS_MAX  1024u
 
-/* Another engine, or this one; its files count as a peer of their own, with other rails. Made once for
- * each incarnation, freed with the engine. */
+#define YK_PEER_IDLE_NS  60000000000ull /* a peer of which nothing was open for so long may go */
+#define YK_LANES_IDLE_NS 10000000000ull /* lanes that a burst got stay so long after it: the next may come soon */
+
+/* Another engine, or this one; its files count as a peer of their own, with other rails. One for each
+ * incarnation (peers.c). */
 struct yk_peer {
     int file;
     struct yk_peer_info info; /* immutable */
     uint32_t index;           /* in engine->peers */
+    uint32_t refs;            /* atomic: batches with requests or a note to it, and who is at work with it */
+    uint32_t opens;           /* under `tables`: open segments */
+    int leaving;              /* under `tables`: it is being freed */
+    uint64_t closed_ns;       /* under `tables`: when the last segment was closed; 0: none was open */
     uint32_t gone;            /* atomic: it was found to have restarted */
     uint32_t barred;          /* atomic, written under `lock`: how many bars there are */
     pthread_mutex_t lock;     /* of bars */
@@ -95,6 +102,8 @@ struct yk_xfer {
     pthread_mutex_t tables; /* peers, segments, allocs */
     struct yk_peer **peers;
     uint32_t peer_count, peer_cap;
+    uint64_t peer_idle_ns, swept_ns; /* the first is YK_PEER_IDLE_NS, but for tests */
+    uint64_t lanes_idle_ns;          /* YK_LANES_IDLE_NS, but for tests */
     struct yk_seg_slot *segments;
     uint32_t seg_cap, seg_free; /* + 1 */
     struct yk_alloc *allocs;
@@ -126,11 +135,24 @@ int yk_engine_note(void *user, const char *peer, const void *data, uint32_t len)
 int yk_opts_take(const struct yk_xfer_opts *opts, struct yk_xfer_opts *ret_opts, struct yk_err *err);
 void yk_opts_drop(struct yk_xfer_opts *opts);
 
-/* ---- segments.c ------------------------------------------------------------------------------ */
+/* ---- peers.c --------------------------------------------------------------------------------- */
 
-/* The peer of that incarnation, made when it is new. */
+/* The peer of that incarnation, made when it is new, with a reference. */
 int yk_engine_peer(struct yk_xfer *e, const struct yk_peer_info *info, int file,
                    struct yk_peer **ret_peer, struct yk_err *err);
+/* One more, where something keeps it already. */
+static inline void yk_peer_ref(struct yk_peer *p) {
+    __atomic_fetch_add(&p->refs, 1, __ATOMIC_RELAXED);
+}
+static inline void yk_peer_put(struct yk_peer *p) {
+    __atomic_fetch_sub(&p->refs, 1, __ATOMIC_RELEASE);
+}
+/* Frees those that nobody has used for a while; now and then. Waits for shards to let go of them. */
+void yk_peers_sweep(struct yk_xfer *e);
+void yk_peers_free(struct yk_xfer *e);
+
+/* ---- segments.c ------------------------------------------------------------------------------ */
+
 int yk_engine_segment(struct yk_xfer *e, const struct yk_seg *seg, uint64_t own_file,
                       yk_xfer_segment *ret_segment, struct yk_err *err);
 /* Under `tables`: or NULL. */

@@ -21,7 +21,6 @@
 #include "xfer/shard_priv.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #define BLOCKERS 16u /* lanes that are asked about at once */
 
@@ -30,7 +29,6 @@
 static void bar(struct yk_peer *peer, struct yk_piece *p, const struct yk_fence *f) {
     pthread_mutex_lock(&peer->lock);
     p->bar.lane = f->lane;
-    p->bar.xport = f->xport;
     p->bar.region = p->s.region;
     p->bar.offset = p->s.offset;
     p->bar.len = p->s.len;
@@ -110,7 +108,6 @@ static void ask_for(struct yk_route *t, const struct yk_bar *b) {
     if (f == NULL)
         return;
     f->lane = b->lane;
-    f->xport = b->xport;
     yk_list_add(&t->fences, &f->link);
     yk_route_changed(t);
 }
@@ -125,11 +122,12 @@ int yk_route_fenced(struct yk_route *t, uint64_t region, uint64_t offset, uint64
     return n > 0;
 }
 
-/* A lane of the same transport: its server knows the dead one. */
-static struct yk_link *carrier(struct yk_route *t, const char *xport) {
+/* Any lane that ends at the target's server, which has the dead one, whatever transport that was of: a
+ * unix socket that is gone must not keep TCP from going on. */
+static struct yk_link *carrier(struct yk_route *t) {
     for (uint32_t i = 0; i < t->rail_count; i++) {
         struct yk_rail *r = &t->rails[i];
-        if (strcmp(r->xport->ops->name, xport) != 0)
+        if (!(r->desc.caps & YK_RAIL_NOTIFY) || (r->desc.caps & YK_RAIL_COPIES))
             continue;
         for (uint32_t k = 0; k < r->link_count; k++)
             if (r->links[k].state == YK_LINK_UP)
@@ -143,7 +141,7 @@ static struct yk_link *carrier(struct yk_route *t, const char *xport) {
 void yk_route_fences(struct yk_route *t) {
     for (struct yk_list *at = t->fences.next; at != &t->fences; at = at->next) {
         struct yk_fence *f = yk_list_of(at, struct yk_fence, link);
-        struct yk_link *l = f->ask == NULL ? carrier(t, f->xport) : NULL;
+        struct yk_link *l = f->ask == NULL ? carrier(t) : NULL;
         struct yk_piece *p = l != NULL ? yk_piece_new(t->shard) : NULL;
         if (p == NULL)
             continue;

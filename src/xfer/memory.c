@@ -46,12 +46,18 @@ static void cancel_in(struct yk_shard *s, void *arg) {
     yk_shard_fail(s, arg, NULL, -YK_ECANCELED);
 }
 
+static void forget_file(struct yk_shard *s, void *arg) {
+    for (uint32_t i = 0; i < s->xport_count; i++)
+        if (s->xports[i]->ops->forget != NULL)
+            s->xports[i]->ops->forget(s->xports[i], *(const uint64_t *)arg);
+}
+
 int yk_engine_retire(struct yk_xfer *e, struct yk_region *r, uint64_t wait_ns) {
     struct timespec pause = {.tv_nsec = 20000};
     uint64_t start = yk_now_ns(), again = start;
     uint64_t patience = wait_ns < PEER_NS ? wait_ns : PEER_NS;
     char location[sizeof(r->location)];
-    uint64_t len = r->base != NULL ? r->len : 0; /* it is gone when it is told */
+    uint64_t len = r->base != NULL ? r->len : 0, file = r->file ? r->id : 0; /* it is gone when it is told */
     memcpy(location, r->location, sizeof(location));
     /* A peer that was stopped within a copy is not waited for without end: at the end of an engine what it
      * can still touch is its own mapping. */
@@ -68,6 +74,8 @@ int yk_engine_retire(struct yk_xfer *e, struct yk_region *r, uint64_t wait_ns) {
         if (yk_registry_remove(e->registry, r)) {
             if (len > 0)
                 yk_places_sub(e->places, location, len);
+            for (uint32_t i = 0; file != 0 && i < e->shard_count; i++)
+                yk_shard_call(e->shards[i], forget_file, &file);
             return 0;
         }
         if (now - start >= wait_ns)
@@ -216,6 +224,14 @@ int yk_xfer_alloc(yk_xfer *e, uint64_t length, uint32_t access, void **ret_addr)
     return 0;
 }
 
+/* Whether any of it is registered, or being unregistered. */
+static int is_known(struct yk_xfer *e, const struct yk_alloc *a) {
+    struct yk_region *r = NULL;
+    int rc = yk_registry_local(e->registry, a->addr, a->len, &r);
+    yk_registry_put(e->registry, r);
+    return rc != -YK_ENOENT;
+}
+
 int yk_xfer_free(yk_xfer *e, void *addr) {
     int rc = yk_xfer_enter(e);
     if (rc < 0)
@@ -231,7 +247,7 @@ int yk_xfer_free(yk_xfer *e, void *addr) {
     if (a == NULL)
         return yk_xfer_fail(-YK_ENOENT, "%p was not allocated by this engine", addr);
     rc = yk_xfer_unregister(e, &addr, 1);
-    if (rc < 0) { /* still in use, now or since an earlier call: it goes with the engine */
+    if (rc < 0 && is_known(e, a)) { /* still in use, now or since an earlier call: it goes with the engine */
         pthread_mutex_lock(&e->tables);
         a->next = e->allocs;
         e->allocs = a;

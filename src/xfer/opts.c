@@ -14,7 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define ALL (YK_XFER_MEM | YK_XFER_SHM | YK_XFER_TCP | YK_XFER_FILE)
+#define DEFAULT (YK_XFER_MEM | YK_XFER_SHM | YK_XFER_TCP | YK_XFER_FILE)
+#define ALL     (DEFAULT | YK_XFER_RDMA)
 
 static int bad(struct yk_err *err, const char *name, unsigned value, unsigned low, unsigned high) {
     return yk_err_set(err, -YK_EINVAL, "options: %s is %u, expected %u to %u", name, value, low, high);
@@ -70,7 +71,7 @@ static int check_texts(const struct yk_xfer_opts *o, struct yk_err *err) {
 }
 
 static void fill_in(struct yk_xfer_opts *o) {
-    o->transports = o->transports != 0 ? o->transports : (uint32_t)ALL;
+    o->transports = o->transports != 0 ? o->transports : (uint32_t)DEFAULT;
     o->shards = o->shards != 0 ? o->shards : 1;
     o->lanes = o->lanes != 0 ? o->lanes : 1;
     o->inflight_max = o->inflight_max != 0 ? o->inflight_max : 65536;

@@ -18,6 +18,11 @@ static const char *const op_names[YK_PROTO_END] = {
     [YK_PROTO_NOTE] = "note",
     [YK_PROTO_FENCE] = "fence",
     [YK_PROTO_PING] = "ping",
+    [YK_PROTO_OFFER] = "offer",
+    [YK_PROTO_TAKE] = "take",
+    [YK_PROTO_LEND] = "lend",
+    [YK_PROTO_GIVEBACK] = "giveback",
+    [YK_PROTO_PULL] = "pull",
 };
 
 const char *yk_proto_op_name(unsigned op) {
@@ -36,8 +41,8 @@ uint32_t yk_xreq_encode(void *bytes, const struct yk_xreq *req) {
     yk_wr_u64(&w, req->region);
     yk_wr_u64(&w, req->offset);
     yk_wr_u64(&w, req->len);
-    yk_wr_u64(&w, 0);
-    yk_wr_u64(&w, 0);
+    yk_wr_u64(&w, req->remote);
+    yk_wr_u64(&w, req->key);
     if (req->flags & YK_XREQ_GUARD) {
         yk_wr_u64(&w, req->descriptor);
         yk_wr_u64(&w, req->generation);
@@ -57,7 +62,7 @@ int yk_xreq_size(const void *bytes, struct yk_err *err) {
     unsigned mark = p[0] | (unsigned)p[1] << 8, op = p[2], flags = p[3];
     if (mark != YK_PROTO_MARK || op == 0 || op >= YK_PROTO_END ||
         (flags & ~(unsigned)(YK_XREQ_GUARD | YK_XREQ_MORE)) != 0 ||
-        ((flags & YK_XREQ_GUARD) && op != YK_PROTO_READ && op != YK_PROTO_WRITE) ||
+        ((flags & YK_XREQ_GUARD) && !yk_xreq_is_access((uint8_t)op)) ||
         ((flags & YK_XREQ_MORE) && (op == YK_PROTO_HELLO || op == YK_PROTO_LOOKUP)))
         return not_ours(mark, op, flags, err);
     return flags & YK_XREQ_GUARD ? (int)YK_XREQ_BYTES_MAX : (int)YK_XREQ_BYTES;
@@ -66,14 +71,20 @@ int yk_xreq_size(const void *bytes, struct yk_err *err) {
 static const struct {
     uint64_t least, most; /* length */
     int addressed;        /* has region and offset; FENCE and NOTE: offset alone */
+    int remote;           /* 1: has `remote`; 2: `key`, too */
 } limits[YK_PROTO_END] = {
-    [YK_PROTO_HELLO] = {YK_HELLO_BYTES, 1024, 0}, /* newer versions may say more */
-    [YK_PROTO_LOOKUP] = {1, YK_XFER_NAME_MAX, 0},
-    [YK_PROTO_READ] = {1, YK_PROTO_LEN_MAX, 1},
-    [YK_PROTO_WRITE] = {1, YK_PROTO_LEN_MAX, 1},
-    [YK_PROTO_NOTE] = {0, YK_XFER_NOTIFY_MAX, 0},
-    [YK_PROTO_FENCE] = {0, 0, 0},
-    [YK_PROTO_PING] = {0, 0, 0},
+    [YK_PROTO_HELLO] = {YK_HELLO_BYTES, 1024, 0, 0}, /* newer versions may say more */
+    [YK_PROTO_LOOKUP] = {1, YK_XFER_NAME_MAX, 0, 0},
+    [YK_PROTO_READ] = {1, YK_PROTO_LEN_MAX, 1, 0},
+    [YK_PROTO_WRITE] = {1, YK_PROTO_LEN_MAX, 1, 0},
+    [YK_PROTO_NOTE] = {0, YK_XFER_NOTIFY_MAX, 0, 0},
+    [YK_PROTO_FENCE] = {0, 0, 0, 0},
+    [YK_PROTO_PING] = {0, 0, 0, 0},
+    [YK_PROTO_OFFER] = {YK_OFFER_BYTES, YK_OFFER_BYTES, 0, 0},
+    [YK_PROTO_TAKE] = {0, 0, 0, 0},
+    [YK_PROTO_LEND] = {1, YK_PROTO_LEN_MAX, 1, 1},
+    [YK_PROTO_GIVEBACK] = {0, 0, 0, 1},
+    [YK_PROTO_PULL] = {1, YK_PROTO_LEN_MAX, 1, 2},
 };
 
 int yk_xreq_decode(const void *bytes, uint32_t size, struct yk_xreq *ret_req, struct yk_err *err) {
@@ -90,8 +101,10 @@ int yk_xreq_decode(const void *bytes, uint32_t size, struct yk_xreq *ret_req, st
     q.region = yk_rd_u64(&r);
     q.offset = yk_rd_u64(&r);
     q.len = yk_rd_u64(&r);
-    uint64_t rest = yk_rd_u64(&r);
-    rest |= yk_rd_u64(&r);
+    q.remote = yk_rd_u64(&r);
+    q.key = yk_rd_u64(&r);
+    uint64_t rest = limits[q.op].remote > 1 ? q.key >> 32 : q.key;
+    rest |= limits[q.op].remote > 0 ? 0 : q.remote;
     if (q.flags & YK_XREQ_GUARD) {
         q.descriptor = yk_rd_u64(&r);
         q.generation = yk_rd_u64(&r);
@@ -138,6 +151,8 @@ int yk_xans_decode(const void *bytes16, struct yk_xans *ret_ans, struct yk_err *
         return yk_err_set(err, -YK_EPROTO, "a %s was answered by %d, which is no status",
                           op_names[a.op], a.status);
     uint32_t most = a.op == YK_PROTO_READ     ? YK_PROTO_LEN_MAX
+                    : a.op == YK_PROTO_TAKE   ? YK_OFFER_BYTES
+                    : a.op == YK_PROTO_LEND   ? YK_KEY_BYTES
                     : a.op == YK_PROTO_HELLO  ? YK_WELCOME_MAX
                     : a.op == YK_PROTO_LOOKUP ? YK_FOUND_MAX
                                               : 0;
@@ -235,6 +250,7 @@ uint32_t yk_welcome_encode(void *bytes, const struct yk_welcome *welcome) {
         yk_wr_str8(&w, p->addrs[i].host, strnlen(p->addrs[i].host, YK_PEER_HOST - 1));
         yk_wr_u16(&w, p->addrs[i].port);
         yk_wr_u32(&w, p->addrs[i].mbit);
+        yk_wr_u8(&w, p->addrs[i].rdma);
     }
     return (uint32_t)yk_wr_len(&w);
 }
@@ -248,6 +264,8 @@ int yk_welcome_decode(const void *bytes, uint32_t size, struct yk_welcome *ret_w
     yk_rd_init(&r, bytes, size);
     w->version = yk_rd_u32(&r);
     get_str16(&r, w->text, sizeof(w->text));
+    if (w->version != YK_PROTO_VERSION && !r.bad)
+        return 0; /* what follows is laid out as that version has it */
     p->incarnation = yk_rd_u64(&r);
     get_str8(&r, p->boot_id, sizeof(p->boot_id));
     p->pid = yk_rd_u32(&r);
@@ -263,6 +281,8 @@ int yk_welcome_decode(const void *bytes, uint32_t size, struct yk_welcome *ret_w
         get_str8(&r, p->addrs[i].host, sizeof(p->addrs[i].host));
         p->addrs[i].port = yk_rd_u16(&r);
         p->addrs[i].mbit = yk_rd_u32(&r);
+        p->addrs[i].rdma = yk_rd_u8(&r);
+        r.bad |= p->addrs[i].rdma > 1;
     }
     if (!yk_rd_ok(&r)) {
         memset(w, 0, sizeof(*w));

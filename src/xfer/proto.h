@@ -6,7 +6,7 @@
  * All integers are little-endian. Answers come in the order of the requests.
  *
  *   request  u16 mark | u8 op | u8 flags (YK_XREQ_...) | u32 seq | u64 region | u64 offset | u64 len |
- *            u64 0 | u64 0                                                               48 bytes
+ *            u64 remote | u64 key (LEND, PULL; else 0)                                   48 bytes
  *            with YK_XREQ_GUARD (READ, WRITE): u64 descriptor | u64 generation | u64 epoch | u64 0
  *                                                                                  32 bytes more
  *            then `len` bytes of payload, if the op has one
@@ -27,6 +27,17 @@
  *           nothing that came over it is written any more. One that is unknown is closed
  *   PING    none                    none
  *
+ * For transports whose devices move payload themselves (0019-rdma.md); a target without one, or where it
+ * cannot be done, says -YK_ENOTSUP:
+ *
+ *   OFFER     YK_OFFER_BYTES        none; what the target needs to make its queue pair
+ *   TAKE      none                  YK_OFFER_BYTES in front of the answer; the same of the target's
+ *   LEND      none; region, offset, YK_KEY_BYTES in front of the answer: what it takes to read that range
+ *             len, guard as a READ's. With a guard the pin is held until the lane is closed, or
+ *   GIVEBACK  none; remote is that of the LEND, a number of the initiator's choice
+ *   PULL      none; as a WRITE, but the target reads len bytes at `remote` of the initiator's memory, with
+ *             `key`; answered when they are there
+ *
  * With a guard a READ or WRITE that the target does not hold to be valid is answered by YK_MISS; by
  * -YK_EAGAIN when it cannot say now, and is sent again later. Payload of such a WRITE goes nowhere.
  *
@@ -42,7 +53,7 @@
  *            incarnation, 0 = any), u32 flags (YK_XHELLO_...)
  *   welcome  u32 version, text (why not; "" with status 0), u64 incarnation, str8 boot_id, u32 pid,
  *            u64 memory_token, u32 share, str8 unix path, u32 credit_requests, u64 credit_bytes, u8 n,
- *            n x { str8 host, u16 port, u32 mbit }
+ *            n x { str8 host, u16 port, u32 mbit, u8 rdma (0 or 1) }
  *            status: 0, -YK_EVERSION, -YK_EGONE (another incarnation), -YK_ELIMIT, -YK_ECONFLICT
  *            (lane id is taken)
  *   found    status 0: u64 region, u64 offset, u64 len, u32 access, u32 guarded; else text
@@ -63,7 +74,7 @@ extern "C" {
 #endif
 
 #define YK_PROTO_MAGIC     0x666b6c59u /* "Ylkf" */
-#define YK_PROTO_VERSION   2u
+#define YK_PROTO_VERSION   3u
 #define YK_PROTO_MARK      0x7859u     /* "Yx" */
 #define YK_XREQ_BYTES       48u
 #define YK_XREQ_GUARD_BYTES 32u
@@ -73,6 +84,8 @@ extern "C" {
 #define YK_WELCOME_MAX     4096u
 #define YK_FOUND_MAX       512u
 #define YK_PROTO_LEN_MAX   (1u << 30)  /* of one READ or WRITE: slices are far smaller */
+#define YK_OFFER_BYTES     40u
+#define YK_KEY_BYTES       32u
 #define YK_GROUP_MAX       64u         /* headers in front of their payloads */
 
 enum yk_proto_op {
@@ -83,6 +96,11 @@ enum yk_proto_op {
     YK_PROTO_NOTE,
     YK_PROTO_FENCE,
     YK_PROTO_PING,
+    YK_PROTO_OFFER,
+    YK_PROTO_TAKE,
+    YK_PROTO_LEND,
+    YK_PROTO_GIVEBACK,
+    YK_PROTO_PULL,
     YK_PROTO_END
 };
 
@@ -95,6 +113,7 @@ struct yk_xreq {
     uint8_t flags; /* enum yk_xreq_flags */
     uint32_t seq;
     uint64_t region, offset, len;
+    uint64_t remote, key; /* LEND, GIVEBACK, PULL */
     uint64_t descriptor, generation, epoch; /* with YK_XREQ_GUARD */
 };
 
@@ -136,7 +155,19 @@ int yk_xreq_size(const void *bytes, struct yk_err *err);
 int yk_xreq_decode(const void *bytes, uint32_t size, struct yk_xreq *ret_req, struct yk_err *err);
 /* Whether payload follows a request of this op. */
 static inline int yk_xreq_has_payload(uint8_t op) {
-    return op == YK_PROTO_HELLO || op == YK_PROTO_LOOKUP || op == YK_PROTO_WRITE || op == YK_PROTO_NOTE;
+    return op == YK_PROTO_HELLO || op == YK_PROTO_LOOKUP || op == YK_PROTO_WRITE || op == YK_PROTO_NOTE ||
+           op == YK_PROTO_OFFER;
+}
+/* Bytes in front of the answer to a request of this op and length. */
+static inline uint64_t yk_xreq_returns(uint8_t op, uint64_t len) {
+    return op == YK_PROTO_READ   ? len
+           : op == YK_PROTO_TAKE ? YK_OFFER_BYTES
+           : op == YK_PROTO_LEND ? YK_KEY_BYTES
+                                 : 0;
+}
+/* Whether it may have a guard, and region and offset say what it is about. */
+static inline int yk_xreq_is_access(uint8_t op) {
+    return op == YK_PROTO_READ || op == YK_PROTO_WRITE || op == YK_PROTO_LEND || op == YK_PROTO_PULL;
 }
 
 void yk_xans_encode(void *bytes16, const struct yk_xans *ans);
@@ -146,6 +177,7 @@ int yk_xans_decode(const void *bytes16, struct yk_xans *ret_ans, struct yk_err *
 uint32_t yk_hello_encode(void *bytes, const struct yk_hello *hello);
 int yk_hello_decode(const void *bytes, uint32_t size, struct yk_hello *ret_hello, struct yk_err *err);
 uint32_t yk_welcome_encode(void *bytes, const struct yk_welcome *welcome);
+/* Of another version only version and text are taken, for it refuses. */
 int yk_welcome_decode(const void *bytes, uint32_t size, struct yk_welcome *ret_welcome,
                       struct yk_err *err);
 uint32_t yk_found_encode(void *bytes, int status, const struct yk_found *found);

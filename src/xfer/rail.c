@@ -4,8 +4,16 @@
  *
  * Lanes are connected when something wants them: one for the first small request, all rails' when there
  * is much to send. One that fails takes its rail's others with it (what cut it will cut them) and the
- * rail is quarantined; a fresh lane decides whether it is back. Lanes are never disconnected where they
- * are found dead, which is deep in a transport's callback, but by the next step.
+ * rail is quarantined; a fresh lane decides whether it is back. One that does not come up beside others that
+ * work is tried again later: on a way that loses packets that happens. Where this process has no descriptor for one
+ * more, what is up carries all. Lanes are never disconnected where
+ * they are found dead, which is deep in a transport's callback, but by the next step.
+ *
+ * The lanes of the only rail are not given up for silence alone, since a peer that is slow or stopped is
+ * silent, too. A path that has forgotten its connections (a router in between that restarted, say) lets
+ * a new one through: one is dialled beside them (health.c), and takes their place when it is answered.
+ *
+ * A long way gets more lanes while it is full (health.c); they go when it has not been for a while.
  *
  * Thread: the shard's owner.
  */
@@ -14,12 +22,14 @@
 
 #include "base/clock.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define BACKOFF_MIN_MS 20u
 #define BACKOFF_MAX_MS 500u
+#define MISSED_MAX     6u
 
 /* ---- routes ------------------------------------------------------------------------------------- */
 
@@ -54,18 +64,29 @@ struct yk_route *yk_route_get(struct yk_shard *s, struct yk_peer *peer) {
     return t;
 }
 
+/* Those that it begins with: one for urgent requests, and `lanes`. */
+static uint32_t least_links(const struct yk_rail *r) {
+    return 1 + r->route->shard->engine->opts.lanes;
+}
+
+static void link_free(struct yk_link *l) {
+    if (l->lane != NULL)
+        l->lane->ops->disconnect(l->lane);
+    yk_fence_free(l->rail->route, l->fence);
+}
+
 void yk_route_free(struct yk_route *t) {
     if (t == NULL)
         return;
     (void)yk_loop_timer(t->shard->loop, &t->later_timer, 0);
     for (uint32_t i = 0; i < t->rail_count; i++) {
         struct yk_rail *r = &t->rails[i];
+        if (r->link_count > least_links(r))
+            yk_shard_wide(t->shard, -1);
         (void)yk_loop_timer(t->shard->loop, &r->retry, 0);
-        for (uint32_t k = 0; k < r->link_count; k++) {
-            if (r->links[k].lane != NULL)
-                r->links[k].lane->ops->disconnect(r->links[k].lane);
-            yk_fence_free(t, r->links[k].fence);
-        }
+        for (uint32_t k = 0; k < r->link_count; k++)
+            link_free(&r->links[k]);
+        link_free(&r->beside);
     }
     while (!yk_list_empty(&t->fences))
         yk_fence_free(t, yk_list_of(t->fences.next, struct yk_fence, link));
@@ -94,13 +115,16 @@ static void rail_init(struct yk_rail *r, struct yk_route *t, struct yk_xport *x,
     r->retry = (struct yk_timer){.fn = retry_due, .user = r};
     yk_model_init(&r->model, desc->bytes_per_s, desc->fixed_ns);
     r->model.distance = desc->distance;
-    r->link_count = 1 + t->shard->engine->opts.lanes;
+    r->link_count = least_links(r);
     t->copies |= x->ops->progress != NULL;
-    for (uint32_t k = 0; k < r->link_count; k++) {
+    for (uint32_t k = 0; k < YK_LANES_MAX; k++) { /* it may get more lanes later */
         r->links[k].rail = r;
         r->links[k].bulk = k > 0;
         yk_list_init(&r->links[k].pieces);
     }
+    r->beside.rail = r;
+    r->beside.bulk = 1;
+    yk_list_init(&r->beside.pieces);
 }
 
 /* An engine's files are reached by `file` alone, its memory by all others. */
@@ -108,13 +132,21 @@ static int reaches(const struct yk_xport *x, const struct yk_peer *peer) {
     return (x->ops->bit == YK_XFER_FILE) == (peer->file != 0);
 }
 
+/* What it lacks may be there soon. */
+static int is_want(int e) {
+    return e == EMFILE || e == ENFILE || e == ENOMEM || e == ENOBUFS;
+}
+
+/* What a transport has found blindly is good enough beside others' rails, or where it will never see; else it is
+ * looked for again, since it would be kept for as long as the peer is. */
 void yk_route_rails(struct yk_route *t) {
     struct yk_shard *s = t->shard;
     struct yk_rail_desc desc[YK_RAILS_MAX];
-    uint32_t group[YK_RAILS_MAX], n = 0;
+    uint32_t group[YK_RAILS_MAX], n = 0, seen = 0;
     if (t->rails_known)
         return;
     t->rails_known = 1;
+    t->blind = 0;
     for (uint32_t i = 0; i < s->xport_count && n < YK_RAILS_MAX; i++) {
         if (!reaches(s->xports[i], t->peer))
             continue;
@@ -122,11 +154,15 @@ void yk_route_rails(struct yk_route *t) {
         uint32_t more = s->xports[i]->ops->rails(s->xports[i], &t->peer->info, &desc[n],
                                                  YK_RAILS_MAX - n);
         more = yk_places_rails(s->engine->places, &desc[n], more);
+        int blind = s->xports[i]->blind;
+        if (blind != 0)
+            t->blind = blind;
+        seen += is_want(blind) ? 0 : more;
         for (uint32_t k = 0; k < more; k++)
             group[n + k] = i;
         n += more;
     }
-    t->rails = n > 0 ? calloc(n, sizeof(*t->rails)) : NULL;
+    t->rails = seen > 0 ? calloc(n, sizeof(*t->rails)) : NULL;
     if (t->rails == NULL) {
         t->rails_known = 0; /* no memory, or none now: looked for again */
         return;
@@ -138,47 +174,178 @@ void yk_route_rails(struct yk_route *t) {
 
 /* ---- lanes -------------------------------------------------------------------------------------- */
 
+static void link_dies(struct yk_link *l) {
+    if (l->state != YK_LINK_CONNECTING && l->state != YK_LINK_UP)
+        return;
+    l->state = YK_LINK_DEAD;
+    l->rail->route->shard->dead_links++;
+}
+
+void yk_rail_beside_out(struct yk_rail *r) {
+    link_dies(&r->beside);
+}
+
+static int is_silent(const struct yk_link *l) {
+    return l->state == YK_LINK_UP && l->count > 0 && l->asked_ns != 0 &&
+           l->lane->ops->moved(l->lane) == l->moved;
+}
+
+/* The lane that was dialled beside is up. It moves to its place when those that stand there are reaped. */
+static void take_over(struct yk_rail *r) {
+    int silent = 0;
+    for (uint32_t k = 0; k < r->link_count; k++)
+        silent |= is_silent(&r->links[k]);
+    if (!silent) {
+        yk_rail_beside_out(r); /* they have moved meanwhile, or ended */
+        return;
+    }
+    for (uint32_t k = 0; k < r->link_count; k++)
+        link_dies(&r->links[k]);
+    snprintf(r->why, sizeof(r->why), "silent, while a new connection was answered");
+}
+
+/* It is a bulk lane like any other from now on. */
+static void move_in(struct yk_rail *r) {
+    struct yk_link *to = &r->links[1], *from = &r->beside;
+    struct yk_fence *fence = to->fence;
+    to->fence = from->fence;
+    from->fence = fence;
+    to->lane = from->lane;
+    to->lane->core = to;
+    to->state = YK_LINK_UP;
+    to->moved_ns = yk_now_ns();
+    from->lane = NULL;
+    from->state = YK_LINK_NONE;
+}
+
 static void link_up(struct yk_link *l) {
     struct yk_rail *r = l->rail;
     l->state = YK_LINK_UP;
-    l->moved_ns = yk_now_ns();
+    l->moved_ns = l->stirred_ns = yk_now_ns();
     r->stranger = 0;
+    if (l == &r->beside)
+        take_over(r);
     if (r->state == YK_RAIL_TRYING)
         r->state = YK_RAIL_OK;
     yk_route_changed(r->route);
 }
 
 /* 0, or an error of the transport. */
-static int link_connect(struct yk_link *l) {
+static int link_connect(struct yk_link *l, struct yk_err *err) {
     struct yk_rail *r = l->rail;
-    struct yk_err err = {.code = 0};
-    if (l->fence == NULL) {
-        l->fence = yk_fence_new();
-        if (l->fence == NULL)
-            return -YK_ENOMEM;
-    }
     l->since_ns = yk_now_ns();
+    if (l->fence == NULL)
+        l->fence = yk_fence_new();
+    if (l->fence == NULL)
+        return yk_err_set(err, -YK_ENOMEM, "no memory for a lane");
     l->state = YK_LINK_CONNECTING;
-    int rc = r->xport->ops->connect(r->xport, &r->route->peer->info, &r->desc, l->bulk, &l->lane,
-                                    &err);
+    int rc = r->xport->ops->connect(r->xport, &r->route->peer->info, &r->desc, l->bulk, &l->lane, err);
     if (rc < 0) {
         l->state = YK_LINK_NONE;
         l->lane = NULL;
-        yk_rail_out(r, err.text);
         return rc;
     }
     l->lane->core = l;
     l->fence->lane = l->lane->id;
-    l->fence->xport = r->xport->ops->name;
     if (l->lane->up)
         link_up(l);
     return 0;
 }
 
+/* Others of its rail that carry the same requests are up: bulk ones never take the urgent lane. */
+static int one_of_several(const struct yk_link *l) {
+    const struct yk_rail *r = l->rail;
+    for (uint32_t k = 1; k < r->link_count; k++)
+        if (&r->links[k] != l && r->links[k].state == YK_LINK_UP)
+            return 1;
+    return 0;
+}
+
+/* Beside others it waits for its next turn: as long as an attempt may take, doubled with each that failed. */
+static int may_connect(const struct yk_link *l) {
+    uint64_t wait_ns = l->rail->route->shard->engine->opts.connect_ms * YK_NS_PER_MS;
+    return l->state == YK_LINK_NONE &&
+           (!l->missed || !one_of_several(l) || yk_now_ns() - l->since_ns >= wait_ns << l->missed);
+}
+
+static int is_up(const struct yk_rail *r) {
+    for (uint32_t k = 0; k < r->link_count; k++)
+        if (r->links[k].state == YK_LINK_UP)
+            return 1;
+    return 0;
+}
+
+static void missed(struct yk_link *l, const char *why) {
+    l->missed += l->missed < MISSED_MAX;
+    snprintf(l->rail->why, sizeof(l->rail->why), "a lane: %.70s", why);
+}
+
 void yk_rail_connect(struct yk_rail *r, int bulk) {
-    for (uint32_t k = bulk ? 1 : 0; k < (bulk ? r->link_count : 1); k++)
-        if (r->links[k].state == YK_LINK_NONE && link_connect(&r->links[k]) < 0)
-            return;
+    struct yk_err err = {.code = 0};
+    for (uint32_t k = bulk ? 1 : 0; k < (bulk ? r->link_count : 1) && !r->starved; k++)
+        if (may_connect(&r->links[k]) && link_connect(&r->links[k], &err) < 0) {
+            r->starved = is_up(r) && (err.code == -YK_ELIMIT || err.code == -YK_ENOMEM);
+            if (r->starved) { /* our own want: what is up goes on */
+                snprintf(r->why, sizeof(r->why), "a lane: %.70s", err.text);
+                return;
+            }
+            if (!one_of_several(&r->links[k])) {
+                yk_rail_out(r, err.text);
+                return;
+            }
+            missed(&r->links[k], err.text);
+        }
+}
+
+void yk_link_out(struct yk_link *l, const char *why) {
+    uint32_t before = l->missed;
+    missed(l, why);
+    if (!one_of_several(l))
+        l->missed = before; /* a new one is wanted at once */
+    l->since_ns = yk_now_ns();
+    link_dies(l);
+    yk_route_changed(l->rail->route);
+}
+
+int yk_link_missed(struct yk_link *l, const char *why) {
+    if (l->state != YK_LINK_CONNECTING || !one_of_several(l))
+        return 0;
+    yk_link_out(l, why);
+    return 1;
+}
+
+static void narrow(struct yk_rail *r) {
+    uint32_t least = least_links(r);
+    while (r->link_count > least) {
+        struct yk_link *l = &r->links[r->link_count - 1];
+        if (l->state == YK_LINK_DEAD || l->count > 0)
+            return; /* it, and those before it, next time */
+        link_free(l);
+        *l = (struct yk_link){.rail = r, .bulk = 1};
+        yk_list_init(&l->pieces);
+        r->link_count--;
+    }
+    yk_shard_wide(r->route->shard, -1);
+}
+
+void yk_rails_narrow(struct yk_shard *s) {
+    uint64_t now = yk_now_ns();
+    for (uint32_t p = 0; p < s->route_cap && s->wide > 0; p++) {
+        struct yk_route *t = s->routes[p];
+        for (uint32_t i = 0; t != NULL && i < t->rail_count; i++) {
+            struct yk_rail *r = &t->rails[i];
+            if (r->link_count > least_links(r) && now >= r->full_ns + s->engine->lanes_idle_ns)
+                narrow(r);
+        }
+    }
+}
+
+void yk_rail_beside(struct yk_rail *r, uint64_t now) {
+    struct yk_link *l = &r->beside;
+    struct yk_err err;
+    uint64_t again_ns = r->route->shard->engine->opts.connect_ms * YK_NS_PER_MS;
+    if (l->state == YK_LINK_NONE && (l->since_ns == 0 || now >= l->since_ns + again_ns))
+        (void)link_connect(l, &err); /* it cannot be: the others are waited for as before */
 }
 
 void yk_lane_is_up(struct yk_lane *lane) {
@@ -189,6 +356,9 @@ void yk_lane_is_up(struct yk_lane *lane) {
         return;
     if (r->trip_ns == 0 || trip_ns < r->trip_ns)
         r->trip_ns = trip_ns;
+    if (lane->trip_ns != 0 && (r->path_ns == 0 || lane->trip_ns < r->path_ns))
+        r->path_ns = lane->trip_ns;
+    l->missed = 0;
     link_up(l);
 }
 
@@ -220,7 +390,13 @@ void yk_lane_is_down(struct yk_lane *lane, int code, enum yk_scope scope, const 
     struct yk_rail *r = l->rail;
     if (l->state == YK_LINK_DEAD)
         return;
+    if (l == &r->beside && scope == YK_SCOPE_LANE) {
+        link_dies(l);
+        return;
+    }
     text = text != NULL ? text : yk_status_text(code);
+    if (scope == YK_SCOPE_LANE && yk_link_missed(l, text))
+        return;
     r->stranger |= scope == YK_SCOPE_RAIL;
     yk_rail_out(r, text);
     if (scope == YK_SCOPE_PEER || (scope == YK_SCOPE_RAIL && all_say_so(r)))
@@ -231,21 +407,18 @@ void yk_lane_is_down(struct yk_lane *lane, int code, enum yk_scope scope, const 
 
 int yk_rail_has_other(const struct yk_rail *r) {
     const struct yk_route *t = r->route;
+    uint32_t does = r->desc.caps & (YK_RAIL_READ | YK_RAIL_WRITE | YK_RAIL_GUARD | YK_RAIL_NOTIFY);
     for (uint32_t i = 0; i < t->rail_count; i++)
-        if (&t->rails[i] != r && t->rails[i].state == YK_RAIL_OK)
+        if (&t->rails[i] != r && t->rails[i].state == YK_RAIL_OK && (t->rails[i].desc.caps & does) == does)
             return 1;
     return 0;
 }
 
 void yk_rail_out(struct yk_rail *r, const char *why) {
     struct yk_shard *s = r->route->shard;
-    for (uint32_t k = 0; k < r->link_count; k++) {
-        struct yk_link *l = &r->links[k];
-        if (l->state != YK_LINK_CONNECTING && l->state != YK_LINK_UP)
-            continue;
-        l->state = YK_LINK_DEAD;
-        s->dead_links++;
-    }
+    for (uint32_t k = 0; k < r->link_count; k++)
+        link_dies(&r->links[k]);
+    link_dies(&r->beside);
     yk_route_changed(r->route);
     snprintf(r->why, sizeof(r->why), "%s", why != NULL ? why : "");
     if (r->state == YK_RAIL_OUT)
@@ -301,9 +474,15 @@ static void reap(struct yk_shard *s, struct yk_route *t, struct yk_link *l) {
 void yk_rails_reap(struct yk_shard *s) {
     for (uint32_t p = 0; p < s->route_cap && s->dead_links > 0; p++) {
         struct yk_route *t = s->routes[p];
-        for (uint32_t i = 0; t != NULL && i < t->rail_count; i++)
-            for (uint32_t k = 0; k < t->rails[i].link_count; k++)
-                if (t->rails[i].links[k].state == YK_LINK_DEAD)
-                    reap(s, t, &t->rails[i].links[k]);
+        for (uint32_t i = 0; t != NULL && i < t->rail_count; i++) {
+            struct yk_rail *r = &t->rails[i];
+            for (uint32_t k = 0; k < r->link_count; k++)
+                if (r->links[k].state == YK_LINK_DEAD)
+                    reap(s, t, &r->links[k]);
+            if (r->beside.state == YK_LINK_DEAD)
+                reap(s, t, &r->beside);
+            else if (r->beside.state == YK_LINK_UP)
+                move_in(r);
+        }
     }
 }

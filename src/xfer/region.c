@@ -378,6 +378,9 @@ static struct yk_published *find_name(const struct yk_registry *g, const char *n
 
 static int check_name(const char *name, struct yk_err *err) {
     size_t len = name != NULL ? strlen(name) : 0;
+    if (len > 0 && strncmp(name, "file:", 5) == 0)
+        return yk_err_set(err, -YK_EINVAL, "segment '%.40s': with file: in front it would be opened as a path",
+                          name);
     if (len == 0 || len > YK_XFER_NAME_MAX || strchr(name, '/') != NULL)
         return yk_err_set(err, -YK_EINVAL,
                           "a segment's name has 1 to %u bytes and no '/'; this one has %zu%s",

@@ -7,6 +7,7 @@
  */
 #include "xfer/ask.h"
 #include "xfer/engine_priv.h"
+#include "xfer/addresses.h"
 #include "xfer/server.h"
 #include "xfer/share.h"
 
@@ -31,7 +32,7 @@ static size_t add_whole(char *text, size_t n, size_t cap, const char *item) {
  * came after it; its socket for this host last, since not all are on it. */
 static void format_addresses(struct yk_xfer *e) {
     const struct yk_peer_info *i = &e->self;
-    size_t n = (size_t)snprintf(e->reach, sizeof(e->reach), YK_ASK_ENGINE "%016llx",
+    size_t n = (size_t)snprintf(e->reach, sizeof(e->reach), YK_ADDRESSES_ENGINE "%016llx",
                                 (unsigned long long)i->incarnation);
     for (uint32_t k = 0; k < i->addr_count; k++) {
         const char *v6 = strchr(i->addrs[k].host, ':');

@@ -21,12 +21,16 @@
 
 #include "base/clock.h"
 
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
 #define COPY_SLICE  (1u << 20)   /* of rails whose bytes the shard's owner copies itself */
 #define COPY_WINDOW (2u << 20)   /* and what is in flight there */
 #define COPY_STEP   (256u << 10) /* and how much is copied before urgent ones are looked for again */
 #define WINDOW_NS   4e6          /* of others in flight: what they move in so long, */
 #define WINDOW_MIN  (1u << 20)   /* but so many bytes, */
-#define WINDOW_SLICES 4u         /* and slices */
+#define WINDOW_SLICES 4u         /* and slices, or two for each lane */
 #define SPRAY_BYTES (256u << 10) /* more than this under way: all rails are connected */
 #define STALE_NS    (250 * YK_NS_PER_MS) /* a rail that was not used for so long is tried with a small slice */
 
@@ -35,10 +39,20 @@ static const double weights[YK_XFER_CLASSES] = {120, 36, 14, 12};
 /* ---- prediction --------------------------------------------------------------------------------- */
 
 int yk_rail_suits(const struct yk_rail *r, const struct yk_want *w) {
-    return (r->desc.caps & w->caps) == w->caps;
+    return (r->desc.caps & w->caps) == w->caps && (r->desc.caps & w->without) == 0;
 }
 
-/* The age of what is in flight there and overdue. */
+/* When another lane of the rail was last seen to move something. */
+static uint64_t others_stirred(const struct yk_rail *r, const struct yk_link *l) {
+    uint64_t last = 0;
+    for (uint32_t i = 0; i < r->link_count; i++)
+        if (&r->links[i] != l && r->links[i].stirred_ns > last)
+            last = r->links[i].stirred_ns;
+    return last;
+}
+
+/* The age of what is in flight there and overdue, as far as nothing has moved on the rail meanwhile: one lane that
+ * is silent is not the way. */
 static double late_ns(const struct yk_rail *r, uint64_t now) {
     double late = 0;
     for (uint32_t i = 0; i < r->link_count; i++) {
@@ -47,8 +61,12 @@ static double late_ns(const struct yk_rail *r, uint64_t now) {
             continue;
         const struct yk_piece *p = yk_list_of(l->pieces.next, struct yk_piece, link);
         double age = now > p->s.post_ns ? (double)(now - p->s.post_ns) : 0;
-        if (age > 2 * p->predict_ns && age > late)
-            late = age;
+        if (age <= 2 * p->predict_ns || age <= late)
+            continue;
+        uint64_t last = others_stirred(r, l);
+        double still = now > last ? (double)(now - last) : 0;
+        age = age < still ? age : still;
+        late = age > late ? age : late;
     }
     return late;
 }
@@ -57,8 +75,16 @@ double yk_rail_predict(const struct yk_rail *r, uint64_t len, uint64_t now) {
     return yk_model_predict_ns(&r->model, r->bytes, len, late_ns(r, now));
 }
 
+/* Of a long way nothing is believed before it was seen: what it is given grows with what it has moved, as with
+ * TCP. Else a first guess would put more on its first lane than that moves within a deadline. */
+static uint64_t grown(const struct yk_rail *r, uint64_t bytes) {
+    return r->path_ns >= YK_LONG_NS && bytes > r->total_bytes ? r->total_bytes : bytes;
+}
+
 uint64_t yk_rail_slice(const struct yk_rail *r, uint64_t left, uint32_t rails) {
-    uint64_t size = yk_model_slice(&r->model, left, rails);
+    uint64_t size = yk_model_slice(&r->model, left, rails), most = grown(r, size * WINDOW_SLICES) / WINDOW_SLICES;
+    if (size > most)
+        size = size < YK_MODEL_SLICE_MIN ? size : most < YK_MODEL_SLICE_MIN ? YK_MODEL_SLICE_MIN : most;
     return (r->desc.caps & YK_RAIL_COPIES) && size > COPY_SLICE ? COPY_SLICE : size;
 }
 
@@ -90,6 +116,8 @@ static struct yk_link *link_for(struct yk_rail *r, uint32_t xclass) {
         if (l->state == YK_LINK_UP && (best == NULL || l->bytes < best->bytes))
             best = l;
     }
+    if (best == NULL && r->starved && r->links[0].state == YK_LINK_UP)
+        return &r->links[0]; /* no other can be had now */
     return best;
 }
 
@@ -102,10 +130,13 @@ static int has_room(const struct yk_link *l, uint64_t len) {
     if (r->desc.caps & YK_RAIL_COPIES)
         return l->bytes + len <= COPY_WINDOW;
     uint64_t bytes = (l->bulk ? r->bytes - r->links[0].bytes : l->bytes) + len;
-    double ns = WINDOW_NS + (double)r->trip_ns; /* a long way holds more */
+    /* A long way holds more, and several times as much, so that it may get faster as quickly as TCP does, and
+     * does not run dry while what was lost is sent again. */
+    double ns = WINDOW_NS + (double)r->trip_ns + 4 * (double)r->path_ns;
     double window = yk_model_bytes_per_s(&r->model, len) * (ns / 1e9);
-    uint64_t least = len * WINDOW_SLICES > WINDOW_MIN ? len * WINDOW_SLICES : WINDOW_MIN;
-    return (double)bytes <= window || bytes <= least;
+    uint64_t lanes = r->link_count - 1 > WINDOW_SLICES / 2 ? (r->link_count - 1) * 2ull : WINDOW_SLICES;
+    uint64_t least = len * lanes > WINDOW_MIN ? len * lanes : WINDOW_MIN;
+    return bytes <= grown(r, (uint64_t)window) || bytes <= least;
 }
 
 /* Lanes that a want of that class should have on the rail. 1: one is being connected. */
@@ -195,8 +226,11 @@ static struct yk_link *choose(struct yk_route *t, const struct yk_want *w, uint6
         group = t->rails[i].group;
         int wait = 0;
         struct yk_link *l = choose_in(t, group, w, now, ret_len, &wait);
+        int room = l != NULL && has_room(l, *ret_len);
+        if (l != NULL && l->bulk)
+            l->rail->full = !room;
         if (l != NULL)
-            return has_room(l, *ret_len) ? l : NULL;
+            return room ? l : NULL;
         if (wait)
             return NULL;
     }
@@ -218,6 +252,7 @@ static void post(struct yk_link *l, struct yk_piece *p) {
     if (l->count++ == 0) {
         l->moved_known = 0; /* asking is a system call with some: health does, later */
         l->strikes = 0;
+        l->asked_ns = 0;
     }
     yk_list_add(&l->pieces, &p->link);
     l->bytes += p->s.len;
@@ -236,7 +271,7 @@ int yk_sched_post(struct yk_link *l, struct yk_piece *p) {
     return 1;
 }
 
-static uint32_t caps_of(uint8_t op, int guarded) {
+uint32_t yk_sched_caps(uint8_t op, int guarded) {
     uint32_t guard = guarded ? YK_RAIL_GUARD : 0;
     return op == YK_SLICE_NOTE    ? (uint32_t)YK_RAIL_NOTIFY
            : op == YK_SLICE_WRITE ? (uint32_t)YK_RAIL_WRITE | guard
@@ -247,7 +282,8 @@ static uint32_t caps_of(uint8_t op, int guarded) {
 static int serve_again(struct yk_route *t, struct yk_queue *q, uint32_t xclass, uint64_t *ret_len) {
     struct yk_piece *p = yk_list_of(q->again.next, struct yk_piece, link);
     struct yk_want w = {.left = p->s.len,
-                        .caps = caps_of(p->s.op, p->s.guard != NULL),
+                        .caps = yk_sched_caps(p->s.op, p->s.guard != NULL),
+                        .without = p->req != NULL && p->req->no_copies ? YK_RAIL_COPIES : 0,
                         .xclass = xclass,
                         .queue = q};
     if (p->s.op == YK_SLICE_WRITE && yk_route_fenced(t, p->s.region, p->s.offset, p->s.len))
@@ -264,7 +300,8 @@ static int serve_req(struct yk_shard *s, struct yk_route *t, struct yk_queue *q,
                      uint64_t *ret_len) {
     struct yk_req *r = yk_list_of(q->reqs.next, struct yk_req, link);
     struct yk_want w = {.left = r->len - r->cut,
-                        .caps = caps_of(r->op, r->guarded),
+                        .caps = yk_sched_caps(r->op, r->guarded),
+                        .without = r->no_copies ? YK_RAIL_COPIES : 0,
                         .xclass = xclass,
                         .queue = q};
     uint64_t len = 0;
@@ -397,6 +434,13 @@ int yk_sched_step(struct yk_shard *s) {
 
 /* ---- a part comes in ----------------------------------------------------------------------------- */
 
+/* There may be ways to the peer: it is not taken for one that is gone. */
+static void refuse_blind(struct yk_shard *s, struct yk_req *r, int e) {
+    char text[YK_ERR_TEXT_MAX];
+    snprintf(text, sizeof(text), "the devices of this host cannot be listed: %s", strerror(e));
+    yk_req_refuse(s, r, e == EMFILE || e == ENFILE ? -YK_ELIMIT : -YK_EIO, text);
+}
+
 void yk_sched_part(struct yk_shard *s, struct yk_part *p) {
     struct yk_batch *b = p->batch;
     uint32_t first = p->first, count = p->count;
@@ -413,16 +457,20 @@ void yk_sched_part(struct yk_shard *s, struct yk_part *p) {
         struct yk_route *t = yk_route_get(s, r->peer);
         int gone = __atomic_load_n(&r->peer->gone, __ATOMIC_RELAXED);
         if (t == NULL || gone) {
-            yk_req_refuse(s, r, gone ? -YK_EGONE : -YK_ENOMEM);
+            yk_req_refuse(s, r, gone ? -YK_EGONE : -YK_ENOMEM, NULL);
             continue;
         }
         yk_route_rails(t);
-        struct yk_want w = {.caps = caps_of(r->op, r->guarded)};
+        struct yk_want w = {.caps = yk_sched_caps(r->op, r->guarded)};
         uint32_t k = 0;
         while (k < t->rail_count && !yk_rail_suits(&t->rails[k], &w))
             k++;
+        if (t->rail_count == 0 && t->blind) {
+            refuse_blind(s, r, t->blind);
+            continue;
+        }
         if (k == t->rail_count) {
-            yk_req_refuse(s, r, t->rail_count > 0 ? -YK_ENOTSUP : -YK_EGONE);
+            yk_req_refuse(s, r, t->rail_count > 0 ? -YK_ENOTSUP : -YK_EGONE, NULL);
             continue;
         }
         yk_route_work(t, 1);

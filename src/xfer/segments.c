@@ -3,13 +3,11 @@
  * Segments: published under names, found by name or address, opened into numbers that are checked.
  *
  * What opening learned (whose, which region, where in it, how long) is kept in a table and copied into
- * each request, so that closing needs to wait for nobody. Peers are made once for each incarnation and
- * stay with the engine: requests and shards point to them.
+ * each request, so that closing needs to wait for nobody.
  *
  * Threads: any, under `tables`; never held across a question to another process or a resolver.
  */
 #include "xfer/engine_priv.h"
-#include "xfer/shard_priv.h"
 
 #include "base/clock.h"
 
@@ -25,53 +23,6 @@
 
 #define OPEN_MS  5000u
 #define CLOSE_NS (5 * YK_NS_PER_S)
-
-/* ---- peers ------------------------------------------------------------------------------------------ */
-
-static struct yk_peer *find_peer(const struct yk_xfer *e, uint64_t incarnation, int file) {
-    for (uint32_t i = 0; i < e->peer_count; i++)
-        if (e->peers[i]->info.incarnation == incarnation && e->peers[i]->file == file)
-            return e->peers[i];
-    return NULL;
-}
-
-static struct yk_peer *add_peer(struct yk_xfer *e, const struct yk_peer_info *info, int file) {
-    if (e->peer_count == YK_PEERS_MAX)
-        return NULL;
-    if (e->peer_count == e->peer_cap) {
-        uint32_t cap = e->peer_cap == 0 ? 8 : e->peer_cap * 2;
-        struct yk_peer **more = realloc(e->peers, cap * sizeof(struct yk_peer *));
-        if (more == NULL)
-            return NULL;
-        e->peers = more;
-        e->peer_cap = cap;
-    }
-    struct yk_peer *p = calloc(1, sizeof(*p));
-    if (p == NULL)
-        return NULL;
-    p->info = *info;
-    p->file = file;
-    p->index = e->peer_count;
-    pthread_mutex_init(&p->lock, NULL);
-    yk_list_init(&p->bars);
-    if (e->direct && !file && info->memory_token == yk_inproc_token())
-        p->local = yk_inproc_find(info->incarnation);
-    e->peers[e->peer_count++] = p;
-    return p;
-}
-
-int yk_engine_peer(struct yk_xfer *e, const struct yk_peer_info *info, int file,
-                   struct yk_peer **ret_peer, struct yk_err *err) {
-    pthread_mutex_lock(&e->tables);
-    struct yk_peer *p = find_peer(e, info->incarnation, file);
-    if (p == NULL)
-        p = add_peer(e, info, file);
-    pthread_mutex_unlock(&e->tables);
-    if (p == NULL)
-        return yk_err_set(err, -YK_ELIMIT, "no memory for another peer, or %u of them", YK_PEERS_MAX);
-    *ret_peer = p;
-    return 0;
-}
 
 /* ---- handles ------------------------------------------------------------------------------------------ */
 
@@ -100,6 +51,7 @@ int yk_engine_segment(struct yk_xfer *e, const struct yk_seg *seg, uint64_t own_
         struct yk_seg_slot *s = &e->segments[i];
         e->seg_free = s->next_free;
         s->seg = *seg;
+        s->seg.peer->opens++;
         s->open = 1;
         s->own_file = own_file;
         *ret_segment = (uint64_t)s->generation << 32 | i;
@@ -136,6 +88,8 @@ int yk_xfer_close(yk_xfer *e, yk_xfer_segment segment) {
     if (s != NULL) {
         own_file = s->own_file;
         s->open = 0;
+        s->seg.peer->opens--;
+        s->seg.peer->closed_ns = yk_now_ns();
         if (++s->generation != 0) { /* a slot whose numbers are used up stays closed */
             s->next_free = e->seg_free;
             e->seg_free = (uint32_t)segment + 1;
@@ -293,12 +247,6 @@ void yk_segments_withdraw(struct yk_xfer *e, uint64_t region) {
 }
 
 void yk_segments_free(struct yk_xfer *e) {
-    for (uint32_t i = 0; i < e->peer_count; i++) {
-        yk_inproc_put(e->peers[i]->local);
-        pthread_mutex_destroy(&e->peers[i]->lock);
-        free(e->peers[i]);
-    }
-    free(e->peers);
     free(e->segments);
 }
 
@@ -313,7 +261,11 @@ static int open_found(struct yk_xfer *e, const struct yk_peer_info *info, int fi
                          .access = p->access,
                          .guarded = p->guarded};
     int rc = yk_engine_peer(e, info, file, &seg.peer, err);
-    return rc < 0 ? rc : yk_engine_segment(e, &seg, own_file, ret_segment, err);
+    if (rc < 0)
+        return rc;
+    rc = yk_engine_segment(e, &seg, own_file, ret_segment, err);
+    yk_peer_put(seg.peer);
+    return rc;
 }
 
 /* Of an engine in this process. */
@@ -389,6 +341,7 @@ int yk_xfer_open(yk_xfer *e, const char *where, uint32_t timeout_ms, yk_xfer_seg
     if (where == NULL || ret_segment == NULL)
         return yk_xfer_fail(-YK_EINVAL, "where or ret_segment is NULL");
     uint64_t deadline = yk_now_ns() + (timeout_ms != 0 ? timeout_ms : OPEN_MS) * YK_NS_PER_MS;
+    yk_peers_sweep(e);
     const char *slash = strrchr(where, '/');
     if (strncmp(where, "file:", 5) == 0) {
         rc = open_file(e, where + 5, ret_segment, &err);

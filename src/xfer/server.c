@@ -146,6 +146,8 @@ static void server_free(struct yk_server *s) {
     pthread_cond_destroy(&s->posted);
     pthread_mutex_destroy(&s->lock);
     free(s->sink);
+    if (s->mem > 0)
+        close(s->mem - 1);
     free(s->notes);
     free(s);
 }

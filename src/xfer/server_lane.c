@@ -139,6 +139,7 @@ void yk_in_close(struct yk_in_lane *l, const char *text) {
     close(l->watch.fd);
     if (l->is_ready)
         unlink_ready(l);
+    yk_in_one_free(l);
     if (l->work != NULL)
         for (uint32_t i = l->work->head; i != l->work->tail; i++)
             yk_in_release(l, yk_in_at(l->work, i));
@@ -182,12 +183,14 @@ int yk_in_serve(struct yk_in_lane *l) {
     struct yk_server *s = l->server;
     int more = 0;
     s->serving = l;
+    if (yk_in_one_failed(l) != NULL)
+        yk_in_close(l, yk_in_one_failed(l));
     if (l->urgent && l->greeted)
         s->urgent_ns = yk_now_ns();
     s->turn_bytes = s->urgent_ns != 0 && yk_now_ns() - s->urgent_ns < YK_IN_URGENT_NS && !l->urgent
                         ? YK_IN_TURN_SHORT
                         : YK_IN_TURN;
-    if (l->work == NULL && (l->work = work_take(s)) == NULL)
+    if (!l->dead && l->work == NULL && (l->work = work_take(s)) == NULL)
         yk_in_close(l, "no memory for its requests");
     if (!l->dead)
         more = yk_in_rx(l);
@@ -207,6 +210,8 @@ int yk_in_serve(struct yk_in_lane *l) {
     if (w->head == w->tail && w->at == w->end && w->run == 0) {
         work_give(s, w);
         l->work = NULL;
+        if (yk_in_one_lends(l))
+            start_sweep(s);
     } else {
         start_sweep(s);
     }
@@ -215,6 +220,10 @@ int yk_in_serve(struct yk_in_lane *l) {
 }
 
 void yk_in_forget(struct yk_in_lane *l, const struct yk_region *region) {
+    if (yk_in_one_uses(l, region)) {
+        yk_in_close(l, NULL); /* its queue pair is gone then; the peer dials again */
+        return;
+    }
     if (l->work == NULL)
         return;
     for (uint32_t i = l->work->head; i != l->work->tail; i++) {
@@ -230,6 +239,10 @@ void yk_in_forget(struct yk_in_lane *l, const struct yk_region *region) {
 /* ---- timers --------------------------------------------------------------------------------------- */
 
 static int holds_pin(const struct yk_in_lane *l) {
+    if (l->work == NULL)
+        return yk_in_one_lends(l);
+    if (yk_in_one_lends(l))
+        return 1;
     for (uint32_t i = l->work->head; i != l->work->tail; i++)
         if (yk_in_at(l->work, i)->pinned)
             return 1;
@@ -241,13 +254,15 @@ static const char *overdue(struct yk_in_lane *l, uint64_t now) {
     uint64_t still_ms = (now - l->still_ns) / YK_NS_PER_MS;
     if (!l->greeted) /* a byte now and then does not help */
         return still_ms >= l->server->env.hello_ms ? "it did not say what it is" : NULL;
-    if (l->work == NULL || l->moved != l->moved_seen) {
+    if ((l->work == NULL && !yk_in_one_lends(l)) || l->moved != l->moved_seen) {
         l->moved_seen = l->moved;
         l->still_ns = now;
         return NULL;
     }
     if (still_ms < (holds_pin(l) ? l->server->env.pin_ms : YK_IN_STUCK_MS))
         return NULL;
+    if (l->work == NULL)
+        return "it does not give back what it was lent";
     return l->work->head != l->work->recv ? "it does not take its answers" : "it sent half a request";
 }
 
@@ -261,7 +276,7 @@ void yk_in_sweep(struct yk_timer *t) {
         if (why != NULL)
             yk_in_close(l, why);
         else
-            again |= !l->greeted || l->work != NULL;
+            again |= !l->greeted || l->work != NULL || yk_in_one_lends(l);
     }
     if (again)
         start_sweep(s);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Inside of the server: server.c (life, thread, forget), server_listen.c, server_lane.c (a lane's life),
- * server_req.c (what each request does), server_note.c, server_rx.c, server_tx.c.
+ * server_req.c (what each request does), server_note.c, server_one.c (payload that devices move), server_rx.c,
+ * server_tx.c.
  *
  * A lane's requests stand in a ring:
  *
- *   head <= recv <= tail    [head, recv) can be answered; [recv, tail) headers are here, payload is not
+ *   head <= recv <= tail    [head, recv) can be answered, as far as none is `pending`; [recv, tail) headers
+ *                           are here, payload is not
  *
  * Ring and buffer are only there while a lane has something to do; the server keeps some to lend.
  *
@@ -34,6 +36,7 @@
 struct yk_in_req {
     uint8_t op;
     uint8_t pinned;
+    uint8_t pending;          /* a PULL that is under way */
     int32_t status;
     uint32_t seq;
     uint32_t blob_len;
@@ -41,7 +44,10 @@ struct yk_in_req {
     struct yk_region *region; /* referenced, or NULL: into the sink, zeros out */
     char *mem;                /* in it */
     char *blob;               /* a whole answer of another form, or NULL */
-    uint64_t number;          /* of a NOTE; FENCE: the lane's id */
+    uint64_t number;          /* of a NOTE; FENCE: the lane's id; LEND, GIVEBACK, PULL: remote */
+    uint64_t offset;          /* into region: LEND, PULL */
+    uint32_t rkey;            /* PULL */
+    uint8_t guarded;          /* LEND */
     uint64_t pin;
     void *pin_user;
     void (*unpin)(void *user, uint64_t pin);
@@ -71,6 +77,7 @@ struct yk_in_lane {
     uint8_t closing;               /* when all is sent */
     uint8_t full;                  /* the socket takes no more now */
     uint8_t dead;                  /* closed; freed when nobody looks at it */
+    struct yk_in_one *one;         /* its queue pair and what was lent over it; NULL: none */
     uint64_t moved, moved_seen;    /* bytes, for the sweep */
     uint64_t still_ns;             /* since when they are the same */
     char peer[YK_PEER_HOST];
@@ -100,6 +107,7 @@ struct yk_server {
     struct yk_in_work *spare;
     uint32_t spare_count;
     char *sink;
+    int mem; /* /proc/self/mem + 1; 0: not opened, or it could not be */
     struct yk_in_notes *notes; /* NULL: none came yet */
 
     pthread_mutex_t lock; /* guards what follows */
@@ -135,6 +143,22 @@ int yk_in_begin(struct yk_in_lane *l, const struct yk_xreq *req);
 /* Requests whose payload is here take effect; 0 as far as they go, or it closed the lane. */
 int yk_in_advance(struct yk_in_lane *l);
 void yk_in_release(struct yk_in_lane *l, struct yk_in_req *q);
+/* The memory of a READ or WRITE turned out not to be accessible: it is not touched any more (zeros out, into
+ * the sink), and the request is answered by -YK_EFAULT. */
+void yk_in_fault(struct yk_in_lane *l, struct yk_in_req *q);
+
+/* ---- payload that devices move (server_one.c) ---- */
+
+/* OFFER, TAKE, LEND, GIVEBACK, PULL: 0, or -YK_ENOMEM, and the lane is to be closed. */
+int yk_in_one(struct yk_in_lane *l, struct yk_in_req *q);
+/* Before the lane's requests are released: the queue pair is destroyed, then all pins are given back. */
+void yk_in_one_free(struct yk_in_lane *l);
+/* Why it is to be closed, or NULL. */
+const char *yk_in_one_failed(const struct yk_in_lane *l);
+/* Whether a device may touch the region over this lane. */
+int yk_in_one_uses(const struct yk_in_lane *l, const struct yk_region *region);
+/* Whether pins are lent. */
+int yk_in_one_lends(const struct yk_in_lane *l);
 
 /* A notification, unless it came before. 0 or its status; -YK_EAGAIN: the queue is full, it shall be
  * sent again. */

@@ -15,6 +15,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+static int is_read(uint8_t op) {
+    return op == YK_PROTO_READ || op == YK_PROTO_LEND;
+}
+
 static int pin(struct yk_in_lane *l, struct yk_in_req *q, const struct yk_xreq *req) {
     yk_xfer_guard_ops guard;
     uint64_t offset;
@@ -22,7 +26,7 @@ static int pin(struct yk_in_lane *l, struct yk_in_req *q, const struct yk_xreq *
                                &offset);
     if (rc < 0)
         return -YK_EINVAL; /* nothing there answers guarded requests */
-    uint32_t op = req->op == YK_PROTO_READ ? YK_XFER_READ : YK_XFER_WRITE;
+    uint32_t op = is_read(req->op) ? YK_XFER_READ : YK_XFER_WRITE;
     rc = guard.pin(guard.user, op, req->descriptor, req->generation, req->epoch, offset, req->len,
                    &q->pin);
     if (rc == 0) {
@@ -33,10 +37,15 @@ static int pin(struct yk_in_lane *l, struct yk_in_req *q, const struct yk_xreq *
     return rc > 0 ? YK_MISS : rc;
 }
 
-/* READ and WRITE: the memory, if this peer may have it. */
+void yk_in_fault(struct yk_in_lane *l, struct yk_in_req *q) {
+    yk_in_release(l, q);
+    q->status = -YK_EFAULT;
+}
+
+/* READ and WRITE, LEND and PULL: the memory, if this peer may have it. */
 static void begin_access(struct yk_in_lane *l, struct yk_in_req *q, const struct yk_xreq *req) {
     struct yk_region *r = yk_registry_get(l->server->env.registry, req->region);
-    uint32_t need = req->op == YK_PROTO_READ ? YK_XFER_REMOTE_READ : YK_XFER_REMOTE_WRITE;
+    uint32_t need = is_read(req->op) ? YK_XFER_REMOTE_READ : YK_XFER_REMOTE_WRITE;
     if (r == NULL)
         q->status = -YK_EGONE;
     else if (r->file || r->base == NULL)
@@ -67,10 +76,12 @@ int yk_in_begin(struct yk_in_lane *l, const struct yk_xreq *req) {
     }
     l->seq++;
     *q = (struct yk_in_req){.op = req->op, .seq = req->seq, .len = req->len};
-    if (req->op == YK_PROTO_READ || req->op == YK_PROTO_WRITE)
+    if (yk_xreq_is_access(req->op))
         begin_access(l, q, req);
-    else
-        q->number = req->offset;
+    q->number = req->op >= YK_PROTO_OFFER ? req->remote : req->offset;
+    q->offset = req->offset;
+    q->rkey = (uint32_t)req->key;
+    q->guarded = (req->flags & YK_XREQ_GUARD) != 0;
     w->tail++;
     YK_IN_COUNT(l->server, requests, 1);
     return 0;
@@ -142,6 +153,7 @@ static int hello(struct yk_in_lane *l, struct yk_in_req *q) {
     }
     if (h.version != YK_PROTO_VERSION) {
         status = -YK_EVERSION;
+        w.peer.addr_count = 0; /* their layout is not that of other versions */
         snprintf(w.text, sizeof(w.text), "this engine speaks version %u of the protocol, yours %u",
                  YK_PROTO_VERSION, h.version);
     } else if (h.wanted != 0 && h.wanted != s->env.self->incarnation) {
@@ -152,6 +164,8 @@ static int hello(struct yk_in_lane *l, struct yk_in_req *q) {
         snprintf(w.text, sizeof(w.text), "this lane is open already");
     } else {
         l->greeted = 1;
+        int patient;
+        (void)yk_sock_path(l->watch.fd, &patient);
         l->urgent = (h.flags & YK_XHELLO_URGENT) != 0;
         l->id = h.lane;
         l->incarnation = h.incarnation;
@@ -176,6 +190,12 @@ static int act(struct yk_in_lane *l, struct yk_in_req *q) {
     case YK_PROTO_WRITE:
         yk_in_release(l, q); /* its pin, too, before it is answered: who has the answer finds none */
         return 0;
+    case YK_PROTO_OFFER:
+    case YK_PROTO_TAKE:
+    case YK_PROTO_LEND:
+    case YK_PROTO_GIVEBACK:
+    case YK_PROTO_PULL:
+        return yk_in_one(l, q);
     default:
         return 0;
     }

@@ -4,7 +4,8 @@
  * payload from where it lies.
  *
  * The status of a READ goes behind its bytes, so that what happens to its memory while it is sent can
- * still be told (proto.h).
+ * still be told (proto.h): when it cannot be read (it was unmapped while registered), which shows when its answer
+ * is sent alone, the rest are zeros.
  *
  * Thread: the server's.
  */
@@ -61,12 +62,14 @@ static int add_answer(struct layout *o, const struct yk_in_req *q, int k, uint64
     return o->bytes < most;
 }
 
-static void lay_out(struct yk_in_work *w, struct layout *o, uint64_t most) {
+/* Of at most `limit` answers. */
+static void lay_out(struct yk_in_work *w, struct layout *o, uint32_t limit, uint64_t most) {
     uint64_t sent = w->sent;
     int go = 1;
     o->n = 0;
     o->bytes = 0;
-    for (uint32_t i = w->head, k = 0; go && i != w->recv && k < ANSWERS_MAX; i++, k++, sent = 0)
+    for (uint32_t i = w->head, k = 0; go && i != w->recv && k < limit && !yk_in_at(w, i)->pending;
+         i++, k++, sent = 0)
         go = add_answer(o, yk_in_at(w, i), (int)k, sent, most);
 }
 
@@ -91,11 +94,12 @@ static void sent_some(struct yk_in_lane *l, uint64_t n) {
 int yk_in_tx(struct yk_in_lane *l) {
     struct yk_in_work *w = l->work;
     uint64_t moved = 0;
-    while (w->head != w->recv && !l->full) {
+    uint32_t limit = ANSWERS_MAX;
+    while (w->head != w->recv && !l->full && !yk_in_at(w, w->head)->pending) {
         struct layout o;
         if (moved >= l->server->turn_bytes)
             return 1;
-        lay_out(w, &o, l->server->turn_bytes - moved);
+        lay_out(w, &o, limit, l->server->turn_bytes - moved);
         struct msghdr m = {.msg_iov = o.iov, .msg_iovlen = (size_t)o.n};
         ssize_t n = sendmsg(l->watch.fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0 && errno == EINTR)
@@ -104,11 +108,18 @@ int yk_in_tx(struct yk_in_lane *l) {
             l->full = 1;
             break;
         }
+        if (n < 0 && errno == EFAULT && (limit > 1 || yk_in_at(w, w->head)->region != NULL)) {
+            if (limit == 1)
+                yk_in_fault(l, yk_in_at(w, w->head));
+            limit = 1;
+            continue;
+        }
         if (n < 0) {
             yk_in_close(l, errno == EPIPE || errno == ECONNRESET ? NULL : strerror(errno));
             return -1;
         }
         sent_some(l, (uint64_t)n);
+        limit = ANSWERS_MAX;
         moved += (uint64_t)n;
         l->full = (uint64_t)n < o.bytes;
     }

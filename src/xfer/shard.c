@@ -75,6 +75,12 @@ void yk_shard_nudge(struct yk_shard *s) {
         yk_loop_wake(s->loop);
 }
 
+void yk_shard_wide(struct yk_shard *s, int more) {
+    __atomic_store_n(&s->wide, s->wide + (uint32_t)more, __ATOMIC_SEQ_CST);
+    if (s->wide > 0)
+        wake_thread(s); /* it sleeps for a while now, not for ever */
+}
+
 /* Oldest first: it is a stack. */
 static void drain(struct yk_shard *s) {
     if (__atomic_load_n(&s->inbox, __ATOMIC_RELAXED) == NULL)
@@ -243,8 +249,20 @@ static void sleep_until_needed(struct yk_shard *s) {
         __atomic_store_n(&s->asleep, 0, __ATOMIC_SEQ_CST);
         return;
     }
+    if (__atomic_load_n(&s->wide, __ATOMIC_SEQ_CST) > 0) {
+        yk_futex_wait(&s->asleep, 1, s->engine->lanes_idle_ns);
+        __atomic_store_n(&s->asleep, 0, __ATOMIC_SEQ_CST);
+        return;
+    }
     while (__atomic_load_n(&s->asleep, __ATOMIC_SEQ_CST) == 1)
         yk_futex_wait(&s->asleep, 1, UINT64_MAX);
+}
+
+static void narrow(struct yk_shard *s) {
+    if (__atomic_load_n(&s->wide, __ATOMIC_RELAXED) == 0 || !yk_shard_try_own(s))
+        return;
+    yk_rails_narrow(s);
+    yk_shard_release(s);
 }
 
 static void *thread_main(void *arg) {
@@ -259,6 +277,7 @@ static void *thread_main(void *arg) {
             return NULL;
         } else {
             sleep_until_needed(s);
+            narrow(s);
         }
     }
 }

@@ -31,9 +31,10 @@ extern "C" {
 #endif
 
 #define YK_XPORTS_MAX 8u
-#define YK_LANES_MAX  9u  /* of a rail in a shard: one for urgent requests, up to 8 */
+#define YK_LANES_MAX  33u /* of a rail in a shard: one for urgent requests, up to 8, up to 32 on a long way */
 #define YK_RAILS_MAX  32u /* of a peer */
 #define YK_WHY_MAX    96
+#define YK_LONG_NS    5000000u /* there and back: a way that is longer leads out of the data centre */
 
 struct yk_rail;
 struct yk_route;
@@ -42,7 +43,6 @@ struct yk_route;
 struct yk_bar {
     struct yk_list link;
     uint64_t lane;
-    const char *xport; /* its transport's name */
     uint64_t region, offset, len;
 };
 
@@ -68,7 +68,6 @@ struct yk_piece {
 struct yk_fence {
     struct yk_list link; /* route's */
     uint64_t lane;
-    const char *xport;     /* its transport's name */
     struct yk_list held;   /* pieces; those without a request keep their range only. None: another shard's
                               lane is in the way */
     struct yk_piece *ask;  /* the FENCE that is under way, or NULL */
@@ -82,6 +81,7 @@ struct yk_link {
     struct yk_lane *lane;
     enum yk_link_state state;
     int bulk;
+    unsigned missed; /* so many times, up to MISSED_MAX, it did not come up beside others that are up */
     int dirty; /* something was posted and not flushed */
     struct yk_list pieces;
     uint32_t count;
@@ -90,6 +90,8 @@ struct yk_link {
     uint64_t moved, moved_ns;
     int moved_known;
     uint32_t strikes; /* looks that found nothing moved */
+    uint64_t stirred_ns; /* when something was last seen to have moved on it */
+    uint64_t asked_ns; /* a PING was sent since, 0 = none: nothing has moved, and there is no other rail */
     struct yk_fence *fence; /* made with the lane, so that its end needs no memory */
 };
 
@@ -111,11 +113,18 @@ struct yk_rail {
     uint64_t used_ns;    /* last post */
     uint64_t trip_ns;    /* the shortest round trip that a greeting took; 0: none was */
     uint64_t bytes;      /* in flight */
+    uint64_t path_ns;    /* the shortest that its lanes knew of; 0: none did */
+    int full;            /* the last slice that wanted to go there had no room */
+    uint64_t widen_ns, widen_bytes; /* when its lanes were looked at last, and its total_bytes then; 0: was not full */
+    uint64_t widen_lost;            /* and what had been lost */
+    uint64_t full_ns;     /* when it was last seen full */
     uint64_t total_slices, total_bytes, total_failed;
     int stranger;         /* another engine answered there, last time */
+    int starved;          /* no descriptor or memory for another lane: until the next look none is tried */
     char why[YK_WHY_MAX]; /* of the last failure */
     struct yk_link links[YK_LANES_MAX];
     uint32_t link_count;
+    struct yk_link beside; /* dialled while the lanes of the only rail are silent; takes their place */
 };
 
 struct yk_queue {
@@ -141,6 +150,7 @@ struct yk_route {
     struct yk_rail *rails;
     uint32_t rail_count;
     int rails_known;
+    int blind;             /* errno of a transport that could not look for them, or 0 */
 };
 
 struct yk_shard {
@@ -149,6 +159,7 @@ struct yk_shard {
     uint32_t asleep;    /* any: atomic and futex, its thread sleeps; pairs with inbox, work, calls, stop */
     uint32_t stop;      /* any: atomic */
     uint32_t work;      /* written by the owner, read by any: requests and notes that have not ended */
+    uint32_t wide;      /* likewise: rails with more lanes than they begin with */
     struct yk_msg *inbox;     /* any: atomic stack */
     struct yk_batch *calls;   /* any: atomic stack of ended batches whose callback the thread makes */
     uint32_t number;
@@ -194,6 +205,8 @@ void yk_shard_call(struct yk_shard *s, void (*fn)(struct yk_shard *s, void *arg)
 void yk_shard_callback(struct yk_shard *s, struct yk_batch *b);
 /* The owner sleeps in the loop for a batch that another shard ended. */
 void yk_shard_nudge(struct yk_shard *s);
+/* Owner: one more, or one less, wide rail; while there are any the shard's thread looks after them. */
+void yk_shard_wide(struct yk_shard *s, int more);
 
 /* ---- sched.c --------------------------------------------------------------------------------- */
 
@@ -207,10 +220,13 @@ int yk_sched_post(struct yk_link *l, struct yk_piece *p);
 struct yk_want {
     uint64_t left;  /* bytes */
     uint32_t caps;  /* enum yk_rail_caps that the rail needs */
+    uint32_t without; /* and must not have */
     uint32_t xclass;
     const struct yk_queue *queue; /* where it waits with others, or NULL */
 };
 int yk_rail_suits(const struct yk_rail *r, const struct yk_want *w);
+/* What a slice needs (enum yk_rail_caps). op: enum yk_slice_op. */
+uint32_t yk_sched_caps(uint8_t op, int guarded);
 uint32_t yk_rails_useful(const struct yk_route *t, const struct yk_want *w, uint32_t group);
 /* The predicted end of a slice of that length on the rail, from now. */
 double yk_rail_predict(const struct yk_rail *r, uint64_t len, uint64_t now);
@@ -227,8 +243,8 @@ void yk_later_due(struct yk_timer *timer); /* a route's later_timer */
 void yk_part_open(struct yk_shard *s, struct yk_part *p);
 /* Ends a request early: what is in flight of it is cancelled, it ends when that has. */
 void yk_req_fail(struct yk_shard *s, struct yk_req *r, int status);
-/* The same for one that is in no route. */
-void yk_req_refuse(struct yk_shard *s, struct yk_req *r, int status);
+/* The same for one that is in no route; why: for the batch's text, or NULL. */
+void yk_req_refuse(struct yk_shard *s, struct yk_req *r, int status, const char *why);
 /* The requests of a part that have not ended, of those with local memory in a region, of those to a
  * peer (NULL: all); and its note. */
 void yk_part_fail(struct yk_shard *s, struct yk_part *p, const struct yk_region *in,
@@ -254,15 +270,26 @@ static inline void yk_route_changed(struct yk_route *t) {
 }
 /* Begins to connect what a want of that class needs on the rail. */
 void yk_rail_connect(struct yk_rail *r, int bulk);
+/* A lane that does not come up, while others of its rail are up, is given up alone. 1: so it was. */
+int yk_link_missed(struct yk_link *l, const char *why);
 void yk_lane_is_up(struct yk_lane *lane);
 void yk_lane_is_down(struct yk_lane *lane, int code, enum yk_scope scope, const char *text);
+/* A lane is given up alone: others of its rail work. */
+void yk_link_out(struct yk_link *l, const char *why);
+/* Lanes beyond those that a rail begins with, and without a slice, go where it has not been full for a while. */
+void yk_rails_narrow(struct yk_shard *s);
 /* All of the rail's lanes are given up; its time out begins. */
 void yk_rail_out(struct yk_rail *r, const char *why);
 /* Its time out is over: a fresh lane is tried. */
 void yk_rail_retry(struct yk_rail *r);
+/* Dials one more lane, unless one was dialled lately: when it is up and the others are silent still, it is
+ * the rail's, and they are given up. */
+void yk_rail_beside(struct yk_rail *r, uint64_t now);
+/* The lane that was dialled beside is given up. */
+void yk_rail_beside_out(struct yk_rail *r);
 /* Disconnects lanes that are DEAD. */
 void yk_rails_reap(struct yk_shard *s);
-/* Any other rail of the route that is not in quarantine. */
+/* Any other rail of the route that can do the same and is not in quarantine. */
 int yk_rail_has_other(const struct yk_rail *r);
 
 /* ---- fence.c --------------------------------------------------------------------------------- */

@@ -340,7 +340,11 @@ static int copy_vm(const struct yk_share_peer *p, char *remote, char *local, uin
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return n < 0 && (errno == EPERM || errno == ENOSYS) ? -YK_ENOTSUP : n < 0 && errno == ESRCH ? -YK_EGONE : -YK_EIO;
+            return n == 0                              ? -YK_EIO
+                   : errno == EFAULT                   ? -YK_EFAULT /* either side's: not there, or not to be pinned */
+                   : errno == EPERM || errno == ENOSYS ? -YK_ENOTSUP
+                   : errno == ESRCH                    ? -YK_EGONE
+                                                       : -YK_EIO;
         remote += n;
         local += n;
         len -= (uint64_t)n;

@@ -65,8 +65,9 @@ int yk_share_gone(const struct yk_share_peer *p);
 enum yk_share_how { YK_SHARE_NONE = 0, YK_SHARE_MAP, YK_SHARE_VM };
 
 /* Copies len bytes between local memory and [offset, offset + len) of a region of the owner. write 0:
- * from it. 0; -YK_EGONE it is unregistered; -YK_EINVAL out of range; -YK_EPERM not allowed; -YK_EIO the
- * memory is not there; -YK_ENOTSUP copying from that process is not permitted. ret_how (or NULL): by which way. */
+ * from it. 0; -YK_EGONE it is unregistered; -YK_EINVAL out of range; -YK_EPERM not allowed; -YK_EFAULT the memory of
+ * either side is not there, or cannot be pinned (a device's), which another way may not need; -YK_EIO it cannot be
+ * copied so; -YK_ENOTSUP copying from that process is not permitted. ret_how (or NULL): by which way. */
 int yk_share_copy(struct yk_share_peer *p, uint64_t region, uint64_t offset, void *local, uint64_t len,
                   int write, enum yk_share_how *ret_how);
 

@@ -112,18 +112,22 @@ static void part_close(struct yk_shard *s, struct yk_part *p) {
     yk_list_remove(&p->link);
 }
 
-/* Where a request ends because no rail would have it: what the rails said last. Of the first such
- * request of a batch. */
-static void say_why(struct yk_req *r, const struct yk_route *t) {
+/* Whether the batch's text is this request's to write: it is that of the first that wants to. */
+static int may_say(struct yk_req *r) {
     struct yk_batch *b = r->part->batch;
     uint32_t nobody = 0, mine = 1 + (uint32_t)(r - b->reqs);
+    return __atomic_compare_exchange_n(&b->why_of, &nobody, mine, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
+/* Where a request ends because no rail would have it: what the rails said last. */
+static void say_why(struct yk_req *r, const struct yk_route *t) {
+    struct yk_batch *b = r->part->batch;
     size_t n = 0;
     for (uint32_t i = 0; i < t->rail_count && n < sizeof(b->why); i++) {
         const struct yk_rail *rail = &t->rails[i];
         if (rail->state == YK_RAIL_OK || rail->why[0] == 0)
             continue;
-        if (n == 0 && !__atomic_compare_exchange_n(&b->why_of, &nobody, mine, 0, __ATOMIC_RELAXED,
-                                                   __ATOMIC_RELAXED))
+        if (n == 0 && !may_say(r))
             return;
         n += (size_t)snprintf(b->why + n, sizeof(b->why) - n, "; %s%s%s to %s: %s", rail->xport->ops->name,
                               rail->desc.local[0] != 0 ? " " : "", rail->desc.local, rail->desc.remote,
@@ -159,7 +163,10 @@ static void req_settle(struct yk_shard *s, struct yk_req *r) {
         req_end(s, r, route_of(s, r->peer));
 }
 
-void yk_req_refuse(struct yk_shard *s, struct yk_req *r, int status) {
+void yk_req_refuse(struct yk_shard *s, struct yk_req *r, int status, const char *why) {
+    struct yk_batch *b = r->part->batch;
+    if (why != NULL && may_say(r))
+        snprintf(b->why, sizeof(b->why), "; %s", why);
     r->status = status;
     req_end(s, r, NULL);
 }
@@ -265,6 +272,16 @@ static void note_piece_ended(struct yk_shard *s, struct yk_piece *p, struct yk_r
         note_end(s, p, t, status);
 }
 
+/* A copy from or to another process pins pages, which not all memory allows (a device's): what is there after all
+ * another way finds. 0: there is none. */
+static int goes_without_copies(struct yk_req *r, const struct yk_rail *met) {
+    struct yk_want w = {.caps = yk_sched_caps(r->op, r->guarded), .without = YK_RAIL_COPIES};
+    for (uint32_t i = 0; (met->desc.caps & YK_RAIL_COPIES) && i < met->route->rail_count; i++)
+        if (yk_rail_suits(&met->route->rails[i], &w))
+            return r->no_copies = 1;
+    return 0;
+}
+
 static void req_piece_ended(struct yk_shard *s, struct yk_piece *p, struct yk_link *l) {
     struct yk_req *r = p->req;
     struct yk_slice *sl = &p->s;
@@ -279,6 +296,10 @@ static void req_piece_ended(struct yk_shard *s, struct yk_piece *p, struct yk_li
     }
     if (sl->status == -YK_EAGAIN && sl->guard != NULL && r->status == 0) {
         send_later(t, p);
+        return;
+    }
+    if (sl->status == -YK_EFAULT && r->status == 0 && goes_without_copies(r, l->rail)) {
+        yk_list_add(&t->queue[r->xclass].again, &p->link);
         return;
     }
     int lane = sl->scope >= YK_SCOPE_LANE;
@@ -314,6 +335,8 @@ void yk_slice_ended(struct yk_lane *lane, struct yk_slice *slice) {
     l->bytes -= slice->len;
     rail->bytes -= slice->len;
     yk_route_changed(t);
+    if (slice->status == 0)
+        l->stirred_ns = slice->done_ns;
     if (slice->status == 0 && slice->op <= YK_SLICE_WRITE) {
         yk_model_done(&rail->model, slice->len, slice->post_ns, slice->done_ns, rail->bytes == 0);
         rail->total_slices++;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * See sock.h. What a path inside the host wants, as measured on it: a congestion control that does not
- * pace (bbr's pacing halves the throughput of loopback). Buffers are left to the kernel's own tuning,
- * which also follows what a network needs.
+ * pace (bbr's pacing halves the throughput of loopback). What a long path wants, also measured: bbr, since cubic
+ * halves its window at each lost packet (docs/performance.md, WAN). Buffers are left to the kernel's own
+ * tuning, which also follows what a network needs.
  *
  * Threads: any.
  */
@@ -11,7 +12,8 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netdb.h>
-#include <netinet/tcp.h>
+#include <pthread.h>
+#include <linux/tcp.h> /* tcpi_min_rtt, which netinet/tcp.h has not */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +23,7 @@
 #define IDLE_S      60    /* without a word, then the kernel asks: half-open connections end */
 #define ASK_EVERY_S 10
 #define ASK_TIMES   3
+#define LONG_US     5000u /* within a data centre it is less, unless a queue is in the way */
 
 int yk_sock_parse(const char *host, uint16_t port, struct yk_sockaddr *ret_addr) {
     struct yk_sockaddr a;
@@ -153,6 +156,31 @@ void yk_sock_tune(int fd, int same_host) {
         (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5);
 }
 
+static int tcp_info(int fd, struct tcp_info *ret) {
+    socklen_t len = sizeof(*ret);
+    memset(ret, 0, sizeof(*ret)); /* an older kernel fills in less */
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, ret, &len);
+}
+
+uint64_t yk_sock_path(int fd, int *ret_patient) {
+    struct tcp_info i;
+    char name[16] = "";
+    socklen_t len = sizeof(name) - 1;
+    *ret_patient = 0;
+    if (tcp_info(fd, &i) < 0 || i.tcpi_min_rtt == UINT32_MAX)
+        return 0;
+    if (i.tcpi_min_rtt >= LONG_US)
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "bbr", 3);
+    if (getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &len) == 0)
+        *ret_patient = strncmp(name, "bbr", 3) == 0;
+    return i.tcpi_min_rtt * UINT64_C(1000);
+}
+
+uint64_t yk_sock_lost(int fd) {
+    struct tcp_info i;
+    return tcp_info(fd, &i) < 0 ? 0 : (uint64_t)i.tcpi_total_retrans + i.tcpi_rcv_ooopack;
+}
+
 uint32_t yk_sock_device_mbit(const char *device) {
     char path[128], text[16] = "";
     snprintf(path, sizeof(path), "/sys/class/net/%.64s/speed", device);
@@ -164,11 +192,19 @@ uint32_t yk_sock_device_mbit(const char *device) {
     return mbit > 0 && mbit < 100000000 ? (uint32_t)mbit : 0;
 }
 
+/* Kept once it is known: later there may be no descriptor to read it with. */
 int yk_host_boot_id(char buf[YK_BOOT_ID_BYTES]) {
-    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd >= 0 ? read(fd, buf, YK_BOOT_ID_BYTES - 1) : -1;
-    if (fd >= 0)
+    static pthread_mutex_t boot_lock = PTHREAD_MUTEX_INITIALIZER;
+    static char known[YK_BOOT_ID_BYTES];
+    pthread_mutex_lock(&boot_lock);
+    int fd = known[0] == 0 ? open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC) : -1;
+    if (fd >= 0) {
+        char text[YK_BOOT_ID_BYTES] = "";
+        if (read(fd, text, YK_BOOT_ID_BYTES - 1) == (ssize_t)YK_BOOT_ID_BYTES - 1)
+            memcpy(known, text, sizeof(known));
         close(fd);
-    buf[n > 0 ? n : 0] = 0;
-    return n == (ssize_t)YK_BOOT_ID_BYTES - 1;
+    }
+    memcpy(buf, known, sizeof(known));
+    pthread_mutex_unlock(&boot_lock);
+    return buf[0] != 0;
 }

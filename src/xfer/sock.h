@@ -54,6 +54,13 @@ int yk_sock_same_net(const struct sockaddr *a, const struct sockaddr *b, const s
  * are fastest there. Before connect; on the target after accept. */
 void yk_sock_tune(int fd, int same_host);
 
+/* What its path wants, once both ends have spoken: a long one (5 ms there and back) gets a congestion control
+ * that does not take each loss for a full queue (bbr), if the kernel has it and allows it: *ret_patient says
+ * whether. Returns the shortest round trip so far in ns; 0: not known, or no TCP. */
+uint64_t yk_sock_path(int fd, int *ret_patient);
+/* Packets of it that were sent again, or came before others that were missing. */
+uint64_t yk_sock_lost(int fd);
+
 /* Speed of a device as its driver says, in Mbit/s; 0: not known (loopback, virtual ones). */
 uint32_t yk_sock_device_mbit(const char *device);
 

@@ -8,6 +8,7 @@
 #include "stream_priv.h"
 
 #include "base/clock.h"
+#include "xfer/sock.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -127,7 +128,7 @@ static void welcomed(struct yk_stream *s, const struct yk_xans *ans) {
         yk_stream_fail(s, -YK_EPROTO, YK_SCOPE_LANE, err.text);
         return;
     }
-    int status = ans->status;
+    int status = w.version != YK_PROTO_VERSION ? -YK_EVERSION : ans->status;
     if (status == 0 && w.peer.incarnation != s->greeting->wanted)
         status = -YK_EGONE;
     if (status == -YK_EGONE) {
@@ -148,6 +149,7 @@ static void welcomed(struct yk_stream *s, const struct yk_xans *ans) {
     s->greeting = NULL;
     (void)yk_loop_timer(s->env->loop, &s->timer, 0);
     s->state = YK_STREAM_UP;
+    s->lane->trip_ns = yk_sock_path(s->fd, &s->lane->patient);
     s->env->events->lane_up(s->lane);
 }
 
@@ -253,11 +255,13 @@ int yk_stream_new(const struct yk_stream_opts *o, struct yk_stream **ret_stream,
 /* What of [tx, tail) may have changed the target. */
 static int touched(struct yk_stream *s, uint32_t i) {
     struct yk_stream_req *q = yk_stream_at(s, i);
-    if (q->op != YK_PROTO_WRITE && q->op != YK_PROTO_NOTE)
+    if (q->op != YK_PROTO_WRITE && q->op != YK_PROTO_NOTE && q->op != YK_PROTO_PULL)
         return 0;
     if ((int32_t)(i - s->tx) < 0)
         return 1;
     uint32_t k = i - s->tx;
+    if (q->op == YK_PROTO_PULL)
+        return k < s->g_count && s->g_end[k] <= s->g_sent;
     return k < s->g_count && s->g_end[k] - q->len < s->g_sent;
 }
 
@@ -310,12 +314,14 @@ uint32_t yk_stream_room(const struct yk_stream *s) {
 static const uint8_t wire_ops[] = {
     [YK_SLICE_READ] = YK_PROTO_READ,   [YK_SLICE_WRITE] = YK_PROTO_WRITE,
     [YK_SLICE_NOTE] = YK_PROTO_NOTE,   [YK_SLICE_FENCE] = YK_PROTO_FENCE,
-    [YK_SLICE_PING] = YK_PROTO_PING,
+    [YK_SLICE_PING] = YK_PROTO_PING,   [YK_SLICE_OFFER] = YK_PROTO_OFFER,
+    [YK_SLICE_TAKE] = YK_PROTO_TAKE,   [YK_SLICE_LEND] = YK_PROTO_LEND,
+    [YK_SLICE_PULL] = YK_PROTO_PULL,   [YK_SLICE_GIVEBACK] = YK_PROTO_GIVEBACK,
 };
 
 void yk_stream_post(struct yk_stream *s, struct yk_slice *slice) {
     uint8_t op = wire_ops[slice->op];
-    uint64_t len = op == YK_PROTO_READ || yk_xreq_has_payload(op) ? slice->len : 0;
+    uint64_t len = yk_xreq_has_payload(op) ? slice->len : yk_xreq_returns(op, slice->len);
     *yk_stream_at(s, s->tail) = (struct yk_stream_req){.slice = slice, .len = len, .op = op};
     slice->priv[0] = s->tail++;
     slice->status = 0;
@@ -367,6 +373,10 @@ uint64_t yk_stream_moved(struct yk_stream *s) {
         unacked = 0;
     uint64_t left = unacked > 0 ? (uint64_t)unacked : 0;
     return s->received + (s->sent > left ? s->sent - left : 0);
+}
+
+uint64_t yk_stream_lost(struct yk_stream *s) {
+    return s->fd >= 0 ? yk_sock_lost(s->fd) : 0;
 }
 
 void yk_stream_look(struct yk_stream *s) {

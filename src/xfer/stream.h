@@ -46,6 +46,7 @@ void yk_stream_post(struct yk_stream *s, struct yk_slice *slice);
 void yk_stream_flush(struct yk_stream *s);
 void yk_stream_cancel(struct yk_stream *s, struct yk_slice *slice);
 uint64_t yk_stream_moved(struct yk_stream *s);
+uint64_t yk_stream_lost(struct yk_stream *s);
 void yk_stream_look(struct yk_stream *s);
 
 #ifdef __cplusplus

@@ -79,6 +79,10 @@ uint64_t yk_stream_lane_moved(struct yk_lane *lane) {
     return yk_stream_moved(stream_of(lane));
 }
 
+uint64_t yk_stream_lane_lost(struct yk_lane *lane) {
+    return yk_stream_lost(stream_of(lane));
+}
+
 void yk_stream_lane_look(struct yk_lane *lane) {
     yk_stream_look(stream_of(lane));
 }

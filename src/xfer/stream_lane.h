@@ -30,6 +30,7 @@ void yk_stream_lane_post(struct yk_lane *lane, struct yk_slice *slice);
 void yk_stream_lane_flush(struct yk_lane *lane);
 void yk_stream_lane_cancel(struct yk_lane *lane, struct yk_slice *slice);
 uint64_t yk_stream_lane_moved(struct yk_lane *lane);
+uint64_t yk_stream_lane_lost(struct yk_lane *lane);
 void yk_stream_lane_look(struct yk_lane *lane);
 int yk_stream_lane_reg(struct yk_region *region, struct yk_err *err);
 void yk_stream_lane_unreg(struct yk_region *region);

@@ -33,6 +33,7 @@ struct yk_stream_req {
     uint32_t zc_until;      /* its payload is the kernel's until so many sends are notified */
     uint8_t op;             /* enum yk_proto_op */
     uint8_t zc;             /* zc_until means something */
+    uint8_t fault;          /* of a WRITE: its memory cannot be read, zeros are sent in its place */
 };
 
 struct yk_stream {

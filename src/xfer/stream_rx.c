@@ -5,6 +5,10 @@
  * It never asks for a byte more than what is outstanding, so that nothing is received into a place
  * that is not its own, and a ping-pong takes one recvmsg.
  *
+ * Memory that cannot be written (it was unmapped while registered) ends its request, and no other: the kernel
+ * takes nothing from the socket when it cannot place all of a packet, so the first request is tried alone; if
+ * that fails, too, it is the one, and what comes of it goes into the sink.
+ *
  * Thread: the shard's.
  */
 #include "stream_priv.h"
@@ -25,7 +29,7 @@ struct layout {
 };
 
 static uint64_t payload(const struct yk_stream_req *q) {
-    return q->op == YK_PROTO_READ ? q->len : 0;
+    return yk_xreq_returns(q->op, q->len);
 }
 
 /* How many requests from rx on the target may have answered. */
@@ -62,11 +66,12 @@ static int add_request(struct yk_stream *s, struct layout *l, const struct yk_st
     return l->bytes < most;
 }
 
-static int lay_out(struct yk_stream *s, struct layout *l, uint64_t most) {
+/* Of at most `limit` requests. */
+static int lay_out(struct yk_stream *s, struct layout *l, uint32_t limit, uint64_t most) {
     uint32_t count = expected(s);
     l->n = 0;
     l->bytes = 0;
-    for (uint32_t k = 0; k < count && k < ANSWERS_MAX; k++) {
+    for (uint32_t k = 0; k < count && k < limit; k++) {
         const struct yk_stream_req *q = yk_stream_at(s, s->rx + k);
         if (q->slice == NULL && payload(q) > 0 && s->sink == NULL &&
             (s->sink = malloc(YK_STREAM_SINK)) == NULL)
@@ -93,8 +98,10 @@ static int answered(struct yk_stream *s, const unsigned char *bytes) {
     if (q->slice != NULL) {
         /* What has no guard and is no note has nothing that it could have to wait for. */
         int may_wait = q->slice->guard != NULL || q->op == YK_PROTO_NOTE;
-        q->slice->status = ans.status == -YK_EAGAIN && !may_wait ? -YK_EPROTO : ans.status;
-        q->slice->scope = ans.status < 0 ? YK_SCOPE_REQUEST : YK_SCOPE_NONE;
+        q->slice->status = q->fault                                ? -YK_EFAULT
+                           : ans.status == -YK_EAGAIN && !may_wait ? -YK_EPROTO
+                                                                   : ans.status;
+        q->slice->scope = q->slice->status < 0 ? YK_SCOPE_REQUEST : YK_SCOPE_NONE;
     }
     s->rx++;
     s->rx_got = 0;
@@ -131,11 +138,25 @@ static void unexpected(struct yk_stream *s) {
         yk_stream_fail_errno(s, "receiving", errno);
 }
 
+/* The memory of the request at rx cannot be written. */
+static void fault(struct yk_stream *s) {
+    struct yk_stream_req *q = yk_stream_at(s, s->rx);
+    if (q->slice == NULL || payload(q) == 0) {
+        yk_stream_fail_errno(s, "receiving", EFAULT);
+        return;
+    }
+    q->slice->status = -YK_EFAULT;
+    q->slice->scope = YK_SCOPE_REQUEST;
+    yk_stream_end(s, q->slice);
+    q->slice = NULL;
+}
+
 void yk_stream_rx(struct yk_stream *s) {
     struct layout l;
     uint64_t moved = 0;
+    uint32_t limit = ANSWERS_MAX;
     while (s->state == YK_STREAM_UP && moved < yk_stream_turn(s)) {
-        if (lay_out(s, &l, yk_stream_turn(s) - moved) < 0) {
+        if (lay_out(s, &l, limit, yk_stream_turn(s) - moved) < 0) {
             yk_stream_fail(s, -YK_ENOMEM, YK_SCOPE_LANE, "no memory for what was cancelled");
             break;
         }
@@ -148,6 +169,12 @@ void yk_stream_rx(struct yk_stream *s) {
         ssize_t n = recvmsg(s->fd, &m, MSG_DONTWAIT);
         if (n < 0 && errno == EINTR)
             continue;
+        if (n < 0 && errno == EFAULT) {
+            if (limit == 1)
+                fault(s);
+            limit = 1;
+            continue;
+        }
         if (n < 0 && errno != EAGAIN)
             yk_stream_fail_errno(s, "receiving", errno);
         if (n == 0)
@@ -155,6 +182,7 @@ void yk_stream_rx(struct yk_stream *s) {
         if (n <= 0)
             break;
         consume(s, &l, (uint64_t)n);
+        limit = ANSWERS_MAX;
         moved += (uint64_t)n;
         if ((uint64_t)n < l.bytes)
             break; /* that was all */

@@ -125,6 +125,8 @@ static int take_one(struct yk_xfer *e, struct yk_batch *b, const yk_xfer_request
         rc = local_region(e, q, i, i > 0 ? b->reqs[i - 1].region : NULL, &region, err);
     if (rc < 0)
         return rc;
+    if (i == 0 || b->reqs[i - 1].peer != g->peer)
+        yk_peer_ref(g->peer); /* one for a run of them: the batch's */
     struct yk_req *r = &b->reqs[i];
     *r = (struct yk_req){.peer = g->peer,
                          .region = region,
@@ -143,9 +145,11 @@ static int take_one(struct yk_xfer *e, struct yk_batch *b, const yk_xfer_request
     return 0;
 }
 
+/* Only n of its requests were taken. */
 static void give_back(struct yk_xfer *e, struct yk_batch *b, uint32_t n) {
     for (uint32_t i = 0; i < n; i++)
         yk_registry_put(e->registry, b->reqs[i].region);
+    b->n = n;
 }
 
 static int take_note(struct yk_xfer *e, struct yk_batch *b, const yk_xfer_submit_opts *o,
@@ -167,6 +171,7 @@ static int take_note(struct yk_xfer *e, struct yk_batch *b, const yk_xfer_submit
     b->note_bytes = o->notify_bytes;
     b->note_number = __atomic_add_fetch(&e->note_number, 1, __ATOMIC_RELAXED);
     b->note_peer = g->peer;
+    yk_peer_ref(g->peer);
     return 0;
 }
 

@@ -55,6 +55,7 @@ struct yk_peer_addr {
     char host[YK_PEER_HOST]; /* numeric, IPv6 without brackets */
     uint16_t port;
     uint32_t mbit;           /* of the device, 0 = not known */
+    uint8_t rdma;            /* 1: an RDMA device has it, too */
 };
 
 /* What a peer said of itself when it was greeted. Immutable once made. */
@@ -99,7 +100,14 @@ enum yk_slice_op {
     YK_SLICE_WRITE,
     YK_SLICE_NOTE,  /* local, len: a notification; offset: its number, the same when it is repeated */
     YK_SLICE_FENCE, /* offset: id of a lane that the target shall close; done when it has */
-    YK_SLICE_PING
+    YK_SLICE_PING,
+    /* A transport's own, over a stream of its own: proto.h has what they are. priv[1], priv[2]: `remote`
+     * and `key`; local: what the answer brings. */
+    YK_SLICE_OFFER,
+    YK_SLICE_TAKE,
+    YK_SLICE_LEND,
+    YK_SLICE_GIVEBACK,
+    YK_SLICE_PULL
 };
 
 /* What a failure is about. RAIL: another engine answers there than the one that is meant. PEER: it is
@@ -148,12 +156,16 @@ struct yk_shard_env {
 struct yk_xport {
     const struct yk_xport_ops *ops;
     const struct yk_shard_env *env;
+    int blind; /* set by rails: errno, where it could not look and what it found is a guess; else 0 */
 };
 
 struct yk_lane {
     const struct yk_xport_ops *ops;
     struct yk_xport *xport;
     uint64_t id; /* random, unique at the target */
+    /* Set before lane_up: */
+    uint64_t trip_ns; /* there and back, as the transport knows of it; 0: it does not */
+    int patient;      /* it does not slow down for each packet that is lost (bbr) */
     void *core;  /* the core's */
     int up;      /* set by connect: it is UP already, no lane_up follows */
 };
@@ -192,6 +204,9 @@ struct yk_xport_ops {
     /* Bytes known to have moved, ever: grows while the lane is alive. Used to notice silence. */
     uint64_t (*moved)(struct yk_lane *lane);
 
+    /* Packets that were lost or came late, either way, as far as this end knows. Or NULL. */
+    uint64_t (*lost)(struct yk_lane *lane);
+
     /* Carries out slices by itself for about `bytes`, for transports without descriptors; 1: there is
      * more to do. */
     int (*progress)(struct yk_lane *lane, uint64_t bytes);
@@ -199,6 +214,9 @@ struct yk_xport_ops {
     /* Looks at its descriptors without sleeping, cheaper than a turn of the loop, for a caller that
      * polls for this lane's answer. */
     void (*look)(struct yk_lane *lane);
+
+    /* A file's region is gone, and no slice is under way in it: closes what is kept open of it. Or NULL. */
+    void (*forget)(struct yk_xport *xport, uint64_t region);
 };
 
 /* In order of preference; ends with NULL. */

@@ -57,6 +57,7 @@ static void put_rail(struct yk_json *j, const struct yk_rail *r) {
         up += r->links[k].state == YK_LINK_UP;
         connecting += r->links[k].state == YK_LINK_CONNECTING;
     }
+    connecting += r->beside.state == YK_LINK_CONNECTING;
     yk_json_begin_object(j);
     put_ends(j, r);
     yk_json_put_uint(j, "lanes_up", up);
@@ -245,6 +246,8 @@ int yk_xfer_explain_json(yk_xfer *e, yk_xfer_segment segment, uint64_t length, u
     pthread_mutex_lock(&e->tables);
     const struct yk_seg *g = yk_segment_at(e, segment);
     q.peer = g != NULL ? g->peer : NULL;
+    if (q.peer != NULL)
+        yk_peer_ref(q.peer);
     pthread_mutex_unlock(&e->tables);
     if (q.peer == NULL)
         return yk_xfer_fail(-YK_ENOENT, "segment %#llx is not open", (unsigned long long)segment);
@@ -256,6 +259,7 @@ int yk_xfer_explain_json(yk_xfer *e, yk_xfer_segment segment, uint64_t length, u
     hex(&q.json, "incarnation", q.peer->info.incarnation);
     yk_json_put_bool(&q.json, "copied_by_caller", q.peer->local != NULL && !q.peer->file);
     yk_shard_call(e->shards[0], answer, &q);
+    yk_peer_put(q.peer);
     yk_json_end_object(&q.json);
     return finish(&q.json, &buf, ret_json);
 }

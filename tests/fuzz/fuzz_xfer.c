@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "xfer/ask.h"
 #include "xfer/proto.h"
+#include "xfer/rdma/rdma_priv.h"
 #include "xfer/server.h"
 #include "xfer/sock.h"
 #include "xfer/stream.h"
@@ -60,10 +61,20 @@ static void codecs(const uint8_t *data, size_t size) {
         yk_xans_encode(again, &ans);
         CHECK(memcmp(again, data, YK_XANS_BYTES) == 0);
     }
+    struct yk_rdma_offer offer;
+    if (size >= YK_OFFER_BYTES && yk_rdma_offer_decode(data, &offer, &err) == 0) {
+        yk_rdma_offer_encode(again, &offer);
+        CHECK(memcmp(again, data, YK_OFFER_BYTES) == 0);
+    }
+    struct yk_rdma_key key;
+    if (size >= YK_KEY_BYTES && yk_rdma_key_decode(data, &key, &err) == 0) {
+        yk_rdma_key_encode(again, &key);
+        CHECK(memcmp(again, data, YK_KEY_BYTES) == 0);
+    }
     uint32_t len = size < YK_WELCOME_MAX ? (uint32_t)size : YK_WELCOME_MAX;
     if (yk_hello_decode(data, len, &hello, &err) == 0 && hello.version == YK_PROTO_VERSION)
         CHECK(yk_hello_encode(again, &hello) == len && memcmp(again, data, len) == 0);
-    if (yk_welcome_decode(data, len, &welcome, &err) == 0)
+    if (yk_welcome_decode(data, len, &welcome, &err) == 0 && welcome.version == YK_PROTO_VERSION)
         CHECK(yk_welcome_encode(again, &welcome) == len && memcmp(again, data, len) == 0);
     for (int status = 0; status >= -YK_ENOENT; status -= YK_ENOENT)
         if (len <= YK_FOUND_MAX && yk_found_decode(data, len, status, &found, &err) == 0)

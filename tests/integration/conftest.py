@@ -3,6 +3,11 @@
 import pytest
 
 import harness
+from cluster_nodes import Cluster, Etcd
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: compares how clients share the machine; nothing runs beside it (tools/run-tests)")
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +39,22 @@ def make_node(place):
 def node(make_node):
     """A node that serves."""
     return make_node().start()
+
+
+@pytest.fixture
+def make_cluster(place):
+    """make_cluster(count, *options): nodes n0, n1, ... that serve, with an etcd of their own (cluster_nodes.py)."""
+    made = []
+
+    def make(count, *more):
+        made.append(Cluster(place, Etcd(place).start(), count, *more))
+        return made[-1]
+
+    yield make
+    for cluster in made:
+        cluster.close()
+
+
+@pytest.fixture
+def three(make_cluster):
+    return make_cluster(3)

@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 BUILD = Path(os.environ.get("YOLK_BUILD", Path(__file__).parents[2] / "build"))
-DEADLINE_S = 60
+DEADLINE_S = int(os.environ.get("YOLK_TEST_DEADLINE_S", 60))  # longer where the machine itself is emulated (tests/vm)
 
 
 def clean_env(more=None):

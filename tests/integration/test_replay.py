@@ -131,6 +131,7 @@ def test_payload_through_the_socket_is_exact_too(place):
     assert result["wrong_bytes"] == 0
 
 
+@pytest.mark.alone
 def test_several_clients_come_close(place):
     """Requests of three clients overlap: a follow-up that starts before its predecessor has put its blocks misses
     them. On a trace of ten minutes that is within half a point; on one of a minute more of them meet."""
@@ -175,6 +176,7 @@ def test_the_real_trace_hits_what_the_simulator_hits(capacity, kib, hits):
     assert result["requests"] == 12031 and result["wrong_bytes"] == 0 and result["refused"] == 0
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("capacity", [1000, 3000, 10000, 30000, 50000] if LONG else [3000])
 def test_several_clients_come_close_on_the_real_trace(capacity):
     trace = real_trace()

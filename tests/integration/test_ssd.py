@@ -51,7 +51,9 @@ def ssd_node(make_node, place):
 
     def make(*options, size="256M", name="node", dram="32M", path=None):
         path = path or place.dir / f"{name}.ssd"
-        node = make_node("--ssd", f"{path}:{size}", "--ssd-segment", SEGMENT, *options, name=name, dram=dram)
+        # Nothing may be lost here, however slow the disk is.
+        node = make_node("--ssd", f"{path}:{size}", "--ssd-segment", SEGMENT, "--ssd-wait", "0", *options, name=name,
+                         dram=dram)
         node.ssd = path
         return node
 
@@ -244,13 +246,19 @@ def test_a_file_system_without_direct_io(ssd_node, place):
 
 
 def test_the_log_says_what_was_found(ssd_node):
+    def found_at_start(starts):
+        def lines():
+            return [line for line in node.log().splitlines() if " tier of " in line]
+        wait_for(lambda: len(lines()) >= starts, "the line about the tier, which follows that the node serves")
+        return lines()[-1]
+
     node = ssd_node().start()
-    line, = [line for line in node.log().splitlines() if " tier of " in line]
+    line = found_at_start(1)
     assert f"1 device: {node.ssd} (256 MiB)" in line and "0 blocks (0 B) recovered in" in line
     fill(node, 300)
     assert node.stop() == 0
     node.start()
-    line = [line for line in node.log().splitlines() if " tier of " in line][-1]
+    line = found_at_start(2)
     found = int(re.search(r"(\d+) blocks \(", line)[1])
     assert found >= 150, line
 
@@ -413,7 +421,7 @@ def test_epochs_and_times_to_live_hold_over_a_reboot(ssd_node):
 
 def test_several_files(make_node, place):
     places = ",".join(f"{place.dir}/{i}.ssd:64M" for i in range(3))
-    node = make_node("--ssd", places, "--ssd-segment", SEGMENT, dram="32M").start()
+    node = make_node("--ssd", places, "--ssd-segment", SEGMENT, "--ssd-wait", "0", dram="32M").start()
     keys = fill(node, 400)
     wait_for(lambda: settled(node), "nothing is on its way down")
     devices = node.stats()["ssd"]["devices"]
@@ -487,15 +495,18 @@ def test_real_traces_hit_what_two_levels_hit(place, name, few):
     assert result["tokens_saved"] > result["dram_alone"]["tokens_saved"]
 
 
+@pytest.mark.alone
 def test_several_clients_over_two_tiers(place):
     trace = place.dir / "trace.jsonl"
     assert yolk("gen", "--requests", 800, "--seed", 6, trace).returncode == 0
     result = replay(trace, "--capacity", 400, "--ssd-capacity", 4000, "--block", "16K", "--clients", 3,
                     "--inflight", 4, env={"TMPDIR": str(place.dir)})
     expected = two_levels(trace, 400, 4000)
-    # Not that any came from SSD: what is on its way there is still served by DRAM, on a slow disk for long.
+    # Not that any came from SSD: what is on its way there is still served by DRAM, on a slow disk for long. Nor
+    # that it is the simulator's ratio: requests overtake each other, the more the slower one client is, and a turn
+    # that is done before the one it goes on from finds less.
     assert result["wrong_bytes"] == 0
-    assert abs(result["hit_ratio"] - expected["hit_blocks"] / expected["total_blocks"]) < 0.03
+    assert abs(result["hit_ratio"] - expected["hit_blocks"] / expected["total_blocks"]) < 0.10
     assert result["hit_ratio"] - result["dram_alone"]["hit_ratio"] > 0.05
 
 

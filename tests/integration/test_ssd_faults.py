@@ -32,7 +32,7 @@ def pause(seconds):
 class SsdNode(Node):
     def __init__(self, place, *options, path=None, size="512M", **settings):
         self.ssd = path or place.dir / "node.ssd"
-        super().__init__(place, "--ssd", f"{self.ssd}:{size}", "--ssd-segment", "4M", *options,
+        super().__init__(place, "--ssd", f"{self.ssd}:{size}" if size else self.ssd, "--ssd-segment", "4M", "--ssd-wait", "0", *options,
                          dram=settings.pop("dram", "48M"), **settings)
 
     def reboot(self):

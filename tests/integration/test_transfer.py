@@ -161,3 +161,32 @@ def test_an_engine_that_nobody_reaches_is_done_without(place, make_node):
     stats = node.stats()
     assert stats["remote_read_bytes"] == stats["remote_write_bytes"] == 0
     assert node.stop() == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/net/tun"), reason="there is no TUN device")
+def test_exact_bytes_over_a_long_way_that_loses_packets(place, make_node):
+    """50 ms there and back, 100 Mbit/s, one packet in a hundred lost: every byte is right, by engine and socket."""
+    one, two = Host(place), Host(place)
+    link = place.spawn([program("wan_link"), one.process.pid, two.process.pid, 25, 100, 1, 7], stdin=subprocess.PIPE,
+                       stdout=subprocess.PIPE, text=True)
+    assert link.stdout.readline() == "up\n"
+    for number, host in enumerate((one, two), 1):
+        host.run("ip", "addr", "add", f"10.78.0.{number}/24", "dev", "wan0")
+        host.run("ip", "link", "set", "wan0", "up")
+    node = make_node("--listen", f"tcp:10.78.0.1:{PORT}", "--transfer", "0.0.0.0:0", "--insecure-network")
+    node.start(before=one.enter)
+    path, back = place.dir / "block", place.dir / "back"
+    for i, size in enumerate((100, 70_000, 1 << 20, 3_000_001, 8 << 20)):
+        path.write_bytes(os.urandom(size))
+        two.yolk("put", f"k{i}", path)
+        two.yolk("get", f"k{i}", back)
+        assert back.read_bytes() == path.read_bytes()
+        back.unlink()
+    stats = node.stats()
+    assert stats["remote_write_bytes"] >= 8 << 20 and stats["remote_read_bytes"] >= 8 << 20
+    assert node.stop() == 0
+    out, _ = link.communicate("", DEADLINE_S)
+    for way in out.splitlines():
+        passed, lost = map(int, way.split())
+        assert passed > 100 and lost > 0
+    assert link.returncode == 0

@@ -66,11 +66,11 @@ def test_links_and_explain(target):
     rails = [rail for shard in links["shards"] for peer in shard["peers"] for rail in peer["rails"]]
     assert {rail["transport"] for rail in rails} >= {"tcp"}
     assert any(rail["slices"] > 0 for rail in rails)
-    why = json.loads(yolk("--json", "xfer", "explain", target.where, "64M").stdout)
+    why = json.loads(yolk("--json", "xfer", "explain", target.where, "cpu:0", "64M").stdout)
     assert why["length"] == 64 << 20
     assert sum(rail["first_slice"] for rail in why["rails"]) == 1
     assert all(rail["reason"] for rail in why["rails"])
-    only = json.loads(yolk("--json", "xfer", "--no-shm", "explain", target.where, "4K").stdout)
+    only = json.loads(yolk("--json", "xfer", "--no-shm", "explain", target.where, "cpu:0", "4K").stdout)
     assert {rail["transport"] for rail in only["rails"]} == {"tcp"}
 
 
@@ -91,14 +91,34 @@ def test_links_and_explain_as_tables(target):
     bands = lines[model + len(rails)].split()
     assert len(bands) == 6 and bands[1].startswith("(") and bands[1].endswith(")"), "nothing went over tcp: guesses"
 
-    lines = yolk("xfer", "explain", target.where, "64M").stdout.splitlines()
+    lines = yolk("xfer", "explain", target.where, "cpu:0", "64M").stdout.splitlines()
     assert lines[0].startswith("A read of 64 MiB, peer ") and "1 rail;" in lines[0]
     chosen = [line for line in lines if line.startswith("* ") and "SLICE" not in line]
     assert len(chosen) == 1 and chosen[0].endswith("the earliest predicted end")
     others = [line for line in lines if target.address in line]
     assert others and all(line.endswith("another transport is preferred") for line in others)
-    only = yolk("xfer", "--no-shm", "explain", target.where, "4K").stdout
+    only = yolk("xfer", "--no-shm", "explain", target.where, "cpu:0", "4K").stdout
     assert only.count("\n*  tcp") == 1 and "shm" not in only
+
+
+def test_explain_both_directions(target, place):
+    """What the two places are decides what is asked: memory here and a segment, a file, or memory again."""
+    def explain(src, dst):
+        return json.loads(yolk("--json", "xfer", "explain", src, dst, "1M").stdout)
+
+    file = place.dir / "file"
+    file.write_bytes(bytes(1 << 20))
+    read, write = explain(target.where, "cpu:0"), explain("cpu:0", target.where)
+    assert (read["op"], write["op"]) == ("read", "write") and read["incarnation"] == write["incarnation"]
+    for found in read, write:
+        assert not found["copied_by_caller"] and sum(rail["first_slice"] for rail in found["rails"]) == 1
+    for found in explain(f"file:{file}", "cpu:0"), explain("cpu:0", f"file:{file}"):
+        assert [rail["transport"] for rail in found["rails"]] == ["file"]
+    assert file.read_bytes() == bytes(1 << 20), "explaining a write writes nothing"
+    assert explain("cpu:0", "cpu:0")["copied_by_caller"]
+    assert yolk("xfer", "explain", "cpu:0", target.where, "64M").stdout.startswith("A write of 64 MiB, peer ")
+    done = yolk("xfer", "explain", "cuda:0", target.where, "64M")
+    assert done.returncode != 0 and said(done).startswith("yolk: cuda:0: "), "it is not the target's fault"
 
 
 def test_memory_and_distances(target, place):
@@ -125,18 +145,47 @@ def test_a_load_on_it(target):
         assert json.loads(done.stdout.splitlines()[0])["value"] > 0
 
 
+def test_the_rails_of_a_load(target):
+    done = yolk("--json", "bench", "xfer", "--quick", "--target", target.where, "--rails", "lo,127.0.0.1")
+    assert done.returncode == 0, done.stderr
+    done = yolk("bench", "xfer", "--quick", "--target", target.where, "--rails", "lo,nodev7")
+    assert done.returncode != 0 and "'nodev7' is no device" in done.stderr
+    done = yolk("bench", "xfer", "--quick", "--rails", "lo")
+    assert done.returncode == 2 and "--target" in said(done)
+
+
+def test_a_mix_of_classes(target):
+    """A row for each class, whose ratios are shares of the whole; a wrong one is refused by name."""
+    done = yolk("--json", "bench", "xfer", "--quick", "--block", "64K", "--class", "demand:3,background:1",
+                "--target", target.where)
+    assert done.returncode == 0, done.stderr
+    *rows, cpu = [json.loads(line) for line in done.stdout.splitlines()]
+    assert cpu["case"] == "cpu all classes" and cpu["value"] > 0
+    assert [row["case"].split()[0] for row in rows] == ["demand:3", "background:1"]
+    assert all(row["value"] > 0 and row["p99_us"] > 0 for row in rows)
+    assert abs(sum(row["ratio"] for row in rows) - 1) < 1e-3
+    for wrong in "demand:0", "demand:33", "demand:", "urgnt:1", "demand:1,x":
+        done = yolk("bench", "xfer", "--class", wrong, "--target", target.where)
+        assert done.returncode == 2 and wrong.split(",")[-1] in said(done)
+    done = yolk("bench", "xfer", "--class", "demand,urgent", "--threads", "16", "--block", "256M", "--target",
+                target.where)
+    assert done.returncode == 2 and "256 MiB" in done.stderr
+
+
 @pytest.mark.parametrize("where, word", [
     ("127.0.0.1:1/bench", "127.0.0.1:1"), ("nonsense", "nonsense"), ("127.0.0.1:99999/x", "99999"),
     ("no.such.host.invalid:1/x", "no.such.host.invalid"), ("file:/nowhere/x", "/nowhere/x")])
 def test_what_cannot_be_opened(where, word):
-    done = yolk("xfer", "explain", where, "4K")
+    done = yolk("xfer", "explain", where, "cpu:0", "4K")
     assert done.returncode in (1, 2) and word in said(done)
 
 
 def test_unknown_segment_and_wrong_arguments(target):
-    done = yolk("xfer", "explain", f"{target.address}/other", "4K")
+    done = yolk("xfer", "explain", f"{target.address}/other", "cpu:0", "4K")
     assert done.returncode == 1 and "other" in said(done)
-    for args in ["serv"], ["probe"], ["explain", target.where], ["explain", target.where, "4Q"]:
+    for args in ["serv"], ["probe"], ["explain", target.where], ["explain", target.where, "64M"], \
+            ["explain", target.where, "cpu:0", "4Q"], ["explain", "cpu:0", target.where], \
+            ["explain", target.where, target.where, "4K"]:
         assert yolk("xfer", *args).returncode == 2
     done = yolk("xfer", "serve", "--listen", target.address)
     assert done.returncode == 1 and target.address.split(":")[1] in said(done)
@@ -207,6 +256,7 @@ def test_file_beside_fio(place):
     assert {json.loads(line)["case"] for line in done.stdout.splitlines()} >= {"file read 1MiB", "file write 1MiB"}
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(os.geteuid() != 0, reason="making network namespaces needs root")
 @pytest.mark.skipif(any(shutil.which(p) is None for p in ("ip", "tc", "iperf3", "nsenter")),
                     reason="ip, tc, iperf3 or nsenter is not installed")
@@ -216,3 +266,61 @@ def test_a_rail_of_four_is_cut(place):
     assert done.returncode == 0, done.stderr
     rows = {row["case"]: row["value"] for row in map(json.loads, done.stdout.splitlines())}
     assert rows["base cut link failed requests"] == 0 and rows["base cut silent failed requests"] == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/net/tun"), reason="needs root and TUN devices")
+@pytest.mark.skipif(shutil.which("ip") is None, reason="ip is not installed")
+def test_a_long_way(place):
+    """Every case runs; how much of the link is filled is for the benchmark to say."""
+    done = yolk("--json", "bench", "xfer", "--quick", "--wan", seconds=4 * DEADLINE_S)
+    assert done.returncode == 0, done.stderr
+    rows = {row["case"]: row for row in map(json.loads, done.stdout.splitlines())}
+    for case in "base one-connection", "wan read", "wan write":
+        assert rows[case]["value"] > 0 and rows[case]["limit"] == 12.5e6
+
+
+def inhabitants(namespaces):
+    """Processes that are in one of these network namespaces."""
+    found = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.readlink(f"/proc/{pid}/ns/net") in namespaces:
+                found.add(pid)
+        except OSError:
+            pass
+    return found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="making network namespaces needs root")
+@pytest.mark.skipif(any(shutil.which(p) is None for p in ("ip", "tc", "iperf3", "nsenter")),
+                    reason="ip, tc, iperf3 or nsenter is not installed")
+@pytest.mark.parametrize("cases, killed", [("rails*", False), ("cut*", True)])
+def test_nothing_of_the_rig_outlives_the_bench(place, cases, killed):
+    """Its namespaces go with their processes, also when the bench is killed; what it says when it is not."""
+    def family(pid):
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
+            mine = children.read().split()
+        return [pid, *(p for child in mine for p in family(child))]
+
+    def namespaces():
+        try:
+            found = {os.readlink(f"/proc/{pid}/ns/net") for pid in family(bench.pid)}
+        except OSError:
+            return None
+        found.discard(os.readlink("/proc/self/ns/net"))
+        return found if len(found) == 2 else None
+
+    bench = place.spawn([program("yolk"), "--json", "bench", "xfer", "--quick", "--rails", "2", "--case", cases],
+                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env(), text=True)
+    made = wait_for(namespaces, "two namespaces")
+    if killed:
+        bench.kill()
+    out, err = bench.communicate(timeout=2 * DEADLINE_S)
+    wait_for(lambda: not inhabitants(made), "the end of both namespaces")
+    if not killed:
+        assert bench.returncode == 0, err
+        rows = {row["case"]: row for row in map(json.loads, out.splitlines())}
+        for case in "rails equal", "rails unequal":
+            assert rows[case]["value"] > 0 and rows[case]["limit"] > 0
+            assert rows[f"base {case} of one connection"]["value"] > 0
+        assert rows["base one-connection"]["value"] > 0

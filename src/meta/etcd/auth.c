@@ -125,7 +125,7 @@ static void ask(struct yk_etcd *etcd) {
                             .timeout_ms = 3 * etcd->opts->try_ms,
                             .connect_ms = etcd->opts->try_ms,
                             .max_bytes = 65536};
-    int rc = body.status < 0 ? body.status : yk_http_start(etcd->http, &etcd->auth_call, &a);
+    int rc = body.status < 0 ? body.status : yk_etcd_http_start(etcd->http, &etcd->auth_call, &a);
     yk_buf_fini(&body);
     if (rc < 0)
         yk_meta_timer_set(etcd->meta, &etcd->auth_timer, yk_now_ns() + YK_NS_PER_S);
@@ -151,7 +151,7 @@ void yk_auth_refused(struct yk_etcd *etcd, uint64_t number) {
 
 void yk_auth_fini(struct yk_etcd *etcd) {
     yk_meta_timer_stop(etcd->meta, &etcd->auth_timer);
-    yk_http_stop(etcd->http, &etcd->auth_call);
+    yk_etcd_http_stop(etcd->http, &etcd->auth_call);
     yk_buf_fini(&etcd->auth_call.body);
     set_token(etcd, NULL);
 }

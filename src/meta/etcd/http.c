@@ -94,7 +94,7 @@ static void release(struct yk_http *http, struct yk_http_call *call) {
     call->headers = NULL;
 }
 
-void yk_http_stop(struct yk_http *http, struct yk_http_call *call) {
+void yk_etcd_http_stop(struct yk_http *http, struct yk_http_call *call) {
     if (call->easy == NULL)
         return;
     release(http, call);
@@ -156,7 +156,7 @@ static bool set_ask(struct yk_http_call *call, const struct yk_http_ask *ask) {
            curl_easy_setopt(call->easy, CURLOPT_POSTFIELDS, yk_buf_text(&call->ask)) == CURLE_OK;
 }
 
-int yk_http_start(struct yk_http *http, struct yk_http_call *call, const struct yk_http_ask *ask) {
+int yk_etcd_http_start(struct yk_http *http, struct yk_http_call *call, const struct yk_http_ask *ask) {
     call->failed = call->sent = call->dirty = call->too_big = false;
     call->status = 0;
     call->text[0] = '\0';

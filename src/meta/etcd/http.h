@@ -62,8 +62,8 @@ int yk_http_new(const struct yk_meta_opts *opts, struct yk_http **ret_http, stru
 void yk_http_free(struct yk_http *http); /* without calls */
 
 /* Everything in ask is copied. -YK_ENOMEM, -YK_EINVAL: on_done does not come. */
-int yk_http_start(struct yk_http *http, struct yk_http_call *call, const struct yk_http_ask *ask);
-void yk_http_stop(struct yk_http *http, struct yk_http_call *call); /* fine when not started */
+int yk_etcd_http_start(struct yk_http *http, struct yk_http_call *call, const struct yk_http_ask *ask);
+void yk_etcd_http_stop(struct yk_http *http, struct yk_http_call *call); /* fine when not started */
 bool yk_http_active(const struct yk_http_call *call);
 
 void yk_http_turn(struct yk_http *http, int wait_ms);

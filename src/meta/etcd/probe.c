@@ -97,7 +97,7 @@ static void ask(void *user) {
                             .connect_ms = etcd->opts->try_ms,
                             .max_bytes = 2 * YK_META_VALUE_MAX};
     e->probe_seen = etcd->seen_revision;
-    if (body.status < 0 || yk_http_start(etcd->http, &e->probe, &a) < 0)
+    if (body.status < 0 || yk_etcd_http_start(etcd->http, &e->probe, &a) < 0)
         next(e);
     yk_buf_fini(&body);
 }
@@ -116,6 +116,6 @@ void yk_probe_stream_closed(struct yk_endpoint *e) {
     if (--e->streams > 0)
         return;
     yk_meta_timer_stop(e->etcd->meta, &e->probe_timer);
-    yk_http_stop(e->etcd->http, &e->probe);
+    yk_etcd_http_stop(e->etcd->http, &e->probe);
     yk_buf_fini(&e->probe.body);
 }

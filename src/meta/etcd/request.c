@@ -33,7 +33,7 @@ static void try_free(struct yk_try *t) {
     if (t->waiting)
         TAILQ_REMOVE(&t->etcd->waiting, t, link);
     yk_meta_timer_stop(t->etcd->meta, &t->timer);
-    yk_http_stop(t->etcd->http, &t->call);
+    yk_etcd_http_stop(t->etcd->http, &t->call);
     yk_buf_fini(&t->call.body);
     yk_gw_kvs_free(t->kvs, t->count);
     free(t);
@@ -140,7 +140,7 @@ static void ask(struct yk_try *t) {
     t->sent_boot_ms = yk_boot_ms();
     if (t->first_sent_boot_ms == 0)
         t->first_sent_boot_ms = t->sent_boot_ms;
-    int rc = body.status < 0 ? body.status : yk_http_start(t->etcd->http, &t->call, &ask);
+    int rc = body.status < 0 ? body.status : yk_etcd_http_start(t->etcd->http, &t->call, &ask);
     yk_buf_fini(&body);
     if (rc < 0) {
         yk_try_refused(t, rc, "no memory to ask etcd");

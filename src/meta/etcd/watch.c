@@ -68,7 +68,7 @@ static void leave(struct yk_etcd_watch *w) {
     if (w->at != NULL)
         yk_probe_stream_closed(w->at);
     w->at = NULL;
-    yk_http_stop(w->etcd->http, &w->call);
+    yk_etcd_http_stop(w->etcd->http, &w->call);
     yk_buf_fini(&w->call.body);
     yk_gw_kvs_free(w->held, w->held_count);
     w->held = NULL;
@@ -123,7 +123,7 @@ static void stream_open(struct yk_etcd_watch *w) {
                               .token = etcd->token,
                               .connect_ms = etcd->opts->try_ms,
                               .max_bytes = YK_BODY_MAX};
-    int rc = body.status < 0 ? body.status : yk_http_start(etcd->http, &w->call, &ask);
+    int rc = body.status < 0 ? body.status : yk_etcd_http_start(etcd->http, &w->call, &ask);
     yk_buf_fini(&body);
     if (rc < 0) {
         retry(w, rc, "no memory for a watch");

@@ -198,6 +198,8 @@ static void inner_done(struct yk_lane *lane, struct yk_slice *s) {
 
 static void inner_up(struct yk_lane *lane) {
     struct fault_lane *l = lane->core;
+    l->lane.trip_ns = lane->trip_ns;
+    l->lane.patient = lane->patient;
     xport_of(l)->outer->events->lane_up(&l->lane);
 }
 
@@ -221,6 +223,7 @@ static uint32_t fault_rails(struct yk_xport *x, const struct yk_peer_info *peer,
                             struct yk_rail_desc *ret_rails, uint32_t cap) {
     struct fault_xport *f = (struct fault_xport *)x;
     uint32_t n = f->inner->ops->rails(f->inner, peer, ret_rails, cap);
+    x->blind = f->inner->blind;
     for (uint32_t i = 0; i < n && f->spec.kind == CORRUPT; i++)
         ret_rails[i].caps |= YK_RAIL_NETWORK; /* its checksums are looked at */
     return n;
@@ -299,6 +302,11 @@ static uint64_t fault_moved(struct yk_lane *lane) {
     return l->inner->ops->moved != NULL ? l->inner->ops->moved(l->inner) : 0;
 }
 
+static uint64_t fault_lost(struct yk_lane *lane) {
+    struct fault_lane *l = (struct fault_lane *)lane;
+    return l->inner->ops->lost != NULL ? l->inner->ops->lost(l->inner) : 0;
+}
+
 static int fault_progress(struct yk_lane *lane, uint64_t bytes) {
     struct fault_lane *l = (struct fault_lane *)lane;
     return l->inner->ops->progress != NULL ? l->inner->ops->progress(l->inner, bytes) : 0;
@@ -308,6 +316,12 @@ static void fault_look(struct yk_lane *lane) {
     struct fault_lane *l = (struct fault_lane *)lane;
     if (l->inner->ops->look != NULL)
         l->inner->ops->look(l->inner);
+}
+
+static void fault_forget(struct yk_xport *x, uint64_t region) {
+    struct fault_xport *f = (struct fault_xport *)x;
+    if (f->inner->ops->forget != NULL)
+        f->inner->ops->forget(f->inner, region);
 }
 
 int yk_fault_open(const struct yk_xport_ops *ops, const char *spec, const struct yk_shard_env *env,
@@ -326,8 +340,10 @@ int yk_fault_open(const struct yk_xport_ops *ops, const char *spec, const struct
                                    .flush = fault_flush,
                                    .cancel = fault_cancel,
                                    .moved = fault_moved,
+                                   .lost = fault_lost,
                                    .progress = fault_progress,
-                                   .look = fault_look};
+                                   .look = fault_look,
+                                   .forget = fault_forget};
     f->outer = env;
     f->env = *env;
     f->env.events = &inner_events;

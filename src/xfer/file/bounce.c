@@ -39,6 +39,9 @@ void yk_file_req_end(struct yk_file_req *req, int err) {
     case ESTALE:
         req->status = -YK_EGONE;
         break;
+    case EFAULT: /* the caller's memory is not there: nothing is wrong with the device */
+        req->status = -YK_EFAULT;
+        break;
     default:
         req->status = -YK_EIO;
     }

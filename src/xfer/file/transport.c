@@ -3,7 +3,7 @@
  * The file transport: a region that is a file (or a block device) of this process is the remote side.
  *
  * Each shard opens a file that its slices name when the first one does, and closes it when none has for
- * a while, or when its region is gone. The device layer has threads of its own that wait for the device; they
+ * a while, or its region is gone. The device layer has threads of its own that wait for the device; they
  * write one eventfd of the shard's loop. The layer's way for a few reads without a thread (quick.c) is
  * not used: it is bound to one thread, and a shard is turned by many.
  *
@@ -208,6 +208,20 @@ static void sweep(struct yk_timer *t) {
         file_free(f);
     }
     sweep_in(x, x->files != NULL ? SWEEP_MS : 0);
+}
+
+/* An idle shard's timers do not run: who closes a file does not wait for its next request. */
+static void file_forget(struct yk_xport *xport, uint64_t region) {
+    struct xport *x = xport_of(xport);
+    for (struct file **at = &x->files; *at != NULL; at = &(*at)->next) {
+        struct file *f = *at;
+        if (f->region != region || f->ops > 0)
+            continue;
+        *at = f->next;
+        x->file_count--;
+        file_free(f);
+        return;
+    }
 }
 
 /* The one that a region is, most recently used ones first. */
@@ -631,4 +645,5 @@ const struct yk_xport_ops yk_xport_file = {
     .moved = file_moved,
     .progress = file_progress,
     .look = file_look,
+    .forget = file_forget,
 };

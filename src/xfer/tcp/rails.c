@@ -16,6 +16,7 @@
 
 #include "xfer/sock.h"
 
+#include <errno.h>
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <stdio.h>
@@ -161,11 +162,12 @@ uint32_t yk_tcp_rails_of(const struct yk_tcp_device *devices, uint32_t device_co
     return n;
 }
 
-/* down: those that are not up, too. */
-static uint32_t devices_now(struct yk_tcp_device *ret, uint32_t cap, int down) {
+/* down: those that are not up, too. *ret_blind: errno where they could not be looked at, else 0. */
+static uint32_t devices_now(struct yk_tcp_device *ret, uint32_t cap, int down, int *ret_blind) {
     struct ifaddrs *all = NULL;
     uint32_t n = 0;
-    if (getifaddrs(&all) < 0)
+    *ret_blind = getifaddrs(&all) < 0 ? errno : 0;
+    if (*ret_blind != 0)
         return 0;
     for (struct ifaddrs *i = all; i != NULL && n < cap; i = i->ifa_next) {
         struct yk_tcp_device *d = &ret[n];
@@ -188,7 +190,8 @@ static uint32_t devices_now(struct yk_tcp_device *ret, uint32_t cap, int down) {
 
 int yk_tcp_check_filter(const char *filter, struct yk_err *err) {
     struct yk_tcp_device devices[DEVICES_MAX];
-    uint32_t n = filter != NULL ? devices_now(devices, DEVICES_MAX, 1) : 0;
+    int blind;
+    uint32_t n = filter != NULL ? devices_now(devices, DEVICES_MAX, 1, &blind) : 0;
     for (const char *at = filter; at != NULL && *at != 0;) {
         char item[YK_PEER_HOST];
         size_t len = strcspn(at, ",");
@@ -208,7 +211,7 @@ uint32_t yk_tcp_rails(struct yk_xport *xport, const struct yk_peer_info *peer,
                       struct yk_rail_desc *ret_rails, uint32_t cap) {
     struct yk_tcp_device devices[DEVICES_MAX];
     char boot[YK_BOOT_ID_BYTES];
-    uint32_t n = devices_now(devices, DEVICES_MAX, 0);
+    uint32_t n = devices_now(devices, DEVICES_MAX, 0, &xport->blind);
     int same_host = yk_host_boot_id(boot) && strcmp(boot, peer->boot_id) == 0;
     return yk_tcp_rails_of(devices, n, xport->env->rails, peer, same_host, ret_rails, cap);
 }

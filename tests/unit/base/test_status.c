@@ -29,6 +29,7 @@ static void numbers_never_move(void **state) {
     /* Wire protocol and ABI: the first and the last of the table as released. */
     assert_int_equal(YK_EINVAL, 1);
     assert_int_equal(YK_ENOENT, 26);
+    assert_int_equal(YK_EFAULT, 27);
 }
 
 static void errors_keep_their_text(void **state) {

@@ -133,7 +133,8 @@ static void a_get_that_finds_no_room_is_answered(void **state) {
 static struct {
     struct yk_file_ops ops;
     const struct yk_file_ops *inner;
-    int on; /* atomic */
+    int on;      /* atomic */
+    int patient; /* atomic: it is not found out yet */
     uint64_t since_ns;
 } hang;
 
@@ -147,6 +148,8 @@ static void hang_submit(struct yk_file *io, struct yk_file_req *reqs) {
 }
 
 static uint64_t hang_stalled(const struct yk_file *io) {
+    if (__atomic_load_n(&hang.patient, __ATOMIC_RELAXED))
+        return 0;
     return hang.since_ns != 0 && yk_now_ns() - hang.since_ns > FOUND_OUT_NS
                ? YK_FILE_STALL_MS
                : hang.inner->stalled(io);
@@ -166,6 +169,42 @@ static int hang_wrap(void *arg, struct yk_file *io, struct yk_file **ret_io) {
 static void may_hang(struct yk_node_opts *o) {
     memset(&hang, 0, sizeof(hang));
     o->store.ssd.io_wrap = hang_wrap;
+}
+
+static void may_hang_and_puts_wait(struct yk_node_opts *o) {
+    may_hang(o);
+    hang.patient = 1;
+    o->store.ssd.wait_ms = 20;
+}
+
+static uint64_t hurried(void) {
+    struct yk_node_stats n;
+    yk_node_stats(fix.node, &n);
+    return n.store.demote_hurried;
+}
+
+/* Nothing is written any more, and nobody knows yet: blocks go unwritten, one get is exact or a miss. */
+static void a_put_does_not_wait_for_a_device_that_hangs(void **state) {
+    (void)state;
+    char name[32];
+    unsigned hits = 0;
+    begin(0, 16u * MIB, may_hang_and_puts_wait);
+    yk_client *c = open_client(&fix);
+    __atomic_store_n(&hang.on, 1, __ATOMIC_RELAXED);
+    put_all(c);
+    assert_true(hurried() > 0);
+    assert_int_equal(device().state, YK_SSD_DEV_OK);
+    for (unsigned i = 0; i < BLOCKS; i++) {
+        int rc = get_is(c, name_of(i, name), MIB, i);
+        assert_true(rc == 0 || rc == YK_MISS);
+        hits += rc == 0;
+    }
+    assert_true(hits > 0 && hits < BLOCKS);
+    assert_status(get_is(c, name_of(BLOCKS - 1, name), MIB, BLOCKS - 1), 0);
+    __atomic_store_n(&hang.patient, 0, __ATOMIC_RELAXED);
+    UNTIL(device().state != YK_SSD_DEV_OK);
+    yk_close(c);
+    fixture_fini(&fix);
 }
 
 /* A device that remembers the order of the reads that it is given. */
@@ -322,6 +361,7 @@ int main(void) {
         cmocka_unit_test(memory_that_is_not_populated_is_left_alone),
         cmocka_unit_test(a_get_that_finds_no_room_is_answered),
         cmocka_unit_test(a_chain_is_prefetched_in_its_order),
+        cmocka_unit_test(a_put_does_not_wait_for_a_device_that_hangs),
         cmocka_unit_test(a_remove_ends_with_a_device_that_hangs),
         cmocka_unit_test(nobody_is_served_an_epoch_that_is_not_durable),
         cmocka_unit_test(a_dozing_node_sees_its_device_go_and_come),

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #define KIB  1024u
+#define LIMIT (64u * KIB) /* of handles whose tests have blocks on both sides of it */
 #define LONG 20000u /* ms: a deadline that is not meant to be reached */
 
 /* ---- the rig ---------------------------------------------------------------------------------------- */
@@ -100,13 +101,12 @@ static const struct way {
     {"socket", 0, YK_OPEN_NO_MAP | YK_OPEN_NO_XFER},
 };
 
-static const size_t sizes[] = {1,   4096,         YK_FAR_INLINE, YK_FAR_INLINE + 1,
-                               MIB, 3 * MIB + 17, 9 * MIB};
+static const size_t sizes[] = {1, 4096, LIMIT, LIMIT + 1, MIB - 1, MIB, 3 * MIB + 17, 9 * MIB};
 #define SIZES (sizeof(sizes) / sizeof(sizes[0]))
 
 /* What of so many bytes is not for the socket. */
 static uint64_t large(const yk_client *c, uint64_t len) {
-    return len > YK_FAR_INLINE && !(c->flags & YK_OPEN_NO_XFER) ? len : 0;
+    return len > c->far.inline_max && !(c->flags & YK_OPEN_NO_XFER) ? len : 0;
 }
 
 static void put_and_get(yk_client *c) {
@@ -159,7 +159,7 @@ static void ranges(yk_client *c) {
     put_ok(c, "range", LEN, 9);
     static const struct {
         uint32_t at, len;
-    } of[] = {{0, LEN}, {1, LEN - 1}, {LEN - 1, 1}, {MIB - 3, 200 * KIB}, {7, YK_FAR_INLINE}};
+    } of[] = {{0, LEN}, {1, LEN - 1}, {LEN - 1, 1}, {MIB - 3, 200 * KIB}, {7, LIMIT}};
     for (size_t i = 0; i < sizeof(of) / sizeof(of[0]); i++) {
         memset(part, 0, sizeof(part));
         assert_status(yk_get_range(c, yk_key_str("range"), of[i].at, part, of[i].len), 0);
@@ -289,6 +289,7 @@ static void with_all_ways(void (*fn)(yk_client *c)) {
         rig_open(&r, ways[i].in_process, 0);
         yk_client *c = rig_client(&r, ways[i].flags, LONG);
         assert_int_equal(c->far.up, !(ways[i].flags & YK_OPEN_NO_XFER));
+        yk_far_set_inline(c, LIMIT);
         fn(c);
         assert_int_equal(STAT(c, xfer_fallbacks), 0);
         yk_close(c);
@@ -308,6 +309,22 @@ FORM(references)
 FORM(batches)
 FORM(one_key)
 FORM(asynchronous)
+
+/* All of these nodes are on this host, where the engine's way is the connection's: large blocks alone. */
+static void test_one_way(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+        struct rig r;
+        rig_open(&r, ways[i].in_process, 0);
+        yk_client *c = rig_client(&r, ways[i].flags, LONG);
+        assert_int_equal(large(c, MIB - 1), 0);
+        assert_int_equal(large(c, MIB) > 0, c->far.up);
+        put_and_get(c);
+        assert_int_equal(STAT(c, xfer_bytes) > 0, !(ways[i].flags & YK_OPEN_NO_XFER));
+        yk_close(c);
+        rig_close(&r);
+    }
+}
 
 /* A handle that maps has no engine. */
 static void test_mapped(void **state) {
@@ -676,6 +693,7 @@ static void test_node_is_killed_and_comes_back(void **state) {
     struct load loads[THREADS];
     rig_open(&r, 0, 0);
     yk_client *c = rig_client(&r, YK_OPEN_NO_MAP, LONG);
+    yk_far_set_inline(c, LIMIT);
     for (unsigned i = 0; i < THREADS; i++) {
         loads[i] = (struct load){.c = c, .seed = (i + 1) * 1000000u};
         pthread_create(&threads[i], NULL, load_main, &loads[i]);
@@ -738,6 +756,7 @@ int main(void) {
         cmocka_unit_test(test_batches),
         cmocka_unit_test(test_one_key),
         cmocka_unit_test(test_asynchronous),
+        cmocka_unit_test(test_one_way),
         cmocka_unit_test_setup_teardown(test_mapped, with_node, without_node),
         cmocka_unit_test(test_rails_that_are_not_there),
         cmocka_unit_test(test_block_goes_after_it_was_located),

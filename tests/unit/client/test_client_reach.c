@@ -7,6 +7,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -42,6 +43,44 @@ static void over_tcp(void **state) {
     free(f);
 }
 
+static int option(int fd, int level, int name) {
+    int on = 0;
+    socklen_t len = sizeof(on);
+    assert_int_equal(getsockopt(fd, level, name, &on, &len), 0);
+    return on;
+}
+
+/* How many connected TCP sockets this process has; each sends what it is given at once, acknowledged or
+ * not what went before, and notices a peer that is gone without a word. */
+static int tuned_sockets(void) {
+    int n = 0;
+    for (int fd = 0; fd < 1024; fd++) {
+        struct sockaddr_storage peer;
+        socklen_t len = sizeof(peer);
+        if (getpeername(fd, (struct sockaddr *)&peer, &len) < 0 || peer.ss_family != AF_INET)
+            continue;
+        assert_true(option(fd, IPPROTO_TCP, TCP_NODELAY));
+        assert_true(option(fd, SOL_SOCKET, SO_KEEPALIVE));
+        n++;
+    }
+    return n;
+}
+
+/* Replies to a batch are many small sends of the node's; with Nagle's algorithm at its end of the
+ * connection the last of them waited for the acknowledgement that a client delays by 40 ms. */
+static void neither_end_of_tcp_waits_for_acknowledgements(void **state) {
+    struct fixture *f = malloc(sizeof(*f));
+    (void)state;
+    fixture_init(f, 0);
+    snprintf(f->url, sizeof(f->url), "tcp:127.0.0.1:%u", free_port());
+    fixture_start(f);
+    yk_client *c = open_client(f);
+    assert_int_equal(tuned_sockets(), 2);
+    yk_close(c);
+    fixture_fini(f);
+    free(f);
+}
+
 static void embedded(void **state) {
     (void)state;
     yk_client *c = NULL, *d = NULL;
@@ -70,6 +109,7 @@ static void embedded(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(over_tcp),
+        cmocka_unit_test(neither_end_of_tcp_waits_for_acknowledgements),
         cmocka_unit_test(embedded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,6 +6,7 @@
 #include "http/http.h"
 
 #include "base/clock.h"
+#include "node/pool.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -145,12 +146,87 @@ static void only_loopback_is_served_unless_told_otherwise(void **state) {
     assert_non_null(strstr(err.text, "cannot serve HTTP"));
 }
 
+/* ---- a node of a cluster ------------------------------------------------------------------------ */
+
+static void nothing_changed(void *arg, const struct yk_pool_block *block) {
+}
+
+static int nothing_wanted(void *arg, const struct yk_pool_want *want) {
+    return -YK_EAGAIN;
+}
+
+static int nothing_removed(void *arg, const char *ns, uint32_t ns_len, uint64_t epoch, const void *key,
+                           uint32_t key_len, uint64_t deadline_ns, uint64_t token) {
+    return -YK_EAGAIN;
+}
+
+static int no_space(void *arg, unsigned what, const char *ns, uint32_t ns_len, uint64_t value, uint64_t deadline_ns,
+                    uint64_t token) {
+    return -YK_EAGAIN;
+}
+
+static void some_figures(void *arg, struct yk_pool_figures *ret) {
+    *ret = (struct yk_pool_figures){.members = 3, .expelled = 1, .pulled_bytes = 4096, .pulled_cross_bytes = 1024};
+    ret->removes_pending = ++*(uint64_t *)arg;
+}
+
+static void a_cluster_has_its_figures(void **state) {
+    uint64_t pending = 0;
+    const struct yk_pool_ops ops = {.changed = nothing_changed,
+                                    .want = nothing_wanted,
+                                    .remove = nothing_removed,
+                                    .space = no_space,
+                                    .figures = some_figures,
+                                    .arg = &pending};
+    struct yk_node_opts o = {.pool = &ops};
+    struct yk_http_opts ho = {0};
+    struct yk_http *alone = http;
+    struct yk_node *other = NULL;
+    struct yk_err err = {0};
+    char *b = get("/metrics");
+    assert_null(strstr(b, "yolk_cluster_")); /* of a node that is alone */
+    free(b);
+    o.store.segment.data_bytes = 4u << 20;
+    o.store.segment.max_clients = 4;
+    o.store.segment.numa_node = -1;
+    o.store.policy = "lru";
+    assert_int_equal(yk_node_start(&o, &other, &err), 0);
+    yk_parse_addr("tcp:127.0.0.1:0", &ho.listen, &err);
+    http = NULL;
+    assert_int_equal(yk_http_start(&ho, other, &http, &err), 0);
+    for (int i = 0; i < 2; i++) { /* each page is of its own moment */
+        static const char *const want[] = {
+            "# TYPE yolk_cluster_nodes gauge",
+            "yolk_cluster_nodes{state=\"member\"} 3\n",
+            "yolk_cluster_nodes{state=\"expelled\"} 1\n",
+            "# TYPE yolk_cluster_pulled_bytes_total counter",
+            "yolk_cluster_pulled_bytes_total{zone=\"all\"} 4096\n",
+            "yolk_cluster_pulled_bytes_total{zone=\"cross\"} 1024\n",
+            "yolk_cluster_serving 0\n",
+        };
+        char line[64];
+        b = get("/metrics");
+        for (size_t k = 0; k < sizeof(want) / sizeof(want[0]); k++)
+            assert_non_null(strstr(b, want[k]));
+        snprintf(line, sizeof(line), "yolk_cluster_removes_pending %llu\n", (unsigned long long)pending);
+        assert_non_null(strstr(b, line));
+        free(b);
+    }
+    b = get("/v1/stats");
+    assert_non_null(strstr(b, "\"cluster\":{\"members\":3,"));
+    free(b);
+    yk_http_stop(http);
+    http = alone;
+    yk_node_stop(other);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(routes_answer),
         cmocka_unit_test(other_methods_and_garbage_are_refused),
         cmocka_unit_test(silent_connections_keep_no_probe_waiting),
         cmocka_unit_test(only_loopback_is_served_unless_told_otherwise),
+        cmocka_unit_test(a_cluster_has_its_figures),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -141,6 +141,29 @@ static void oldest_of_several_is_one_lru(void **state) {
     free_shares(space, shares);
 }
 
+/* What a block is worth, over all instances: as the list has it. */
+static void values_are_in_the_order_of_victims(void **state) {
+    (void)state;
+    struct yk_policy_space *space = make_space(IDS);
+    struct yk_policy *shares[SHARES];
+    struct list l = {.n = 0};
+    uint64_t rng = 29;
+    make_shares(space, shares);
+    for (int i = 0; i < 4000; i++) {
+        uint32_t id = random_below(&rng, IDS);
+        int rc = list_drop(&l, id) ? yk_policy_access(shares[id % SHARES], id)
+                                   : insert_block(shares[id % SHARES], id, YK_POLICY_NONE);
+        assert_int_equal(rc, 0);
+        list_push(&l, id);
+    }
+    for (uint32_t i = 1; i < l.n; i++)
+        assert_true(yk_policy_value(space, l.ids[i]) > yk_policy_value(space, l.ids[i - 1]));
+    evict_block(shares[l.ids[0] % SHARES], l.ids[0]);
+    assert_int_equal(yk_policy_value(space, l.ids[0]), 0);
+    assert_int_equal(yk_policy_value(space, IDS), 0);
+    free_shares(space, shares);
+}
+
 static void pins_do_not_hide_the_next_oldest(void **state) {
     (void)state;
     struct yk_policy_space *space = make_space(IDS);
@@ -170,6 +193,7 @@ int main(void) {
         cmocka_unit_test(random_stream_equals_a_list),
         cmocka_unit_test(prefix_traces_equal_a_list),
         cmocka_unit_test(oldest_of_several_is_one_lru),
+        cmocka_unit_test(values_are_in_the_order_of_victims),
         cmocka_unit_test(pins_do_not_hide_the_next_oldest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -478,7 +478,7 @@ static int is_set(const char *name) {
 }
 
 uint32_t ssd_rig_stride(void) {
-    return is_set("YOLK_SLOW") && !is_set("YOLK_LONG") ? 5 : 1;
+    return is_set("YOLK_SLOW") && !is_set("YOLK_LONG") ? 9 : 1;
 }
 
 int ssd_rig_find(struct ssd_rig *r, uint32_t ns, uint32_t key, uint32_t *ret_id) {

@@ -81,7 +81,7 @@ void ssd_rig_close(struct ssd_rig *r, int clean);
 void ssd_rig_free(struct ssd_rig *r);
 
 /* How many cases a long series goes on at a time: 1; under a sanitizer, which makes each ten times as long
- * (YOLK_SLOW=1), 5, but for YOLK_LONG=1. */
+ * (YOLK_SLOW=1), 9, but for YOLK_LONG=1. */
 uint32_t ssd_rig_stride(void);
 
 /* 1: the tier has it. */

@@ -24,21 +24,29 @@
 
 static char *local, *copy; /* CONFORM_BYTES and margins, each */
 
+/* What is to be at this place: another part for each seed of numbers that are drawn once, since sanitizers make each
+ * access many. */
+static const char *pattern(uint64_t offset, uint64_t seed) {
+    static uint64_t word[(CONFORM_BYTES + (1u << 20)) / 8];
+    if (word[0] == 0)
+        for (uint64_t i = 0, w = 88172645463325252ull; i < sizeof(word) / sizeof(word[0]); i++) {
+            w ^= w << 13;
+            w ^= w >> 7;
+            word[i] = w ^= w << 17;
+        }
+    return (const char *)word + seed * 4099 % (1u << 20) + offset;
+}
+
 static void bytes_of(char *at, uint64_t offset, uint64_t len, uint64_t seed) {
-    for (uint64_t i = 0; i < len; i++) {
-        uint64_t x = (offset + i) * 0x9e3779b97f4a7c15ull + seed;
-        at[i] = (char)(x >> 32 ^ x >> 7);
-    }
+    memcpy(at, pattern(offset, seed), len);
 }
 
 static int same(const char *at, uint64_t offset, uint64_t len, uint64_t seed) {
-    for (uint64_t i = 0; i < len; i++) {
-        char c;
-        bytes_of(&c, offset + i, 1, seed);
-        if (at[i] != c)
-            return 0;
-    }
-    return 1;
+    return memcmp(at, pattern(offset, seed), len) == 0;
+}
+
+static int all_are(const char *at, uint64_t len, char byte) {
+    return at[0] == byte && memcmp(at, at + 1, len - 1) == 0;
 }
 
 /* ---- two engines in this process ------------------------------------------------------------------- */
@@ -69,7 +77,9 @@ void conform_open_two(struct conform_rig *rig, const yk_xfer_opts *opts) {
     o.transports = rig->transports;
     o.registry_dir = rig->dir;
     o.shm_dir = rig->dir;
+    o.advertise = NULL;
     assert_int_equal(yk_xfer_create(&o, &rig->from), 0);
+    o.advertise = opts->advertise;
     o.listen = rig->listen;
     o.fault = NULL;
     assert_int_equal(yk_xfer_create(&o, &rig->to), 0);
@@ -367,10 +377,8 @@ static void ends_early(struct conform_rig *rig) {
         assert_int_equal(yk_xfer_batch_free(rig->from, b), 0);
         memset(local, 0x11, CONFORM_BYTES + 2 * MARGIN);
         (void)poll(NULL, 0, 2); /* late bytes would come now */
-        for (uint64_t k = 0; k < CONFORM_BYTES; k++)
-            if (local[MARGIN + k] != 0x11)
-                fail_msg("%s: byte %llu was written after its request had ended", rig->name,
-                         (unsigned long long)k);
+        if (!all_are(local + MARGIN, CONFORM_BYTES, 0x11))
+            fail_msg("%s: a byte was written after its request had ended", rig->name);
     }
     finish(rig);
 }
@@ -441,8 +449,7 @@ static void memory_of_nobody(struct conform_rig *rig) {
     assert_int_equal(yk_xfer_run(rig->from, &q, 1, NULL), 0);
     addr = local + 4096;
     assert_int_equal(yk_xfer_unregister(rig->from, &addr, 1), 0);
-    for (uint64_t k = 8192; k < CONFORM_BYTES; k++)
-        assert_int_equal(local[k], 0x11);
+    assert_true(all_are(local + 8192, CONFORM_BYTES - 8192, 0x11));
     m = (yk_xfer_memory){.addr = local, .length = CONFORM_BYTES + 2 * MARGIN, .fd = -1};
     assert_int_equal(yk_xfer_register(rig->from, &m, 1), 0);
     finish(rig);
@@ -463,8 +470,9 @@ void conform_plain(struct conform_rig *rig) {
 
 #define FAULT_REQUESTS 8u
 
-/* One run: exact bytes or an error for each; how many slices it took. */
-static uint64_t one_run(struct conform_rig *rig, uint32_t op, uint64_t seed, int sums, uint32_t timeout_ms) {
+/* One run: exact bytes or an error for each; how many slices it took. *failed: how many requests did, more. */
+static uint64_t one_run(struct conform_rig *rig, uint32_t op, uint64_t seed, int sums, uint32_t timeout_ms,
+                        uint32_t *failed) {
     static const uint64_t lengths[FAULT_REQUESTS] = {1, 4096, 70001, 65536, 2100000, 333, 1048577, 12};
     yk_xfer_request q[FAULT_REQUESTS];
     yk_xfer_guard g[FAULT_REQUESTS];
@@ -492,6 +500,7 @@ static uint64_t one_run(struct conform_rig *rig, uint32_t op, uint64_t seed, int
         assert_int_equal(yk_xfer_request_status(rig->from, b, i, &s), 0);
         assert_int_not_equal(s.status, -YK_EAGAIN);
         slices += s.attempts;
+        *failed += s.status != 0;
         if (s.status == 0)
             assert_true(s.bytes == lengths[i] &&
                         same(op == YK_XFER_WRITE ? copy + q[i].offset : (char *)q[i].local, q[i].offset,
@@ -508,6 +517,7 @@ void conform_faults(struct conform_rig *rig, const char *kind, const char *extra
     if (sums && (rig->can & CONFORM_GUARD) == 0)
         return;
     const char *is_slow = getenv("YOLK_SLOW"); /* sanitizers: a fifth of the series */
+    uint32_t failed = 0;
     uint64_t slices = 2, n = 1, slow = is_slow != NULL && is_slow[0] == '1';
     for (; n <= slices; n += slow && n >= 3 ? 5 : 1) {
         char fault[64];
@@ -515,11 +525,35 @@ void conform_faults(struct conform_rig *rig, const char *kind, const char *extra
         yk_xfer_opts o = {.size = sizeof(o), .fault = fault, .stall_ms = 20};
         begin(rig, &o);
         uint32_t timeout_ms = n < 3 || strcmp(kind, "drop") == 0 ? 150 : 3000;
-        slices = one_run(rig, YK_XFER_READ, n, sums, timeout_ms);
+        slices = one_run(rig, YK_XFER_READ, n, sums, timeout_ms, &failed);
         if (!sums)
-            slices += one_run(rig, YK_XFER_WRITE, n + 1, 0, timeout_ms);
+            slices += one_run(rig, YK_XFER_WRITE, n + 1, 0, timeout_ms, &failed);
         finish(rig);
         if (n > 300)
             fail_msg("%s: no clean run", fault);
     }
+}
+
+/* How many requests of so many runs fail at that rate. */
+static uint32_t at_rate(struct conform_rig *rig, const char *kind, const char *extra, const char *rate,
+                        uint32_t runs, uint32_t timeout_ms) {
+    char fault[64];
+    uint32_t failed = 0;
+    snprintf(fault, sizeof(fault), "%s:rate=%s%s", kind, rate, extra);
+    yk_xfer_opts o = {.size = sizeof(o), .fault = fault, .stall_ms = 20};
+    begin(rig, &o);
+    for (uint32_t i = 0; i < runs; i++)
+        (void)one_run(rig, i % 2 ? YK_XFER_WRITE : YK_XFER_READ, i, 0, timeout_ms, &failed);
+    finish(rig);
+    return failed;
+}
+
+void conform_rates(struct conform_rig *rig, const char *kind, const char *extra) {
+    int alone = strcmp(extra, ",scope=request") == 0;
+    int late = strcmp(kind, "delay") == 0;
+    /* The numbers are the same in each run, and none of the first is so low. */
+    assert_int_equal(at_rate(rig, kind, extra, "0.000000001", 4, 20000), 0);
+    uint32_t some = at_rate(rig, kind, extra, "0.2", 4, 20000);
+    assert_true(some < 4 * FAULT_REQUESTS && (!alone || some > 0));
+    assert_int_equal(at_rate(rig, kind, extra, "1", 2, late ? 20000 : 150), late ? 0 : 2 * FAULT_REQUESTS);
 }

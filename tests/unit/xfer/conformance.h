@@ -48,5 +48,8 @@ void conform_plain(struct conform_rig *rig);
 /* One kind of fault ("error", "drop", ...): every Nth slice, N from 1 until none was hit. extra: more of
  * the fault's text, "" for none. */
 void conform_faults(struct conform_rig *rig, const char *kind, const char *extra);
+/* One kind of fault at random, `rate` of the slices: exact bytes or an error for each request; at rates in
+ * between some go well, and of faults that are a request's alone (extra ",scope=request") some fail. */
+void conform_rates(struct conform_rig *rig, const char *kind, const char *extra);
 
 #endif

@@ -45,13 +45,22 @@ static struct yk_slice *slice_of(struct yk_list *node) {
     return yk_list_of(node, struct yk_slice, priv);
 }
 
-static int fake_open(const struct yk_shard_env *env, struct yk_xport **ret_xport, struct yk_err *err) {
+static int make(const struct yk_xport_ops *ops, const struct yk_shard_env *env, struct yk_xport **ret_xport,
+                struct yk_err *err) {
     struct yk_xport *x = calloc(1, sizeof(*x));
     if (x == NULL)
         return yk_err_set(err, -YK_ENOMEM, "fake: no memory");
-    *x = (struct yk_xport){.ops = fake_xports[0], .env = env};
+    *x = (struct yk_xport){.ops = ops, .env = env};
     *ret_xport = x;
     return 0;
+}
+
+static int fake_open(const struct yk_shard_env *env, struct yk_xport **ret_xport, struct yk_err *err) {
+    return make(fake_xports[0], env, ret_xport, err);
+}
+
+static int other_open(const struct yk_shard_env *env, struct yk_xport **ret_xport, struct yk_err *err) {
+    return make(fake_xports[1], env, ret_xport, err);
 }
 
 static void fake_close(struct yk_xport *x) {
@@ -60,15 +69,16 @@ static void fake_close(struct yk_xport *x) {
 
 static uint32_t fake_rails(struct yk_xport *x, const struct yk_peer_info *peer,
                            struct yk_rail_desc *ret, uint32_t cap) {
-    (void)x;
+    uint32_t first = x->ops == fake_xports[0] ? 0 : 1, n = 0;
+    uint32_t end = first == 1 ? fake.split * fake.rail_count : fake.split ? 1 : fake.rail_count;
     (void)peer;
-    for (uint32_t i = 0; i < fake.rail_count && i < cap; i++)
-        ret[i] = (struct yk_rail_desc){.caps = YK_RAIL_READ | YK_RAIL_WRITE | YK_RAIL_NOTIFY,
+    for (uint32_t i = first; i < end && n < cap; i++)
+        ret[n++] = (struct yk_rail_desc){.caps = (YK_RAIL_READ | YK_RAIL_WRITE | YK_RAIL_NOTIFY) & ~fake.rail[i].lacks,
                                        .port = (uint16_t)i,
                                        .distance = fake.rail[i].distance,
                                        .bytes_per_s = 1e9,
                                        .fixed_ns = 20000};
-    return fake.rail_count;
+    return n;
 }
 
 static void end(struct fake_lane *l, struct yk_slice *s, int status, enum yk_scope scope) {
@@ -114,23 +124,32 @@ static void carry_out(struct fake_lane *l, struct yk_slice *s) {
     __atomic_fetch_add(&r->slices, 1, __ATOMIC_RELEASE);
 }
 
+static int is_silent(const struct fake_lane *l) {
+    const struct fake_rail *r = &fake.rail[l->rail];
+    return __atomic_load_n(&r->silent, __ATOMIC_ACQUIRE) ||
+           l->lane.id == __atomic_load_n(&r->deaf, __ATOMIC_ACQUIRE) ||
+           l->lane.id <= __atomic_load_n(&r->forgot, __ATOMIC_ACQUIRE);
+}
+
 static void due(struct yk_timer *t) {
     struct fake_lane *l = t->user;
     struct fake_rail *r = &fake.rail[l->rail];
     const struct yk_shard_events *ev = l->lane.xport->env->events;
     uint64_t now = yk_now_ns();
     if (!l->up) {
-        if (__atomic_load_n(&r->silent, __ATOMIC_ACQUIRE))
+        if (is_silent(l))
             return; /* no answer to the connection */
         if (__atomic_load_n(&r->restarted, __ATOMIC_ACQUIRE)) {
             ev->lane_down(&l->lane, -YK_EGONE, YK_SCOPE_RAIL, "fake: another incarnation");
             return;
         }
         l->up = 1;
+        l->lane.trip_ns = r->path_ns;
+        l->lane.patient = (int)r->patient;
         ev->lane_up(&l->lane);
         return;
     }
-    if (__atomic_load_n(&r->silent, __ATOMIC_ACQUIRE)) { /* looks again later */
+    if (is_silent(l)) { /* looks again later */
         (void)yk_loop_timer(l->lane.xport->env->loop, t, now + 2 * YK_NS_PER_MS);
         return;
     }
@@ -158,10 +177,11 @@ static void due(struct yk_timer *t) {
 static int fake_connect(struct yk_xport *x, const struct yk_peer_info *peer,
                         const struct yk_rail_desc *rail, int bulk, struct yk_lane **ret_lane,
                         struct yk_err *err) {
-    static uint64_t ids;
     struct fake_rail *r = &fake.rail[rail->port];
     (void)peer;
     __atomic_fetch_add(&r->connects, 1, __ATOMIC_RELEASE);
+    if (__atomic_load_n(&r->poor, __ATOMIC_ACQUIRE))
+        return yk_err_set(err, -YK_ELIMIT, "fake: no descriptor");
     if (r->refuse > 0) {
         __atomic_fetch_sub(&r->refuse, 1, __ATOMIC_RELEASE);
         return yk_err_set(err, -YK_EGONE, "fake: refused");
@@ -169,12 +189,15 @@ static int fake_connect(struct yk_xport *x, const struct yk_peer_info *peer,
     struct fake_lane *l = calloc(1, sizeof(*l));
     if (l == NULL)
         return yk_err_set(err, -YK_ENOMEM, "fake: no memory");
-    l->lane = (struct yk_lane){.ops = fake_xports[0], .xport = x, .id = ++ids};
+    l->lane = (struct yk_lane){.ops = x->ops, .xport = x};
+    l->lane.id = __atomic_add_fetch(&fake.lanes, 1, __ATOMIC_RELEASE);
     l->rail = rail->port;
     l->bulk = bulk;
     yk_list_init(&l->slices);
     l->timer = (struct yk_timer){.fn = due, .user = l};
-    (void)yk_loop_timer(x->env->loop, &l->timer, yk_now_ns() + r->connect_ns + 1);
+    uint32_t mute = __atomic_load_n(&r->mute, __ATOMIC_ACQUIRE);
+    __atomic_store_n(&r->mute, mute > 0 ? mute - 1 : 0, __ATOMIC_RELEASE);
+    (void)yk_loop_timer(x->env->loop, &l->timer, mute > 0 ? 0 : yk_now_ns() + r->connect_ns + 1);
     *ret_lane = &l->lane;
     return 0;
 }
@@ -203,15 +226,8 @@ static void fake_post_slice(struct yk_lane *lane, struct yk_slice *s) {
     struct fake_lane *l = (struct fake_lane *)lane;
     struct fake_rail *r = &fake.rail[l->rail];
     uint64_t now = yk_now_ns();
-    if (fake.log_count < FAKE_LOG)
-        fake.log[fake.log_count++] = (struct fake_post){.rail = (uint8_t)l->rail,
-                                                        .op = s->op,
-                                                        .xclass = s->xclass,
-                                                        .bulk = (uint8_t)l->bulk,
-                                                        .len = s->len,
-                                                        .offset = s->offset,
-                                                        .at_ns = now};
     fake.fences += s->op == YK_SLICE_FENCE;
+    l->moved += s->op == YK_SLICE_PING && __atomic_load_n(&r->acks, __ATOMIC_ACQUIRE);
     /* The urgent lane and the others share the rail, as connections do. */
     uint64_t *free_at = l->bulk ? &r->free_at_ns : &r->urgent_free_at_ns;
     uint64_t other = l->bulk ? r->urgent_free_at_ns : r->free_at_ns;
@@ -222,6 +238,15 @@ static void fake_post_slice(struct yk_lane *lane, struct yk_slice *s) {
     yk_list_init(node_of(s));
     yk_list_add(&l->slices, node_of(s));
     s->priv[2] = from + ns;
+    if (fake.log_count < FAKE_LOG)
+        fake.log[fake.log_count++] = (struct fake_post){.rail = (uint8_t)l->rail,
+                                                        .op = s->op,
+                                                        .xclass = s->xclass,
+                                                        .bulk = (uint8_t)l->bulk,
+                                                        .len = s->len,
+                                                        .offset = s->offset,
+                                                        .at_ns = now,
+                                                        .due_ns = from + ns};
     s->priv[3] = 0;
     l->count++;
     arm(l);
@@ -241,20 +266,20 @@ static uint64_t fake_moved(struct yk_lane *lane) {
     return ((struct fake_lane *)lane)->moved;
 }
 
-static const struct yk_xport_ops ops = {
-    .name = "fake",
-    .bit = YK_XFER_TCP,
-    .open = fake_open,
-    .close = fake_close,
-    .rails = fake_rails,
-    .connect = fake_connect,
-    .disconnect = fake_disconnect,
-    .room = fake_room,
-    .post = fake_post_slice,
-    .cancel = fake_cancel,
-    .moved = fake_moved,
-};
-const struct yk_xport_ops *const fake_xports[] = {&ops, NULL};
+static uint64_t fake_lost(struct yk_lane *lane) {
+    const struct fake_rail *r = &fake.rail[((struct fake_lane *)lane)->rail];
+    return (uint64_t)r->loses * r->slices;
+}
+
+#define OPS(name_, open_)                                                                          \
+    {                                                                                              \
+        .name = (name_), .bit = YK_XFER_TCP, .open = (open_), .close = fake_close,                 \
+        .rails = fake_rails, .connect = fake_connect, .disconnect = fake_disconnect,               \
+        .room = fake_room, .post = fake_post_slice, .cancel = fake_cancel, .moved = fake_moved,    \
+        .lost = fake_lost                                                                          \
+    }
+static const struct yk_xport_ops ops = OPS("fake", fake_open), other_ops = OPS("other", other_open);
+const struct yk_xport_ops *const fake_xports[] = {&ops, &other_ops, NULL};
 
 /* ---- the rig ---------------------------------------------------------------------------------------- */
 
@@ -278,6 +303,7 @@ void fake_begin(struct fake_rig *rig, uint32_t rails, double bytes_per_s, uint64
     assert_int_equal(yk_xfer_register(rig->engine, &m, 1), 0);
     assert_int_equal(yk_engine_peer(rig->engine, &info, 0, &seg.peer, &err), 0);
     assert_int_equal(yk_engine_segment(rig->engine, &seg, 0, &rig->segment, &err), 0);
+    yk_peer_put(seg.peer);
 }
 
 void fake_end(struct fake_rig *rig) {

@@ -19,9 +19,18 @@
 struct fake_rail {
     double bytes_per_s;
     uint32_t distance;
+    uint32_t lacks; /* enum yk_rail_caps */
     uint64_t connect_ns; /* until a lane is up */
+    uint64_t path_ns;    /* what its lanes say of the way there and back */
+    uint32_t loses;      /* packets, for each slice */
+    uint32_t patient;    /* its lanes do not mind */
+    uint32_t mute;       /* any: atomic; so many connections are not answered */
     uint32_t refuse;     /* any: atomic; so many connections fail */
+    uint32_t poor;       /* any: atomic; there is no descriptor for a connection */
     uint32_t silent;     /* any: atomic; nothing moves */
+    uint64_t forgot;     /* any: atomic; nothing moves on lanes up to that number: the path forgot them */
+    uint64_t deaf;       /* any: atomic; nothing moves on the lane of that number */
+    uint32_t acks;       /* any: atomic; what is silent takes a PING all the same, as a stopped peer's kernel does */
     uint32_t fail_at;    /* any: atomic; with its Nth slice from now a lane goes down; 0 = none */
     uint32_t restarted;  /* any: atomic; the peer turns out to be another */
     uint64_t bytes;      /* any: atomic; moved, ever */
@@ -31,7 +40,7 @@ struct fake_rail {
 
 struct fake_post {
     uint8_t rail, op, xclass, bulk;
-    uint64_t len, offset, at_ns;
+    uint64_t len, offset, at_ns, due_ns;
 };
 
 struct fake {
@@ -39,11 +48,13 @@ struct fake {
     struct fake_rail rail[FAKE_RAILS];
     char *memory; /* of the peer */
     uint64_t bytes;
+    uint64_t lanes; /* any: atomic; made so far: the number of the last one */
     struct fake_post log[FAKE_LOG];
     uint32_t log_count;
     uint32_t fences;      /* that were asked for */
     uint32_t overwrites;  /* writes where a dead lane might still write: must stay 0 */
     uint32_t keeps_on;    /* cancelled slices do not end by themselves */
+    uint32_t split;       /* rails from 1 on are another transport's */
 };
 extern struct fake fake;
 extern const struct yk_xport_ops *const fake_xports[];

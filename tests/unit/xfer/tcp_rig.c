@@ -249,20 +249,28 @@ int rig_recv(int fd, void *bytes, size_t len) {
     return 1;
 }
 
-int rig_greeted(const struct rig *r, uint64_t lane, uint64_t incarnation) {
+int rig_hello(const struct rig *r, const struct yk_hello *hello, int *ret_status, struct yk_welcome *ret_welcome) {
     unsigned char out[YK_XREQ_BYTES + YK_HELLO_BYTES], in[YK_XANS_BYTES + YK_WELCOME_MAX];
     struct yk_xreq req = {.op = YK_PROTO_HELLO, .len = YK_HELLO_BYTES};
-    struct yk_hello hello = {.version = YK_PROTO_VERSION, .lane = lane, .incarnation = incarnation};
     struct yk_xans ans;
     int fd = rig_raw(r);
     assert_true(fd >= 0);
     yk_xreq_encode(out, &req);
-    yk_hello_encode(out + YK_XREQ_BYTES, &hello);
+    yk_hello_encode(out + YK_XREQ_BYTES, hello);
     rig_send(fd, out, sizeof(out));
     assert_int_equal(rig_recv(fd, in, YK_XANS_BYTES), 1);
     assert_int_equal(yk_xans_decode(in, &ans, NULL), 0);
-    assert_int_equal(ans.status, 0);
     assert_int_equal(rig_recv(fd, in, ans.len), 1);
+    assert_int_equal(yk_welcome_decode(in, ans.len, ret_welcome, NULL), 0);
+    *ret_status = ans.status;
+    return fd;
+}
+
+int rig_greeted(const struct rig *r, uint64_t lane, uint64_t incarnation) {
+    struct yk_hello hello = {.version = YK_PROTO_VERSION, .lane = lane, .incarnation = incarnation};
+    struct yk_welcome w;
+    int status, fd = rig_hello(r, &hello, &status, &w);
+    assert_int_equal(status, 0);
     return fd;
 }
 

@@ -10,6 +10,7 @@
 #define YK_TEST_TCP_RIG_H
 
 #include "base/clock.h"
+#include "xfer/proto.h"
 #include "xfer/server.h"
 #include "xfer/tcp/tcp.h"
 
@@ -88,7 +89,9 @@ int rig_is_pattern(const char *at, uint64_t len, uint64_t seed);
 int rig_raw(const struct rig *r);
 void rig_send(int fd, const void *bytes, size_t len);
 int rig_recv(int fd, void *bytes, size_t len); /* all of it: 1; closed before: 0 */
-/* The same with a hello; fails the test when it is refused. */
+/* The same with a hello, and what it is answered. */
+int rig_hello(const struct rig *r, const struct yk_hello *hello, int *ret_status, struct yk_welcome *ret_welcome);
+/* Fails the test when it is refused. */
 int rig_greeted(const struct rig *r, uint64_t lane, uint64_t incarnation);
 
 /* A proxy in front of the server that passes so many bytes on and then cuts: up from the initiator, down

@@ -34,17 +34,46 @@ static void layouts(void **state) {
     assert_int_equal(yk_xreq_encode(again, &q2), sizeof(read));
     assert_memory_equal(again, read, sizeof(read));
     assert_int_equal(yk_xreq_decode(b, YK_XREQ_BYTES, &q2, NULL), -YK_EPROTO);
-    for (uint8_t op = YK_PROTO_HELLO; op < YK_PROTO_END; op++) { /* reads and writes have guards */
+    for (uint8_t op = YK_PROTO_HELLO; op < YK_PROTO_END; op++) { /* what reads and writes has guards */
+        int guarded = op == YK_PROTO_READ || op == YK_PROTO_WRITE || op == YK_PROTO_LEND || op == YK_PROTO_PULL;
         b[2] = op;
-        assert_int_equal(yk_xreq_size(b, NULL), op == YK_PROTO_READ || op == YK_PROTO_WRITE
-                                                    ? (int)YK_XREQ_BYTES_MAX
-                                                    : -YK_EPROTO);
+        assert_int_equal(yk_xreq_size(b, NULL), guarded ? (int)YK_XREQ_BYTES_MAX : -YK_EPROTO);
     }
     yk_xans_encode(b, &a);
     assert_memory_equal(b, miss, sizeof(miss));
     assert_int_equal(yk_xans_decode(b, &a2, NULL), 0);
     yk_xans_encode(again, &a2);
     assert_memory_equal(again, miss, sizeof(miss));
+}
+
+/* `remote` and `key` are of the requests whose payload devices move, and of no others. */
+static void remote_addresses(void **state) {
+    static const struct {
+        uint8_t op;
+        int remote, key, code;
+        uint64_t len;
+    } rows[] = {
+        {YK_PROTO_PULL, 1, 1, 0, 4096},          {YK_PROTO_LEND, 1, 0, 0, 4096},
+        {YK_PROTO_GIVEBACK, 1, 0, 0, 0},         {YK_PROTO_LEND, 1, 1, -YK_EPROTO, 4096},
+        {YK_PROTO_READ, 1, 0, -YK_EPROTO, 4096}, {YK_PROTO_WRITE, 0, 1, -YK_EPROTO, 4096},
+        {YK_PROTO_TAKE, 1, 0, -YK_EPROTO, 0},    {YK_PROTO_TAKE, 0, 0, 0, 0},
+        {YK_PROTO_PULL, 1, 1, -YK_EPROTO, 0},    {YK_PROTO_OFFER, 0, 0, 0, YK_OFFER_BYTES},
+        {YK_PROTO_OFFER, 0, 0, -YK_EPROTO, YK_OFFER_BYTES - 1},
+    };
+    unsigned char b[YK_XREQ_BYTES_MAX];
+    struct yk_xreq got;
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct yk_xreq q = {.op = rows[i].op, .seq = 1, .len = rows[i].len,
+                            .remote = rows[i].remote ? 0x7f0012345678 : 0, .key = rows[i].key ? 0xfffffff1 : 0};
+        assert_int_equal(yk_xreq_encode(b, &q), YK_XREQ_BYTES);
+        assert_int_equal(yk_xreq_decode(b, YK_XREQ_BYTES, &got, NULL), rows[i].code);
+        if (rows[i].code == 0)
+            assert_true(got.remote == q.remote && got.key == q.key && got.len == q.len);
+    }
+    struct yk_xreq wide = {.op = YK_PROTO_PULL, .len = 1, .key = 1ull << 32}; /* keys have 32 bits */
+    yk_xreq_encode(b, &wide);
+    assert_int_equal(yk_xreq_decode(b, YK_XREQ_BYTES, &got, NULL), -YK_EPROTO);
 }
 
 /* Any one byte of a header without payload that is changed makes another request, or none; never a
@@ -82,6 +111,7 @@ static struct yk_welcome *welcome(void) {
         memset(w->peer.addrs[i].host, 'h', YK_PEER_HOST - 1);
         w->peer.addrs[i].port = (uint16_t)i;
         w->peer.addrs[i].mbit = i * 1000;
+        w->peer.addrs[i].rdma = i % 2;
     }
     return w;
 }
@@ -136,7 +166,7 @@ static void bodies(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(layouts), cmocka_unit_test(flips),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(layouts), cmocka_unit_test(flips), cmocka_unit_test(remote_addresses),
                                        cmocka_unit_test(largest_welcome), cmocka_unit_test(bodies)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

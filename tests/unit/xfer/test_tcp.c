@@ -6,6 +6,10 @@
  */
 #include "tcp_rig.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
 static void sizes(void **state) {
     static const uint64_t lens[] = {1, 15, 16, 17, 100, 4095, 4096, 8191, 8192, 8193, 65536, 1000003, RIG_BYTES};
     struct rig r = {0};
@@ -345,12 +349,35 @@ static void looking(void **state) {
     rig_close(&r);
 }
 
+/* A request or an answer that is small leaves when it is ready, acknowledged or not what went before. */
+static void nothing_waits_for_acknowledgements(void **state) {
+    struct rig r = {0};
+    struct rig_lane l;
+    int ends = 0;
+    (void)state;
+    rig_open(&r);
+    rig_connect(&r, &l, 1);
+    for (int fd = 0; fd < 1024; fd++) {
+        struct sockaddr_storage peer;
+        socklen_t len = sizeof(peer), size = sizeof(int);
+        int on = 0;
+        if (getpeername(fd, (struct sockaddr *)&peer, &len) < 0 || peer.ss_family != AF_INET)
+            continue;
+        assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, &size), 0);
+        assert_true(on);
+        ends++;
+    }
+    assert_int_equal(ends, 2);
+    rig_hang_up(&l);
+    rig_close(&r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sizes),   cmocka_unit_test(batches), cmocka_unit_test(mix),
         cmocka_unit_test(refusals), cmocka_unit_test(guarded), cmocka_unit_test(fences),
         cmocka_unit_test(looking),  cmocka_unit_test(notes_once),
-        cmocka_unit_test(without_copy),
+        cmocka_unit_test(without_copy), cmocka_unit_test(nothing_waits_for_acknowledgements),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -47,6 +47,13 @@ static void bytes_that_change(void **state) {
     conform_faults(&rig, "corrupt", "");
 }
 
+static void faults_at_random(void **state) {
+    (void)state;
+    conform_rates(&rig, "error", "");
+    conform_rates(&rig, "error", ",scope=request");
+    conform_rates(&rig, "delay", ",ms=2");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plain),
@@ -55,6 +62,7 @@ int main(void) {
         cmocka_unit_test(slices_that_vanish),
         cmocka_unit_test(slices_that_are_late),
         cmocka_unit_test(bytes_that_change),
+        cmocka_unit_test(faults_at_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,10 +9,13 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +47,7 @@ static void names_of_one_engine(void **state) {
     long_name[YK_XFER_NAME_MAX + 1] = 0;
     assert_int_equal(yk_xfer_publish(e, "", a_memory, 10, NULL), -YK_EINVAL);
     assert_int_equal(yk_xfer_publish(e, "a/b", a_memory, 10, NULL), -YK_EINVAL);
+    assert_int_equal(yk_xfer_publish(e, "file:x", a_memory, 10, NULL), -YK_EINVAL); /* nobody could open it */
     assert_int_equal(yk_xfer_publish(e, long_name, a_memory, 10, NULL), -YK_EINVAL);
     long_name[YK_XFER_NAME_MAX] = 0;
     assert_int_equal(yk_xfer_publish(e, long_name, a_memory, 10, NULL), 0);
@@ -125,6 +129,67 @@ static void an_owner_that_died(void **state) {
     assert_int_equal(rmdir(dir), 0);
 }
 
+/* An engine that publishes, forks, and dies without a word. In the child that it leaves behind: the end of
+ * `life` is waited for. */
+static void publish_fork_and_die(const char *dir, const int life[2], const int told[2]) {
+    yk_xfer_opts o = {.size = sizeof(o), .transports = YK_XFER_MEM, .registry_dir = dir};
+    yk_xfer_memory m = {.addr = a_memory, .length = 4096, .fd = -1};
+    yk_xfer *e;
+    char byte;
+    close(life[1]);
+    close(told[0]);
+    if (yk_xfer_create(&o, &e) < 0 || yk_xfer_register(e, &m, 1) < 0 ||
+        yk_xfer_publish(e, "kv", a_memory, 4096, NULL) < 0 || yk_xfer_publish(e, "kw", a_memory, 4096, NULL) < 0 ||
+        yk_xfer_withdraw(e, "kw") < 0)
+        _exit(1);
+    pid_t child = fork();
+    if (child == 0)
+        (void)!read(life[0], &byte, 1);
+    _exit(child < 0);
+}
+
+/* The child of an engine's process does not hold its names. */
+static void a_child_that_lives_longer(void **state) {
+    (void)state;
+    char dir[] = "/tmp/yk-names-XXXXXX", byte;
+    int life[2], told[2], status = 1;
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(pipe(life), 0);
+    assert_int_equal(pipe(told), 0);
+    pid_t pid = fork();
+    if (pid == 0)
+        publish_fork_and_die(dir, life, told);
+    close(life[0]);
+    close(told[1]);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    struct pollfd p = {.fd = told[0], .events = POLLIN};
+    assert_int_equal(poll(&p, 1, 0), 0); /* it is there, it has the other end */
+    yk_xfer *e = make(dir, NULL, b_memory);
+    int rc = -YK_ECONFLICT;
+    for (int i = 0; i < 10000 && rc == -YK_ECONFLICT; i++) { /* until it has run so far that it let go of it */
+        rc = yk_xfer_publish(e, "kv", b_memory, 4096, NULL);
+        if (rc == -YK_ECONFLICT)
+            (void)poll(NULL, 0, 1);
+    }
+    assert_int_equal(rc, 0);
+    assert_int_equal(poll(&p, 1, 0), 0); /* it lives still */
+
+    /* A child that ends takes nothing from its parent. */
+    pid = fork();
+    if (pid == 0)
+        _exit(0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    yk_xfer *other = make(dir, NULL, a_memory);
+    assert_int_equal(yk_xfer_publish(other, "kv", a_memory, 4096, NULL), -YK_ECONFLICT);
+    yk_xfer_destroy(other);
+    yk_xfer_destroy(e);
+    close(life[1]);
+    assert_int_equal(read(told[0], &byte, 1), 0); /* until it has ended */
+    close(told[0]);
+    assert_int_equal(rmdir(dir), 0);
+}
+
 static char known_name[64], known_address[128];
 
 static int publish(void *user, const char *name, const char *address) {
@@ -149,6 +214,98 @@ static int resolve(void *user, const char *name, char *ret_address, size_t cap) 
         return -YK_ENOENT;
     snprintf(ret_address, cap, "%s", known_address);
     return 0;
+}
+
+/* Whatever stands in a name's file: an address that is whole, or a refusal. */
+static void a_file_that_is_none(void **state) {
+    static const struct {
+        const char *text;
+        size_t len;
+        int code;
+    } files[] = {
+        {"", 0, -YK_EIO},
+        {"\n", 1, -YK_EIO},
+        {"127.0.0.1:1", 11, -YK_EIO}, /* cut short: more digits may have followed */
+        {"127.0.0.1:1\n127.0.0.1:2\n", 24, -YK_EIO},
+        {"127.0\0.0.1:1\n", 13, -YK_EIO},
+        {"engine=0,127.0.0.1:1\n", 21, -YK_EINVAL}, /* not: any engine */
+        {"engine=12345678901234567,127.0.0.1:1\n", 37, -YK_EINVAL},
+        {"127.0.0.1:1,,\n", 14, -YK_EINVAL},
+        {"engine=1\n", 9, -YK_EINVAL},
+        {"127.0.0.1:1\n", 12, -YK_EGONE}, /* a good one; nobody is there */
+    };
+    char dir[] = "/tmp/yk-names-XXXXXX", path[64], longer[2000];
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof(path), "%s/yk-kv", dir);
+    yk_xfer *e = make(dir, NULL, a_memory);
+    yk_xfer_segment s;
+    for (size_t i = 0; i <= sizeof(files) / sizeof(files[0]); i++) {
+        int last = i == sizeof(files) / sizeof(files[0]);
+        FILE *f = fopen(path, "w");
+        assert_non_null(f);
+        memset(longer, '1', sizeof(longer));
+        longer[sizeof(longer) - 1] = '\n';
+        assert_int_equal(fwrite(last ? longer : files[i].text, 1, last ? sizeof(longer) : files[i].len, f),
+                         last ? sizeof(longer) : files[i].len);
+        assert_int_equal(fclose(f), 0);
+        int rc = yk_xfer_open(e, "kv", 0, &s);
+        if (rc != (last ? -YK_EIO : files[i].code))
+            fail_msg("file %zu: %d, %s", i, rc, yk_xfer_error_text());
+    }
+    assert_int_equal(yk_xfer_publish(e, "kv", a_memory, 4096, NULL), 0); /* nobody holds it */
+    yk_xfer_destroy(e);
+    assert_int_equal(rmdir(dir), 0);
+}
+
+static void *publish_kv(void *arg) {
+    return (void *)(intptr_t)yk_xfer_publish(arg, "kv", a_memory, 4096, NULL);
+}
+
+/* A file system that hangs while a name's file is opened (here: for a lease on it) does not hang a fork; and the
+ * child of that fork does not hold the name. */
+static void a_fork_while_a_file_is_opened(void **state) {
+    char dir[] = "/tmp/yk-names-XXXXXX", path[64];
+    pthread_t thread;
+    sigset_t lease;
+    struct timespec wait = {.tv_sec = 20};
+    void *rc;
+    int life[2], status = 1;
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(pipe(life), 0);
+    snprintf(path, sizeof(path), "%s/yk-kv", dir);
+    yk_xfer *e = make(dir, NULL, a_memory);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    sigemptyset(&lease);
+    sigaddset(&lease, SIGIO); /* comes when somebody opens it, who waits then */
+    assert_int_equal(pthread_sigmask(SIG_BLOCK, &lease, NULL), 0);
+    if (fcntl(fd, F_SETLEASE, F_WRLCK) < 0) {
+        print_message("no lease on a file here: %s\n", strerror(errno));
+        skip();
+    }
+    assert_int_equal(pthread_create(&thread, NULL, publish_kv, e), 0);
+    assert_int_equal(sigtimedwait(&lease, NULL, &wait), SIGIO);
+    pid_t pid = fork();
+    if (pid == 0) {
+        close(fd); /* else the lease is kept here, too */
+        close(life[1]);
+        (void)!read(life[0], path, 1);
+        _exit(0);
+    }
+    close(life[0]);
+    assert_int_equal(pthread_tryjoin_np(thread, NULL), EBUSY); /* it waits still */
+    assert_int_equal(fcntl(fd, F_SETLEASE, F_UNLCK), 0);
+    close(fd);
+    assert_int_equal(pthread_join(thread, &rc), 0);
+    assert_int_equal((intptr_t)rc, 0);
+    yk_xfer_destroy(e);
+    e = make(dir, NULL, b_memory);
+    assert_int_equal(yk_xfer_publish(e, "kv", b_memory, 4096, NULL), 0); /* the child lives, and does not hold it */
+    yk_xfer_destroy(e);
+    close(life[1]);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(rmdir(dir), 0);
 }
 
 static void a_resolver(void **state) {
@@ -315,7 +472,7 @@ static void a_name_that_does_not_resolve(void **state) {
     assert_int_equal(yk_xfer_open(b, "slow.test:1/kv", 30, &s), -YK_ETIMEDOUT);
     assert_non_null(strstr(yk_xfer_error_text(), "slow.test"));
     snprintf(where, sizeof(where), "slow.test:1,quick.test:%s/kv", port);
-    assert_int_equal(yk_xfer_open(b, where, 500, &s), 0); /* time is left for those behind it */
+    assert_int_equal(yk_xfer_open(b, where, 2000, &s), 0); /* time is left for those behind it */
     while (rc != -YK_ELIMIT && tries++ < 100) {
         rc = yk_xfer_open(b, "slow.test:1/kv", 10, &s);
         assert_true(rc == -YK_ETIMEDOUT || rc == -YK_ELIMIT);
@@ -342,6 +499,9 @@ int main(void) {
         cmocka_unit_test(names_of_one_engine),
         cmocka_unit_test(a_directory),
         cmocka_unit_test(an_owner_that_died),
+        cmocka_unit_test(a_child_that_lives_longer),
+        cmocka_unit_test(a_file_that_is_none),
+        cmocka_unit_test(a_fork_while_a_file_is_opened),
         cmocka_unit_test(a_resolver),
         cmocka_unit_test(a_stale_runtime_directory),
         cmocka_unit_test(rails_that_are_not_there),

@@ -43,13 +43,20 @@ static void bytes_that_change(void **state) {
     conform_faults(*state, "corrupt", "");
 }
 
+static void faults_at_random(void **state) {
+    conform_rates(*state, "error", "");
+    conform_rates(*state, "error", ",scope=request");
+    conform_rates(*state, "delay", ",ms=2");
+}
+
 int main(void) {
 #define TESTS(rig)                                                                                 \
     cmocka_unit_test_prestate(plain, &(rig)), cmocka_unit_test_prestate(lanes_that_fail, &(rig)),  \
         cmocka_unit_test_prestate(requests_that_fail, &(rig)),                                     \
         cmocka_unit_test_prestate(slices_that_vanish, &(rig)),                                     \
         cmocka_unit_test_prestate(slices_that_are_late, &(rig)),                                   \
-        cmocka_unit_test_prestate(bytes_that_change, &(rig))
+        cmocka_unit_test_prestate(bytes_that_change, &(rig)),                                      \
+        cmocka_unit_test_prestate(faults_at_random, &(rig))
     const struct CMUnitTest tests[] = {TESTS(tcp), TESTS(shm)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -23,9 +23,12 @@
 static struct fake_rig rig;
 static yk_xfer_request batch[512];
 
+/* Words, not bytes: sanitizers make each access many. */
 static void fill(char *at, uint64_t len, uint32_t seed) {
-    for (uint64_t i = 0; i < len; i++)
-        at[i] = (char)((i * 2654435761u + seed) >> 13);
+    for (uint64_t i = 0; i < len; i += 8) {
+        uint64_t word = (i + 1 + seed) * 0x9e3779b97f4a7c15ull;
+        memcpy(at + i, &word, len - i < 8 ? len - i : 8);
+    }
 }
 
 /* Requests of `each` bytes over the whole segment. */
@@ -81,6 +84,49 @@ static void a_small_request_takes_one_rail(void **state) {
         used += fake.rail[i].connects > 0;
     assert_int_equal(used, 1);
     assert_int_equal(fake.rail[0].connects, 1);
+    fake_end(&rig);
+}
+
+/* A rail's lanes follow what is under way on it, and what it loses: only on a long way, only where lanes mind. */
+static void a_long_way_gets_lanes(void **state) {
+    static const struct {
+        uint64_t path_ns;
+        double bytes_per_s;
+        uint32_t loses, patient, least, most; /* lanes */
+    } ways[] = {
+        {5000000, 20e6, 1, 0, 4, 32}, /* twice as many each time */
+        {5000000, 20e6, 1, 1, 1, 1},
+        {5000000, 20e6, 0, 0, 1, 1},
+        {1000000, 20e6, 1, 0, 1, 1}, /* within a data centre */
+        {50000000, 90e6, 1, 1, 2, 3}, /* 4 MB under way: more than a lane is thought to take */
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+        yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 40};
+        fake_begin(&rig, 1, ways[i].bytes_per_s, (i == 4 ? 180 : 24) * MB, &o);
+        fake.rail[0].path_ns = ways[i].path_ns;
+        fake.rail[0].loses = ways[i].loses;
+        fake.rail[0].patient = ways[i].patient;
+        run_all(YK_XFER_READ, 4 * MB);
+        if (fake.rail[0].connects < ways[i].least || fake.rail[0].connects > ways[i].most)
+            fail_msg("way %zu has %u lanes", i, fake.rail[0].connects);
+        assert_int_equal(fake.rail[0].downs, 0);
+        fake_end(&rig);
+    }
+}
+
+/* One that does not come up beside those that work is tried again later, and nothing else is given up. */
+static void a_lane_that_does_not_come_up_beside_others(void **state) {
+    yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 40, .lanes = 4, .connect_ms = 20};
+    (void)state;
+    fake_begin(&rig, 1, 40e6, 16 * MB, &o);
+    yk_xfer_request q = fake_request(&rig, YK_XFER_READ, 0, 4096);
+    yk_xfer_submit_opts so = {.size = sizeof(so), .xclass = YK_XFER_URGENT};
+    assert_int_equal(yk_xfer_run(rig.engine, &q, 1, &so), 0); /* its lane is up */
+    __atomic_store_n(&fake.rail[0].mute, 3, __ATOMIC_RELEASE);
+    run_all(YK_XFER_READ, 4 * MB);
+    assert_int_equal(fake.rail[0].downs, 3);
+    assert_int_equal(fake.rail[0].connects, 1 + 4 + 3);
     fake_end(&rig);
 }
 
@@ -146,6 +192,24 @@ static void a_later_write_waits_too(void **state) {
     assert_int_equal(yk_xfer_run(rig.engine, &q, 1, NULL), 0);
     assert_true(fake.fences > 0);
     assert_memory_equal(fake.memory, rig.local, 65536);
+    fake_end(&rig);
+}
+
+/* What a lane left behind is fenced over another transport when its own has no way any more. */
+static void a_fence_goes_over_another_transport(void **state) {
+    (void)state;
+    fake_begin(&rig, 2, 400e6, 8 * MB, NULL);
+    fake.split = 1;
+    yk_xfer_submit_opts so = {.size = sizeof(so), .timeout_ms = 10000, .xclass = YK_XFER_DEMAND};
+    yk_xfer_request q = fake_request(&rig, YK_XFER_WRITE, 0, 4096);
+    assert_int_equal(yk_xfer_run(rig.engine, &q, 1, &so), 0);
+    assert_true(fake.rail[0].connects > 0 && fake.rail[1].connects == 0);
+    fake.rail[0].refuse = UINT32_MAX;
+    fake.rail[0].fail_at = 2;
+    fill(rig.local, fake.bytes, 5);
+    assert_int_equal(yk_xfer_run(rig.engine, batch, cover(YK_XFER_WRITE, 1 * MB), &so), 0);
+    assert_true(fake.fences > 0 && fake.rail[1].bytes > 0);
+    assert_memory_equal(fake.memory, rig.local, fake.bytes);
     fake_end(&rig);
 }
 
@@ -217,6 +281,75 @@ static void the_only_rail_is_kept_until_the_deadline(void **state) {
     assert_int_equal(fake.rail[0].downs, 0);
     __atomic_store_n(&fake.rail[0].silent, 0, __ATOMIC_RELEASE);
     run_all(YK_XFER_READ, 1 * MB);
+    fake_end(&rig);
+}
+
+/* Another that cannot do what this one does is no reason to give it up. */
+static void one_that_cannot_do_it_is_no_other(void **state) {
+    (void)state;
+    yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 20};
+    yk_xfer_submit_opts so = {.size = sizeof(so), .timeout_ms = 300, .xclass = YK_XFER_DEMAND};
+    fake_begin(&rig, 2, 100e6, 4 * MB, &o);
+    fake.rail[1].lacks = YK_RAIL_WRITE;
+    run_all(YK_XFER_WRITE, 1 * MB);
+    __atomic_store_n(&fake.rail[0].silent, 1, __ATOMIC_RELEASE);
+    uint32_t connects = fake.rail[0].connects;
+    (void)yk_xfer_run(rig.engine, batch, cover(YK_XFER_WRITE, 1 * MB), &so);
+    assert_int_equal(fake.rail[0].connects - connects, 0); /* it was kept, and none was needed in its place */
+    __atomic_store_n(&fake.rail[0].silent, 0, __ATOMIC_RELEASE);
+    fake_end(&rig);
+}
+
+static uint64_t lanes(void) {
+    return __atomic_load_n(&fake.lanes, __ATOMIC_ACQUIRE);
+}
+
+/* A router in between has forgotten the connections: nothing is answered on them, and nothing refused. A
+ * new one gets through; what may be on its way over the old ones is fenced, as ever. */
+static void a_path_that_forgot_its_lanes_is_dialled_beside(void **state) {
+    (void)state;
+    yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 20};
+    yk_xfer_submit_opts so = {.size = sizeof(so), .timeout_ms = 10000, .xclass = YK_XFER_DEMAND};
+    for (uint32_t op = YK_XFER_READ; op <= YK_XFER_WRITE; op++) {
+        fake_begin(&rig, 1, 100e6, 4 * MB, &o);
+        run_all(op, 1 * MB);
+        for (int again = 0; again < 2; again++) {
+            uint32_t connects = fake.rail[0].connects, n = cover(op, 1 * MB);
+            __atomic_store_n(&fake.rail[0].forgot, lanes(), __ATOMIC_RELEASE);
+            fill(op == YK_XFER_READ ? fake.memory : rig.local, fake.bytes, 7u + (uint32_t)again);
+            assert_int_equal(yk_xfer_run(rig.engine, batch, n, &so), 0);
+            assert_memory_equal(fake.memory, rig.local, fake.bytes);
+            assert_true(fake.rail[0].connects > connects);
+        }
+        assert_true(fake.rail[0].downs >= 2 && (op == YK_XFER_READ || fake.fences > 0));
+        fake_end(&rig);
+    }
+}
+
+/* A peer that is stopped is as silent, but its kernel takes what is sent: its lanes are kept. */
+static void a_peer_that_is_stopped_keeps_its_lanes(void **state) {
+    (void)state;
+    yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 20};
+    yk_xfer_submit_opts so = {.size = sizeof(so), .timeout_ms = 1000, .xclass = YK_XFER_DEMAND};
+    fake_begin(&rig, 1, 100e6, 4 * MB, &o);
+    run_all(YK_XFER_READ, 1 * MB);
+    fake.rail[0].acks = 1;
+    __atomic_store_n(&fake.rail[0].forgot, lanes(), __ATOMIC_RELEASE); /* a new one would be answered */
+    uint32_t connects = fake.rail[0].connects;
+    assert_int_equal(yk_xfer_run(rig.engine, batch, cover(YK_XFER_READ, 1 * MB), &so), -YK_ETIMEDOUT);
+    assert_true(fake.rail[0].connects == connects && fake.rail[0].downs == 0);
+    fake_end(&rig);
+}
+
+/* Who answers there is another engine by now: said at once, not at the deadline. */
+static void a_silent_peer_that_restarted_is_gone(void **state) {
+    (void)state;
+    yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 20};
+    fake_begin(&rig, 1, 100e6, 4 * MB, &o);
+    run_all(YK_XFER_WRITE, 1 * MB);
+    fake.rail[0].restarted = 1;
+    __atomic_store_n(&fake.rail[0].forgot, lanes(), __ATOMIC_RELEASE);
+    assert_int_equal(yk_xfer_run(rig.engine, batch, cover(YK_XFER_WRITE, 1 * MB), NULL), -YK_EGONE);
     fake_end(&rig);
 }
 
@@ -388,12 +521,19 @@ int main(void) {
         cmocka_unit_test(one_that_slows_down_loses_its_share),
         cmocka_unit_test(a_small_request_takes_one_rail),
         cmocka_unit_test(a_near_rail_is_preferred),
+        cmocka_unit_test(a_long_way_gets_lanes),
+        cmocka_unit_test(a_lane_that_does_not_come_up_beside_others),
         cmocka_unit_test(lanes_that_fail_are_repeated),
         cmocka_unit_test(writes_wait_for_the_fence),
         cmocka_unit_test(a_later_write_waits_too),
+        cmocka_unit_test(a_fence_goes_over_another_transport),
         cmocka_unit_test(a_later_write_of_another_shard_waits_too),
         cmocka_unit_test(silence_is_noticed),
         cmocka_unit_test(the_only_rail_is_kept_until_the_deadline),
+        cmocka_unit_test(one_that_cannot_do_it_is_no_other),
+        cmocka_unit_test(a_path_that_forgot_its_lanes_is_dialled_beside),
+        cmocka_unit_test(a_peer_that_is_stopped_keeps_its_lanes),
+        cmocka_unit_test(a_silent_peer_that_restarted_is_gone),
         cmocka_unit_test(what_does_not_end_is_closed),
         cmocka_unit_test(a_broken_one_is_dialled_again),
         cmocka_unit_test(a_peer_that_restarted_is_gone),

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * yolk sim: what a policy hits on a trace, without a node, bytes or clients (src/sim/sim.h).
+ */
+#include "commands.h"
+
+#include "base/text.h"
+#include "sim/sim.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+struct sim_config {
+    struct yolk_common common;
+    char *trace;
+    int64_t capacity, seed;
+    int policy;
+};
+
+#define ROW(name_, type_, field_)                                                                  \
+    .name = (name_), .type = (type_), YK_OPT_AT(struct sim_config, field_)
+
+static const struct yk_opt rows[] = {
+    {ROW("trace", YK_OPT_STR, trace), .metavar = "FILE",
+     .help = "The requests, in the public Mooncake format, plain or Zstandard-compressed; - is standard input."},
+    {ROW("capacity", YK_OPT_INT, capacity), .letter = 'c', .def = "2000", .min = "1", .max = "60000000",
+     .metavar = "BLOCKS", .help = "Blocks that the cache keeps at most."},
+    {ROW("policy", YK_OPT_ENUM, policy), .letter = 'p', .def = "lru", .values = yk_sim_policy_names,
+     .help = "Which blocks leave. opt is the offline optimum: it knows the future."},
+    {ROW("seed", YK_OPT_INT, seed), .def = "1", .min = "0",
+     .help = "The same trace, options and seed give the same result everywhere."},
+};
+
+static void print(const struct sim_config *c, const struct yk_sim_result *r) {
+    double ratio = r->blocks > 0 ? (double)r->hit_blocks / (double)r->blocks : 0;
+    struct yk_json json;
+    if (!c->common.json) {
+        printf("%s, %" PRId64 " blocks: %" PRIu64 " / %" PRIu64 " blocks hit (%.2f %%) in %" PRIu64
+               " requests\n",
+               yk_sim_policy_names[c->policy], c->capacity, r->hit_blocks, r->blocks, 100 * ratio, r->requests);
+        return;
+    }
+    yk_json_init_file(&json, stdout);
+    yk_json_begin_object(&json);
+    yk_json_put_str(&json, "policy", yk_sim_policy_names[c->policy]);
+    yk_json_put_int(&json, "capacity", c->capacity);
+    yk_json_put_int(&json, "seed", c->seed);
+    yk_json_put_uint(&json, "requests", r->requests);
+    yk_json_put_uint(&json, "total_blocks", r->blocks);
+    yk_json_put_uint(&json, "hit_blocks", r->hit_blocks);
+    yk_json_put_double(&json, "hit_ratio", ratio);
+    yk_json_end_object(&json);
+    yk_json_newline(&json);
+    (void)yk_json_finish(&json);
+}
+
+static int load_failed(const char *path, const struct yk_err *err) {
+    char quoted[YK_QUOTE_MAX];
+    int code = err->code == -YK_ENOMEM || err->code == -YK_EIO ? YOLK_FAIL : YOLK_USAGE;
+    /* Texts about lines name the file already. */
+    if (strncmp(err->text, path, strlen(path)) == 0 || strcmp(path, "-") == 0)
+        return yolk_fail(code, "%s", err->text);
+    return yolk_fail(code, "%s: %s", yk_quote(path, quoted), err->text);
+}
+
+static int sim(struct yolk_ctx *ctx) {
+    const struct sim_config *c = ctx->config;
+    struct yk_sim_opts opts = {.policy = yk_sim_policy_names[c->policy],
+                               .capacity = (uint32_t)c->capacity,
+                               .seed = (uint64_t)c->seed};
+    struct yk_sim_trace trace = {0};
+    struct yk_sim_result result;
+    struct yk_err err = {0};
+    if (c->trace == NULL)
+        return yolk_fail(YOLK_USAGE, "found no --trace, expected --trace FILE");
+    if (yk_sim_load(c->trace, &trace, &err) < 0)
+        return load_failed(c->trace, &err);
+    int rc = yk_sim_run(&trace, &opts, &result, &err);
+    yk_sim_trace_fini(&trace);
+    if (rc < 0)
+        return yolk_fail(rc == -YK_EINVAL ? YOLK_USAGE : YOLK_FAIL, "%s", err.text);
+    print(c, &result);
+    return yolk_finish(YOLK_OK);
+}
+
+const struct yolk_cmd yolk_cmd_sim = {
+    .name = "sim",
+    .help = "count what a policy hits on a request trace, without a node",
+    .more = "One cache of one tier. For each request the leading run of its blocks that is present is a hit; "
+            "then all its blocks are used, tail first, and missing ones come in. hit_ratio is hit blocks by "
+            "all blocks.",
+    YOLK_CMD_OPTIONS(rows),
+    .config_bytes = sizeof(struct sim_config),
+    .flags = YOLK_CMD_LOCAL,
+    .fn = sim,
+};

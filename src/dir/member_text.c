@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Values that membership keeps in etcd and on disk, as JSON: operators read them, and later versions may add
+ * to them, so members that are not known are passed over. What is read is checked; a text says what was found.
+ *
+ * Random and exact 64-bit numbers are hex strings, since many readers of JSON know doubles only.
+ */
+#include "dir/member_priv.h"
+
+#include "base/json.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define FORMAT 1 /* of `cluster` and all that stands beside it */
+
+static void put_hex(struct yk_json *j, const char *key, uint64_t value) {
+    char text[20];
+    snprintf(text, sizeof(text), "%016" PRIx64, value);
+    yk_json_put_str(j, key, text);
+}
+
+/* ---- reading ---------------------------------------------------------------------------------- */
+
+static json_t *read_object(const void *value, size_t len, const char *what, struct yk_err *err) {
+    json_error_t e;
+    json_t *o = json_loadb(value != NULL ? value : "", len, JSON_REJECT_DUPLICATES, &e);
+    if (o != NULL && json_is_object(o))
+        return o;
+    yk_err_set(err, -YK_EPROTO, "%s is no JSON object: %.100s", what, o == NULL ? e.text : "another value");
+    json_decref(o);
+    return NULL;
+}
+
+static int bad(struct yk_err *err, const char *what, const char *key) {
+    return yk_err_set(err, -YK_EPROTO, "%s has no good \"%s\"", what, key);
+}
+
+static int get_hex(const json_t *o, const char *what, const char *key, uint64_t *ret, struct yk_err *err) {
+    const char *text = json_string_value(json_object_get(o, key));
+    uint64_t value = 0;
+    if (text == NULL || strlen(text) != 16 || strspn(text, "0123456789abcdef") != 16)
+        return bad(err, what, key);
+    for (; *text != '\0'; text++)
+        value = value << 4 | (uint64_t)(*text <= '9' ? *text - '0' : *text - 'a' + 10);
+    *ret = value;
+    return 0;
+}
+
+static int get_number(const json_t *o, const char *what, const char *key, uint64_t *ret, struct yk_err *err) {
+    const json_t *v = json_object_get(o, key);
+    if (!json_is_integer(v) || json_integer_value(v) < 0)
+        return bad(err, what, key);
+    *ret = (uint64_t)json_integer_value(v);
+    return 0;
+}
+
+static int get_text(const json_t *o, const char *what, const char *key, char *ret, size_t size, struct yk_err *err) {
+    const char *text = json_string_value(json_object_get(o, key));
+    if (text == NULL || strlen(text) >= size)
+        return bad(err, what, key);
+    snprintf(ret, size, "%s", text);
+    return 0;
+}
+
+/* ---- cluster ---------------------------------------------------------------------------------- */
+
+void yk_member_put_cluster(struct yk_buf *b, uint64_t cluster) {
+    struct yk_json j;
+    yk_json_init_buf(&j, b);
+    yk_json_begin_object(&j);
+    put_hex(&j, "id", cluster);
+    yk_json_put_uint(&j, "format", FORMAT);
+    yk_json_end_object(&j);
+    yk_json_finish(&j);
+}
+
+int yk_member_read_cluster(const void *value, size_t len, uint64_t *ret_cluster, struct yk_err *err) {
+    uint64_t format = 0, id = 0;
+    json_t *o = read_object(value, len, "the cluster's key", err);
+    if (o == NULL)
+        return -YK_EPROTO;
+    int rc = get_number(o, "the cluster's key", "format", &format, err);
+    if (rc == 0 && format > FORMAT)
+        rc = yk_err_set(err, -YK_EVERSION,
+                        "the cluster has format %" PRIu64 ", and this program knows formats up to %d: run a newer one",
+                        format, FORMAT);
+    if (rc == 0)
+        rc = get_hex(o, "the cluster's key", "id", &id, err);
+    if (rc == 0 && id == 0)
+        rc = bad(err, "the cluster's key", "id");
+    json_decref(o);
+    if (rc == 0)
+        *ret_cluster = id;
+    return rc;
+}
+
+/* What an older node does not say is "". */
+static int get_new_text(const json_t *o, const char *what, const char *key, char *ret, size_t size, struct yk_err *err) {
+    return json_object_get(o, key) != NULL ? get_text(o, what, key, ret, size, err) : 0;
+}
+
+/* ---- nodes ------------------------------------------------------------------------------------ */
+
+void yk_member_put_node(struct yk_buf *b, const struct yk_member_node *n) {
+    struct yk_json j;
+    yk_json_init_buf(&j, b);
+    yk_json_begin_object(&j);
+    yk_json_put_uint(&j, "id", n->id);
+    yk_json_put_uint(&j, "incarnation", n->incarnation);
+    yk_json_put_str(&j, "clients", n->clients);
+    yk_json_put_str(&j, "peers", n->peers);
+    yk_json_put_str(&j, "transfer", n->transfer);
+    yk_json_put_str(&j, "local", n->local);
+    yk_json_put_str(&j, "host", n->host);
+    yk_json_put_str(&j, "zone", n->zone);
+    yk_json_put_str(&j, "version", n->version);
+    yk_json_put_uint(&j, "capacity", n->capacity_bytes);
+    yk_json_put_double(&j, "lookups", n->load.lookups_per_s);
+    yk_json_put_uint(&j, "entries", n->load.entries);
+    yk_json_put_uint(&j, "held", n->load.held_bytes);
+    yk_json_end_object(&j);
+    yk_json_finish(&j);
+}
+
+int yk_member_read_node(const char *name, const void *value, size_t len, struct yk_member_node *ret, struct yk_err *err) {
+    static const char what[] = "a node's key";
+    struct yk_member_node n = {.id = 0};
+    uint64_t id = 0;
+    json_t *o = read_object(value, len, what, err);
+    if (o == NULL)
+        return -YK_EPROTO;
+    n.load.lookups_per_s = json_number_value(json_object_get(o, "lookups"));
+    int ok = strlen(name) <= YK_DIR_NAME_MAX && get_number(o, what, "id", &id, err) == 0 &&
+             get_number(o, what, "incarnation", &n.incarnation, err) == 0 &&
+             get_text(o, what, "clients", n.clients, sizeof(n.clients), err) == 0 &&
+             get_text(o, what, "peers", n.peers, sizeof(n.peers), err) == 0 &&
+             get_text(o, what, "transfer", n.transfer, sizeof(n.transfer), err) == 0 &&
+             get_new_text(o, what, "local", n.local, sizeof(n.local), err) == 0 &&
+             get_new_text(o, what, "host", n.host, sizeof(n.host), err) == 0 &&
+             get_text(o, what, "zone", n.zone, sizeof(n.zone), err) == 0 &&
+             get_text(o, what, "version", n.version, sizeof(n.version), err) == 0 &&
+             get_number(o, what, "capacity", &n.capacity_bytes, err) == 0 &&
+             get_number(o, what, "entries", &n.load.entries, err) == 0;
+    json_int_t held = json_integer_value(json_object_get(o, "held")); /* a node of before says nothing of it */
+    n.load.held_bytes = held > 0 ? (uint64_t)held : 0;
+    json_decref(o);
+    if (ok && (id == 0 || id > UINT32_MAX || n.incarnation == 0))
+        ok = bad(err, what, "id") == 0;
+    if (!ok)
+        return -YK_EPROTO;
+    n.id = (uint32_t)id;
+    snprintf(n.name, sizeof(n.name), "%.*s", (int)YK_DIR_NAME_MAX, name);
+    *ret = n;
+    return 0;
+}
+
+/* ---- namespaces ------------------------------------------------------------------------------- */
+
+void yk_member_put_space(struct yk_buf *b, const struct yk_member_space *s) {
+    struct yk_json j;
+    yk_json_init_buf(&j, b);
+    yk_json_begin_object(&j);
+    yk_json_put_uint(&j, "epoch", s->epoch);
+    yk_json_put_uint(&j, "quota", s->quota_bytes);
+    yk_json_end_object(&j);
+    yk_json_finish(&j);
+}
+
+int yk_member_read_space(const void *value, size_t len, struct yk_member_space *ret, struct yk_err *err) {
+    struct yk_member_space s = {.epoch = 0};
+    json_t *o = read_object(value, len, "a namespace's key", err);
+    if (o == NULL)
+        return -YK_EPROTO;
+    int rc = get_number(o, "a namespace's key", "epoch", &s.epoch, err);
+    if (rc == 0)
+        rc = get_number(o, "a namespace's key", "quota", &s.quota_bytes, err);
+    json_decref(o);
+    if (rc == 0) {
+        ret->epoch = s.epoch;
+        ret->quota_bytes = s.quota_bytes;
+    }
+    return rc;
+}
+
+/* ---- this node's life -------------------------------------------------------------------------- */
+
+void yk_member_put_life(struct yk_buf *b, const struct yk_member_life *l) {
+    struct yk_json j;
+    yk_json_init_buf(&j, b);
+    yk_json_begin_object(&j);
+    put_hex(&j, "cluster", l->cluster);
+    yk_json_put_str(&j, "name", l->name);
+    yk_json_put_uint(&j, "incarnation", l->incarnation);
+    yk_json_put_bool(&j, "stale", l->stale != 0);
+    yk_json_put_str(&j, "prefix", l->prefix);
+    yk_json_end_object(&j);
+    yk_json_finish(&j);
+}
+
+int yk_member_read_life(const void *value, size_t len, struct yk_member_life *ret, struct yk_err *err) {
+    static const char what[] = "the file `node`";
+    struct yk_member_life l = {.cluster = 0};
+    json_t *o = read_object(value, len, what, err);
+    if (o == NULL)
+        return -YK_EPROTO;
+    int ok = get_hex(o, what, "cluster", &l.cluster, err) == 0 &&
+             get_text(o, what, "name", l.name, sizeof(l.name), err) == 0 &&
+             get_number(o, what, "incarnation", &l.incarnation, err) == 0;
+    l.stale = json_is_true(json_object_get(o, "stale"));
+    if (ok && json_object_get(o, "prefix") != NULL) /* later than the rest */
+        ok = get_text(o, what, "prefix", l.prefix, sizeof(l.prefix), err) == 0;
+    json_decref(o);
+    if (!ok)
+        return -YK_EPROTO;
+    *ret = l;
+    return 0;
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the learned policy remembers of blocks, whether they are here or not: records by key hash, the one
+ * untouched for longest given up for a new one. And what of that predicts a use: yk_history_features.
+ *
+ * Blocks of a request are touched tail first, so a record's ancestors always outlive it.
+ *
+ * Thread: owner loop.
+ */
+#ifndef YK_SCHED_HISTORY_PRIV_H
+#define YK_SCHED_HISTORY_PRIV_H
+
+#include "sched/learned.h"
+#include "sched/trees_priv.h"
+
+#define YK_RECORD_NONE UINT32_MAX
+
+struct yk_record {
+    uint64_t key_hash;
+    uint64_t touched;            /* the history's clock at its last use */
+    uint32_t generation;         /* of the record: grows when it is given to another block */
+    uint32_t parent, parent_gen; /* a record, or YK_RECORD_NONE */
+    uint32_t first_ms, last_ms;  /* its first and last use; ages are differences modulo 2^32 */
+    uint32_t gap_ms, gap2_ms;    /* between the last two uses, and the two before; UINT32_MAX: none */
+    uint32_t depth, tail;        /* blocks before it, and behind it in the last request */
+    uint32_t uses, children;     /* ever */
+    uint32_t request;            /* number of the last request that had it */
+    uint32_t id;                 /* of the block that is here, or YK_POLICY_NONE */
+    uint32_t lessons;            /* head of its open examples, or YK_RECORD_NONE (lessons_priv.h) */
+    uint32_t heap_at, kept_children; /* keeper_priv.h; heap_at YK_RECORD_NONE: not in the heap */
+    float value;                     /* keeper_priv.h */
+    uint32_t chained, older, younger;
+    /* Of the last request, as features: its length, output, stop, how full its last block was, how many turns
+     * its session had, how long that paused before, how many blocks were new. */
+    uint8_t length_q, output_q, stop, eighths, turn, pause_q, new_q;
+    uint8_t in; /* bits: which of the caches without payload have it */
+};
+
+struct yk_history {
+    struct yk_record *records;
+    uint32_t *buckets; /* a power of two */
+    uint32_t mask, max, used;
+    uint32_t oldest, youngest;
+    uint64_t clock;
+    uint32_t now_ms, request;
+};
+
+int yk_history_init(struct yk_history *h, uint32_t max_records); /* -YK_ENOMEM */
+void yk_history_fini(struct yk_history *h);
+
+uint32_t yk_history_find(const struct yk_history *h, uint64_t key_hash);
+
+/* The record that a new block will get, if that means to give up another: YK_RECORD_NONE when there is room. */
+uint32_t yk_history_next_to_go(const struct yk_history *h);
+
+/* A record for a key that has none, as the youngest. The caller has let go of next_to_go. */
+uint32_t yk_history_add(struct yk_history *h, uint64_t key_hash, uint32_t depth);
+
+/* The record becomes the youngest without a use, as one that is about to be touched. */
+void yk_history_keep(struct yk_history *h, uint32_t record);
+
+void yk_history_set_parent(struct yk_history *h, uint32_t record, uint32_t parent);
+
+/* The record becomes the youngest; its gaps and counts move on. */
+void yk_history_touch(struct yk_history *h, uint32_t record);
+
+/* The parent, or YK_RECORD_NONE: none, or its record is another's by now. */
+static inline uint32_t yk_history_parent(const struct yk_history *h, const struct yk_record *r) {
+    return r->parent != YK_RECORD_NONE && h->records[r->parent].generation == r->parent_gen ? r->parent
+                                                                                           : YK_RECORD_NONE;
+}
+
+/* As seen at now_ms. */
+void yk_history_features(const struct yk_history *h, uint32_t record, uint8_t ret_x[YK_TREES_FEATURES]);
+
+/* The logarithm of a rate that falls as 1 / age: what is true of reuse before anything is known, and where
+ * nothing that old was seen yet. */
+float yk_history_prior(const struct yk_history *h, uint32_t record);
+
+/* log2(1 + x) in steps of 1 / steps, below YK_TREES_VALUES. */
+uint8_t yk_history_quantize(double x, double steps);
+
+#endif

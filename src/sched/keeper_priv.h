@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A cache without payload that keeps the records of highest predicted rate, never one without its parent: a
+ * heap of those without kept children.
+ *
+ * Rates change with time, so a place in the heap is a little old. Before a record goes it is predicted anew,
+ * and REFRESHED others in turn. Whoever comes in takes part, so a newcomer may go at once: admission.
+ *
+ * Thread: owner loop.
+ */
+#ifndef YK_SCHED_KEEPER_PRIV_H
+#define YK_SCHED_KEEPER_PRIV_H
+
+#include "sched/history_priv.h"
+
+#include <stdbool.h>
+
+struct yk_keeper {
+    struct yk_history *history;
+    const struct yk_trees *trees;
+    uint32_t *heap; /* records */
+    uint32_t leaves, count, capacity, next_refreshed;
+    uint8_t bit; /* of record.in */
+};
+
+/* max_request: as many records more than capacity may be in between two trims. -YK_ENOMEM. */
+int yk_keeper_init(struct yk_keeper *k, struct yk_history *history, const struct yk_trees *trees,
+                   uint32_t capacity, uint32_t max_request, uint8_t bit);
+void yk_keeper_fini(struct yk_keeper *k);
+
+/* The record was used: it comes in, or is predicted anew. Tail first within a request. */
+void yk_keeper_use(struct yk_keeper *k, uint32_t record);
+
+/* If there are more than capacity, the next to go is out: true and *ret_record. */
+bool yk_keeper_trim(struct yk_keeper *k, uint32_t *ret_record);
+
+/* Out, whatever it is worth. */
+void yk_keeper_drop(struct yk_keeper *k, uint32_t record);
+
+#endif

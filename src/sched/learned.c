@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The learned policy: three caches without payload, the choice among them, and the real one that follows
+ * (learned.h).
+ *
+ *   request -> history -> lru     \
+ *                      -> s3fifo   > which hit most lately? -> what it does not hold goes first here
+ *                      -> keeper  /
+ *
+ * The real cache is an order by last use (order_priv.h) in which what the followed cache does not hold yields:
+ * it is the first to go, children before parents. So another choice needs no other structure, and what
+ * is pinned here but gone there simply stays. Rejected: to sample chains for the three (the keeper decides
+ * for all blocks anyway, and the two others cost less than it does).
+ *
+ * An access or insert that no request announced is a request of one block, at the time of the last.
+ */
+#include "sched/keeper_priv.h"
+#include "sched/learned.h"
+#include "sched/lessons_priv.h"
+#include "sched/order_priv.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { FOLLOW_LRU, FOLLOW_S3FIFO, FOLLOW_KEEPER, FOLLOWED };
+static const char *const followed_names[FOLLOWED] = {"lru", "s3fifo", "learned"};
+
+#define RECORDS_OF(capacity) (4 * (capacity) + 100000u)
+
+/* Hits fade by half in so many blocks: eight capacities, as a cache takes one or two to show what it is worth. */
+#define FADE_CAPACITIES 8
+#define FADE_MIN        4096u
+/* Another is followed when it hit so much more: to change costs about a filling of the cache. */
+#define BETTER_BY 1.02
+
+struct learned {
+    struct yk_policy base;
+    struct yk_order order; /* of what is here */
+    struct yk_history history;
+    struct yk_trees trees;
+    struct yk_lessons lessons;
+    struct yk_keeper keeper;
+    struct yk_policy_space *spaces[FOLLOW_KEEPER]; /* ids are records */
+    struct yk_policy *simple[FOLLOW_KEEPER];
+    uint32_t *chain;     /* records of the request */
+    uint32_t *record_of; /* by id: a record or YK_RECORD_NONE */
+    double hits[FOLLOWED];
+    uint64_t requests_clock; /* of the history, when the last request began */
+    uint64_t last_ms;
+    uint32_t capacity, chain_max, follows;
+};
+
+static struct learned *of(struct yk_policy *p) {
+    return (struct learned *)p;
+}
+
+const char *yk_learned_follows(const struct yk_policy *p) {
+    return followed_names[((const struct learned *)p)->follows];
+}
+
+/* ---- the real cache follows ------------------------------------------------------------------ */
+
+static bool is_followed(const struct learned *l, uint32_t record) {
+    return record != YK_RECORD_NONE && (l->history.records[record].in & 1u << l->follows) != 0;
+}
+
+static void left(struct learned *l, uint32_t which, uint32_t record) {
+    uint32_t id = l->history.records[record].id;
+    if (which == l->follows && id != YK_POLICY_NONE)
+        yk_order_yield(&l->order, 0, id);
+}
+
+static void follow(struct learned *l, uint32_t which) {
+    l->follows = which;
+    for (uint32_t r = l->history.oldest; r != YK_RECORD_NONE; r = l->history.records[r].younger) {
+        uint32_t id = l->history.records[r].id;
+        if (id == YK_POLICY_NONE)
+            continue;
+        if (is_followed(l, r))
+            yk_order_renew(&l->order, 0, id);
+        else
+            yk_order_yield(&l->order, 0, id);
+    }
+}
+
+static void choose(struct learned *l, uint32_t blocks) {
+    double span = (double)FADE_CAPACITIES * l->capacity;
+    double keep = exp2(-(double)blocks / (span > FADE_MIN ? span : FADE_MIN));
+    uint32_t best = l->follows;
+    for (uint32_t i = 0; i < FOLLOWED; i++)
+        if (l->hits[i] > l->hits[best])
+            best = i;
+    if (best != l->follows && l->hits[best] > BETTER_BY * l->hits[l->follows] + 1)
+        follow(l, best);
+    for (uint32_t i = 0; i < FOLLOWED; i++)
+        l->hits[i] *= keep;
+}
+
+/* ---- the three --------------------------------------------------------------------------------- */
+
+static void simple_evict(struct learned *l, uint32_t which) {
+    struct yk_policy *p = l->simple[which];
+    uint32_t record;
+    if (yk_policy_victim_any(p, &record) != 0)
+        return;
+    (void)yk_policy_evict(p, record, l->history.records[record].key_hash);
+    l->history.records[record].in &= (uint8_t)~(1u << which);
+    left(l, which, record);
+}
+
+static void simple_use(struct learned *l, uint32_t which, uint32_t record) {
+    struct yk_record *r = &l->history.records[record];
+    struct yk_policy_block block = {.key_hash = r->key_hash, .size_bytes = 1, .parent_id = YK_POLICY_NONE};
+    if (r->in & 1u << which) {
+        (void)yk_policy_access(l->simple[which], record);
+        return;
+    }
+    if (yk_policy_count(l->simple[which]) >= l->capacity)
+        simple_evict(l, which);
+    if (yk_policy_insert(l->simple[which], record, &block) == 0)
+        r->in |= (uint8_t)(1u << which);
+}
+
+/* The record is given to another block. */
+static void give_up(struct learned *l, uint32_t record) {
+    struct yk_record *r = &l->history.records[record];
+    yk_lessons_answer(&l->lessons, record, false);
+    for (uint32_t which = 0; which < FOLLOW_KEEPER; which++)
+        if (r->in & 1u << which)
+            (void)yk_policy_remove(l->simple[which], record);
+    yk_keeper_drop(&l->keeper, record);
+    r->in = 0;
+    if (r->id != YK_POLICY_NONE) {
+        yk_order_yield(&l->order, 0, r->id);
+        l->record_of[r->id] = YK_RECORD_NONE;
+    }
+}
+
+/* ---- requests ---------------------------------------------------------------------------------- */
+
+static void set_time(struct learned *l, uint64_t now_ms) {
+    if (now_ms > l->last_ms)
+        l->last_ms = now_ms;
+    l->history.now_ms = (uint32_t)l->last_ms;
+    yk_lessons_look(&l->lessons);
+}
+
+/* Records for the chain; returns how many of its first blocks were known. */
+static uint32_t find_chain(struct learned *l, const uint64_t *hashes, uint32_t n, uint32_t parent) {
+    struct yk_history *h = &l->history;
+    uint32_t known = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t record = yk_history_find(h, hashes[i]);
+        if (record != YK_RECORD_NONE) {
+            known += known == i;
+            yk_history_keep(h, record); /* what comes behind it must not take its place */
+        } else {
+            uint32_t goes = yk_history_next_to_go(h);
+            if (goes != YK_RECORD_NONE)
+                give_up(l, goes);
+            record = yk_history_add(h, hashes[i], i);
+            if (parent != YK_RECORD_NONE && parent != goes)
+                yk_history_set_parent(h, record, parent);
+        }
+        l->chain[i] = parent = record;
+    }
+    return known;
+}
+
+static void count_hits(struct learned *l, uint32_t n) {
+    for (uint32_t which = 0; which < FOLLOWED; which++) {
+        uint32_t run = 0;
+        while (run < n && l->history.records[l->chain[run]].in & 1u << which)
+            run++;
+        l->hits[which] += run;
+    }
+}
+
+/* What all blocks of the request have in common. */
+static struct yk_record features_of(const struct learned *l, const struct yk_learned_request *q, uint32_t n,
+                                    uint32_t known) {
+    struct yk_record common = {.length_q = yk_history_quantize(n, 5),
+                               .output_q = yk_history_quantize(q->output_length, 4),
+                               .stop = (uint8_t)(q->stop < YK_TREES_VALUES ? q->stop : YK_TREES_VALUES - 1),
+                               .eighths = q->last_block_eighths & 7,
+                               .new_q = yk_history_quantize(n - known, 5),
+                               .pause_q = YK_TREES_VALUES - 1};
+    if (known == 0)
+        return common;
+    const struct yk_record *r = &l->history.records[l->chain[known - 1]];
+    bool is_shared_beginning = r->children > 8 && known < 3;
+    common.turn = is_shared_beginning ? 0 : r->turn < UINT8_MAX ? (uint8_t)(r->turn + 1) : r->turn;
+    common.pause_q = yk_history_quantize((l->history.now_ms - r->last_ms) / 500.0, 4);
+    return common;
+}
+
+static void touch_chain(struct learned *l, uint32_t n, const struct yk_record *common) {
+    for (uint32_t i = n; i-- > 0;) {
+        struct yk_record *r = &l->history.records[l->chain[i]];
+        yk_lessons_answer(&l->lessons, l->chain[i], true);
+        yk_history_touch(&l->history, l->chain[i]);
+        r->tail = n - 1 - i;
+        r->length_q = common->length_q;
+        r->output_q = common->output_q;
+        r->stop = common->stop;
+        r->eighths = common->eighths;
+        r->turn = common->turn;
+        r->pause_q = common->pause_q;
+        r->new_q = common->new_q;
+        for (uint32_t which = 0; which < FOLLOW_KEEPER; which++)
+            simple_use(l, which, l->chain[i]);
+    }
+}
+
+static void request(struct learned *l, const struct yk_learned_request *q, uint32_t parent) {
+    uint32_t n = q->n < l->chain_max ? q->n : l->chain_max, gone;
+    set_time(l, q->now_ms);
+    l->history.request++;
+    uint32_t known = find_chain(l, q->key_hashes, n, parent);
+    struct yk_record common = features_of(l, q, n, known);
+    l->requests_clock = l->history.clock;
+    count_hits(l, n);
+    touch_chain(l, n, &common);
+    for (uint32_t i = n; i-- > 0;)
+        yk_keeper_use(&l->keeper, l->chain[i]);
+    while (yk_keeper_trim(&l->keeper, &gone))
+        left(l, FOLLOW_KEEPER, gone);
+    (void)yk_lessons_request(&l->lessons, l->chain, n);
+    choose(l, n);
+}
+
+void yk_learned_request(struct yk_policy *p, const struct yk_learned_request *q) {
+    request(of(p), q, YK_RECORD_NONE);
+}
+
+/* The block's record; what no request announced is one of its own. */
+static uint32_t record_for(struct learned *l, uint64_t key_hash, uint32_t parent) {
+    uint32_t record = yk_history_find(&l->history, key_hash);
+    if (record != YK_RECORD_NONE && l->history.records[record].touched > l->requests_clock)
+        return record;
+    struct yk_learned_request q = {.now_ms = l->last_ms, .key_hashes = &key_hash, .n = 1};
+    request(l, &q, parent);
+    return l->chain[0];
+}
+
+/* ---- ops --------------------------------------------------------------------------------------- */
+
+static void learned_free(struct yk_policy *p) {
+    if (p == NULL)
+        return;
+    struct learned *l = of(p);
+    for (uint32_t i = 0; i < FOLLOW_KEEPER; i++) {
+        yk_policy_free(l->simple[i]);
+        yk_policy_space_free(l->spaces[i]);
+    }
+    if (l->order.space != NULL)
+        yk_order_fini(&l->order);
+    yk_keeper_fini(&l->keeper);
+    yk_lessons_fini(&l->lessons);
+    yk_trees_fini(&l->trees);
+    yk_history_fini(&l->history);
+    free(l->chain);
+    free(l->record_of);
+    free(l);
+}
+
+static int make_parts(struct learned *l, struct yk_policy_space *space, const struct yk_policy_opts *opts) {
+    uint32_t records = RECORDS_OF(l->capacity);
+    int rc = yk_history_init(&l->history, records);
+    if (rc == 0)
+        rc = yk_trees_init(&l->trees, YK_LESSONS);
+    if (rc == 0)
+        rc = yk_lessons_init(&l->lessons, &l->history, &l->trees, opts->seed);
+    if (rc == 0)
+        rc = yk_keeper_init(&l->keeper, &l->history, &l->trees, l->capacity, l->chain_max, 1u << FOLLOW_KEEPER);
+    for (uint32_t i = 0; rc == 0 && i < FOLLOW_KEEPER; i++) {
+        struct yk_policy_opts o = {.capacity_objects = l->capacity, .seed = opts->seed};
+        rc = yk_policy_space_new(records, &l->spaces[i]);
+        if (rc == 0)
+            rc = yk_policy_new(yk_policy_find(followed_names[i]), l->spaces[i], &o, &l->simple[i]);
+    }
+    l->chain = malloc(l->chain_max * sizeof(*l->chain));
+    l->record_of = malloc((size_t)space->max_ids * sizeof(*l->record_of));
+    if (rc == 0 && (l->chain == NULL || l->record_of == NULL))
+        rc = -YK_ENOMEM;
+    for (uint32_t id = 0; rc == 0 && id < space->max_ids; id++)
+        l->record_of[id] = YK_RECORD_NONE;
+    return rc == 0 ? yk_order_init(&l->order, space, opts->seed) : rc;
+}
+
+static int learned_create(struct yk_policy_space *space, const struct yk_policy_opts *opts,
+                          struct yk_policy **ret_policy) {
+    struct learned *l = calloc(1, sizeof(*l));
+    if (l == NULL)
+        return -YK_ENOMEM;
+    l->base.ops = &yk_policy_learned;
+    l->follows = FOLLOW_KEEPER;
+    l->capacity = opts->capacity_objects < YK_LEARNED_CAPACITY_MAX ? opts->capacity_objects : YK_LEARNED_CAPACITY_MAX;
+    if (l->capacity == 0)
+        l->capacity = 1;
+    l->chain_max = RECORDS_OF(l->capacity) / 2; /* so that a chain never gives up its own records */
+    int rc = make_parts(l, space, opts);
+    if (rc != 0) {
+        learned_free(&l->base);
+        return rc;
+    }
+    *ret_policy = &l->base;
+    return 0;
+}
+
+static void bind(struct learned *l, uint32_t id, uint32_t record) {
+    l->record_of[id] = record;
+    l->history.records[record].id = id;
+    if (!is_followed(l, record))
+        yk_order_yield(&l->order, 0, id);
+}
+
+static int learned_insert(struct yk_policy *p, uint32_t id, const struct yk_policy_block *block) {
+    struct learned *l = of(p);
+    int rc = yk_order_may_enter(&l->order, id, block->parent_id);
+    if (rc != 0)
+        return rc;
+    uint32_t parent = block->parent_id != YK_POLICY_NONE ? l->record_of[block->parent_id] : YK_RECORD_NONE;
+    uint32_t record = record_for(l, block->key_hash, parent);
+    uint32_t other = l->history.records[record].id;
+    if (other != YK_POLICY_NONE)
+        l->record_of[other] = YK_RECORD_NONE; /* the same hash twice: the younger has the record */
+    yk_order_enter(&l->order, 0, id, block->parent_id);
+    bind(l, id, record);
+    return 0;
+}
+
+static int learned_access(struct yk_policy *p, uint32_t id) {
+    struct learned *l = of(p);
+    if (!yk_order_has(&l->order, id))
+        return YK_MISS;
+    yk_order_renew(&l->order, 0, id);
+    if (l->record_of[id] == YK_RECORD_NONE)
+        return 0; /* forgotten: it is known again when it comes in again */
+    uint32_t record = record_for(l, l->history.records[l->record_of[id]].key_hash, YK_RECORD_NONE);
+    if (!is_followed(l, record))
+        yk_order_yield(&l->order, 0, id);
+    return 0;
+}
+
+static int learned_remove(struct yk_policy *p, uint32_t id) {
+    struct learned *l = of(p);
+    if (!yk_order_has(&l->order, id))
+        return YK_MISS;
+    if (l->record_of[id] != YK_RECORD_NONE)
+        l->history.records[l->record_of[id]].id = YK_POLICY_NONE;
+    l->record_of[id] = YK_RECORD_NONE;
+    yk_order_leave(&l->order, id);
+    return 0;
+}
+
+static int learned_evict(struct yk_policy *p, uint32_t id, uint64_t key_hash) {
+    (void)key_hash;
+    return learned_remove(p, id); /* its record stays */
+}
+
+static int learned_victim(struct yk_policy *p, yk_policy_can_fn can, void *arg, uint32_t max_steps,
+                          uint32_t *ret_id) {
+    return yk_order_victim(&of(p)->order, can, arg, max_steps, ret_id);
+}
+
+static int learned_peek(const struct yk_policy *p, uint64_t *ret_stamp) {
+    const struct yk_order *o = &((const struct learned *)p)->order;
+    return yk_order_peek(o, yk_order_oldest(o, 0), ret_stamp);
+}
+
+static uint32_t learned_count(const struct yk_policy *p) {
+    return yk_order_count(&((const struct learned *)p)->order);
+}
+
+static bool learned_rises(const struct yk_policy *p, uint64_t key_hash, bool used) {
+    const struct learned *l = (const struct learned *)p;
+    return used || is_followed(l, yk_history_find(&l->history, key_hash));
+}
+
+static int learned_yield(struct yk_policy *p, uint32_t id) {
+    struct yk_order *o = &of(p)->order;
+    if (!yk_order_has(o, id))
+        return YK_MISS;
+    yk_order_yield(o, 0, id);
+    return 0;
+}
+
+const struct yk_policy_ops yk_policy_learned = {
+    .name = "learned",
+    .help = "what is predicted to be wanted soonest stays, or what lru or s3fifo keep where they hit more",
+    .caps = 0,
+    .create = learned_create,
+    .free = learned_free,
+    .insert = learned_insert,
+    .access = learned_access,
+    .remove = learned_remove,
+    .evict = learned_evict,
+    .victim = learned_victim,
+    .peek = learned_peek,
+    .count = learned_count,
+    .rises = learned_rises,
+    .yield = learned_yield,
+};

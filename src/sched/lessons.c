@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Examples from the stream, and when to train (lessons_priv.h).
+ */
+#include "sched/lessons_priv.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HORIZON_S     300.0 /* 300 to 900 did equally well at all capacities */
+#define WAIT_MIN_S    0.25  /* so that what is used at once has a rate */
+#define AGE_MIN_S     0.3
+#define AGE_MAX_S     3000.0
+#define A_REQUEST     6 /* blocks of a request that are looked at */
+#define FIRST_DUE     100
+#define DUE_MAX       1000 /* requests; and a training costs 2 us an example, so as many blocks / 4 */
+
+int yk_lessons_init(struct yk_lessons *l, struct yk_history *h, struct yk_trees *t, uint64_t seed) {
+    *l = (struct yk_lessons){.history = h, .trees = t, .requests_due = FIRST_DUE, .random = seed * 2 + 1};
+    l->examples = malloc(YK_LESSONS * sizeof(*l->examples));
+    l->lessons = malloc(YK_LESSONS * sizeof(*l->lessons));
+    l->plans = malloc((YK_LESSONS_PLANNED + 1) * sizeof(*l->plans));
+    return l->examples != NULL && l->lessons != NULL && l->plans != NULL ? 0 : -YK_ENOMEM;
+}
+
+void yk_lessons_fini(struct yk_lessons *l) {
+    free(l->examples);
+    free(l->lessons);
+    free(l->plans);
+}
+
+/* 0 to 1, splitmix64. */
+static double draw(struct yk_lessons *l) {
+    uint64_t z = l->random += UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return (double)((z ^ z >> 31) >> 11) / 9007199254740992.0;
+}
+
+static void unlink_open(struct yk_lessons *l, uint32_t lesson) {
+    const struct yk_lesson *s = &l->lessons[lesson];
+    uint32_t *at = &l->history->records[s->record].lessons;
+    if (!s->open)
+        return;
+    while (*at != lesson)
+        at = &l->lessons[*at].next;
+    *at = s->next;
+}
+
+static void look_at(struct yk_lessons *l, uint32_t record) {
+    struct yk_record *r = &l->history->records[record];
+    uint32_t lesson = l->next;
+    l->next = (l->next + 1) % YK_LESSONS;
+    if (l->count == YK_LESSONS)
+        unlink_open(l, lesson);
+    else
+        l->count++;
+    yk_history_features(l->history, record, l->examples[lesson].x);
+    l->examples[lesson].prior = yk_history_prior(l->history, record);
+    l->lessons[lesson] = (struct yk_lesson){
+        .record = record, .at_ms = l->history->now_ms, .next = r->lessons, .open = true};
+    r->lessons = lesson;
+}
+
+void yk_lessons_answer(struct yk_lessons *l, uint32_t record, bool used) {
+    struct yk_record *r = &l->history->records[record];
+    for (uint32_t i = r->lessons; i != YK_RECORD_NONE; i = l->lessons[i].next) {
+        l->lessons[i].open = false;
+        l->lessons[i].used = used;
+        l->lessons[i].used_ms = l->history->now_ms;
+    }
+    r->lessons = YK_RECORD_NONE;
+}
+
+static bool sooner(uint32_t a_ms, uint32_t b_ms) {
+    return (int32_t)(a_ms - b_ms) < 0;
+}
+
+static void plan(struct yk_lessons *l, uint32_t record) {
+    double age_s = AGE_MIN_S * pow(AGE_MAX_S / AGE_MIN_S, draw(l));
+    const struct yk_record *r = &l->history->records[record];
+    struct yk_plan p = {l->history->now_ms + (uint32_t)(age_s * 1e3) + 1, record, r->touched};
+    if (l->planned == YK_LESSONS_PLANNED)
+        return;
+    uint32_t i = l->planned++;
+    for (; i > 0 && sooner(p.at_ms, l->plans[(i - 1) / 2].at_ms); i = (i - 1) / 2)
+        l->plans[i] = l->plans[(i - 1) / 2];
+    l->plans[i] = p;
+}
+
+static struct yk_plan next_plan(struct yk_lessons *l) {
+    struct yk_plan first = l->plans[0], last = l->plans[--l->planned];
+    uint32_t i = 0, child;
+    while ((child = 2 * i + 1) < l->planned) {
+        if (child + 1 < l->planned && sooner(l->plans[child + 1].at_ms, l->plans[child].at_ms))
+            child++;
+        if (!sooner(l->plans[child].at_ms, last.at_ms))
+            break;
+        l->plans[i] = l->plans[child];
+        i = child;
+    }
+    l->plans[i] = last;
+    return first;
+}
+
+void yk_lessons_look(struct yk_lessons *l) {
+    uint32_t now_ms = l->history->now_ms;
+    while (l->planned > 0 && !sooner(now_ms, l->plans[0].at_ms)) {
+        struct yk_plan p = next_plan(l);
+        l->history->now_ms = p.at_ms; /* as it was at that moment */
+        if (l->history->records[p.record].touched == p.touched)
+            look_at(l, p.record);
+    }
+    l->history->now_ms = now_ms;
+}
+
+static void answer_all(struct yk_lessons *l) {
+    for (uint32_t i = 0; i < l->count; i++) {
+        const struct yk_lesson *s = &l->lessons[i];
+        uint32_t until_ms = s->open ? l->history->now_ms : s->used_ms;
+        double waited_s = (until_ms - s->at_ms) / 1e3;
+        l->examples[i].events = !s->open && s->used && waited_s <= HORIZON_S;
+        l->examples[i].waited_s = (float)((waited_s < HORIZON_S ? waited_s : HORIZON_S) + WAIT_MIN_S);
+    }
+}
+
+bool yk_lessons_request(struct yk_lessons *l, const uint32_t *records, uint32_t n) {
+    for (unsigned k = 0; n > 0 && k < A_REQUEST; k++) {
+        /* Half of them anywhere, half towards the tail, where lives end. */
+        double u = draw(l);
+        uint32_t back = (k & 1) || n < 4 ? (uint32_t)(u * n) : (uint32_t)(pow(n, u) - 0.999);
+        uint32_t record = records[n - 1 - (back < n ? back : n - 1)];
+        if (draw(l) < 0.25)
+            look_at(l, record);
+        else
+            plan(l, record);
+    }
+    l->requests++;
+    l->blocks += n;
+    if (l->requests < l->requests_due || l->blocks < l->count / 4)
+        return false;
+    answer_all(l);
+    yk_trees_train(l->trees, l->examples, l->count);
+    l->requests_due = l->requests_due * 3 / 2 < DUE_MAX ? l->requests_due * 3 / 2 : DUE_MAX;
+    l->requests = 0;
+    l->blocks = 0;
+    return true;
+}

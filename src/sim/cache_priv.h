@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the simulator asks of a cache, and the list over block numbers that most are made of.
+ *
+ * `use` is one op for a hit and a miss, as ARC and W-TinyLFU move blocks between queues on either. The
+ * evictions happen inside: nobody pins a block here.
+ *
+ * Thread: one.
+ */
+#ifndef YK_SIM_CACHE_PRIV_H
+#define YK_SIM_CACHE_PRIV_H
+
+#include "sim/sim.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+
+struct yk_sim_cache;
+
+struct yk_sim_cache_ops {
+    const char *name;
+    size_t size; /* of its struct, which begins with yk_sim_cache and comes zeroed */
+    /* 0 or a failure, after which fini is called too. The trace outlives the cache; only the optimum looks ahead in
+     * it. */
+    int (*init)(struct yk_sim_cache *cache, const struct yk_sim_trace *trace, const struct yk_sim_opts *opts);
+    void (*fini)(struct yk_sim_cache *cache); /* half-built ones too */
+    /* The request of this number begins: its hits are counted, its blocks will be used. 0 or a failure. Or NULL. */
+    int (*request)(struct yk_sim_cache *cache, uint64_t number);
+    bool (*has)(const struct yk_sim_cache *cache, uint32_t block);
+    int (*use)(struct yk_sim_cache *cache, uint32_t block); /* 0 or a failure that ends the run */
+};
+
+/* The head of every cache. */
+struct yk_sim_cache {
+    const struct yk_sim_cache_ops *ops;
+};
+
+extern const struct yk_sim_cache_ops yk_sim_lru;     /* sched.c */
+extern const struct yk_sim_cache_ops yk_sim_s3fifo;  /* sched.c */
+extern const struct yk_sim_cache_ops yk_sim_learned; /* sched.c */
+extern const struct yk_sim_cache_ops yk_sim_lfu;     /* ranked.c */
+extern const struct yk_sim_cache_ops yk_sim_gdsf;    /* ranked.c */
+extern const struct yk_sim_cache_ops yk_sim_opt;     /* ranked.c */
+extern const struct yk_sim_cache_ops yk_sim_arc;     /* queues.c */
+extern const struct yk_sim_cache_ops yk_sim_sieve;   /* queues.c */
+extern const struct yk_sim_cache_ops yk_sim_tinylfu; /* tinylfu.c */
+
+/* ---- lists.c: up to YK_SIM_LISTS lists, each block in one at a time -------------------------- */
+
+#define YK_SIM_LISTS 4
+
+struct yk_sim_lists {
+    uint32_t *older, *younger;            /* by block */
+    uint8_t *in;                          /* by block: 1 + its list, or 0 */
+    uint32_t oldest[YK_SIM_LISTS], youngest[YK_SIM_LISTS], count[YK_SIM_LISTS];
+};
+
+int yk_sim_lists_init(struct yk_sim_lists *lists, uint64_t blocks); /* -YK_ENOMEM, to be finished */
+void yk_sim_lists_fini(struct yk_sim_lists *lists);
+/* Moves the block, from whatever list it is in, to the young end of `list`. */
+void yk_sim_lists_move(struct yk_sim_lists *lists, uint32_t block, int list);
+void yk_sim_lists_drop(struct yk_sim_lists *lists, uint32_t block);
+
+static inline bool yk_sim_lists_has(const struct yk_sim_lists *lists, uint32_t block, int list) {
+    return lists->in[block] == list + 1;
+}
+
+#endif

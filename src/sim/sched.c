@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Policies of src/sched as caches of the simulator. A block's number is its descriptor.
+ */
+#include "sim/cache_priv.h"
+
+#include "sched/learned.h"
+#include "sched/policy.h"
+
+#define BLOCK_TOKENS 512u
+
+struct sched {
+    struct yk_sim_cache base;
+    const struct yk_sim_trace *trace;
+    struct yk_policy_space *space;
+    struct yk_policy *policy;
+    uint8_t *in; /* by block */
+    uint64_t *hashes; /* learned: of the request, grown to the longest */
+    uint32_t hashes_max;
+    uint32_t capacity, count;
+};
+
+static struct sched *of(struct yk_sim_cache *c) {
+    return (struct sched *)c;
+}
+
+static void sched_fini(struct yk_sim_cache *c) {
+    yk_policy_free(of(c)->policy);
+    yk_policy_space_free(of(c)->space);
+    free(of(c)->in);
+    free(of(c)->hashes);
+}
+
+/* learned is not in yolkd's list yet. */
+static const struct yk_policy_ops *policy_of(const struct yk_sim_cache_ops *ops) {
+    return ops == &yk_sim_learned ? &yk_policy_learned : yk_policy_find(ops->name);
+}
+
+static int sched_init(struct yk_sim_cache *c, const struct yk_sim_trace *t, const struct yk_sim_opts *o) {
+    struct yk_policy_opts opts = {.capacity_objects = o->capacity, .seed = o->seed};
+    struct sched *s = of(c);
+    s->trace = t;
+    s->capacity = o->capacity;
+    s->in = calloc(t->distinct + 1, 1);
+    int rc = s->in != NULL ? yk_policy_space_new((uint32_t)t->distinct, &s->space) : -YK_ENOMEM;
+    return rc == 0 ? yk_policy_new(policy_of(c->ops), s->space, &opts, &s->policy) : rc;
+}
+
+static bool sched_has(const struct yk_sim_cache *c, uint32_t block) {
+    return ((const struct sched *)c)->in[block] != 0;
+}
+
+/* Stands for a hash of the key: numbers that follow each other must not look alike. */
+static uint64_t hash_of(const struct sched *s, uint32_t block) {
+    uint64_t z = (s->trace->id[block] + 1) * UINT64_C(0xff51afd7ed558ccd);
+    return z ^ (z >> 32);
+}
+
+static int evict_one(struct sched *s) {
+    uint32_t id;
+    if (yk_policy_victim_any(s->policy, &id) != 0)
+        return -YK_EINTERNAL;
+    (void)yk_policy_evict(s->policy, id, hash_of(s, id));
+    s->in[id] = 0;
+    s->count--;
+    return 0;
+}
+
+static int sched_use(struct yk_sim_cache *c, uint32_t block) {
+    struct sched *s = of(c);
+    struct yk_policy_block info = {.key_hash = hash_of(s, block),
+                                   .size_bytes = 1,
+                                   .parent_id = s->trace->parent[block]};
+    if (s->in[block])
+        return yk_policy_access(s->policy, block);
+    int rc = s->count == s->capacity ? evict_one(s) : 0;
+    if (rc == 0)
+        rc = yk_policy_insert(s->policy, block, &info);
+    if (rc != 0)
+        return rc;
+    s->in[block] = 1;
+    s->count++;
+    return 0;
+}
+
+/* How full the last block is, in eighths, where blocks are of 512 tokens as in the public traces; 0 where they are
+ * not. */
+static uint32_t last_eighths(const struct yk_sim_req *q) {
+    uint64_t full = (uint64_t)q->n * BLOCK_TOKENS;
+    if (q->n == 0 || q->input_length >= full || full - q->input_length >= BLOCK_TOKENS)
+        return 0;
+    return 1 + (uint32_t)(BLOCK_TOKENS - (full - q->input_length)) * 7 / BLOCK_TOKENS;
+}
+
+static int learned_request(struct yk_sim_cache *c, uint64_t number) {
+    struct sched *s = of(c);
+    const struct yk_sim_req *q = &s->trace->reqs[number];
+    if (q->n > s->hashes_max) {
+        uint64_t *hashes = realloc(s->hashes, q->n * sizeof(*hashes));
+        if (hashes == NULL)
+            return -YK_ENOMEM;
+        s->hashes = hashes;
+        s->hashes_max = q->n;
+    }
+    for (uint32_t i = 0; i < q->n; i++)
+        s->hashes[i] = hash_of(s, s->trace->blocks[q->first + i]);
+    struct yk_learned_request r = {.now_ms = q->at_ms,
+                                   .key_hashes = s->hashes,
+                                   .n = q->n,
+                                   .last_block_eighths = last_eighths(q),
+                                   .output_length = q->output_length,
+                                   .stop = q->stop};
+    yk_learned_request(s->policy, &r);
+    return 0;
+}
+
+const struct yk_sim_cache_ops yk_sim_learned = {.name = "learned",
+                                                .size = sizeof(struct sched),
+                                                .init = sched_init,
+                                                .fini = sched_fini,
+                                                .request = learned_request,
+                                                .has = sched_has,
+                                                .use = sched_use};
+const struct yk_sim_cache_ops yk_sim_lru = {.name = "lru",
+                                            .size = sizeof(struct sched),
+                                            .init = sched_init,
+                                            .fini = sched_fini,
+                                            .has = sched_has,
+                                            .use = sched_use};
+const struct yk_sim_cache_ops yk_sim_s3fifo = {.name = "s3fifo",
+                                               .size = sizeof(struct sched),
+                                               .init = sched_init,
+                                               .fini = sched_fini,
+                                               .has = sched_has,
+                                               .use = sched_use};

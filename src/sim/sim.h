@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The simulator behind `yolk sim`: a trace against one cache of one tier, counted in blocks.
+ *
+ * A request hits the leading run of its blocks that is present: without its ancestors a block is useless.
+ * Then all its blocks are used, tail first, so that the tail is also the first to go: present ones are
+ * accessed, missing ones come in. What a policy of src/sched decides here is what it decides in a node, as
+ * it is the same object; the others are yardsticks (ranked.c, queues.c, tinylfu.c).
+ *
+ * Thread: one; no globals. The same trace, options and seed give the same counts everywhere.
+ */
+#ifndef YK_SIM_SIM_H
+#define YK_SIM_SIM_H
+
+#include "sim/load.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define YK_SIM_CAPACITY_MAX 60000000u /* blocks; below YK_POLICY_IDS_MAX */
+
+struct yk_sim_opts {
+    const char *policy; /* one of yk_sim_policy_names */
+    uint32_t capacity;  /* blocks, 1 to YK_SIM_CAPACITY_MAX */
+    uint64_t seed;
+};
+
+struct yk_sim_result {
+    uint64_t requests, blocks, hit_blocks;
+};
+
+/* NULL at the end. */
+extern const char *const yk_sim_policy_names[];
+
+/* 0; -YK_EINVAL: no such policy, or a capacity out of range; -YK_ENOMEM. */
+int yk_sim_run(const struct yk_sim_trace *trace, const struct yk_sim_opts *opts,
+               struct yk_sim_result *ret_result, struct yk_err *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What qp.c sees of a device (device.c).
+ *
+ * Thread: immutable while it is counted.
+ */
+#ifndef YK_XFER_RDMA_DEVICE_PRIV_H
+#define YK_XFER_RDMA_DEVICE_PRIV_H
+
+#include "rdma_priv.h"
+#include "verbs.h"
+
+struct ibv_context;
+struct ibv_pd;
+struct yk_verbs;
+
+struct yk_rdma_dev {
+    const struct yk_verbs *v;
+    struct ibv_context *ctx;
+    struct ibv_pd *pd;
+    char name[64];
+    uint32_t index;  /* in the table of devices */
+    uint32_t refs;   /* under the table's lock */
+    uint32_t reads;  /* READs that a queue pair answers, and has under way, at most */
+    uint32_t depth;  /* entries of a send queue at most */
+};
+
+#endif

@@ -1,0 +1,549 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The RDMA transport at the initiator: a lane is a stream (xfer/stream.h) with a queue pair beside it
+ * (docs/decisions/0019-rdma.md).
+ *
+ *   CONNECTING --stream is up: OFFER, TAKE--> SETTING --both answered--> UP --anything fails--> FAILED
+ *
+ * A slice is an op, in one of these ways:
+ *
+ *   STREAM    sent over the stream as tcp would: what is no payload, small, or not possible over RDMA
+ *   LEND      the key (and with a guard the pin) is asked for; then READ
+ *   READ      the device reads; then done (with a pin: GIVEBACK, which is nobody's slice)
+ *   PULL      the target has been told to read
+ *
+ * What the target says it cannot do over RDMA (-YK_ENOTSUP) goes by STREAM. Keys to unguarded memory are kept.
+ *
+ * Thread: the shard's.
+ */
+#include "rdma_priv.h"
+
+#include "base/clock.h"
+#include "xfer/dial.h"
+#include "xfer/sock.h"
+#include "xfer/stream.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#define SLICES_MAX 64u          /* of a lane */
+#define OPS        (3 * SLICES_MAX) /* and pins on their way back: fewer than the stream has places */
+#define KEYS       64u          /* kept; a power of two */
+#define SMALL      (16u << 10)  /* below, a message to the target costs more than its bytes in it */
+
+enum way { FREE, SETUP, STREAM, LEND, READ, PULL, GIVEBACK };
+enum state { CONNECTING, SETTING, UP, FAILED };
+
+struct lane;
+
+struct op {
+    struct yk_slice sub; /* the stream's, first */
+    struct lane *lane;
+    struct yk_slice *slice; /* the core's; NULL: none */
+    struct yk_rdma_mem *mem; /* local memory, held while a device may touch it */
+    struct op *next;        /* free ones */
+    uint64_t number;        /* of what is lent */
+    uint32_t lkey;
+    uint8_t way;            /* enum way */
+    uint8_t cancelled;
+    unsigned char answer[YK_OFFER_BYTES];
+};
+
+struct lane {
+    struct yk_lane base;  /* first */
+    struct yk_lane inner; /* what the stream knows as its lane */
+    struct yk_stream *stream;
+    struct yk_qp *qp;
+    struct yk_timer timer; /* a failure is to be told */
+    struct yk_err fail;
+    uint8_t state;         /* enum state */
+    uint8_t told, closing;
+    uint8_t scope;
+    uint32_t count;        /* of slices */
+    uint64_t number;       /* of the last LEND */
+    struct op *free_ops;
+    struct op ops[OPS];
+    struct {
+        uint64_t region;   /* 0 = none */
+        struct yk_rdma_key key;
+    } keys[KEYS];
+};
+
+struct xport {
+    struct yk_xport base;    /* first */
+    struct yk_shard_env env; /* the shard's, with our events: the streams' */
+};
+
+static struct lane *lane_of(const struct yk_lane *lane) {
+    return (struct lane *)(uintptr_t)lane;
+}
+
+static const struct yk_shard_events *core_of(const struct lane *l) {
+    return l->base.xport->env->events;
+}
+
+/* Told from the loop. */
+static void fail(struct lane *l, int code, enum yk_scope scope, const char *text) {
+    if (l->state == FAILED)
+        return;
+    l->state = FAILED;
+    l->scope = (uint8_t)scope;
+    yk_err_set(&l->fail, code, "%s", text);
+    (void)yk_loop_timer(l->base.xport->env->loop, &l->timer, 1);
+}
+
+static void tell(struct lane *l) {
+    (void)yk_loop_timer(l->base.xport->env->loop, &l->timer, 0);
+    if (l->told || l->closing)
+        return;
+    l->told = 1;
+    struct yk_err why = l->fail;
+    core_of(l)->lane_down(&l->base, why.code, (enum yk_scope)l->scope, why.text);
+}
+
+static void on_timer(struct yk_timer *t) {
+    tell(t->user);
+}
+
+/* ---- ops -------------------------------------------------------------------------------------------- */
+
+static struct op *op_take(struct lane *l, enum way way) {
+    struct op *op = l->free_ops;
+    if (op == NULL)
+        return NULL;
+    l->free_ops = op->next;
+    memset(&op->sub, 0, sizeof(op->sub));
+    op->sub.core = op;
+    op->slice = NULL;
+    op->mem = NULL;
+    op->cancelled = 0;
+    op->way = (uint8_t)way;
+    return op;
+}
+
+static void op_free(struct op *op) {
+    struct lane *l = op->lane;
+    yk_rdma_mem_put(op->mem);
+    op->mem = NULL;
+    op->way = FREE;
+    op->next = l->free_ops;
+    l->free_ops = op;
+}
+
+/* Gives its slice back. */
+static void finish(struct op *op, int32_t status, enum yk_scope scope, int touched) {
+    struct lane *l = op->lane;
+    struct yk_slice *s = op->slice;
+    s->status = status;
+    s->scope = (uint8_t)scope;
+    s->touched = (uint8_t)touched;
+    op_free(op);
+    l->count--;
+    core_of(l)->slice_done(&l->base, s);
+}
+
+static void send_sub(struct op *op) {
+    yk_stream_post(op->lane->stream, &op->sub);
+}
+
+static void go_stream(struct op *op) {
+    const struct yk_slice *s = op->slice;
+    op->way = STREAM;
+    op->sub = (struct yk_slice){.op = s->op, .xclass = s->xclass, .local = s->local, .len = s->len,
+                                .region = s->region, .offset = s->offset, .guard = s->guard, .core = op};
+    send_sub(op);
+}
+
+static void go_read(struct op *op, const struct yk_rdma_key *key) {
+    const struct yk_slice *s = op->slice;
+    op->way = READ;
+    yk_qp_read(op->lane->qp, s->local, op->lkey, (uint32_t)s->len, key->addr + (s->offset - key->from), key->rkey,
+               (uint64_t)(op - op->lane->ops));
+}
+
+static void go_lend(struct op *op) {
+    const struct yk_slice *s = op->slice;
+    op->way = LEND;
+    op->number = ++op->lane->number;
+    op->sub = (struct yk_slice){.op = YK_SLICE_LEND, .xclass = s->xclass, .local = (char *)op->answer, .len = s->len,
+                                .region = s->region, .offset = s->offset, .guard = s->guard, .core = op};
+    op->sub.priv[1] = op->number;
+    send_sub(op);
+}
+
+static void go_pull(struct op *op, const struct yk_rdma_key *mine, uint64_t at) {
+    const struct yk_slice *s = op->slice;
+    op->way = PULL;
+    op->sub = (struct yk_slice){.op = YK_SLICE_PULL, .xclass = s->xclass, .len = s->len, .region = s->region,
+                                .offset = s->offset, .guard = s->guard, .core = op};
+    op->sub.priv[1] = mine->addr + (at - mine->from);
+    op->sub.priv[2] = mine->rkey;
+    send_sub(op);
+}
+
+/* ---- keys ------------------------------------------------------------------------------------------- */
+
+#define KEY_SHIFT 26 /* spans are of 64 MiB at most */
+
+static uint32_t key_slot(uint64_t region, uint64_t offset) {
+    return (uint32_t)((region * 0x9e3779b97f4a7c15ull ^ offset >> KEY_SHIFT) % KEYS);
+}
+
+static const struct yk_rdma_key *key_known(const struct lane *l, const struct yk_slice *s) {
+    uint32_t i = key_slot(s->region, s->offset);
+    return l->keys[i].region == s->region && yk_rdma_key_covers(&l->keys[i].key, s->offset, s->len)
+               ? &l->keys[i].key
+               : NULL;
+}
+
+static void key_keep(struct lane *l, const struct yk_slice *s, const struct yk_rdma_key *key) {
+    uint32_t i = key_slot(s->region, s->offset);
+    l->keys[i].region = s->region;
+    l->keys[i].key = *key;
+}
+
+/* Of a slice's local memory; 0: not registered, or not with this device. */
+static int local_key(struct op *op, struct yk_rdma_key *ret_key, uint64_t *ret_at) {
+    struct yk_registry *g = op->lane->base.xport->env->registry;
+    const struct yk_slice *s = op->slice;
+    struct yk_region *r = yk_registry_find(g, s->local, s->len);
+    if (r == NULL)
+        return 0;
+    op->mem = yk_rdma_mem_of(r);
+    *ret_at = (uint64_t)(s->local - r->base);
+    int ok = op->mem != NULL && yk_rdma_mem_key(op->mem, yk_qp_dev(op->lane->qp), *ret_at, s->len, ret_key) == 0;
+    yk_registry_put(g, r);
+    if (ok)
+        op->lkey = ret_key->lkey;
+    return ok;
+}
+
+/* ---- what the stream says ------------------------------------------------------------------------------ */
+
+static void set_up(struct lane *l, struct op *op) {
+    struct yk_rdma_offer theirs;
+    struct yk_err err;
+    if (op->sub.status != 0)
+        fail(l, op->sub.status < 0 ? op->sub.status : -YK_EPROTO, YK_SCOPE_LANE,
+             op->sub.op == YK_SLICE_OFFER ? "the peer makes no queue pair" : "the peer says nothing of its queue pair");
+    else if (op->sub.op == YK_SLICE_TAKE && l->state == SETTING) {
+        if (yk_rdma_offer_decode(op->answer, &theirs, &err) < 0 || yk_qp_connect(l->qp, &theirs, &err) < 0) {
+            fail(l, err.code, YK_SCOPE_LANE, err.text);
+        } else {
+            l->state = UP;
+            op_free(op);
+            core_of(l)->lane_up(&l->base);
+            return;
+        }
+    }
+    op_free(op);
+}
+
+static void lent(struct op *op) {
+    struct lane *l = op->lane;
+    struct yk_slice *s = op->slice;
+    struct yk_rdma_key key;
+    struct yk_err err;
+    int status = op->sub.status;
+    if (status == -YK_ENOTSUP && op->sub.scope == YK_SCOPE_REQUEST && l->state == UP && !op->cancelled) {
+        go_stream(op);
+        yk_stream_flush(l->stream);
+        return;
+    }
+    if (status != 0) {
+        finish(op, op->cancelled ? -YK_ECANCELED : status, (enum yk_scope)op->sub.scope, 0);
+        return;
+    }
+    if (yk_rdma_key_decode(op->answer, &key, &err) < 0 || !yk_rdma_key_covers(&key, s->offset, s->len)) {
+        fail(l, -YK_EPROTO, YK_SCOPE_LANE, "a key to something else");
+        finish(op, -YK_EPROTO, YK_SCOPE_LANE, 0);
+        return;
+    }
+    if (s->guard == NULL)
+        key_keep(l, s, &key);
+    if (l->state != UP || yk_qp_room(l->qp) == 0) {
+        finish(op, -YK_EGONE, YK_SCOPE_LANE, 0); /* it is failing: what is lent goes with it */
+        return;
+    }
+    go_read(op, &key); /* cancelled, too: it has its pin, which goes back behind it */
+    yk_qp_flush(l->qp);
+}
+
+static void sub_done(struct yk_lane *inner, struct yk_slice *sub) {
+    struct lane *l = inner->core;
+    struct op *op = sub->core;
+    switch ((enum way)op->way) {
+    case SETUP:
+        set_up(l, op);
+        break;
+    case LEND:
+        lent(op);
+        break;
+    case PULL:
+        if (sub->status == -YK_ENOTSUP && sub->scope == YK_SCOPE_REQUEST && l->state == UP) {
+            go_stream(op);
+            yk_stream_flush(l->stream);
+            break;
+        }
+        finish(op, sub->status, (enum yk_scope)sub->scope, sub->touched);
+        break;
+    case STREAM:
+        finish(op, sub->status, (enum yk_scope)sub->scope, sub->touched);
+        break;
+    default: /* GIVEBACK: that it is done is all that is of interest */
+        op_free(op);
+    }
+}
+
+static void stream_up(struct yk_lane *inner) {
+    struct lane *l = inner->core;
+    struct yk_rdma_offer ours;
+    struct op *offer = op_take(l, SETUP), *take = op_take(l, SETUP);
+    l->base.trip_ns = inner->trip_ns;
+    l->base.patient = inner->patient;
+    l->state = SETTING;
+    yk_qp_offer(l->qp, &ours);
+    yk_rdma_offer_encode(offer->answer, &ours);
+    offer->sub.op = YK_SLICE_OFFER;
+    offer->sub.local = (char *)offer->answer;
+    offer->sub.len = YK_OFFER_BYTES;
+    take->sub.op = YK_SLICE_TAKE;
+    take->sub.local = (char *)take->answer;
+    send_sub(offer);
+    send_sub(take);
+    yk_stream_flush(l->stream);
+}
+
+static void stream_down(struct yk_lane *inner, int code, enum yk_scope scope, const char *text) {
+    struct lane *l = inner->core;
+    fail(l, code, scope, text);
+    tell(l);
+}
+
+static const struct yk_shard_events stream_events = {sub_done, stream_up, stream_down};
+
+/* ---- what the queue pair says -------------------------------------------------------------------------- */
+
+static void give_back(struct lane *l, uint64_t number) {
+    struct op *op = op_take(l, GIVEBACK);
+    if (op == NULL || yk_stream_room(l->stream) == 0) {
+        if (op != NULL)
+            op_free(op);
+        fail(l, -YK_EPROTO, YK_SCOPE_LANE, "the peer does not take back what it lent");
+        return;
+    }
+    op->sub.op = YK_SLICE_GIVEBACK;
+    op->sub.priv[1] = number;
+    send_sub(op);
+    yk_stream_flush(l->stream);
+}
+
+static void read_done(void *user, uint64_t tag) {
+    struct lane *l = user;
+    struct op *op = &l->ops[tag];
+    if (op->slice->guard != NULL)
+        give_back(l, op->number);
+    if (op->cancelled)
+        finish(op, -YK_ECANCELED, YK_SCOPE_REQUEST, 0);
+    else
+        finish(op, 0, YK_SCOPE_NONE, 0);
+}
+
+static void qp_failed(void *user, int code, const char *text) {
+    struct lane *l = user;
+    fail(l, code, YK_SCOPE_LANE, text);
+    tell(l);
+}
+
+static const struct yk_qp_events qp_events = {read_done, qp_failed};
+
+/* ---- slices ------------------------------------------------------------------------------------------- */
+
+static uint32_t rdma_room(const struct yk_lane *lane) {
+    const struct lane *l = lane_of(lane);
+    if (l->state != UP)
+        return 0;
+    uint32_t n = SLICES_MAX - l->count, stream = yk_stream_room(l->stream), reads = yk_qp_room(l->qp);
+    n = stream < n ? stream : n;
+    return reads < n ? reads : n;
+}
+
+static void rdma_post(struct yk_lane *lane, struct yk_slice *s) {
+    struct lane *l = lane_of(lane);
+    struct op *op = op_take(l, STREAM);
+    struct yk_rdma_key mine;
+    uint64_t at;
+    op->slice = s;
+    l->count++;
+    s->priv[0] = (uint64_t)(op - l->ops);
+    s->status = 0;
+    s->scope = YK_SCOPE_NONE;
+    s->touched = 0;
+    int small = s->len < SMALL && (s->op == YK_SLICE_WRITE || s->guard != NULL);
+    if ((s->op != YK_SLICE_READ && s->op != YK_SLICE_WRITE) || small || !local_key(op, &mine, &at)) {
+        go_stream(op);
+        return;
+    }
+    const struct yk_rdma_key *key = s->guard == NULL ? key_known(l, s) : NULL;
+    if (s->op == YK_SLICE_WRITE)
+        go_pull(op, &mine, at);
+    else if (key != NULL)
+        go_read(op, key);
+    else
+        go_lend(op);
+}
+
+static void rdma_flush(struct yk_lane *lane) {
+    struct lane *l = lane_of(lane);
+    if (l->state != UP)
+        return;
+    yk_qp_flush(l->qp);
+    yk_stream_flush(l->stream);
+}
+
+/* What a device has been told cannot be taken back: it ends when it has ended, or with the lane. */
+static void rdma_cancel(struct yk_lane *lane, struct yk_slice *s) {
+    struct lane *l = lane_of(lane);
+    struct op *op = &l->ops[s->priv[0]];
+    if (op->slice != s || op->way == FREE)
+        return;
+    if (op->way == STREAM)
+        yk_stream_cancel(l->stream, &op->sub);
+    else if (op->way != PULL)
+        op->cancelled = 1;
+}
+
+static uint64_t rdma_moved(struct yk_lane *lane) {
+    struct lane *l = lane_of(lane);
+    return yk_stream_moved(l->stream) + yk_qp_bytes(l->qp);
+}
+
+static uint64_t rdma_lost(struct yk_lane *lane) {
+    return yk_stream_lost(lane_of(lane)->stream);
+}
+
+static int rdma_progress(struct yk_lane *lane, uint64_t bytes) {
+    (void)lane, (void)bytes;
+    return 0; /* its descriptors are in the loop */
+}
+
+static void rdma_look(struct yk_lane *lane) {
+    struct lane *l = lane_of(lane);
+    if (l->state != UP)
+        return;
+    yk_stream_look(l->stream);
+    yk_qp_look(l->qp);
+}
+
+/* ---- lanes --------------------------------------------------------------------------------------------- */
+
+/* The device first: from then on it touches nothing. */
+static void rdma_disconnect(struct yk_lane *lane) {
+    struct lane *l = lane_of(lane);
+    l->closing = 1;
+    l->state = FAILED;
+    (void)yk_loop_timer(l->base.xport->env->loop, &l->timer, 0);
+    yk_qp_free(l->qp);
+    l->qp = NULL;
+    for (uint32_t i = 0; i < OPS; i++)
+        if (l->ops[i].way == READ)
+            finish(&l->ops[i], l->fail.code < 0 ? l->fail.code : -YK_EGONE, YK_SCOPE_LANE, 0);
+    yk_stream_free(l->stream);
+    free(l);
+}
+
+static struct lane *lane_new(struct yk_xport *xport) {
+    struct lane *l = calloc(1, sizeof(*l));
+    if (l == NULL)
+        return NULL;
+    l->base = l->inner = (struct yk_lane){.ops = xport->ops, .xport = xport};
+    l->inner.core = l;
+    l->timer = (struct yk_timer){.fn = on_timer, .user = l};
+    for (uint32_t i = 0; i < OPS; i++) {
+        l->ops[i].lane = l;
+        l->ops[i].next = l->free_ops;
+        l->free_ops = &l->ops[i];
+    }
+    return l;
+}
+
+static int rdma_connect(struct yk_xport *xport, const struct yk_peer_info *peer, const struct yk_rail_desc *rail,
+                        int bulk, struct yk_lane **ret_lane, struct yk_err *err) {
+    struct yk_rdma_port ports[YK_RDMA_PORTS_MAX];
+    const struct yk_rdma_port *port =
+        yk_rdma_port_of(ports, yk_rdma_ports_now(ports, YK_RDMA_PORTS_MAX), rail->local);
+    if (port == NULL)
+        return yk_err_set(err, -YK_EGONE, "no active RDMA port has the address %s", rail->local);
+    struct lane *l = lane_new(xport);
+    if (l == NULL)
+        return yk_err_set(err, -YK_ENOMEM, "no memory for a lane");
+    struct yk_stream_opts o = {.lane = &l->inner, .env = &((struct xport *)xport)->env, .peer = peer, .bulk = bulk};
+    int rc = getrandom(&l->base.id, sizeof(l->base.id), 0) == (ssize_t)sizeof(l->base.id)
+                 ? yk_qp_new(port, xport->env->loop, &qp_events, l, &l->qp, err)
+                 : yk_err_set(err, -YK_EIO, "no random number for a lane");
+    l->inner.id = l->base.id;
+    if (rc == 0)
+        rc = o.fd = yk_rail_dial(rail, err);
+    if (rc >= 0) {
+        rc = yk_stream_new(&o, &l->stream, err);
+        if (rc < 0)
+            close(o.fd);
+    }
+    if (rc < 0) {
+        yk_qp_free(l->qp);
+        free(l);
+        return rc;
+    }
+    *ret_lane = &l->base;
+    return 0;
+}
+
+/* ---- the transport -------------------------------------------------------------------------------------- */
+
+static uint32_t rdma_rails(struct yk_xport *xport, const struct yk_peer_info *peer, struct yk_rail_desc *ret_rails,
+                           uint32_t cap) {
+    struct yk_rdma_port ports[YK_RDMA_PORTS_MAX];
+    char boot[YK_BOOT_ID_BYTES];
+    uint32_t n = yk_rdma_ports_now(ports, YK_RDMA_PORTS_MAX);
+    int same_host = yk_host_boot_id(boot) && strcmp(boot, peer->boot_id) == 0;
+    return yk_rdma_rails_of(ports, n, xport->env->rails, peer, same_host, ret_rails, cap);
+}
+
+static void rdma_close(struct yk_xport *xport) {
+    free(xport);
+}
+
+static int rdma_open(const struct yk_shard_env *env, struct yk_xport **ret_xport, struct yk_err *err) {
+    struct xport *x = calloc(1, sizeof(*x));
+    if (x == NULL)
+        return yk_err_set(err, -YK_ENOMEM, "no memory for the rdma transport");
+    x->base.ops = &yk_xport_rdma;
+    x->base.env = env;
+    x->env = *env;
+    x->env.events = &stream_events;
+    *ret_xport = &x->base;
+    return 0;
+}
+
+const struct yk_xport_ops yk_xport_rdma = {
+    .name = "rdma",
+    .bit = YK_XFER_RDMA,
+    .open = rdma_open,
+    .close = rdma_close,
+    .reg = yk_rdma_reg,
+    .unreg = yk_rdma_unreg,
+    .rails = rdma_rails,
+    .connect = rdma_connect,
+    .disconnect = rdma_disconnect,
+    .room = rdma_room,
+    .post = rdma_post,
+    .flush = rdma_flush,
+    .cancel = rdma_cancel,
+    .moved = rdma_moved,
+    .lost = rdma_lost,
+    .progress = rdma_progress,
+    .look = rdma_look,
+};

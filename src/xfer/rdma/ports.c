@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Which RDMA ports this host has, and which pairs of addresses make rails.
+ *
+ * All from sysfs: no library is loaded for it, and a test can make the tree. Of a port's GID table, entries
+ * that are RoCE v2 and an IPv4 or global IPv6 address count: those route, and the engine finds peers by such
+ * addresses. Link-local ones stand for the same port again. A VLAN's interface has entries of its own. On
+ * InfiniBand GIDs are no addresses: a port is known by that of its IPoIB interface, as librdmacm does it.
+ *
+ * Thread: any.
+ */
+#include "rdma_priv.h"
+
+#include "base/status.h"
+#include "xfer/sock.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CLASS       "/sys/class/infiniband"
+#define GIDS_MAX    256u /* entries of a table that are looked at */
+#define FIXED_NS    8000.0
+#define PLAIN_BYTES 1.25e9 /* a port that does not say: 10 Gbit/s */
+#define SELF_COST   1000u
+#define CAPS        (YK_RAIL_READ | YK_RAIL_WRITE | YK_RAIL_GUARD | YK_RAIL_NOTIFY | YK_RAIL_NETWORK)
+
+/* ---- sysfs ------------------------------------------------------------------------------------------ */
+
+/* First line of a file; 0: there is none. */
+static int text_of(char *buf, size_t cap, const char *path) {
+    FILE *f = fopen(path, "re");
+    int ok = f != NULL && fgets(buf, (int)cap, f) != NULL; /* absent entries of a table fail here */
+    if (f != NULL)
+        fclose(f);
+    if (ok)
+        buf[strcspn(buf, "\n")] = 0;
+    return ok;
+}
+
+static int is_name(const struct dirent *d) {
+    return d->d_name[0] != '.';
+}
+
+struct dir {
+    struct dirent **entry;
+    int count;
+};
+
+static struct dir list(const char *path) {
+    struct dir d = {NULL, 0};
+    d.count = scandir(path, &d.entry, is_name, alphasort);
+    return d;
+}
+
+static void list_free(struct dir *d) {
+    for (int i = 0; i < d->count; i++)
+        free(d->entry[i]);
+    free(d->entry);
+}
+
+#define PATH_BYTES 512
+
+/* "0000:0000:0000:0000:0000:ffff:0a00:0001" as 16 bytes; 0: it is none, or all zeros. */
+static int parse_gid(const char *text, uint8_t gid[16]) {
+    static const uint8_t zero[16];
+    return inet_pton(AF_INET6, text, gid) == 1 && memcmp(gid, zero, 16) != 0;
+}
+
+/* The address that a GID is; 0: link-local. */
+static int gid_host(const uint8_t gid[16], char host[YK_PEER_HOST]) {
+    static const uint8_t v4[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    if (gid[0] == 0xfe && (gid[1] & 0xc0) == 0x80)
+        return 0;
+    return memcmp(gid, v4, 12) == 0 ? inet_ntop(AF_INET, gid + 12, host, YK_PEER_HOST) != NULL
+                                    : inet_ntop(AF_INET6, gid, host, YK_PEER_HOST) != NULL;
+}
+
+/* The interface of an InfiniBand port: of those of its device the one that says so, or the first. */
+static void ipoib_of(const char *root, struct yk_rdma_port *p) {
+    char path[PATH_BYTES], text[32];
+    snprintf(path, sizeof(path), "%s" CLASS "/%s/device/net", root, p->device);
+    struct dir d = list(path);
+    for (int i = 0; i < d.count; i++) {
+        snprintf(path, sizeof(path), "%s" CLASS "/%s/device/net/%s/dev_port", root, p->device, d.entry[i]->d_name);
+        if (p->netdev[0] != 0 && (!text_of(text, sizeof(text), path) || atoi(text) + 1 != p->port))
+            continue;
+        snprintf(p->netdev, sizeof(p->netdev), "%.15s", d.entry[i]->d_name);
+    }
+    list_free(&d);
+}
+
+static uint32_t scan_gids(const char *root, const struct yk_rdma_port *base, struct yk_rdma_port *ret, uint32_t cap) {
+    char path[PATH_BYTES], text[64];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < GIDS_MAX && n < cap; i++) {
+        struct yk_rdma_port p = *base;
+        p.gid_index = i;
+        snprintf(path, sizeof(path), "%s" CLASS "/%s/ports/%u/gids/%u", root, p.device, p.port, i);
+        if (access(path, F_OK) != 0)
+            break;
+        if (!text_of(text, sizeof(text), path) || !parse_gid(text, p.gid))
+            continue;
+        if (p.infiniband) {
+            ipoib_of(root, &p);
+            ret[n++] = p;
+            break;
+        }
+        snprintf(path, sizeof(path), "%s" CLASS "/%s/ports/%u/gid_attrs/types/%u", root, p.device, p.port, i);
+        if (!text_of(text, sizeof(text), path) || strcmp(text, "RoCE v2") != 0 || !gid_host(p.gid, p.host))
+            continue;
+        snprintf(path, sizeof(path), "%s" CLASS "/%s/ports/%u/gid_attrs/ndevs/%u", root, p.device, p.port, i);
+        if (text_of(text, sizeof(text), path))
+            snprintf(p.netdev, sizeof(p.netdev), "%.15s", text);
+        ret[n++] = p;
+    }
+    return n;
+}
+
+static uint32_t scan_port(const char *root, const char *device, const char *name, struct yk_rdma_port *ret,
+                          uint32_t cap) {
+    char path[PATH_BYTES], text[64];
+    struct yk_rdma_port p = {.port = (uint8_t)atoi(name)};
+    snprintf(p.device, sizeof(p.device), "%.63s", device);
+    snprintf(path, sizeof(path), "%s" CLASS "/%.63s/ports/%u/state", root, device, p.port);
+    if (!text_of(text, sizeof(text), path) || strstr(text, "ACTIVE") == NULL)
+        return 0;
+    snprintf(path, sizeof(path), "%s" CLASS "/%.63s/ports/%u/link_layer", root, device, p.port);
+    p.infiniband = text_of(text, sizeof(text), path) && strcmp(text, "InfiniBand") == 0;
+    snprintf(path, sizeof(path), "%s" CLASS "/%.63s/ports/%u/lid", root, device, p.port);
+    if (text_of(text, sizeof(text), path))
+        p.lid = (uint16_t)strtoul(text, NULL, 0);
+    snprintf(path, sizeof(path), "%s" CLASS "/%.63s/ports/%u/rate", root, device, p.port);
+    if (text_of(text, sizeof(text), path)) /* "100 Gb/sec (4X EDR)", "2.5 Gb/sec (1X SDR)" */
+        p.mbit = (uint32_t)(strtod(text, NULL) * 1000);
+    return scan_gids(root, &p, ret, cap);
+}
+
+uint32_t yk_rdma_ports_scan(const char *root, struct yk_rdma_port *ret_ports, uint32_t cap) {
+    char path[PATH_BYTES];
+    uint32_t n = 0;
+    snprintf(path, sizeof(path), "%s" CLASS, root);
+    struct dir devices = list(path);
+    for (int i = 0; i < devices.count; i++) {
+        snprintf(path, sizeof(path), "%s" CLASS "/%.63s/ports", root, devices.entry[i]->d_name);
+        struct dir ports = list(path);
+        for (int k = 0; k < ports.count; k++)
+            n += scan_port(root, devices.entry[i]->d_name, ports.entry[k]->d_name, ret_ports + n, cap - n);
+        list_free(&ports);
+    }
+    list_free(&devices);
+    return n;
+}
+
+/* 1: it has an address that is up. */
+static int add_address(struct yk_rdma_port *p, const struct ifaddrs *all) {
+    char host[YK_PEER_HOST];
+    for (const struct ifaddrs *i = all; i != NULL; i = i->ifa_next) {
+        if (i->ifa_addr == NULL || i->ifa_netmask == NULL || !(i->ifa_flags & IFF_UP))
+            continue;
+        yk_sock_host(i->ifa_addr, host);
+        if (host[0] == 0 || strncmp(host, "fe80:", 5) == 0 || (p->infiniband && strcmp(i->ifa_name, p->netdev) != 0) ||
+            (!p->infiniband && strcmp(host, p->host) != 0))
+            continue;
+        snprintf(p->host, sizeof(p->host), "%s", host);
+        yk_sock_host(i->ifa_netmask, p->mask);
+        p->ifindex = if_nametoindex(i->ifa_name);
+        return 1;
+    }
+    return 0;
+}
+
+uint32_t yk_rdma_ports_now(struct yk_rdma_port *ret_ports, uint32_t cap) {
+    uint32_t n = yk_rdma_ports_scan("", ret_ports, cap), kept = 0;
+    struct ifaddrs *all = NULL;
+    if (n == 0 || getifaddrs(&all) < 0)
+        return 0;
+    for (uint32_t i = 0; i < n; i++)
+        if (add_address(&ret_ports[i], all))
+            ret_ports[kept++] = ret_ports[i];
+    freeifaddrs(all);
+    return kept;
+}
+
+const struct yk_rdma_port *yk_rdma_port_of(const struct yk_rdma_port *ports, uint32_t n, const char *host) {
+    for (uint32_t i = 0; i < n; i++)
+        if (strcmp(ports[i].host, host) == 0)
+            return &ports[i];
+    return NULL;
+}
+
+/* ---- rails ------------------------------------------------------------------------------------------ */
+
+static int wanted(const char *filter, const struct yk_rdma_port *p) {
+    if (filter == NULL)
+        return 1;
+    for (const char *at = filter; *at != 0;) {
+        size_t len = strcspn(at, ",");
+        const char *names[] = {p->netdev, p->host, p->device};
+        for (int i = 0; i < 3; i++)
+            if (len == strlen(names[i]) && memcmp(at, names[i], len) == 0)
+                return 1;
+        at += len + (at[len] == ',');
+    }
+    return 0;
+}
+
+static int shares_net(const struct yk_rdma_port *p, const char *host) {
+    struct yk_sockaddr a, own, mask;
+    return yk_sock_parse(host, 0, &a) == 0 && yk_sock_parse(p->host, 0, &own) == 0 &&
+           yk_sock_parse(p->mask, 0, &mask) == 0 && yk_sock_same_net(&own.u.any, &a.u.any, &mask.u.any);
+}
+
+static int same_family(const char *a, const char *b) {
+    return (strchr(a, ':') != NULL) == (strchr(b, ':') != NULL);
+}
+
+static struct yk_rail_desc rail_of(const struct yk_rdma_port *p, const struct yk_peer_addr *to, uint32_t distance) {
+    uint32_t mbit = to->mbit > 0 && to->mbit < p->mbit ? to->mbit : p->mbit;
+    struct yk_rail_desc r = {.port = to->port,
+                             .caps = CAPS,
+                             .local_if = p->ifindex,
+                             .distance = distance,
+                             .bytes_per_s = mbit > 0 ? mbit * 125000.0 : PLAIN_BYTES,
+                             .fixed_ns = FIXED_NS};
+    snprintf(r.local, sizeof(r.local), "%s", p->host);
+    snprintf(r.remote, sizeof(r.remote), "%s", to->host);
+    return r;
+}
+
+/* The peer's addresses that may be used: with RDMA, and its for certain. */
+static int is_target(const struct yk_rdma_port *ports, uint32_t n, const struct yk_peer_addr *a, int same_host) {
+    return a->rdma && (same_host || yk_rdma_port_of(ports, n, a->host) == NULL);
+}
+
+uint32_t yk_rdma_rails_of(const struct yk_rdma_port *ports, uint32_t n, const char *filter,
+                          const struct yk_peer_info *peer, int same_host, struct yk_rail_desc *ret_rails,
+                          uint32_t cap) {
+    uint32_t count = 0, used[YK_RDMA_PORTS_MAX] = {0};
+    for (int routed = 0; routed < 2 && count == 0; routed++)
+        for (uint32_t i = 0; i < peer->addr_count && count < cap; i++) {
+            const struct yk_peer_addr *a = &peer->addrs[i];
+            uint32_t best = n, least = UINT32_MAX;
+            if (!is_target(ports, n, a, same_host))
+                continue;
+            /* The one that has the fewest rails so far; the address itself only when there is no other. */
+            for (uint32_t k = 0; k < n; k++) {
+                uint32_t cost = used[k] + (strcmp(ports[k].host, a->host) == 0 ? SELF_COST : 0u);
+                int reaches = routed ? same_family(ports[k].host, a->host) : shares_net(&ports[k], a->host);
+                if (!reaches || !wanted(filter, &ports[k]) || cost >= least)
+                    continue;
+                best = k;
+                least = cost;
+            }
+            if (best == n)
+                continue;
+            ret_rails[count++] = rail_of(&ports[best], a, (uint32_t)routed);
+            used[best]++;
+        }
+    return count;
+}

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A queue pair that reads: RDMA READs out, their completions in. Both ends of a lane have one.
+ *
+ *   made --offer, connect--> ready --error, deadline--> failed         free: from any of them
+ *
+ * Reads complete in the order in which they were posted, so a ring of tags is all the state there is, and not
+ * every one needs a completion of its own: of a list that is posted at once, small ones but the last are silent,
+ * and the next completion speaks for them. A list is one call of the driver, one doorbell.
+ *
+ * Its completion queue has a channel, a descriptor in the loop: who waits sleeps there. It is armed again when
+ * it has fired and something is under way. Who polls looks at the queue itself, which costs no system call.
+ *
+ * A read that does not complete (a driver may forget it: rxe does when its link goes down) fails the queue pair
+ * when none has for STALL_MS. The end of a queue pair is the error state, a short wait for what is flushed (a
+ * driver may take seconds to destroy one that is busy), and its destruction, which is what counts: after it
+ * the device touches no memory.
+ *
+ * Thread: the loop's.
+ */
+#include "device_priv.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+
+#define LIST_MAX  16u
+#define SMALL     (16u << 10) /* larger ones always have a completion: they are worth one */
+#define POLL_MAX  32
+#define STALL_MS  3000u       /* longer than the time-outs below add up to */
+#define DRAIN_NS  (20 * YK_NS_PER_MS)
+#define TIMEOUT   16          /* 4.096 us << 16 = 268 ms until a packet is sent again: stall_ms is quicker where
+                                 there is another rail, and a busy peer is not a broken path */
+#define RETRIES   6           /* 7 would be for ever with some drivers */
+#define HOPS      64
+
+enum state { MADE, READY, FAILED };
+
+struct yk_qp {
+    struct yk_rdma_dev *dev;
+    struct yk_rdma_port port;
+    struct yk_loop *loop;
+    const struct yk_qp_events *events;
+    void *user;
+    struct ibv_comp_channel *channel;
+    struct ibv_cq *cq;
+    struct ibv_qp *qp;
+    struct yk_watch watch;
+    struct yk_timer timer; /* READY: the deadline; FAILED: it is to be told */
+    uint8_t state;         /* enum state */
+    uint8_t watched, armed, told;
+    uint8_t mtu;
+    uint32_t psn;
+    uint32_t head, tail;   /* of tags; head: the oldest that has not completed */
+    uint32_t listed;       /* of the last ones, not posted yet */
+    uint64_t moved_ns;     /* when one completed, or the first was posted */
+    uint64_t bytes;
+    int code;
+    char why[YK_ERR_TEXT_MAX];
+    struct {
+        uint64_t tag;
+        uint32_t len;
+    } ring[YK_RDMA_DEPTH];
+    struct ibv_send_wr wr[LIST_MAX];
+    struct ibv_sge sge[LIST_MAX];
+};
+
+static void fail(struct yk_qp *q, int code, const char *text) {
+    if (q->state == FAILED)
+        return;
+    q->state = FAILED;
+    q->code = code;
+    snprintf(q->why, sizeof(q->why), "%s: %s", q->port.device, text);
+    (void)yk_loop_timer(q->loop, &q->timer, 1);
+}
+
+/* ---- completions ------------------------------------------------------------------------------------ */
+
+/* All up to this one are done. */
+static void completed(struct yk_qp *q, uint32_t upto) {
+    q->moved_ns = yk_now_ns();
+    while (q->state == READY && (int32_t)(upto - q->head) >= 0 && q->head != q->tail) {
+        uint32_t i = q->head++ % YK_RDMA_DEPTH;
+        q->bytes += q->ring[i].len;
+        q->events->read(q->user, q->ring[i].tag);
+    }
+}
+
+static void poll_queue(struct yk_qp *q) {
+    struct ibv_wc wc[POLL_MAX];
+    int n;
+    do {
+        n = ibv_poll_cq(q->cq, POLL_MAX, wc);
+        if (n < 0)
+            fail(q, -YK_EIO, "its completion queue cannot be read");
+        for (int i = 0; i < n && q->state == READY; i++) {
+            if (wc[i].status == IBV_WC_SUCCESS)
+                completed(q, (uint32_t)wc[i].wr_id);
+            else
+                fail(q, wc[i].status == IBV_WC_RETRY_EXC_ERR ? -YK_ETIMEDOUT : -YK_EIO,
+                     q->dev->v->wc_status_str(wc[i].status));
+        }
+    } while (n == POLL_MAX && q->state == READY);
+}
+
+/* Before anything is posted, and before the look that follows an event: what completes from here on fires. So
+ * nothing needs to be looked for behind it, and no event of ours comes from within flush. */
+static void arm(struct yk_qp *q) {
+    if (q->armed || q->state != READY || q->head == q->tail)
+        return;
+    q->armed = 1;
+    if (ibv_req_notify_cq(q->cq, 0) != 0)
+        fail(q, -YK_EIO, "its completion queue cannot be armed");
+}
+
+void yk_qp_look(struct yk_qp *q) {
+    if (q->state == READY && q->head != q->tail)
+        poll_queue(q);
+}
+
+static void on_channel(struct yk_watch *w, uint32_t events) {
+    struct yk_qp *q = w->user;
+    struct ibv_cq *cq;
+    void *user;
+    (void)events;
+    while (q->dev->v->get_cq_event(q->channel, &cq, &user) == 0) {
+        q->dev->v->ack_cq_events(cq, 1);
+        q->armed = 0;
+    }
+    arm(q);
+    yk_qp_look(q);
+    yk_qp_flush(q); /* what its completions led to */
+}
+
+static void set_deadline(struct yk_qp *q) {
+    if (q->timer.due_ns == 0 && q->state == READY)
+        (void)yk_loop_timer(q->loop, &q->timer, yk_now_ns() + STALL_MS * YK_NS_PER_MS / 4);
+}
+
+static void on_timer(struct yk_timer *t) {
+    struct yk_qp *q = t->user;
+    if (q->state == READY && q->head != q->tail) {
+        poll_queue(q);
+        if (q->state == READY && q->head != q->tail && yk_now_ns() - q->moved_ns >= STALL_MS * YK_NS_PER_MS)
+            fail(q, -YK_ETIMEDOUT, "a read did not complete");
+        else if (q->state == READY && q->head != q->tail)
+            set_deadline(q);
+    }
+    if (q->state == FAILED && !q->told) {
+        (void)yk_loop_timer(q->loop, &q->timer, 0);
+        q->told = 1;
+        q->events->failed(q->user, q->code, q->why);
+    }
+}
+
+/* ---- reads ------------------------------------------------------------------------------------------ */
+
+uint32_t yk_qp_room(const struct yk_qp *q) {
+    return q->state == READY ? YK_RDMA_DEPTH - (q->tail - q->head) : 0;
+}
+
+void yk_qp_read(struct yk_qp *q, void *local, uint32_t lkey, uint32_t len, uint64_t addr, uint32_t rkey,
+                uint64_t tag) {
+    uint32_t i = q->listed++;
+    if (q->head == q->tail)
+        q->moved_ns = yk_now_ns();
+    q->ring[q->tail % YK_RDMA_DEPTH].tag = tag;
+    q->ring[q->tail % YK_RDMA_DEPTH].len = len;
+    q->sge[i] = (struct ibv_sge){.addr = (uint64_t)(uintptr_t)local, .length = len, .lkey = lkey};
+    memset(&q->wr[i], 0, sizeof(q->wr[i]));
+    q->wr[i].wr_id = q->tail++;
+    q->wr[i].sg_list = &q->sge[i];
+    q->wr[i].num_sge = 1;
+    q->wr[i].opcode = IBV_WR_RDMA_READ;
+    q->wr[i].send_flags = len > SMALL ? IBV_SEND_SIGNALED : 0;
+    q->wr[i].wr.rdma.remote_addr = addr;
+    q->wr[i].wr.rdma.rkey = rkey;
+    if (q->listed == LIST_MAX)
+        yk_qp_flush(q);
+}
+
+void yk_qp_flush(struct yk_qp *q) {
+    struct ibv_send_wr *bad;
+    uint32_t n = q->listed;
+    if (n == 0)
+        return;
+    q->listed = 0;
+    for (uint32_t i = 0; i + 1 < n; i++)
+        q->wr[i].next = &q->wr[i + 1];
+    q->wr[n - 1].send_flags = IBV_SEND_SIGNALED;
+    arm(q);
+    if (q->state == READY && ibv_post_send(q->qp, q->wr, &bad) != 0)
+        fail(q, -YK_EIO, "a read cannot be posted");
+    set_deadline(q);
+}
+
+uint64_t yk_qp_bytes(const struct yk_qp *q) {
+    return q->bytes;
+}
+
+struct yk_rdma_dev *yk_qp_dev(const struct yk_qp *q) {
+    return q->dev;
+}
+
+/* ---- life ------------------------------------------------------------------------------------------- */
+
+/* Nothing is posted any more; what was is flushed, or not. */
+static void drain(struct yk_qp *q) {
+    struct ibv_qp_attr attr = {.qp_state = IBV_QPS_ERR};
+    struct ibv_wc wc[POLL_MAX];
+    uint64_t until = yk_now_ns() + DRAIN_NS;
+    uint32_t posted = q->tail - q->listed;
+    if (q->head == posted || q->dev->v->modify_qp(q->qp, &attr, IBV_QP_STATE) != 0)
+        return;
+    while (yk_now_ns() < until) {
+        int n = ibv_poll_cq(q->cq, POLL_MAX, wc);
+        if (n < 0 || (n > 0 && (uint32_t)wc[n - 1].wr_id == posted - 1))
+            return;
+    }
+}
+
+void yk_qp_free(struct yk_qp *q) {
+    if (q == NULL)
+        return;
+    (void)yk_loop_timer(q->loop, &q->timer, 0);
+    if (q->watched)
+        yk_loop_unwatch(q->loop, &q->watch);
+    if (q->qp != NULL) {
+        drain(q);
+        q->dev->v->destroy_qp(q->qp);
+    }
+    if (q->cq != NULL)
+        q->dev->v->destroy_cq(q->cq);
+    if (q->channel != NULL)
+        q->dev->v->destroy_comp_channel(q->channel);
+    yk_rdma_dev_put(q->dev);
+    free(q);
+}
+
+/* Of the port, as it is now. */
+static int active_mtu(struct yk_qp *q) {
+    struct ibv_port_attr attr;
+    memset(&attr, 0, sizeof(attr));
+    if (q->dev->v->query_port(q->dev->ctx, q->port.port, (struct _compat_ibv_port_attr *)(void *)&attr) != 0)
+        return 0;
+    return attr.state == IBV_PORT_ACTIVE ? (int)attr.active_mtu : 0;
+}
+
+static int make(struct yk_qp *q, struct yk_err *err) {
+    const struct yk_verbs *v = q->dev->v;
+    struct ibv_qp_init_attr init = {.qp_type = IBV_QPT_RC,
+                                    .cap = {.max_send_wr = YK_RDMA_DEPTH,
+                                            .max_recv_wr = 1,
+                                            .max_send_sge = 1,
+                                            .max_recv_sge = 1}};
+    struct ibv_qp_attr attr = {.qp_state = IBV_QPS_INIT, .port_num = q->port.port,
+                               .qp_access_flags = IBV_ACCESS_REMOTE_READ};
+    int mtu = active_mtu(q);
+    if (mtu == 0)
+        return yk_err_set(err, -YK_EGONE, "port %u of %s is not active", q->port.port, q->port.device);
+    q->mtu = (uint8_t)mtu;
+    q->channel = v->create_comp_channel(q->dev->ctx);
+    if (q->channel != NULL)
+        q->cq = v->create_cq(q->dev->ctx, (int)YK_RDMA_DEPTH, NULL, q->channel, 0);
+    init.send_cq = init.recv_cq = q->cq;
+    if (q->cq != NULL)
+        q->qp = v->create_qp(q->dev->pd, &init);
+    if (q->qp == NULL)
+        return yk_err_set(err, -YK_ELIMIT, "%s gives no queue pair: %s", q->port.device, strerror(errno));
+    if (v->modify_qp(q->qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS) != 0)
+        return yk_err_set(err, -YK_EIO, "%s: a queue pair cannot be set up: %s", q->port.device, strerror(errno));
+    int flags = fcntl(q->channel->fd, F_GETFL);
+    if (flags < 0 || fcntl(q->channel->fd, F_SETFL, flags | O_NONBLOCK) < 0)
+        return yk_err_set(err, -YK_EIO, "%s: its completions cannot be waited for", q->port.device);
+    q->watch = (struct yk_watch){.fd = q->channel->fd, .events = EPOLLIN, .fn = on_channel, .user = q};
+    int rc = yk_loop_watch(q->loop, &q->watch);
+    q->watched = rc == 0;
+    return rc < 0 ? yk_err_set(err, rc, "%s: its completions cannot be waited for", q->port.device) : 0;
+}
+
+int yk_qp_new(const struct yk_rdma_port *port, struct yk_loop *loop, const struct yk_qp_events *events,
+              void *user, struct yk_qp **ret_qp, struct yk_err *err) {
+    struct yk_qp *q = calloc(1, sizeof(*q));
+    if (q == NULL)
+        return yk_err_set(err, -YK_ENOMEM, "no memory for a queue pair");
+    q->port = *port;
+    q->loop = loop;
+    q->events = events;
+    q->user = user;
+    q->timer = (struct yk_timer){.fn = on_timer, .user = q};
+    if (getrandom(&q->psn, sizeof(q->psn), GRND_NONBLOCK) != (ssize_t)sizeof(q->psn))
+        q->psn = (uint32_t)yk_now_ns();
+    q->psn &= 0xffffffu;
+    int rc = yk_rdma_dev_get(port->device, &q->dev, err);
+    if (rc == 0)
+        rc = make(q, err);
+    if (rc < 0) {
+        if (q->dev == NULL)
+            free(q);
+        else
+            yk_qp_free(q);
+        return rc;
+    }
+    *ret_qp = q;
+    return 0;
+}
+
+void yk_qp_offer(const struct yk_qp *q, struct yk_rdma_offer *ret_offer) {
+    *ret_offer = (struct yk_rdma_offer){.mtu = q->mtu,
+                                        .reads = (uint8_t)q->dev->reads,
+                                        .qpn = q->qp->qp_num,
+                                        .psn = q->psn,
+                                        .lid = q->port.lid};
+    memcpy(ret_offer->gid, q->port.gid, sizeof(ret_offer->gid));
+}
+
+static uint8_t lesser(uint32_t a, uint32_t b) {
+    return (uint8_t)(a < b ? a : b);
+}
+
+int yk_qp_connect(struct yk_qp *q, const struct yk_rdma_offer *o, struct yk_err *err) {
+    struct ibv_qp_attr to = {.qp_state = IBV_QPS_RTR,
+                             .path_mtu = (enum ibv_mtu)lesser(q->mtu, o->mtu),
+                             .dest_qp_num = o->qpn,
+                             .rq_psn = o->psn,
+                             .max_dest_rd_atomic = (uint8_t)q->dev->reads,
+                             .min_rnr_timer = 12,
+                             .ah_attr = {.dlid = o->lid,
+                                         .is_global = 1,
+                                         .port_num = q->port.port,
+                                         .grh = {.sgid_index = (uint8_t)q->port.gid_index, .hop_limit = HOPS}}};
+    struct ibv_qp_attr from = {.qp_state = IBV_QPS_RTS,
+                               .sq_psn = q->psn,
+                               .timeout = TIMEOUT,
+                               .retry_cnt = RETRIES,
+                               .rnr_retry = RETRIES,
+                               .max_rd_atomic = lesser(q->dev->reads, o->reads)};
+    memcpy(to.ah_attr.grh.dgid.raw, o->gid, sizeof(o->gid));
+    if (q->dev->v->modify_qp(q->qp, &to,
+                             IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
+                                 IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER) != 0 ||
+        q->dev->v->modify_qp(q->qp, &from,
+                             IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN |
+                                 IBV_QP_MAX_QP_RD_ATOMIC) != 0)
+        return yk_err_set(err, -YK_EIO, "%s: no way to the peer's queue pair: %s", q->port.device, strerror(errno));
+    q->state = READY;
+    return 0;
+}

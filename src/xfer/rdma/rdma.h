@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The RDMA transport (lane.c) and its half at the target (target.c); docs/decisions/0019-rdma.md. In builds
+ * without the headers of libibverbs, and on hosts without a device, it has no rails.
+ */
+#ifndef YK_XFER_RDMA_RDMA_H
+#define YK_XFER_RDMA_RDMA_H
+
+#include "xfer/target.h"
+#include "xfer/transport.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+extern const struct yk_xport_ops yk_xport_rdma;
+extern const struct yk_target_ops yk_target_rdma;
+
+/* Whether this host can use RDMA at all: 0, or -YK_ENOTSUP with what is missing. Loads libibverbs.
+ * Thread: any. */
+int yk_rdma_check(struct yk_err *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Inside of the RDMA transport: ports.c (what sysfs says; pairs; pure), setup.c (what two queue pairs tell each
+ * other; pure), verbs.c (the library), device.c (devices that are open, memory registered with them), qp.c (a
+ * queue pair with its completions), lane.c (the initiator), target.c, none.c (in place of the last five where
+ * there are no headers).
+ */
+#ifndef YK_XFER_RDMA_PRIV_H
+#define YK_XFER_RDMA_PRIV_H
+
+#include "xfer/loop.h"
+#include "xfer/proto.h"
+#include "xfer/rdma/rdma.h"
+
+/* ---- ports.c --------------------------------------------------------------------------------------- */
+
+#define YK_RDMA_PORTS_MAX 64u
+
+/* An address of a port: an entry of its GID table. */
+struct yk_rdma_port {
+    char device[64];  /* "mlx5_0" */
+    char netdev[16];  /* its interface */
+    char host[YK_PEER_HOST], mask[YK_PEER_HOST]; /* numeric; "" = none (yet) */
+    uint8_t port;
+    uint8_t infiniband; /* else RoCE v2 */
+    uint8_t gid[16];
+    uint32_t gid_index;
+    uint16_t lid;
+    uint32_t mbit;    /* 0 = not known */
+    uint32_t ifindex; /* 0 = none */
+};
+
+/* Active ports below root ("" = this host's), as sysfs has them: host of RoCE's, not of InfiniBand's; no
+ * masks. How many. Thread: any. */
+uint32_t yk_rdma_ports_scan(const char *root, struct yk_rdma_port *ret_ports, uint32_t cap);
+/* Those of this host that have an address, masks filled in. */
+uint32_t yk_rdma_ports_now(struct yk_rdma_port *ret_ports, uint32_t cap);
+/* The one with that address, or NULL. */
+const struct yk_rdma_port *yk_rdma_port_of(const struct yk_rdma_port *ports, uint32_t n, const char *host);
+/* Rails from ports to those addresses of a peer that have RDMA: same subnet first with first, or else, without
+ * any such, in order. filter: "eth0,10.0.0.7,mlx5_1" or NULL. same_host: the peer's kernel is this one, so that
+ * addresses of our own are its, too. */
+uint32_t yk_rdma_rails_of(const struct yk_rdma_port *ports, uint32_t n, const char *filter,
+                          const struct yk_peer_info *peer, int same_host, struct yk_rail_desc *ret_rails,
+                          uint32_t cap);
+
+/* ---- setup.c --------------------------------------------------------------------------------------- */
+
+/* What a queue pair tells its other end; YK_OFFER_BYTES:
+ *   u32 magic | u16 version | u8 mtu | u8 reads | u32 qpn | u32 psn | u16 lid | u16 0 | gid[16] | u32 0 */
+struct yk_rdma_offer {
+    uint8_t mtu;   /* enum ibv_mtu: 1 (256) to 5 (4096) */
+    uint8_t reads; /* RDMA READs that it answers, and has under way, at a time; 1.. */
+    uint32_t qpn, psn; /* 24 bits each */
+    uint16_t lid;
+    uint8_t gid[16];
+};
+void yk_rdma_offer_encode(void *bytes, const struct yk_rdma_offer *o);
+/* -YK_EVERSION, -YK_EPROTO. */
+int yk_rdma_offer_decode(const void *bytes, struct yk_rdma_offer *ret_offer, struct yk_err *err);
+
+/* What reading a span of a region takes; YK_KEY_BYTES: u64 addr | u64 from | u64 span | u32 rkey | u32 0 */
+struct yk_rdma_key {
+    uint64_t addr; /* of the span's first byte, in the owner's process */
+    uint64_t from; /* its offset in the region */
+    uint64_t span; /* bytes, not 0 */
+    uint32_t rkey;
+    uint32_t lkey; /* the owner's own; not told */
+};
+void yk_rdma_key_encode(void *bytes, const struct yk_rdma_key *k);
+int yk_rdma_key_decode(const void *bytes, struct yk_rdma_key *ret_key, struct yk_err *err); /* -YK_EPROTO */
+/* Whether [offset, offset + len) lies in its span. */
+int yk_rdma_key_covers(const struct yk_rdma_key *k, uint64_t offset, uint64_t len);
+
+/* ---- device.c -------------------------------------------------------------------------------------- */
+
+struct yk_rdma_dev;
+
+/* Opens it, or counts one more user. Thread: any. -YK_ENOTSUP (no library), -YK_ENOENT, -YK_EIO. */
+int yk_rdma_dev_get(const char *name, struct yk_rdma_dev **ret_dev, struct yk_err *err);
+void yk_rdma_dev_put(struct yk_rdma_dev *dev); /* NULL is fine */
+
+/* A region's memory as devices know it. Counted: what is under way holds it. Thread: any. */
+struct yk_rdma_mem;
+struct yk_rdma_mem *yk_rdma_mem_of(const struct yk_region *region); /* one more reference; NULL: it has none */
+void yk_rdma_mem_put(struct yk_rdma_mem *m);
+/* The key by which the device reaches [offset, offset + len); registers what is not yet: up to 64 MiB, which
+ * takes milliseconds. -YK_ENOTSUP: it cannot, or the range lies in two chunks. */
+int yk_rdma_mem_key(struct yk_rdma_mem *m, struct yk_rdma_dev *dev, uint64_t offset, uint64_t len,
+                    struct yk_rdma_key *ret_key);
+int yk_rdma_reg(struct yk_region *region, struct yk_err *err);
+void yk_rdma_unreg(struct yk_region *region);
+
+/* ---- qp.c ------------------------------------------------------------------------------------------ */
+
+#define YK_RDMA_DEPTH 256u /* reads under way of one queue pair; a power of two */
+
+struct yk_qp;
+
+/* From the loop or yk_qp_look; they may not free it. Each tag once; after failed none. */
+struct yk_qp_events {
+    void (*read)(void *user, uint64_t tag);
+    void (*failed)(void *user, int code, const char *text);
+};
+
+int yk_qp_new(const struct yk_rdma_port *port, struct yk_loop *loop, const struct yk_qp_events *events,
+              void *user, struct yk_qp **ret_qp, struct yk_err *err);
+/* Destroys it: then nothing of what was under way touches memory any more. NULL is fine. */
+void yk_qp_free(struct yk_qp *q);
+void yk_qp_offer(const struct yk_qp *q, struct yk_rdma_offer *ret_offer);
+int yk_qp_connect(struct yk_qp *q, const struct yk_rdma_offer *theirs, struct yk_err *err);
+struct yk_rdma_dev *yk_qp_dev(const struct yk_qp *q);
+uint32_t yk_qp_room(const struct yk_qp *q);
+/* Takes a read; with room only. It starts with flush at the latest. */
+void yk_qp_read(struct yk_qp *q, void *local, uint32_t lkey, uint32_t len, uint64_t addr, uint32_t rkey,
+                uint64_t tag);
+void yk_qp_flush(struct yk_qp *q);
+void yk_qp_look(struct yk_qp *q);
+uint64_t yk_qp_bytes(const struct yk_qp *q); /* read, ever */
+
+#endif

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The RDMA transport at the target: a queue pair beside each lane's stream, keys, and reading what peers want
+ * written (docs/decisions/0019-rdma.md).
+ *
+ * Thread: the server's.
+ */
+#include "rdma_priv.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct yk_target {
+    struct yk_qp *qp;
+    const struct yk_target_events *events;
+    void *user;
+    struct yk_rdma_mem *held[YK_RDMA_DEPTH]; /* by tag: of reads under way */
+};
+
+static void on_read(void *user, uint64_t tag) {
+    struct yk_target *t = user;
+    yk_rdma_mem_put(t->held[tag]);
+    t->held[tag] = NULL;
+    t->events->pulled(t->user, (uint32_t)tag);
+}
+
+static void on_failed(void *user, int code, const char *text) {
+    struct yk_target *t = user;
+    (void)code;
+    t->events->failed(t->user, text);
+}
+
+static const struct yk_qp_events qp_events = {on_read, on_failed};
+
+static int target_has(const char *host) {
+    struct yk_rdma_port ports[YK_RDMA_PORTS_MAX];
+    uint32_t n = yk_rdma_ports_now(ports, YK_RDMA_PORTS_MAX);
+    return yk_rdma_port_of(ports, n, host) != NULL;
+}
+
+static void target_close(struct yk_target *t) {
+    if (t == NULL)
+        return;
+    yk_qp_free(t->qp);
+    for (uint32_t i = 0; i < YK_RDMA_DEPTH; i++)
+        yk_rdma_mem_put(t->held[i]);
+    free(t);
+}
+
+static int target_open(struct yk_loop *loop, const struct yk_target_events *events, void *user, const char *host,
+                       const void *offer, void *ret_answer, struct yk_target **ret_target, struct yk_err *err) {
+    struct yk_rdma_port ports[YK_RDMA_PORTS_MAX];
+    struct yk_rdma_offer theirs, ours;
+    int rc = yk_rdma_offer_decode(offer, &theirs, err);
+    if (rc < 0)
+        return rc;
+    const struct yk_rdma_port *port =
+        yk_rdma_port_of(ports, yk_rdma_ports_now(ports, YK_RDMA_PORTS_MAX), host);
+    if (port == NULL)
+        return yk_err_set(err, -YK_ENOTSUP, "no active RDMA port has the address %s", host);
+    struct yk_target *t = calloc(1, sizeof(*t));
+    if (t == NULL)
+        return yk_err_set(err, -YK_ENOMEM, "no memory for a queue pair");
+    t->events = events;
+    t->user = user;
+    rc = yk_qp_new(port, loop, &qp_events, t, &t->qp, err);
+    if (rc == 0)
+        rc = yk_qp_connect(t->qp, &theirs, err);
+    if (rc < 0) {
+        target_close(t);
+        return rc;
+    }
+    yk_qp_offer(t->qp, &ours);
+    yk_rdma_offer_encode(ret_answer, &ours);
+    *ret_target = t;
+    return 0;
+}
+
+static int target_key(struct yk_target *t, struct yk_region *region, uint64_t offset, uint64_t len, void *ret_key) {
+    struct yk_rdma_mem *m = yk_rdma_mem_of(region);
+    struct yk_rdma_key key;
+    int rc = m != NULL ? yk_rdma_mem_key(m, yk_qp_dev(t->qp), offset, len, &key) : -YK_ENOTSUP;
+    if (rc == 0)
+        yk_rdma_key_encode(ret_key, &key);
+    yk_rdma_mem_put(m);
+    return rc;
+}
+
+static int target_pull(struct yk_target *t, uint32_t tag, struct yk_region *region, uint64_t offset, uint64_t len,
+                       uint64_t addr, uint32_t rkey) {
+    struct yk_rdma_mem *m = yk_rdma_mem_of(region);
+    struct yk_rdma_key key;
+    int rc = m != NULL && len <= UINT32_MAX && yk_qp_room(t->qp) > 0
+                 ? yk_rdma_mem_key(m, yk_qp_dev(t->qp), offset, len, &key)
+                 : -YK_ENOTSUP;
+    if (rc < 0) {
+        yk_rdma_mem_put(m);
+        return rc;
+    }
+    t->held[tag] = m;
+    yk_qp_read(t->qp, region->base + offset, key.lkey, (uint32_t)len, addr, rkey, tag);
+    yk_qp_flush(t->qp);
+    return 0;
+}
+
+const struct yk_target_ops yk_target_rdma = {
+    .has = target_has, .open = target_open, .close = target_close, .key = target_key, .pull = target_pull,
+};

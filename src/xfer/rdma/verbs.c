@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * See verbs.h. The library is loaded when something needs it and stays: its providers' threads and tables
+ * do not survive being unloaded. Linking it was rejected: hosts without it must start.
+ *
+ * Thread: any.
+ */
+#include "verbs.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#define LIBRARY "libibverbs.so.1"
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static struct yk_verbs verbs;
+static char why[200]; /* "" = it is loaded */
+
+static void load(void) {
+    const struct {
+        const char *name;
+        void *to; /* a pointer to a function: copied, since ISO C has no cast from void * */
+    } symbols[] = {
+        {"ibv_get_device_list", &verbs.get_device_list},
+        {"ibv_free_device_list", &verbs.free_device_list},
+        {"ibv_get_device_name", &verbs.get_device_name},
+        {"ibv_open_device", &verbs.open_device},
+        {"ibv_close_device", &verbs.close_device},
+        {"ibv_query_device", &verbs.query_device},
+        {"ibv_query_port", &verbs.query_port},
+        {"ibv_alloc_pd", &verbs.alloc_pd},
+        {"ibv_dealloc_pd", &verbs.dealloc_pd},
+        {"ibv_reg_mr", &verbs.reg_mr},
+        {"ibv_dereg_mr", &verbs.dereg_mr},
+        {"ibv_create_comp_channel", &verbs.create_comp_channel},
+        {"ibv_destroy_comp_channel", &verbs.destroy_comp_channel},
+        {"ibv_create_cq", &verbs.create_cq},
+        {"ibv_destroy_cq", &verbs.destroy_cq},
+        {"ibv_get_cq_event", &verbs.get_cq_event},
+        {"ibv_ack_cq_events", &verbs.ack_cq_events},
+        {"ibv_create_qp", &verbs.create_qp},
+        {"ibv_modify_qp", &verbs.modify_qp},
+        {"ibv_destroy_qp", &verbs.destroy_qp},
+        {"ibv_wc_status_str", &verbs.wc_status_str},
+    };
+    void *lib = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
+    if (lib == NULL) {
+        snprintf(why, sizeof(why), "%s", dlerror());
+        return;
+    }
+    for (size_t i = 0; i < sizeof(symbols) / sizeof(symbols[0]); i++) {
+        void *found = dlsym(lib, symbols[i].name);
+        if (found == NULL) {
+            snprintf(why, sizeof(why), LIBRARY " has no %s", symbols[i].name);
+            return;
+        }
+        memcpy(symbols[i].to, &found, sizeof(found));
+    }
+}
+
+const struct yk_verbs *yk_verbs_load(struct yk_err *err) {
+    pthread_once(&once, load);
+    if (why[0] == 0)
+        return &verbs;
+    yk_err_set(err, -YK_ENOTSUP, "no RDMA: %s", why);
+    return NULL;
+}

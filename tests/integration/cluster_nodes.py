@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several yolkd and a real etcd on this host: one cluster, for tests that ask it through libyolk, by ctypes. Its
+fixtures, make_cluster and three, are in conftest.py. Clusters that are hurt: cluster_rig.py.
+"""
+import ctypes
+import socket
+import subprocess
+
+import pytest
+
+from harness import BUILD, DEADLINE_S, Node, wait_for
+
+MISS = 1
+
+
+# ---- libyolk ----------------------------------------------------------------------------------
+
+
+class Key(ctypes.Structure):
+    _fields_ = [("data", ctypes.c_char_p), ("len", ctypes.c_size_t)]
+
+
+class Ref(ctypes.Structure):
+    _fields_ = [("data", ctypes.c_void_p), ("len", ctypes.c_size_t), ("checksum", ctypes.c_uint64),
+                ("priv", ctypes.c_uint64 * 2)]
+
+
+class OpenOpts(ctypes.Structure):
+    """The beginning of yk_open_opts, likewise."""
+    _fields_ = [("size", ctypes.c_uint32), ("flags", ctypes.c_uint32)]
+
+
+NO_MAP = 1
+
+
+class PutOpts(ctypes.Structure):
+    """The beginning of yk_put_opts: `size` says how much there is."""
+    _fields_ = [("size", ctypes.c_uint32), ("flags", ctypes.c_uint32), ("parent", Key)]
+
+
+def library():
+    for path in (BUILD / "lib/libyolk.so", BUILD / "src/client/libyolk.so"):
+        if path.exists():
+            return ctypes.CDLL(str(path))
+    pytest.skip(f"libyolk.so is not built in {BUILD}")
+
+
+class Client:
+    def __init__(self, url, flags=0):
+        self.lib = library()
+        self.handle = ctypes.c_void_p()
+        self.lib.yk_error_text.restype = ctypes.c_char_p
+        opts = OpenOpts(ctypes.sizeof(OpenOpts), flags)
+        rc = self.lib.yk_open(url.encode(), ctypes.byref(opts), ctypes.byref(self.handle))
+        assert rc == 0, self.lib.yk_error_text(None)
+
+    def close(self):
+        if self.handle:
+            self.lib.yk_close(self.handle)
+            self.handle = None
+
+    def _check(self, rc):
+        assert rc >= 0, (rc, self.lib.yk_error_text(self.handle))
+        return rc
+
+    @staticmethod
+    def _key(key):
+        return Key(key, len(key))
+
+    def put(self, key, data, parent=None):
+        opts = PutOpts(ctypes.sizeof(PutOpts), 0, self._key(parent) if parent else Key(None, 0))
+        self._check(self.lib.yk_put(self.handle, self._key(key), data, ctypes.c_size_t(len(data)), ctypes.byref(opts)))
+
+    def get(self, key, cap=1 << 22):
+        buf, got = ctypes.create_string_buffer(cap), ctypes.c_size_t()
+        rc = self._check(self.lib.yk_get(self.handle, self._key(key), buf, ctypes.c_size_t(cap), ctypes.byref(got)))
+        return None if rc == MISS else buf.raw[:got.value]
+
+    def ref(self, key):
+        ref = Ref()
+        if self._check(self.lib.yk_ref_get(self.handle, self._key(key), ctypes.byref(ref))) == MISS:
+            return None
+        data = ctypes.string_at(ref.data, ref.len)
+        self.lib.yk_ref_release(self.handle, ctypes.byref(ref))
+        return data
+
+    def exists(self, key):
+        return self._check(self.lib.yk_exists(self.handle, self._key(key))) == 1
+
+    def match(self, keys):
+        array = (Key * len(keys))(*[self._key(k) for k in keys])
+        return self._check(self.lib.yk_match(self.handle, array, ctypes.c_size_t(len(keys)), None))
+
+    def remove(self, key):
+        return self._check(self.lib.yk_remove(self.handle, self._key(key)))
+
+
+# ---- etcd and the nodes -----------------------------------------------------------------------
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Etcd:
+    def __init__(self, place):
+        self.place, self.dir = place, place.dir / "etcd"
+        self.url, self.peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+        self.process = None
+
+    def start(self):
+        with open(self.place.dir / "etcd.log", "ab") as log:
+            self.process = self.place.spawn(
+                ["etcd", "--name", "m0", "--data-dir", self.dir, "--listen-client-urls", self.url, "--advertise-client-urls",
+                 self.url, "--listen-peer-urls", self.peer, "--initial-advertise-peer-urls", self.peer, "--initial-cluster",
+                 f"m0={self.peer}"], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        return self
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait(DEADLINE_S)
+
+
+class Cluster:
+    """Nodes n0, n1, ... and a client of each."""
+
+    def __init__(self, place, etcd, count, *more):
+        self.place, self.etcd, self.more = place, etcd, more
+        self.nodes = [self.node(i) for i in range(count)]
+        self.clients = {}
+        for node in self.nodes:
+            node.start()
+
+    def node(self, i, etcd=None):
+        name = f"n{i}"
+        return Node(self.place, "--etcd", etcd or self.etcd.url, "--node-name", name, "--state-dir", self.place.dir / f"{name}.state",
+                    "--peer-listen", "127.0.0.1:0", *self.more, dram="64M", name=name)
+
+    def client(self, i):
+        if i not in self.clients:
+            self.clients[i] = Client(self.nodes[i].url)
+        return self.clients[i]
+
+    def drop_client(self, i):
+        client = self.clients.pop(i, None)
+        if client is not None:
+            client.close()
+
+    def close(self):
+        for i in list(self.clients):
+            self.drop_client(i)
+
+    def infos(self, i):
+        return {n["name"]: n for n in self.nodes[i].json("nodes")}
+
+    def until_members(self, i, names):
+        wait_for(lambda: {n for n, v in self.infos(i).items() if v["state"] == "member" and v["alive"]} == set(names),
+                 f"n{i} sees {names}")
+
+
+def data(key, size):
+    return (key * (size // len(key) + 1))[:size]
+
+
+def until_there(client, key):
+    wait_for(lambda: client.exists(key), f"{key} is found")
+
+
+def kill(cluster, i):
+    cluster.drop_client(i)
+    cluster.nodes[i].process.kill()
+    cluster.nodes[i].process.wait(DEADLINE_S)

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Blocks that come from other nodes while they are put, removed and lost: with
+ * whole nodes in one process (service_rig.h).
+ *
+ * Versions of one key are put on one node and removed on another, while readers on all nodes get it all the time,
+ * so that copies are under way at every moment of a remove. Each version says its number in every word: a reader
+ * that began after the remove of version v was answered must never see v or an older one, and never a mixture.
+ */
+#include "service_rig.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WORDS    4096u
+#define VERSIONS 150u
+
+struct reader {
+    pthread_t thread;
+    yk_client *client; /* NULL: it does not run */
+    uint64_t gets; /* atomic, relaxed */
+    uint64_t hits, wrong; /* read when it has ended */
+};
+
+static struct reader readers[3];
+static uint64_t gone; /* atomic: versions up to it are removed, and that was answered */
+static int over;      /* atomic */
+
+static void *read_on(void *arg) {
+    struct reader *r = arg;
+    uint64_t *words = malloc(WORDS * sizeof(*words));
+    size_t len;
+    while (words != NULL && !__atomic_load_n(&over, __ATOMIC_ACQUIRE)) {
+        uint64_t before = __atomic_load_n(&gone, __ATOMIC_ACQUIRE);
+        int rc = yk_get(r->client, yk_key_str("key"), words, WORDS * sizeof(*words), &len);
+        __atomic_store_n(&r->gets, r->gets + 1, __ATOMIC_RELAXED);
+        if (rc != 0) {
+            r->wrong += rc < 0 && rc != -YK_EAGAIN && rc != -YK_ETIMEDOUT;
+            continue;
+        }
+        r->hits++;
+        r->wrong += len != WORDS * sizeof(*words) || words[0] <= before;
+        for (uint32_t i = 1; i < WORDS; i++)
+            r->wrong += words[i] != words[0];
+    }
+    free(words);
+    return NULL;
+}
+
+static void start(struct reader *r, yk_client *client) {
+    *r = (struct reader){.client = client};
+    if (pthread_create(&r->thread, NULL, read_on, r) != 0) {
+        r->client = NULL;
+        fail_msg("no thread");
+    }
+}
+
+static void end_all(void) {
+    __atomic_store_n(&over, 1, __ATOMIC_RELEASE);
+    for (unsigned i = 0; i < 3; i++) {
+        if (readers[i].client != NULL)
+            pthread_join(readers[i].thread, NULL);
+        readers[i].client = NULL;
+    }
+}
+
+static int setup(void **state) {
+    __atomic_store_n(&gone, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&over, 0, __ATOMIC_RELEASE);
+    return rig_setup(state);
+}
+
+/* Of a case that failed, too: readers end before what they read from. */
+static int teardown(void **state) {
+    end_all();
+    return rig_teardown(state);
+}
+
+static void put_version(unsigned node, uint64_t version) {
+    uint64_t *words = malloc(WORDS * sizeof(*words));
+    yk_put_opts o = {.size = sizeof(o)};
+    assert_non_null(words);
+    for (uint32_t i = 0; i < WORDS; i++)
+        words[i] = version;
+    int rc = yk_put(rig.n[node].client, yk_key_str("key"), words, WORDS * sizeof(*words), &o);
+    if (rc != 0)
+        fail_msg("put of version %u: %s", (unsigned)version, yk_error_text(rig.n[node].client));
+    free(words);
+}
+
+/* Lets each reader go on a little. */
+static void until_read(unsigned count, uint64_t gets) {
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t from = __atomic_load_n(&readers[i].gets, __ATOMIC_RELAXED);
+        while (__atomic_load_n(&readers[i].gets, __ATOMIC_RELAXED) < from + gets)
+            sched_yield();
+    }
+}
+
+static void nothing_comes_back_while_copies_are_under_way(void **state) {
+    (void)state;
+    for (unsigned i = 0; i < 3; i++)
+        rig_start(&rig, i);
+    for (unsigned i = 0; i < 3; i++)
+        start(&readers[i], rig.n[i].client);
+    for (uint64_t v = 1; v <= VERSIONS; v++) {
+        put_version(v % 3, v);
+        until_read(3, v % 8);
+        int rc = yk_remove(rig.n[(v + 1) % 3].client, yk_key_str("key"));
+        if (rc != 0 && rc != YK_MISS)
+            fail_msg("remove of version %u: %d, %s", (unsigned)v, rc, yk_error_text(rig.n[(v + 1) % 3].client));
+        __atomic_store_n(&gone, v, __ATOMIC_RELEASE);
+    }
+    end_all();
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(readers[i].wrong, 0);
+        assert_true(readers[i].hits > 0);
+    }
+}
+
+/* Whoever reads while a holder leaves gets a block or a miss, and never waits for it. */
+static void a_holder_that_leaves_hangs_nobody(void **state) {
+    (void)state;
+    rig_start(&rig, 0);
+    rig_start(&rig, 1);
+    put_version(1, 1);
+    start(&readers[0], rig.n[0].client);
+    until_read(1, 3);
+    rig_stop(&rig, 1);
+    until_read(1, 3);
+    end_all();
+    assert_int_equal(readers[0].wrong, 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(nothing_comes_back_while_copies_are_under_way, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_holder_that_leaves_hangs_nobody, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

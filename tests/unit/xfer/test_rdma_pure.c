@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What of RDMA needs no device: ports as sysfs has them, rails, what queue pairs tell each other.
+ */
+#include "xfer/rdma/rdma_priv.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* ---- a tree of sysfs ---------------------------------------------------------------------------------- */
+
+static char root[64];
+
+static void put(const char *path, const char *text) {
+    char full[512];
+    snprintf(full, sizeof(full), "%s/sys/class/infiniband/%s", root, path);
+    for (char *at = strchr(full + 1, '/'); at != NULL; at = strchr(at + 1, '/')) {
+        *at = 0;
+        (void)mkdir(full, 0755);
+        *at = '/';
+    }
+    FILE *f = fopen(full, "we");
+    assert_non_null(f);
+    fprintf(f, "%s\n", text);
+    fclose(f);
+}
+
+static void put_gid(const char *dev, int index, const char *gid, const char *type, const char *netdev) {
+    char path[128];
+    snprintf(path, sizeof(path), "%s/ports/1/gids/%d", dev, index);
+    put(path, gid);
+    snprintf(path, sizeof(path), "%s/ports/1/gid_attrs/types/%d", dev, index);
+    put(path, type);
+    snprintf(path, sizeof(path), "%s/ports/1/gid_attrs/ndevs/%d", dev, index);
+    put(path, netdev);
+}
+
+static void put_port(const char *dev, const char *state, const char *layer, const char *rate, const char *lid) {
+    const struct {
+        const char *name, *text;
+    } files[] = {{"state", state}, {"link_layer", layer}, {"rate", rate}, {"lid", lid}};
+    char path[128];
+    for (int i = 0; i < 4; i++) {
+        snprintf(path, sizeof(path), "%s/ports/1/%s", dev, files[i].name);
+        put(path, files[i].text);
+    }
+}
+
+static int make_root(void **state) {
+    snprintf(root, sizeof(root), "/tmp/yk-rdma-XXXXXX");
+    return mkdtemp(root) == NULL ? -1 : 0;
+}
+
+static int drop_root(void **state) {
+    char command[128];
+    snprintf(command, sizeof(command), "rm -r %s", root);
+    return system(command);
+}
+
+static void a_host_without_devices(void **state) {
+    struct yk_rdma_port ports[4];
+    assert_int_equal(yk_rdma_ports_scan(root, ports, 4), 0);
+    assert_int_equal(yk_rdma_ports_scan("/nowhere", ports, 4), 0);
+}
+
+/* RoCE v2 and routable: IPv4, IPv6, a VLAN's; not v1, not link-local, not empty, not a port that is down. */
+static void gids_that_route(void **state) {
+    struct yk_rdma_port ports[8];
+    put_port("mlx5_0", "4: ACTIVE", "Ethernet", "200 Gb/sec (4X HDR)", "0x0");
+    put_gid("mlx5_0", 0, "fe80:0000:0000:0000:0202:c9ff:fe00:0001", "IB/RoCE v1", "eth0");
+    put_gid("mlx5_0", 1, "fe80:0000:0000:0000:0202:c9ff:fe00:0001", "RoCE v2", "eth0");
+    put_gid("mlx5_0", 2, "0000:0000:0000:0000:0000:ffff:0a00:0007", "IB/RoCE v1", "eth0");
+    put_gid("mlx5_0", 3, "0000:0000:0000:0000:0000:ffff:0a00:0007", "RoCE v2", "eth0");
+    put_gid("mlx5_0", 4, "0000:0000:0000:0000:0000:0000:0000:0000", "RoCE v2", "eth0");
+    put_gid("mlx5_0", 5, "fd00:0000:0000:0000:0000:0000:0000:0007", "RoCE v2", "eth0.5");
+    put_port("mlx5_1", "1: DOWN", "Ethernet", "200 Gb/sec (4X HDR)", "0x0");
+    put_gid("mlx5_1", 0, "0000:0000:0000:0000:0000:ffff:0a01:0007", "RoCE v2", "eth1");
+    assert_int_equal(yk_rdma_ports_scan(root, ports, 8), 2);
+    assert_string_equal(ports[0].device, "mlx5_0");
+    assert_string_equal(ports[0].host, "10.0.0.7");
+    assert_string_equal(ports[0].netdev, "eth0");
+    assert_int_equal(ports[0].gid_index, 3);
+    assert_int_equal(ports[0].mbit, 200000);
+    assert_int_equal(ports[0].port, 1);
+    assert_int_equal(ports[0].infiniband, 0);
+    assert_string_equal(ports[1].host, "fd00::7");
+    assert_string_equal(ports[1].netdev, "eth0.5");
+    assert_int_equal(ports[1].gid_index, 5);
+    assert_ptr_equal(yk_rdma_port_of(ports, 2, "fd00::7"), &ports[1]);
+    assert_null(yk_rdma_port_of(ports, 2, "10.0.0.8"));
+    assert_int_equal(yk_rdma_ports_scan(root, ports, 1), 1);
+}
+
+static void infiniband_by_its_interface(void **state) {
+    struct yk_rdma_port ports[8];
+    put_port("ib0x", "4: ACTIVE", "InfiniBand", "400 Gb/sec (4X NDR)", "0x1b");
+    put("ib0x/ports/1/gids/0", "fe80:0000:0000:0000:0002:c903:0000:0001");
+    put("ib0x/device/net/ib0/dev_port", "0");
+    assert_int_equal(yk_rdma_ports_scan(root, ports, 8), 1);
+    assert_int_equal(ports[0].infiniband, 1);
+    assert_int_equal(ports[0].lid, 0x1b);
+    assert_string_equal(ports[0].netdev, "ib0");
+    assert_string_equal(ports[0].host, "");
+}
+
+/* ---- rails --------------------------------------------------------------------------------------------- */
+
+static struct yk_rdma_port port_at(const char *host, const char *netdev) {
+    struct yk_rdma_port p = {.mbit = 100000, .ifindex = 3};
+    snprintf(p.host, sizeof(p.host), "%s", host);
+    snprintf(p.mask, sizeof(p.mask), "255.255.255.0");
+    snprintf(p.netdev, sizeof(p.netdev), "%s", netdev);
+    return p;
+}
+
+static void add_addr(struct yk_peer_info *peer, const char *host, int rdma) {
+    struct yk_peer_addr *a = &peer->addrs[peer->addr_count++];
+    snprintf(a->host, sizeof(a->host), "%s", host);
+    a->port = 7;
+    a->rdma = (uint8_t)rdma;
+}
+
+static void first_with_first_in_each_subnet(void **state) {
+    struct yk_rdma_port own[] = {port_at("10.0.1.1", "a"), port_at("10.0.1.2", "b"), port_at("10.0.2.1", "c")};
+    struct yk_peer_info peer = {.incarnation = 1};
+    struct yk_rail_desc r[8];
+    add_addr(&peer, "10.0.1.11", 1);
+    add_addr(&peer, "10.0.1.12", 1);
+    add_addr(&peer, "10.0.2.11", 1);
+    add_addr(&peer, "10.0.1.13", 0); /* no RDMA there */
+    add_addr(&peer, "10.0.9.11", 1); /* not in a subnet of ours, while others are */
+    assert_int_equal(yk_rdma_rails_of(own, 3, NULL, &peer, 0, r, 8), 3);
+    assert_string_equal(r[0].local, "10.0.1.1");
+    assert_string_equal(r[0].remote, "10.0.1.11");
+    assert_string_equal(r[1].local, "10.0.1.2");
+    assert_string_equal(r[1].remote, "10.0.1.12");
+    assert_string_equal(r[2].local, "10.0.2.1");
+    assert_int_equal(r[0].port, 7);
+    assert_int_equal(r[0].local_if, 3);
+    assert_true(r[0].bytes_per_s == 12.5e9);
+    assert_int_equal(yk_rdma_rails_of(own, 3, "c,10.0.1.2", &peer, 0, r, 8), 3);
+    assert_string_equal(r[0].local, "10.0.1.2"); /* the one left has both */
+    assert_string_equal(r[1].local, "10.0.1.2");
+    assert_int_equal(yk_rdma_rails_of(own, 3, NULL, &peer, 0, r, 2), 2);
+    assert_int_equal(yk_rdma_rails_of(own, 3, "nothing", &peer, 0, r, 8), 0);
+    assert_int_equal(yk_rdma_rails_of(own, 0, NULL, &peer, 0, r, 8), 0);
+}
+
+static void routed_when_no_subnet_is_shared(void **state) {
+    struct yk_rdma_port own[] = {port_at("10.0.1.1", "a"), port_at("10.0.2.1", "b")};
+    struct yk_peer_info peer = {.incarnation = 1};
+    struct yk_rail_desc r[8];
+    add_addr(&peer, "10.1.1.1", 1);
+    add_addr(&peer, "10.1.2.1", 1);
+    add_addr(&peer, "fd00::1", 1); /* of another family */
+    assert_int_equal(yk_rdma_rails_of(own, 2, NULL, &peer, 0, r, 8), 2);
+    assert_string_equal(r[0].local, "10.0.1.1");
+    assert_string_equal(r[1].local, "10.0.2.1");
+    assert_int_equal(r[0].distance, 1);
+}
+
+/* An address that is ours as well leads to us, unless the peer is on this host. */
+static void addresses_that_stand_on_both_hosts(void **state) {
+    struct yk_rdma_port own[] = {port_at("10.0.1.1", "a"), port_at("10.0.1.2", "b")};
+    struct yk_peer_info peer = {.incarnation = 1};
+    struct yk_rail_desc r[8];
+    add_addr(&peer, "10.0.1.2", 1);
+    assert_int_equal(yk_rdma_rails_of(own, 2, NULL, &peer, 0, r, 8), 0);
+    assert_int_equal(yk_rdma_rails_of(own, 2, NULL, &peer, 1, r, 8), 1);
+    assert_string_equal(r[0].local, "10.0.1.1"); /* across the wire, not to itself */
+    assert_int_equal(yk_rdma_rails_of(&own[1], 1, NULL, &peer, 1, r, 8), 1);
+    assert_string_equal(r[0].local, "10.0.1.2"); /* there is no other */
+}
+
+/* ---- set-up -------------------------------------------------------------------------------------------- */
+
+static void offers_come_back(void **state) {
+    struct yk_rdma_offer a = {.mtu = 5, .reads = 16, .qpn = 0xabcdef, .psn = 0x123456, .lid = 27}, b;
+    unsigned char bytes[YK_OFFER_BYTES], again[YK_OFFER_BYTES];
+    struct yk_err err;
+    memset(a.gid, 0x5a, sizeof(a.gid));
+    yk_rdma_offer_encode(bytes, &a);
+    assert_int_equal(yk_rdma_offer_decode(bytes, &b, &err), 0);
+    yk_rdma_offer_encode(again, &b);
+    assert_memory_equal(bytes, again, sizeof(bytes));
+    assert_int_equal(b.qpn, a.qpn);
+    assert_int_equal(b.psn, a.psn);
+    assert_int_equal(b.lid, a.lid);
+    /* Each of these makes it one that is refused: magic, version, mtu, reads, high bytes, what is reserved. */
+    const struct {
+        int at, value, code;
+    } bad[] = {{0, 0, -YK_EPROTO},  {4, 2, -YK_EVERSION}, {6, 0, -YK_EPROTO},  {6, 6, -YK_EPROTO}, {7, 0, -YK_EPROTO},
+               {11, 1, -YK_EPROTO}, {15, 1, -YK_EPROTO},  {18, 1, -YK_EPROTO}, {36, 1, -YK_EPROTO}};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        memcpy(again, bytes, sizeof(bytes));
+        again[bad[i].at] = (unsigned char)bad[i].value;
+        assert_int_equal(yk_rdma_offer_decode(again, &b, &err), bad[i].code);
+    }
+    a.qpn = 0;
+    yk_rdma_offer_encode(bytes, &a);
+    assert_int_equal(yk_rdma_offer_decode(bytes, &b, &err), -YK_EPROTO);
+}
+
+static void keys_cover_their_span(void **state) {
+    struct yk_rdma_key a = {.addr = 0x7f0000000000, .from = 1 << 20, .span = 4096, .rkey = 99}, b;
+    unsigned char bytes[YK_KEY_BYTES];
+    struct yk_err err;
+    yk_rdma_key_encode(bytes, &a);
+    assert_int_equal(yk_rdma_key_decode(bytes, &b, &err), 0);
+    assert_true(b.addr == a.addr && b.from == a.from && b.span == a.span && b.rkey == a.rkey);
+    assert_true(yk_rdma_key_covers(&b, 1 << 20, 4096));
+    assert_true(yk_rdma_key_covers(&b, (1 << 20) + 4095, 1));
+    assert_false(yk_rdma_key_covers(&b, (1 << 20) - 1, 1));
+    assert_false(yk_rdma_key_covers(&b, 1 << 20, 4097));
+    assert_false(yk_rdma_key_covers(&b, (1 << 20) + 1, 4096));
+    assert_false(yk_rdma_key_covers(&b, UINT64_MAX, 4096));
+    memset(bytes, 0, sizeof(bytes)); /* what stands in front of a failed answer */
+    assert_int_equal(yk_rdma_key_decode(bytes, &b, &err), -YK_EPROTO);
+    a.from = UINT64_MAX;
+    yk_rdma_key_encode(bytes, &a);
+    assert_int_equal(yk_rdma_key_decode(bytes, &b, &err), -YK_EPROTO);
+}
+
+int main(void) {
+#define TREE(test) cmocka_unit_test_setup_teardown(test, make_root, drop_root)
+    const struct CMUnitTest tests[] = {
+        TREE(a_host_without_devices),
+        TREE(gids_that_route),
+        TREE(infiniband_by_its_interface),
+        cmocka_unit_test(first_with_first_in_each_subnet),
+        cmocka_unit_test(routed_when_no_subnet_is_shared),
+        cmocka_unit_test(addresses_that_stand_on_both_hosts),
+        cmocka_unit_test(offers_come_back),
+        cmocka_unit_test(keys_cover_their_span),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Lanes of one rail, over the scripted transport: those that a burst got go again, and one that cannot be had does not
+ * take the others down. Afterwards nothing runs. (One that is silent: test_xfer_slows.c, which makes its own time.)
+ */
+#include "fake.h"
+
+#include "base/clock.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MB (1u << 20)
+
+static struct fake_rig rig;
+static yk_xfer_request batch[512];
+
+/* All of the segment, in requests of `each` bytes. */
+static void move_all(uint32_t op, uint64_t each, uint32_t seed) {
+    char *from = op == YK_XFER_READ ? fake.memory : rig.local;
+    uint32_t n = 0;
+    for (uint64_t i = 0; i < fake.bytes; i++)
+        from[i] = (char)((i * 2654435761u + seed) >> 13);
+    for (uint64_t at = 0; at < fake.bytes; at += each)
+        batch[n++] = fake_request(&rig, op, at, each);
+    assert_int_equal(yk_xfer_run(rig.engine, batch, n, NULL), 0);
+    assert_memory_equal(fake.memory, rig.local, fake.bytes);
+}
+
+/* Moves until the rail has got more lanes than it began with: on a busy machine it is not always full. */
+static void burst(uint32_t op) {
+    uint32_t before = fake.rail[0].connects;
+    uint64_t end = yk_now_ns() + 20 * YK_NS_PER_S;
+    while (fake.rail[0].connects < before + 2 && yk_now_ns() < end)
+        move_all(op, 4 * MB, op);
+    assert_true(fake.rail[0].connects >= before + 2);
+}
+
+/* With nothing under way: the shard's thread sees to it. The one that it began with stays. */
+static void lanes_of_a_burst_go_again(void **state) {
+    yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 40};
+    (void)state;
+    fake_begin(&rig, 1, 20e6, 12 * MB, &o);
+    rig.engine->lanes_idle_ns = 50 * YK_NS_PER_MS;
+    fake.rail[0].path_ns = 5000000;
+    fake.rail[0].loses = 1;
+    for (uint32_t op = YK_XFER_READ; op <= YK_XFER_WRITE; op++) {
+        burst(op);
+        fake_wait(&fake.rail[0].downs, fake.rail[0].connects - 1);
+        assert_int_equal(fake.rail[0].downs, fake.rail[0].connects - 1);
+    }
+    fake_end(&rig);
+}
+
+#ifndef __SANITIZE_THREAD__ /* that has a thread of its own, which never rests */
+/* How often other threads of this process have gone to sleep. */
+static uint64_t sleeps_of_others(void) {
+    uint64_t sum = 0;
+    DIR *d = opendir("/proc/self/task");
+    assert_non_null(d);
+    for (const struct dirent *e; (e = readdir(d)) != NULL;) {
+        char path[300], line[128];
+        if (e->d_name[0] == '.' || atoi(e->d_name) == gettid())
+            continue;
+        snprintf(path, sizeof(path), "/proc/self/task/%s/status", e->d_name);
+        FILE *f = fopen(path, "r");
+        while (f != NULL && fgets(line, sizeof(line), f) != NULL)
+            if (strncmp(line, "voluntary_ctxt_switches:", 24) == 0)
+                sum += strtoull(line + 24, NULL, 10);
+        if (f != NULL)
+            fclose(f);
+    }
+    closedir(d);
+    return sum;
+}
+
+/* With lanes up, and its extra ones closed, the engine's thread sleeps and has no timer: a second without a wake-up
+ * comes. */
+static void nothing_runs_when_all_has_ended(void **state) {
+    yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 40};
+    (void)state;
+    fake_begin(&rig, 1, 20e6, 12 * MB, &o);
+    rig.engine->lanes_idle_ns = 50 * YK_NS_PER_MS;
+    fake.rail[0].path_ns = 5000000;
+    fake.rail[0].loses = 1;
+    burst(YK_XFER_READ);
+    fake_wait(&fake.rail[0].downs, fake.rail[0].connects - 1);
+    uint64_t end = yk_now_ns() + 20 * YK_NS_PER_S, since = yk_now_ns(), seen = sleeps_of_others();
+    while (yk_now_ns() - since < YK_NS_PER_S) {
+        (void)poll(NULL, 0, 20);
+        uint64_t now = sleeps_of_others();
+        since = now != seen ? yk_now_ns() : since;
+        seen = now;
+        assert_true(yk_now_ns() < end);
+    }
+    fake_end(&rig);
+}
+#endif
+
+/* Without a descriptor for another lane what is up stays up and carries what the other would; when there is one
+ * again, that is made. */
+static void a_lane_that_cannot_be_had(void **state) {
+    yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 40};
+    yk_xfer_submit_opts urgent = {.size = sizeof(urgent), .xclass = YK_XFER_URGENT};
+    (void)state;
+    fake_begin(&rig, 1, 100e6, 4 * MB, &o);
+    yk_xfer_request q = fake_request(&rig, YK_XFER_READ, 0, 4096);
+    assert_int_equal(yk_xfer_run(rig.engine, &q, 1, &urgent), 0);
+    __atomic_store_n(&fake.rail[0].poor, 1, __ATOMIC_RELEASE);
+    move_all(YK_XFER_WRITE, 1 * MB, 1);
+    assert_int_equal(fake.lanes, 1);
+    assert_true(fake.rail[0].connects > 1);
+    __atomic_store_n(&fake.rail[0].poor, 0, __ATOMIC_RELEASE);
+    for (uint64_t end = yk_now_ns() + 10 * YK_NS_PER_S; fake.lanes == 1 && yk_now_ns() < end;)
+        move_all(YK_XFER_READ, 1 * MB, 2);
+    assert_int_equal(fake.lanes, 2);
+    assert_int_equal(fake.rail[0].downs, 0);
+    fake_end(&rig);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(lanes_of_a_burst_go_again),
+        cmocka_unit_test(a_lane_that_cannot_be_had),
+#ifndef __SANITIZE_THREAD__
+        cmocka_unit_test(nothing_runs_when_all_has_ended),
+#endif
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The conformance of the RDMA transport. It needs devices, which hosts of tests seldom have: YOLK_RDMA_LISTEN says
+ * which address of one the target listens at ("10.0.1.2:0"), YOLK_RDMA_ADVERTISE which it tells ("10.0.1.2:7711,
+ * 10.0.2.2:7711": two rails). Without the first all is skipped. tests/vm has a guest with such devices.
+ *
+ * That payload went through devices and not over the lane's stream shows in their counters.
+ */
+#include "conformance.h"
+
+#include "base/clock.h"
+#include "xfer/rdma/rdma.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <dirent.h>
+
+#include <cmocka.h>
+
+static void open_rdma(struct conform_rig *rig, const yk_xfer_opts *opts) {
+    yk_xfer_opts o = *opts;
+    o.insecure_network = 1;
+    o.advertise = rig->listen != NULL ? getenv("YOLK_RDMA_ADVERTISE") : NULL;
+    o.stall_ms = o.stall_ms != 0 ? o.stall_ms : 5000; /* emulated devices are slow */
+    o.connect_ms = 30000;
+    conform_open_two(rig, &o);
+}
+
+static struct conform_rig rdma = {.name = "rdma",
+                                  .can = CONFORM_GUARD | CONFORM_NOTIFY,
+                                  .open = open_rdma,
+                                  .close = conform_close_two,
+                                  .put = conform_put_memory,
+                                  .get = conform_get_memory,
+                                  .transports = YK_XFER_RDMA};
+
+static int missing(void **state) {
+    struct yk_err err;
+    rdma.listen = getenv("YOLK_RDMA_LISTEN");
+    if (rdma.listen != NULL && yk_rdma_check(&err) < 0)
+        fail_msg("%s", err.text);
+    (void)state;
+    return 0;
+}
+
+/* Packets that all devices of the host have received. */
+static uint64_t packets(void) {
+    uint64_t sum = 0;
+    DIR *d = opendir("/sys/class/infiniband");
+    for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;) {
+        char path[400];
+        unsigned long long n = 0;
+        snprintf(path, sizeof(path), "/sys/class/infiniband/%s/ports/1/hw_counters/rcvd_pkts", e->d_name);
+        FILE *f = fopen(path, "re");
+        if (f != NULL && fscanf(f, "%llu", &n) == 1)
+            sum += n;
+        if (f != NULL)
+            fclose(f);
+    }
+    if (d != NULL)
+        closedir(d);
+    return sum;
+}
+
+#define BYTES (4u << 20)
+
+#define NEEDS_DEVICES                                                                              \
+    if (rdma.listen == NULL) {                                                                     \
+        print_message("YOLK_RDMA_LISTEN is not set: no RDMA devices to test with\n");              \
+        skip();                                                                                    \
+    }
+
+/* One request; how long it took is told, since emulated devices are slow in ways that nobody expects. */
+static void one(uint32_t op, char *local, uint64_t len, int guarded) {
+    static yk_xfer_guard guard = {.descriptor = 7, .generation = 3, .epoch = 1};
+    yk_xfer_submit_opts so = {.size = sizeof(so), .xclass = YK_XFER_DEMAND, .timeout_ms = 60000};
+    yk_xfer_request q = {.op = op, .local = local, .segment = rdma.segment, .length = len,
+                         .guard = guarded ? &guard : NULL};
+    uint64_t begin = yk_now_ns();
+    memset(rdma.memory, op == YK_XFER_READ ? 'r' : 0, len);
+    memset(local, op == YK_XFER_WRITE ? 'w' : 0, len);
+    int rc = yk_xfer_run(rdma.from, &q, 1, &so);
+    char *links = NULL;
+    if (rc != 0 && yk_xfer_links_json(rdma.from, &links) == 0)
+        fail_msg("%s of %u bytes: %d; %s", op == YK_XFER_READ ? "read" : "write", (unsigned)len, rc, links);
+    assert_int_equal(rc, 0);
+    assert_memory_equal(rdma.memory, local, len);
+    print_message("%s%s of %u bytes: %u ms\n", guarded ? "guarded " : "", op == YK_XFER_READ ? "read" : "write",
+                  (unsigned)len, (unsigned)((yk_now_ns() - begin) / YK_NS_PER_MS));
+}
+
+static void payload_goes_through_devices(void **state) {
+    static const uint32_t sizes[] = {1, 4096, 64 << 10, BYTES};
+    NEEDS_DEVICES
+    yk_xfer_opts none = {.size = sizeof(none)};
+    char *local = malloc(BYTES);
+    assert_non_null(local);
+    rdma.open(&rdma, &none);
+    yk_xfer_memory m = {.addr = local, .length = BYTES, .fd = -1};
+    assert_int_equal(yk_xfer_register(rdma.from, &m, 1), 0);
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+        for (int guarded = 0; guarded < 2; guarded++)
+            for (uint32_t op = YK_XFER_READ; op <= YK_XFER_WRITE; op++) {
+                uint64_t before = packets();
+                one(op, local, sizes[i], guarded);
+                uint64_t after = packets();
+                if (after != 0 && sizes[i] >= 64 << 10) /* devices that count: a packet has 4 KiB at most */
+                    assert_true(after - before >= sizes[i] / 4096);
+            }
+    void *addr = local;
+    assert_int_equal(yk_xfer_unregister(rdma.from, &addr, 1), 0);
+    rdma.close(&rdma);
+    free(local);
+}
+
+static void plain(void **state) {
+    NEEDS_DEVICES
+    conform_plain(&rdma);
+}
+
+static void lanes_that_fail(void **state) {
+    NEEDS_DEVICES
+    conform_faults(&rdma, "error", "");
+}
+
+static void requests_that_fail(void **state) {
+    NEEDS_DEVICES
+    conform_faults(&rdma, "error", ",scope=request");
+}
+
+static void slices_that_vanish(void **state) {
+    NEEDS_DEVICES
+    conform_faults(&rdma, "drop", "");
+}
+
+static void bytes_that_change(void **state) {
+    NEEDS_DEVICES
+    conform_faults(&rdma, "corrupt", "");
+}
+
+/* Alone among the transports it says what is missing; beside others it just has no rails. */
+static void hosts_without_it_say_so(void **state) {
+    struct yk_err err;
+    yk_xfer *e = NULL;
+    yk_xfer_opts o = {.size = sizeof(o), .transports = YK_XFER_RDMA, .shm_dir = ""};
+    int rc = yk_rdma_check(&err);
+    if (rc == 0)
+        skip();
+    assert_int_equal(rc, -YK_ENOTSUP);
+    assert_int_equal(yk_xfer_create(&o, &e), -YK_ENOTSUP);
+    assert_non_null(strstr(yk_xfer_error_text(), "no RDMA: "));
+    o.transports |= YK_XFER_TCP;
+    assert_int_equal(yk_xfer_create(&o, &e), 0);
+    yk_xfer_destroy(e);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hosts_without_it_say_so), cmocka_unit_test(payload_goes_through_devices),
+        cmocka_unit_test(plain),                   cmocka_unit_test(lanes_that_fail),
+        cmocka_unit_test(requests_that_fail),      cmocka_unit_test(slices_that_vanish),
+        cmocka_unit_test(bytes_that_change),
+    };
+    return cmocka_run_group_tests(tests, missing, NULL);
+}

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests in guests share (pytest, on the host): boots that skip where there can be no guest."""
+from pathlib import Path
+
+import pytest
+
+import vm
+
+INSIDE = vm.HERE / "inside"
+INTEGRATION = vm.HERE.parent / "integration"
+
+
+def boot(command, cut=None, **options):
+    """Runs a command in a guest with these devices (vm.Guest) and returns the outcome."""
+    try:
+        return vm.Guest(**options).run(command, cut=cut)
+    except vm.NoGuest as why:
+        pytest.skip(str(why))
+
+
+def boot_pytest(name, *tests, env=None, **options):
+    """Runs a file of tests/vm/inside under pytest in a guest."""
+    command = ["/usr/bin/python3", "-B", "-m", "pytest", "-p", "no:cacheprovider", "-v", "-s", "--tb=short",
+               "-W", "ignore::pytest.PytestUnknownMarkWarning",
+               "--color=no", "--noconftest", *(["-k", " or ".join(tests)] if tests else []), INSIDE / name]
+    return boot(command, env={"PYTHONPATH": INTEGRATION, "YOLK_TEST_DEADLINE_S": 300, **(env or {})}, **options)
+
+
+def assert_good(outcome):
+    kernel = "\n".join(outcome.kernel)
+    assert outcome.status == 0, f"{outcome.why or outcome.status}:\n{outcome.output[-6000:]}\n{kernel}"
+    print(outcome.output)
+
+
+def sparse_file(path, size):
+    return vm.sparse(Path(path), size)

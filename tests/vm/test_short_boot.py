@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rig itself: what a guest has, what comes back from it, and that it ends, whatever happens."""
+import os
+import re
+import select
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import vm
+from host import INSIDE, boot
+
+WRITTEN = f"/var/tmp/yolk-vm-{os.getpid()}"
+
+
+@pytest.fixture(scope="module")
+def booted():
+    """One boot with all that a guest may have; what it said and what it left."""
+    outcome = boot(["sh", INSIDE / "boot.sh"], nics=2, drives=1, slow_memory=64,
+                   env={"YOLK_GIVEN": "a 'b' $c", "YOLK_FILE": WRITTEN})
+    assert outcome.up_s is not None, outcome.why + outcome.output
+    return outcome
+
+
+def said(outcome, what):
+    return re.findall(rf"^{what} (.*)$", outcome.output, re.M)
+
+
+def test_the_command_runs_as_on_the_host(booted):
+    assert booted.status == 3 and booted.why == ""
+    assert said(booted, "folder") == [os.getcwd()] and said(booted, "given") == ["a 'b' $c"]
+    assert "to standard error" in booted.output
+    assert said(booted, "kernel") != [os.uname().release]
+
+
+def test_what_it_writes_stays_there(booted):
+    assert said(booted, "file") == ["written here"]
+    assert not os.path.exists(WRITTEN)
+
+
+def test_its_devices(booted):
+    assert said(booted, "rdma") == [f"rxe{n}{end} 4: ACTIVE" for n in (0, 1) for end in "ab"]
+    assert said(booted, "nodes") == ["0-1 processors 0"]
+    assert 0 < int(said(booted, "slow")[0]) <= 64 << 10
+    assert said(booted, "drive") == [str(vm.DRIVE_BYTES // 512)]
+
+
+def test_packets_cross_the_wire(booted):
+    assert int(said(booted, "pingpong packets")[0]) > 50, booted.output
+
+
+def test_nothing_waits_for_ever(booted):
+    assert "wait-for gives up" in booted.output
+
+
+# ---- guests that do not end well: what stands for QEMU here is a shell --------------------------
+
+
+class FakeJob:
+    mark = "yolk-vm-mark"
+    kernel_said = staticmethod(list)
+
+
+def watched(script, seconds=60, cut=None):
+    return vm.watch(["sh", "-c", script], FakeJob, seconds, cut)
+
+
+def test_only_the_mark_of_this_boot_counts():
+    outcome = watched("echo yolk-vm-other exit 0; echo exit 0; echo rest")
+    assert outcome.status is None and "without a result" in outcome.why
+    assert outcome.output.split("\n")[:3] == ["yolk-vm-other exit 0", "exit 0", "rest"]
+    assert watched("echo yolk-vm-mark up; echo yolk-vm-mark exit 7; exit 1").status == 7
+
+
+def test_a_deadline_ends_the_guest():
+    outcome = watched("echo $$; exec sleep 1000", seconds=10)
+    assert outcome.status is None and "within 10 s" in outcome.why
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(outcome.output), 0)
+
+
+def test_a_power_cut_ends_the_guest():
+    outcome = watched("echo $$; echo now; exec sleep 1000", cut="now")
+    assert outcome.status is None and "power was cut" in outcome.why
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(outcome.output.split()[0]), 0)
+
+
+def test_a_guest_dies_with_its_caller():
+    """Also when that is killed: the kernel tells QEMU."""
+    qemu = vm.Guest()._qemu(vm.HERE, "tcg") if (vm.CACHE / "root").exists() else vm.DIE_WITH_CALLER
+    assert qemu[:len(vm.DIE_WITH_CALLER)] == vm.DIE_WITH_CALLER
+    caller = "import sys, subprocess; p = subprocess.Popen(sys.argv[1:]); print(p.pid, flush=True); p.wait()"
+    child = [*vm.DIE_WITH_CALLER, "sh", "-c", "echo ready; exec sleep 1000"]
+    with subprocess.Popen([sys.executable, "-c", caller, *child], stdout=subprocess.PIPE) as process:
+        lines = [process.stdout.readline().strip() for _ in range(2)]  # "ready": it dies with its caller from here on
+        guest = os.pidfd_open(int(next(line for line in lines if line.isdigit())))
+        process.kill()
+    assert select.select([guest], [], [], 60)[0], "it lives on"
+    os.close(guest)
+
+
+def test_what_a_killed_caller_has_left_is_cleared(tmp_path, monkeypatch):
+    monkeypatch.setattr(vm, "CACHE", tmp_path)
+    left, young = tmp_path / "job-left", tmp_path / "job-young"
+    for folder in (left, young):
+        folder.mkdir()
+        (folder / "drive0").write_text("")
+    os.utime(left, (0, 0))
+    with vm.job_folder() as folder:
+        assert not left.exists() and young.exists()
+        os.utime(folder, (0, 0))
+        vm.clear_jobs()
+        assert os.path.exists(folder)
+    assert os.listdir(tmp_path) == [young.name]
+
+
+def test_who_cannot_have_a_guest_is_told_why(tmp_path):
+    """Without QEMU in PATH: one line, status 77, and nothing downloaded."""
+    for name in ("sh", "dirname", "mkdir", "setpriv", "uname", "cat", "env", "python3"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    env = {**os.environ, "PATH": str(tmp_path), "YOLK_VM_CACHE": str(tmp_path / "cache")}
+    fetched = subprocess.run(["sh", vm.HERE / "fetch"], env=env, capture_output=True, text=True)
+    assert fetched.returncode == vm.SKIP and re.fullmatch(r"tests/vm: SKIP: qemu-system-x86_64 is missing .*\n", fetched.stdout)
+    ran = subprocess.run([sys.executable, vm.HERE / "run", "true"], env=env, capture_output=True, text=True)
+    assert ran.returncode == vm.SKIP and ran.stderr == fetched.stdout
+
+
+def test_a_missing_command_is_told(tmp_path):
+    done = subprocess.run([vm.HERE / "run"], capture_output=True, text=True)
+    assert done.returncode == 2 and "expected a command" in done.stderr
