@@ -249,11 +249,19 @@ static void *loop_main(void *arg) {
 
 /* ---- the end, on the loop --------------------------------------------------------------------------- */
 
-static int is_idle(const struct yk_dir *d) {
-    return d->left && d->jobs == 0 && !d->peers_open && !d->syncing && !d->probing && dir_list_empty(&d->asks) &&
-           dir_list_empty(&d->wishes) && dir_list_empty(&d->removes) && d->n.pulling == 0 && d->n.copying == 0 &&
-           d->n.taking == 0 && d->serving_count == 0 &&
-           __atomic_load_n(&d->wish_count, __ATOMIC_RELAXED) == 0;
+static int inbox_is_empty(struct yk_dir *d) {
+    pthread_mutex_lock(&d->lock);
+    int empty = d->inbox == NULL;
+    pthread_mutex_unlock(&d->lock);
+    return empty;
+}
+
+/* Whatever is in no list is counted (jobs, wishes, pulls), or on its way to the inbox: the last thing to be asked. */
+static int is_idle(struct yk_dir *d) {
+    return d->left && d->jobs == 0 && !d->peers_open && !d->syncing && !d->probing && dir_list_empty(&d->tickets) &&
+           dir_list_empty(&d->spaces) && dir_list_empty(&d->asks) && dir_list_empty(&d->wishes) &&
+           dir_list_empty(&d->removes) && d->n.pulling == 0 && d->n.copying == 0 && d->n.taking == 0 && d->serving_count == 0 &&
+           __atomic_load_n(&d->wish_count, __ATOMIC_RELAXED) == 0 && inbox_is_empty(d);
 }
 
 static void end_if_idle(struct yk_dir *d) {

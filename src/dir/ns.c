@@ -35,10 +35,8 @@ static void tell_there(struct dir_job *job, struct yk_store *store) {
 }
 
 static void told(struct dir_job *job) {
-    struct space *s = SPACE(job);
-    if (s->wanted)
-        __atomic_fetch_sub(&job->dir->wish_count, 1, __ATOMIC_RELAXED);
-    free(s);
+    __atomic_fetch_sub(&job->dir->wish_count, 1, __ATOMIC_RELAXED);
+    free(SPACE(job));
 }
 
 static void end(struct space *s, int status) {
@@ -48,7 +46,7 @@ static void end(struct space *s, int status) {
     if (s->wanted)
         dir_to_node(s->t.job.dir, &s->t.job);
     else
-        dir_to_loop(s->t.job.dir, &s->t.job);
+        free(s);
 }
 
 /* ---- to the store ----------------------------------------------------------------------------------- */

@@ -8,7 +8,7 @@
  *   QUEUED --a turn--> LOCATING --where it is--> REACHING --its segment--> RESERVING --a place here--> READING
  *     ^                   | not there, no answer     | cannot be opened       | no space: RESTING         |
  *     |                   +---- next copy <----------+--<----- read failed, remove came between ----------+
- *     +-- copies are used up and were old: ASKING                              commit: COMMITTING --> ended
+ *     +-- copies are used up, and were old or failed: ASKING                   commit: COMMITTING --> ended
  *
  * The read is guarded (R15) by what the holder said, and its checksum is verified by the engine when it came
  * over a network (R17). A guard that fails once may be a block that was moved: the same holder is asked once
@@ -27,6 +27,8 @@
 #define REFUSED_NS  (5 * YK_NS_PER_MS)
 #define REFUSED_MAX 200u  /* a second in all */
 #define LOCATE_MS   1000u /* a holder may take so long to bring it up from SSD; then the next one is asked */
+#define FAILED_NS   (20 * YK_NS_PER_MS)
+#define FAILED_MAX  5u    /* times that copies which failed, all of them, are asked for again: 0.6 s in all */
 
 enum state { QUEUED, ASKING, LOCATING, REACHING, RESERVING, RESTING, READING, DROPPING, COMMITTING };
 
@@ -43,12 +45,15 @@ struct dir_pull {
     struct dir_link waits;   /* of wishes */
     struct dir_pull *next;   /* in its bucket */
     enum state state;
+    void (*rested)(struct dir_pull *p); /* RESTING: what comes then */
     uint64_t epoch, hash, deadline_ns, rest_ns, located_ns;
     struct yk_dir_found found;
     uint32_t copy;           /* the next to be tried */
     uint32_t member;         /* that is tried now */
     uint8_t cached, again, xclass, cancelled;
     uint8_t refused; /* it is asked for again after a rest */
+    uint8_t failed;  /* a holder that lives could not be asked or read from */
+    uint8_t failures; /* times that all were asked anew for that */
     uint32_t refusals;
     int status;              /* of the step */
     struct dir_ask *ask;
@@ -65,6 +70,7 @@ struct dir_pull {
 #define PULL(job) DIR_ITEM(job, struct dir_pull, job)
 
 static void try_next(struct dir_pull *p);
+static void reserve(struct dir_pull *p);
 
 static struct yk_dir_key key_of(const struct dir_pull *p) {
     return (struct yk_dir_key){(const char *)p->bytes, p->ns_len, p->bytes + p->ns_len, p->key_len};
@@ -142,16 +148,19 @@ static void drop_there(struct dir_job *job, struct yk_store *store) {
     yk_store_pool_abort(store, &PULL(job)->here);
 }
 
-static void rest(struct dir_pull *p, uint64_t ns) {
+static void rest(struct dir_pull *p, uint64_t ns, void (*rested)(struct dir_pull *p)) {
     p->state = RESTING;
+    p->rested = rested;
     p->rest_ns = yk_now_ns() + ns;
     dir_look_soon(p->job.dir);
 }
 
 static void dropped(struct dir_job *job) {
     struct dir_pull *p = PULL(job);
-    if (p->refused > 0)
-        rest(p, REFUSED_NS);
+    int refused = p->refused;
+    p->refused = 0;
+    if (refused)
+        rest(p, REFUSED_NS, try_next);
     else
         try_next(p);
 }
@@ -196,7 +205,7 @@ static void committed(struct dir_job *job) {
     if (job->closed)
         p->status = -YK_ECLOSED;
     if (p->status == -YK_EAGAIN)
-        rest(p, REST_NS); /* a quota takes more evictions than a turn makes: again from the place on */
+        rest(p, REST_NS, reserve); /* a quota takes more evictions than a turn makes: again from the place on */
     else
         end(p, p->status);
 }
@@ -289,7 +298,7 @@ static void reserved(struct dir_job *job) {
     if (p->status == 0) {
         read_begin(p);
     } else if (p->status == -YK_ENOSPC || p->status == -YK_EAGAIN) {
-        rest(p, REST_NS);
+        rest(p, REST_NS, reserve);
     } else {
         end(p, p->status); /* never here, whoever has it */
     }
@@ -304,6 +313,12 @@ static void reserve(struct dir_pull *p) {
 
 /* ---- the holder ------------------------------------------------------------------------------------- */
 
+/* On to the next copy; a holder that does not answer anybody is not waited for. */
+static void failed(struct dir_pull *p) {
+    p->failed |= !dir_suspect(p->job.dir, p->member);
+    try_next(p);
+}
+
 static void reach(struct dir_pull *p) {
     struct yk_dir *d = p->job.dir;
     struct dir_peer *peer = dir_peer_of(d, p->member);
@@ -312,7 +327,7 @@ static void reach(struct dir_pull *p) {
     if (rc == 0)
         reserve(p);
     else if (rc < 0)
-        try_next(p);
+        failed(p);
 }
 
 void dir_pull_reached(struct dir_link *waiting, int status) {
@@ -322,7 +337,7 @@ void dir_pull_reached(struct dir_link *waiting, int status) {
         if (status == 0)
             reach(p);
         else
-            try_next(p);
+            failed(p);
     }
 }
 
@@ -353,6 +368,8 @@ static void located(void *user, int status, const void *body, uint32_t len) {
         status = take_place(p, body, len);
     if (status == 0)
         reach(p);
+    else if (status < 0)
+        failed(p);
     else
         try_next(p);
 }
@@ -403,7 +420,7 @@ static void asked(struct dir_ask *a) {
     try_next(p);
 }
 
-/* What was cached has led nowhere. */
+/* What was cached has led nowhere, or a node that lives was too busy. */
 static int ask_anew(struct dir_pull *p) {
     struct dir_ask *a = dir_ask_new(p->job.dir, 1);
     struct yk_dir_key key = key_of(p);
@@ -425,6 +442,12 @@ static int ask_anew(struct dir_pull *p) {
     return 0;
 }
 
+static void ask_again(struct dir_pull *p) {
+    p->failed = 0;
+    if (ask_anew(p) < 0)
+        end(p, -YK_ENOMEM);
+}
+
 static void try_next(struct dir_pull *p) {
     const struct yk_dir *d = p->job.dir;
     while (p->copy < p->found.count && left_ms(p, 1) > 0) {
@@ -438,6 +461,10 @@ static void try_next(struct dir_pull *p) {
     }
     if (p->cached && left_ms(p, 1) > 0 && ask_anew(p) == 0)
         return;
+    if (p->failed && p->failures < FAILED_MAX && left_ms(p, 1) > 0) {
+        rest(p, FAILED_NS << p->failures++, ask_again);
+        return;
+    }
     end(p, left_ms(p, 1) > 0 ? YK_MISS : -YK_ETIMEDOUT);
 }
 
@@ -529,14 +556,10 @@ uint32_t dir_pulls_look(struct yk_dir *d, uint64_t now_ns) {
         next = l->next;
         int over = left_ms(p, 1) == 0;
         if (p->state == RESTING && (over || p->rest_ns <= now_ns)) {
-            int refused = p->refused;
-            p->refused = 0;
             if (over)
                 end(p, -YK_ETIMEDOUT);
-            else if (refused)
-                try_next(p);
             else
-                reserve(p);
+                p->rested(p);
         } else if (p->state == REACHING && over) {
             dir_list_remove(&p->reach);
             end(p, -YK_ETIMEDOUT);
