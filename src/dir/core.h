@@ -178,6 +178,8 @@ int yk_dir_core_may_commit(const struct yk_dir_core *core, const struct yk_dir_k
 /* Slots whose log this node is still catching up with: where the owner's does not reach back far enough, what the
  * node holds of such a slot is dropped yet. YK_DIR_SLOTS before the first map. */
 uint32_t yk_dir_core_behind(const struct yk_dir_core *core);
+/* The owner of the first of them; YK_DIR_NOBODY: there is none, or no map yet. */
+uint32_t yk_dir_core_waits_for(const struct yk_dir_core *core);
 
 /* How far the changes of the slots that a block is told in have come: its own and that of its key (an alias). */
 struct yk_dir_mark {

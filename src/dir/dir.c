@@ -208,10 +208,29 @@ static void show(struct yk_dir *d) {
     pthread_mutex_unlock(&d->lock);
 }
 
+/* Whom a start waits for, and what is known of that. */
+static void show_wait(struct yk_dir *d) {
+    uint32_t behind = d->core != NULL ? yk_dir_core_behind(d->core) : 0;
+    uint32_t owner = behind > 0 ? yk_dir_core_waits_for(d->core) : YK_DIR_NOBODY;
+    const struct dir_peer *p = owner != YK_DIR_NOBODY ? dir_peer_of(d, owner) : NULL;
+    const char *why = p != NULL && d->peers != NULL ? yk_peers_why(d->peers, owner) : "";
+    pthread_mutex_lock(&d->lock);
+    d->waits_for[0] = '\0';
+    if (owner != YK_DIR_NOBODY && p == NULL)
+        snprintf(d->waits_for, sizeof(d->waits_for), "%u slots, first of member %u, of which etcd tells no address",
+                 behind, owner);
+    else if (p != NULL)
+        snprintf(d->waits_for, sizeof(d->waits_for), "%u slots, first of '%.63s' at %.60s%s%.60s", behind, p->say.name,
+                 p->say.peers, why[0] != '\0' ? ": " : "", why);
+    pthread_mutex_unlock(&d->lock);
+}
+
 static void on_second(uv_timer_t *timer) {
     struct yk_dir *d = timer->data;
     uint64_t finds = d->n.core.finds;
     show(d);
+    if (!d->ready)
+        show_wait(d);
     dir_log_look(d);
     dir_join_look(d);
     if (d->stopping)
@@ -260,8 +279,8 @@ static int inbox_is_empty(struct yk_dir *d) {
 static int is_idle(struct yk_dir *d) {
     return d->left && d->jobs == 0 && !d->peers_open && !d->syncing && !d->probing && dir_list_empty(&d->tickets) &&
            dir_list_empty(&d->spaces) && dir_list_empty(&d->asks) && dir_list_empty(&d->wishes) &&
-           dir_list_empty(&d->removes) && d->n.pulling == 0 && d->n.copying == 0 && d->n.taking == 0 && d->serving_count == 0 &&
-           __atomic_load_n(&d->wish_count, __ATOMIC_RELAXED) == 0 && inbox_is_empty(d);
+           dir_list_empty(&d->removes) && d->n.pulling == 0 && d->n.copying == 0 && d->n.taking == 0 &&
+           d->serving_count == 0 && __atomic_load_n(&d->wish_count, __ATOMIC_RELAXED) == 0 && inbox_is_empty(d);
 }
 
 static void end_if_idle(struct yk_dir *d) {
@@ -475,9 +494,9 @@ static int explain(const struct yk_dir *d, struct yk_err *err) {
         return yk_err_set(err, s->denied ? -YK_EPERM : s->phase == YK_MEMBER_REFUSED ? -YK_EBUSY : -YK_EGONE, "%.200s", s->text);
     if (s->phase == YK_MEMBER_RETURNING)
         return yk_err_set(err, -YK_ETIMEDOUT,
-                          "the owners of slots did not answer this node, which returns, within %u ms: yolk nodes says "
-                          "who they are; start them, or under the name of one that is gone an empty node",
-                          d->opts.start_ms);
+                          "the owners of slots did not answer this node, which returns, within %u ms (%.90s): start them, "
+                          "or under the name of one that is gone an empty node; yolk nodes tells who they are",
+                          d->opts.start_ms, d->waits_for[0] != '\0' ? d->waits_for : "none is behind");
     return yk_err_set(err, -YK_ETIMEDOUT, "this node did not become a member within %u ms", d->opts.start_ms);
 }
 
@@ -510,7 +529,10 @@ static int may_wait(const struct yk_dir *d) {
 static int wait_longer(struct yk_dir *d, uint64_t since_ns, struct yk_err *err) {
     char why[YK_ERR_TEXT_MAX];
     while (may_wait(d)) {
-        snprintf(why, sizeof(why), "%s", d->said.text[0] != 0 ? d->said.text : "other members have yet to answer");
+        snprintf(why, sizeof(why), "%.200s",
+                 d->said.text[0] != 0   ? d->said.text
+                 : d->waits_for[0] != 0 ? d->waits_for
+                                        : "other members have yet to answer");
         pthread_mutex_unlock(&d->lock);
         int end = d->opts.waits(d->opts.waits_arg, why, since_ns);
         pthread_mutex_lock(&d->lock);

@@ -453,6 +453,7 @@ struct yk_dir {
     int ready;          /* start may return; written by the loop, under the lock */
     int stop_begun;     /* stop may close the membership */
     struct yk_member_state said; /* what start says when it gives up */
+    char waits_for[224];         /* under the lock: the same, of a node that catches up; "" = it does not */
 };
 
 /* A member (not returning, not expelled) in this incarnation: its copies count. */

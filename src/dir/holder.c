@@ -53,6 +53,13 @@ uint32_t yk_dir_core_behind(const struct yk_dir_core *core) {
     return n;
 }
 
+uint32_t yk_dir_core_waits_for(const struct yk_dir_core *core) {
+    for (uint32_t s = 0; core->map != NULL && core->me != NULL && s < YK_DIR_SLOTS; s++)
+        if (needs_replay(core, s))
+            return core->map->slot[s].owner;
+    return YK_DIR_NOBODY;
+}
+
 static void stop_replay(struct yk_dir_core *core, uint32_t slot) {
     struct yk_core_hold *h = &core->hold[slot];
     if (h->collecting)

@@ -151,9 +151,8 @@ static void fewer_nodes_than_copies_is_said(void **state) {
     assert_int_equal(put(0, "b", KIB, 3, NULL), YK_FEWER);
     until(1, HELD, 2); /* one copy of b; and a has got its second one, now that there is a node */
     rig_stop(&rig, 0);
-    rig_until_exists(&rig, 1, "a", 1);
-    assert_int_equal(rig_get(&rig, 1, "a", KIB), 1);
-    assert_int_equal(rig_get(&rig, 1, "b", KIB), 1);
+    rig_until_got(&rig, 1, "a", KIB);
+    rig_until_got(&rig, 1, "b", KIB);
 }
 
 static void more_copies_can_be_asked_for_later(void **state) {
@@ -172,8 +171,7 @@ static void what_a_read_has_brought_is_kept(void **state) {
     (void)state;
     rig_start_all(&rig, 2);
     assert_int_equal(put(0, "a", 64 * KIB, 0, NULL), 0);
-    rig_until_exists(&rig, 1, "a", 1);
-    assert_int_equal(rig_get(&rig, 1, "a", 64 * KIB), 1);
+    rig_until_got(&rig, 1, "a", 64 * KIB);
     assert_int_equal(put(0, "a", 64 * KIB, 2, NULL), 0);
     until(1, PULLED, 1);
 }
@@ -203,8 +201,7 @@ static void batches_have_copies(void **state) {
     }
     rig_stop(&rig, 2);
     for (unsigned k = 0; k < N; k++) {
-        rig_until_exists(&rig, 0, names[k], 1);
-        assert_int_equal(rig_get(&rig, 0, names[k], 9 * KIB), 1);
+        rig_until_got(&rig, 0, names[k], 9 * KIB);
     }
 }
 
@@ -229,9 +226,8 @@ static void every_way_to_put_has_copies(void **state) {
     free(p);
     assert_int_equal(yk_commit(rig.n[0].client, &place, yk_key_str("place"), &o), 0);
     rig_stop(&rig, 0);
-    rig_until_exists(&rig, 1, "socket", 1);
-    assert_int_equal(rig_get(&rig, 1, "socket", 70 * KIB), 1);
-    assert_int_equal(rig_get(&rig, 1, "place", 70 * KIB), 1);
+    rig_until_got(&rig, 1, "socket", 70 * KIB);
+    rig_until_got(&rig, 1, "place", 70 * KIB);
 }
 
 static void a_namespace_that_others_have_not_opened_is_no_hindrance(void **state) {
@@ -480,8 +476,7 @@ static void what_lost_a_copy_gets_another(void **state) {
     rig_stop(&rig, 1);
     for (unsigned k = 0; k < N; k++) {
         snprintf(key, sizeof(key), "k%u", k);
-        rig_until_exists(&rig, 2, key, 1);
-        assert_int_equal(rig_get(&rig, 2, key, 3 * KIB), 1);
+        rig_until_got(&rig, 2, key, 3 * KIB);
     }
     assert_int_equal(rig_get(&rig, 2, "one", 3 * KIB), 0);
 }

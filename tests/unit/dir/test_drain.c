@@ -117,8 +117,7 @@ static void what_others_have_is_not_sent(void **state) {
     for (unsigned k = 0; k < N; k++) {
         key_of(key, "both", k);
         rig_put(&rig, 0, key, 4 * KIB);
-        rig_until_exists(&rig, 1, key, 1);
-        assert_int_equal(rig_get(&rig, 1, key, 4 * KIB), 1);
+        rig_until_got(&rig, 1, key, 4 * KIB);
         for (unsigned times = 0; times < 2; times++) /* used again: it is its own now */
             assert_int_equal(yk_touch(rig.n[1].client, yk_key_str(key)), 0);
     }
