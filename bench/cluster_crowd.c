@@ -4,7 +4,8 @@
  * random, and what a node costs while nothing happens. With --quick there are four, and one is killed.
  *
  * Then blocks come, MORE to each node, and as many again: what the directories of all nodes say and keep for each of
- * them must not grow with their number.
+ * them must not grow with their number. The balancer goes on filling the nodes meanwhile, in bursts, and each slot that
+ * moves is asked for at all nodes: how many did is printed beside, since it is in the bytes.
  *
  * After each kill the survivors have to own all slots, whole; in the end every block of a survivor is read through
  * another one.
@@ -92,32 +93,50 @@ static int until_told(struct crowd *c, uint64_t blocks) {
     return 0;
 }
 
-/* MORE blocks at each node, after `had` of them: bytes sent and kept for one. */
-static int more_blocks(struct crowd *c, uint64_t had, double *ret_sent, double *ret_kept) {
-    uint64_t sent[2] = {0}, memory[2] = {0};
+/* What MORE blocks at each node cost: bytes sent and kept for one of them; slots that got another owner meanwhile. */
+struct more {
+    double sent, kept;
+    uint64_t moved;
+};
+
+static void owned_now(const struct crowd *c, uint64_t owned[NODES]) {
+    for (uint32_t i = 0; i < c->count; i++)
+        owned[i] = c->alive[i]->told.dir.core.slots_owned;
+}
+
+/* After `had` of them. */
+static int more_blocks(struct crowd *c, uint64_t had, struct more *ret) {
+    uint64_t sent[2] = {0}, memory[2] = {0}, before[NODES] = {0}, now[NODES] = {0};
     int rc = sums(c, &sent[0], &memory[0]);
+    owned_now(c, before);
     for (uint32_t i = 0; i < c->count && rc == 0; i++)
         rc = cluster_fill(c->alive[i]->url[0], MORE_FIRST + (had * NODES) + (uint64_t)i * MORE, MORE, MORE_BYTES, NULL);
     if (rc == 0)
         rc = until_told(c, BLOCKS + had + MORE);
     if (rc == 0)
         rc = sums(c, &sent[1], &memory[1]);
-    *ret_sent = (double)(sent[1] - sent[0]) / ((double)MORE * c->count);
-    *ret_kept = (double)((int64_t)(memory[1] - memory[0])) / ((double)MORE * c->count);
+    owned_now(c, now);
+    ret->sent = (double)(sent[1] - sent[0]) / ((double)MORE * c->count);
+    ret->kept = (double)((int64_t)(memory[1] - memory[0])) / ((double)MORE * c->count);
+    ret->moved = 0;
+    for (uint32_t i = 0; i < c->count; i++)
+        ret->moved += now[i] > before[i] ? now[i] - before[i] : 0;
     return rc;
 }
 
 static int linear(struct yk_bench_run *run, struct crowd *c) {
-    double sent[2], kept[2];
-    int rc = more_blocks(c, 0, &sent[0], &kept[0]);
+    struct more first, second;
+    int rc = more_blocks(c, 0, &first);
     if (rc == 0)
-        rc = more_blocks(c, MORE, &sent[1], &kept[1]);
+        rc = more_blocks(c, MORE, &second);
     if (rc < 0)
         return rc;
-    cluster_row(run, "base 32 nodes control bytes a block", "B", sent[0], NAN);
-    cluster_row(run, "32 nodes control bytes a block of twice as many", "B", sent[1], sent[0]);
-    cluster_row(run, "base 32 nodes memory a block", "B", kept[0], NAN);
-    cluster_row(run, "32 nodes memory a block of twice as many", "B", kept[1], kept[0]);
+    cluster_row(run, "base 32 nodes control bytes a block", "B", first.sent, NAN);
+    cluster_row(run, "base 32 nodes slots that moved", "1", (double)first.moved, NAN);
+    cluster_row(run, "32 nodes control bytes a block of twice as many", "B", second.sent, first.sent);
+    cluster_row(run, "base 32 nodes slots that moved of twice as many", "1", (double)second.moved, NAN);
+    cluster_row(run, "base 32 nodes memory a block", "B", first.kept, NAN);
+    cluster_row(run, "32 nodes memory a block of twice as many", "B", second.kept, first.kept);
     return 0;
 }
 

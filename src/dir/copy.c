@@ -15,7 +15,8 @@
  * A move (`leave`) is the same with the own copy not counted, and gone at the end, by its generation: never before one
  * that stays has said by a TAKE of this coordination that it has it, and not if a TAKE of another one came here meanwhile.
  * So of any moves of one block that are under way together, in whatever directions, one copy is left. A drain is a move
- * whose own copy is lent at the end, not gone. A member that drains is none that stays.
+ * whose own copy is lent at the end, not gone. A member that drains is none that stays. Where no target is named (a drain
+ * names none) so many have to say it as copies are wanted: the owner's table may still name one that has just been let go.
  *
  * PLACING asks as many targets at once as there are copies missing, each by a `leg`; one that fails is not asked again
  * before a rest. What has been counted is what the owner told and what targets have answered; whatever else becomes of
@@ -57,7 +58,8 @@ struct copy {
     uint64_t gen;
     uint8_t here, xclass, room, marked, again; /* again: what failed may work later */
     uint8_t leave;
-    uint8_t asked_to, sure, no_guest; /* `to` was asked to keep its copy, and does; the own copy is to stay what it is */
+    uint8_t asked_to, no_guest; /* `to` was asked to keep its copy; the own copy is to stay what it is */
+    uint32_t sure[YK_DIR_COPIES_MAX], sure_count; /* who has said that it keeps it, of those that let the own copy go */
     int left; /* how the own copy went */
     struct dir_ask *ask;
     struct yk_dir_found found; /* who has it; a target that has taken it comes in */
@@ -249,17 +251,22 @@ static void tell(struct copy *c) {
         dir_look_soon(d);
 }
 
-/* Of a move or a drain: one that has it, and is there to stay, says so by a TAKE of this coordination; then the own copy may go. */
+/* How many have to say that they keep it before the own copy may go. */
+static uint32_t enough(const struct copy *c) {
+    return c->leave && c->to == YK_DIR_NOBODY && c->wanted > 1 ? c->wanted : 1;
+}
+
+/* Of a move or a drain: those that have it, and are there to stay, say so by a TAKE of this coordination; then the own copy may go. */
 static void complete_move(struct copy *c) {
     const struct yk_dir *d = c->job.dir;
-    for (uint32_t i = 0; i < c->found.count && !c->sure && c->out == 0 && !c->no_guest; i++) {
+    for (uint32_t i = 0; i < c->found.count && c->sure_count + c->out < enough(c) && !c->no_guest; i++) {
         uint32_t member = c->found.copy[i].member;
         if (member != d->self && has(c, member) && !drains(c, member) && !was_tried(c, member) && (c->to == YK_DIR_NOBODY || member == c->to))
             leg_start(c, member);
     }
     if (c->out > 0)
         return; /* its answer leads back here */
-    if (c->sure && !c->no_guest)
+    if (c->sure_count >= enough(c) && !c->no_guest)
         go(c);
     else if (!c->no_guest && c->again && left_ms(c, 1) > 0)
         rest(c);
@@ -279,7 +286,7 @@ static void complete(struct copy *c) {
         if (c->out > 0)
             return; /* its answer leads back here */
     }
-    if (spare && c->sure) {
+    if (spare && c->sure_count > 0) {
         go(c);
     } else if (c->here) {
         tell(c);
@@ -299,6 +306,15 @@ void dir_copies_keep(struct yk_dir *d, const struct yk_dir_key *key, uint64_t ha
 
 /* ---- targets ---------------------------------------------------------------------------------------- */
 
+/* After a rest one may be asked again, and counts once. */
+static void add_sure(struct copy *c, uint32_t member) {
+    for (uint32_t i = 0; i < c->sure_count; i++)
+        if (c->sure[i] == member)
+            return;
+    if (c->sure_count < YK_DIR_COPIES_MAX)
+        c->sure[c->sure_count++] = member;
+}
+
 static void leg_end(struct leg *leg, int status) {
     struct copy *c = leg->copy;
     uint32_t member = leg->member;
@@ -306,8 +322,9 @@ static void leg_end(struct leg *leg, int status) {
     c->out--;
     if (status == 0) {
         add(c, member);
-        c->sure |= !(c->leave && drains(c, member)) &&
-                   (member == c->to || (c->leave && c->to == YK_DIR_NOBODY && member != c->job.dir->self));
+        if (!(c->leave && drains(c, member)) &&
+            (member == c->to || (c->leave && c->to == YK_DIR_NOBODY && member != c->job.dir->self)))
+            add_sure(c, member);
     } else {
         c->last = status > 0 ? YK_MISS : status;
         c->again |= status != -YK_ETOOBIG && status != -YK_ENOTSUP;

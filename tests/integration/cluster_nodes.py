@@ -5,6 +5,7 @@ fixtures, make_cluster and three, are in conftest.py. Clusters that are hurt: cl
 import ctypes
 import socket
 import subprocess
+import threading
 
 import pytest
 
@@ -121,6 +122,61 @@ class Etcd:
     def kill(self):
         self.process.kill()
         self.process.wait(DEADLINE_S)
+
+
+class Relay:
+    """A way to etcd that can be cut: what is told through it goes no further."""
+
+    def __init__(self, url):
+        self.port = int(url.rsplit(":", 1)[1])
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.open, self.sockets = True, []
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                near = self.listener.accept()[0]
+            except OSError:
+                return
+            if not self.open:
+                near.close()
+                continue
+            try:
+                far = socket.create_connection(("127.0.0.1", self.port))
+            except OSError:
+                near.close()
+                continue
+            self.sockets += [near, far]
+            for a, b in ((near, far), (far, near)):
+                threading.Thread(target=self.carry, args=(a, b), daemon=True).start()
+
+    @staticmethod
+    def carry(a, b):
+        try:
+            while data := a.recv(65536):
+                b.sendall(data)
+        except OSError:
+            pass
+        for s in (a, b):
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def cut(self):
+        self.open = False
+        for s in self.sockets:
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        self.sockets = []
+
+    def close(self):
+        self.cut()
+        self.listener.close()
 
 
 class Cluster:

@@ -289,8 +289,8 @@ class Cluster:
 class Load:
     """Workers, each at a node of its own, and their ledger. As `with`: they have ended, and none saw anything wrong."""
 
-    def __init__(self, cluster, seed, workers=WORKERS, keys=KEYS):
-        self.cluster, self.seed, self.count, self.keys = cluster, seed, workers, keys
+    def __init__(self, cluster, seed, workers=WORKERS, keys=KEYS, timeout_ms=TIMEOUT_MS):
+        self.cluster, self.seed, self.count, self.keys, self.timeout_ms = cluster, seed, workers, keys, timeout_ms
         self.name = f"load{cluster.runs}"
         cluster.runs += 1
         self.ledger, self.until = (cluster.place.dir / f"{self.name}.{end}" for end in ("ledger", "until"))
@@ -300,7 +300,7 @@ class Load:
     def driver(self, what, *more):
         urls = ",".join(n.url for n in self.cluster.nodes)
         return [program("pool_driver"), what, "--urls", urls, "--ledger", self.ledger, "--workers", self.count, "--keys",
-                self.keys, "--len", LEN, "--timeout-ms", TIMEOUT_MS, "--prefix", f"{self.name}-", *more]
+                self.keys, "--len", LEN, "--timeout-ms", self.timeout_ms, "--prefix", f"{self.name}-", *more]
 
     def __enter__(self):
         with open(self.log, "ab") as log:

@@ -105,6 +105,8 @@ def test_a_crowd_of_nodes(place):
     assert rows["32 nodes kills survived"]["value"] == 1 and rows["32 nodes unreadable blocks"]["value"] == 0, said
     assert rows["32 nodes memory of one"]["value"] > 0 and rows["32 nodes control bytes a block of twice as many"]["value"] > 0
     assert rows["32 nodes control traffic of one"]["value"] >= 0  # nothing need be said when nothing happens
+    for case in ("slots that moved", "slots that moved of twice as many"):  # beside the bytes, which they are in
+        assert rows[f"base 32 nodes {case}"]["value"] >= 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -6,13 +6,11 @@ Clients are libyolk's (cluster_nodes.py): blocks by reference and into buffers, 
 """
 import shutil
 import signal
-import socket
-import threading
 import time
 
 import pytest
 
-from cluster_nodes import NO_MAP, Client, data, kill, until_there
+from cluster_nodes import NO_MAP, Client, Relay, data, kill, until_there
 from harness import DEADLINE_S, wait_for
 
 CALL_S = 5  # a client's call by default
@@ -215,61 +213,6 @@ def test_a_handle_from_before_a_restart_finds_nothing_until_the_node_is_back(mak
         return client.get(key) == data(key, 4000)
 
     wait_for(is_back, "it is back")
-
-
-class Relay:
-    """A way to etcd that can be cut: what is told through it goes no further."""
-
-    def __init__(self, url):
-        self.port = int(url.rsplit(":", 1)[1])
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-        self.open, self.sockets = True, []
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            try:
-                near = self.listener.accept()[0]
-            except OSError:
-                return
-            if not self.open:
-                near.close()
-                continue
-            try:
-                far = socket.create_connection(("127.0.0.1", self.port))
-            except OSError:
-                near.close()
-                continue
-            self.sockets += [near, far]
-            for a, b in ((near, far), (far, near)):
-                threading.Thread(target=self.carry, args=(a, b), daemon=True).start()
-
-    @staticmethod
-    def carry(a, b):
-        try:
-            while data := a.recv(65536):
-                b.sendall(data)
-        except OSError:
-            pass
-        for s in (a, b):
-            try:
-                s.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def cut(self):
-        self.open = False
-        for s in self.sockets:
-            try:
-                s.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-        self.sockets = []
-
-    def close(self):
-        self.cut()
-        self.listener.close()
 
 
 def epoch(node):

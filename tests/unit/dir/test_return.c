@@ -232,11 +232,85 @@ static void whose_log_is_full_keeps_out_until_it_is_not(void **state) {
     takes_part();
 }
 
+/* Asks node 1 by a client of its own, as one of its host does, for blocks that must not come. */
+#define GONE 24u
+
+struct watch {
+    pthread_t thread;
+    yk_client *client;
+    int over; /* atomic */
+    uint64_t asked, found;
+};
+
+static void gone_key(char key[16], unsigned k) {
+    snprintf(key, 16, "gone %u", k);
+}
+
+static void *watch_main(void *arg) {
+    struct watch *w = arg;
+    char key[16];
+    while (!__atomic_load_n(&w->over, __ATOMIC_ACQUIRE)) {
+        for (unsigned k = 0; k < GONE; k++) {
+            gone_key(key, k);
+            w->found += yk_exists(w->client, yk_key_str(key)) == 1;
+            w->asked++;
+        }
+    }
+    return NULL;
+}
+
+static void watch_begin(struct watch *w) {
+    char url[160];
+    yk_open_opts o = {.size = sizeof(o), .timeout_ms = 20000};
+    memset(w, 0, sizeof(*w));
+    snprintf(url, sizeof(url), "unix:%s", rig.n[1].socket);
+    assert_int_equal(yk_open(url, &o, &w->client), 0);
+}
+
+/* The core is opened anew, and what it holds has been removed meanwhile: until that is known here the gate is shut. */
+static void whose_core_begins_anew_shows_nothing_that_was_removed(void **state) {
+    struct yk_dir_stats st;
+    struct watch watch;
+    char key[16], in_the_way[160];
+    (void)state;
+    for (unsigned k = 0; k < GONE; k++) {
+        gone_key(key, k);
+        rig_put(&rig, 1, key, 4000);
+        rig_until_exists(&rig, 0, key, 1);
+    }
+    both_have("kept");
+    watch_begin(&watch);
+    snprintf(in_the_way, sizeof(in_the_way), "%s/probe", rig.n[1].state);
+    assert_int_equal(mkdir(in_the_way, 0700), 0);
+    fill_log();
+    gone_key(key, 0);
+    rig_until_removed(&rig, 0, key); /* which it finds out by */
+    until(0, "n1's expulsion", is_alone, 0);
+    until(1, "its end", is_kept_out, 0);
+    for (unsigned k = 1; k < GONE; k++) {
+        gone_key(key, k);
+        rig_until_removed(&rig, 0, key);
+    }
+    assert_int_equal(rig_get(&rig, 1, "kept", 4000), 0);
+    assert_int_equal(pthread_create(&watch.thread, NULL, watch_main, &watch), 0);
+    yk_dir_stats(rig.n[0].dir, &st);
+    assert_int_equal(rmdir(in_the_way), 0);
+    until(0, "n1", both_are_in, st.map_version);
+    until(1, "itself", both_are_in, st.map_version);
+    rig_until_got(&rig, 1, "kept", 4000);
+    __atomic_store_n(&watch.over, 1, __ATOMIC_RELEASE);
+    pthread_join(watch.thread, NULL);
+    yk_close(watch.client);
+    assert_true(watch.asked > 0);
+    assert_int_equal(watch.found, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(whose_name_was_another_s_drops_all_and_returns, setup, rig_teardown),
         cmocka_unit_test_setup_teardown(who_was_forgotten_drops_all_and_comes_as_another, setup, rig_teardown),
         cmocka_unit_test_setup_teardown(whose_log_is_full_keeps_out_until_it_is_not, setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(whose_core_begins_anew_shows_nothing_that_was_removed, setup, rig_teardown),
     };
     return cmocka_run_group_tests_name("dir_return", tests, NULL, NULL);
 }
