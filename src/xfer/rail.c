@@ -239,6 +239,7 @@ static int link_connect(struct yk_link *l, struct yk_err *err) {
     if (l->fence == NULL)
         return yk_err_set(err, -YK_ENOMEM, "no memory for a lane");
     l->state = YK_LINK_CONNECTING;
+    l->strikes = 0;
     int rc = r->xport->ops->connect(r->xport, &r->route->peer->info, &r->desc, l->bulk, &l->lane, err);
     if (rc < 0) {
         l->state = YK_LINK_NONE;
