@@ -10,6 +10,7 @@
 #include "xfer/sock.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
 #include <pthread.h>
@@ -154,6 +155,17 @@ void yk_sock_tune(int fd, int same_host) {
     (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead, sizeof(dead));
     if (same_host)
         (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5);
+}
+
+const char *yk_sock_dial_error(int e, int *ret_code) {
+    *ret_code = e == EMFILE || e == ENFILE || e == EADDRINUSE || e == EADDRNOTAVAIL ? -YK_ELIMIT
+                : e == EACCES || e == EPERM                                         ? -YK_EPERM
+                : e == ETIMEDOUT                                                    ? -YK_ETIMEDOUT
+                                                                                    : -YK_EGONE;
+    if (e != EADDRINUSE && e != EADDRNOTAVAIL)
+        return strerror(e);
+    /* What the kernel says of it is of addresses. It says the same where it has none of the family to come from. */
+    return "no local port is free (net.ipv4.ip_local_port_range), or no local address leads there";
 }
 
 static int tcp_info(int fd, struct tcp_info *ret) {
