@@ -20,10 +20,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#define DEAD_MS     30000 /* data that nobody acknowledges; the core gives a lane up long before */
-#define IDLE_S      60    /* without a word, then the kernel asks: half-open connections end */
-#define ASK_EVERY_S 10
-#define ASK_TIMES   3
+/* Half-open connections: whoever has vanished without a word is given up by the kernel after DEAD_MS, whether data waits
+ * for it (the core gives a lane up long before) or, since it is asked then, nothing does: a host that lost its power
+ * may have left thousands. */
+#define DEAD_MS     30000
+#define IDLE_S      20
+#define ASK_EVERY_S 5
+#define ASK_TIMES   3     /* without TCP_USER_TIMEOUT */
 #define LONG_US     5000u /* within a data centre it is less, unless a queue is in the way */
 
 int yk_sock_parse(const char *host, uint16_t port, struct yk_sockaddr *ret_addr) {
