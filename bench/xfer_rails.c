@@ -7,10 +7,13 @@
  * goes with it, links and all, however it ends. Rates are far below what loopback can do, so that the
  * links are the limit and not the processors. The limit is iperf3's, rail by rail, in the same run.
  *
- * `cut` cases keep reads of 256 KiB under way, take one rail away in the middle, by its link or in
- * silence, and give it back; the value is the time until the rate was back, from completions.
+ * `cut` cases keep reads of 64 KiB under way, take one rail away in the middle, by its link or in
+ * silence, and give it back; the value is the time until the rate was back, from completions in windows of
+ * WINDOW_NS, which is printed. Reads go on while a rail goes: that is a thread's doing, and a link is taken by a
+ * system call, not by a program that has to be started first; the time counts from before it. What is under way is
+ * little (10 ms of what the rig moves), so that it does not cover a gap.
  *
- * Threads: one.
+ * Threads: one; while a rail goes or comes, one more.
  */
 #include "bench/xfer_priv.h"
 
@@ -18,12 +21,16 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <net/if.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -31,9 +38,10 @@
 #define RAIL_MBIT   400u /* of each; of a quarter of them four times it where they are unequal */
 #define IPERF_PORT  5299
 #define IPERF_WAIT_S 60 /* beside what it measures */
-#define CUT_BYTES   (256 * KIB)
+#define CUT_BYTES   (64 * KIB)
 #define CUT_FLYING  64u
 #define SAMPLES_MAX 200000u
+#define WINDOW_NS   (10 * YK_NS_PER_MS) /* 50 ms are to be judged: some 50 completions with eight rails */
 
 struct rails {
     struct yk_bench_run *run;
@@ -320,29 +328,66 @@ static int cut_run(struct cut *c, uint64_t until_ns, int more) {
     return 0;
 }
 
+/* How many were completed before; they are in order. */
+static uint32_t done_before(const struct cut *c, uint64_t ns) {
+    uint32_t low = 0, high = c->n;
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        if (c->done_ns[mid] < ns)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
 /* Bytes a second that were completed in [from, from + window). */
 static double rate_at(const struct cut *c, uint64_t from, uint64_t window) {
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < c->n; i++)
-        n += c->done_ns[i] >= from && c->done_ns[i] < from + window;
+    uint32_t n = done_before(c, from + window) - done_before(c, from);
     return (double)n * (double)CUT_BYTES / ((double)window / 1e9);
 }
 
-#define LONG_NS  (400 * YK_NS_PER_MS) /* over which the rate is what was wanted, */
-#define SHORT_NS (100 * YK_NS_PER_MS) /* and its beginning, which must be most of it: no gap stands in there */
+#define LONG_NS (400 * YK_NS_PER_MS) /* over which the rate is what was wanted: a gap of 20 ms in it is too much, */
+                                     /* and its first WINDOW_NS, which must be most of it: no gap stands in there */
 
 /* When the rate was `wanted` again, and stayed so for a while: what was under way when a rail went may
  * hide a gap that comes a moment later. NAN: it never was. */
 static double back_after(const struct cut *c, uint64_t from, uint64_t to, double wanted) {
     for (uint64_t at = from; at + LONG_NS <= to; at += YK_NS_PER_MS)
-        if (rate_at(c, at, LONG_NS) >= wanted && rate_at(c, at, SHORT_NS) >= 0.8 * wanted)
+        if (rate_at(c, at, LONG_NS) >= wanted && rate_at(c, at, WINDOW_NS) >= 0.8 * wanted)
             return (double)(at - from) / 1e9;
     return NAN;
 }
 
+/* What the worst window had of the mean, where nothing was cut: near to 0 the machine itself makes gaps, and no short
+ * time can be judged. */
+static double least_before(const struct cut *c, uint64_t from, uint64_t to) {
+    double mean = rate_at(c, from, to - from), least = 1;
+    for (uint64_t at = from; at + WINDOW_NS <= to; at += WINDOW_NS) {
+        double part = rate_at(c, at, WINDOW_NS) / mean;
+        least = part < least ? part : least;
+    }
+    return least;
+}
+
+static int set_link(uint32_t i, int up) {
+    struct ifreq q = {.ifr_flags = 0};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), rc = -1;
+    snprintf(q.ifr_name, sizeof(q.ifr_name), "v%u", i);
+    if (fd >= 0 && ioctl(fd, SIOCGIFFLAGS, &q) == 0) {
+        q.ifr_flags = (short)(up ? q.ifr_flags | IFF_UP : q.ifr_flags & ~IFF_UP);
+        rc = ioctl(fd, SIOCSIFFLAGS, &q);
+    }
+    if (rc < 0)
+        fprintf(stderr, "yolk bench: link v%u: %s\n", i, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return rc == 0 ? 0 : -YK_EIO;
+}
+
 static int take_away(const struct rails *r, uint32_t i, int silent) {
     if (!silent)
-        return command("ip link set v%u down", i);
+        return set_link(i, 0);
     return command("tc qdisc replace dev v%u root blackhole && nsenter -t %d -n tc qdisc replace dev "
                    "v%u root blackhole",
                    i, (int)r->host, i);
@@ -351,10 +396,34 @@ static int take_away(const struct rails *r, uint32_t i, int silent) {
 static int give_back(const struct rails *r, uint32_t i, int silent) {
     char in_ns[64];
     if (!silent)
-        return command("ip link set v%u up", i);
+        return set_link(i, 1);
     snprintf(in_ns, sizeof(in_ns), "nsenter -t %d -n", (int)r->host);
     int rc = shape(r, i, "");
     return rc == 0 ? shape(r, i, in_ns) : rc;
+}
+
+/* Beside the reads. */
+struct change {
+    const struct rails *rails;
+    int (*fn)(const struct rails *r, uint32_t i, int silent);
+    int silent, rc;
+};
+
+static void *change_main(void *arg) {
+    struct change *x = arg;
+    x->rc = x->fn(x->rails, x->rails->count / 2, x->silent);
+    return NULL;
+}
+
+/* Reads until `ns` after a rail went or came; *ret_at: just before it did. */
+static int cut_through(struct cut *c, struct change *x, uint64_t ns, uint64_t *ret_at) {
+    pthread_t thread;
+    *ret_at = yk_now_ns();
+    if (pthread_create(&thread, NULL, change_main, x) != 0)
+        return -YK_ELIMIT;
+    int rc = cut_run(c, *ret_at + ns, 1);
+    pthread_join(thread, NULL);
+    return rc == 0 ? x->rc : rc;
 }
 
 static void cut_rows(struct rails *r, const struct cut *c, const char *name, int silent,
@@ -370,6 +439,12 @@ static void cut_rows(struct rails *r, const struct cut *c, const char *name, int
     snprintf(text, sizeof(text), "%s repaired", name);
     row = YK_BENCH_ROW(text, "s", back_after(c, t[2], t[3], 0.95 * before));
     row.limit = 1;
+    yk_bench_report_row(&r->run->report, &row);
+    snprintf(text, sizeof(text), "base %s window", name);
+    row = YK_BENCH_ROW(text, "s", WINDOW_NS / 1e9);
+    yk_bench_report_row(&r->run->report, &row);
+    snprintf(text, sizeof(text), "base %s least window before", name);
+    row = YK_BENCH_ROW(text, "1", least_before(c, t[0], t[1]));
     yk_bench_report_row(&r->run->report, &row);
     snprintf(text, sizeof(text), "base %s failed requests", name);
     row = YK_BENCH_ROW(text, "1", c->failed);
@@ -391,16 +466,11 @@ static int cut(struct rails *r, const char *name, int silent) {
     t[0] = yk_now_ns();
     if (rc == 0)
         rc = cut_run(&c, t[0] + YK_NS_PER_S, 1);
-    t[1] = yk_now_ns();
+    struct change away = {r, take_away, silent, 0}, back = {r, give_back, silent, 0};
     if (rc == 0)
-        rc = take_away(r, r->count / 2, silent);
+        rc = cut_through(&c, &away, 2 * YK_NS_PER_S, &t[1]);
     if (rc == 0)
-        rc = cut_run(&c, t[1] + 2 * YK_NS_PER_S, 1);
-    t[2] = yk_now_ns();
-    if (rc == 0)
-        rc = give_back(r, r->count / 2, silent);
-    if (rc == 0)
-        rc = cut_run(&c, t[2] + 2 * YK_NS_PER_S, 1);
+        rc = cut_through(&c, &back, 2 * YK_NS_PER_S, &t[2]);
     t[3] = yk_now_ns();
     if (rc == 0)
         cut_rows(r, &c, name, silent, t);
@@ -440,7 +510,7 @@ static int rails_child(struct yk_bench_run *run, uint32_t count) {
 /* In a child: this process stays in its own namespace. */
 int xfer_rails(struct yk_bench_run *run, uint32_t rails) {
     int status, rc = have("ip", "iproute2");
-    if (rc == 0)
+    if (rc == 0 && (wants(run, "rails equal") || wants(run, "rails unequal")))
         rc = have("iperf3", "iperf3");
     if (rc == 0)
         rc = have("nsenter", "util-linux");

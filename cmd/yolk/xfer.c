@@ -6,11 +6,13 @@
 #include "commands.h"
 #include "xfer_view.h"
 
+#include "base/clock.h"
 #include "base/fmt.h"
 #include "base/text.h"
 
 #include <yolk/transfer.h>
 
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +20,7 @@
 #include <sys/mman.h>
 
 #define WARM_BYTES (4u << 20) /* moved before links are shown, so that they have figures */
+#define SETTLE_MS  1500u      /* longer than a connection may take (connect_ms) */
 
 struct xfer_config {
     struct yolk_common common;
@@ -199,6 +202,25 @@ static int open_way(struct yolk_ctx *ctx, yk_xfer *engine, const struct way *w, 
     return rc < 0 ? rc : yk_xfer_open(engine, "explain", 0, ret_segment);
 }
 
+/* Reads a little while connections are being made that nothing is known of yet, so that a rail which leads nowhere can
+ * be told from one that is not wanted. */
+static int settle(yk_xfer *engine, yk_xfer_segment segment, char *memory) {
+    yk_xfer_request r = {.op = YK_XFER_READ, .local = memory, .segment = segment, .length = 1};
+    uint64_t end = yk_now_ns() + SETTLE_MS * YK_NS_PER_MS;
+    int rc = 0, open = 1;
+    while (rc == 0 && open && yk_now_ns() < end) {
+        char *text = NULL;
+        rc = yk_xfer_links_json(engine, &text);
+        open = rc == 0 && yolk_xfer_is_connecting(text);
+        free(text);
+        if (rc == 0 && open)
+            rc = yk_xfer_run(engine, &r, 1, NULL);
+        if (open)
+            (void)poll(NULL, 0, 5);
+    }
+    return rc;
+}
+
 /* Reads a few times, so that lanes are up and models have seen something. */
 static int warm(yk_xfer *engine, yk_xfer_segment segment, char *memory) {
     yk_xfer_segment_info info;
@@ -209,7 +231,7 @@ static int warm(yk_xfer *engine, yk_xfer_segment segment, char *memory) {
         yk_xfer_request r = {.op = YK_XFER_READ, .local = memory, .segment = segment, .length = n};
         rc = yk_xfer_run(engine, &r, 1, NULL);
     }
-    return rc;
+    return rc < 0 ? rc : settle(engine, segment, memory);
 }
 
 /* What the engine says of it. */

@@ -177,6 +177,20 @@ int yolk_xfer_print_links(const char *json) {
     return 0;
 }
 
+int yolk_xfer_is_connecting(const char *json) {
+    json_t *root = json_loads(json, 0, NULL);
+    const json_t *shard, *peer, *rail;
+    size_t i, k, n;
+    int found = 0;
+    json_array_foreach(json_object_get(root, "shards"), i, shard)
+        json_array_foreach(json_object_get(shard, "peers"), k, peer)
+            json_array_foreach(json_object_get(peer, "rails"), n, rail)
+                found |= number_of(rail, "lanes_connecting") > 0 && number_of(rail, "lanes_up") == 0 &&
+                         !json_is_string(json_object_get(rail, "last_failure"));
+    json_decref(root);
+    return found;
+}
+
 /* ---- explain -------------------------------------------------------------------------------------- */
 
 static void print_choice(const json_t *rail) {

@@ -11,4 +11,7 @@
 int yolk_xfer_print_links(const char *json);
 int yolk_xfer_print_choice(const char *json);
 
+/* Of links: whether some rail has no lane yet, is getting one, and has not failed before. */
+int yolk_xfer_is_connecting(const char *json);
+
 #endif

@@ -31,11 +31,9 @@ struct ask {
 };
 
 static int fail_errno(struct ask *a, int e) {
-    int code = e == ETIMEDOUT ? -YK_ETIMEDOUT
-               : e == EMFILE || e == ENFILE ? -YK_ELIMIT
-               : e == EACCES || e == EPERM  ? -YK_EPERM
-                                            : -YK_EGONE;
-    return yk_err_set(a->err, code, "'%.100s': %s", a->where, strerror(e));
+    int code;
+    const char *why = yk_sock_dial_error(e, &code);
+    return yk_err_set(a->err, code, "'%.100s': %s", a->where, why);
 }
 
 static int wait_for(struct ask *a, short events) {
@@ -71,6 +69,17 @@ static int connect_to(struct ask *a, const struct yk_sockaddr *to) {
     if (getsockopt(a->fd, SOL_SOCKET, SO_ERROR, &e, &len) < 0 || e != 0)
         return fail_errno(a, e != 0 ? e : errno);
     return 0;
+}
+
+/* All that was asked for is here: the connection is reset, not closed, so that its port is not kept for a minute.
+ * Who opens many segments would run out of them. */
+static void hang_up(struct ask *a) {
+    struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+    if (a->fd < 0)
+        return;
+    (void)setsockopt(a->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    close(a->fd);
+    a->fd = -1;
 }
 
 static int transfer(struct ask *a, char *bytes, size_t len, int out) {
@@ -174,9 +183,7 @@ static int ask_one(struct ask *a, const char *name, struct yk_ask_segment *ret_s
             rc = greet(a);
         if (rc == 0 && name != NULL)
             rc = lookup(a, name, ret_segment);
-        if (a->fd >= 0)
-            close(a->fd);
-        a->fd = -1;
+        hang_up(a);
         if (rc == 0 || rc == -YK_ETIMEDOUT || rc == -YK_ENOENT)
             break;
     }

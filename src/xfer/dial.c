@@ -28,13 +28,13 @@ int yk_rail_dial(const struct yk_rail_desc *rail, struct yk_err *err) {
      * is not allowed, routes decide. */
     if (rail->local_if != 0 && if_indextoname(rail->local_if, device) != NULL)
         (void)setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, (socklen_t)strlen(device));
-    int rc = from.len > 0 ? bind(fd, &from.u.any, from.len) : 0;
-    if (rc == 0)
-        rc = connect(fd, &to.u.any, to.len);
-    if (rc < 0 && errno != EINPROGRESS) {
-        int e = errno;
-        close(fd);
-        return yk_err_set(err, -YK_EGONE, "%s to %s: %s", rail->local, rail->remote, strerror(e));
-    }
-    return fd;
+    /* The port is taken here and is nobody else's. If connect chose it (IP_BIND_ADDRESS_NO_PORT), the kernel would give
+     * the same one, to the same peer, to a socket that is not bound to the device, such as xfer/ask.c's: Linux 6.18. */
+    int bound = from.len == 0 || bind(fd, &from.u.any, from.len) == 0;
+    if (bound && (connect(fd, &to.u.any, to.len) == 0 || errno == EINPROGRESS))
+        return fd;
+    int code = -YK_EGONE, e = errno;
+    close(fd);
+    const char *why = bound || e != EADDRNOTAVAIL ? yk_sock_dial_error(e, &code) : "the address is not here any more";
+    return yk_err_set(err, code, "%s (%s to %s)", why, rail->local, rail->remote);
 }

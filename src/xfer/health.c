@@ -5,7 +5,8 @@
  * While there is work a timer looks at each lane that has slices, four times in stall_ms: one that has
  * moved nothing for stall_ms, and through three looks (this process may have slept itself), is given up
  * when there is another rail, and its rail with it, unless other lanes of that have moved meanwhile. A lane that
- * does not come up in connect_ms, or does not end a cancelled slice in stall_ms, is given up in any case.
+ * does not come up in connect_ms, or does not end a cancelled slice in stall_ms, is given up in any case; one that
+ * takes longer than stall_ms to come up is not waited for where there is another rail.
  *
  * The only rail: a peer that is slow or stopped is as silent as a path that lost the connection. So the
  * lane is sent a PING, whose bytes the peer's kernel acknowledges whatever the peer does: that is
@@ -119,12 +120,21 @@ static void silent_alone(struct yk_link *l, uint64_t now, uint64_t stall_ns) {
         yk_rail_beside(l->rail, now);
 }
 
+int yk_link_is_late(const struct yk_link *l, uint64_t now) {
+    return l->state == YK_LINK_CONNECTING && l->strikes >= STRIKES &&
+           now >= l->since_ns + l->rail->route->shard->engine->opts.stall_ms * YK_NS_PER_MS;
+}
+
 static void look_at_link(struct yk_link *l, uint64_t now) {
     const struct yk_xfer_opts *o = &l->rail->route->shard->engine->opts;
     uint64_t stall_ns = o->stall_ms * YK_NS_PER_MS + 4 * l->rail->path_ns; /* a loss, and the way */
     if (l->state == YK_LINK_CONNECTING) {
-        if (now < l->since_ns + o->connect_ms * YK_NS_PER_MS) /* it may have begun after `now` */
+        if (now < l->since_ns + o->connect_ms * YK_NS_PER_MS) { /* it may have begun after `now` */
+            l->strikes++;
+            if (yk_link_is_late(l, now))
+                yk_route_changed(l->rail->route);
             return;
+        }
         if (l == &l->rail->beside)
             yk_rail_beside_out(l->rail);
         else if (!yk_link_missed(l, "no answer to a connection"))

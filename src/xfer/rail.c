@@ -239,6 +239,7 @@ static int link_connect(struct yk_link *l, struct yk_err *err) {
     if (l->fence == NULL)
         return yk_err_set(err, -YK_ENOMEM, "no memory for a lane");
     l->state = YK_LINK_CONNECTING;
+    l->strikes = 0;
     int rc = r->xport->ops->connect(r->xport, &r->route->peer->info, &r->desc, l->bulk, &l->lane, err);
     if (rc < 0) {
         l->state = YK_LINK_NONE;
@@ -371,9 +372,12 @@ static void peer_is_gone(struct yk_route *t, const char *why) {
 }
 
 /* Whether strangers answer at all addresses that a transport has for the peer, and it is not seen over
- * another transport: it has restarted. One of several addresses may just lead elsewhere. */
+ * another transport: it has restarted. One of several addresses may just lead elsewhere. So does a socket of this host
+ * (a container has others at the same path): its name has the incarnation in it, and never is a successor's. */
 static int all_say_so(const struct yk_rail *r) {
     const struct yk_route *t = r->route;
+    if (r->xport->ops->bit == YK_XFER_SHM)
+        return 0;
     for (uint32_t i = 0; i < t->rail_count; i++) {
         const struct yk_rail *o = &t->rails[i];
         if (o->group == r->group && !o->stranger)

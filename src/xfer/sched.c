@@ -139,8 +139,15 @@ static int has_room(const struct yk_link *l, uint64_t len) {
     return bytes <= grown(r, (uint64_t)window) || bytes <= least;
 }
 
-/* Lanes that a want of that class should have on the rail. 1: one is being connected. */
-static int connect_for(struct yk_rail *r, uint32_t xclass) {
+static int is_late(const struct yk_rail *r, uint64_t now) {
+    for (uint32_t i = 0; i < r->link_count; i++)
+        if (yk_link_is_late(&r->links[i], now))
+            return 1;
+    return 0;
+}
+
+/* Lanes that a want of that class should have on the rail. 1: one is being connected, and it is not late. */
+static int connect_for(struct yk_rail *r, uint32_t xclass, uint64_t now) {
     int bulk = xclass != YK_XFER_URGENT, connecting = 0;
     if (r->state == YK_RAIL_OUT)
         return 0;
@@ -148,7 +155,7 @@ static int connect_for(struct yk_rail *r, uint32_t xclass) {
         yk_rail_connect(r, bulk);
     for (uint32_t i = 0; i < r->link_count; i++)
         connecting |= r->links[i].state == YK_LINK_CONNECTING;
-    return connecting && r->state == YK_RAIL_OK;
+    return connecting && r->state == YK_RAIL_OK && !is_late(r, now);
 }
 
 /* What is known to wait behind the request at hand: of the first few, which is enough to tell a long
@@ -177,7 +184,10 @@ static void better(struct choice *c, struct yk_link *l, uint64_t len, double ns)
         *c = (struct choice){l, len, ns};
 }
 
-/* The best lane among the rails of a group, or the best that has room when all that waits takes longer
+/* For a small request one rail is connected, and the next one where that takes long: its address may be one that cannot
+ * be reached from here.
+ *
+ * The best lane among the rails of a group, or the best that has room when all that waits takes longer
  * than a slice there; *ret_wait: there is reason to wait for one. */
 static struct yk_link *choose_in(struct yk_route *t, uint32_t group, const struct yk_want *w,
                                  uint64_t now, uint64_t *ret_len, int *ret_wait) {
@@ -191,9 +201,10 @@ static struct yk_link *choose_in(struct yk_route *t, uint32_t group, const struc
         struct yk_rail *r = &t->rails[i];
         if (r->group != group || !yk_rail_suits(r, w))
             continue;
-        if ((r->state == YK_RAIL_OK && seen++ == 0) || w->left + flying > SPRAY_BYTES)
-            *ret_wait |= connect_for(r, w->xclass);
+        if ((r->state == YK_RAIL_OK && seen == 0) || w->left + flying > SPRAY_BYTES)
+            *ret_wait |= connect_for(r, w->xclass, now);
         struct yk_link *l = r->state == YK_RAIL_OK ? link_for(r, w->xclass) : NULL;
+        seen += l != NULL || (r->state == YK_RAIL_OK && !is_late(r, now));
         if (l == NULL)
             continue;
         uint64_t len = yk_rail_slice(r, w->left, useful);

@@ -89,7 +89,7 @@ struct yk_link {
     uint64_t since_ns; /* CONNECTING: when it began */
     uint64_t moved, moved_ns;
     int moved_known;
-    uint32_t strikes; /* looks that found nothing moved */
+    uint32_t strikes; /* looks that found nothing moved; CONNECTING: looks */
     uint64_t stirred_ns; /* when something was last seen to have moved on it */
     uint64_t asked_ns; /* a PING was sent since, 0 = none: nothing has moved, and there is no other rail */
     struct yk_fence *fence; /* made with the lane, so that its end needs no memory */
@@ -312,6 +312,9 @@ void yk_health_open(struct yk_shard *s);
 void yk_health_close(struct yk_shard *s);
 /* Looks are made from now on, while there is work. */
 void yk_health_arm(struct yk_shard *s);
+/* It has been connecting for stall_ms, and through three looks (this process may have slept itself): what it was meant for
+ * looks for another rail meanwhile. */
+int yk_link_is_late(const struct yk_link *l, uint64_t now);
 uint64_t yk_shard_random(struct yk_shard *s);
 
 #ifdef __cplusplus

@@ -10,6 +10,7 @@
 #include "xfer/sock.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
 #include <pthread.h>
@@ -19,10 +20,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#define DEAD_MS     30000 /* data that nobody acknowledges; the core gives a lane up long before */
-#define IDLE_S      60    /* without a word, then the kernel asks: half-open connections end */
-#define ASK_EVERY_S 10
-#define ASK_TIMES   3
+/* Half-open connections: whoever has vanished without a word is given up by the kernel after DEAD_MS, whether data waits
+ * for it (the core gives a lane up long before) or, since it is asked then, nothing does: a host that lost its power
+ * may have left thousands. */
+#define DEAD_MS     30000
+#define IDLE_S      20
+#define ASK_EVERY_S 5
+#define ASK_TIMES   3     /* without TCP_USER_TIMEOUT */
 #define LONG_US     5000u /* within a data centre it is less, unless a queue is in the way */
 
 int yk_sock_parse(const char *host, uint16_t port, struct yk_sockaddr *ret_addr) {
@@ -154,6 +158,17 @@ void yk_sock_tune(int fd, int same_host) {
     (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead, sizeof(dead));
     if (same_host)
         (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5);
+}
+
+const char *yk_sock_dial_error(int e, int *ret_code) {
+    *ret_code = e == EMFILE || e == ENFILE || e == EADDRINUSE || e == EADDRNOTAVAIL ? -YK_ELIMIT
+                : e == EACCES || e == EPERM                                         ? -YK_EPERM
+                : e == ETIMEDOUT                                                    ? -YK_ETIMEDOUT
+                                                                                    : -YK_EGONE;
+    if (e != EADDRINUSE && e != EADDRNOTAVAIL)
+        return strerror(e);
+    /* What the kernel says of it is of addresses. It says the same where it has none of the family to come from. */
+    return "no local port is free (net.ipv4.ip_local_port_range), or no local address leads there";
 }
 
 static int tcp_info(int fd, struct tcp_info *ret) {

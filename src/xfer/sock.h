@@ -54,6 +54,10 @@ int yk_sock_same_net(const struct sockaddr *a, const struct sockaddr *b, const s
  * are fastest there. Before connect; on the target after accept. */
 void yk_sock_tune(int fd, int same_host);
 
+/* Why a socket could not be had or did not connect, and its text. -YK_ELIMIT: of descriptors or local ports, which are
+ * this side's own want; -YK_EPERM, -YK_ETIMEDOUT, else -YK_EGONE. */
+const char *yk_sock_dial_error(int e, int *ret_code);
+
 /* What its path wants, once both ends have spoken: a long one (5 ms there and back) gets a congestion control
  * that does not take each loss for a full queue (bbr), if the kernel has it and allows it: *ret_patient says
  * whether. Returns the shortest round trip so far in ns; 0: not known, or no TCP. */

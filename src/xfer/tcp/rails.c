@@ -8,7 +8,9 @@
  * subnet is shared, the kernel's routes decide: a rail for each address, a few at most.
  *
  * Addresses that stand on every host (loopback, the bridge of containers) lead to the wrong engine:
- * one that is also ours is used only when the peer's kernel is this one; and the greeting checks.
+ * one that is also ours is used only when the peer's kernel is this one; and the greeting checks. The same
+ * kernel may be another container's, with addresses of its own: then what is also ours leads to ourselves, and
+ * those that are not ours are the ways there. (A peer beside us has none of these.)
  *
  * Thread: any.
  */
@@ -97,7 +99,7 @@ static uint32_t in_net(const struct yk_tcp_device *d, uint32_t n, const char *fi
     return count;
 }
 
-/* Rails to a peer of this host: one is all there is. */
+/* Rails to a peer of this host: one is all there is, unless it has addresses that are not ours. */
 static uint32_t inside(const struct yk_tcp_device *d, uint32_t n, const struct yk_peer_info *peer,
                        struct yk_rail_desc *ret_rails) {
     for (uint32_t i = 0; i < peer->addr_count; i++) {
@@ -155,11 +157,10 @@ uint32_t yk_tcp_rails_of(const struct yk_tcp_device *devices, uint32_t device_co
                          const struct yk_peer_info *peer, int same_host, struct yk_rail_desc *ret_rails,
                          uint32_t cap) {
     uint32_t n = cap > 0 && same_host ? inside(devices, device_count, peer, ret_rails) : 0;
-    if (n == 0)
-        n = direct(devices, device_count, filter, peer, ret_rails, cap);
-    if (n == 0)
-        n = routed(devices, device_count, filter, peer, ret_rails, cap);
-    return n;
+    uint32_t more = direct(devices, device_count, filter, peer, ret_rails + n, cap - n);
+    if (more == 0)
+        more = routed(devices, device_count, filter, peer, ret_rails + n, cap - n);
+    return n + more;
 }
 
 /* down: those that are not up, too. *ret_blind: errno where they could not be looked at, else 0. */

@@ -78,6 +78,10 @@ static void namespaces(void **state) {
                                 device("veth1", "10.9.1.1", MASK, 3, 10000)};
     (void)state;
     assert_string_equal(rails(d, 3, NULL, "10.9.0.2 10.9.1.2", 1), "10.9.0.1>10.9.0.2 10.9.1.1>10.9.1.2");
+    /* What we have, too, may lead to ourselves: the others are rails all the same, on the wire or by a route. */
+    assert_string_equal(rails(d, 3, NULL, "10.9.1.1 10.9.0.2", 1), ">10.9.1.1 10.9.0.1>10.9.0.2");
+    assert_string_equal(rails(d, 3, NULL, "10.9.1.1 192.168.7.7", 1), ">10.9.1.1 >192.168.7.7");
+    assert_string_equal(rails(d, 3, NULL, "10.9.0.1 10.9.1.1", 1), ">10.9.0.1");
 }
 
 static void many_devices(void **state) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Lanes of one rail, over the scripted transport: those that a burst got go again, and one that cannot be had does not
- * take the others down. Afterwards nothing runs. (One that is silent: test_xfer_slows.c, which makes its own time.)
+ * take the others down, nor keeps others waiting. Afterwards nothing runs. (One that is silent: test_xfer_slows.c, which makes its own time.)
  */
 #include "fake.h"
 
@@ -127,10 +127,32 @@ static void a_lane_that_cannot_be_had(void **state) {
     fake_end(&rig);
 }
 
+/* A small request for which one rail is connected does not spend its time on one that is not answered: the next rail,
+ * of the same transport or another, is connected meanwhile, and no attempt is given up for that. */
+static void a_rail_that_is_long_in_connecting(void **state) {
+    static const uint32_t classes[] = {YK_XFER_URGENT, YK_XFER_DEMAND};
+    yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 20, .connect_ms = 60000};
+    (void)state;
+    for (uint32_t i = 0; i < 4; i++) {
+        yk_xfer_submit_opts so = {.size = sizeof(so), .xclass = classes[i / 2], .timeout_ms = 30000};
+        fake_begin(&rig, 3, 100e6, 4 * MB, &o);
+        fake.split = i % 2;
+        fake.rail[0].mute = fake.rail[1].mute = 100;
+        yk_xfer_request q = fake_request(&rig, YK_XFER_READ, 0, 4096);
+        for (int k = 0; k < 3; k++)
+            assert_int_equal(yk_xfer_run(rig.engine, &q, 1, &so), 0);
+        assert_int_equal(fake.rail[2].slices, 3);
+        for (int k = 0; k < 2; k++)
+            assert_true(fake.rail[k].connects == 1 && fake.rail[k].downs == 0 && fake.rail[k].slices == 0);
+        fake_end(&rig);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lanes_of_a_burst_go_again),
         cmocka_unit_test(a_lane_that_cannot_be_had),
+        cmocka_unit_test(a_rail_that_is_long_in_connecting),
 #ifndef __SANITIZE_THREAD__
         cmocka_unit_test(nothing_runs_when_all_has_ended),
 #endif
