@@ -58,6 +58,7 @@ struct lane {
     struct yk_stream *stream;
     struct yk_qp *qp;
     struct yk_timer timer; /* a failure is to be told */
+    uint64_t dialled_ns;
     struct yk_err fail;
     uint8_t state;         /* enum state */
     uint8_t told, closing;
@@ -303,6 +304,9 @@ static void stream_up(struct yk_lane *inner) {
     struct yk_rdma_offer ours;
     struct op *offer = op_take(l, SETUP), *take = op_take(l, SETUP);
     l->base.trip_ns = inner->trip_ns;
+    /* Opening a device and making queue pairs takes many times as long as a trip: taken for one, it would let a
+     * whole transfer under way on the first rail that is up. */
+    l->base.greet_ns = inner->trip_ns != 0 ? inner->trip_ns : (yk_now_ns() - l->dialled_ns) / 2;
     l->base.patient = inner->patient;
     l->state = SETTING;
     yk_qp_offer(l->qp, &ours);
@@ -485,6 +489,7 @@ static int rdma_connect(struct yk_xport *xport, const struct yk_peer_info *peer,
                  ? yk_qp_new(port, xport->env->loop, &qp_events, l, &l->qp, err)
                  : yk_err_set(err, -YK_EIO, "no random number for a lane");
     l->inner.id = l->base.id;
+    l->dialled_ns = yk_now_ns();
     if (rc == 0)
         rc = o.fd = yk_rail_dial(rail, err);
     if (rc >= 0) {

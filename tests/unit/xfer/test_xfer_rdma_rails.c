@@ -505,6 +505,22 @@ static void memory_that_may_not_be_pinned(void **state) {
     }
 }
 
+static void diag(void **state) {
+    struct rig r;
+    rig_open(&r, YK_XFER_RDMA | YK_XFER_TCP, 1, 1);
+    for (uint32_t k = 0; k < 3; k++) {
+        for (uint32_t op = YK_XFER_READ; op <= YK_XFER_WRITE; op++) {
+            uint64_t a = rail_bytes(&r, 0), b = rail_bytes(&r, 1), began = yk_now_ns();
+            int rc = end(&r, begin(&r, op, k + op, TIMEOUT_MS));
+            print_message("round %u op %u rc %d: %llu %llu KiB in %u ms\n", k, op, rc, (unsigned long long)(rail_bytes(&r, 0) - a) / 1024,
+                          (unsigned long long)(rail_bytes(&r, 1) - b) / 1024, (unsigned)((yk_now_ns() - began) / 1000000));
+        }
+        if (k == 0)
+            tell_links(&r);
+    }
+    rig_close(&r, 0);
+}
+
 static int setup(void **state) {
     static char names[200];
     const char *cut = getenv("YOLK_RDMA_CUT");
@@ -520,7 +536,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_device_moves_bytes), cmocka_unit_test(memory_that_may_not_be_pinned),
         cmocka_unit_test(the_peer_is_killed),       cmocka_unit_test(a_link_is_cut),
-        cmocka_unit_test(all_links_are_cut),
+        cmocka_unit_test(all_links_are_cut), cmocka_unit_test(diag),
     };
     self_path = argv[0];
     if (argc == 6 && strcmp(argv[1], "serve") == 0) {
