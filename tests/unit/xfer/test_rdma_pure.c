@@ -118,6 +118,7 @@ static struct yk_rdma_port port_at(const char *host, const char *netdev) {
     snprintf(p.host, sizeof(p.host), "%s", host);
     snprintf(p.mask, sizeof(p.mask), "255.255.255.0");
     snprintf(p.netdev, sizeof(p.netdev), "%s", netdev);
+    snprintf(p.device, sizeof(p.device), "rdma-%s", netdev);
     return p;
 }
 
@@ -165,6 +166,30 @@ static void routed_when_no_subnet_is_shared(void **state) {
     assert_string_equal(r[0].local, "10.0.1.1");
     assert_string_equal(r[1].local, "10.0.2.1");
     assert_int_equal(r[0].distance, 1);
+}
+
+static struct yk_rdma_port port6_at(const char *host, const char *netdev) {
+    struct yk_rdma_port p = port_at(host, netdev);
+    snprintf(p.mask, sizeof(p.mask), "ffff:ffff:ffff:ffff::");
+    return p;
+}
+
+/* One rail for a pair of devices, by IPv4 if it can be, whatever comes first in the list. */
+static void a_second_family_is_no_second_rail(void **state) {
+    struct yk_rdma_port own[] = {port6_at("fd00::1", "a"), port_at("10.0.1.1", "a"), port6_at("fd00:2::1", "b")};
+    struct yk_peer_info peer = {.incarnation = 1};
+    struct yk_rail_desc r[8];
+    add_addr(&peer, "fd00::11", 1);
+    add_addr(&peer, "10.0.1.11", 1);
+    assert_int_equal(yk_rdma_rails_of(own, 3, NULL, &peer, 0, r, 8), 1);
+    assert_string_equal(r[0].local, "10.0.1.1");
+    add_addr(&peer, "fd00:2::11", 1); /* b has no IPv4 */
+    assert_int_equal(yk_rdma_rails_of(own, 3, NULL, &peer, 0, r, 8), 2);
+    assert_string_equal(r[1].local, "fd00:2::1");
+    assert_string_equal(r[1].remote, "fd00:2::11");
+    assert_int_equal(yk_rdma_rails_of(own, 3, "fd00::1", &peer, 0, r, 8), 1); /* by its address */
+    assert_string_equal(r[0].local, "fd00::1");
+    assert_string_equal(r[0].remote, "fd00::11");
 }
 
 /* An address that is ours as well leads to us, unless the peer is on this host. */
@@ -238,6 +263,7 @@ int main(void) {
         cmocka_unit_test(first_with_first_in_each_subnet),
         cmocka_unit_test(routed_when_no_subnet_is_shared),
         cmocka_unit_test(addresses_that_stand_on_both_hosts),
+        cmocka_unit_test(a_second_family_is_no_second_rail),
         cmocka_unit_test(offers_come_back),
         cmocka_unit_test(keys_cover_their_span),
     };
