@@ -111,6 +111,25 @@ static void infiniband_by_its_interface(void **state) {
     assert_string_equal(ports[0].host, "");
 }
 
+/* ---- by name ------------------------------------------------------------------------------------------- */
+
+static void transports_by_name(void **state) {
+    static const char *const none[] = {"", ",", "tcp,", ",tcp", "rdm", "rdmaa", "tcp rdma", "unix", "TCP", "tcp,,rdma"};
+    uint32_t bits = 7;
+    assert_int_equal(yk_xfer_transports("rdma", &bits), 0);
+    assert_int_equal(bits, YK_XFER_RDMA);
+    assert_int_equal(yk_xfer_transports("tcp,rdma,tcp", &bits), 0);
+    assert_int_equal(bits, YK_XFER_RDMA | YK_XFER_TCP);
+    assert_int_equal(yk_xfer_transports("all", &bits), 0);
+    assert_int_equal(bits, YK_XFER_MEM | YK_XFER_SHM | YK_XFER_TCP | YK_XFER_FILE | YK_XFER_RDMA);
+    for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++) {
+        bits = 7;
+        assert_int_equal(yk_xfer_transports(none[i], &bits), -YK_EINVAL);
+        assert_int_equal(bits, 7);
+    }
+    assert_int_equal(yk_xfer_transports(NULL, &bits), -YK_EINVAL);
+}
+
 /* ---- rails --------------------------------------------------------------------------------------------- */
 
 static struct yk_rdma_port port_at(const char *host, const char *netdev) {
@@ -260,6 +279,7 @@ int main(void) {
         TREE(a_host_without_devices),
         TREE(gids_that_route),
         TREE(infiniband_by_its_interface),
+        cmocka_unit_test(transports_by_name),
         cmocka_unit_test(first_with_first_in_each_subnet),
         cmocka_unit_test(routed_when_no_subnet_is_shared),
         cmocka_unit_test(addresses_that_stand_on_both_hosts),
