@@ -46,7 +46,9 @@ def test_bytes_go_through_every_device():
     assert len(moved) == 2 and min(moved) >= 1 << 20, outcome.output
 
 
-@pytest.mark.parametrize("case", ["a_link_is_cut", "all_links_are_cut", "the_peer_is_killed", "memory_that_may_not_be_pinned"])
+@pytest.mark.parametrize("case", ["a_link_is_cut", "all_links_are_cut", "tcp_is_left",
+                                  "packets_vanish", "a_stopped_peer_is_read",
+                                  "the_peer_is_killed", "memory_that_may_not_be_pinned"])
 def test_faults(case):
     assert_cases(boot([suite("test_xfer_rdma_rails")], nics=2, env={**TWO, "YOLK_RDMA_CASE": case}, seconds=600), case)
 

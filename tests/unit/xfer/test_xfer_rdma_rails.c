@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "xfer/rdma/rdma_priv.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -386,6 +387,10 @@ static void every_device_moves_bytes(void **state) {
     struct rig r;
     char host[64];
     NEEDS_DEVICES(0)
+    struct yk_rdma_port ports[YK_RDMA_PORTS_MAX];
+    uint64_t began = yk_now_ns();
+    uint32_t found = yk_rdma_ports_now(ports, YK_RDMA_PORTS_MAX);
+    print_message("%u addresses of ports, found in %u us\n", found, (unsigned)((yk_now_ns() - began) / 1000));
     rig_open(&r, YK_XFER_RDMA | YK_XFER_TCP, 1, 1);
     struct counters before = devices();
     until_all_move(&r, 1);
@@ -442,6 +447,37 @@ static void a_link_is_cut(void **state) {
     rig_close(&r, 0);
 }
 
+static void shell(const char *format, const char *device) {
+    char command[100];
+    snprintf(command, sizeof(command), format, device);
+    assert_int_equal(system(command), 0);
+}
+
+/* The wire takes packets and loses them, and nothing says so. */
+static void packets_vanish(void **state) {
+    struct rig r;
+    NEEDS_DEVICES(2)
+    shell("modprobe %s", "sch_netem");
+    rig_open(&r, YK_XFER_RDMA | YK_XFER_TCP, 1, 1);
+    until_all_move(&r, 60);
+    for (uint32_t op = YK_XFER_READ; op <= YK_XFER_WRITE; op++) {
+        uint64_t had = rail_bytes(&r, 0), began = yk_now_ns();
+        yk_xfer_batch b = begin(&r, op, 70 + op, TIMEOUT_MS);
+        (void)under_way(&r, b, 0, had);
+        shell("tc qdisc add dev %s root netem loss 100%%", cuts[0]);
+        int rc = end(&r, b);
+        if (rc != 0)
+            tell_links(&r);
+        assert_int_equal(rc, 0);
+        assert_memory_equal(r.local, r.target.memory, BYTES);
+        exact(&r, 80); /* and what is begun meanwhile */
+        print_message("%s loses all: well after %u ms\n", cuts[0], (unsigned)((yk_now_ns() - began) / YK_NS_PER_MS));
+        shell("tc qdisc del dev %s root", cuts[0]);
+        until_all_move(&r, 90);
+    }
+    rig_close(&r, 0);
+}
+
 /* Ends batches that the peer may not answer: each by its deadline, and a little for the machine. */
 static void end_poor(struct rig *r, const yk_xfer_batch *b, uint32_t n, const char *what) {
     uint64_t began = yk_now_ns();
@@ -455,11 +491,28 @@ static void end_poor(struct rig *r, const yk_xfer_batch *b, uint32_t n, const ch
     assert_true(yk_now_ns() - began < (POOR_MS + TIMEOUT_MS) * YK_NS_PER_MS);
 }
 
+/* TCP finds its way, here over loopback. */
+static void tcp_is_left(void **state) {
+    struct rig r;
+    NEEDS_DEVICES(1)
+    rig_open(&r, YK_XFER_RDMA | YK_XFER_TCP, 1, 1);
+    exact(&r, 5);
+    yk_xfer_batch b = begin(&r, YK_XFER_READ, 6, TIMEOUT_MS);
+    for (uint32_t i = 0; i < cut_count; i++)
+        set_link(i, "down");
+    assert_int_equal(end(&r, b), 0);
+    assert_memory_equal(r.local, r.target.memory, BYTES);
+    exact(&r, 7);
+    links_up();
+    until_all_move(&r, 9);
+    rig_close(&r, 0);
+}
+
 /* No way is left. */
 static void all_links_are_cut(void **state) {
     struct rig r;
     NEEDS_DEVICES(1)
-    rig_open(&r, YK_XFER_RDMA | YK_XFER_TCP, 1, 1);
+    rig_open(&r, YK_XFER_RDMA, 1, 1);
     exact(&r, 7);
     yk_xfer_batch b[3] = {begin(&r, YK_XFER_READ, 8, POOR_MS), begin(&r, YK_XFER_READ, 8, POOR_MS)};
     for (uint32_t i = 0; i < cut_count; i++)
@@ -468,6 +521,26 @@ static void all_links_are_cut(void **state) {
     end_poor(&r, b, 3, "without any link");
     links_up();
     exact(&r, 9);
+    rig_close(&r, 0);
+}
+
+/* Its devices answer reads, and its processors have no part in that. */
+static void a_stopped_peer_is_read(void **state) {
+    struct rig r;
+    NEEDS_DEVICES(0)
+    rig_open(&r, YK_XFER_RDMA | YK_XFER_TCP, 1, 1);
+    until_all_move(&r, 110); /* keys are known by then */
+    assert_int_equal(kill(r.target.pid, SIGSTOP), 0);
+    struct counters before = devices();
+    int rc = end(&r, begin(&r, YK_XFER_READ, 120, TIMEOUT_MS));
+    print_message("the peer is stopped: a read of %u bytes ends with %d after %llu packets\n", BYTES, rc,
+                  (unsigned long long)packets_since(&before));
+    assert_int_equal(rc, 0);
+    assert_memory_equal(r.local, r.target.memory, BYTES);
+    yk_xfer_batch b = begin(&r, YK_XFER_WRITE, 130, POOR_MS); /* that takes its hand */
+    end_poor(&r, &b, 1, "a write to one that is stopped");
+    assert_int_equal(kill(r.target.pid, SIGCONT), 0);
+    exact(&r, 140);
     rig_close(&r, 0);
 }
 
@@ -518,7 +591,8 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_device_moves_bytes), cmocka_unit_test(memory_that_may_not_be_pinned),
         cmocka_unit_test(the_peer_is_killed),       cmocka_unit_test(a_link_is_cut),
-        cmocka_unit_test(all_links_are_cut),
+        cmocka_unit_test(all_links_are_cut),        cmocka_unit_test(packets_vanish),
+        cmocka_unit_test(a_stopped_peer_is_read),   cmocka_unit_test(tcp_is_left),
     };
     self_path = argv[0];
     if (argc == 6 && strcmp(argv[1], "serve") == 0) {
