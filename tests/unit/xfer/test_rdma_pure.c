@@ -99,6 +99,19 @@ static void gids_that_route(void **state) {
     assert_int_equal(yk_rdma_ports_scan(root, ports, 1), 1);
 }
 
+/* Tables have hundreds of entries, nearly all empty: a few in a row are skipped, and behind many nothing is looked for. */
+static void tables_with_holes(void **state) {
+    struct yk_rdma_port ports[8];
+    put_port("mlx5_0", "4: ACTIVE", "Ethernet", "200 Gb/sec (4X HDR)", "0x0");
+    put_gid("mlx5_0", 1, "0000:0000:0000:0000:0000:ffff:0a00:0007", "RoCE v2", "eth0");
+    put_gid("mlx5_0", 30, "0000:0000:0000:0000:0000:ffff:0a00:0107", "RoCE v2", "eth0.5");
+    put_gid("mlx5_0", 200, "0000:0000:0000:0000:0000:ffff:0a00:0207", "RoCE v2", "eth0.6");
+    assert_int_equal(yk_rdma_ports_scan(root, ports, 8), 2);
+    assert_string_equal(ports[0].host, "10.0.0.7");
+    assert_string_equal(ports[1].host, "10.0.1.7");
+    assert_int_equal(ports[1].gid_index, 30);
+}
+
 static void infiniband_by_its_interface(void **state) {
     struct yk_rdma_port ports[8];
     put_port("ib0x", "4: ACTIVE", "InfiniBand", "400 Gb/sec (4X NDR)", "0x1b");
@@ -278,6 +291,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TREE(a_host_without_devices),
         TREE(gids_that_route),
+        TREE(tables_with_holes),
         TREE(infiniband_by_its_interface),
         cmocka_unit_test(transports_by_name),
         cmocka_unit_test(first_with_first_in_each_subnet),
