@@ -287,6 +287,8 @@ static uint64_t rail_bytes(struct rig *r, uint32_t n) {
 
 /* ---- devices ---------------------------------------------------------------------------------------------- */
 
+#define COUNTERS_MS 20 /* the kernel reads them again when they are older than 10 ms */
+
 struct counters {
     uint32_t n;
     char name[32][64];
@@ -295,6 +297,7 @@ struct counters {
 
 static struct counters devices(void) {
     struct counters c = {.n = 0};
+    (void)poll(NULL, 0, COUNTERS_MS);
     DIR *d = opendir("/sys/class/infiniband");
     for (struct dirent *e; d != NULL && c.n < 32 && (e = readdir(d)) != NULL;) {
         char path[400];
