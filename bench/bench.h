@@ -41,6 +41,7 @@ struct yk_bench_opts {
     uint32_t rails;        /* of xfer: over so many rails between namespaces; 0: none */
     bool wan;              /* of xfer: over a long way that loses packets, between namespaces */
     const char *target;    /* of xfer: a segment (HOST:PORT/NAME) elsewhere, and one load on it: */
+    uint32_t target_transports; /* ... over these, bits of enum yk_xfer_transport; 0: all but RDMA, */
     const char *target_rails; /* ... over these own devices or addresses, NULL: all, */
     int writes;            /* ... that it writes, else reads, */
     uint64_t block_bytes;  /* ... blocks of so many bytes, */

@@ -29,7 +29,8 @@ int xfer_target_load(struct yk_bench_run *run) {
     static struct yk_series s;
     const struct yk_bench_opts *o = run->opts;
     struct xfer_side side;
-    yk_xfer_opts eo = {.size = sizeof(eo), .insecure_network = 1, .rails = o->target_rails};
+    yk_xfer_opts eo = {.size = sizeof(eo), .insecure_network = 1, .rails = o->target_rails,
+                       .transports = o->target_transports};
     yk_xfer_segment_info info;
     char name[96];
     int xclass = only_class(o->weights);

@@ -8,6 +8,8 @@
 #include "base/text.h"
 #include "bench/bench.h"
 
+#include <yolk/transfer.h>
+
 #include <stdio.h>
 #include <string.h>
 
@@ -94,7 +96,8 @@ static const struct yk_opt rows[] = {
      .type = YK_OPT_STR,
      YK_OPT_AT(struct bench_config, transport),
      .metavar = "NAME",
-     .help = "Of xfer: mem, shm, tcp or file; all of them when it is not given."},
+     .help = "Of xfer: mem, shm, tcp or file; all of them when it is not given. With --target: a list of those to "
+             "use, rdma,tcp; all but rdma when it is not given."},
     {.name = "rails",
      .type = YK_OPT_STR,
      YK_OPT_AT(struct bench_config, rails),
@@ -175,6 +178,9 @@ static int run_one(const struct yolk_ctx *ctx, const struct yk_bench *b) {
     char quoted[YK_QUOTE_MAX];
     const struct bench_config *config = ctx->config;
     uint64_t rails = 0;
+    uint32_t transports = 0;
+    if (config->target != NULL && config->transport != NULL && yk_xfer_transports(config->transport, &transports) < 0)
+        return yolk_fail(YOLK_USAGE, "--transport: %s", yk_xfer_error_text());
     if (config->rails != NULL && config->target == NULL &&
         (yk_parse_count(config->rails, &rails, NULL) < 0 || rails > RAILS_MAX))
         return yolk_fail(YOLK_USAGE, "found --rails %s, expected a number up to %u, or with --target a list of devices",
@@ -192,6 +198,7 @@ static int run_one(const struct yolk_ctx *ctx, const struct yk_bench *b) {
                                  .rails = (uint32_t)rails,
                                  .wan = config->wan,
                                  .target = config->target,
+                                 .target_transports = transports,
                                  .target_rails = config->target != NULL ? config->rails : NULL,
                                  .writes = config->writes,
                                  .block_bytes = config->block_bytes,

@@ -136,6 +136,7 @@ static int connect_node(struct yolk_ctx *ctx, uint32_t more_flags) {
         .epoch = raises ? (uint64_t)c->epoch : 0,
         .timeout_ms = yolk_timeout_ms(ctx),
         .rails = c->rails,
+        .transports = c->transports,
     };
     int rc = yk_open(c->url, &opts, &ctx->client);
     if (rc >= 0)

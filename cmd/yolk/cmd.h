@@ -42,7 +42,11 @@ struct yolk_common {
     bool map, shm; /* both must allow it */
     bool xfer;
     char *rails;
+    char *transports;
 };
+
+/* Of an option: a list that yk_xfer_transports takes. */
+int yolk_check_transports(const char *text, struct yk_err *err);
 
 struct yolk_ctx;
 

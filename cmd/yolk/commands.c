@@ -4,6 +4,8 @@
  */
 #include "commands.h"
 
+#include <yolk/transfer.h>
+
 #include <string.h>
 
 const struct yolk_cmd *const yolk_commands[] = {
@@ -41,6 +43,12 @@ const struct yolk_cmd *const yolk_commands[] = {
     NULL,
 };
 
+int yolk_check_transports(const char *text, struct yk_err *err) {
+    uint32_t bits;
+    int rc = yk_xfer_transports(text, &bits);
+    return rc < 0 ? yk_err_set(err, rc, "%s", yk_xfer_error_text()) : 0;
+}
+
 #define ROW(name_, type_, field_)                                                                  \
     .name = (name_), .type = (type_), YK_OPT_AT(struct yolk_common, field_)
 
@@ -72,6 +80,10 @@ static const struct yk_opt common_rows[] = {
     {ROW("rails", YK_OPT_STR, rails), .metavar = "NAME,...", .section = "common",
      .help = "Own devices or addresses that the engine may use, such as eth0,10.0.0.7; all that are useful "
              "when it is not given."},
+    {ROW("transports", YK_OPT_STR, transports), .metavar = "LIST", .check = yolk_check_transports,
+     .section = "common",
+     .help = "Of mem, shm, tcp, file and rdma those that the engine may use, or all; all but rdma when it is not "
+             "given."},
 };
 
 #define N_COMMON (sizeof(common_rows) / sizeof(common_rows[0]))
@@ -167,7 +179,7 @@ void yolk_print_help(FILE *out) {
     }
     fputs("\nyolk COMMAND --help says more about each. Options of all commands: --url\n"
           "(or $YOLK_URL), --namespace, --epoch, --timeout, --json, --no-shm, --no-xfer,\n"
-          "--rails; --version.\n\n"
+          "--rails, --transports; --version.\n\n"
           "Exit status:\n",
           out);
     for (size_t i = 0; i < N_EXITS; i++) {

@@ -24,7 +24,7 @@
 
 struct xfer_config {
     struct yolk_common common;
-    char *listen, *advertise, *name, *rails, *topology;
+    char *listen, *advertise, *name, *rails, *transports, *topology;
     uint64_t bytes;
     bool insecure, shm;
 };
@@ -60,6 +60,12 @@ static const struct yk_opt rows[] = {
      YK_OPT_AT(struct xfer_config, rails),
      .metavar = "LIST",
      .help = "Own devices or addresses to use; all of them when it is not given."},
+    {.name = "transports",
+     .type = YK_OPT_STR,
+     YK_OPT_AT(struct xfer_config, transports),
+     .check = yolk_check_transports,
+     .metavar = "LIST",
+     .help = "Of mem, shm, tcp, file and rdma those to use, or all; all but rdma when it is not given."},
     {.name = "topology",
      .type = YK_OPT_STR,
      YK_OPT_AT(struct xfer_config, topology),
@@ -82,6 +88,15 @@ static int failed(int rc, const char *what) {
     return yolk_fail(yolk_exit_of(rc), "%s: %s", what, text[0] != '\0' ? text : yk_strerror(rc));
 }
 
+static uint32_t transports_of(const struct xfer_config *c) {
+    uint32_t bits = 0;
+    if (c->transports != NULL)
+        (void)yk_xfer_transports(c->transports, &bits); /* it was checked */
+    if (c->shm)
+        return bits;
+    return (bits != 0 ? bits : YK_XFER_MEM | YK_XFER_TCP | YK_XFER_FILE) & ~(uint32_t)YK_XFER_SHM;
+}
+
 static int create(const struct yolk_ctx *ctx, int listens, yk_xfer **ret_engine) {
     const struct xfer_config *c = ctx->config;
     yk_xfer_opts o = {.size = sizeof(o),
@@ -90,7 +105,7 @@ static int create(const struct yolk_ctx *ctx, int listens, yk_xfer **ret_engine)
                       .insecure_network = c->insecure || !listens,
                       .rails = c->rails,
                       .topology = c->topology,
-                      .transports = c->shm ? 0 : YK_XFER_MEM | YK_XFER_TCP | YK_XFER_FILE,
+                      .transports = transports_of(c),
                       .shm_dir = c->shm ? NULL : ""};
     int rc = yk_xfer_create(&o, ret_engine);
     if (rc == -YK_EPERM && listens)

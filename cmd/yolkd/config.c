@@ -15,6 +15,8 @@
 #include "sched/policy.h"
 #include "shm/segment.h"
 
+#include <yolk/transfer.h>
+
 #include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,6 +96,12 @@ static int check_transfer(const char *text, struct yk_err *err) {
         return 0;
     return yk_err_set(err, -YK_EINVAL, "found %s, expected HOST:PORT such as 127.0.0.1:7781, auto or off",
                       yk_quote(text, quoted));
+}
+
+static int check_transports(const char *text, struct yk_err *err) {
+    uint32_t bits;
+    int rc = yk_xfer_transports(text, &bits);
+    return rc < 0 ? yk_err_set(err, rc, "%s", yk_xfer_error_text()) : 0;
 }
 
 /* HOST:PORT; port 0 is any free one. */
@@ -257,6 +265,11 @@ static struct yk_opt table[] = {
              "several at a time. auto listens on the host of the first tcp address of --listen, at any free "
              "port (as port 0 does), and nowhere without one. off sends all payload through the "
              "connections of --listen."},
+    {ROW("transports", YK_OPT_STR, transports), .metavar = "LIST",
+     .check = check_transports, .section = "network",
+     .help = "Ways of the transfer engine to clients and other nodes: of mem, shm, tcp, file and rdma those to use, "
+             "or all; all but rdma when it is not given. rdma,tcp,shm uses RDMA devices where there are some, and TCP "
+             "beside them."},
     {ROW("insecure-network", YK_OPT_BOOL, insecure_network), .section = "network",
      .help = "Allow addresses beyond loopback in --listen, --http, --transfer, --peer-listen and sockets passed "
              "in. There is no authentication and no encryption yet: whoever reaches such an address can read, "
@@ -528,6 +541,8 @@ int yolkd_config_node(const struct yolkd_config *config, bool activated,
         .allow_remote = config->insecure_network,
         .transfer = config->transfer,
     };
+    if (config->transports != NULL)
+        (void)yk_xfer_transports(config->transports, &opts.transports); /* it was checked */
     int rc = fill_listen(config, activated, &opts, err);
     if (rc == 0)
         rc = check_http(config, err);

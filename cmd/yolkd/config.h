@@ -25,6 +25,7 @@ struct yolkd_config {
     struct yk_opt_list listen;
     struct yk_addr http;
     char *transfer; /* auto, off or HOST:PORT */
+    char *transports; /* of it; NULL: all but RDMA */
     bool insecure_network;
     char *name;
     char *shm_dir;

@@ -64,6 +64,9 @@ enum yk_xfer_transport { /* bits */
     YK_XFER_RDMA = 16 /* devices of both hosts move the payload; only when it is named here (docs/rdma.md) */
 };
 
+/* The bits of a list of names, "rdma,tcp"; "all": all of them, RDMA too. -YK_EINVAL: it is none, or is empty. */
+YK_API int yk_xfer_transports(const char *names, uint32_t *ret_transports);
+
 typedef struct yk_xfer_opts {
     uint32_t size;            /* sizeof(yk_xfer_opts) */
     uint32_t transports;      /* enum yk_xfer_transport; 0 = all but RDMA */

@@ -89,6 +89,8 @@ typedef struct yk_open_opts {
     const char *rails;          /* own devices or addresses that payload may take when it is not mapped,
                                    "eth0,10.0.0.7"; NULL: all. -YK_EINVAL: they are needed, and this host
                                    does not have them */
+    const char *transports;     /* and ways that it may take, "rdma,tcp" (yk_xfer_transports); NULL: all but
+                                   rdma. -YK_EINVAL: they are none */
 } yk_open_opts;
 
 /* Connects to a node. url: "unix:/path" (default unix:/run/yolk.sock when NULL, or $YOLK_URL),

@@ -40,7 +40,9 @@ void yk_far_set_inline(yk_client *c, uint64_t bytes) {
     c->far.inline_set = 1;
 }
 
-int yk_far_rails(struct yk_far *far, const char *rails) {
+int yk_far_rails(struct yk_far *far, const char *rails, const char *transports) {
+    if (transports != NULL && yk_xfer_transports(transports, &far->transports) < 0)
+        return -YK_EINVAL;
     far->rails = rails != NULL ? strdup(rails) : NULL;
     return rails != NULL && far->rails == NULL ? -YK_ENOMEM : 0;
 }
@@ -84,7 +86,9 @@ static int tcp_alone(const yk_client *c) {
 
 static int engine_make(const yk_client *c, yk_xfer **ret_engine) {
     yk_xfer_opts o = {.size = sizeof(o),
-                      .transports = tcp_alone(c) ? YK_XFER_MEM | YK_XFER_TCP : 0u,
+                      .transports = c->far.transports != 0 ? c->far.transports
+                                    : tcp_alone(c)         ? YK_XFER_MEM | YK_XFER_TCP
+                                                           : 0u,
                       .rails = c->far.rails,
                       .connect_ms = CONNECT_MS,
                       .any_local = 1};

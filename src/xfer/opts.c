@@ -17,6 +17,38 @@
 #define DEFAULT (YK_XFER_MEM | YK_XFER_SHM | YK_XFER_TCP | YK_XFER_FILE)
 #define ALL     (DEFAULT | YK_XFER_RDMA)
 
+static const struct {
+    const char *name;
+    uint32_t bits;
+} transports[] = {{"mem", YK_XFER_MEM},   {"shm", YK_XFER_SHM},   {"tcp", YK_XFER_TCP},
+                  {"file", YK_XFER_FILE}, {"rdma", YK_XFER_RDMA}, {"all", ALL}};
+
+static uint32_t bits_of(const char *name, size_t len) {
+    for (size_t i = 0; i < sizeof(transports) / sizeof(transports[0]); i++)
+        if (strlen(transports[i].name) == len && memcmp(name, transports[i].name, len) == 0)
+            return transports[i].bits;
+    return 0;
+}
+
+int yk_xfer_transports(const char *names, uint32_t *ret_transports) {
+    uint32_t all = 0;
+    if (names == NULL || ret_transports == NULL)
+        return yk_xfer_fail(-YK_EINVAL, "names or ret_transports is NULL");
+    for (const char *at = names; at == names || *at != 0;) {
+        size_t len = strcspn(at, ",");
+        uint32_t bits = bits_of(at, len);
+        if (bits == 0)
+            return yk_xfer_fail(-YK_EINVAL, "found '%.40s', expected mem, shm, tcp, file, rdma or all, with commas "
+                                            "between", at);
+        all |= bits;
+        at += len;
+        if (*at == ',' && *++at == 0)
+            return yk_xfer_fail(-YK_EINVAL, "'%.80s' ends with a comma", names);
+    }
+    *ret_transports = all;
+    return 0;
+}
+
 static int bad(struct yk_err *err, const char *name, unsigned value, unsigned low, unsigned high) {
     return yk_err_set(err, -YK_EINVAL, "options: %s is %u, expected %u to %u", name, value, low, high);
 }

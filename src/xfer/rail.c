@@ -352,7 +352,7 @@ void yk_rail_beside(struct yk_rail *r, uint64_t now) {
 void yk_lane_is_up(struct yk_lane *lane) {
     struct yk_link *l = lane->core;
     struct yk_rail *r = l->rail;
-    uint64_t trip_ns = (yk_now_ns() - l->since_ns) / 2; /* one to connect, one to greet */
+    uint64_t trip_ns = lane->greet_ns != 0 ? lane->greet_ns : (yk_now_ns() - l->since_ns) / 2; /* to connect, to greet */
     if (l->state != YK_LINK_CONNECTING)
         return;
     if (r->trip_ns == 0 || trip_ns < r->trip_ns)

@@ -165,6 +165,7 @@ struct yk_lane {
     uint64_t id; /* random, unique at the target */
     /* Set before lane_up: */
     uint64_t trip_ns; /* there and back, as the transport knows of it; 0: it does not */
+    uint64_t greet_ns; /* there and back, where coming up takes much besides; 0: half of the time that it takes */
     int patient;      /* it does not slow down for each packet that is lost (bbr) */
     void *core;  /* the core's */
     int up;      /* set by connect: it is UP already, no lane_up follows */

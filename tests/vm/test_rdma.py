@@ -1,22 +1,67 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The RDMA transport over rxe devices, one at each end of a wire: the engine's conformance suite."""
+"""The RDMA transport over rxe devices, at each end of one or several wires: the engine's conformance suite, bytes through
+every device, what becomes of requests when devices, the peer or memory fail, and nodes of a cluster."""
 import os
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from host import assert_good, boot
 
-SUITE = Path(os.environ.get("YOLK_BUILD", "build")) / "tests/unit/test_xfer_rdma"
+BUILD = Path(os.environ.get("YOLK_BUILD", "build")).resolve()
+INSIDE = Path(__file__).resolve().parent / "inside"
+TWO = {"YOLK_RDMA_LISTEN": "0.0.0.0:7711", "YOLK_RDMA_ADVERTISE": "10.99.0.2:7711,10.99.1.2:7711",
+       "YOLK_RDMA_CUT": "n0b,n1b"}
+
+
+def suite(name):
+    program = BUILD / "tests/unit" / name
+    if not program.exists():
+        pytest.skip(f"{program} is not built")
+    if b"libibverbs.so.1" not in program.read_bytes():
+        pytest.skip("it was built without the headers of libibverbs (libibverbs-dev)")
+    return program
+
+
+def assert_cases(outcome, *cases):
+    assert_good(outcome)
+    for case in cases:
+        assert f"OK ] {case}" in outcome.output, outcome.output
 
 
 def test_conformance_over_one_device():
-    if not SUITE.exists():
-        pytest.skip(f"{SUITE} is not built")
-    if b"libibverbs.so.1" not in SUITE.read_bytes():
-        pytest.skip("it was built without the headers of libibverbs (libibverbs-dev)")
-    outcome = boot([SUITE.resolve()], nics=1, env={"YOLK_RDMA_LISTEN": "10.99.0.2:0"}, seconds=900)
+    outcome = boot([suite("test_xfer_rdma")], nics=1, env={"YOLK_RDMA_LISTEN": "10.99.0.2:0"}, seconds=900)
+    assert_cases(outcome, "payload_goes_through_devices", "plain", "lanes_that_fail", "requests_that_fail",
+                 "slices_that_vanish", "bytes_that_change")
+
+
+def test_bytes_go_through_every_device():
+    """Two wires: all four devices count packets, and both rails of the table of links count bytes."""
+    outcome = boot([suite("test_xfer_rdma_rails")], nics=2, env={**TWO, "YOLK_RDMA_CASE": "every_device*"}, seconds=600)
+    assert_cases(outcome, "every_device_moves_bytes")
+    packets = dict(re.findall(r"(rxe\w+) received (\d+) packets", outcome.output))
+    assert sorted(packets) == ["rxe0a", "rxe0b", "rxe1a", "rxe1b"] and "0" not in packets.values(), outcome.output
+    moved = [int(n) for n in re.findall(r"rdma to [\d.]+: (\d+) bytes", outcome.output)]
+    assert len(moved) == 2 and min(moved) >= 1 << 20, outcome.output
+
+
+def test_faults():
+    """In one boot, since a boot costs as much as a case: links, packets, the peer, memory; TCP left and not."""
+    outcome = boot([suite("test_xfer_rdma_rails")], nics=2, env=TWO, seconds=900)
+    assert_cases(outcome, "a_link_is_cut", "all_links_are_cut", "tcp_is_left", "packets_vanish", "a_stopped_peer_is_read",
+                 "the_peer_is_killed", "memory_that_may_not_be_pinned")
+
+
+def test_nodes():
+    """`yolk xfer` and two nodes of a cluster with --transports: exact bytes, through devices."""
+    suite("test_xfer_rdma")
+    if not (BUILD / "bin/yolkd").exists() or not shutil.which("etcd"):
+        pytest.skip(f"{BUILD}/bin/yolkd is not installed, or there is no etcd")
+    outcome = boot(["sh", INSIDE / "rdma_nodes.sh", BUILD / "bin"], nics=2, memory=1024, seconds=600)
     assert_good(outcome)
-    for case in "payload_goes_through_devices", "plain", "lanes_that_fail", "requests_that_fail", "slices_that_vanish", \
-            "bytes_that_change":
-        assert f"OK ] {case}" in outcome.output, outcome.output
+    links = re.findall(r"^link rdma (\S+) (\S+) \d+$", outcome.output, re.M)
+    assert sorted(links) == [("10.99.0.1", "10.99.0.2"), ("10.99.1.1", "10.99.1.2")], outcome.output
+    packets = [int(n) for n in re.findall(r"^block \d+: packets (\d+)$", outcome.output, re.M)]
+    assert packets and max(packets) >= (8 << 20) / 4096, outcome.output  # which have 4 KiB at most

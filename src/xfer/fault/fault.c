@@ -199,6 +199,7 @@ static void inner_done(struct yk_lane *lane, struct yk_slice *s) {
 static void inner_up(struct yk_lane *lane) {
     struct fault_lane *l = lane->core;
     l->lane.trip_ns = lane->trip_ns;
+    l->lane.greet_ns = lane->greet_ns;
     l->lane.patient = lane->patient;
     xport_of(l)->outer->events->lane_up(&l->lane);
 }

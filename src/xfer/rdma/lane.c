@@ -56,8 +56,10 @@ struct lane {
     struct yk_lane base;  /* first */
     struct yk_lane inner; /* what the stream knows as its lane */
     struct yk_stream *stream;
-    struct yk_qp *qp;
+    struct yk_rdma_port port;
+    struct yk_qp *qp;      /* NULL while it is CONNECTING: nothing is asked of a device for peers that are gone */
     struct yk_timer timer; /* a failure is to be told */
+    uint64_t dialled_ns;
     struct yk_err fail;
     uint8_t state;         /* enum state */
     uint8_t told, closing;
@@ -298,13 +300,25 @@ static void sub_done(struct yk_lane *inner, struct yk_slice *sub) {
     }
 }
 
+static void read_done(void *user, uint64_t tag);
+static void qp_failed(void *user, int code, const char *text);
+static const struct yk_qp_events qp_events = {read_done, qp_failed};
+
 static void stream_up(struct yk_lane *inner) {
     struct lane *l = inner->core;
     struct yk_rdma_offer ours;
-    struct op *offer = op_take(l, SETUP), *take = op_take(l, SETUP);
+    struct yk_err err;
     l->base.trip_ns = inner->trip_ns;
+    /* Opening a device and making queue pairs takes many times as long as a trip: taken for one, it would let a
+     * whole transfer under way on the first rail that is up. */
+    l->base.greet_ns = inner->trip_ns != 0 ? inner->trip_ns : (yk_now_ns() - l->dialled_ns) / 2;
     l->base.patient = inner->patient;
+    if (yk_qp_new(&l->port, l->base.xport->env->loop, &qp_events, l, &l->qp, &err) < 0) {
+        fail(l, err.code, YK_SCOPE_LANE, err.text);
+        return;
+    }
     l->state = SETTING;
+    struct op *offer = op_take(l, SETUP), *take = op_take(l, SETUP);
     yk_qp_offer(l->qp, &ours);
     yk_rdma_offer_encode(offer->answer, &ours);
     offer->sub.op = YK_SLICE_OFFER;
@@ -357,8 +371,6 @@ static void qp_failed(void *user, int code, const char *text) {
     fail(l, code, YK_SCOPE_LANE, text);
     tell(l);
 }
-
-static const struct yk_qp_events qp_events = {read_done, qp_failed};
 
 /* ---- slices ------------------------------------------------------------------------------------------- */
 
@@ -418,7 +430,7 @@ static void rdma_cancel(struct yk_lane *lane, struct yk_slice *s) {
 
 static uint64_t rdma_moved(struct yk_lane *lane) {
     struct lane *l = lane_of(lane);
-    return yk_stream_moved(l->stream) + yk_qp_bytes(l->qp);
+    return yk_stream_moved(l->stream) + (l->qp != NULL ? yk_qp_bytes(l->qp) : 0);
 }
 
 static uint64_t rdma_lost(struct yk_lane *lane) {
@@ -482,9 +494,11 @@ static int rdma_connect(struct yk_xport *xport, const struct yk_peer_info *peer,
         return yk_err_set(err, -YK_ENOMEM, "no memory for a lane");
     struct yk_stream_opts o = {.lane = &l->inner, .env = &((struct xport *)xport)->env, .peer = peer, .bulk = bulk};
     int rc = getrandom(&l->base.id, sizeof(l->base.id), 0) == (ssize_t)sizeof(l->base.id)
-                 ? yk_qp_new(port, xport->env->loop, &qp_events, l, &l->qp, err)
+                 ? 0
                  : yk_err_set(err, -YK_EIO, "no random number for a lane");
     l->inner.id = l->base.id;
+    l->port = *port;
+    l->dialled_ns = yk_now_ns();
     if (rc == 0)
         rc = o.fd = yk_rail_dial(rail, err);
     if (rc >= 0) {
@@ -493,7 +507,6 @@ static int rdma_connect(struct yk_xport *xport, const struct yk_peer_info *peer,
             close(o.fd);
     }
     if (rc < 0) {
-        yk_qp_free(l->qp);
         free(l);
         return rc;
     }

@@ -4,7 +4,8 @@
  *
  * All from sysfs: no library is loaded for it, and a test can make the tree. Of a port's GID table, entries
  * that are RoCE v2 and an IPv4 or global IPv6 address count: those route, and the engine finds peers by such
- * addresses. Link-local ones stand for the same port again. A VLAN's interface has entries of its own. On
+ * addresses. Link-local ones stand for the same port again, and so does IPv6 where IPv4 makes a rail: a GID is
+ * chosen with the address, by `rails` here and by `advertise` there. A VLAN's interface has entries of its own. On
  * InfiniBand GIDs are no addresses: a port is known by that of its IPoIB interface, as librdmacm does it.
  *
  * Thread: any.
@@ -24,7 +25,9 @@
 #include <unistd.h>
 
 #define CLASS       "/sys/class/infiniband"
-#define GIDS_MAX    256u /* entries of a table that are looked at */
+#define GIDS_MAX    256u /* entries of a table that are looked at, */
+#define EMPTY_MAX   32u  /* but after so many empty ones no more: the kernel takes the first that is free, and each look
+                            is a system call or three, on a thread that moves bytes */
 #define FIXED_NS    8000.0
 #define PLAIN_BYTES 1.25e9 /* a port that does not say: 10 Gbit/s */
 #define SELF_COST   1000u
@@ -97,15 +100,15 @@ static void ipoib_of(const char *root, struct yk_rdma_port *p) {
 
 static uint32_t scan_gids(const char *root, const struct yk_rdma_port *base, struct yk_rdma_port *ret, uint32_t cap) {
     char path[PATH_BYTES], text[64];
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < GIDS_MAX && n < cap; i++) {
+    uint32_t n = 0, empty = 0;
+    for (uint32_t i = 0; i < GIDS_MAX && n < cap && empty < EMPTY_MAX; i++) {
         struct yk_rdma_port p = *base;
         p.gid_index = i;
         snprintf(path, sizeof(path), "%s" CLASS "/%s/ports/%u/gids/%u", root, p.device, p.port, i);
-        if (access(path, F_OK) != 0)
-            break;
+        empty++;
         if (!text_of(text, sizeof(text), path) || !parse_gid(text, p.gid))
             continue;
+        empty = 0;
         if (p.infiniband) {
             ipoib_of(root, &p);
             ret[n++] = p;
@@ -216,8 +219,12 @@ static int shares_net(const struct yk_rdma_port *p, const char *host) {
            yk_sock_parse(p->mask, 0, &mask) == 0 && yk_sock_same_net(&own.u.any, &a.u.any, &mask.u.any);
 }
 
+static int is_v6(const char *host) {
+    return strchr(host, ':') != NULL;
+}
+
 static int same_family(const char *a, const char *b) {
-    return (strchr(a, ':') != NULL) == (strchr(b, ':') != NULL);
+    return is_v6(a) == is_v6(b);
 }
 
 static struct yk_rail_desc rail_of(const struct yk_rdma_port *p, const struct yk_peer_addr *to, uint32_t distance) {
@@ -238,29 +245,52 @@ static int is_target(const struct yk_rdma_port *ports, uint32_t n, const struct 
     return a->rdma && (same_host || yk_rdma_port_of(ports, n, a->host) == NULL);
 }
 
+struct pairing {
+    const struct yk_rdma_port *ports;
+    uint32_t n;
+    const char *filter;
+    uint32_t used[YK_RDMA_PORTS_MAX]; /* rails of each */
+};
+
+/* IPv6 would be a second rail over devices that have one by IPv4 already. */
+static int is_spare(const struct pairing *p, uint32_t k) {
+    for (uint32_t i = 0; i < p->n && is_v6(p->ports[k].host); i++)
+        if (p->used[i] > 0 && !is_v6(p->ports[i].host) && p->ports[i].port == p->ports[k].port &&
+            strcmp(p->ports[i].device, p->ports[k].device) == 0)
+            return 1;
+    return 0;
+}
+
+/* The one that has the fewest rails so far; the address itself only when there is no other. n: none. */
+static uint32_t pair_for(const struct pairing *p, const char *host, int routed) {
+    uint32_t best = p->n, least = UINT32_MAX;
+    for (uint32_t k = 0; k < p->n; k++) {
+        uint32_t cost = p->used[k] + (strcmp(p->ports[k].host, host) == 0 ? SELF_COST : 0u);
+        int reaches = routed ? same_family(p->ports[k].host, host) : shares_net(&p->ports[k], host);
+        if (!reaches || !wanted(p->filter, &p->ports[k]) || is_spare(p, k) || cost >= least)
+            continue;
+        best = k;
+        least = cost;
+    }
+    return best;
+}
+
 uint32_t yk_rdma_rails_of(const struct yk_rdma_port *ports, uint32_t n, const char *filter,
                           const struct yk_peer_info *peer, int same_host, struct yk_rail_desc *ret_rails,
                           uint32_t cap) {
-    uint32_t count = 0, used[YK_RDMA_PORTS_MAX] = {0};
+    struct pairing p = {.ports = ports, .n = n, .filter = filter};
+    uint32_t count = 0;
     for (int routed = 0; routed < 2 && count == 0; routed++)
-        for (uint32_t i = 0; i < peer->addr_count && count < cap; i++) {
-            const struct yk_peer_addr *a = &peer->addrs[i];
-            uint32_t best = n, least = UINT32_MAX;
-            if (!is_target(ports, n, a, same_host))
-                continue;
-            /* The one that has the fewest rails so far; the address itself only when there is no other. */
-            for (uint32_t k = 0; k < n; k++) {
-                uint32_t cost = used[k] + (strcmp(ports[k].host, a->host) == 0 ? SELF_COST : 0u);
-                int reaches = routed ? same_family(ports[k].host, a->host) : shares_net(&ports[k], a->host);
-                if (!reaches || !wanted(filter, &ports[k]) || cost >= least)
+        for (int v6 = 0; v6 < 2; v6++)
+            for (uint32_t i = 0; i < peer->addr_count && count < cap; i++) {
+                const struct yk_peer_addr *a = &peer->addrs[i];
+                if (is_v6(a->host) != v6 || !is_target(ports, n, a, same_host))
                     continue;
-                best = k;
-                least = cost;
+                uint32_t best = pair_for(&p, a->host, routed);
+                if (best == n)
+                    continue;
+                ret_rails[count++] = rail_of(&ports[best], a, (uint32_t)routed);
+                p.used[best]++;
             }
-            if (best == n)
-                continue;
-            ret_rails[count++] = rail_of(&ports[best], a, (uint32_t)routed);
-            used[best]++;
-        }
     return count;
 }

@@ -38,7 +38,7 @@ uint32_t yk_rdma_ports_now(struct yk_rdma_port *ret_ports, uint32_t cap);
 /* The one with that address, or NULL. */
 const struct yk_rdma_port *yk_rdma_port_of(const struct yk_rdma_port *ports, uint32_t n, const char *host);
 /* Rails from ports to those addresses of a peer that have RDMA: same subnet first with first, or else, without
- * any such, in order. filter: "eth0,10.0.0.7,mlx5_1" or NULL. same_host: the peer's kernel is this one, so that
+ * any such, in order; IPv4 first, and IPv6 from ports that have no rail by then. filter: "eth0,10.0.0.7,mlx5_1" or NULL. same_host: the peer's kernel is this one, so that
  * addresses of our own are its, too. */
 uint32_t yk_rdma_rails_of(const struct yk_rdma_port *ports, uint32_t n, const char *filter,
                           const struct yk_peer_info *peer, int same_host, struct yk_rail_desc *ret_rails,

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * See verbs.h. The library is loaded when something needs it and stays: its providers' threads and tables
- * do not survive being unloaded. Linking it was rejected: hosts without it must start.
+ * do not survive being unloaded. Linking it was rejected: hosts without it must start. What keeps registered memory in
+ * its place when the process forks is asked for first: where the kernel copies such pages itself (5.12) that does
+ * nothing, else the library has them left out of children (MADV_DONTFORK).
  *
  * Thread: any.
  */
@@ -17,6 +19,7 @@
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct yk_verbs verbs;
 static char why[200]; /* "" = it is loaded */
+static int (*fork_init)(void);
 
 static void load(void) {
     const struct {
@@ -44,6 +47,7 @@ static void load(void) {
         {"ibv_modify_qp", &verbs.modify_qp},
         {"ibv_destroy_qp", &verbs.destroy_qp},
         {"ibv_wc_status_str", &verbs.wc_status_str},
+        {"ibv_fork_init", &fork_init},
     };
     void *lib = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
     if (lib == NULL) {
@@ -58,6 +62,11 @@ static void load(void) {
         }
         memcpy(symbols[i].to, &found, sizeof(found));
     }
+    /* Without it, and on kernels before 5.12, private memory of a process that forks (or runs a program) may move
+     * from under the device: what it reads then arrives nowhere. So there is no RDMA rather than that. */
+    if (fork_init() != 0)
+        snprintf(why, sizeof(why), "this process has registered memory by other means, which on this kernel must be "
+                                   "said before: call ibv_fork_init first, or set RDMAV_FORK_SAFE=1");
 }
 
 const struct yk_verbs *yk_verbs_load(struct yk_err *err) {

@@ -347,6 +347,10 @@ static void test_rails_that_are_not_there(void **state) {
     assert_int_equal(yk_open(r.f.url, &o, &c), -YK_EINVAL);
     assert_non_null(strstr(yk_error_text(NULL), "no-such-dev"));
     o.rails = "lo";
+    o.transports = "tcp,pigeon";
+    assert_int_equal(yk_open(r.f.url, &o, &c), -YK_EINVAL);
+    assert_non_null(strstr(yk_error_text(NULL), "pigeon"));
+    o.transports = "rdma,tcp"; /* there is no RDMA device: TCP it is */
     assert_status(yk_open(r.f.url, &o, &c), 0);
     put_ok(c, "k", MIB, 1);
     assert_int_equal(STAT(c, xfer_bytes), MIB);

@@ -145,6 +145,7 @@ static void due(struct yk_timer *t) {
         }
         l->up = 1;
         l->lane.trip_ns = r->path_ns;
+        l->lane.greet_ns = r->greet_ns;
         l->lane.patient = (int)r->patient;
         ev->lane_up(&l->lane);
         return;

@@ -99,6 +99,19 @@ static void gids_that_route(void **state) {
     assert_int_equal(yk_rdma_ports_scan(root, ports, 1), 1);
 }
 
+/* Tables have hundreds of entries, nearly all empty: a few in a row are skipped, and behind many nothing is looked for. */
+static void tables_with_holes(void **state) {
+    struct yk_rdma_port ports[8];
+    put_port("mlx5_0", "4: ACTIVE", "Ethernet", "200 Gb/sec (4X HDR)", "0x0");
+    put_gid("mlx5_0", 1, "0000:0000:0000:0000:0000:ffff:0a00:0007", "RoCE v2", "eth0");
+    put_gid("mlx5_0", 30, "0000:0000:0000:0000:0000:ffff:0a00:0107", "RoCE v2", "eth0.5");
+    put_gid("mlx5_0", 200, "0000:0000:0000:0000:0000:ffff:0a00:0207", "RoCE v2", "eth0.6");
+    assert_int_equal(yk_rdma_ports_scan(root, ports, 8), 2);
+    assert_string_equal(ports[0].host, "10.0.0.7");
+    assert_string_equal(ports[1].host, "10.0.1.7");
+    assert_int_equal(ports[1].gid_index, 30);
+}
+
 static void infiniband_by_its_interface(void **state) {
     struct yk_rdma_port ports[8];
     put_port("ib0x", "4: ACTIVE", "InfiniBand", "400 Gb/sec (4X NDR)", "0x1b");
@@ -111,6 +124,25 @@ static void infiniband_by_its_interface(void **state) {
     assert_string_equal(ports[0].host, "");
 }
 
+/* ---- by name ------------------------------------------------------------------------------------------- */
+
+static void transports_by_name(void **state) {
+    static const char *const none[] = {"", ",", "tcp,", ",tcp", "rdm", "rdmaa", "tcp rdma", "unix", "TCP", "tcp,,rdma"};
+    uint32_t bits = 7;
+    assert_int_equal(yk_xfer_transports("rdma", &bits), 0);
+    assert_int_equal(bits, YK_XFER_RDMA);
+    assert_int_equal(yk_xfer_transports("tcp,rdma,tcp", &bits), 0);
+    assert_int_equal(bits, YK_XFER_RDMA | YK_XFER_TCP);
+    assert_int_equal(yk_xfer_transports("all", &bits), 0);
+    assert_int_equal(bits, YK_XFER_MEM | YK_XFER_SHM | YK_XFER_TCP | YK_XFER_FILE | YK_XFER_RDMA);
+    for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++) {
+        bits = 7;
+        assert_int_equal(yk_xfer_transports(none[i], &bits), -YK_EINVAL);
+        assert_int_equal(bits, 7);
+    }
+    assert_int_equal(yk_xfer_transports(NULL, &bits), -YK_EINVAL);
+}
+
 /* ---- rails --------------------------------------------------------------------------------------------- */
 
 static struct yk_rdma_port port_at(const char *host, const char *netdev) {
@@ -118,6 +150,7 @@ static struct yk_rdma_port port_at(const char *host, const char *netdev) {
     snprintf(p.host, sizeof(p.host), "%s", host);
     snprintf(p.mask, sizeof(p.mask), "255.255.255.0");
     snprintf(p.netdev, sizeof(p.netdev), "%s", netdev);
+    snprintf(p.device, sizeof(p.device), "rdma-%s", netdev);
     return p;
 }
 
@@ -165,6 +198,30 @@ static void routed_when_no_subnet_is_shared(void **state) {
     assert_string_equal(r[0].local, "10.0.1.1");
     assert_string_equal(r[1].local, "10.0.2.1");
     assert_int_equal(r[0].distance, 1);
+}
+
+static struct yk_rdma_port port6_at(const char *host, const char *netdev) {
+    struct yk_rdma_port p = port_at(host, netdev);
+    snprintf(p.mask, sizeof(p.mask), "ffff:ffff:ffff:ffff::");
+    return p;
+}
+
+/* One rail for a pair of devices, by IPv4 if it can be, whatever comes first in the list. */
+static void a_second_family_is_no_second_rail(void **state) {
+    struct yk_rdma_port own[] = {port6_at("fd00::1", "a"), port_at("10.0.1.1", "a"), port6_at("fd00:2::1", "b")};
+    struct yk_peer_info peer = {.incarnation = 1};
+    struct yk_rail_desc r[8];
+    add_addr(&peer, "fd00::11", 1);
+    add_addr(&peer, "10.0.1.11", 1);
+    assert_int_equal(yk_rdma_rails_of(own, 3, NULL, &peer, 0, r, 8), 1);
+    assert_string_equal(r[0].local, "10.0.1.1");
+    add_addr(&peer, "fd00:2::11", 1); /* b has no IPv4 */
+    assert_int_equal(yk_rdma_rails_of(own, 3, NULL, &peer, 0, r, 8), 2);
+    assert_string_equal(r[1].local, "fd00:2::1");
+    assert_string_equal(r[1].remote, "fd00:2::11");
+    assert_int_equal(yk_rdma_rails_of(own, 3, "fd00::1", &peer, 0, r, 8), 1); /* by its address */
+    assert_string_equal(r[0].local, "fd00::1");
+    assert_string_equal(r[0].remote, "fd00::11");
 }
 
 /* An address that is ours as well leads to us, unless the peer is on this host. */
@@ -234,10 +291,13 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TREE(a_host_without_devices),
         TREE(gids_that_route),
+        TREE(tables_with_holes),
         TREE(infiniband_by_its_interface),
+        cmocka_unit_test(transports_by_name),
         cmocka_unit_test(first_with_first_in_each_subnet),
         cmocka_unit_test(routed_when_no_subnet_is_shared),
         cmocka_unit_test(addresses_that_stand_on_both_hosts),
+        cmocka_unit_test(a_second_family_is_no_second_rail),
         cmocka_unit_test(offers_come_back),
         cmocka_unit_test(keys_cover_their_span),
     };

@@ -73,6 +73,34 @@ static void one_that_slows_down_loses_its_share(void **state) {
     fake_end(&rig);
 }
 
+/* The most that was under way on a rail at a time, by the log. */
+static uint64_t most_under_way(uint32_t rail) {
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < fake.log_count; i++) {
+        uint64_t sum = 0;
+        for (uint32_t k = 0; k <= i; k++)
+            if (fake.log[k].rail == rail && (k == i || fake.log[k].due_ns > fake.log[i].at_ns))
+                sum += fake.log[k].len;
+        most = fake.log[i].rail == rail && sum > most ? sum : most;
+    }
+    return most;
+}
+
+/* Devices that take long to set up are not a long way: no more is put under way on the first than on any other, and
+ * the second has its part. */
+static void a_slow_set_up_is_no_long_way(void **state) {
+    (void)state;
+    fake_begin(&rig, 2, 100e6, 48 * MB, NULL);
+    for (uint32_t i = 0; i < 2; i++) {
+        fake.rail[i].connect_ns = (400 + 10 * i) * YK_NS_PER_MS;
+        fake.rail[i].greet_ns = 10000;
+    }
+    run_all(YK_XFER_READ, 4 * MB);
+    assert_true(most_under_way(0) <= 4 * MB && most_under_way(1) <= 4 * MB);
+    assert_true(bytes_of(0) > 4 * MB && bytes_of(1) > 4 * MB);
+    fake_end(&rig);
+}
+
 static void a_small_request_takes_one_rail(void **state) {
     (void)state;
     fake_begin(&rig, 4, 100e6, 1 * MB, NULL);
@@ -519,6 +547,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rails_share_by_speed),
         cmocka_unit_test(one_that_slows_down_loses_its_share),
+        cmocka_unit_test(a_slow_set_up_is_no_long_way),
         cmocka_unit_test(a_small_request_takes_one_rail),
         cmocka_unit_test(a_near_rail_is_preferred),
         cmocka_unit_test(a_long_way_gets_lanes),

@@ -1,0 +1,609 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * RDMA over several devices, and what becomes of requests when a device, the peer or memory fails. It needs devices
+ * that may be cut, which is why it is run in a guest (tests/vm/test_rdma.py); without YOLK_RDMA_LISTEN all is skipped.
+ *
+ *   YOLK_RDMA_LISTEN     where the target listens: "0.0.0.0:7711"
+ *   YOLK_RDMA_ADVERTISE  what it tells peers: "10.99.0.2:7711,10.99.1.2:7711", an address of each of its devices
+ *   YOLK_RDMA_CUT        its network devices, as many and in this order: "n0b,n1b"; they are taken down and up
+ *
+ * The target is a process of its own, this program again, so that it can be killed. Its memory is shared with the
+ * test, past the engine: what a write has left there is seen without it.
+ */
+#include <yolk/transfer.h>
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "xfer/rdma/rdma_priv.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <linux/capability.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define NAME       "rails"
+#define BYTES      (8u << 20) /* of the segment, and of the memory here */
+#define PIECE      (1u << 20) /* of a request */
+#define PIECES     (BYTES / PIECE)
+#define DEVICE_MIN (1u << 20) /* that each device must have moved to count as one that is used */
+#define TIMEOUT_MS 60000u     /* of a batch: an emulated guest is slow */
+#define POOR_MS    15000u     /* of those that the peer will not answer */
+#define LOOK_S     240u       /* for what must come in the end */
+#define LINKS_MAX  8u
+
+static const char *listen_at, *advertise, *self_path;
+static char *cuts[LINKS_MAX];
+static uint32_t cut_count;
+
+/* ---- the target ---------------------------------------------------------------------------------------- */
+
+struct target {
+    pid_t pid;
+    int memory_fd, end; /* end: closed, it ends well */
+    char *memory;
+    char dir[64];
+};
+
+static void no_pinning(void) {
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2] = {{0}};
+    struct rlimit none = {0, 0};
+    assert_int_equal(syscall(SYS_capget, &head, data), 0);
+    data[CAP_IPC_LOCK / 32].effective &= ~(1u << CAP_IPC_LOCK % 32);
+    assert_int_equal(syscall(SYS_capset, &head, data), 0);
+    assert_int_equal(getrlimit(RLIMIT_MEMLOCK, &none), 0);
+    none.rlim_cur = 0;
+    assert_int_equal(setrlimit(RLIMIT_MEMLOCK, &none), 0);
+}
+
+static void may_pin(void) {
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2] = {{0}};
+    struct rlimit all;
+    assert_int_equal(syscall(SYS_capget, &head, data), 0);
+    data[CAP_IPC_LOCK / 32].effective |= 1u << CAP_IPC_LOCK % 32;
+    assert_int_equal(syscall(SYS_capset, &head, data), 0);
+    assert_int_equal(getrlimit(RLIMIT_MEMLOCK, &all), 0);
+    all.rlim_cur = all.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_MEMLOCK, &all), 0);
+}
+
+/* What this program is as the target: rails serve FD DIR TRANSPORTS PIN; it says that it is there by a byte, and
+ * stays until its input ends. */
+static int serve(char **args) {
+    yk_xfer *e;
+    char byte = 0;
+    yk_xfer_opts o = {.size = sizeof(o), .transports = (uint32_t)atoi(args[4]), .listen = listen_at,
+                      .advertise = advertise, .insecure_network = 1, .shm_dir = "", .registry_dir = args[3],
+                      .stall_ms = 5000, .connect_ms = 30000};
+    void *memory = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, atoi(args[2]), 0);
+    yk_xfer_memory m = {.addr = memory, .length = BYTES, .access = YK_XFER_REMOTE_READ | YK_XFER_REMOTE_WRITE,
+                        .fd = -1};
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (atoi(args[5]) == 0)
+        no_pinning();
+    int rc = memory == MAP_FAILED ? -YK_ENOMEM : yk_xfer_create(&o, &e);
+    if (rc == 0)
+        rc = yk_xfer_register(e, &m, 1);
+    if (rc == 0)
+        rc = yk_xfer_publish(e, NAME, memory, BYTES, NULL);
+    if (rc < 0) {
+        fprintf(stderr, "the target: %s\n", yk_xfer_error_text());
+        return 1;
+    }
+    if (write(STDOUT_FILENO, &byte, 1) == 1)
+        while (read(STDIN_FILENO, &byte, 1) > 0) {
+        }
+    yk_xfer_destroy(e);
+    return 0;
+}
+
+static void target_start(struct target *t, uint32_t transports, int pin) {
+    int in[2], out[2];
+    char fd[16], bits[16], byte;
+    snprintf(t->dir, sizeof(t->dir), "/tmp/yk-rails-XXXXXX");
+    assert_non_null(mkdtemp(t->dir));
+    t->memory_fd = memfd_create(NAME, 0);
+    assert_true(t->memory_fd >= 0);
+    assert_int_equal(ftruncate(t->memory_fd, BYTES), 0);
+    t->memory = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, t->memory_fd, 0);
+    assert_true(t->memory != MAP_FAILED);
+    assert_int_equal(pipe(in), 0);
+    assert_int_equal(pipe(out), 0);
+    snprintf(fd, sizeof(fd), "%d", t->memory_fd);
+    snprintf(bits, sizeof(bits), "%u", transports);
+    t->pid = fork();
+    assert_true(t->pid >= 0);
+    if (t->pid == 0) {
+        (void)dup2(in[0], STDIN_FILENO);
+        (void)dup2(out[1], STDOUT_FILENO);
+        close(in[1]);
+        close(out[0]);
+        execl(self_path, self_path, "serve", fd, t->dir, bits, pin ? "1" : "0", (char *)NULL);
+        _exit(127);
+    }
+    close(in[0]);
+    close(out[1]);
+    t->end = in[1];
+    assert_int_equal(read(out[0], &byte, 1), 1);
+    close(out[0]);
+}
+
+/* How it ended. */
+static int target_end(struct target *t, int with) {
+    int status;
+    char command[100];
+    if (with != 0)
+        assert_int_equal(kill(t->pid, with), 0);
+    close(t->end);
+    assert_int_equal(waitpid(t->pid, &status, 0), t->pid);
+    munmap(t->memory, BYTES);
+    close(t->memory_fd);
+    snprintf(command, sizeof(command), "rm -r %s", t->dir); /* one that is killed withdraws nothing */
+    assert_int_equal(system(command), 0);
+    return status;
+}
+
+/* ---- the initiator -------------------------------------------------------------------------------------- */
+
+struct rig {
+    struct target target;
+    yk_xfer *engine;
+    yk_xfer_segment segment;
+    char *local;
+};
+
+static void rig_open(struct rig *r, uint32_t transports, int pin_here, int pin_there) {
+    yk_xfer_opts o = {.size = sizeof(o), .transports = transports, .insecure_network = 1, .shm_dir = "",
+                      .stall_ms = 2000, .connect_ms = 30000};
+    target_start(&r->target, transports, pin_there);
+    r->local = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(r->local != MAP_FAILED);
+    o.registry_dir = r->target.dir;
+    if (!pin_here)
+        no_pinning();
+    if (yk_xfer_create(&o, &r->engine) < 0)
+        fail_msg("%s", yk_xfer_error_text());
+    yk_xfer_memory m = {.addr = r->local, .length = BYTES, .fd = -1};
+    assert_int_equal(yk_xfer_register(r->engine, &m, 1), 0);
+    if (yk_xfer_open(r->engine, NAME, TIMEOUT_MS, &r->segment) < 0)
+        fail_msg("%s", yk_xfer_error_text());
+}
+
+static void rig_close(struct rig *r, int end_with) {
+    yk_xfer_destroy(r->engine);
+    munmap(r->local, BYTES);
+    int status = target_end(&r->target, end_with);
+    if (end_with == 0)
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void fill(char *at, uint32_t seed) {
+    uint64_t w = 88172645463325252ull + seed;
+    for (uint32_t i = 0; i < BYTES / 8; i++) {
+        w ^= w << 13;
+        w ^= w >> 7;
+        w ^= w << 17;
+        memcpy(at + i * 8, &w, 8);
+    }
+}
+
+/* All of the segment, in pieces; ended by wait_for. */
+static yk_xfer_batch begin(struct rig *r, uint32_t op, uint32_t seed, uint32_t timeout_ms) {
+    yk_xfer_request q[PIECES];
+    yk_xfer_submit_opts so = {.size = sizeof(so), .xclass = YK_XFER_DEMAND, .timeout_ms = timeout_ms};
+    yk_xfer_batch b;
+    char *from = op == YK_XFER_READ ? r->target.memory : r->local, *to = op == YK_XFER_READ ? r->local : r->target.memory;
+    fill(from, seed);
+    memset(to, 0x55, BYTES);
+    for (uint32_t i = 0; i < PIECES; i++)
+        q[i] = (yk_xfer_request){.op = op, .local = r->local + i * PIECE, .segment = r->segment, .offset = i * PIECE,
+                                 .length = PIECE};
+    assert_int_equal(yk_xfer_submit(r->engine, q, PIECES, &so, &b), 0);
+    return b;
+}
+
+static void tell_links(struct rig *r) {
+    char *text;
+    if (yk_xfer_links_json(r->engine, &text) == 0) {
+        print_message("%s\n", text);
+        free(text);
+    }
+}
+
+static int end(struct rig *r, yk_xfer_batch b) {
+    int rc = yk_xfer_wait(r->engine, b, UINT32_MAX);
+    assert_int_equal(yk_xfer_batch_free(r->engine, b), 0);
+    return rc;
+}
+
+/* Both directions, every byte looked at. */
+static void exact(struct rig *r, uint32_t seed) {
+    for (uint32_t op = YK_XFER_READ; op <= YK_XFER_WRITE; op++) {
+        int rc = end(r, begin(r, op, seed + op, TIMEOUT_MS));
+        if (rc != 0)
+            tell_links(r);
+        assert_int_equal(rc, 0);
+        assert_memory_equal(r->local, r->target.memory, BYTES);
+    }
+}
+
+/* A number of the rail from there, in the table of links. */
+static uint64_t of_rail(struct rig *r, const char *transport, const char *remote, const char *what) {
+    char *text, ways[200], key[40];
+    uint64_t value = 0;
+    assert_int_equal(yk_xfer_links_json(r->engine, &text), 0);
+    snprintf(key, sizeof(key), "\"%s\":", what);
+    for (const char *at = text; (at = strstr(at, "\"transport\":")) != NULL; at++) {
+        const char *to = strstr(at, "\"remote\":"), *number = strstr(at, key);
+        snprintf(ways, sizeof(ways), "%.*s", 60, at);
+        if (to == NULL || number == NULL || strstr(ways, transport) == NULL)
+            continue;
+        to += strlen("\"remote\":");
+        to += strspn(to, " \"");
+        if (strncmp(to, remote, strlen(remote)) == 0 && to[strlen(remote)] == '"')
+            value = strtoull(number + strlen(key), NULL, 10);
+    }
+    free(text);
+    return value;
+}
+
+/* The n-th address that the target tells. */
+static const char *address(uint32_t n, char host[64]) {
+    const char *at = advertise;
+    for (; n > 0 && at != NULL; n--)
+        at = strchr(at, ',') != NULL ? strchr(at, ',') + 1 : NULL;
+    assert_non_null(at);
+    snprintf(host, 64, "%.*s", (int)strcspn(at, ":"), at);
+    return host;
+}
+
+static uint32_t address_count(void) {
+    uint32_t n = 1;
+    for (const char *at = advertise; *at != 0; at++)
+        n += *at == ',';
+    return n;
+}
+
+static uint64_t rail_bytes(struct rig *r, uint32_t n) {
+    char host[64];
+    return of_rail(r, "\"rdma\"", address(n, host), "bytes");
+}
+
+/* ---- devices ---------------------------------------------------------------------------------------------- */
+
+#define COUNTERS_MS 20 /* the kernel reads them again when they are older than 10 ms */
+
+struct counters {
+    uint32_t n;
+    char name[32][64];
+    uint64_t packets[32]; /* that it has received */
+};
+
+static struct counters devices(void) {
+    struct counters c = {.n = 0};
+    (void)poll(NULL, 0, COUNTERS_MS);
+    DIR *d = opendir("/sys/class/infiniband");
+    for (struct dirent *e; d != NULL && c.n < 32 && (e = readdir(d)) != NULL;) {
+        char path[400];
+        unsigned long long n = 0;
+        snprintf(path, sizeof(path), "/sys/class/infiniband/%s/ports/1/hw_counters/rcvd_pkts", e->d_name);
+        FILE *f = fopen(path, "re");
+        if (f == NULL)
+            continue;
+        if (fscanf(f, "%llu", &n) == 1) {
+            snprintf(c.name[c.n], sizeof(c.name[0]), "%.63s", e->d_name);
+            c.packets[c.n++] = n;
+        }
+        fclose(f);
+    }
+    if (d != NULL)
+        closedir(d);
+    return c;
+}
+
+static uint64_t packets_since(const struct counters *before) {
+    struct counters now = devices();
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < now.n; i++)
+        sum += now.packets[i] - before->packets[i];
+    return sum;
+}
+
+static void set_link(uint32_t n, const char *state) {
+    char command[100];
+    snprintf(command, sizeof(command), "ip link set %s %s", cuts[n], state);
+    assert_int_equal(system(command), 0);
+}
+
+/* Whether the port of every device is active again. */
+static int all_active(void) {
+    int active = 1;
+    DIR *d = opendir("/sys/class/infiniband");
+    for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;) {
+        char path[400], text[32] = "";
+        snprintf(path, sizeof(path), "/sys/class/infiniband/%s/ports/1/state", e->d_name);
+        FILE *f = fopen(path, "re");
+        if (f == NULL)
+            continue;
+        if (fgets(text, sizeof(text), f) == NULL || strstr(text, "ACTIVE") == NULL)
+            active = 0;
+        fclose(f);
+    }
+    if (d != NULL)
+        closedir(d);
+    return active;
+}
+
+static void links_up(void) {
+    uint64_t until = yk_now_ns() + LOOK_S * YK_NS_PER_S;
+    for (uint32_t i = 0; i < cut_count; i++)
+        set_link(i, "up");
+    while (!all_active()) {
+        assert_true(yk_now_ns() < until);
+        (void)poll(NULL, 0, 20);
+    }
+}
+
+/* ---- cases ------------------------------------------------------------------------------------------------- */
+
+#define NEEDS_DEVICES(links)                                                                           \
+    if (listen_at == NULL || advertise == NULL || (int)cut_count < (links)) {                          \
+        print_message("YOLK_RDMA_LISTEN, _ADVERTISE or _CUT is not set: no devices to test with\n");   \
+        skip();                                                                                        \
+    }
+
+/* Goes on until each rail has moved its part, in both directions. */
+static void until_all_move(struct rig *r, uint32_t seed) {
+    uint64_t until = yk_now_ns() + LOOK_S * YK_NS_PER_S, had[LINKS_MAX];
+    uint32_t n = address_count(), left;
+    for (uint32_t i = 0; i < n; i++)
+        had[i] = rail_bytes(r, i);
+    do {
+        if (yk_now_ns() >= until) {
+            tell_links(r);
+            fail_msg("not every rail moves bytes");
+        }
+        exact(r, seed += 2);
+        left = 0;
+        for (uint32_t i = 0; i < n; i++)
+            left += rail_bytes(r, i) - had[i] < DEVICE_MIN;
+    } while (left > 0);
+}
+
+static void every_device_moves_bytes(void **state) {
+    struct rig r;
+    char host[64];
+    NEEDS_DEVICES(0)
+    struct yk_rdma_port ports[YK_RDMA_PORTS_MAX];
+    uint64_t began = yk_now_ns();
+    uint32_t found = yk_rdma_ports_now(ports, YK_RDMA_PORTS_MAX);
+    print_message("%u addresses of ports, found in %u us\n", found, (unsigned)((yk_now_ns() - began) / 1000));
+    rig_open(&r, YK_XFER_RDMA | YK_XFER_TCP, 1, 1);
+    struct counters before = devices();
+    until_all_move(&r, 1);
+    struct counters after = devices();
+    assert_int_equal(before.n, after.n);
+    for (uint32_t i = 0; i < after.n; i++) {
+        print_message("%s received %llu packets\n", after.name[i],
+                      (unsigned long long)(after.packets[i] - before.packets[i]));
+        /* What it read, or answers to what was read of it: of either there is at least one. */
+        assert_true(after.packets[i] > before.packets[i]);
+    }
+    for (uint32_t i = 0; i < address_count(); i++) {
+        print_message("rdma to %s: %llu bytes, ", address(i, host), (unsigned long long)rail_bytes(&r, i));
+        print_message("tcp: %llu\n", (unsigned long long)of_rail(&r, "\"tcp\"", host, "bytes"));
+    }
+    rig_close(&r, 0);
+}
+
+/* In mid-transfer: when some bytes of it are there. 1: it ended before. */
+static int under_way(struct rig *r, yk_xfer_batch b, uint32_t rail, uint64_t had) {
+    uint64_t until = yk_now_ns() + LOOK_S * YK_NS_PER_S;
+    while (rail_bytes(r, rail) == had) {
+        if (yk_xfer_wait(r->engine, b, 0) != -YK_EAGAIN)
+            return 0;
+        assert_true(yk_now_ns() < until);
+        (void)poll(NULL, 0, 1);
+    }
+    return 1;
+}
+
+static void a_link_is_cut(void **state) {
+    struct rig r;
+    uint32_t hits = 0, seed = 100;
+    NEEDS_DEVICES(2)
+    rig_open(&r, YK_XFER_RDMA | YK_XFER_TCP, 1, 1);
+    until_all_move(&r, 50);
+    for (uint32_t cut = 0; cut < cut_count; cut++)
+        for (uint32_t op = YK_XFER_READ; op <= YK_XFER_WRITE; op++, seed++) {
+            uint64_t had = rail_bytes(&r, cut), began = yk_now_ns();
+            yk_xfer_batch b = begin(&r, op, seed, TIMEOUT_MS);
+            hits += (uint32_t)under_way(&r, b, cut, had);
+            set_link(cut, "down");
+            int rc = end(&r, b);
+            if (rc != 0)
+                tell_links(&r);
+            assert_int_equal(rc, 0);
+            assert_memory_equal(r.local, r.target.memory, BYTES);
+            print_message("%s down in a %s: it ended well after %u ms\n", cuts[cut],
+                          op == YK_XFER_READ ? "read" : "write", (unsigned)((yk_now_ns() - began) / YK_NS_PER_MS));
+            links_up();
+        }
+    assert_true(hits > 0);
+    until_all_move(&r, 500); /* they have come back */
+    rig_close(&r, 0);
+}
+
+static void shell(const char *format, const char *device) {
+    char command[100];
+    snprintf(command, sizeof(command), format, device);
+    assert_int_equal(system(command), 0);
+}
+
+/* The wire takes packets and loses them, and nothing says so. */
+static void packets_vanish(void **state) {
+    struct rig r;
+    NEEDS_DEVICES(2)
+    shell("modprobe %s", "sch_netem");
+    rig_open(&r, YK_XFER_RDMA | YK_XFER_TCP, 1, 1);
+    until_all_move(&r, 60);
+    for (uint32_t op = YK_XFER_READ; op <= YK_XFER_WRITE; op++) {
+        uint64_t had = rail_bytes(&r, 0), began = yk_now_ns();
+        yk_xfer_batch b = begin(&r, op, 70 + op, TIMEOUT_MS);
+        (void)under_way(&r, b, 0, had);
+        shell("tc qdisc add dev %s root netem loss 100%%", cuts[0]);
+        int rc = end(&r, b);
+        if (rc != 0)
+            tell_links(&r);
+        assert_int_equal(rc, 0);
+        assert_memory_equal(r.local, r.target.memory, BYTES);
+        exact(&r, 80); /* and what is begun meanwhile */
+        print_message("%s loses all: well after %u ms\n", cuts[0], (unsigned)((yk_now_ns() - began) / YK_NS_PER_MS));
+        shell("tc qdisc del dev %s root", cuts[0]);
+        until_all_move(&r, 90);
+    }
+    rig_close(&r, 0);
+}
+
+/* Ends batches that the peer may not answer: each by its deadline, and a little for the machine. */
+static void end_poor(struct rig *r, const yk_xfer_batch *b, uint32_t n, const char *what) {
+    uint64_t began = yk_now_ns();
+    for (uint32_t i = 0; i < n; i++) {
+        int rc = end(r, b[i]);
+        print_message("%s, batch %u: %s after %u ms\n", what, i, rc == 0 ? "well" : yk_status_text(rc),
+                      (unsigned)((yk_now_ns() - began) / YK_NS_PER_MS));
+        assert_true(rc <= 0 && rc != -YK_EAGAIN);
+        assert_true(i + 1 < n || rc < 0); /* the last was begun when nobody could answer */
+    }
+    assert_true(yk_now_ns() - began < (POOR_MS + TIMEOUT_MS) * YK_NS_PER_MS);
+}
+
+/* TCP finds its way, here over loopback. */
+static void tcp_is_left(void **state) {
+    struct rig r;
+    NEEDS_DEVICES(1)
+    rig_open(&r, YK_XFER_RDMA | YK_XFER_TCP, 1, 1);
+    exact(&r, 5);
+    yk_xfer_batch b = begin(&r, YK_XFER_READ, 6, TIMEOUT_MS);
+    for (uint32_t i = 0; i < cut_count; i++)
+        set_link(i, "down");
+    assert_int_equal(end(&r, b), 0);
+    assert_memory_equal(r.local, r.target.memory, BYTES);
+    exact(&r, 7);
+    links_up();
+    until_all_move(&r, 9);
+    rig_close(&r, 0);
+}
+
+/* No way is left. */
+static void all_links_are_cut(void **state) {
+    struct rig r;
+    NEEDS_DEVICES(1)
+    rig_open(&r, YK_XFER_RDMA, 1, 1);
+    exact(&r, 7);
+    yk_xfer_batch b[3] = {begin(&r, YK_XFER_READ, 8, POOR_MS), begin(&r, YK_XFER_READ, 8, POOR_MS)};
+    for (uint32_t i = 0; i < cut_count; i++)
+        set_link(i, "down");
+    b[2] = begin(&r, YK_XFER_READ, 8, POOR_MS);
+    end_poor(&r, b, 3, "without any link");
+    links_up();
+    exact(&r, 9);
+    rig_close(&r, 0);
+}
+
+/* Its devices answer reads, and its processors have no part in that. */
+static void a_stopped_peer_is_read(void **state) {
+    struct rig r;
+    NEEDS_DEVICES(0)
+    rig_open(&r, YK_XFER_RDMA | YK_XFER_TCP, 1, 1);
+    until_all_move(&r, 110); /* keys are known by then */
+    assert_int_equal(kill(r.target.pid, SIGSTOP), 0);
+    struct counters before = devices();
+    int rc = end(&r, begin(&r, YK_XFER_READ, 120, TIMEOUT_MS));
+    print_message("the peer is stopped: a read of %u bytes ends with %d after %llu packets\n", BYTES, rc,
+                  (unsigned long long)packets_since(&before));
+    assert_int_equal(rc, 0);
+    assert_memory_equal(r.local, r.target.memory, BYTES);
+    yk_xfer_batch b = begin(&r, YK_XFER_WRITE, 130, POOR_MS); /* that takes its hand */
+    end_poor(&r, &b, 1, "a write to one that is stopped");
+    assert_int_equal(kill(r.target.pid, SIGCONT), 0);
+    exact(&r, 140);
+    rig_close(&r, 0);
+}
+
+static void the_peer_is_killed(void **state) {
+    struct rig r;
+    NEEDS_DEVICES(0)
+    for (uint32_t op = YK_XFER_READ; op <= YK_XFER_WRITE; op++) {
+        rig_open(&r, YK_XFER_RDMA | YK_XFER_TCP, 1, 1);
+        exact(&r, 20);
+        uint64_t had = rail_bytes(&r, 0);
+        yk_xfer_batch b[4] = {begin(&r, op, 30, POOR_MS), begin(&r, op, 30, POOR_MS), begin(&r, op, 30, POOR_MS)};
+        (void)under_way(&r, b[2], 0, had);
+        assert_int_equal(kill(r.target.pid, SIGKILL), 0);
+        b[3] = begin(&r, op, 30, POOR_MS);
+        end_poor(&r, b, 4, op == YK_XFER_READ ? "the peer is killed in a read" : "the peer is killed in a write");
+        rig_close(&r, SIGKILL);
+    }
+}
+
+/* Not one byte of payload goes through a device then, and all arrive. */
+static void memory_that_may_not_be_pinned(void **state) {
+    struct rig r;
+    NEEDS_DEVICES(0)
+    for (int here = 0; here <= 1; here++) {
+        rig_open(&r, YK_XFER_RDMA, here, !here);
+        struct counters before = devices();
+        exact(&r, 40);
+        may_pin();
+        print_message("no memory registered %s: %llu packets\n", here ? "there" : "here",
+                      (unsigned long long)packets_since(&before));
+        assert_true(packets_since(&before) < BYTES / 4096);
+        rig_close(&r, 0);
+    }
+}
+
+static int setup(void **state) {
+    static char names[200];
+    const char *cut = getenv("YOLK_RDMA_CUT");
+    listen_at = getenv("YOLK_RDMA_LISTEN");
+    advertise = getenv("YOLK_RDMA_ADVERTISE");
+    snprintf(names, sizeof(names), "%s", cut != NULL ? cut : "");
+    for (char *at = strtok(names, ","); at != NULL && cut_count < LINKS_MAX; at = strtok(NULL, ","))
+        cuts[cut_count++] = at;
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_device_moves_bytes), cmocka_unit_test(memory_that_may_not_be_pinned),
+        cmocka_unit_test(the_peer_is_killed),       cmocka_unit_test(a_link_is_cut),
+        cmocka_unit_test(all_links_are_cut),        cmocka_unit_test(packets_vanish),
+        cmocka_unit_test(a_stopped_peer_is_read),   cmocka_unit_test(tcp_is_left),
+    };
+    self_path = argv[0];
+    if (argc == 6 && strcmp(argv[1], "serve") == 0) {
+        listen_at = getenv("YOLK_RDMA_LISTEN");
+        advertise = getenv("YOLK_RDMA_ADVERTISE");
+        return serve(argv);
+    }
+    if (getenv("YOLK_RDMA_CASE") != NULL)
+        cmocka_set_test_filter(getenv("YOLK_RDMA_CASE"));
+    return cmocka_run_group_tests(tests, setup, NULL);
+}
