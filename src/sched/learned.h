@@ -40,6 +40,20 @@ struct yk_learned_request {
  * yk_policy_learned. */
 void yk_learned_request(struct yk_policy *p, const struct yk_learned_request *request);
 
+/* What the policy has seen is enough to learn from anew: a copy of that, from which
+ *
+ *     training = yk_learned_training_begin(p)     the owner, after requests; NULL: not now
+ *     yk_learned_training_run(training)           any thread: it touches nothing else of the policy
+ *     yk_learned_training_end(p)                  the owner, when run has returned: the new model decides
+ *
+ * make the model that decides. There is one at a time, begin returns NULL until its end; the policy is not freed in
+ * between. Who never asks has a policy that never learns: the floor. begin takes up to 0.2 ms, run about 0.5 us for
+ * each of up to 24,000 examples, end nothing. */
+struct yk_learned_training;
+struct yk_learned_training *yk_learned_training_begin(struct yk_policy *p);
+void yk_learned_training_run(struct yk_learned_training *training);
+void yk_learned_training_end(struct yk_policy *p);
+
 /* Which cache is followed now: "lru", "s3fifo" or "learned". */
 const char *yk_learned_follows(const struct yk_policy *p);
 
