@@ -11,15 +11,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#ifndef TREES
-#define TREES    30
-#define SHRINK   0.15f /* of each tree's step */
+#define TREES    20
+#define SHRINK   0.22f /* of each tree's step */
 #define FEATURES 12    /* of a tree */
-#endif
 #define RIDGE    4.0f  /* expected events added to each leaf: few examples move little */
 #define LEAF_MIN 1.0f  /* expected events on each side of a split */
 #define STEP_MAX 3.0f  /* of one leaf, before it is shrunk */
 #define GAIN_MIN 1e-6f
+
+_Static_assert(TREES <= YK_TREES_MAX, "there is room");
 
 /* Events less expected ones, and expected ones: two floats that are added at once. */
 typedef float sums __attribute__((vector_size(8)));

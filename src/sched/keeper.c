@@ -7,10 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#ifndef REFRESHED
-#define REFRESHED 4 /* leaves an eviction, in turn */
-#define RETRIES   8 /* the top may have been worth more when it was predicted: look again so often */
-#endif
+#define REFRESHED 1 /* leaves an eviction, in turn */
+#define RETRIES   4 /* the top may have been worth more when it was predicted: look again so often */
 
 int yk_keeper_init(struct yk_keeper *k, struct yk_history *history, const struct yk_trees *trees,
                    uint32_t capacity, uint32_t max_request, uint8_t bit) {

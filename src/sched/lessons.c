@@ -12,16 +12,18 @@
 #define WAIT_MIN_S    0.25  /* so that what is used at once has a rate */
 #define AGE_MIN_S     0.3f
 #define AGE_DOUBLINGS 13.29f /* to 3,000 s */
-#ifndef A_REQUEST
-#define A_REQUEST     6 /* blocks of a request that are looked at */
-#define A_REQUEST_FULL 2 /* when the examples are full */
-#define FIRST_DUE     100
-#define DUE_MAX       4000 /* requests */
-#define DUE_TIMES     2
-#endif
+#define ONE_OF         4 /* blocks is looked at */
+#define A_REQUEST      6 /* of one request at most */
+#define A_REQUEST_FULL 2 /* the same, when there is no place left for their examples but that of older ones */
+
+/* Between two trainings there are so many requests, half as many more each time, and two blocks for each example,
+ * as one costs 0.4 us. */
+#define DUE_FIRST         100
+#define DUE_MAX           500
+#define BLOCKS_AN_EXAMPLE 2
 
 int yk_lessons_init(struct yk_lessons *l, struct yk_history *h, uint64_t seed) {
-    *l = (struct yk_lessons){.history = h, .requests_due = FIRST_DUE, .random = seed * 2 + 1};
+    *l = (struct yk_lessons){.history = h, .requests_due = DUE_FIRST, .random = seed * 2 + 1};
     l->examples = malloc(YK_LESSONS * sizeof(*l->examples));
     l->lessons = malloc(YK_LESSONS * sizeof(*l->lessons));
     l->plans = malloc((YK_LESSONS_PLANNED + 1) * sizeof(*l->plans));
@@ -119,9 +121,15 @@ void yk_lessons_look(struct yk_lessons *l) {
     l->history->now_ms = now_ms;
 }
 
+/* Drawn, not carried over: every fourth request may be of one kind. */
+static uint32_t how_many(struct yk_lessons *l, uint32_t n) {
+    uint32_t most = l->count < YK_LESSONS ? A_REQUEST : A_REQUEST_FULL;
+    double wanted = (double)n / ONE_OF + draw(l);
+    return wanted < most ? (uint32_t)wanted : most;
+}
+
 void yk_lessons_request(struct yk_lessons *l, const uint32_t *records, uint32_t n) {
-    unsigned wanted = l->count < YK_LESSONS ? A_REQUEST : A_REQUEST_FULL;
-    for (unsigned k = 0; n > 0 && k < wanted; k++) {
+    for (uint32_t k = 0, wanted = how_many(l, n); k < wanted; k++) {
         /* Half of them anywhere, half towards the tail, where lives end. */
         float u = (float)draw(l);
         uint32_t back = (k & 1) || n < 4 ? (uint32_t)(u * n) : (uint32_t)(exp2f(u * log2f(n)) - 0.999f);
@@ -136,7 +144,7 @@ void yk_lessons_request(struct yk_lessons *l, const uint32_t *records, uint32_t 
 }
 
 bool yk_lessons_are_due(const struct yk_lessons *l) {
-    return l->requests >= l->requests_due && l->blocks >= l->count / 2;
+    return l->requests >= l->requests_due && l->blocks >= BLOCKS_AN_EXAMPLE * l->count;
 }
 
 uint32_t yk_lessons_copy(struct yk_lessons *l, struct yk_fit_example *e) {
@@ -148,7 +156,7 @@ uint32_t yk_lessons_copy(struct yk_lessons *l, struct yk_fit_example *e) {
         e[i].event = !s->open && s->used && waited_s <= HORIZON_S;
         e[i].waited_s = (float)((waited_s < HORIZON_S ? waited_s : HORIZON_S) + WAIT_MIN_S);
     }
-    l->requests_due = l->requests_due * DUE_TIMES < DUE_MAX ? l->requests_due * DUE_TIMES : DUE_MAX;
+    l->requests_due = l->requests_due * 3 / 2 < DUE_MAX ? l->requests_due * 3 / 2 : DUE_MAX;
     l->requests = 0;
     l->blocks = 0;
     return l->count;

@@ -2,7 +2,7 @@
  *
  * What the learned policy learns from: moments in the lives of blocks, and what followed.
  *
- * Of each request a few blocks are looked at, some now, the others at an age drawn beforehand (unless they are
+ * Of a few blocks, six of a request at most, some are looked at now, the others at an age drawn beforehand (unless they are
  * used before), from a third of a second to an hour on a scale where each doubling is as likely. What was
  * seen then waits for the next use; HORIZON_S without one is as good as never. The last YK_LESSONS examples
  * are kept, and those not yet answered count for as long as they have waited.
