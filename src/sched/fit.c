@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TREES    20
-#define SHRINK   0.22f /* of each tree's step */
+#define TREES    24
+#define SHRINK   0.19f /* of each tree's step */
 #define FEATURES 12    /* of a tree */
 #define RIDGE    4.0f  /* expected events added to each leaf: few examples move little */
 #define LEAF_MIN 1.0f  /* expected events on each side of a split */

@@ -38,9 +38,10 @@ static const char *const followed_names[FOLLOWED] = {"lru", "s3fifo", "learned"}
 
 #define RECORDS_OF(capacity) (4 * (capacity) + 100000u)
 
-/* Hits fade by half in so many blocks: eight capacities, as a cache takes one or two to show what it is worth. */
-#define FADE_CAPACITIES 8
-#define FADE_MIN        4096u
+/* Hits fade by half in so many blocks: four capacities, as a cache takes one or two to show what it is worth, and what
+ * is better may change. */
+#define FADE_CAPACITIES 4
+#define FADE_MIN        1024u
 /* Another is followed when it hit so much more: to change costs about a filling of the cache. */
 #define BETTER_BY 1.02
 

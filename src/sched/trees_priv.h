@@ -20,7 +20,7 @@
 #define YK_TREES_VALUES   64
 #define YK_TREES_DEPTH    5
 #define YK_TREES_LEAVES   (1u << YK_TREES_DEPTH) /* the bits of a uint32_t */
-#define YK_TREES_MAX      20 /* a multiple of 4 */
+#define YK_TREES_MAX      24 /* a multiple of 4 */
 
 struct yk_trees {
     uint32_t count;  /* of trees; 0: nothing is known */
