@@ -10,8 +10,8 @@
  *
  * Its ops are those of every policy (policy.h); it is in yolkd's list when the node announces requests.
  *
- * Memory: about 150 bytes for each of 4 x capacity_objects + 100,000 blocks, and 5 MiB. All of it is
- * allocated when it is made. Threads: as every policy; it trains on its owner's thread, up to 0.2 s at once.
+ * Memory: about 125 bytes for each of 4 x capacity_objects + 100,000 blocks, and 4 MiB. All of it is
+ * allocated when it is made. Threads: as every policy; training may leave its owner's thread.
  */
 #ifndef YK_SCHED_LEARNED_H
 #define YK_SCHED_LEARNED_H
@@ -47,7 +47,7 @@ void yk_learned_request(struct yk_policy *p, const struct yk_learned_request *re
  *     yk_learned_training_end(p)                  the owner, when run has returned: the new model decides
  *
  * make the model that decides. There is one at a time, begin returns NULL until its end; the policy is not freed in
- * between. Who never asks has a policy that never learns: the floor. begin takes up to 0.2 ms, run about 0.5 us for
+ * between. Who never asks has a policy that never learns: the floor. begin takes up to 0.2 ms, run about 0.4 us for
  * each of up to 24,000 examples, end nothing. */
 struct yk_learned_training;
 struct yk_learned_training *yk_learned_training_begin(struct yk_policy *p);

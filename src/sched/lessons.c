@@ -12,12 +12,12 @@
 #define WAIT_MIN_S    0.25  /* so that what is used at once has a rate */
 #define AGE_MIN_S     0.3f
 #define AGE_DOUBLINGS 13.29f /* to 3,000 s */
-#define ONE_OF         4 /* blocks is looked at */
+#define ONE_OF         2 /* blocks is looked at */
 #define A_REQUEST      6 /* of one request at most */
 #define A_REQUEST_FULL 2 /* the same, when there is no place left for their examples but that of older ones */
 
 /* Between two trainings there are so many requests, half as many more each time, and two blocks for each example,
- * as one costs 0.4 us. */
+ * as one costs 0.4 us, or as many blocks as before both. */
 #define DUE_FIRST         100
 #define DUE_MAX           500
 #define BLOCKS_AN_EXAMPLE 2
@@ -141,10 +141,12 @@ void yk_lessons_request(struct yk_lessons *l, const uint32_t *records, uint32_t 
     }
     l->requests++;
     l->blocks += n;
+    l->blocks_ever += n;
 }
 
 bool yk_lessons_are_due(const struct yk_lessons *l) {
-    return l->requests >= l->requests_due && l->blocks >= BLOCKS_AN_EXAMPLE * l->count;
+    uint64_t enough = (uint64_t)BLOCKS_AN_EXAMPLE * l->count, half = l->blocks_ever / 2;
+    return l->requests >= l->requests_due && l->blocks >= (enough < half ? enough : half);
 }
 
 uint32_t yk_lessons_copy(struct yk_lessons *l, struct yk_fit_example *e) {

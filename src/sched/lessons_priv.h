@@ -42,7 +42,7 @@ struct yk_lessons {
     uint32_t count, next, planned;
     uint32_t requests_due;   /* before the next copy */
     uint32_t requests;       /* since the last */
-    uint64_t blocks, random; /* blocks since the last */
+    uint64_t blocks, blocks_ever, random; /* blocks since the last copy, too */
 };
 
 int yk_lessons_init(struct yk_lessons *l, struct yk_history *h, uint64_t seed);

@@ -6,8 +6,8 @@
  * A row is of features from 0 to 63. The trees' sum is the logarithm of events a second, less a prior. A tree is
  * not walked: each value of a feature rules out some leaves of every tree, whatever the other features are, and
  * what is left over of a tree after all features are asked begins with the leaf that a walk would reach (Lucchese
- * et al., "QuickScorer", SIGIR 2015). So a score is a run of ANDs over all trees at once without a branch, 25 ns
- * where walks took 120.
+ * et al., "QuickScorer", SIGIR 2015). So a score is a run of ANDs over all trees at once without a branch: 45 ns,
+ * where walks through 30 trees took 145.
  *
  * Immutable once made. Thread: any.
  */
