@@ -47,7 +47,7 @@ void yk_learned_request(struct yk_policy *p, const struct yk_learned_request *re
  *     yk_learned_training_end(p)                  the owner, when run has returned: the new model decides
  *
  * make the model that decides. There is one at a time, begin returns NULL until its end; the policy is not freed in
- * between. Who never asks has a policy that never learns: the floor. begin takes up to 0.2 ms, run about 0.4 us for
+ * between. Who never asks has a policy that never learns: the floor. begin takes up to 0.4 ms, run about 0.4 us for
  * each of up to 24,000 examples, end nothing. */
 struct yk_learned_training;
 struct yk_learned_training *yk_learned_training_begin(struct yk_policy *p);
