@@ -42,6 +42,11 @@ static const char *const followed_names[FOLLOWED] = {"lru", "s3fifo", "learned"}
  * is better may change. */
 #define FADE_CAPACITIES 4
 #define FADE_MIN        1024u
+/* What follows the best of late can be wrong each time, where the best changes as fast. So hits are counted over a
+ * longer past, too, those of the real cache among them: where it has fallen behind the best of that, that one is
+ * followed. */
+#define LONGER        16
+#define FALLEN_BEHIND 0.98
 /* Another is followed when it hit so much more: to change costs about a filling of the cache. */
 #define BETTER_BY 1.02
 
@@ -56,7 +61,7 @@ struct learned {
     struct yk_learned_training *training;
     uint32_t *chain;     /* records of the request */
     uint32_t *record_of; /* by id: a record or YK_RECORD_NONE */
-    double hits[FOLLOWED];
+    double hits[FOLLOWED], long_hits[FOLLOWED], long_real_hits;
     uint64_t requests_clock; /* of the history, when the last request began */
     uint64_t last_ms;
     uint32_t capacity, chain_max, follows;
@@ -98,20 +103,34 @@ static void follow(struct learned *l, uint32_t which) {
     }
 }
 
-static void choose(struct learned *l, uint32_t blocks) {
-    double span = (double)FADE_CAPACITIES * l->capacity;
-    double keep = exp2(-(double)blocks / (span > FADE_MIN ? span : FADE_MIN));
+static uint32_t best_of(const struct learned *l, const double *hits) {
     uint32_t best = l->follows;
     for (uint32_t i = 0; i < FOLLOWED; i++)
-        if (l->hits[i] > l->hits[best])
+        if (hits[i] > hits[best])
             best = i;
-    if (best != l->follows && l->hits[best] > BETTER_BY * l->hits[l->follows] + 1)
-        follow(l, best);
-    for (uint32_t i = 0; i < FOLLOWED; i++)
-        l->hits[i] *= keep;
+    return best;
 }
 
-/* ---- the three --------------------------------------------------------------------------------- */
+static void fade(struct learned *l, uint32_t blocks) {
+    double span = (double)FADE_CAPACITIES * l->capacity;
+    double halves = (double)blocks / (span > FADE_MIN ? span : FADE_MIN);
+    double keep = exp2(-halves), keep_long = exp2(-halves / LONGER);
+    for (uint32_t i = 0; i < FOLLOWED; i++) {
+        l->hits[i] *= keep;
+        l->long_hits[i] *= keep_long;
+    }
+    l->long_real_hits *= keep_long;
+}
+
+static void choose(struct learned *l, uint32_t blocks) {
+    uint32_t best_long = best_of(l, l->long_hits);
+    bool is_behind = l->long_real_hits < FALLEN_BEHIND * l->long_hits[best_long];
+    const double *hits = is_behind ? l->long_hits : l->hits;
+    uint32_t best = is_behind ? best_long : best_of(l, l->hits);
+    if (best != l->follows && hits[best] > BETTER_BY * hits[l->follows] + 1)
+        follow(l, best);
+    fade(l, blocks);
+}
 
 /* The record is given to another block. */
 static void give_up(struct learned *l, uint32_t record) {
@@ -179,14 +198,19 @@ static uint32_t find_chain(struct learned *l, const uint64_t *hashes, uint32_t n
 }
 
 static void count_hits(struct learned *l, uint32_t n) {
-    for (uint32_t which = 0; which < FOLLOWED; which++) {
-        uint32_t run = 0;
+    uint32_t run = 0;
+    for (uint32_t which = 0; which < FOLLOWED; which++, run = 0) {
         while (run < n && l->history.records[l->chain[run]].in & 1u << which)
             run++;
         l->hits[which] += run;
+        l->long_hits[which] += run;
     }
+    while (run < n && l->history.records[l->chain[run]].id != YK_POLICY_NONE)
+        run++;
+    l->long_real_hits += run;
 }
 
+/* What all blocks of the request have in common. */
 static struct yk_history_request features_of(const struct learned *l, const struct yk_learned_request *q, uint32_t n,
                                              uint32_t known) {
     struct yk_history_request common = {.length = n,
