@@ -152,7 +152,10 @@ static void test_learns_on_another_thread(void **state) {
         (void)play(p, &rng, &at, 100);
     assert_string_equal(yk_learned_follows(p), "learned");
     assert_false(yk_policy_rises(p, play(p, &rng, &at, 100), false));
-    assert_non_null(yk_learned_training_begin(p)); /* from what came meanwhile */
+    training = yk_learned_training_begin(p); /* from what came meanwhile */
+    assert_non_null(training);
+    yk_learned_training_run(training);
+    yk_learned_training_end(p);
     yk_policy_free(p);
     yk_policy_space_free(space);
 }
