@@ -16,6 +16,7 @@ struct sim_config {
     char *trace;
     int64_t capacity, seed;
     int policy;
+    bool cost;
 };
 
 #define ROW(name_, type_, field_)                                                                  \
@@ -30,17 +31,24 @@ static const struct yk_opt rows[] = {
      .help = "Which blocks leave. opt is the offline optimum: it knows the future."},
     {ROW("seed", YK_OPT_INT, seed), .def = "1", .min = "0",
      .help = "The same trace, options and seed give the same result everywhere."},
+    {ROW("cost", YK_OPT_BOOL, cost),
+     .help = "Say what it cost, too: CPU time a block of deciding, and of learning. That differs from run to run."},
 };
 
-static void print(const struct sim_config *c, const struct yk_sim_result *r) {
-    double ratio = r->blocks > 0 ? (double)r->hit_blocks / (double)r->blocks : 0;
+static double us_a_block(uint64_t ns, const struct yk_sim_result *r) {
+    return r->blocks > 0 ? (double)ns / 1e3 / (double)r->blocks : 0;
+}
+
+static void print_text(const struct sim_config *c, const struct yk_sim_result *r, double ratio) {
+    printf("%s, %" PRId64 " blocks: %" PRIu64 " / %" PRIu64 " blocks hit (%.2f %%) in %" PRIu64 " requests\n",
+           yk_sim_policy_names[c->policy], c->capacity, r->hit_blocks, r->blocks, 100 * ratio, r->requests);
+    if (c->cost)
+        printf("CPU time: %.3f us a block for decisions, %.3f us a block for %" PRIu64 " trainings\n",
+               us_a_block(r->decision_ns, r), us_a_block(r->training_ns, r), r->trainings);
+}
+
+static void print_json(const struct sim_config *c, const struct yk_sim_result *r, double ratio) {
     struct yk_json json;
-    if (!c->common.json) {
-        printf("%s, %" PRId64 " blocks: %" PRIu64 " / %" PRIu64 " blocks hit (%.2f %%) in %" PRIu64
-               " requests\n",
-               yk_sim_policy_names[c->policy], c->capacity, r->hit_blocks, r->blocks, 100 * ratio, r->requests);
-        return;
-    }
     yk_json_init_file(&json, stdout);
     yk_json_begin_object(&json);
     yk_json_put_str(&json, "policy", yk_sim_policy_names[c->policy]);
@@ -50,9 +58,22 @@ static void print(const struct sim_config *c, const struct yk_sim_result *r) {
     yk_json_put_uint(&json, "total_blocks", r->blocks);
     yk_json_put_uint(&json, "hit_blocks", r->hit_blocks);
     yk_json_put_double(&json, "hit_ratio", ratio);
+    if (c->cost) {
+        yk_json_put_double(&json, "decision_us_per_block", us_a_block(r->decision_ns, r));
+        yk_json_put_double(&json, "training_us_per_block", us_a_block(r->training_ns, r));
+        yk_json_put_uint(&json, "trainings", r->trainings);
+    }
     yk_json_end_object(&json);
     yk_json_newline(&json);
     (void)yk_json_finish(&json);
+}
+
+static void print(const struct sim_config *c, const struct yk_sim_result *r) {
+    double ratio = r->blocks > 0 ? (double)r->hit_blocks / (double)r->blocks : 0;
+    if (c->common.json)
+        print_json(c, r, ratio);
+    else
+        print_text(c, r, ratio);
 }
 
 static int load_failed(const char *path, const struct yk_err *err) {

@@ -4,11 +4,32 @@
  */
 #include "sched/history_priv.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define PRIOR_AGE_S 60.0 /* ages far below are as good as each other; 20 to 60 did equally well */
+#define PRIOR_AGE_MS 60000u /* ages far below are as good as each other; 20 to 60 did equally well */
+
+/* Places in a row of features. */
+enum {
+    AGE, USES, GAP, GAP2, DEPTH, TAIL, LENGTH, OUTPUT, STOP, LAST_EIGHTHS, CHILDREN, PARENTS_LEAD, LIFE, TURN, PAUSE,
+    NEW_BLOCKS, RATE, END_EIGHTHS, BRANCHES, PLACES
+};
+_Static_assert(PLACES == YK_TREES_FEATURES, "a row has a place for each");
+
+/* log2 in 65,536ths, x > 0, to within 0.01: a parabola between the powers of two. In integers, as a dozen are wanted
+ * for each prediction, and so that all hosts round alike. */
+static inline uint32_t log2_of(uint64_t x) {
+    uint32_t whole = 63 - (uint32_t)__builtin_clzll(x);
+    uint64_t part = (x << (63 - whole) >> 47) & 0xffff;
+    uint64_t bend = part * (65536 - part) >> 16;
+    return (whole << 16) + (uint32_t)(part + (bend * 22544 >> 16));
+}
+
+/* log2(1 + x / unit) in steps of 2 / half_steps, below YK_TREES_VALUES. */
+static inline uint8_t quantize(uint32_t x, uint32_t unit, uint32_t half_steps) {
+    uint64_t q = (uint64_t)(log2_of((uint64_t)x + unit) - log2_of(unit)) * half_steps >> 17;
+    return q < YK_TREES_VALUES - 1 ? (uint8_t)q : YK_TREES_VALUES - 1;
+}
 
 int yk_history_init(struct yk_history *h, uint32_t max_records) {
     memset(h, 0, sizeof(*h));
@@ -41,8 +62,16 @@ uint32_t yk_history_find(const struct yk_history *h, uint64_t key_hash) {
     return r;
 }
 
-uint32_t yk_history_next_to_go(const struct yk_history *h) {
-    return h->used < h->max ? YK_RECORD_NONE : h->oldest;
+void yk_history_prefetch(const struct yk_history *h, uint64_t key_hash) {
+    __builtin_prefetch(bucket_of(h, key_hash));
+}
+
+void yk_history_prefetch_record(const struct yk_history *h, uint64_t key_hash) {
+    uint32_t record = *bucket_of(h, key_hash);
+    if (record == YK_RECORD_NONE)
+        return;
+    __builtin_prefetch(&h->records[record]);
+    __builtin_prefetch((const char *)&h->records[record] + 64);
 }
 
 static void unlink_age(struct yk_history *h, const struct yk_record *r) {
@@ -58,9 +87,19 @@ static void make_youngest(struct yk_history *h, uint32_t record) {
     h->youngest = record;
 }
 
-void yk_history_keep(struct yk_history *h, uint32_t record) {
+static void renew(struct yk_history *h, uint32_t record) {
+    if (record == h->youngest)
+        return;
     unlink_age(h, &h->records[record]);
     make_youngest(h, record);
+}
+
+uint32_t yk_history_next_to_go(struct yk_history *h) {
+    if (h->used < h->max)
+        return YK_RECORD_NONE;
+    while (h->records[h->oldest].request == h->request)
+        renew(h, h->oldest);
+    return h->oldest;
 }
 
 static uint32_t give_up_oldest(struct yk_history *h) {
@@ -83,44 +122,56 @@ uint32_t yk_history_add(struct yk_history *h, uint64_t key_hash, uint32_t depth)
                             .parent = YK_RECORD_NONE,
                             .first_ms = h->now_ms,
                             .last_ms = h->now_ms,
-                            .gap_ms = UINT32_MAX,
-                            .gap2_ms = UINT32_MAX,
-                            .depth = depth,
+                            .request = h->request,
                             .id = YK_POLICY_NONE,
                             .lessons = YK_RECORD_NONE,
                             .heap_at = YK_RECORD_NONE,
+                            .queue_older = YK_RECORD_NONE,
+                            .queue_younger = YK_RECORD_NONE,
                             .chained = *bucket};
+    r->x[USES] = 0;
+    r->x[GAP] = r->x[GAP2] = YK_TREES_VALUES - 1;
+    r->x[DEPTH] = quantize(depth, 1, 10);
     *bucket = record;
     make_youngest(h, record);
     return record;
 }
 
 void yk_history_set_parent(struct yk_history *h, uint32_t record, uint32_t parent) {
+    struct yk_record *p = &h->records[parent];
     h->records[record].parent = parent;
-    h->records[record].parent_gen = h->records[parent].generation;
-    h->records[parent].children++;
+    h->records[record].parent_gen = p->generation;
+    p->children++;
+    p->x[CHILDREN] = quantize(p->children, 1, 12);
+    p->x[BRANCHES] = p->x[DEPTH] == 0 ? 1 : 2;
 }
 
-void yk_history_touch(struct yk_history *h, uint32_t record) {
-    struct yk_record *r = &h->records[record];
+static void note_use(struct yk_history *h, struct yk_record *r) {
     if (r->uses > 0) {
-        r->gap2_ms = r->gap_ms;
-        r->gap_ms = h->now_ms - r->last_ms;
+        r->x[GAP2] = r->x[GAP];
+        r->x[GAP] = quantize(h->now_ms - r->last_ms, 500, 8);
     }
+    r->x[USES] = quantize(r->uses, 1, 8);
     r->uses++;
     r->last_ms = h->now_ms;
     r->request = h->request;
     r->touched = ++h->clock;
-    yk_history_keep(h, record);
 }
 
-uint8_t yk_history_quantize(double x, double steps) {
-    double q = log2(1 + (x > 0 ? x : 0)) * steps;
-    return q < YK_TREES_VALUES - 1 ? (uint8_t)q : YK_TREES_VALUES - 1;
-}
-
-static uint8_t quantize_gap(uint32_t gap_ms) {
-    return gap_ms == UINT32_MAX ? YK_TREES_VALUES - 1 : yk_history_quantize(gap_ms / 500.0, 4);
+void yk_history_touch(struct yk_history *h, uint32_t record, const struct yk_history_request *q, uint32_t tail) {
+    struct yk_record *r = &h->records[record];
+    note_use(h, r);
+    r->turn = q->turn;
+    r->x[TAIL] = quantize(tail, 1, 10);
+    r->x[LENGTH] = quantize(q->length, 1, 10);
+    r->x[OUTPUT] = quantize(q->output, 1, 8);
+    r->x[STOP] = q->stop;
+    r->x[LAST_EIGHTHS] = tail == 0 ? q->eighths : 0;
+    r->x[END_EIGHTHS] = tail <= 1 ? q->eighths : 0;
+    r->x[TURN] = quantize(q->turn, 1, 12);
+    r->x[PAUSE] = q->pause_ms == UINT32_MAX ? YK_TREES_VALUES - 1 : quantize(q->pause_ms, 500, 8);
+    r->x[NEW_BLOCKS] = quantize(q->new_blocks, 1, 10);
+    renew(h, record);
 }
 
 /* 1: the parent was used with it last; more: it was used that much later without it, so this branch may have
@@ -132,42 +183,31 @@ static uint8_t parents_lead(const struct yk_history *h, const struct yk_record *
     const struct yk_record *p = &h->records[parent];
     if (p->request == r->request)
         return 1;
-    uint8_t q = yk_history_quantize((p->last_ms - r->last_ms) / 500.0, 3);
+    uint8_t q = quantize(p->last_ms - r->last_ms, 500, 6);
     return 2 + (q < YK_TREES_VALUES - 3 ? q : YK_TREES_VALUES - 3);
 }
 
-static uint8_t quantize_rate(const struct yk_record *r, double life_s) {
+/* log2 of uses a second, in quarters, from 2^-14 on. */
+static uint8_t quantize_rate(const struct yk_record *r, uint32_t life_ms) {
     if (r->uses < 2)
         return 0;
-    double q = (log2((r->uses - 1) / (life_s + 1)) + 14) * 4;
+    int32_t log = (int32_t)(log2_of(r->uses - 1) + log2_of(1000)) - (int32_t)log2_of((uint64_t)life_ms + 1000);
+    int32_t q = (log + (14 << 16)) >> 14;
     return q < 1 ? 1 : q < YK_TREES_VALUES - 1 ? (uint8_t)q : YK_TREES_VALUES - 1;
 }
 
 void yk_history_features(const struct yk_history *h, uint32_t record, uint8_t x[YK_TREES_FEATURES]) {
     const struct yk_record *r = &h->records[record];
-    double age_s = (h->now_ms - r->last_ms) / 1e3, life_s = (h->now_ms - r->first_ms) / 1e3;
-    x[0] = yk_history_quantize(age_s * 4, 4.5);
-    x[1] = yk_history_quantize(r->uses - 1.0, 4);
-    x[2] = quantize_gap(r->gap_ms);
-    x[3] = quantize_gap(r->gap2_ms);
-    x[4] = yk_history_quantize(r->depth, 5);
-    x[5] = yk_history_quantize(r->tail, 5);
-    x[6] = r->length_q;
-    x[7] = r->output_q;
-    x[8] = r->stop;
-    x[9] = r->tail == 0 ? r->eighths : 0;
-    x[10] = yk_history_quantize(r->children, 6);
-    x[11] = parents_lead(h, r);
-    x[12] = yk_history_quantize(life_s, 4.5);
-    x[13] = yk_history_quantize(r->turn, 6);
-    x[14] = r->pause_q;
-    x[15] = r->new_q;
-    x[16] = quantize_rate(r, life_s);
-    x[17] = r->tail <= 1 ? r->eighths : 0;
-    x[18] = r->children == 0 ? 0 : r->depth == 0 ? 1 : 2;
+    uint32_t life_ms = h->now_ms - r->first_ms;
+    memcpy(x, r->x, YK_TREES_FEATURES);
+    x[AGE] = quantize(h->now_ms - r->last_ms, 250, 9);
+    x[PARENTS_LEAD] = parents_lead(h, r);
+    x[LIFE] = quantize(life_ms, 1000, 9);
+    x[RATE] = quantize_rate(r, life_ms);
 }
 
 float yk_history_prior(const struct yk_history *h, uint32_t record) {
-    double age_s = (h->now_ms - h->records[record].last_ms) / 1e3;
-    return (float)-log(age_s + PRIOR_AGE_S);
+    uint64_t age_ms = h->now_ms - h->records[record].last_ms;
+    int32_t log = (int32_t)log2_of(age_ms + PRIOR_AGE_MS) - (int32_t)log2_of(1000);
+    return (float)log * -(0.69314718f / 65536);
 }

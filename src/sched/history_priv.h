@@ -21,19 +21,24 @@ struct yk_record {
     uint32_t generation;         /* of the record: grows when it is given to another block */
     uint32_t parent, parent_gen; /* a record, or YK_RECORD_NONE */
     uint32_t first_ms, last_ms;  /* its first and last use; ages are differences modulo 2^32 */
-    uint32_t gap_ms, gap2_ms;    /* between the last two uses, and the two before; UINT32_MAX: none */
-    uint32_t depth, tail;        /* blocks before it, and behind it in the last request */
     uint32_t uses, children;     /* ever */
     uint32_t request;            /* number of the last request that had it */
     uint32_t id;                 /* of the block that is here, or YK_POLICY_NONE */
     uint32_t lessons;            /* head of its open examples, or YK_RECORD_NONE (lessons_priv.h) */
-    uint32_t heap_at, kept_children; /* keeper_priv.h; heap_at YK_RECORD_NONE: not in the heap */
-    float value;                     /* keeper_priv.h */
+    uint32_t heap_at, kept_children, predicted; /* keeper_priv.h; heap_at YK_RECORD_NONE: not in the heap */
     uint32_t chained, older, younger;
-    /* Of the last request, as features: its length, output, stop, how full its last block was, how many turns
-     * its session had, how long that paused before, how many blocks were new. */
-    uint8_t length_q, output_q, stop, eighths, turn, pause_q, new_q;
-    uint8_t in; /* bits: which of the caches without payload have it */
+    uint32_t queue_older, queue_younger; /* shadow_priv.h */
+    uint8_t x[YK_TREES_FEATURES]; /* its features, but for those that change while it waits */
+    uint8_t turn;                 /* how many its session had at the last request */
+    uint8_t in;                   /* bits: which of the caches without payload have it */
+    uint8_t queue, freq;          /* shadow_priv.h */
+};
+
+/* What all blocks of a request have in common. */
+struct yk_history_request {
+    uint32_t length, output, new_blocks; /* blocks; tokens; blocks */
+    uint32_t pause_ms;                   /* since its session's last; UINT32_MAX: there was none */
+    uint8_t stop, eighths, turn;
 };
 
 struct yk_history {
@@ -50,19 +55,18 @@ void yk_history_fini(struct yk_history *h);
 
 uint32_t yk_history_find(const struct yk_history *h, uint64_t key_hash);
 
-/* The record that a new block will get, if that means to give up another: YK_RECORD_NONE when there is room. */
-uint32_t yk_history_next_to_go(const struct yk_history *h);
+/* The record that a new block will get, if that means to give up another: YK_RECORD_NONE when there is room. One of
+ * the present request is never given up. */
+uint32_t yk_history_next_to_go(struct yk_history *h);
 
-/* A record for a key that has none, as the youngest. The caller has let go of next_to_go. */
+/* A record for a key that has none, of the present request, as the youngest. The caller has let go of next_to_go. */
 uint32_t yk_history_add(struct yk_history *h, uint64_t key_hash, uint32_t depth);
-
-/* The record becomes the youngest without a use, as one that is about to be touched. */
-void yk_history_keep(struct yk_history *h, uint32_t record);
 
 void yk_history_set_parent(struct yk_history *h, uint32_t record, uint32_t parent);
 
-/* The record becomes the youngest; its gaps and counts move on. */
-void yk_history_touch(struct yk_history *h, uint32_t record);
+/* The record becomes the youngest, and its features are those of its use in this request, `tail` blocks from its
+ * end. */
+void yk_history_touch(struct yk_history *h, uint32_t record, const struct yk_history_request *request, uint32_t tail);
 
 /* The parent, or YK_RECORD_NONE: none, or its record is another's by now. */
 static inline uint32_t yk_history_parent(const struct yk_history *h, const struct yk_record *r) {
@@ -77,7 +81,8 @@ void yk_history_features(const struct yk_history *h, uint32_t record, uint8_t re
  * nothing that old was seen yet. */
 float yk_history_prior(const struct yk_history *h, uint32_t record);
 
-/* log2(1 + x) in steps of 1 / steps, below YK_TREES_VALUES. */
-uint8_t yk_history_quantize(double x, double steps);
+/* Fetches what find will look at for this key, a few calls ahead of it. */
+void yk_history_prefetch(const struct yk_history *h, uint64_t key_hash);
+void yk_history_prefetch_record(const struct yk_history *h, uint64_t key_hash);
 
 #endif

@@ -4,13 +4,11 @@
  */
 #include "sched/keeper_priv.h"
 
-#include "base/heap.h"
-
 #include <stdlib.h>
 #include <string.h>
 
-#define REFRESHED 4 /* leaves an eviction, in turn */
-#define RETRIES   8 /* the top may have been worth more when it was predicted: look again so often */
+#define REFRESHED 1 /* leaves an eviction, in turn */
+#define RETRIES   4 /* the top may have been worth more when it was predicted: look again so often */
 
 int yk_keeper_init(struct yk_keeper *k, struct yk_history *history, const struct yk_trees *trees,
                    uint32_t capacity, uint32_t max_request, uint8_t bit) {
@@ -27,45 +25,57 @@ static struct yk_record *at(const struct yk_keeper *k, uint32_t record) {
     return &k->history->records[record];
 }
 
-static bool is_lower(const void *keeper, uint32_t a, uint32_t b) {
-    const struct yk_record *x = at(keeper, a), *y = at(keeper, b);
-    return x->value != y->value ? x->value < y->value : x->touched < y->touched;
+static bool is_lower(const struct yk_keeper *k, struct yk_keeper_place a, struct yk_keeper_place b) {
+    return a.value != b.value ? a.value < b.value : at(k, a.record)->touched < at(k, b.record)->touched;
 }
 
-static void placed(void *keeper, uint32_t record, uint32_t place) {
-    at(keeper, record)->heap_at = place;
+static void put(struct yk_keeper *k, uint32_t i, struct yk_keeper_place p) {
+    k->heap[i] = p;
+    at(k, p.record)->heap_at = i;
 }
 
-static void sift(struct yk_keeper *k, uint32_t place, uint32_t record) {
-    yk_heap_sift(k->heap, k->leaves, place, record, is_lower, placed, k);
-}
-
-static void predict(struct yk_keeper *k, uint32_t record) {
-    uint8_t x[YK_TREES_FEATURES];
-    if (k->trees->trained == 0) {
-        at(k, record)->value = 0; /* all alike: the least recently used goes */
-        return;
+/* Place i is free, or that of p's record. */
+static void sift(struct yk_keeper *k, uint32_t i, struct yk_keeper_place p) {
+    for (; i > 0 && is_lower(k, p, k->heap[(i - 1) / 2]); i = (i - 1) / 2)
+        put(k, i, k->heap[(i - 1) / 2]);
+    for (;;) {
+        uint32_t child = 2 * i + 1;
+        if (child + 1 < k->leaves && is_lower(k, k->heap[child + 1], k->heap[child]))
+            child++;
+        if (child >= k->leaves || !is_lower(k, k->heap[child], p))
+            break;
+        put(k, i, k->heap[child]);
+        i = child;
     }
-    yk_history_features(k->history, record, x);
-    at(k, record)->value = yk_trees_score(k->trees, x) + yk_history_prior(k->history, record);
+    put(k, i, p);
 }
 
-static void refresh(struct yk_keeper *k, uint32_t record) {
-    predict(k, record);
-    sift(k, at(k, record)->heap_at, record);
+static float predict(struct yk_keeper *k, uint32_t record) {
+    uint8_t x[YK_TREES_FEATURES];
+    at(k, record)->predicted = k->history->request;
+    if (k->trees->count == 0)
+        return 0; /* all alike: the least recently used goes */
+    yk_history_features(k->history, record, x);
+    return yk_trees_score(k->trees, x) + yk_history_prior(k->history, record);
+}
+
+static void refresh(struct yk_keeper *k, uint32_t i) {
+    uint32_t record = k->heap[i].record;
+    if (at(k, record)->predicted != k->history->request)
+        sift(k, i, (struct yk_keeper_place){predict(k, record), record});
 }
 
 static void become_leaf(struct yk_keeper *k, uint32_t record) {
-    predict(k, record);
     k->leaves++;
-    sift(k, k->leaves - 1, record);
+    sift(k, k->leaves - 1, (struct yk_keeper_place){predict(k, record), record});
 }
 
 static void leave_heap(struct yk_keeper *k, uint32_t record) {
-    uint32_t place = at(k, record)->heap_at, last = k->heap[--k->leaves];
+    uint32_t i = at(k, record)->heap_at;
+    struct yk_keeper_place last = k->heap[--k->leaves];
     at(k, record)->heap_at = YK_RECORD_NONE;
-    if (last != record)
-        sift(k, place, last);
+    if (last.record != record)
+        sift(k, i, last);
 }
 
 void yk_keeper_use(struct yk_keeper *k, uint32_t record) {
@@ -73,7 +83,7 @@ void yk_keeper_use(struct yk_keeper *k, uint32_t record) {
     uint32_t parent = yk_history_parent(k->history, r);
     if (r->in & k->bit) {
         if (r->heap_at != YK_RECORD_NONE)
-            refresh(k, record);
+            sift(k, r->heap_at, (struct yk_keeper_place){predict(k, record), record});
         return;
     }
     r->in |= k->bit;
@@ -103,14 +113,14 @@ bool yk_keeper_trim(struct yk_keeper *k, uint32_t *ret_record) {
         return false;
     for (unsigned i = 0; i < REFRESHED; i++) {
         k->next_refreshed = k->next_refreshed + 1 < k->leaves ? k->next_refreshed + 1 : 0;
-        refresh(k, k->heap[k->next_refreshed]);
+        refresh(k, k->next_refreshed);
     }
-    uint32_t record = YK_RECORD_NONE;
-    for (unsigned i = 0; i < RETRIES && k->heap[0] != record; i++) {
-        record = k->heap[0];
-        refresh(k, record);
+    uint32_t top = YK_RECORD_NONE;
+    for (unsigned i = 0; i < RETRIES && k->heap[0].record != top; i++) {
+        top = k->heap[0].record;
+        refresh(k, 0);
     }
-    *ret_record = k->heap[0];
+    *ret_record = k->heap[0].record;
     yk_keeper_drop(k, *ret_record);
     return true;
 }

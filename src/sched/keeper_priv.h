@@ -4,7 +4,8 @@
  * heap of those without kept children.
  *
  * Rates change with time, so a place in the heap is a little old. Before a record goes it is predicted anew,
- * and REFRESHED others in turn. Whoever comes in takes part, so a newcomer may go at once: admission.
+ * and REFRESHED others in turn; none twice within a request. Whoever comes in takes part, so a newcomer may go at
+ * once: admission.
  *
  * Thread: owner loop.
  */
@@ -15,10 +16,15 @@
 
 #include <stdbool.h>
 
+struct yk_keeper_place {
+    float value; /* here and not in the record, as most comparisons would fetch that for it */
+    uint32_t record;
+};
+
 struct yk_keeper {
     struct yk_history *history;
-    const struct yk_trees *trees;
-    uint32_t *heap; /* records */
+    const struct yk_trees *trees; /* may be set to others at any time between calls */
+    struct yk_keeper_place *heap;
     uint32_t leaves, count, capacity, next_refreshed;
     uint8_t bit; /* of record.in */
 };

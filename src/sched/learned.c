@@ -18,18 +18,35 @@
 #include "sched/learned.h"
 #include "sched/lessons_priv.h"
 #include "sched/order_priv.h"
+#include "sched/shadow_priv.h"
 
 #include <math.h>
 #include <stdlib.h>
+
+/* The model in use, and the next one with what it is made from. */
+struct yk_learned_training {
+    struct yk_trees trees[2];
+    uint32_t used; /* of the two */
+    bool is_taken;
+    struct yk_fit fit;
+    uint32_t count;
+    struct yk_fit_example examples[YK_LESSONS];
+};
 
 enum { FOLLOW_LRU, FOLLOW_S3FIFO, FOLLOW_KEEPER, FOLLOWED };
 static const char *const followed_names[FOLLOWED] = {"lru", "s3fifo", "learned"};
 
 #define RECORDS_OF(capacity) (4 * (capacity) + 100000u)
 
-/* Hits fade by half in so many blocks: eight capacities, as a cache takes one or two to show what it is worth. */
-#define FADE_CAPACITIES 8
-#define FADE_MIN        4096u
+/* Hits fade by half in so many blocks: four capacities, as a cache takes one or two to show what it is worth, and what
+ * is better may change. */
+#define FADE_CAPACITIES 4
+#define FADE_MIN        1024u
+/* What follows the best of late can be wrong each time, where the best changes as fast. So hits are counted over a
+ * longer past, too, those of the real cache among them: where it has fallen behind the best of that, that one is
+ * followed. */
+#define LONGER        16
+#define FALLEN_BEHIND 0.98
 /* Another is followed when it hit so much more: to change costs about a filling of the cache. */
 #define BETTER_BY 1.02
 
@@ -37,14 +54,14 @@ struct learned {
     struct yk_policy base;
     struct yk_order order; /* of what is here */
     struct yk_history history;
-    struct yk_trees trees;
     struct yk_lessons lessons;
     struct yk_keeper keeper;
-    struct yk_policy_space *spaces[FOLLOW_KEEPER]; /* ids are records */
-    struct yk_policy *simple[FOLLOW_KEEPER];
+    struct yk_shadow_lru lru;
+    struct yk_shadow_s3fifo s3fifo;
+    struct yk_learned_training *training;
     uint32_t *chain;     /* records of the request */
     uint32_t *record_of; /* by id: a record or YK_RECORD_NONE */
-    double hits[FOLLOWED];
+    double hits[FOLLOWED], long_hits[FOLLOWED], long_real_hits;
     uint64_t requests_clock; /* of the history, when the last request began */
     uint64_t last_ms;
     uint32_t capacity, chain_max, follows;
@@ -64,9 +81,12 @@ static bool is_followed(const struct learned *l, uint32_t record) {
     return record != YK_RECORD_NONE && (l->history.records[record].in & 1u << l->follows) != 0;
 }
 
+/* The record is no longer in this one of the three; YK_RECORD_NONE is fine. */
 static void left(struct learned *l, uint32_t which, uint32_t record) {
+    if (which != l->follows || record == YK_RECORD_NONE)
+        return;
     uint32_t id = l->history.records[record].id;
-    if (which == l->follows && id != YK_POLICY_NONE)
+    if (id != YK_POLICY_NONE)
         yk_order_yield(&l->order, 0, id);
 }
 
@@ -83,53 +103,42 @@ static void follow(struct learned *l, uint32_t which) {
     }
 }
 
-static void choose(struct learned *l, uint32_t blocks) {
-    double span = (double)FADE_CAPACITIES * l->capacity;
-    double keep = exp2(-(double)blocks / (span > FADE_MIN ? span : FADE_MIN));
+static uint32_t best_of(const struct learned *l, const double *hits) {
     uint32_t best = l->follows;
     for (uint32_t i = 0; i < FOLLOWED; i++)
-        if (l->hits[i] > l->hits[best])
+        if (hits[i] > hits[best])
             best = i;
-    if (best != l->follows && l->hits[best] > BETTER_BY * l->hits[l->follows] + 1)
-        follow(l, best);
-    for (uint32_t i = 0; i < FOLLOWED; i++)
+    return best;
+}
+
+static void fade(struct learned *l, uint32_t blocks) {
+    double span = (double)FADE_CAPACITIES * l->capacity;
+    double halves = (double)blocks / (span > FADE_MIN ? span : FADE_MIN);
+    double keep = exp2(-halves), keep_long = exp2(-halves / LONGER);
+    for (uint32_t i = 0; i < FOLLOWED; i++) {
         l->hits[i] *= keep;
-}
-
-/* ---- the three --------------------------------------------------------------------------------- */
-
-static void simple_evict(struct learned *l, uint32_t which) {
-    struct yk_policy *p = l->simple[which];
-    uint32_t record;
-    if (yk_policy_victim_any(p, &record) != 0)
-        return;
-    (void)yk_policy_evict(p, record, l->history.records[record].key_hash);
-    l->history.records[record].in &= (uint8_t)~(1u << which);
-    left(l, which, record);
-}
-
-static void simple_use(struct learned *l, uint32_t which, uint32_t record) {
-    struct yk_record *r = &l->history.records[record];
-    struct yk_policy_block block = {.key_hash = r->key_hash, .size_bytes = 1, .parent_id = YK_POLICY_NONE};
-    if (r->in & 1u << which) {
-        (void)yk_policy_access(l->simple[which], record);
-        return;
+        l->long_hits[i] *= keep_long;
     }
-    if (yk_policy_count(l->simple[which]) >= l->capacity)
-        simple_evict(l, which);
-    if (yk_policy_insert(l->simple[which], record, &block) == 0)
-        r->in |= (uint8_t)(1u << which);
+    l->long_real_hits *= keep_long;
+}
+
+static void choose(struct learned *l, uint32_t blocks) {
+    uint32_t best_long = best_of(l, l->long_hits);
+    bool is_behind = l->long_real_hits < FALLEN_BEHIND * l->long_hits[best_long];
+    const double *hits = is_behind ? l->long_hits : l->hits;
+    uint32_t best = is_behind ? best_long : best_of(l, l->hits);
+    if (best != l->follows && hits[best] > BETTER_BY * hits[l->follows] + 1)
+        follow(l, best);
+    fade(l, blocks);
 }
 
 /* The record is given to another block. */
 static void give_up(struct learned *l, uint32_t record) {
     struct yk_record *r = &l->history.records[record];
     yk_lessons_answer(&l->lessons, record, false);
-    for (uint32_t which = 0; which < FOLLOW_KEEPER; which++)
-        if (r->in & 1u << which)
-            (void)yk_policy_remove(l->simple[which], record);
+    yk_shadow_lru_drop(&l->lru, record);
+    yk_shadow_s3fifo_drop(&l->s3fifo, record);
     yk_keeper_drop(&l->keeper, record);
-    r->in = 0;
     if (r->id != YK_POLICY_NONE) {
         yk_order_yield(&l->order, 0, r->id);
         l->record_of[r->id] = YK_RECORD_NONE;
@@ -145,70 +154,88 @@ static void set_time(struct learned *l, uint64_t now_ms) {
     yk_lessons_look(&l->lessons);
 }
 
+#define AHEAD 8 /* blocks whose records are fetched meanwhile; their buckets, twice as far */
+
+/* Marks what is known of the chain as of this request, so that it is not given up for the rest. */
+static void find_known(struct learned *l, const uint64_t *hashes, uint32_t n) {
+    struct yk_history *h = &l->history;
+    for (uint32_t i = 0; i < n; i++) {
+        if (i + 2 * AHEAD < n)
+            yk_history_prefetch(h, hashes[i + 2 * AHEAD]);
+        if (i + AHEAD < n)
+            yk_history_prefetch_record(h, hashes[i + AHEAD]);
+        l->chain[i] = yk_history_find(h, hashes[i]);
+        if (l->chain[i] != YK_RECORD_NONE)
+            h->records[l->chain[i]].request = h->request;
+    }
+}
+
+static uint32_t add_record(struct learned *l, uint64_t hash, uint32_t depth, uint32_t parent) {
+    struct yk_history *h = &l->history;
+    uint32_t goes = yk_history_next_to_go(h);
+    if (goes != YK_RECORD_NONE)
+        give_up(l, goes);
+    uint32_t record = yk_history_add(h, hash, depth);
+    if (parent != YK_RECORD_NONE && parent != goes)
+        yk_history_set_parent(h, record, parent);
+    return record;
+}
+
 /* Records for the chain; returns how many of its first blocks were known. */
 static uint32_t find_chain(struct learned *l, const uint64_t *hashes, uint32_t n, uint32_t parent) {
-    struct yk_history *h = &l->history;
     uint32_t known = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t record = yk_history_find(h, hashes[i]);
-        if (record != YK_RECORD_NONE) {
+    find_known(l, hashes, n);
+    for (uint32_t i = 0; i < n; parent = l->chain[i++]) {
+        if (l->chain[i] != YK_RECORD_NONE) {
             known += known == i;
-            yk_history_keep(h, record); /* what comes behind it must not take its place */
-        } else {
-            uint32_t goes = yk_history_next_to_go(h);
-            if (goes != YK_RECORD_NONE)
-                give_up(l, goes);
-            record = yk_history_add(h, hashes[i], i);
-            if (parent != YK_RECORD_NONE && parent != goes)
-                yk_history_set_parent(h, record, parent);
+            continue;
         }
-        l->chain[i] = parent = record;
+        l->chain[i] = yk_history_find(&l->history, hashes[i]); /* a key that comes twice */
+        if (l->chain[i] == YK_RECORD_NONE)
+            l->chain[i] = add_record(l, hashes[i], i, parent);
     }
     return known;
 }
 
 static void count_hits(struct learned *l, uint32_t n) {
-    for (uint32_t which = 0; which < FOLLOWED; which++) {
-        uint32_t run = 0;
+    uint32_t run = 0;
+    for (uint32_t which = 0; which < FOLLOWED; which++, run = 0) {
         while (run < n && l->history.records[l->chain[run]].in & 1u << which)
             run++;
         l->hits[which] += run;
+        l->long_hits[which] += run;
     }
+    while (run < n && l->history.records[l->chain[run]].id != YK_POLICY_NONE)
+        run++;
+    l->long_real_hits += run;
 }
 
 /* What all blocks of the request have in common. */
-static struct yk_record features_of(const struct learned *l, const struct yk_learned_request *q, uint32_t n,
-                                    uint32_t known) {
-    struct yk_record common = {.length_q = yk_history_quantize(n, 5),
-                               .output_q = yk_history_quantize(q->output_length, 4),
-                               .stop = (uint8_t)(q->stop < YK_TREES_VALUES ? q->stop : YK_TREES_VALUES - 1),
-                               .eighths = q->last_block_eighths & 7,
-                               .new_q = yk_history_quantize(n - known, 5),
-                               .pause_q = YK_TREES_VALUES - 1};
+static struct yk_history_request features_of(const struct learned *l, const struct yk_learned_request *q, uint32_t n,
+                                             uint32_t known) {
+    struct yk_history_request common = {.length = n,
+                                        .output = q->output_length,
+                                        .new_blocks = n - known,
+                                        .pause_ms = UINT32_MAX,
+                                        .stop = (uint8_t)(q->stop < YK_TREES_VALUES ? q->stop : YK_TREES_VALUES - 1),
+                                        .eighths = q->last_block_eighths & 7};
     if (known == 0)
         return common;
     const struct yk_record *r = &l->history.records[l->chain[known - 1]];
     bool is_shared_beginning = r->children > 8 && known < 3;
     common.turn = is_shared_beginning ? 0 : r->turn < UINT8_MAX ? (uint8_t)(r->turn + 1) : r->turn;
-    common.pause_q = yk_history_quantize((l->history.now_ms - r->last_ms) / 500.0, 4);
+    common.pause_ms = l->history.now_ms - r->last_ms;
     return common;
 }
 
-static void touch_chain(struct learned *l, uint32_t n, const struct yk_record *common) {
+static void touch_chain(struct learned *l, uint32_t n, const struct yk_history_request *common) {
     for (uint32_t i = n; i-- > 0;) {
-        struct yk_record *r = &l->history.records[l->chain[i]];
-        yk_lessons_answer(&l->lessons, l->chain[i], true);
-        yk_history_touch(&l->history, l->chain[i]);
-        r->tail = n - 1 - i;
-        r->length_q = common->length_q;
-        r->output_q = common->output_q;
-        r->stop = common->stop;
-        r->eighths = common->eighths;
-        r->turn = common->turn;
-        r->pause_q = common->pause_q;
-        r->new_q = common->new_q;
-        for (uint32_t which = 0; which < FOLLOW_KEEPER; which++)
-            simple_use(l, which, l->chain[i]);
+        uint32_t record = l->chain[i];
+        yk_lessons_answer(&l->lessons, record, true);
+        yk_shadow_lru_before(&l->lru, record);
+        yk_history_touch(&l->history, record, common, n - 1 - i);
+        left(l, FOLLOW_LRU, yk_shadow_lru_after(&l->lru, record));
+        left(l, FOLLOW_S3FIFO, yk_shadow_s3fifo_use(&l->s3fifo, record));
     }
 }
 
@@ -217,7 +244,7 @@ static void request(struct learned *l, const struct yk_learned_request *q, uint3
     set_time(l, q->now_ms);
     l->history.request++;
     uint32_t known = find_chain(l, q->key_hashes, n, parent);
-    struct yk_record common = features_of(l, q, n, known);
+    struct yk_history_request common = features_of(l, q, n, known);
     l->requests_clock = l->history.clock;
     count_hits(l, n);
     touch_chain(l, n, &common);
@@ -225,13 +252,37 @@ static void request(struct learned *l, const struct yk_learned_request *q, uint3
         yk_keeper_use(&l->keeper, l->chain[i]);
     while (yk_keeper_trim(&l->keeper, &gone))
         left(l, FOLLOW_KEEPER, gone);
-    (void)yk_lessons_request(&l->lessons, l->chain, n);
+    yk_lessons_request(&l->lessons, l->chain, n);
     choose(l, n);
 }
 
 void yk_learned_request(struct yk_policy *p, const struct yk_learned_request *q) {
     request(of(p), q, YK_RECORD_NONE);
 }
+
+/* ---- training ---------------------------------------------------------------------------------- */
+
+struct yk_learned_training *yk_learned_training_begin(struct yk_policy *p) {
+    struct learned *l = of(p);
+    if (l->training->is_taken || !yk_lessons_are_due(&l->lessons))
+        return NULL;
+    l->training->is_taken = true;
+    l->training->count = yk_lessons_copy(&l->lessons, l->training->examples);
+    return l->training;
+}
+
+void yk_learned_training_run(struct yk_learned_training *t) {
+    yk_fit_run(&t->fit, t->examples, t->count, &t->trees[!t->used]);
+}
+
+void yk_learned_training_end(struct yk_policy *p) {
+    struct learned *l = of(p);
+    l->training->used = !l->training->used;
+    l->training->is_taken = false;
+    l->keeper.trees = &l->training->trees[l->training->used];
+}
+
+/* ---- blocks of the real one --------------------------------------------------------------------- */
 
 /* The block's record; what no request announced is one of its own. */
 static uint32_t record_for(struct learned *l, uint64_t key_hash, uint32_t parent) {
@@ -249,36 +300,37 @@ static void learned_free(struct yk_policy *p) {
     if (p == NULL)
         return;
     struct learned *l = of(p);
-    for (uint32_t i = 0; i < FOLLOW_KEEPER; i++) {
-        yk_policy_free(l->simple[i]);
-        yk_policy_space_free(l->spaces[i]);
-    }
     if (l->order.space != NULL)
         yk_order_fini(&l->order);
     yk_keeper_fini(&l->keeper);
     yk_lessons_fini(&l->lessons);
-    yk_trees_fini(&l->trees);
+    if (l->training != NULL)
+        yk_fit_fini(&l->training->fit);
+    free(l->training);
     yk_history_fini(&l->history);
     free(l->chain);
     free(l->record_of);
     free(l);
 }
 
+static int make_training(struct learned *l, uint64_t seed) {
+    l->training = calloc(1, sizeof(*l->training));
+    if (l->training == NULL)
+        return -YK_ENOMEM;
+    l->keeper.trees = &l->training->trees[0];
+    return yk_fit_init(&l->training->fit, YK_LESSONS, seed);
+}
+
 static int make_parts(struct learned *l, struct yk_policy_space *space, const struct yk_policy_opts *opts) {
-    uint32_t records = RECORDS_OF(l->capacity);
-    int rc = yk_history_init(&l->history, records);
+    int rc = yk_history_init(&l->history, RECORDS_OF(l->capacity));
     if (rc == 0)
-        rc = yk_trees_init(&l->trees, YK_LESSONS);
+        rc = yk_lessons_init(&l->lessons, &l->history, opts->seed);
     if (rc == 0)
-        rc = yk_lessons_init(&l->lessons, &l->history, &l->trees, opts->seed);
+        rc = yk_keeper_init(&l->keeper, &l->history, NULL, l->capacity, l->chain_max, 1u << FOLLOW_KEEPER);
     if (rc == 0)
-        rc = yk_keeper_init(&l->keeper, &l->history, &l->trees, l->capacity, l->chain_max, 1u << FOLLOW_KEEPER);
-    for (uint32_t i = 0; rc == 0 && i < FOLLOW_KEEPER; i++) {
-        struct yk_policy_opts o = {.capacity_objects = l->capacity, .seed = opts->seed};
-        rc = yk_policy_space_new(records, &l->spaces[i]);
-        if (rc == 0)
-            rc = yk_policy_new(yk_policy_find(followed_names[i]), l->spaces[i], &o, &l->simple[i]);
-    }
+        rc = make_training(l, opts->seed);
+    yk_shadow_lru_init(&l->lru, &l->history, l->capacity, 1u << FOLLOW_LRU);
+    yk_shadow_s3fifo_init(&l->s3fifo, &l->history, l->capacity, 1u << FOLLOW_S3FIFO);
     l->chain = malloc(l->chain_max * sizeof(*l->chain));
     l->record_of = malloc((size_t)space->max_ids * sizeof(*l->record_of));
     if (rc == 0 && (l->chain == NULL || l->record_of == NULL))

@@ -10,14 +10,20 @@
 
 #define HORIZON_S     300.0 /* 300 to 900 did equally well at all capacities */
 #define WAIT_MIN_S    0.25  /* so that what is used at once has a rate */
-#define AGE_MIN_S     0.3
-#define AGE_MAX_S     3000.0
-#define A_REQUEST     6 /* blocks of a request that are looked at */
-#define FIRST_DUE     100
-#define DUE_MAX       1000 /* requests; and a training costs 2 us an example, so as many blocks / 4 */
+#define AGE_MIN_S     0.3f
+#define AGE_DOUBLINGS 13.29f /* to 3,000 s */
+#define ONE_OF         2 /* blocks is looked at */
+#define A_REQUEST      6 /* of one request at most */
+#define A_REQUEST_FULL 2 /* the same, when there is no place left for their examples but that of older ones */
 
-int yk_lessons_init(struct yk_lessons *l, struct yk_history *h, struct yk_trees *t, uint64_t seed) {
-    *l = (struct yk_lessons){.history = h, .trees = t, .requests_due = FIRST_DUE, .random = seed * 2 + 1};
+/* Between two trainings there are so many requests, half as many more each time, and two blocks for each example,
+ * as one costs 0.4 us, or as many blocks as before both. */
+#define DUE_FIRST         100
+#define DUE_MAX           500
+#define BLOCKS_AN_EXAMPLE 2
+
+int yk_lessons_init(struct yk_lessons *l, struct yk_history *h, uint64_t seed) {
+    *l = (struct yk_lessons){.history = h, .requests_due = DUE_FIRST, .random = seed * 2 + 1};
     l->examples = malloc(YK_LESSONS * sizeof(*l->examples));
     l->lessons = malloc(YK_LESSONS * sizeof(*l->lessons));
     l->plans = malloc((YK_LESSONS_PLANNED + 1) * sizeof(*l->plans));
@@ -78,9 +84,9 @@ static bool sooner(uint32_t a_ms, uint32_t b_ms) {
 }
 
 static void plan(struct yk_lessons *l, uint32_t record) {
-    double age_s = AGE_MIN_S * pow(AGE_MAX_S / AGE_MIN_S, draw(l));
+    float age_s = AGE_MIN_S * exp2f(AGE_DOUBLINGS * (float)draw(l));
     const struct yk_record *r = &l->history->records[record];
-    struct yk_plan p = {l->history->now_ms + (uint32_t)(age_s * 1e3) + 1, record, r->touched};
+    struct yk_plan p = {l->history->now_ms + (uint32_t)(age_s * 1000) + 1, record, r->touched};
     if (l->planned == YK_LESSONS_PLANNED)
         return;
     uint32_t i = l->planned++;
@@ -115,21 +121,18 @@ void yk_lessons_look(struct yk_lessons *l) {
     l->history->now_ms = now_ms;
 }
 
-static void answer_all(struct yk_lessons *l) {
-    for (uint32_t i = 0; i < l->count; i++) {
-        const struct yk_lesson *s = &l->lessons[i];
-        uint32_t until_ms = s->open ? l->history->now_ms : s->used_ms;
-        double waited_s = (until_ms - s->at_ms) / 1e3;
-        l->examples[i].events = !s->open && s->used && waited_s <= HORIZON_S;
-        l->examples[i].waited_s = (float)((waited_s < HORIZON_S ? waited_s : HORIZON_S) + WAIT_MIN_S);
-    }
+/* Drawn, not carried over: every fourth request may be of one kind. */
+static uint32_t how_many(struct yk_lessons *l, uint32_t n) {
+    uint32_t most = l->count < YK_LESSONS ? A_REQUEST : A_REQUEST_FULL;
+    double wanted = (double)n / ONE_OF + draw(l);
+    return wanted < most ? (uint32_t)wanted : most;
 }
 
-bool yk_lessons_request(struct yk_lessons *l, const uint32_t *records, uint32_t n) {
-    for (unsigned k = 0; n > 0 && k < A_REQUEST; k++) {
+void yk_lessons_request(struct yk_lessons *l, const uint32_t *records, uint32_t n) {
+    for (uint32_t k = 0, wanted = how_many(l, n); k < wanted; k++) {
         /* Half of them anywhere, half towards the tail, where lives end. */
-        double u = draw(l);
-        uint32_t back = (k & 1) || n < 4 ? (uint32_t)(u * n) : (uint32_t)(pow(n, u) - 0.999);
+        float u = (float)draw(l);
+        uint32_t back = (k & 1) || n < 4 ? (uint32_t)(u * n) : (uint32_t)(exp2f(u * log2f(n)) - 0.999f);
         uint32_t record = records[n - 1 - (back < n ? back : n - 1)];
         if (draw(l) < 0.25)
             look_at(l, record);
@@ -138,12 +141,25 @@ bool yk_lessons_request(struct yk_lessons *l, const uint32_t *records, uint32_t 
     }
     l->requests++;
     l->blocks += n;
-    if (l->requests < l->requests_due || l->blocks < l->count / 4)
-        return false;
-    answer_all(l);
-    yk_trees_train(l->trees, l->examples, l->count);
+    l->blocks_ever += n;
+}
+
+bool yk_lessons_are_due(const struct yk_lessons *l) {
+    uint64_t enough = (uint64_t)BLOCKS_AN_EXAMPLE * l->count, half = l->blocks_ever / 2;
+    return l->requests >= l->requests_due && l->blocks >= (enough < half ? enough : half);
+}
+
+uint32_t yk_lessons_copy(struct yk_lessons *l, struct yk_fit_example *e) {
+    for (uint32_t i = 0; i < l->count; i++) {
+        const struct yk_lesson *s = &l->lessons[i];
+        uint32_t until_ms = s->open ? l->history->now_ms : s->used_ms;
+        double waited_s = (until_ms - s->at_ms) / 1e3;
+        e[i] = l->examples[i];
+        e[i].event = !s->open && s->used && waited_s <= HORIZON_S;
+        e[i].waited_s = (float)((waited_s < HORIZON_S ? waited_s : HORIZON_S) + WAIT_MIN_S);
+    }
     l->requests_due = l->requests_due * 3 / 2 < DUE_MAX ? l->requests_due * 3 / 2 : DUE_MAX;
     l->requests = 0;
     l->blocks = 0;
-    return true;
+    return l->count;
 }

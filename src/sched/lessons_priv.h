@@ -2,22 +2,25 @@
  *
  * What the learned policy learns from: moments in the lives of blocks, and what followed.
  *
- * Of each request a few blocks are looked at, some now, the others at an age drawn beforehand (unless they are
+ * Of a few blocks, six of a request at most, some are looked at now, the others at an age drawn beforehand (unless they are
  * used before), from a third of a second to an hour on a scale where each doubling is as likely. What was
  * seen then waits for the next use; HORIZON_S without one is as good as never. The last YK_LESSONS examples
  * are kept, and those not yet answered count for as long as they have waited.
+ *
+ * When it is time to learn from them they are copied, so that another thread may.
  *
  * Thread: owner loop.
  */
 #ifndef YK_SCHED_LESSONS_PRIV_H
 #define YK_SCHED_LESSONS_PRIV_H
 
+#include "sched/fit_priv.h"
 #include "sched/history_priv.h"
 
 #include <stdbool.h>
 
-#define YK_LESSONS         60000u
-#define YK_LESSONS_PLANNED 60000u
+#define YK_LESSONS         24000u
+#define YK_LESSONS_PLANNED 30000u
 
 struct yk_lesson {
     uint32_t record;
@@ -33,24 +36,28 @@ struct yk_plan {
 
 struct yk_lessons {
     struct yk_history *history;
-    struct yk_trees *trees;
-    struct yk_trees_example *examples;
+    struct yk_fit_example *examples;
     struct yk_lesson *lessons;
     struct yk_plan *plans; /* a heap by at_ms */
     uint32_t count, next, planned;
-    uint32_t requests_due;      /* before the next training */
-    uint32_t requests;          /* since the last */
-    uint64_t blocks, random;    /* blocks since the last */
+    uint32_t requests_due;   /* before the next copy */
+    uint32_t requests;       /* since the last */
+    uint64_t blocks, blocks_ever, random; /* blocks since the last copy, too */
 };
 
-int yk_lessons_init(struct yk_lessons *l, struct yk_history *h, struct yk_trees *t, uint64_t seed);
+int yk_lessons_init(struct yk_lessons *l, struct yk_history *h, uint64_t seed);
 void yk_lessons_fini(struct yk_lessons *l);
 
 /* Looks at what was planned for moments up to now. Before a request's blocks are touched. */
 void yk_lessons_look(struct yk_lessons *l);
 /* The record is used, or given up (used = false). Before it is touched. */
 void yk_lessons_answer(struct yk_lessons *l, uint32_t record, bool used);
-/* Takes blocks from the request, which were touched; trains when it is time: true. */
-bool yk_lessons_request(struct yk_lessons *l, const uint32_t *records, uint32_t n);
+/* Takes blocks from the request, which were touched. */
+void yk_lessons_request(struct yk_lessons *l, const uint32_t *records, uint32_t n);
+
+/* Is there enough that was not learned from? */
+bool yk_lessons_are_due(const struct yk_lessons *l);
+/* Copies all, with what followed as far as it is known; room for YK_LESSONS. Returns how many. */
+uint32_t yk_lessons_copy(struct yk_lessons *l, struct yk_fit_example *ret_examples);
 
 #endif

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * How soon something happens, from small numbers: gradient-boosted trees for a rate.
+ * How soon something happens, from small numbers: gradient-boosted trees for a rate, as they are asked. fit_priv.h
+ * makes them.
  *
- * An example is a row of features, 0 to 63 each, with what was seen since: did the event come, and how long
- * was it waited for. The trees' sum is the logarithm of events a second; boosting fits it by the likelihood
- * of a Poisson process (Newton steps, histograms of the 64 values, all trees of one depth), so an example
- * counts from its first second on, whether its event has come or not. Rates of what is about to come are
- * what a cache orders by: expected hits for each second of a block's stay.
- * Rejected: the chance of an event within a time as a label, which says nothing until that time is over.
+ * A row is of features from 0 to 63. The trees' sum is the logarithm of events a second, less a prior. A tree is
+ * not walked: each value of a feature rules out some leaves of every tree, whatever the other features are, and
+ * what is left over of a tree after all features are asked begins with the leaf that a walk would reach (Lucchese
+ * et al., "QuickScorer", SIGIR 2015). So a score is a run of ANDs over all trees at once without a branch: 45 ns,
+ * where walks through 30 trees took 145.
  *
- * Nothing allocates but init. Thread: owner.
+ * Immutable once made. Thread: any.
  */
 #ifndef YK_SCHED_TREES_PRIV_H
 #define YK_SCHED_TREES_PRIV_H
@@ -19,38 +19,29 @@
 #define YK_TREES_FEATURES 19
 #define YK_TREES_VALUES   64
 #define YK_TREES_DEPTH    5
-#define YK_TREES_LEAVES   (1u << YK_TREES_DEPTH)
-#define YK_TREES_COUNT    30
-
-struct yk_trees_example {
-    uint8_t x[YK_TREES_FEATURES];
-    float prior;    /* log of events a second, before anything is learned */
-    float waited_s; /* > 0 */
-    float events;   /* 0 or 1 */
-};
-
-struct yk_trees_tree {
-    uint8_t feature[YK_TREES_LEAVES], limit[YK_TREES_LEAVES]; /* from [1]: heap order */
-    float leaf[YK_TREES_LEAVES];
-};
-
-struct yk_trees_scratch;
+#define YK_TREES_LEAVES   (1u << YK_TREES_DEPTH) /* the bits of a uint32_t */
+#define YK_TREES_MAX      24 /* a multiple of 4 */
 
 struct yk_trees {
-    struct yk_trees_tree tree[YK_TREES_COUNT];
+    uint32_t count;  /* of trees; 0: nothing is known */
+    uint32_t n_used; /* features that some tree asks for */
+    uint8_t used[YK_TREES_FEATURES];
     float base;
-    uint32_t trained; /* times */
-    struct yk_trees_scratch *scratch;
+    float leaf[YK_TREES_MAX][YK_TREES_LEAVES];
+    /* Of each tree the leaves that a value of a feature leaves over. */
+    uint32_t left_over[YK_TREES_FEATURES][YK_TREES_VALUES][YK_TREES_MAX];
 };
 
-/* For up to max_examples a training. -YK_ENOMEM. */
-int yk_trees_init(struct yk_trees *t, uint32_t max_examples);
-void yk_trees_fini(struct yk_trees *t);
+/* No trees. */
+void yk_trees_clear(struct yk_trees *t);
 
-/* Forgets what it knew and learns from n examples: about 2 us an example. */
-void yk_trees_train(struct yk_trees *t, const struct yk_trees_example *examples, uint32_t n);
+/* Another tree, that has no split yet. Returns its number. */
+uint32_t yk_trees_add(struct yk_trees *t);
 
-/* What is to be added to the prior: 0 before the first training. About 0.1 us. */
+/* The leaves [first, first + 2 * half) of the tree: rows with more than `limit` go to the second half. */
+void yk_trees_split(struct yk_trees *t, uint32_t tree, uint32_t first, uint32_t half, uint32_t feature, uint32_t limit);
+
+/* What is to be added to the prior: 0 where there are no trees. */
 float yk_trees_score(const struct yk_trees *t, const uint8_t x[YK_TREES_FEATURES]);
 
 #endif

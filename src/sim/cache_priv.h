@@ -33,7 +33,12 @@ struct yk_sim_cache_ops {
 /* The head of every cache. */
 struct yk_sim_cache {
     const struct yk_sim_cache_ops *ops;
+    uint64_t training_ns; /* CPU time, and how often: learned */
+    uint32_t trainings;
 };
+
+/* CPU time of the process. */
+uint64_t yk_sim_cpu_ns(void);
 
 extern const struct yk_sim_cache_ops yk_sim_lru;     /* sched.c */
 extern const struct yk_sim_cache_ops yk_sim_s3fifo;  /* sched.c */

@@ -92,6 +92,18 @@ static uint32_t last_eighths(const struct yk_sim_req *q) {
     return 1 + (uint32_t)(BLOCK_TOKENS - (full - q->input_length)) * 7 / BLOCK_TOKENS;
 }
 
+/* At once, on this thread, so that a run repeats. */
+static void train(struct sched *s) {
+    struct yk_learned_training *training = yk_learned_training_begin(s->policy);
+    if (training == NULL)
+        return;
+    uint64_t began_ns = yk_sim_cpu_ns();
+    yk_learned_training_run(training);
+    s->base.training_ns += yk_sim_cpu_ns() - began_ns;
+    s->base.trainings++;
+    yk_learned_training_end(s->policy);
+}
+
 static int learned_request(struct yk_sim_cache *c, uint64_t number) {
     struct sched *s = of(c);
     const struct yk_sim_req *q = &s->trace->reqs[number];
@@ -111,6 +123,7 @@ static int learned_request(struct yk_sim_cache *c, uint64_t number) {
                                    .output_length = q->output_length,
                                    .stop = q->stop};
     yk_learned_request(s->policy, &r);
+    train(s);
     return 0;
 }
 

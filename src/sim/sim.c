@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static const struct yk_sim_cache_ops *const caches[] = {
     &yk_sim_lru,    &yk_sim_lfu,     &yk_sim_arc,  &yk_sim_s3fifo,
@@ -18,6 +19,12 @@ static const struct yk_sim_cache_ops *const caches[] = {
 /* A copy of the names above: an option row needs constants. The tests compare them. */
 const char *const yk_sim_policy_names[] = {"lru",   "lfu",      "arc",  "s3fifo",
                                            "sieve", "wtinylfu", "gdsf", "opt", "learned", NULL};
+
+uint64_t yk_sim_cpu_ns(void) {
+    struct timespec t = {0};
+    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
 
 static const struct yk_sim_cache_ops *find(const char *name) {
     for (size_t i = 0; i < N_CACHES; i++)
@@ -59,8 +66,12 @@ int yk_sim_run(const struct yk_sim_trace *t, const struct yk_sim_opts *o, struct
         return yk_err_set(err, -YK_ENOMEM, "no memory for %s", o->policy);
     c->ops = ops;
     int rc = ops->init(c, t, o);
+    uint64_t began_ns = yk_sim_cpu_ns();
     for (uint64_t i = 0; rc == 0 && i < t->req_count; i++)
         rc = run_request(t, i, c, &r);
+    r.trainings = c->trainings;
+    r.training_ns = c->training_ns;
+    r.decision_ns = yk_sim_cpu_ns() - began_ns - c->training_ns;
     ops->fini(c);
     free(c);
     if (rc != 0)

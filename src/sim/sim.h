@@ -28,6 +28,8 @@ struct yk_sim_opts {
 
 struct yk_sim_result {
     uint64_t requests, blocks, hit_blocks;
+    uint64_t trainings;
+    uint64_t decision_ns, training_ns; /* CPU time of the run, without its trainings and of those */
 };
 
 /* NULL at the end. */

@@ -46,6 +46,13 @@ def test_the_same_seed_gives_the_same_result(trace, policy):
     assert 0 < found["hit_ratio"] < 1 and found["policy"] == policy and found["seed"] == 7
 
 
+def test_the_cost_is_told_when_it_is_asked_for(trace):
+    plain = sim(trace, "--capacity", "2000", "--policy", "learned")
+    found = sim(trace, "--capacity", "2000", "--policy", "learned", "--cost")
+    assert all(found.pop(name) > 0 for name in ("decision_us_per_block", "training_us_per_block", "trainings"))
+    assert found == plain
+
+
 @pytest.mark.skipif(shutil.which("zstd") is None, reason="no zstd program")
 def test_reads_compressed_traces(trace):
     packed = trace.with_suffix(".zst")

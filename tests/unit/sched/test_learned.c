@@ -4,7 +4,10 @@
  * announced, bounded memory, and two instances of one seed.
  */
 #include "sched/learned.h"
+
 #include "testing.h"
+
+#include <pthread.h>
 
 static struct yk_policy *make_learned(struct yk_policy_space *space, uint32_t capacity) {
     struct yk_policy_opts opts = {.capacity_objects = capacity, .seed = 42};
@@ -112,6 +115,51 @@ static void test_a_flood_of_keys_is_forgotten(void **state) {
     yk_policy_space_free(space);
 }
 
+/* Favourites more than fit, and between them blocks that come once. Returns the last of those. */
+static uint64_t play(struct yk_policy *p, uint64_t *rng, uint64_t *at, uint32_t requests) {
+    uint64_t hash = 0;
+    for (uint32_t i = 0; i < 2 * requests; i++) {
+        hash = (i % 2 == 0 ? 1 + random_below(rng, 24) : 1000 + *at) * UINT64_C(0x2545f4914f6cdd1d);
+        *at += 1;
+        yk_learned_request(p, &(struct yk_learned_request){.now_ms = *at * 100, .key_hashes = &hash, .n = 1});
+    }
+    return hash;
+}
+
+static void *run_training(void *training) {
+    yk_learned_training_run(training);
+    return NULL;
+}
+
+/* The owner goes on while another thread learns; the model is another when the owner has taken it. */
+static void test_learns_on_another_thread(void **state) {
+    struct yk_policy_space *space = make_space(16);
+    struct yk_policy *p = make_learned(space, 16);
+    uint64_t rng = 3, at = 0;
+    pthread_t thread;
+    (void)state;
+    assert_null(yk_learned_training_begin(p)); /* from nothing */
+    assert_true(yk_policy_rises(p, play(p, &rng, &at, 2000), false)); /* a newcomer stays for a while */
+    struct yk_learned_training *training = yk_learned_training_begin(p);
+    assert_non_null(training);
+    assert_int_equal(pthread_create(&thread, NULL, run_training, training), 0);
+    assert_true(yk_policy_rises(p, play(p, &rng, &at, 20000), false)); /* as before */
+    assert_null(yk_learned_training_begin(p)); /* one at a time */
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    yk_learned_training_end(p);
+    /* What comes once has no place now, so more of the favourites have than in either of the others. */
+    for (int i = 0; i < 300 && strcmp(yk_learned_follows(p), "learned") != 0; i++)
+        (void)play(p, &rng, &at, 100);
+    assert_string_equal(yk_learned_follows(p), "learned");
+    assert_false(yk_policy_rises(p, play(p, &rng, &at, 100), false));
+    training = yk_learned_training_begin(p); /* from what came meanwhile */
+    assert_non_null(training);
+    yk_learned_training_run(training);
+    yk_learned_training_end(p);
+    yk_policy_free(p);
+    yk_policy_space_free(space);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wrong_and_late_events_are_answered),
@@ -119,6 +167,7 @@ int main(void) {
         cmocka_unit_test(test_pinned_blocks_stay_and_children_go_before_parents),
         cmocka_unit_test(test_a_chain_does_not_push_out_its_own_beginning),
         cmocka_unit_test(test_a_flood_of_keys_is_forgotten),
+        cmocka_unit_test(test_learns_on_another_thread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

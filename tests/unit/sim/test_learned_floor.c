@@ -108,19 +108,23 @@ static void test_generated_sessions(void **state) {
     }
 }
 
-/* A walk, which suits lru, and a scan beside a working set, which suits s3fifo, in turn: ten capacities each. */
+/* A walk, which suits lru, and a scan beside a working set, which suits s3fifo, in turn: in slow turns and in such as
+ * end when the choice has just followed them. */
 static void test_the_better_one_changes(void **state) {
-    struct yk_sim_trace t = {0};
-    uint64_t random = 19;
+    static const uint32_t capacities[] = {2, 4, 10};
     (void)state;
-    for (uint32_t i = 0, n = accesses(); i < n; i++) {
-        if (i / (10 * CAPACITY) % 2 == 0)
-            add_one(&t, i * 10, 5000000 + i / 2 - next_random(&random) % 300);
-        else
-            add_one(&t, i * 10, i % 3 != 0 ? 1000000 + i : next_random(&random) % 400);
+    for (size_t k = 0; k < sizeof(capacities) / sizeof(capacities[0]); k++) {
+        struct yk_sim_trace t = {0};
+        uint64_t random = 19;
+        for (uint32_t i = 0, n = accesses(); i < n; i++) {
+            if (i / (capacities[k] * CAPACITY) % 2 == 0)
+                add_one(&t, i * 10, 5000000 + i / 2 - next_random(&random) % 300);
+            else
+                add_one(&t, i * 10, i % 3 != 0 ? 1000000 + i : next_random(&random) % 400);
+        }
+        assert_floor(&t, CAPACITY);
+        yk_sim_trace_fini(&t);
     }
-    assert_floor(&t, CAPACITY);
-    yk_sim_trace_fini(&t);
 }
 
 /* Chats whose last turn shows by its long answer: who learns that keeps the others. */

@@ -177,6 +177,23 @@ static void test_tinylfu_keeps_what_is_used_from_what_comes_once(void **state) {
     yk_sim_trace_fini(&t);
 }
 
+/* Only learned learns, and both of its costs are told. */
+static void test_tells_what_it_cost(void **state) {
+    struct yk_sim_trace t = {0};
+    (void)state;
+    generate(&t, YK_TRACE_CHAT, 11, 1000);
+    for (size_t i = 0; yk_sim_policy_names[i] != NULL; i++) {
+        struct yk_sim_opts opts = {.policy = yk_sim_policy_names[i], .capacity = 200, .seed = 1};
+        bool learns = strcmp(opts.policy, "learned") == 0;
+        struct yk_sim_result r;
+        assert_int_equal(yk_sim_run(&t, &opts, &r, NULL), 0);
+        assert_true(r.decision_ns > 0);
+        assert_int_equal(r.trainings > 0, learns);
+        assert_int_equal(r.training_ns > 0, learns);
+    }
+    yk_sim_trace_fini(&t);
+}
+
 static void test_refuses_what_makes_no_sense(void **state) {
     uint64_t ids[] = {1};
     struct yk_sim_trace t = {0};
@@ -197,7 +214,8 @@ int main(void) {
         cmocka_unit_test(test_equals_the_models),       cmocka_unit_test(test_no_policy_beats_the_optimum),
         cmocka_unit_test(test_all_hit_the_same_where_all_fits),
         cmocka_unit_test(test_repeats_by_seed),         cmocka_unit_test(test_a_hit_is_the_leading_run),
-        cmocka_unit_test(test_odd_traces_end_well),     cmocka_unit_test(test_refuses_what_makes_no_sense),
+        cmocka_unit_test(test_odd_traces_end_well),     cmocka_unit_test(test_tells_what_it_cost),
+        cmocka_unit_test(test_refuses_what_makes_no_sense),
         cmocka_unit_test(test_tinylfu_keeps_what_is_used_from_what_comes_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
