@@ -12,6 +12,7 @@ import pytest
 from harness import BUILD, DEADLINE_S, Node, wait_for
 
 MISS = 1
+ETIMEDOUT = -5
 
 
 # ---- libyolk ----------------------------------------------------------------------------------
@@ -94,6 +95,11 @@ class Client:
 
     def remove(self, key):
         return self._check(self.lib.yk_remove(self.handle, self._key(key)))
+
+    def is_removed(self, key):
+        """False: no answer came in time; whether it is done is not known."""
+        rc = self.lib.yk_remove(self.handle, self._key(key))
+        return rc != ETIMEDOUT and self._check(rc) >= 0
 
 
 # ---- etcd and the nodes -----------------------------------------------------------------------
