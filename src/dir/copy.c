@@ -501,6 +501,8 @@ static void found(struct dir_ask *a) {
         add_own(c);
     c->tried_count = 0;
     c->again = 0;
+    if (c->leave)
+        c->sure_count = 0; /* whoever said it before the rest may be gone: all say it again */
     if (c->leave && !c->here)
         end(c, YK_MISS); /* the own copy has gone by itself */
     else if (c->found.count > 0)

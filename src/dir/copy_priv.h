@@ -27,7 +27,7 @@ extern "C" {
 
 /* ---- copy.c ------------------------------------------------------------------------------------------ */
 
-/* What becomes of this node's own copy when others have what is wanted, and one of them has said so by a TAKE. */
+/* What becomes of this node's own copy when others have what is wanted, and have said so by a TAKE (copy.c). */
 enum dir_leave { DIR_STAYS, DIR_GOES, DIR_LENT }; /* of a move; of a drain: it is a guest */
 
 struct dir_copy_want {

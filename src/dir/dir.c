@@ -494,8 +494,8 @@ static int explain(const struct yk_dir *d, struct yk_err *err) {
         return yk_err_set(err, s->denied ? -YK_EPERM : s->phase == YK_MEMBER_REFUSED ? -YK_EBUSY : -YK_EGONE, "%.200s", s->text);
     if (s->phase == YK_MEMBER_RETURNING)
         return yk_err_set(err, -YK_ETIMEDOUT,
-                          "the owners of slots did not answer this node, which returns, within %u ms (%.90s): start them, "
-                          "or under the name of one that is gone an empty node; yolk nodes tells who they are",
+                          "owners of slots have not answered this node, which returns, in %u ms (%.120s): start them, or "
+                          "an empty node by the name of one that is gone",
                           d->opts.start_ms, d->waits_for[0] != '\0' ? d->waits_for : "none is behind");
     return yk_err_set(err, -YK_ETIMEDOUT, "this node did not become a member within %u ms", d->opts.start_ms);
 }

@@ -8,7 +8,7 @@
  *   QUEUED --a turn--> LOCATING --where it is--> REACHING --its segment--> RESERVING --a place here--> READING
  *     ^                   | not there, no answer     | cannot be opened       | no space: RESTING         |
  *     |                   +---- next copy <----------+--<----- read failed, remove came between ----------+
- *     +-- copies are used up, and were old or failed: ASKING                   commit: COMMITTING --> ended
+ *     +-- copies are used up, and were old or their holders busy: ASKING       commit: COMMITTING --> ended
  *
  * The read is guarded (R15) by what the holder said, and its checksum is verified by the engine when it came
  * over a network (R17). A guard that fails once may be a block that was moved: the same holder is asked once
@@ -27,8 +27,8 @@
 #define REFUSED_NS  (5 * YK_NS_PER_MS)
 #define REFUSED_MAX 200u  /* a second in all */
 #define LOCATE_MS   1000u /* a holder may take so long to bring it up from SSD; then the next one is asked */
-#define FAILED_NS   (20 * YK_NS_PER_MS)
-#define FAILED_MAX  5u    /* times that copies which failed, all of them, are asked for again: 0.6 s in all */
+#define BUSY_NS     (20 * YK_NS_PER_MS)
+#define BUSY_MAX    3u    /* times that holders which had no time are asked again: a pull keeps its turn meanwhile */
 
 enum state { QUEUED, ASKING, LOCATING, REACHING, RESERVING, RESTING, READING, DROPPING, COMMITTING };
 
@@ -52,8 +52,8 @@ struct dir_pull {
     uint32_t member;         /* that is tried now */
     uint8_t cached, again, xclass, cancelled;
     uint8_t refused; /* it is asked for again after a rest */
-    uint8_t failed;  /* a holder that lives could not be asked or read from */
-    uint8_t failures; /* times that all were asked anew for that */
+    uint8_t busy;    /* a holder that lives had no time to answer */
+    uint8_t busy_times; /* that all were asked anew for that */
     uint32_t refusals;
     int status;              /* of the step */
     struct dir_ask *ask;
@@ -313,10 +313,10 @@ static void reserve(struct dir_pull *p) {
 
 /* ---- the holder ------------------------------------------------------------------------------------- */
 
-/* On to the next copy; a holder that does not answer anybody is not waited for. */
-static void failed(struct dir_pull *p) {
-    p->failed |= !dir_suspect(p->job.dir, p->member);
-    try_next(p);
+/* A holder that does not answer anybody is not waited for, nor one that cannot be read from. */
+static void note_busy(struct dir_pull *p, int status) {
+    int is_busy = status == -YK_ETIMEDOUT || status == -YK_EAGAIN;
+    p->busy |= is_busy && !dir_suspect(p->job.dir, p->member);
 }
 
 static void reach(struct dir_pull *p) {
@@ -327,7 +327,7 @@ static void reach(struct dir_pull *p) {
     if (rc == 0)
         reserve(p);
     else if (rc < 0)
-        failed(p);
+        try_next(p);
 }
 
 void dir_pull_reached(struct dir_link *waiting, int status) {
@@ -337,7 +337,7 @@ void dir_pull_reached(struct dir_link *waiting, int status) {
         if (status == 0)
             reach(p);
         else
-            failed(p);
+            try_next(p);
     }
 }
 
@@ -366,10 +366,9 @@ static void located(void *user, int status, const void *body, uint32_t len) {
     struct dir_pull *p = user;
     if (status == 0)
         status = take_place(p, body, len);
+    note_busy(p, status);
     if (status == 0)
         reach(p);
-    else if (status < 0)
-        failed(p);
     else
         try_next(p);
 }
@@ -420,7 +419,7 @@ static void asked(struct dir_ask *a) {
     try_next(p);
 }
 
-/* What was cached has led nowhere, or a node that lives was too busy. */
+/* What was cached has led nowhere, or a holder had no time. */
 static int ask_anew(struct dir_pull *p) {
     struct dir_ask *a = dir_ask_new(p->job.dir, 1);
     struct yk_dir_key key = key_of(p);
@@ -443,7 +442,7 @@ static int ask_anew(struct dir_pull *p) {
 }
 
 static void ask_again(struct dir_pull *p) {
-    p->failed = 0;
+    p->busy = 0;
     if (ask_anew(p) < 0)
         end(p, -YK_ENOMEM);
 }
@@ -456,13 +455,17 @@ static void try_next(struct dir_pull *p) {
         if (p->member != c->member)
             p->again = 0;
         p->member = c->member;
-        if (c->member != d->self && dir_is_live(d, c->member, c->incarnation) && locate(p) == 0)
+        if (c->member == d->self || !dir_is_live(d, c->member, c->incarnation))
+            continue;
+        int rc = locate(p);
+        if (rc == 0)
             return;
+        note_busy(p, rc);
     }
     if (p->cached && left_ms(p, 1) > 0 && ask_anew(p) == 0)
         return;
-    if (p->failed && p->failures < FAILED_MAX && left_ms(p, 1) > 0) {
-        rest(p, FAILED_NS << p->failures++, ask_again);
+    if (p->busy && p->busy_times < BUSY_MAX && left_ms(p, 1) > 0) {
+        rest(p, BUSY_NS << p->busy_times++, ask_again);
         return;
     }
     end(p, left_ms(p, 1) > 0 ? YK_MISS : -YK_ETIMEDOUT);

@@ -27,7 +27,7 @@
 struct yk_learned_training {
     struct yk_trees trees[2];
     uint32_t used; /* of the two */
-    bool is_taken;
+    bool is_taken, is_made;
     struct yk_fit fit;
     uint32_t count;
     struct yk_fit_example examples[YK_LESSONS];
@@ -267,17 +267,20 @@ struct yk_learned_training *yk_learned_training_begin(struct yk_policy *p) {
     if (l->training->is_taken || !yk_lessons_are_due(&l->lessons))
         return NULL;
     l->training->is_taken = true;
+    l->training->is_made = false;
     l->training->count = yk_lessons_copy(&l->lessons, l->training->examples);
     return l->training;
 }
 
 void yk_learned_training_run(struct yk_learned_training *t) {
     yk_fit_run(&t->fit, t->examples, t->count, &t->trees[!t->used]);
+    t->is_made = true;
 }
 
 void yk_learned_training_end(struct yk_policy *p) {
     struct learned *l = of(p);
-    l->training->used = !l->training->used;
+    if (l->training->is_taken && l->training->is_made)
+        l->training->used = !l->training->used;
     l->training->is_taken = false;
     l->keeper.trees = &l->training->trees[l->training->used];
 }
@@ -395,8 +398,10 @@ static int learned_access(struct yk_policy *p, uint32_t id) {
     return 0;
 }
 
-static int learned_remove(struct yk_policy *p, uint32_t id) {
+/* Its record stays. */
+static int learned_evict(struct yk_policy *p, uint32_t id, uint64_t key_hash) {
     struct learned *l = of(p);
+    (void)key_hash;
     if (!yk_order_has(&l->order, id))
         return YK_MISS;
     if (l->record_of[id] != YK_RECORD_NONE)
@@ -406,9 +411,16 @@ static int learned_remove(struct yk_policy *p, uint32_t id) {
     return 0;
 }
 
-static int learned_evict(struct yk_policy *p, uint32_t id, uint64_t key_hash) {
-    (void)key_hash;
-    return learned_remove(p, id); /* its record stays */
+/* No cache has it any more: else those without payload would hit what the real one cannot, and look better for ever. */
+static int learned_remove(struct yk_policy *p, uint32_t id) {
+    struct learned *l = of(p);
+    uint32_t record = yk_order_has(&l->order, id) ? l->record_of[id] : YK_RECORD_NONE;
+    if (record != YK_RECORD_NONE) {
+        yk_shadow_lru_drop(&l->lru, record);
+        yk_shadow_s3fifo_drop(&l->s3fifo, record);
+        yk_keeper_drop(&l->keeper, record);
+    }
+    return learned_evict(p, id, 0);
 }
 
 static int learned_victim(struct yk_policy *p, yk_policy_can_fn can, void *arg, uint32_t max_steps,

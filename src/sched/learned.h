@@ -46,7 +46,7 @@ void yk_learned_request(struct yk_policy *p, const struct yk_learned_request *re
  *     yk_learned_training_run(training)           any thread: it touches nothing else of the policy
  *     yk_learned_training_end(p)                  the owner, when run has returned: the new model decides
  *
- * make the model that decides. There is one at a time, begin returns NULL until its end; the policy is not freed in
+ * make the model that decides; end without run gives it up. There is one at a time, begin returns NULL until its end; the policy is not freed in
  * between. Who never asks has a policy that never learns: the floor. begin takes up to 0.4 ms, run about 0.4 us for
  * each of up to 24,000 examples, end nothing. */
 struct yk_learned_training;
