@@ -126,6 +126,23 @@ static void get_some(struct fixture *f, uint32_t from, uint32_t to) {
     }
 }
 
+/* Opened and filled; where which of 600 blocks is left in memory. How many are depends on when the cleaner had its
+ * turns: where too few are to tell anything, once more. */
+static void open_half_full(struct fixture *f, const char *policy, char there[600]) {
+    for (uint32_t tries = 0, count = 0; count <= 100; tries++) {
+        assert_true(tries < 10);
+        if (tries > 0)
+            fixture_close(f);
+        fixture_init(f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
+        f->o.policy = policy;
+        store_open(f);
+        put_many(f, 600);
+        count = 0;
+        for (uint32_t i = 0; i < 600; i++)
+            count += (uint32_t)(there[i] = (char)in_dram(f, i));
+    }
+}
+
 /* Blocks that nobody has used since they were written come up for their readers, and take each other's
  * place, unless the policy lets everything rise. */
 static void what_does_not_deserve_to_rise_pushes_nobody_out(void **state) {
@@ -133,15 +150,9 @@ static void what_does_not_deserve_to_rise_pushes_nobody_out(void **state) {
     for (uint32_t which = 0; which < 4; which++) {
         struct fixture f;
         struct yk_counters n;
-        uint32_t before = 0, lost = 0;
+        uint32_t lost = 0;
         char there[600];
-        fixture_init(&f, 16 * MIB, 96 * MIB, YK_SSD_ON_DEMOTION);
-        f.o.policy = policies[which];
-        store_open(&f);
-        put_many(&f, 600);
-        for (uint32_t i = 0; i < 600; i++)
-            before += (uint32_t)(there[i] = (char)in_dram(&f, i));
-        assert_true(before > 100);
+        open_half_full(&f, policies[which], there);
         for (uint32_t i = 0; i < 100; i++)
             assert_false(there[i]);
         get_some(&f, 0, 100);
