@@ -294,3 +294,18 @@ def test_opening_keeps_no_ports(place):
         assert asker.read(segment, seed=seed) == "ok" and asker.read(segment, seed=seed, xclass=URGENT) == "ok"
     for driver in asker, *targets:
         driver.end()
+
+
+def test_a_name_one_of_whose_addresses_is_of_no_use_here(place):
+    """That nobody listens at one of a name's addresses is what is said, not that this host has no address to come from to
+    the other, which is tried last."""
+    one = Host(place, isolated=True)
+    with open(one.file("/tmp/hosts"), "w", encoding="ascii") as hosts:
+        hosts.write("127.0.0.1 twofold\n::1 twofold\n")
+    subprocess.run([*one.enter, "mount", "--bind", "/tmp/hosts", "/etc/hosts"], check=True, timeout=DEADLINE_S)
+    one.run("sh", "-c", "[ ! -d /proc/sys/net/ipv6 ] || echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6")
+    asker = one.ask()
+    for said in asker.say("open", f"twofold:{PORT}/m", 20000), asker.say("probe", f"twofold:{PORT}", 20000):
+        word, code, text = said.split(" ", 2)
+        assert word == "failed" and int(code) == EGONE and "refused" in text, said
+    asker.end()
