@@ -222,6 +222,7 @@ static void link_up(struct yk_link *l) {
     struct yk_rail *r = l->rail;
     l->state = YK_LINK_UP;
     l->moved_ns = l->stirred_ns = yk_now_ns();
+    r->answered = 1;
     r->stranger = 0;
     if (l == &r->beside)
         take_over(r);
@@ -371,16 +372,25 @@ static void peer_is_gone(struct yk_route *t, const char *why) {
     yk_shard_fail(t->shard, NULL, t->peer, -YK_EGONE);
 }
 
-/* Whether strangers answer at all addresses that a transport has for the peer, and it is not seen over
- * another transport: it has restarted. One of several addresses may just lead elsewhere. So does a socket of this host
- * (a container has others at the same path): its name has the incarnation in it, and never is a successor's. */
+static int any_answered(const struct yk_route *t, uint32_t group) {
+    for (uint32_t i = 0; i < t->rail_count; i++)
+        if (t->rails[i].group == group && t->rails[i].answered)
+            return 1;
+    return 0;
+}
+
+/* Whether strangers answer at all addresses of a transport at which the peer did (before it did at any: at all that
+ * there are), and it is not seen over another transport: it has restarted. One of several addresses may just lead
+ * elsewhere, and another never have led anywhere. A socket of this host may, too (a container has others at the same
+ * path): its name has the incarnation in it, and never is a successor's. */
 static int all_say_so(const struct yk_rail *r) {
     const struct yk_route *t = r->route;
     if (r->xport->ops->bit == YK_XFER_SHM)
         return 0;
+    int answered = any_answered(t, r->group);
     for (uint32_t i = 0; i < t->rail_count; i++) {
         const struct yk_rail *o = &t->rails[i];
-        if (o->group == r->group && !o->stranger)
+        if (o->group == r->group && !o->stranger && (o->answered || !answered))
             return 0;
         for (uint32_t k = 0; k < o->link_count; k++)
             if (o->links[k].state == YK_LINK_UP)
