@@ -282,11 +282,15 @@ static void missed(struct yk_link *l, const char *why) {
     snprintf(l->rail->why, sizeof(l->rail->why), "a lane: %.70s", why);
 }
 
+static int for_want(int code) {
+    return code == -YK_ELIMIT || code == -YK_ENOMEM;
+}
+
 void yk_rail_connect(struct yk_rail *r, int bulk) {
     struct yk_err err = {.code = 0};
     for (uint32_t k = bulk ? 1 : 0; k < (bulk ? r->link_count : 1) && !r->starved; k++)
         if (may_connect(&r->links[k]) && link_connect(&r->links[k], &err) < 0) {
-            r->starved = is_up(r) && (err.code == -YK_ELIMIT || err.code == -YK_ENOMEM);
+            r->starved = is_up(r) && for_want(err.code);
             if (r->starved) { /* our own want: what is up goes on */
                 snprintf(r->why, sizeof(r->why), "a lane: %.70s", err.text);
                 return;
@@ -399,6 +403,19 @@ static int all_say_so(const struct yk_rail *r) {
     return 1;
 }
 
+/* A lane that did not come up for want of something, while others are up, as where connecting fails of that at once
+ * (yk_rail_connect): those go on. */
+static int starves(struct yk_link *l, int code, const char *text) {
+    struct yk_rail *r = l->rail;
+    if (l->state != YK_LINK_CONNECTING || !for_want(code) || !is_up(r))
+        return 0;
+    r->starved = 1;
+    snprintf(r->why, sizeof(r->why), "a lane: %.70s", text);
+    link_dies(l);
+    yk_route_changed(r->route); /* what waited for it goes over the others */
+    return 1;
+}
+
 void yk_lane_is_down(struct yk_lane *lane, int code, enum yk_scope scope, const char *text) {
     struct yk_link *l = lane->core;
     struct yk_rail *r = l->rail;
@@ -409,7 +426,7 @@ void yk_lane_is_down(struct yk_lane *lane, int code, enum yk_scope scope, const 
         return;
     }
     text = text != NULL ? text : yk_status_text(code);
-    if (scope == YK_SCOPE_LANE && yk_link_missed(l, text))
+    if (scope == YK_SCOPE_LANE && (yk_link_missed(l, text) || starves(l, code, text)))
         return;
     r->stranger |= scope == YK_SCOPE_RAIL;
     yk_rail_out(r, text);
