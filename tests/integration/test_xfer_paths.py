@@ -92,6 +92,23 @@ def test_a_peer_that_vanished_ends_what_waits_for_it(place):
     assert asker.read(asker.open(f"10.78.0.1:{PORT}/m"), seed=2) == "ok"
 
 
+def test_a_restart_of_which_one_address_says_nothing(place):
+    """A peer of this host that also tells an address which leads nowhere from here is restarted: a request to what it was
+    says so at once, not at its deadline."""
+    one = Host(place)
+    one.address("lo", "10.78.0.1/32")
+    told = f"10.78.0.1:{PORT},203.0.113.9:{PORT}"
+    target, asker = one.serve(seed=1, advertise=told), one.ask()
+    assert asker.open(f"10.78.0.1:{PORT}/m") == 0 and asker.read(0, seed=1) == "ok"
+    target.kill()
+    target = one.serve(seed=2, advertise=told)
+    said = asker.read(0, seed=1)
+    assert said.startswith(f"failed {EGONE} "), said
+    assert asker.read(asker.open(f"10.78.0.1:{PORT}/m"), seed=2) == "ok"
+    for driver in asker, target:
+        driver.end()
+
+
 # ---- several networks -----------------------------------------------------------------------------------------
 
 def several_networks(place):
