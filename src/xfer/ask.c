@@ -160,11 +160,21 @@ static int lookup(struct ask *a, const char *name, struct yk_ask_segment *ret_se
     return 0;
 }
 
+/* That nobody is at one address says more than that there is nothing to come from to the next (-YK_ELIMIT): no local
+ * address of its family, say. gone: what was said of those before. */
+static int more_telling(struct ask *a, int rc, struct yk_err *gone) {
+    if (rc == -YK_ELIMIT && gone->code < 0)
+        return yk_err_set(a->err, gone->code, "%s", gone->text);
+    if (rc == -YK_EGONE && a->err != NULL)
+        *gone = *a->err;
+    return rc;
+}
+
 /* One of the addresses, all that it resolves to. */
 static int ask_one(struct ask *a, const char *name, struct yk_ask_segment *ret_segment) {
     struct yk_addr addr;
     struct yk_sockaddr to[YK_DNS_MAX];
-    struct yk_err why;
+    struct yk_err why, gone = {.code = 0};
     int n = yk_parse_addr(a->where, &addr, &why);
     if (n < 0 || addr.kind == YK_ADDR_NONE || (addr.kind == YK_ADDR_TCP && addr.port == 0))
         return yk_err_set(a->err, -YK_EINVAL, "'%.100s' is no address: expected HOST:PORT or unix:/PATH",
@@ -184,6 +194,7 @@ static int ask_one(struct ask *a, const char *name, struct yk_ask_segment *ret_s
         if (rc == 0 && name != NULL)
             rc = lookup(a, name, ret_segment);
         hang_up(a);
+        rc = more_telling(a, rc, &gone);
         if (rc == 0 || rc == -YK_ETIMEDOUT || rc == -YK_ENOENT)
             break;
     }

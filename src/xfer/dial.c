@@ -36,5 +36,7 @@ int yk_rail_dial(const struct yk_rail_desc *rail, struct yk_err *err) {
     int code = -YK_EGONE, e = errno;
     close(fd);
     const char *why = bound || e != EADDRNOTAVAIL ? yk_sock_dial_error(e, &code) : "the address is not here any more";
+    if (rail->local[0] == 0) /* routes decide what it comes from */
+        return yk_err_set(err, code, "%s (to %s)", why, rail->remote);
     return yk_err_set(err, code, "%s (%s to %s)", why, rail->local, rail->remote);
 }

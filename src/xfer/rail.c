@@ -222,6 +222,7 @@ static void link_up(struct yk_link *l) {
     struct yk_rail *r = l->rail;
     l->state = YK_LINK_UP;
     l->moved_ns = l->stirred_ns = yk_now_ns();
+    r->answered = 1;
     r->stranger = 0;
     if (l == &r->beside)
         take_over(r);
@@ -281,11 +282,15 @@ static void missed(struct yk_link *l, const char *why) {
     snprintf(l->rail->why, sizeof(l->rail->why), "a lane: %.70s", why);
 }
 
+static int for_want(int code) {
+    return code == -YK_ELIMIT || code == -YK_ENOMEM;
+}
+
 void yk_rail_connect(struct yk_rail *r, int bulk) {
     struct yk_err err = {.code = 0};
     for (uint32_t k = bulk ? 1 : 0; k < (bulk ? r->link_count : 1) && !r->starved; k++)
         if (may_connect(&r->links[k]) && link_connect(&r->links[k], &err) < 0) {
-            r->starved = is_up(r) && (err.code == -YK_ELIMIT || err.code == -YK_ENOMEM);
+            r->starved = is_up(r) && for_want(err.code);
             if (r->starved) { /* our own want: what is up goes on */
                 snprintf(r->why, sizeof(r->why), "a lane: %.70s", err.text);
                 return;
@@ -371,21 +376,43 @@ static void peer_is_gone(struct yk_route *t, const char *why) {
     yk_shard_fail(t->shard, NULL, t->peer, -YK_EGONE);
 }
 
-/* Whether strangers answer at all addresses that a transport has for the peer, and it is not seen over
- * another transport: it has restarted. One of several addresses may just lead elsewhere. So does a socket of this host
- * (a container has others at the same path): its name has the incarnation in it, and never is a successor's. */
+static int any_answered(const struct yk_route *t, uint32_t group) {
+    for (uint32_t i = 0; i < t->rail_count; i++)
+        if (t->rails[i].group == group && t->rails[i].answered)
+            return 1;
+    return 0;
+}
+
+/* Whether strangers answer at all addresses of a transport at which the peer did (before it did at any: at all that
+ * there are), and it is not seen over another transport: it has restarted. One of several addresses may just lead
+ * elsewhere, and another never have led anywhere. A socket of this host may, too (a container has others at the same
+ * path): its name has the incarnation in it, and never is a successor's. */
 static int all_say_so(const struct yk_rail *r) {
     const struct yk_route *t = r->route;
     if (r->xport->ops->bit == YK_XFER_SHM)
         return 0;
+    int answered = any_answered(t, r->group);
     for (uint32_t i = 0; i < t->rail_count; i++) {
         const struct yk_rail *o = &t->rails[i];
-        if (o->group == r->group && !o->stranger)
+        if (o->group == r->group && !o->stranger && (o->answered || !answered))
             return 0;
         for (uint32_t k = 0; k < o->link_count; k++)
             if (o->links[k].state == YK_LINK_UP)
                 return 0;
     }
+    return 1;
+}
+
+/* A lane that did not come up for want of something, while others are up, as where connecting fails of that at once
+ * (yk_rail_connect): those go on. */
+static int starves(struct yk_link *l, int code, const char *text) {
+    struct yk_rail *r = l->rail;
+    if (l->state != YK_LINK_CONNECTING || !for_want(code) || !is_up(r))
+        return 0;
+    r->starved = 1;
+    snprintf(r->why, sizeof(r->why), "a lane: %.70s", text);
+    link_dies(l);
+    yk_route_changed(r->route); /* what waited for it goes over the others */
     return 1;
 }
 
@@ -399,7 +426,7 @@ void yk_lane_is_down(struct yk_lane *lane, int code, enum yk_scope scope, const 
         return;
     }
     text = text != NULL ? text : yk_status_text(code);
-    if (scope == YK_SCOPE_LANE && yk_link_missed(l, text))
+    if (scope == YK_SCOPE_LANE && (yk_link_missed(l, text) || starves(l, code, text)))
         return;
     r->stranger |= scope == YK_SCOPE_RAIL;
     yk_rail_out(r, text);

@@ -119,6 +119,7 @@ struct yk_rail {
     uint64_t widen_lost;            /* and what had been lost */
     uint64_t full_ns;     /* when it was last seen full */
     uint64_t total_slices, total_bytes, total_failed;
+    int answered;         /* the peer did there, once */
     int stranger;         /* another engine answered there, last time */
     int starved;          /* no descriptor or memory for another lane: until the next look none is tried */
     char why[YK_WHY_MAX]; /* of the last failure */

@@ -92,6 +92,23 @@ def test_a_peer_that_vanished_ends_what_waits_for_it(place):
     assert asker.read(asker.open(f"10.78.0.1:{PORT}/m"), seed=2) == "ok"
 
 
+def test_a_restart_of_which_one_address_says_nothing(place):
+    """A peer of this host that also tells an address which leads nowhere from here is restarted: a request to what it was
+    says so at once, not at its deadline."""
+    one = Host(place)
+    one.address("lo", "10.78.0.1/32")
+    told = f"10.78.0.1:{PORT},203.0.113.9:{PORT}"
+    target, asker = one.serve(seed=1, advertise=told), one.ask()
+    assert asker.open(f"10.78.0.1:{PORT}/m") == 0 and asker.read(0, seed=1) == "ok"
+    target.kill()
+    target = one.serve(seed=2, advertise=told)
+    said = asker.read(0, seed=1)
+    assert said.startswith(f"failed {EGONE} "), said
+    assert asker.read(asker.open(f"10.78.0.1:{PORT}/m"), seed=2) == "ok"
+    for driver in asker, target:
+        driver.end()
+
+
 # ---- several networks -----------------------------------------------------------------------------------------
 
 def several_networks(place):
@@ -294,3 +311,18 @@ def test_opening_keeps_no_ports(place):
         assert asker.read(segment, seed=seed) == "ok" and asker.read(segment, seed=seed, xclass=URGENT) == "ok"
     for driver in asker, *targets:
         driver.end()
+
+
+def test_a_name_one_of_whose_addresses_is_of_no_use_here(place):
+    """That nobody listens at one of a name's addresses is what is said, not that this host has no address to come from to
+    the other, which is tried last."""
+    one = Host(place, isolated=True)
+    with open(one.file("/tmp/hosts"), "w", encoding="ascii") as hosts:
+        hosts.write("127.0.0.1 twofold\n::1 twofold\n")
+    subprocess.run([*one.enter, "mount", "--bind", "/tmp/hosts", "/etc/hosts"], check=True, timeout=DEADLINE_S)
+    one.run("sh", "-c", "[ ! -d /proc/sys/net/ipv6 ] || echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6")
+    asker = one.ask()
+    for said in asker.say("open", f"twofold:{PORT}/m", 20000), asker.say("probe", f"twofold:{PORT}", 20000):
+        word, code, text = said.split(" ", 2)
+        assert word == "failed" and int(code) == EGONE and "refused" in text, said
+    asker.end()

@@ -2,7 +2,7 @@
  *
  * Devices that are open, and memory that is registered with them.
  *
- * A device is opened with its first queue pair and closed with the last thing that stands on it, so that a
+ * A device is opened for the first lane or queue pair and closed with the last thing that stands on it, so that a
  * driver can be taken out of a host whose lanes have ended. There is one table for the process: several engines
  * share a device as they share the kernel's.
  *

@@ -57,7 +57,8 @@ struct lane {
     struct yk_lane inner; /* what the stream knows as its lane */
     struct yk_stream *stream;
     struct yk_rdma_port port;
-    struct yk_qp *qp;      /* NULL while it is CONNECTING: nothing is asked of a device for peers that are gone */
+    struct yk_rdma_dev *dev; /* held from the dialling on: one that cannot be opened is not dialled for */
+    struct yk_qp *qp;      /* NULL while it is CONNECTING: a device makes none for peers that are gone */
     struct yk_timer timer; /* a failure is to be told */
     uint64_t dialled_ns;
     struct yk_err fail;
@@ -309,8 +310,8 @@ static void stream_up(struct yk_lane *inner) {
     struct yk_rdma_offer ours;
     struct yk_err err;
     l->base.trip_ns = inner->trip_ns;
-    /* Opening a device and making queue pairs takes many times as long as a trip: taken for one, it would let a
-     * whole transfer under way on the first rail that is up. */
+    /* Making queue pairs takes many times as long as a trip: taken for one, it would let a whole transfer under way on
+     * the first rail that is up. */
     l->base.greet_ns = inner->trip_ns != 0 ? inner->trip_ns : (yk_now_ns() - l->dialled_ns) / 2;
     l->base.patient = inner->patient;
     if (yk_qp_new(&l->port, l->base.xport->env->loop, &qp_events, l, &l->qp, &err) < 0) {
@@ -464,6 +465,7 @@ static void rdma_disconnect(struct yk_lane *lane) {
         if (l->ops[i].way == READ)
             finish(&l->ops[i], l->fail.code < 0 ? l->fail.code : -YK_EGONE, YK_SCOPE_LANE, 0);
     yk_stream_free(l->stream);
+    yk_rdma_dev_put(l->dev);
     free(l);
 }
 
@@ -498,7 +500,9 @@ static int rdma_connect(struct yk_xport *xport, const struct yk_peer_info *peer,
                  : yk_err_set(err, -YK_EIO, "no random number for a lane");
     l->inner.id = l->base.id;
     l->port = *port;
-    l->dialled_ns = yk_now_ns();
+    if (rc == 0)
+        rc = yk_rdma_dev_get(port->device, &l->dev, err);
+    l->dialled_ns = yk_now_ns(); /* after that: opening a device takes long */
     if (rc == 0)
         rc = o.fd = yk_rail_dial(rail, err);
     if (rc >= 0) {
@@ -507,6 +511,7 @@ static int rdma_connect(struct yk_xport *xport, const struct yk_peer_info *peer,
             close(o.fd);
     }
     if (rc < 0) {
+        yk_rdma_dev_put(l->dev);
         free(l);
         return rc;
     }

@@ -18,7 +18,7 @@
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct yk_verbs verbs;
-static char why[200]; /* "" = it is loaded */
+static char why[240]; /* "" = it is loaded */
 static int (*fork_init)(void);
 
 static void load(void) {
@@ -64,9 +64,10 @@ static void load(void) {
     }
     /* Without it, and on kernels before 5.12, private memory of a process that forks (or runs a program) may move
      * from under the device: what it reads then arrives nowhere. So there is no RDMA rather than that. */
-    if (fork_init() != 0)
-        snprintf(why, sizeof(why), "this process has registered memory by other means, which on this kernel must be "
-                                   "said before: call ibv_fork_init first, or set RDMAV_FORK_SAFE=1");
+    int e = fork_init();
+    if (e != 0)
+        snprintf(why, sizeof(why), "ibv_fork_init: %.50s. Memory that this process registered by other means must, on "
+                                   "this kernel, come after it: call it first, or set RDMAV_FORK_SAFE=1", strerror(e));
 }
 
 const struct yk_verbs *yk_verbs_load(struct yk_err *err) {

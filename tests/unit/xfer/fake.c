@@ -143,6 +143,10 @@ static void due(struct yk_timer *t) {
             ev->lane_down(&l->lane, -YK_EGONE, YK_SCOPE_RAIL, "fake: another incarnation");
             return;
         }
+        if (__atomic_load_n(&r->meagre, __ATOMIC_ACQUIRE)) {
+            ev->lane_down(&l->lane, -YK_ELIMIT, YK_SCOPE_LANE, "fake: no queue pair");
+            return;
+        }
         l->up = 1;
         l->lane.trip_ns = r->path_ns;
         l->lane.greet_ns = r->greet_ns;
@@ -181,6 +185,7 @@ static int fake_connect(struct yk_xport *x, const struct yk_peer_info *peer,
     struct fake_rail *r = &fake.rail[rail->port];
     (void)peer;
     __atomic_fetch_add(&r->connects, 1, __ATOMIC_RELEASE);
+    __atomic_fetch_add(&r->urgent, !bulk, __ATOMIC_RELEASE);
     if (__atomic_load_n(&r->poor, __ATOMIC_ACQUIRE))
         return yk_err_set(err, -YK_ELIMIT, "fake: no descriptor");
     if (r->refuse > 0) {

@@ -28,6 +28,7 @@ struct fake_rail {
     uint32_t mute;       /* any: atomic; so many connections are not answered */
     uint32_t refuse;     /* any: atomic; so many connections fail */
     uint32_t poor;       /* any: atomic; there is no descriptor for a connection */
+    uint32_t meagre;     /* any: atomic; a connection is answered, and then lacks something */
     uint32_t silent;     /* any: atomic; nothing moves */
     uint64_t forgot;     /* any: atomic; nothing moves on lanes up to that number: the path forgot them */
     uint64_t deaf;       /* any: atomic; nothing moves on the lane of that number */
@@ -36,6 +37,7 @@ struct fake_rail {
     uint32_t restarted;  /* any: atomic; the peer turns out to be another */
     uint64_t bytes;      /* any: atomic; moved, ever */
     uint32_t slices, connects, downs; /* any: atomic */
+    uint32_t urgent;     /* any: atomic; connections for an urgent lane */
     uint64_t free_at_ns, urgent_free_at_ns;
 };
 

@@ -127,6 +127,31 @@ static void a_lane_that_cannot_be_had(void **state) {
     fake_end(&rig);
 }
 
+/* The same where that shows after the other end has answered, as with a device that makes no more queue pairs: the
+ * urgent lane is the one that it began with all the time. */
+static void a_lane_that_lacks_something_in_the_end(void **state) {
+    yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 40};
+    yk_xfer_submit_opts urgent = {.size = sizeof(urgent), .xclass = YK_XFER_URGENT};
+    struct fake_rail *r = &fake.rail[0];
+    (void)state;
+    fake_begin(&rig, 1, 100e6, 4 * MB, &o);
+    yk_xfer_request q = fake_request(&rig, YK_XFER_READ, 0, 4096);
+    assert_int_equal(yk_xfer_run(rig.engine, &q, 1, &urgent), 0);
+    __atomic_store_n(&r->meagre, 1, __ATOMIC_RELEASE);
+    for (uint32_t i = 0; i < 3; i++) {
+        move_all(YK_XFER_WRITE, 1 * MB, i);
+        assert_int_equal(yk_xfer_run(rig.engine, &q, 1, &urgent), 0);
+    }
+    assert_true(r->connects > 1);
+    uint32_t lacked = r->connects;
+    __atomic_store_n(&r->meagre, 0, __ATOMIC_RELEASE);
+    for (uint64_t end = yk_now_ns() + 10 * YK_NS_PER_S; r->connects == lacked && yk_now_ns() < end;)
+        move_all(YK_XFER_READ, 1 * MB, 7);
+    assert_int_equal(yk_xfer_run(rig.engine, &q, 1, &urgent), 0);
+    assert_true(r->connects > lacked && r->urgent == 1);
+    fake_end(&rig);
+}
+
 /* A small request for which one rail is connected does not spend its time on one that is not answered: the next rail,
  * of the same transport or another, is connected meanwhile, and no attempt is given up for that. */
 static void a_rail_that_is_long_in_connecting(void **state) {
@@ -152,6 +177,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lanes_of_a_burst_go_again),
         cmocka_unit_test(a_lane_that_cannot_be_had),
+        cmocka_unit_test(a_lane_that_lacks_something_in_the_end),
         cmocka_unit_test(a_rail_that_is_long_in_connecting),
 #ifndef __SANITIZE_THREAD__
         cmocka_unit_test(nothing_runs_when_all_has_ended),

@@ -437,6 +437,27 @@ static void a_stranger_at_one_address_is_passed_over(void **state) {
     fake_end(&rig);
 }
 
+/* A way on which the peer never answered (an address of its own host, seen from another) does not speak for it: it is
+ * gone when another is where it was. Nor does that a stranger is there speak against it. */
+static void a_way_that_was_never_answered_has_no_say(void **state) {
+    (void)state;
+    yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 20, .connect_ms = 60000};
+    yk_xfer_submit_opts so = {.size = sizeof(so), .timeout_ms = 30000};
+    for (int stranger = 0; stranger < 2; stranger++) {
+        fake_begin(&rig, 2, 100e6, 4 * MB, &o);
+        fake.rail[1].mute = stranger ? 0 : 1000;
+        fake.rail[1].restarted = (uint32_t)stranger;
+        run_all(YK_XFER_WRITE, 1 * MB);
+        fake_wait(&fake.rail[1].connects, 1);
+        fake.rail[0].fail_at = 2;
+        run_all(YK_XFER_WRITE, 1 * MB); /* its lane broke, it is there */
+        fake.rail[0].restarted = 1;
+        fake.rail[0].fail_at = 2;
+        assert_int_equal(yk_xfer_run(rig.engine, batch, cover(YK_XFER_WRITE, 1 * MB), &so), -YK_EGONE);
+        fake_end(&rig);
+    }
+}
+
 /* Who gave up says what the rails said last. */
 static void a_failure_names_its_rail(void **state) {
     (void)state;
@@ -566,6 +587,7 @@ int main(void) {
         cmocka_unit_test(what_does_not_end_is_closed),
         cmocka_unit_test(a_broken_one_is_dialled_again),
         cmocka_unit_test(a_peer_that_restarted_is_gone),
+        cmocka_unit_test(a_way_that_was_never_answered_has_no_say),
         cmocka_unit_test(a_stranger_at_one_address_is_passed_over),
         cmocka_unit_test(a_failure_names_its_rail),
         cmocka_unit_test(urgent_passes),
