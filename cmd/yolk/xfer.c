@@ -88,13 +88,17 @@ static int failed(int rc, const char *what) {
     return yolk_fail(yolk_exit_of(rc), "%s: %s", what, text[0] != '\0' ? text : yk_strerror(rc));
 }
 
-static uint32_t transports_of(const struct xfer_config *c) {
+/* 0: the engine's choice. */
+static int transports_of(const struct xfer_config *c, uint32_t *ret_transports) {
     uint32_t bits = 0;
     if (c->transports != NULL)
         (void)yk_xfer_transports(c->transports, &bits); /* it was checked */
-    if (c->shm)
-        return bits;
-    return (bits != 0 ? bits : YK_XFER_MEM | YK_XFER_TCP | YK_XFER_FILE) & ~(uint32_t)YK_XFER_SHM;
+    if (!c->shm && bits == YK_XFER_SHM)
+        return yolk_fail(YOLK_USAGE, "xfer: --no-shm leaves none of --transports %s", c->transports);
+    if (!c->shm)
+        bits = (bits != 0 ? bits : YK_XFER_MEM | YK_XFER_TCP | YK_XFER_FILE) & ~(uint32_t)YK_XFER_SHM;
+    *ret_transports = bits;
+    return YOLK_OK;
 }
 
 static int create(const struct yolk_ctx *ctx, int listens, yk_xfer **ret_engine) {
@@ -105,8 +109,10 @@ static int create(const struct yolk_ctx *ctx, int listens, yk_xfer **ret_engine)
                       .insecure_network = c->insecure || !listens,
                       .rails = c->rails,
                       .topology = c->topology,
-                      .transports = transports_of(c),
                       .shm_dir = c->shm ? NULL : ""};
+    int code = transports_of(c, &o.transports);
+    if (code != YOLK_OK)
+        return code;
     int rc = yk_xfer_create(&o, ret_engine);
     if (rc == -YK_EPERM && listens)
         return yolk_fail(YOLK_USAGE, "xfer: --listen %s is beyond loopback, and nobody is authenticated there: "

@@ -90,7 +90,9 @@ typedef struct yk_open_opts {
                                    "eth0,10.0.0.7"; NULL: all. -YK_EINVAL: they are needed, and this host
                                    does not have them */
     const char *transports;     /* and ways that it may take, "rdma,tcp" (yk_xfer_transports); NULL: all but
-                                   rdma. -YK_EINVAL: they are none */
+                                   rdma. With YK_OPEN_NO_MAP and a tcp: address never shm. -YK_EINVAL: they
+                                   are none, or the first connection needs them and none is there. One
+                                   that later has no way uses the connection itself */
 } yk_open_opts;
 
 /* Connects to a node. url: "unix:/path" (default unix:/run/yolk.sock when NULL, or $YOLK_URL),

@@ -84,11 +84,17 @@ static int tcp_alone(const yk_client *c) {
     return (c->flags & YK_OPEN_NO_MAP) && c->addr.kind == YK_ADDR_TCP;
 }
 
+/* 0: the engine's choice, when none are named; else that of those named none is left. */
+static uint32_t transports_of(const yk_client *c) {
+    uint32_t named = c->far.transports;
+    if (!tcp_alone(c))
+        return named;
+    return named != 0 ? named & ~(uint32_t)YK_XFER_SHM : YK_XFER_MEM | YK_XFER_TCP;
+}
+
 static int engine_make(const yk_client *c, yk_xfer **ret_engine) {
     yk_xfer_opts o = {.size = sizeof(o),
-                      .transports = c->far.transports != 0 ? c->far.transports
-                                    : tcp_alone(c)         ? YK_XFER_MEM | YK_XFER_TCP
-                                                           : 0u,
+                      .transports = transports_of(c),
                       .rails = c->far.rails,
                       .connect_ms = CONNECT_MS,
                       .any_local = 1};
@@ -134,13 +140,20 @@ int yk_far_find(yk_client *c, int fd, const struct yk_welcome *w, uint64_t deadl
                 struct yk_far_found *ret, struct yk_err *err) {
     uint64_t now = yk_now_ns(), budget = deadline_ns > now ? (deadline_ns - now) / 4 : 0;
     memset(ret, 0, sizeof(*ret));
-    if (!is_offered(c, w) || (c->flags & YK_OPEN_NO_XFER))
+    if (c->flags & YK_OPEN_NO_XFER)
+        return 0;
+    if (c->far.transports != 0 && transports_of(c) == 0)
+        return c->conn_number > 0 ? 0
+                                  : yk_err_set(err, -YK_EINVAL, "transports: shm alone, which a tcp: address "
+                                                                "without a mapping does not use");
+    if (!is_offered(c, w))
         return 0;
     ret->inline_max = count_remote(w->xfer_address) < 2 || is_same_host(fd) ? YK_FAR_INLINE_ONE
                                                                             : YK_FAR_INLINE;
     int rc = c->far.engine == NULL ? engine_make(c, &ret->engine) : 0;
-    if (rc == -YK_EINVAL && c->far.rails != NULL && c->conn_number == 0)
-        return yk_err_set(err, rc, "%s", yk_xfer_error_text());
+    if (c->conn_number == 0 && ((rc == -YK_EINVAL && c->far.rails != NULL) ||
+                                (rc == -YK_ENOTSUP && c->far.transports != 0)))
+        return yk_err_set(err, -YK_EINVAL, "%s", yk_xfer_error_text());
     if (rc == 0)
         (void)segment_open(ret->engine != NULL ? ret->engine : c->far.engine, w,
                            budget < OPEN_NS ? budget : OPEN_NS, ret);

@@ -79,8 +79,8 @@ int yk_far_rails(struct yk_far *far, const char *rails, const char *transports);
 void yk_far_fini(struct yk_far *far);
 
 /* Lock not held, by the thread that connects: opens what the welcome on connection fd names, within a part
- * of what is left until the deadline. Failure is no error: then the socket does all. But for rails that
- * yk_open was given and that this host does not have: -YK_EINVAL. */
+ * of what is left until the deadline. Failure is no error: then the socket does all. But for rails or
+ * transports that yk_open was given and that this host does not have, on the first connection: -YK_EINVAL. */
 int yk_far_find(yk_client *c, int fd, const struct yk_welcome *w, uint64_t deadline_ns,
                 struct yk_far_found *ret_found, struct yk_err *err);
 /* Lock not held. Gives up what was found and not adopted. */

@@ -166,10 +166,11 @@ static int create(struct yk_node *node, struct transfer *t, const struct where *
         rc = yk_xfer_register(t->engine, &memory, 1);
     if (rc == 0)
         rc = yk_xfer_publish(t->engine, t->segment, memory.addr, memory.length, &guard);
+    const char *mend = rc == -YK_ENOTSUP ? "--transports others, such as rdma,tcp,shm"
+                                         : "--transfer another HOST:PORT, auto or off";
     return rc == 0 ? 0
-                   : yk_err_set(err, rc, "the transfer engine does not start: %.120s: give --transfer another "
-                                         "HOST:PORT, auto or off",
-                                yk_xfer_error_text());
+                   : yk_err_set(err, rc, "the transfer engine does not start: %.120s: give %s",
+                                yk_xfer_error_text(), mend);
 }
 
 int transfer_start(struct yk_node *node, struct yk_err *err) {

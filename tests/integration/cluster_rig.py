@@ -230,6 +230,8 @@ class Node(harness.Node):
         wait_for(serves, "the node becomes a member", REST_S)
 
     def signal(self, number):
+        if number == signal.SIGKILL: # who has ended before was not killed by us: a sanitizer, say
+            assert self.process.poll() is None, f"{self.name} ended: {self.log()[-2000:]}"
         self.process.send_signal(number)
         if number == signal.SIGKILL:
             self.process.wait(DEADLINE_S)

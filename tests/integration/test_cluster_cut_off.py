@@ -94,9 +94,16 @@ class Watch:
 
     def __init__(self, node, flags, keys):
         self.client, self.keys, self.over, self.came, self.asked = Client(node.url, flags), keys, threading.Event(), [], 0
+        self.failure = None
         self.thread = threading.Thread(target=self.ask, daemon=True)
 
     def ask(self):
+        try:
+            self.ask_all()
+        except Exception as failure:  # the test's own thread raises it: one that ends here would watch no more
+            self.failure = failure
+
+    def ask_all(self):
         while not self.over.is_set():
             for key in self.keys:
                 if self.client.lib.yk_exists(self.client.handle, self.client._key(key)) == 1 or self.client.get(key) is not None:
@@ -111,6 +118,8 @@ class Watch:
         self.over.set()
         self.thread.join()
         self.client.close()
+        if kind is None and self.failure is not None:
+            raise self.failure
         assert kind is not None or (self.asked > 0 and not self.came), f"found: {self.came}"
 
 

@@ -6,7 +6,11 @@ import subprocess
 
 import pytest
 
-from harness import DEADLINE_S, clean_env, program, yolk
+from cluster_nodes import free_port
+from harness import DEADLINE_S, clean_env, one_line, program, yolk, yolkd
+
+no_rdma = pytest.mark.skipif(os.path.isdir("/sys/class/infiniband") and os.listdir("/sys/class/infiniband") != [],
+                             reason="this host has RDMA devices")
 
 
 @pytest.fixture
@@ -39,11 +43,47 @@ def test_the_engine_takes_those_that_are_named(target):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.skipif(os.path.isdir("/sys/class/infiniband") and os.listdir("/sys/class/infiniband") != [],
-                    reason="this host has RDMA devices")
+@no_rdma
 def test_rdma_alone_says_what_is_missing(target):
     done = yolk("xfer", "links", target, "--transports", "rdma")
     assert done.returncode != 0 and "no RDMA: " in done.stderr
+
+
+def test_no_shm_holds_whatever_is_named(target):
+    assert all("shm" in found for found in ways(target, "--transports", "shm,tcp"))
+    assert ways(target, "--no-shm", "--transports", "shm,tcp") == ({"tcp"}, {"tcp"})
+    for args in ["serve"], ["links", target]:
+        said = one_line(yolk("xfer", *args, "--no-shm", "--transports", "shm"), 2)
+        assert "--no-shm" in said and "--transports shm" in said
+
+
+@pytest.fixture
+def client(make_node):
+    """yolk at a node's TCP address, without shared memory."""
+    url = f"tcp:127.0.0.1:{free_port()}"
+    make_node("--listen", url).start()
+    return lambda named: yolk("--url", url, "--no-shm", "--transports", named, "stat")
+
+
+def test_a_client_without_shm(client):
+    """That it does not use it beside others: test_client_far."""
+    assert "shm alone" in one_line(client("shm"), 2)
+    for named in "shm,tcp", "rdma,tcp":
+        done = client(named)
+        assert done.returncode == 0, done.stderr
+
+
+@no_rdma
+def test_a_client_with_rdma_alone(client):
+    assert "no RDMA: " in one_line(client("rdma"), 2)
+
+
+@no_rdma
+def test_a_node_with_rdma_alone(place):
+    done = yolkd("--dram", "64M", "--listen", f"unix:{place.dir}/s", "--http", "none", "--shm-dir", place.shm,
+                 "--transfer", "127.0.0.1:0", "--transports", "rdma")
+    said = one_line(done, 1, "yolkd")
+    assert "no RDMA: " in said and "give --transports others" in said
 
 
 @pytest.mark.parametrize("command", [["yolk", "xfer", "links", "a/b"], ["yolk", "stat", "k"], ["yolkd"]])

@@ -271,6 +271,9 @@ def test_a_rail_of_four_is_cut(place):
     rows = {row["case"]: row["value"] for row in map(json.loads, done.stdout.splitlines())}
     for case in "cut link", "cut silent":
         assert rows[f"base {case} failed requests"] == 0
+        for part in case, f"{case} repaired":
+            # It came back at all, within what was watched: else there is no number (null).
+            assert isinstance(rows[part], (int, float)) and 0 <= rows[part] < 5, (part, rows)
         assert rows[f"base {case} window"] == 0.01 and 0 <= rows[f"base {case} least window before"] <= 1
 
 

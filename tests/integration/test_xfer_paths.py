@@ -45,9 +45,10 @@ def test_half_open_connections(place):
         assert asker.read(0, seed=1, size=8 << 20) == "ok"
     assert one.connections() >= 6
 
-    flowing.flow(0, seed=1, ms=2000)
+    flowing.flow(0, seed=1, ms=5000)
     for host in one, two:
         host.silence("r1")
+    assert flowing.is_flowing(), "the rail went silent too late to be missed"
     ended, failed, wrong, text = flowing.flowed()
     assert ended > 32 and (failed, wrong) == (0, 0), text
 
@@ -77,9 +78,11 @@ def test_a_peer_that_vanished_ends_what_waits_for_it(place):
     target = one.serve(seed=1)
     asker = two.ask()
     assert asker.open(f"10.78.0.1:{PORT}/m") == 0 and asker.read(0, seed=1) == "ok"
-    asker.flow(0, seed=1, ms=500, timeout_ms=3000)
+    # What is under way now fails no earlier than the flow would have ended: nothing is asked after it.
+    asker.flow(0, seed=1, ms=5000, timeout_ms=5000)
     one.silence("r0")
     target.kill()
+    assert asker.is_flowing(), "it vanished too late to be missed"
     ended, failed, wrong, text = asker.flowed()
     assert failed == 32 and wrong == 0 and text.startswith(f"{ETIMEDOUT} "), (ended, text)
     said = asker.say("open", f"10.78.0.1:{PORT}/m", 500).split(" ", 2)
@@ -197,11 +200,11 @@ def test_containers_are_not_one_host(place):
     rail(one, two, 0)
     for host in hosts:
         host.run("ip", "addr", "add", "172.30.0.1/32", "dev", "lo")
-    targets = [host.serve(seed=seed, shm_dir="/tmp") for seed, host in enumerate(hosts)]
-    sockets = [next(name for name in os.listdir(host.file("/tmp")) if name.startswith("yolk-xfer-")) for host in hosts]
+    targets = [host.serve(seed=seed, shm_dir=place.shm) for seed, host in enumerate(hosts)]
+    sockets = [next(name for name in os.listdir(host.file(place.shm)) if name.startswith("yolk-xfer-")) for host in hosts]
     for mine, other, host in (0, 1, one), (1, 0, two):
-        os.symlink(sockets[mine], host.file(f"/tmp/{sockets[other]}"))
-        asker = host.ask(shm_dir="/tmp")
+        os.symlink(sockets[mine], host.file(place.shm / sockets[other]))
+        asker = host.ask(shm_dir=place.shm)
         far = asker.open(f"10.78.0.{other + 1}:{PORT}/m")
         near = asker.open(f"10.78.0.{mine + 1}:{PORT}/m")
         for xclass in URGENT, DEMAND:

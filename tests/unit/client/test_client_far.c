@@ -358,6 +358,37 @@ static void test_rails_that_are_not_there(void **state) {
     rig_close(&r);
 }
 
+static int is_named(yk_client *c, const char *what) {
+    char *text = NULL;
+    assert_status(yk_xfer_links_json(c->far.engine, &text), 0);
+    int found = strstr(text, what) != NULL;
+    free(text);
+    return found;
+}
+
+/* Who forbids to map and names a TCP address has no shm, whatever else is named; nor what is not there. */
+static void test_transports_that_are_not_used(void **state) {
+    (void)state;
+    struct rig r;
+    yk_client *c = NULL;
+    yk_open_opts o = {.size = sizeof(o), .transports = "shm,tcp"};
+    rig_open(&r, 0, 0);
+    assert_status(yk_open(r.f.url, &o, &c), 0);
+    assert_true(is_named(c, "\"shm\"") && is_named(c, "\"tcp\""));
+    yk_close(c);
+    o.flags = YK_OPEN_NO_MAP;
+    assert_status(yk_open(r.f.url, &o, &c), 0);
+    assert_true(!is_named(c, "\"shm\"") && is_named(c, "\"tcp\""));
+    yk_close(c);
+    o.transports = "shm";
+    assert_int_equal(yk_open(r.f.url, &o, &c), -YK_EINVAL);
+    assert_non_null(strstr(yk_error_text(NULL), "shm alone"));
+    o.flags |= YK_OPEN_NO_XFER; /* then none is needed */
+    assert_status(yk_open(r.f.url, &o, &c), 0);
+    yk_close(c);
+    rig_close(&r);
+}
+
 /* ---- the block goes between its being located and its being read ---------------------------------- */
 
 struct between {
@@ -763,6 +794,7 @@ int main(void) {
         cmocka_unit_test(test_one_way),
         cmocka_unit_test_setup_teardown(test_mapped, with_node, without_node),
         cmocka_unit_test(test_rails_that_are_not_there),
+        cmocka_unit_test(test_transports_that_are_not_used),
         cmocka_unit_test(test_block_goes_after_it_was_located),
         cmocka_unit_test(test_get_is_cancelled_while_it_moves),
         cmocka_unit_test(test_get_is_late_while_it_moves),
