@@ -78,6 +78,11 @@ class Client:
         rc = self._check(self.lib.yk_get(self.handle, self._key(key), buf, ctypes.c_size_t(cap), ctypes.byref(got)))
         return None if rc == MISS else buf.raw[:got.value]
 
+    def is_got(self, key, cap=1 << 22):
+        """False: it is a miss, or there was no answer (a node that begins anew)."""
+        buf, got = ctypes.create_string_buffer(cap), ctypes.c_size_t()
+        return self.lib.yk_get(self.handle, self._key(key), buf, ctypes.c_size_t(cap), ctypes.byref(got)) == 0
+
     def ref(self, key):
         ref = Ref()
         if self._check(self.lib.yk_ref_get(self.handle, self._key(key), ctypes.byref(ref))) == MISS:

@@ -106,7 +106,7 @@ class Watch:
     def ask_all(self):
         while not self.over.is_set():
             for key in self.keys:
-                if self.client.lib.yk_exists(self.client.handle, self.client._key(key)) == 1 or self.client.get(key) is not None:
+                if self.client.lib.yk_exists(self.client.handle, self.client._key(key)) == 1 or self.client.is_got(key):
                     self.came.append(key)
                 self.asked += 1
 
