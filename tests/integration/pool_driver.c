@@ -218,6 +218,17 @@ static void came_back(struct worker *w, uint32_t id, uint32_t n, const char *wha
         wrong(w, id, n, what, version, before);
 }
 
+/* Whose bytes these are, and how far: what else of a fault can tell its cause. */
+static void whose(struct worker *w, uint64_t number, size_t len) {
+    uint32_t id = (uint32_t)(number >> 52), n = (uint32_t)(number >> 32) & 0xfffffu, version = (uint32_t)number;
+    size_t full = length_of(w->o, id, n, version), same = 0;
+    fill(w->want, full, id, n, version);
+    while (same < len && same < full && w->buf[same] == w->want[same])
+        same++;
+    fprintf(stderr, "pool_driver: %zu bytes, of which the first %zu are those of w%u-%u, version %u, which has %zu\n", len,
+            same, id, n, version, full);
+}
+
 static void judge(struct worker *w, uint32_t id, uint32_t n, size_t len, const struct entry *before) {
     uint64_t number = 0;
     if (len >= sizeof(number))
@@ -225,9 +236,10 @@ static void judge(struct worker *w, uint32_t id, uint32_t n, size_t len, const s
     uint32_t version = (uint32_t)number;
     size_t full = length_of(w->o, id, n, version);
     fill(w->want, full, id, n, version);
-    if (len != full || memcmp(w->buf, w->want, len) != 0)
+    if (len != full || memcmp(w->buf, w->want, len) != 0) {
         wrong(w, id, n, "bytes that never were: get", version, before);
-    else if (version <= before->removed && !is_cloudy(&w->l->key[id][n], version))
+        whose(w, number, len);
+    } else if (version <= before->removed && !is_cloudy(&w->l->key[id][n], version))
         came_back(w, id, n, "a removed block came back: get", version, before);
     else if (version > read_version(&w->l->key[id][n].begun))
         wrong(w, id, n, "a block of the future: get", version, before);
