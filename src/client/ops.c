@@ -252,7 +252,7 @@ void yk_rec_free(yk_client *c, struct yk_rec *rec) {
 void yk_rec_drop_place(struct yk_rec *rec) {
     if (!rec->in_place)
         return;
-    rec->in_place = 0;
+    rec->in_place = rec->maybe_made = 0;
     if (rec->map != NULL)
         yk_map_leave_write(rec->map);
     rec->map = NULL;
@@ -371,8 +371,9 @@ static void rec_settle(yk_client *c, struct yk_rec *rec) {
     } else if (rec->state == YK_REC_SENT) {
         return;
     } else if (rec->in_place && !rec->borrowed && yk_place_is_valid(c, rec) &&
-               /* into one that was written to, bytes may come that nobody waits for any more */
-               (rec->written || yk_hold_keep(&c->hold, rec->len, &rec->rsv) < 0)) {
+               /* Into one that was written to, bytes may come that nobody waits for any more; one that may be a
+                * block's is not to be written again. The node knows whether it is still ours. */
+               (rec->written || rec->maybe_made || yk_hold_keep(&c->hold, rec->len, &rec->rsv) < 0)) {
         struct yk_rsv rsv = rec->rsv;
         yk_rec_free(c, rec);
         yk_rec_give_back(c, &rsv);

@@ -34,6 +34,7 @@
 #define KEYS_MAX    65536u
 #define WORKERS_MAX 128u
 #define REFS        8u
+#define LENGTHS     4u
 
 enum entry { NEVER = 0, INTENT = 1, PRESENT = 2, GONE = 3 };
 
@@ -67,8 +68,13 @@ static size_t key_make(char *buf, uint32_t id, uint32_t n) {
     return (size_t)sprintf(buf, "w%u-%u", id, n);
 }
 
+/* Half of all have one of a few lengths, as a place that one block left is given to another of its length first; the
+ * others have any. */
 static uint32_t length_of(const struct options *o, uint32_t id, uint32_t n) {
-    return 1u + (uint32_t)(mix((uint64_t)id << 32 | n) % o->len);
+    uint64_t m = mix((uint64_t)id << 32 | n);
+    if (m & 1u)
+        return o->len - (uint32_t)((m >> 1) % LENGTHS) * (o->len / LENGTHS);
+    return 1u + (uint32_t)((m >> 1) % o->len);
 }
 
 static void fill(unsigned char *p, size_t len, uint32_t id, uint32_t n) {

@@ -54,6 +54,7 @@
 #define TIRED       4u     /* calls in a row that failed, after which another node is asked */
 #define PREFIX_MAX  64u
 #define CLOUDY_MAX  4096u  /* versions of a key that are told apart in `cloudy` */
+#define LENGTHS     4u     /* that many blocks share */
 #define TEXT_MAX    (PREFIX_MAX + 32u) /* of a key */
 #define COPIES      2u     /* of every fourth key */
 #define FILL_BYTES  (96u << 20) /* more than a node of the tests has */
@@ -115,9 +116,13 @@ static yk_key key_of(const struct options *o, char text[TEXT_MAX], uint32_t id, 
     return (yk_key){text, (size_t)snprintf(text, TEXT_MAX, "%sw%u-%u", o->prefix, id, n)};
 }
 
+/* Half of all have one of a few lengths, as a place that one block left is given to another of its length first; the
+ * others have any. */
 static size_t length_of(const struct options *o, uint32_t id, uint32_t n, uint32_t version) {
-    uint64_t number = (uint64_t)id << 52 | (uint64_t)n << 32 | version;
-    return sizeof(number) + mix(number) % (o->len - sizeof(number));
+    uint64_t number = (uint64_t)id << 52 | (uint64_t)n << 32 | version, m = mix(number);
+    if (m & 1u)
+        return o->len - (m >> 1) % LENGTHS * (o->len / LENGTHS - 1u);
+    return sizeof(number) + (m >> 1) % (o->len - sizeof(number));
 }
 
 /* The number first, then what follows from it. */

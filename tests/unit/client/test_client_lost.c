@@ -3,8 +3,9 @@
  * Replies that are lost with their connection. The node made what it was asked for, the client never
  * hears of it, comes back and asks again.
  *
- * The client's recv passes through this file: a reply is lost by reading it and reporting the end of
- * the stream. Only in the thread that asks for it, so that the node in this process is not touched.
+ * The client's recv and connect pass through this file: a reply is lost by reading it and reporting the end
+ * of the stream, and the node stays away by refusing connections. Only in the thread that asks for it, so
+ * that the node in this process is not touched.
  */
 #include "fixture.h"
 
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 static _Thread_local int lose; /* so many replies */
+static _Thread_local int away; /* no connection can be made */
 
 ssize_t recv(int fd, void *buf, size_t len, int flags) {
     ssize_t n = syscall(SYS_recvfrom, fd, buf, len, flags, NULL, NULL);
@@ -21,6 +23,13 @@ ssize_t recv(int fd, void *buf, size_t len, int flags) {
         return n;
     lose--;
     return 0;
+}
+
+int connect(int fd, const struct sockaddr *to, socklen_t len) {
+    if (!away)
+        return (int)syscall(SYS_connect, fd, to, len);
+    errno = ECONNREFUSED;
+    return -1;
 }
 
 static struct yk_counters counters(const struct fixture *f) {
@@ -65,6 +74,29 @@ static void places_that_came_with_a_lost_commit_are_nobodys(void **state) {
     yk_close(c);
 }
 
+/* The put ends without an answer, its commit was made: its place is a block's now, and not for the next put. */
+static void a_put_that_ended_while_its_node_was_away(void **state) {
+    struct fixture *f = *state;
+    yk_client *c = open_client(f);
+    char data[5000];
+    yk_put_opts soon = {.size = sizeof(soon), .timeout_ms = 50};
+    for (uint64_t i = 0; i < 4; i++) /* places of this length are held ahead */
+        put_ok(c, (char[2]){(char)('0' + i), 0}, sizeof(data), i);
+    for (uint64_t i = 0; i < 3; i++) {
+        char lost[3] = {'l', (char)('0' + i), 0}, next[3] = {'n', (char)('0' + i), 0};
+        fill(data, sizeof(data), 10 + i);
+        lose = away = 1;
+        assert_status(yk_put(c, yk_key_str(lost), data, sizeof(data), &soon), -YK_EGONE);
+        assert_int_equal(lose, 0);
+        away = 0;
+        put_ok(c, next, sizeof(data), 20 + i);
+        assert_status(get_is(c, lost, sizeof(data), 10 + i), 0);
+        assert_status(get_is(c, next, sizeof(data), 20 + i), 0);
+    }
+    yk_close(c);
+    assert_int_equal(counters(f).reserved_blocks, 0);
+}
+
 static void an_epoch_whose_raise_was_not_heard_of(void **state) {
     struct fixture *f = *state;
     yk_client *c = open_client(f);
@@ -83,6 +115,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(places_that_never_arrived_are_nobodys, with_node,
                                         without_node),
         cmocka_unit_test_setup_teardown(places_that_came_with_a_lost_commit_are_nobodys, with_node,
+                                        without_node),
+        cmocka_unit_test_setup_teardown(a_put_that_ended_while_its_node_was_away, with_node,
                                         without_node),
         cmocka_unit_test_setup_teardown(an_epoch_whose_raise_was_not_heard_of, with_node,
                                         without_node),
