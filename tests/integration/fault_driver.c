@@ -164,6 +164,8 @@ static void do_put(struct worker *w, uint32_t n, int in_place) {
                 return;
             }
             rc = yk_commit(w->c, &r, k, NULL);
+            if (rc == -YK_ETIMEDOUT) /* made or not: the place is not written again */
+                yk_abort(w->c, &r);
         }
     } else {
         fill(w->buf, len, o->id, n);

@@ -115,6 +115,23 @@ def test_kill_of_the_daemon_that_evicts(node):
     assert found["wrong"] == 0 and found["hits"] > 0
 
 
+def test_kill_for_longer_than_the_clients_deadlines(node):
+    """Puts end without an answer while the node is away, their commits made or not, and others follow in their places."""
+    rounds = 200 if LONG else 10
+    rng = random.Random(13)
+    n = node(dram="16M")
+    workers, ledger, until = start_workers(n, 3, keys=1024, length=16384, timeout_ms=100)
+    for _ in range(rounds):
+        pause(rng.uniform(0.1, 0.3))
+        n.kill()
+        pause(rng.uniform(0.1, 0.4))
+        n.start()
+    pause(0.3)
+    finish(workers, until)
+    found = n.check(ledger, 3, keys=1024, len=16384)
+    assert found["wrong"] == 0 and found["late"] > 0 and found["hits"] > 0
+
+
 # Deadlines of the clients below, and how long who answers them is stopped: past each of them.
 STOP_DEADLINE_MS = 1000
 STOP_S = 1.5
