@@ -153,7 +153,7 @@ struct yk_rec {
     uint8_t load;       /* RUNNABLE: to be moved by the engine, in place of being run */
     uint8_t written;    /* put: the engine was let at its place; RUNNABLE: it has written it */
     uint8_t through;    /* the engine could not: all through the socket from here on */
-    uint8_t maybe_made; /* its commit was sent on a connection that is lost: rsv may be a block's by now */
+    uint8_t maybe_made; /* its commit was sent: rsv may be a block's by now */
     uint8_t borrowed;   /* rsv is the caller's reservation: never given back here */
     uint8_t tried;      /* yk_op_try said YK_PENDING a moment ago */
     uint8_t end_due;    /* to be ended when io is over */

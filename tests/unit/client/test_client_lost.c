@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Replies that are lost with their connection. The node made what it was asked for, the client never
+ * Replies that are lost with their connection, or come late. The node made what it was asked for, the client never
  * hears of it, comes back and asks again.
  *
  * The client's recv and connect pass through this file: a reply is lost by reading it and reporting the end
@@ -9,16 +9,38 @@
  */
 #include "fixture.h"
 
+#include "wire/msg.h"
+
 #include <errno.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 static _Thread_local int lose; /* so many replies */
 static _Thread_local int away; /* no connection can be made */
+static _Thread_local int again; /* so many commits are answered with "again", when their time is over */
+
+#define SOON_MS 500u
+
+/* Turns the answer to a commit (a count, the statuses) into "again". */
+static int is_made_again(void *buf, ssize_t n) {
+    struct timespec soon = {SOON_MS / 1000u, SOON_MS % 1000u * 1000000};
+    struct yk_frame f;
+    struct yk_wr w;
+    if (n < (ssize_t)YK_FRAME_HDR + 8 || yk_frame_decode(buf, MIB, &f, NULL) < 0 || f.op != YK_MSG_COMMIT)
+        return 0;
+    yk_wr_init(&w, (char *)buf + YK_FRAME_HDR + 4, 4);
+    yk_wr_u32(&w, (uint32_t)-YK_EAGAIN);
+    while (nanosleep(&soon, &soon) < 0)
+        ;
+    return 1;
+}
 
 ssize_t recv(int fd, void *buf, size_t len, int flags) {
     ssize_t n = syscall(SYS_recvfrom, fd, buf, len, flags, NULL, NULL);
+    if (again > 0 && n > 0)
+        again -= is_made_again(buf, n);
     if (n <= 0 || lose == 0)
         return n;
     lose--;
@@ -74,6 +96,29 @@ static void places_that_came_with_a_lost_commit_are_nobodys(void **state) {
     yk_close(c);
 }
 
+/* The node has made a commit and cannot say that it lasts: it says "again", when the put's time is over. The place is
+ * a block's, as if nothing had been said. */
+static void a_put_that_was_told_to_come_again_and_had_no_time(void **state) {
+    struct fixture *f = *state;
+    yk_client *c = open_client(f);
+    char data[5000];
+    yk_put_opts soon = {.size = sizeof(soon), .timeout_ms = SOON_MS};
+    for (uint64_t i = 0; i < 4; i++) /* places of this length are held ahead */
+        put_ok(c, (char[2]){(char)('0' + i), 0}, sizeof(data), i);
+    for (uint64_t i = 0; i < 2; i++) {
+        char late[3] = {'l', (char)('0' + i), 0}, next[3] = {'n', (char)('0' + i), 0};
+        fill(data, sizeof(data), 10 + i);
+        again = 1;
+        assert_status(yk_put(c, yk_key_str(late), data, sizeof(data), &soon), -YK_ETIMEDOUT);
+        assert_int_equal(again, 0);
+        put_ok(c, next, sizeof(data), 20 + i);
+        assert_status(get_is(c, late, sizeof(data), 10 + i), 0);
+        assert_status(get_is(c, next, sizeof(data), 20 + i), 0);
+    }
+    yk_close(c);
+    assert_int_equal(counters(f).reserved_blocks, 0);
+}
+
 /* The put ends without an answer, its commit was made: its place is a block's now, and not for the next put. */
 static void a_put_that_ended_while_its_node_was_away(void **state) {
     struct fixture *f = *state;
@@ -117,6 +162,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(places_that_came_with_a_lost_commit_are_nobodys, with_node,
                                         without_node),
         cmocka_unit_test_setup_teardown(a_put_that_ended_while_its_node_was_away, with_node,
+                                        without_node),
+        cmocka_unit_test_setup_teardown(a_put_that_was_told_to_come_again_and_had_no_time, with_node,
                                         without_node),
         cmocka_unit_test_setup_teardown(an_epoch_whose_raise_was_not_heard_of, with_node,
                                         without_node),
