@@ -115,11 +115,6 @@ static int socket_prepare(int fd) {
     return 0;
 }
 
-static int same_map(const struct yk_map *m, const struct yk_welcome *w) {
-    return m != NULL && m->segment_id == w->segment_id && m->slot == w->slot &&
-           m->cookie == w->cookie && m->ns == w->ns;
-}
-
 /* The map of a client slot: the handle's, or a retired one in which somebody still is. */
 static struct yk_map *map_of_slot(const yk_client *c, uint64_t segment_id, uint64_t cookie, uint32_t slot) {
     for (struct yk_map *m = c->map != NULL ? c->map : c->retired; m != NULL; m = m == c->map ? c->retired : m->older)
@@ -161,9 +156,7 @@ static void map_drop(const yk_client *c, struct fresh *f) {
 /* One that the handle has, current or retired, goes on if it is of the slot that was granted. */
 static struct yk_map *map_again(const yk_client *c, const struct yk_welcome *w) {
     struct yk_map *m = map_of_slot(c, w->segment_id, w->cookie, w->slot);
-    if (m == NULL || !same_map(m, w))
-        return NULL;
-    return m == c->map || yk_map_revive(m) == 0 ? m : NULL;
+    return m != NULL && (m == c->map || yk_map_revive(m) == 0) ? m : NULL;
 }
 
 /* Maps what the welcome grants. */
@@ -357,6 +350,8 @@ static void adopt(yk_client *c, int fd, const struct fresh *fresh) {
     __atomic_store_n(&c->max_block_bytes, w->max_block_bytes, __ATOMIC_RELAXED);
     if (w->ns != YK_NO_NS) /* else what was asked for goes on to count (R9) */
         __atomic_store_n(&c->epoch, w->epoch, __ATOMIC_RELEASE);
+    if (fresh->map != NULL)
+        __atomic_store_n(&fresh->map->ns, w->ns, __ATOMIC_RELAXED);
     if (fresh->map != c->map)
         map_replace(c, fresh->map);
     c->heard = fresh->heard;

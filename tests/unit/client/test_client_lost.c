@@ -12,6 +12,7 @@
 #include "wire/msg.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -119,6 +120,35 @@ static void a_put_that_was_told_to_come_again_and_had_no_time(void **state) {
     assert_int_equal(counters(f).reserved_blocks, 0);
 }
 
+/* Its namespace was removed meanwhile and is made anew, under another number: what the handle refers to stays. */
+static void a_reference_into_a_namespace_that_is_made_anew(void **state) {
+    struct fixture *f = *state;
+    yk_open_opts o = {.size = sizeof(o), .name_space = "team"};
+    yk_client *c = NULL, *other = open_client(f);
+    yk_ref kept, next;
+    char key[16];
+    assert_status(yk_open(f->url, &o, &c), 0);
+    put_ok(c, "kept", 5000, 1);
+    assert_status(yk_ref_get(c, yk_key_str("kept"), &kept), 0);
+    assert_status(yk_ns_remove(other, "team"), 0);
+    lose = 1;
+    put_ok(c, "next", 5000, 2);
+    assert_int_equal(lose, 0);
+    assert_status(get_is(c, "kept", 5000, 1), YK_MISS);
+    assert_int_equal(STAT(c, refs_held), 1);
+    assert_status(yk_ref_get(c, yk_key_str("next"), &next), 0);
+    assert_int_equal(STAT(c, refs_held), 2);
+    yk_ref_release(c, &next);
+    for (uint64_t i = 0; i < 200; i++) { /* more than there is room for */
+        snprintf(key, sizeof(key), "k%u", (unsigned)i);
+        put_ok(c, key, MIB, 10 + i);
+        assert_true(is_filled(kept.data, kept.len, 1));
+    }
+    yk_ref_release(c, &kept);
+    yk_close(c);
+    yk_close(other);
+}
+
 /* The put ends without an answer, its commit was made: its place is a block's now, and not for the next put. */
 static void a_put_that_ended_while_its_node_was_away(void **state) {
     struct fixture *f = *state;
@@ -164,6 +194,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_put_that_ended_while_its_node_was_away, with_node,
                                         without_node),
         cmocka_unit_test_setup_teardown(a_put_that_was_told_to_come_again_and_had_no_time, with_node,
+                                        without_node),
+        cmocka_unit_test_setup_teardown(a_reference_into_a_namespace_that_is_made_anew, with_node,
                                         without_node),
         cmocka_unit_test_setup_teardown(an_epoch_whose_raise_was_not_heard_of, with_node,
                                         without_node),
