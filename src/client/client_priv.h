@@ -78,6 +78,7 @@ struct yk_call {
     int status;        /* YK_PENDING, 0, or failure */
     yk_reply_fn reply; /* decodes, under the lock; < 0: the reply is malformed */
     void *arg;
+    const struct yk_map *map; /* it names a place there, and goes to that node or ends with -YK_EGONE; NULL: to any */
     uint64_t place_len; /* of places that its reply grants: not lost if the call is given up */
     uint32_t ahead;     /* how many of them were wished for ahead of need */
 };

@@ -310,7 +310,7 @@ static void commits_end(yk_client *c) {
     for (struct yk_link *l = c->calls.next, *next; l != &c->calls; l = next) {
         struct yk_call *call = YK_LIST_ITEM(l, struct yk_call, link);
         next = l->next;
-        if (call->op != YK_MSG_COMMIT)
+        if (call->map == NULL)
             continue;
         yk_list_remove(l);
         call->status = -YK_EGONE;
@@ -577,7 +577,10 @@ int yk_conn_call(yk_client *c, struct yk_call *call, uint64_t deadline_ns) {
     call->req = NULL;
     call->status = YK_PENDING;
     pthread_mutex_lock(&c->lock);
-    yk_list_add(&c->calls, &call->link);
+    if (call->map != NULL && call->map != c->map)
+        call->status = -YK_EGONE; /* the handle went to another node while the caller came here */
+    else
+        yk_list_add(&c->calls, &call->link);
     while (call->status == YK_PENDING && rc == 0)
         rc = yk_conn_step(c, &w, deadline_ns);
     if (call->status == YK_PENDING) {

@@ -11,7 +11,9 @@
 
 #include "wire/msg.h"
 
+#include <dlfcn.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -23,6 +25,34 @@ static _Thread_local int away; /* no connection can be made */
 static _Thread_local int again; /* so many commits are answered with "again", when their time is over */
 
 #define SOON_MS 500u
+#define PLACE   30000u
+
+/* Done by the thread that calls, before it takes a lock for the n-th time. Not for the thread sanitizer, which has to
+ * see the locks. */
+#if !defined(__SANITIZE_THREAD__)
+struct between {
+    struct fixture *first;
+    yk_client *client;
+    int locks;
+};
+static _Thread_local struct between *before_lock;
+static void to_the_second(struct between *b);
+
+int pthread_mutex_lock(pthread_mutex_t *lock) {
+    static void *next;
+    struct between *b = before_lock;
+    void *real = __atomic_load_n(&next, __ATOMIC_RELAXED);
+    if (real == NULL) {
+        real = dlsym(RTLD_NEXT, "pthread_mutex_lock");
+        __atomic_store_n(&next, real, __ATOMIC_RELAXED);
+    }
+    if (b != NULL && --b->locks == 0) {
+        before_lock = NULL;
+        to_the_second(b);
+    }
+    return ((int (*)(pthread_mutex_t *))real)(lock);
+}
+#endif
 
 /* Turns the answer to a commit (a count, the statuses) into "again". */
 static int is_made_again(void *buf, ssize_t n) {
@@ -54,6 +84,14 @@ int connect(int fd, const struct sockaddr *to, socklen_t len) {
     errno = ECONNREFUSED;
     return -1;
 }
+
+#if !defined(__SANITIZE_THREAD__)
+static uint64_t commits_asked(const struct fixture *f) {
+    struct yk_node_stats st;
+    yk_node_stats(f->node, &st);
+    return st.requests[YK_MSG_COMMIT];
+}
+#endif
 
 static struct yk_counters counters(const struct fixture *f) {
     struct yk_node_stats st;
@@ -172,6 +210,43 @@ static void a_put_that_ended_while_its_node_was_away(void **state) {
     assert_int_equal(counters(f).reserved_blocks, 0);
 }
 
+#if !defined(__SANITIZE_THREAD__)
+/* The handle goes to the second node while the caller is about to commit a place of the first. */
+static void to_the_second(struct between *b) {
+    yk_reservation r;
+    fixture_stop(b->first);
+    assert_status(yk_reserve(b->client, PLACE, 0, &r), 0); /* answered by the second node */
+    assert_status(yk_abort(b->client, &r), 0);
+}
+
+/* What a node granted is not asked of another node, whenever the handle changes over. */
+static void a_commit_goes_to_the_node_that_gave_the_place(void **state) {
+    struct fixture *f = *state, second;
+    char url[300];
+    yk_client *c = NULL;
+    yk_reservation r;
+    fixture_init(&second, 0);
+    fixture_start(&second);
+    for (int at = 1; at <= 2; at++) { /* the call takes the lock twice before it is sent */
+        struct between b = {.first = f};
+        yk_open_opts o = {.size = sizeof(o), .timeout_ms = 20000};
+        snprintf(url, sizeof(url), "%s,%s", f->url, second.url);
+        assert_status(yk_open(url, &o, &c), 0);
+        b.client = c;
+        assert_status(yk_reserve(c, PLACE, 0, &r), 0);
+        fill(r.data, r.len, 1);
+        b.locks = at;
+        before_lock = &b;
+        assert_status(yk_commit(c, &r, yk_key_str("key"), NULL), -YK_EGONE);
+        assert_null(before_lock);
+        assert_int_equal(commits_asked(&second), 0);
+        yk_close(c);
+        fixture_start(f);
+    }
+    fixture_fini(&second);
+}
+#endif
+
 static void an_epoch_whose_raise_was_not_heard_of(void **state) {
     struct fixture *f = *state;
     yk_client *c = open_client(f);
@@ -197,6 +272,10 @@ int main(void) {
                                         without_node),
         cmocka_unit_test_setup_teardown(a_reference_into_a_namespace_that_is_made_anew, with_node,
                                         without_node),
+#if !defined(__SANITIZE_THREAD__)
+        cmocka_unit_test_setup_teardown(a_commit_goes_to_the_node_that_gave_the_place, with_node,
+                                        without_node),
+#endif
         cmocka_unit_test_setup_teardown(an_epoch_whose_raise_was_not_heard_of, with_node,
                                         without_node),
     };
