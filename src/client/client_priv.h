@@ -78,6 +78,7 @@ struct yk_call {
     int status;        /* YK_PENDING, 0, or failure */
     yk_reply_fn reply; /* decodes, under the lock; < 0: the reply is malformed */
     void *arg;
+    const struct yk_map *map; /* it names a place there, and goes to that node or ends with -YK_EGONE; NULL: to any */
     uint64_t place_len; /* of places that its reply grants: not lost if the call is given up */
     uint32_t ahead;     /* how many of them were wished for ahead of need */
 };
@@ -153,7 +154,7 @@ struct yk_rec {
     uint8_t load;       /* RUNNABLE: to be moved by the engine, in place of being run */
     uint8_t written;    /* put: the engine was let at its place; RUNNABLE: it has written it */
     uint8_t through;    /* the engine could not: all through the socket from here on */
-    uint8_t maybe_made; /* its commit was sent on a connection that is lost: rsv may be a block's by now */
+    uint8_t maybe_made; /* its commit was sent: rsv may be a block's by now */
     uint8_t borrowed;   /* rsv is the caller's reservation: never given back here */
     uint8_t tried;      /* yk_op_try said YK_PENDING a moment ago */
     uint8_t end_due;    /* to be ended when io is over */

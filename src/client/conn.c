@@ -115,11 +115,6 @@ static int socket_prepare(int fd) {
     return 0;
 }
 
-static int same_map(const struct yk_map *m, const struct yk_welcome *w) {
-    return m != NULL && m->segment_id == w->segment_id && m->slot == w->slot &&
-           m->cookie == w->cookie && m->ns == w->ns;
-}
-
 /* The map of a client slot: the handle's, or a retired one in which somebody still is. */
 static struct yk_map *map_of_slot(const yk_client *c, uint64_t segment_id, uint64_t cookie, uint32_t slot) {
     for (struct yk_map *m = c->map != NULL ? c->map : c->retired; m != NULL; m = m == c->map ? c->retired : m->older)
@@ -161,9 +156,7 @@ static void map_drop(const yk_client *c, struct fresh *f) {
 /* One that the handle has, current or retired, goes on if it is of the slot that was granted. */
 static struct yk_map *map_again(const yk_client *c, const struct yk_welcome *w) {
     struct yk_map *m = map_of_slot(c, w->segment_id, w->cookie, w->slot);
-    if (m == NULL || !same_map(m, w))
-        return NULL;
-    return m == c->map || yk_map_revive(m) == 0 ? m : NULL;
+    return m != NULL && (m == c->map || yk_map_revive(m) == 0) ? m : NULL;
 }
 
 /* Maps what the welcome grants. */
@@ -317,7 +310,7 @@ static void commits_end(yk_client *c) {
     for (struct yk_link *l = c->calls.next, *next; l != &c->calls; l = next) {
         struct yk_call *call = YK_LIST_ITEM(l, struct yk_call, link);
         next = l->next;
-        if (call->op != YK_MSG_COMMIT)
+        if (call->map == NULL)
             continue;
         yk_list_remove(l);
         call->status = -YK_EGONE;
@@ -357,6 +350,8 @@ static void adopt(yk_client *c, int fd, const struct fresh *fresh) {
     __atomic_store_n(&c->max_block_bytes, w->max_block_bytes, __ATOMIC_RELAXED);
     if (w->ns != YK_NO_NS) /* else what was asked for goes on to count (R9) */
         __atomic_store_n(&c->epoch, w->epoch, __ATOMIC_RELEASE);
+    if (fresh->map != NULL)
+        __atomic_store_n(&fresh->map->ns, w->ns, __ATOMIC_RELAXED);
     if (fresh->map != c->map)
         map_replace(c, fresh->map);
     c->heard = fresh->heard;
@@ -421,7 +416,6 @@ static void unsent(yk_client *c, struct yk_rec *rec) {
     if (rec->op != NULL) {
         rec->state = YK_REC_QUEUED;
         rec->at = 0;
-        rec->maybe_made |= rec->queue == YK_Q_COMMIT;
         yk_list_add_first(&c->queue[rec->queue], &rec->link);
     } else if ((rec->in_place && !rec->borrowed) || rec->queue == YK_Q_ABORT) {
         /* Its commit may have been made or not; giving the place back settles it. */
@@ -583,7 +577,10 @@ int yk_conn_call(yk_client *c, struct yk_call *call, uint64_t deadline_ns) {
     call->req = NULL;
     call->status = YK_PENDING;
     pthread_mutex_lock(&c->lock);
-    yk_list_add(&c->calls, &call->link);
+    if (call->map != NULL && call->map != c->map)
+        call->status = -YK_EGONE; /* the handle went to another node while the caller came here */
+    else
+        yk_list_add(&c->calls, &call->link);
     while (call->status == YK_PENDING && rc == 0)
         rc = yk_conn_step(c, &w, deadline_ns);
     if (call->status == YK_PENDING) {

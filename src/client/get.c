@@ -39,8 +39,9 @@ uint64_t yk_local_now_ms(const struct yk_map *m) {
 }
 
 static struct yk_query query(const yk_client *c, const struct yk_map *m, yk_key key) {
-    return (struct yk_query){yk_hash_key(m->ns, key.data, key.len), yk_client_epoch(c), key.data,
-                             (uint32_t)key.len, m->ns};
+    uint32_t ns = yk_map_ns(m);
+    return (struct yk_query){yk_hash_key(ns, key.data, key.len), yk_client_epoch(c), key.data,
+                             (uint32_t)key.len, ns};
 }
 
 void yk_found_info(const struct yk_found *f, yk_block_info *ret) {

@@ -168,6 +168,7 @@ static int commit_call(yk_client *c, const yk_reservation *r, const yk_op *op, c
                            .body_bytes = (uint32_t)yk_wr_len(&w),
                            .reply = commit_reply,
                            .arg = &answer,
+                           .map = m,
                            .place_len = r->len,
                            .ahead = answer.ahead};
     int rc = yk_conn_call(c, &call, deadline_ns);

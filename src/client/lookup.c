@@ -148,8 +148,9 @@ int yk_stat(yk_client *c, yk_key key, yk_block_info *ret_info) {
 /* ---- match --------------------------------------------------------------------------------------------------- */
 
 static struct yk_query query(const struct yk_map *m, yk_key key, uint64_t epoch) {
-    return (struct yk_query){yk_hash_key(m->ns, key.data, key.len), epoch, key.data,
-                             (uint32_t)key.len, m->ns};
+    uint32_t ns = yk_map_ns(m);
+    return (struct yk_query){yk_hash_key(ns, key.data, key.len), epoch, key.data,
+                             (uint32_t)key.len, ns};
 }
 
 static size_t local_run(yk_client *c, struct yk_map *m, const yk_key *keys, size_t n,

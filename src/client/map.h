@@ -11,7 +11,8 @@
  *
  * Or the handle went to another node, and comes back to one whose map it has retired. The slot of its pages is the same
  * then: as long as a hazard or a reservation of the old map is in use, a second map over the same pages would hand out
- * the same hazard slots again. So the old one is revived; only one that is unmapped is followed by a new one.
+ * the same hazard slots again. So the old one is revived; only one that is unmapped is followed by a new one. For the same
+ * reason a map goes on when its namespace was removed and made anew, under another number.
  *
  *   enter:  count up, seq_cst; is it still the handle's map? else count down and start again
  *   retire: swap the handle's map, set `retired`, seq_cst; all counts zero? unmap
@@ -73,7 +74,7 @@ struct yk_map {
     uint64_t segment_id;
     uint64_t cookie; /* of the client slot */
     uint32_t slot;   /* of the client, in the clients file */
-    uint32_t ns;     /* index of the handle's namespace */
+    uint32_t ns;     /* atomic: index of the handle's namespace, which another connection may find made anew */
     int lost;        /* set by the SIGBUS guard: what is read may be zeros */
     int guarded;
     uint32_t state;               /* 0 in use, 1 retired, 2 unmapped; above the two lowest bits: how often retired */
@@ -142,6 +143,10 @@ void yk_map_leave_pin(struct yk_map *map, uint32_t slot);
 /* Enters for a reservation. */
 struct yk_map *yk_map_enter_write(struct yk_map *const *where);
 void yk_map_leave_write(struct yk_map *map);
+
+static inline uint32_t yk_map_ns(const struct yk_map *map) {
+    return __atomic_load_n(&map->ns, __ATOMIC_RELAXED);
+}
 
 static inline uint32_t *yk_map_hazard(struct yk_map *map, uint32_t slot) {
     return &map->page->hazard[slot];

@@ -200,6 +200,7 @@ static void fill_commit(yk_client *c, struct yk_req *req) {
     frame_begin(c, &w);
     unsigned char *head = yk_wr_space(&w, 16);
     while (req->items < COMMITS_MAX && (rec = send_next(c, YK_Q_COMMIT, req)) != NULL) {
+        rec->maybe_made = 1; /* whatever is answered, or not: only the node knows */
         yk_wr_u32(&w, rec->rsv.idx);
         yk_wr_u64(&w, rec->rsv.gen);
         yk_wr_u64(&w, rec->epoch);

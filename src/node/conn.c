@@ -615,6 +615,7 @@ void conn_open(struct yk_node *node, int fd, int is_unix) {
     node->conns = c;
     NODE_ADD(node, conns, 1);
     NODE_ADD(node, conns_accepted, 1);
+    c->number = node->n.conns_accepted;
     conn_arm(c);
 }
 

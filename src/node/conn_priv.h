@@ -42,6 +42,7 @@ struct conn {
     int polled; /* uv events that are asked for */
     enum conn_state state;
     uint32_t pid;
+    uint64_t number; /* in the order in which they were made */
     uint64_t opened_ms;
     struct yk_err err; /* why it is being closed */
 

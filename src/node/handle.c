@@ -98,13 +98,18 @@ static int hello_slot(struct conn *c, uint32_t slot, uint64_t cookie, uint64_t *
         return yk_err_set(err, -YK_EPERM,
                           "the client's process cannot be seen from the node (another pid "
                           "namespace?): payload goes through the socket");
-    int rc = yk_store_client_attach(c->node->store, c->pid, slot, cookie, &c->slot, ret_cookie);
+    int rc = yk_store_client_attach(c->node->store, c->pid, slot, cookie, &slot, ret_cookie);
     if (rc == -YK_ENOSPC)
         return yk_err_set(err, -YK_EPERM, "no memory for a client's pages: payload goes through the "
                                           "socket");
     if (rc < 0)
         return yk_err_set(err, rc, "all %u client slots are taken: raise --max-clients",
                           c->node->seg->layout.max_clients - 1u);
+    /* A hello that waited while its client made another connection: what that brought is not void. */
+    if (*ret_cookie == cookie && c->number < c->node->greeted[slot])
+        return yk_err_set(err, -YK_EGONE, "the client has made another connection since");
+    c->slot = slot;
+    c->node->greeted[slot] = c->number;
     /* What an older connection of the slot has not delivered is void: its replies are not read. */
     conns_close_slot(c->node, c->slot, c);
     yk_store_client_ns(c->node->store, c->slot, c->ns);

@@ -494,6 +494,7 @@ static void node_free(struct yk_node *node, int clean) {
     free(node->listeners);
     free(node->listener_fds);
     free(node->watches);
+    free(node->greeted);
     free(node->waiters);
     free(node->jobs);
     park_fini(node);
@@ -527,9 +528,10 @@ static int node_alloc(struct yk_node *node, struct yk_err *err) {
     memset(&node->opts.store.ssd, 0, sizeof(node->opts.store.ssd)); /* the caller's strings are its own */
     node->opts.pool = node->opts.store.pool = NULL; /* likewise */
     node->watches = calloc(node->seg->layout.max_clients, sizeof(*node->watches));
+    node->greeted = calloc(node->seg->layout.max_clients, sizeof(*node->greeted));
     node->waiters = calloc(WAITERS_MAX, sizeof(*node->waiters));
     node->jobs = calloc(JOBS_MAX, sizeof(*node->jobs));
-    if (node->watches == NULL || node->waiters == NULL || node->jobs == NULL)
+    if (node->watches == NULL || node->greeted == NULL || node->waiters == NULL || node->jobs == NULL)
         return yk_err_set(err, -YK_ENOMEM, "out of memory");
     return 0;
 }

@@ -133,6 +133,7 @@ struct yk_node {
 
     struct conn *conns;     /* list */
     struct watch **watches; /* by client slot */
+    uint64_t *greeted;      /* by client slot: number of the latest connection that has said hello for it */
     struct waiter *waiters;
     uint32_t waiter_count;
     uint64_t ssd_wait_ns; /* 0 = until their deadlines */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Replies that are lost with their connection. The node made what it was asked for, the client never
+ * Replies that are lost with their connection, or come late. The node made what it was asked for, the client never
  * hears of it, comes back and asks again.
  *
  * The client's recv and connect pass through this file: a reply is lost by reading it and reporting the end
@@ -9,16 +9,69 @@
  */
 #include "fixture.h"
 
+#include "wire/msg.h"
+
+#include <dlfcn.h>
 #include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 static _Thread_local int lose; /* so many replies */
 static _Thread_local int away; /* no connection can be made */
+static _Thread_local int again; /* so many commits are answered with "again", when their time is over */
+
+#define SOON_MS 500u
+#define PLACE   30000u
+
+/* Done by the thread that calls, before it takes a lock for the n-th time. Not for the thread sanitizer, which has to
+ * see the locks. */
+#if !defined(__SANITIZE_THREAD__)
+struct between {
+    struct fixture *first;
+    yk_client *client;
+    int locks;
+};
+static _Thread_local struct between *before_lock;
+static void to_the_second(struct between *b);
+
+int pthread_mutex_lock(pthread_mutex_t *lock) {
+    static void *next;
+    struct between *b = before_lock;
+    void *real = __atomic_load_n(&next, __ATOMIC_RELAXED);
+    if (real == NULL) {
+        real = dlsym(RTLD_NEXT, "pthread_mutex_lock");
+        __atomic_store_n(&next, real, __ATOMIC_RELAXED);
+    }
+    if (b != NULL && --b->locks == 0) {
+        before_lock = NULL;
+        to_the_second(b);
+    }
+    return ((int (*)(pthread_mutex_t *))real)(lock);
+}
+#endif
+
+/* Turns the answer to a commit (a count, the statuses) into "again". */
+static int is_made_again(void *buf, ssize_t n) {
+    struct timespec soon = {SOON_MS / 1000u, SOON_MS % 1000u * 1000000};
+    struct yk_frame f;
+    struct yk_wr w;
+    if (n < (ssize_t)YK_FRAME_HDR + 8 || yk_frame_decode(buf, MIB, &f, NULL) < 0 || f.op != YK_MSG_COMMIT)
+        return 0;
+    yk_wr_init(&w, (char *)buf + YK_FRAME_HDR + 4, 4);
+    yk_wr_u32(&w, (uint32_t)-YK_EAGAIN);
+    while (nanosleep(&soon, &soon) < 0)
+        ;
+    return 1;
+}
 
 ssize_t recv(int fd, void *buf, size_t len, int flags) {
     ssize_t n = syscall(SYS_recvfrom, fd, buf, len, flags, NULL, NULL);
+    if (again > 0 && n > 0)
+        again -= is_made_again(buf, n);
     if (n <= 0 || lose == 0)
         return n;
     lose--;
@@ -31,6 +84,14 @@ int connect(int fd, const struct sockaddr *to, socklen_t len) {
     errno = ECONNREFUSED;
     return -1;
 }
+
+#if !defined(__SANITIZE_THREAD__)
+static uint64_t commits_asked(const struct fixture *f) {
+    struct yk_node_stats st;
+    yk_node_stats(f->node, &st);
+    return st.requests[YK_MSG_COMMIT];
+}
+#endif
 
 static struct yk_counters counters(const struct fixture *f) {
     struct yk_node_stats st;
@@ -74,6 +135,58 @@ static void places_that_came_with_a_lost_commit_are_nobodys(void **state) {
     yk_close(c);
 }
 
+/* The node has made a commit and cannot say that it lasts: it says "again", when the put's time is over. The place is
+ * a block's, as if nothing had been said. */
+static void a_put_that_was_told_to_come_again_and_had_no_time(void **state) {
+    struct fixture *f = *state;
+    yk_client *c = open_client(f);
+    char data[5000];
+    yk_put_opts soon = {.size = sizeof(soon), .timeout_ms = SOON_MS};
+    for (uint64_t i = 0; i < 4; i++) /* places of this length are held ahead */
+        put_ok(c, (char[2]){(char)('0' + i), 0}, sizeof(data), i);
+    for (uint64_t i = 0; i < 2; i++) {
+        char late[3] = {'l', (char)('0' + i), 0}, next[3] = {'n', (char)('0' + i), 0};
+        fill(data, sizeof(data), 10 + i);
+        again = 1;
+        assert_status(yk_put(c, yk_key_str(late), data, sizeof(data), &soon), -YK_ETIMEDOUT);
+        assert_int_equal(again, 0);
+        put_ok(c, next, sizeof(data), 20 + i);
+        assert_status(get_is(c, late, sizeof(data), 10 + i), 0);
+        assert_status(get_is(c, next, sizeof(data), 20 + i), 0);
+    }
+    yk_close(c);
+    assert_int_equal(counters(f).reserved_blocks, 0);
+}
+
+/* Its namespace was removed meanwhile and is made anew, under another number: what the handle refers to stays. */
+static void a_reference_into_a_namespace_that_is_made_anew(void **state) {
+    struct fixture *f = *state;
+    yk_open_opts o = {.size = sizeof(o), .name_space = "team"};
+    yk_client *c = NULL, *other = open_client(f);
+    yk_ref kept, next;
+    char key[16];
+    assert_status(yk_open(f->url, &o, &c), 0);
+    put_ok(c, "kept", 5000, 1);
+    assert_status(yk_ref_get(c, yk_key_str("kept"), &kept), 0);
+    assert_status(yk_ns_remove(other, "team"), 0);
+    lose = 1;
+    put_ok(c, "next", 5000, 2);
+    assert_int_equal(lose, 0);
+    assert_status(get_is(c, "kept", 5000, 1), YK_MISS);
+    assert_int_equal(STAT(c, refs_held), 1);
+    assert_status(yk_ref_get(c, yk_key_str("next"), &next), 0);
+    assert_int_equal(STAT(c, refs_held), 2);
+    yk_ref_release(c, &next);
+    for (uint64_t i = 0; i < 200; i++) { /* more than there is room for */
+        snprintf(key, sizeof(key), "k%u", (unsigned)i);
+        put_ok(c, key, MIB, 10 + i);
+        assert_true(is_filled(kept.data, kept.len, 1));
+    }
+    yk_ref_release(c, &kept);
+    yk_close(c);
+    yk_close(other);
+}
+
 /* The put ends without an answer, its commit was made: its place is a block's now, and not for the next put. */
 static void a_put_that_ended_while_its_node_was_away(void **state) {
     struct fixture *f = *state;
@@ -97,6 +210,43 @@ static void a_put_that_ended_while_its_node_was_away(void **state) {
     assert_int_equal(counters(f).reserved_blocks, 0);
 }
 
+#if !defined(__SANITIZE_THREAD__)
+/* The handle goes to the second node while the caller is about to commit a place of the first. */
+static void to_the_second(struct between *b) {
+    yk_reservation r;
+    fixture_stop(b->first);
+    assert_status(yk_reserve(b->client, PLACE, 0, &r), 0); /* answered by the second node */
+    assert_status(yk_abort(b->client, &r), 0);
+}
+
+/* What a node granted is not asked of another node, whenever the handle changes over. */
+static void a_commit_goes_to_the_node_that_gave_the_place(void **state) {
+    struct fixture *f = *state, second;
+    char url[300];
+    yk_client *c = NULL;
+    yk_reservation r;
+    fixture_init(&second, 0);
+    fixture_start(&second);
+    for (int at = 1; at <= 2; at++) { /* the call takes the lock twice before it is sent */
+        struct between b = {.first = f};
+        yk_open_opts o = {.size = sizeof(o), .timeout_ms = 20000};
+        snprintf(url, sizeof(url), "%s,%s", f->url, second.url);
+        assert_status(yk_open(url, &o, &c), 0);
+        b.client = c;
+        assert_status(yk_reserve(c, PLACE, 0, &r), 0);
+        fill(r.data, r.len, 1);
+        b.locks = at;
+        before_lock = &b;
+        assert_status(yk_commit(c, &r, yk_key_str("key"), NULL), -YK_EGONE);
+        assert_null(before_lock);
+        assert_int_equal(commits_asked(&second), 0);
+        yk_close(c);
+        fixture_start(f);
+    }
+    fixture_fini(&second);
+}
+#endif
+
 static void an_epoch_whose_raise_was_not_heard_of(void **state) {
     struct fixture *f = *state;
     yk_client *c = open_client(f);
@@ -118,6 +268,14 @@ int main(void) {
                                         without_node),
         cmocka_unit_test_setup_teardown(a_put_that_ended_while_its_node_was_away, with_node,
                                         without_node),
+        cmocka_unit_test_setup_teardown(a_put_that_was_told_to_come_again_and_had_no_time, with_node,
+                                        without_node),
+        cmocka_unit_test_setup_teardown(a_reference_into_a_namespace_that_is_made_anew, with_node,
+                                        without_node),
+#if !defined(__SANITIZE_THREAD__)
+        cmocka_unit_test_setup_teardown(a_commit_goes_to_the_node_that_gave_the_place, with_node,
+                                        without_node),
+#endif
         cmocka_unit_test_setup_teardown(an_epoch_whose_raise_was_not_heard_of, with_node,
                                         without_node),
     };

@@ -248,6 +248,7 @@ struct peer *peer_open(struct rig *g) {
     assert_non_null(p->body);
     for (int i = 0; i < 4; i++)
         p->fds[i] = -1;
+    p->heard = UINT64_MAX;
     assert_int_equal(yk_node_connect(g->node, &p->fd), 0);
     return p;
 }
@@ -273,6 +274,7 @@ void hello_send(struct peer *p, uint32_t flags, const char *ns, uint64_t epoch) 
     yk_wr_u64(&w, 0);
     yk_wr_u64(&w, epoch);
     yk_wr_str8(&w, ns, strlen(ns));
+    yk_wr_u64(&w, p->heard);
     request(p, YK_MSG_HELLO, &w);
 }
 
@@ -308,6 +310,38 @@ struct peer *peer_join(struct rig *g, const char *ns, uint64_t epoch) {
 }
 
 /* ---- requests ----------------------------------------------------------------------------------------- */
+
+struct yk_place reserve(struct peer *p, uint64_t len) {
+    unsigned char b[16];
+    struct yk_place place;
+    struct yk_wr w;
+    yk_wr_init(&w, b, sizeof(b));
+    yk_wr_u32(&w, 0);
+    yk_wr_u32(&w, 1);
+    yk_wr_u64(&w, len);
+    request(p, YK_MSG_RESERVE, &w);
+    struct yk_rd r = reply(p, YK_MSG_RESERVE);
+    assert_int_equal(yk_rd_u32(&r), 0);
+    assert_int_equal(yk_rd_u32(&r), 1);
+    place.idx = yk_rd_u32(&r);
+    place.gen = yk_rd_u64(&r);
+    place.offset = yk_rd_u64(&r);
+    assert_true(yk_rd_ok(&r));
+    return place;
+}
+
+int give_back(struct peer *p, const struct yk_place *place) {
+    unsigned char b[16];
+    struct yk_wr w;
+    yk_wr_init(&w, b, sizeof(b));
+    yk_wr_u32(&w, 1);
+    yk_wr_u32(&w, place->idx);
+    yk_wr_u64(&w, place->gen);
+    request(p, YK_MSG_ABORT, &w);
+    struct yk_rd r = reply(p, YK_MSG_ABORT);
+    assert_int_equal(yk_rd_u32(&r), 1);
+    return (int)yk_rd_u32(&r);
+}
 
 int put(struct peer *p, const char *key, const char *bytes) {
     unsigned char b[1024];

@@ -51,6 +51,7 @@ struct peer {
     int fd, fds[4];
     uint32_t slot, ns;
     uint64_t cookie, epoch, filter_bytes;
+    uint64_t heard; /* of the places that it was granted: those it knows of */
     struct yk_frame f;
     unsigned char *body;
 };
@@ -93,6 +94,8 @@ void peer_leave(struct peer *p);
 void hello_send(struct peer *p, uint32_t flags, const char *ns, uint64_t epoch);
 int hello_answer(struct peer *p, uint32_t granted);
 
+struct yk_place reserve(struct peer *p, uint64_t len);
+int give_back(struct peer *p, const struct yk_place *place); /* its status: 0 while it is the peer's */
 int put(struct peer *p, const char *key, const char *bytes);
 void get_send(struct peer *p, const char *key);
 int get_answer(struct peer *p, const char *bytes); /* its status; 0: exactly these bytes */

@@ -515,6 +515,55 @@ static void opening_a_namespace_asks_for_what_is_not_known(void **state) {
     peer_leave(b);
 }
 
+#define MAPS (YK_HELLO_MAP | YK_HELLO_FILTER)
+
+/* Another connection of the same client. */
+static struct peer *peer_again(struct rig *g, const struct peer *before) {
+    struct peer *p = peer_open(g);
+    p->slot = before->slot;
+    p->cookie = before->cookie;
+    p->heard = before->heard;
+    return p;
+}
+
+/* A hello waits for the pool. Its client has made another connection since, and got places there: when the hello's
+ * turn comes it speaks for nobody. (The old connection may stand open: a forked child has it, too.) */
+static void a_hello_that_comes_late(void **state) {
+    struct rig *g = *state;
+    struct peer *first = peer_open(g), *late[2], *now, *next;
+    struct yk_place place[2];
+    first->heard = 0;
+    hello_send(first, MAPS, "default", 0);
+    assert_int_equal(hello_answer(first, MAPS), 0);
+    for (uint32_t i = 0; i < 2; i++) {
+        late[i] = peer_again(g, first);
+        hello_send(late[i], MAPS, "new", 4);
+        space_at(g, i);
+    }
+    now = peer_again(g, first);
+    hello_send(now, MAPS, "default", 0);
+    assert_int_equal(hello_answer(now, MAPS), 0);
+    assert_int_equal(now->slot, first->slot);
+    for (int i = 0; i < 2; i++)
+        place[i] = reserve(now, 1000);
+    removed(g, space_at(g, 0)->token, 0);
+    assert_int_equal(hello_answer(late[0], MAPS), -YK_EGONE);
+    assert_int_equal(give_back(now, &place[0]), 0);
+    now->heard = place[1].gen;
+    next = peer_again(g, now);
+    peer_leave(now);
+    conns_are(g, 4); /* those of the rig, of both that are late, and the next */
+    removed(g, space_at(g, 1)->token, 0);
+    assert_int_equal(hello_answer(late[1], MAPS), -YK_EGONE);
+    hello_send(next, MAPS, "default", 0);
+    assert_int_equal(hello_answer(next, MAPS), 0);
+    assert_int_equal(give_back(next, &place[1]), 0);
+    peer_leave(next);
+    peer_leave(late[0]);
+    peer_leave(late[1]);
+    peer_leave(first);
+}
+
 /* ---- the filter, posts --------------------------------------------------------------------------------- */
 
 static void the_filter_allows_every_key(void **state) {
@@ -644,6 +693,7 @@ int main(void) {
         T(a_removal_beside_a_verification_is_the_pools_too),
         T(namespaces_are_the_clusters),
         T(opening_a_namespace_asks_for_what_is_not_known),
+        T(a_hello_that_comes_late),
         T(the_filter_allows_every_key),
         T(posts_run_once_and_in_order),
         T(posts_are_limited),
