@@ -78,8 +78,12 @@ static void node_start(struct rig *r, struct rig_node *n, const struct yk_pool_o
 static void client_open(struct rig_node *n) {
     char url[160];
     yk_open_opts o = {.size = sizeof(o), .timeout_ms = 20000};
+    uint64_t until = 0;
+    int rc;
     snprintf(url, sizeof(url), "unix:%s", n->socket);
-    if (yk_open(url, &o, &n->client) != 0)
+    while ((rc = yk_open(url, &o, &n->client)) == -YK_ETIMEDOUT && rig_patience(&until))
+        ; /* its namespace may be made all the same: so again */
+    if (rc != 0)
         fail_msg("%s", yk_error_text(NULL));
 }
 
