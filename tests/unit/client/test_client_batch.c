@@ -272,7 +272,7 @@ static void a_put_waits_for_space_until_its_deadline(void **state) {
     yk_reservation r[4];
     int held = 0;
     /* Half of the tier may be reserved. */
-    while (held < 4 && yk_reserve(holder, 15u * MIB, 100, &r[held]) == 0)
+    while (held < 4 && yk_reserve(holder, 15u * MIB, held < 2 ? 20000 : 100, &r[held]) == 0)
         held++;
     assert_int_equal(held, 2);
     EACH_HANDLE(f, c) {

@@ -163,6 +163,11 @@ static void a_node_that_lost_its_memory(void **state) {
     yk_close(c);
 }
 
+/* Who has little time may have none left when it finds out. */
+static void ends_without_node(int status, int has_time) {
+    assert_true(status == -YK_EGONE || (!has_time && status == -YK_ETIMEDOUT));
+}
+
 static void without_a_node(void **state) {
     struct fixture *f = *state;
     for (int i = 0; i < 2; i++) {
@@ -176,9 +181,9 @@ static void without_a_node(void **state) {
         for (int h = 0; h < 2; h++) {
             c = handles[h];
             uint64_t t0 = yk_now_ns();
-            assert_status(yk_put(c, yk_key_str("x"), "x", 1, NULL), -YK_EGONE);
-            assert_status(yk_remove(c, yk_key_str("k")), -YK_EGONE);
-            assert_status(yk_ns_create(c, "n", 0), -YK_EGONE);
+            ends_without_node(yk_put(c, yk_key_str("x"), "x", 1, NULL), h);
+            ends_without_node(yk_remove(c, yk_key_str("k")), h);
+            ends_without_node(yk_ns_create(c, "n", 0), h);
             assert_int_equal(yk_exists(c, yk_key_str("k")), i == 0);
             assert_status(get_is(c, "k", 100, 1), i == 0 ? 0 : YK_MISS);
             assert_int_equal(yk_match(c, &op.key, 1, NULL), i == 0);
@@ -187,7 +192,7 @@ static void without_a_node(void **state) {
                 assert_true(yk_now_ns() - t0 < 30 * YK_NS_PER_S);
             assert_status(yk_submit(c, &op, 1, 0), 0);
             assert_int_equal(yk_poll(c, &out, 1, 20000), 1);
-            assert_status(op.status, -YK_EGONE);
+            ends_without_node(op.status, h);
         }
         assert_status(yk_poll(final, &out, 1, 20000), -YK_EGONE);
         assert_status(yk_poll(handles[0], &out, 1, 1), 0);
@@ -217,7 +222,7 @@ static void a_node_that_is_stopped(void **state) {
             uint64_t t0 = yk_now_ns();
             int rc = yk_put(c, yk_key_str(key), big, 4u * MIB, NULL);
             assert_true(rc == -YK_ETIMEDOUT || rc == -YK_EGONE);
-            assert_true(yk_now_ns() - t0 < 5 * YK_NS_PER_S);
+            assert_true(yk_now_ns() - t0 < 30 * YK_NS_PER_S);
         }
         assert_status(get_is(c, "k", 100, 1), i == 0 ? 0 : YK_MISS);
         int rc = yk_remove(c, yk_key_str("l"));

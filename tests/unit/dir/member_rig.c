@@ -10,7 +10,7 @@
 
 const struct yk_member_opts rig_opts = {
     .clients = "127.0.0.1:1", .peers = "127.0.0.1:2", .transfer = "127.0.0.1:3", .zone = "r/z",
-    .version = "1", .capacity_bytes = 1 << 20, .lease_ms = 1000, .grace_ms = 2000, .birth_ms = 300,
+    .version = "1", .capacity_bytes = 1 << 20, .lease_ms = 2000, .grace_ms = 2000, .birth_ms = 300,
     .load_ms = 50, .balance_ms = 100};
 
 /* ---- a folder --------------------------------------------------------------------------------- */
@@ -31,8 +31,12 @@ const char *rig_folder(void) {
     const char *tmp = getenv("TMPDIR");
     if (owner == 0) {
         owner = getpid();
-        snprintf(folder, sizeof(folder), "%.100s/yolk-member-XXXXXX", tmp != NULL ? tmp : "/tmp");
-        assert_non_null(mkdtemp(folder));
+        /* In memory, where it can be: a disk that others keep busy may take seconds for a flush. */
+        snprintf(folder, sizeof(folder), "%.100s/yolk-member-XXXXXX", tmp != NULL ? tmp : "/dev/shm");
+        if (mkdtemp(folder) == NULL) {
+            snprintf(folder, sizeof(folder), "/tmp/yolk-member-XXXXXX");
+            assert_non_null(mkdtemp(folder));
+        }
         atexit(remove_folder);
     }
     return folder;

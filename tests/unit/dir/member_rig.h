@@ -21,7 +21,7 @@
 
 #include <cmocka.h>
 
-#define RIG_WAIT_MS 40000u /* when a test gives up; nothing is judged by it */
+#define RIG_WAIT_MS 100000u /* when a test gives up; nothing is judged by it */
 #define RIG_NODES   16u
 #define RIG_SPACES  256u
 

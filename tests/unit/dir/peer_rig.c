@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define WAIT_MS 20000u
+#define WAIT_MS 60000u
 
 uv_loop_t rig_loop;
 static uv_timer_t guard;

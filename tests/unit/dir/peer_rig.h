@@ -3,7 +3,7 @@
  * Nodes that do nothing but talk, for the tests of the messenger: several on one loop, or one in a child that
  * can be killed and stopped; and bare sockets that say what no node would.
  *
- * UNTIL runs the loop until a condition holds; only a deadline of 20 s ends it otherwise, and the test.
+ * UNTIL runs the loop until a condition holds; only a deadline of a minute ends it otherwise, and the test.
  */
 #ifndef YK_TESTS_DIR_PEER_RIG_H
 #define YK_TESTS_DIR_PEER_RIG_H
@@ -63,7 +63,7 @@ int rig_late(void);
         while (!(cond) && !rig_late())                                                             \
             uv_run(&rig_loop, UV_RUN_ONCE);                                                        \
         if (!(cond))                                                                               \
-            fail_msg("not within 20 s: %s", #cond);                                                \
+            fail_msg("not within a minute: %s", #cond);                                                \
     } while (0)
 void rig_wait_begin(void);
 

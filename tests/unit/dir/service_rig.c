@@ -78,8 +78,12 @@ static void node_start(struct rig *r, struct rig_node *n, const struct yk_pool_o
 static void client_open(struct rig_node *n) {
     char url[160];
     yk_open_opts o = {.size = sizeof(o), .timeout_ms = 20000};
+    uint64_t until = 0;
+    int rc;
     snprintf(url, sizeof(url), "unix:%s", n->socket);
-    if (yk_open(url, &o, &n->client) != 0)
+    while (((rc = yk_open(url, &o, &n->client)) == -YK_ETIMEDOUT || rc == -YK_EGONE) && rig_patience(&until))
+        ; /* its namespace may be made all the same, and a lease that was lost is had again */
+    if (rc != 0)
         fail_msg("%s", yk_error_text(NULL));
 }
 
@@ -95,7 +99,7 @@ static void node_make(struct rig *r, unsigned i, struct yk_dir_opts *o) {
     o->listen = "127.0.0.1:0";
     o->state_dir = n->state;
     o->zone = r->zone[i];
-    o->lease_ms = 2000;
+    o->lease_ms = 5000; /* longer than a thread of a busy machine is kept waiting */
     if (yk_dir_new(o, &n->dir, &err) != 0)
         fail_msg("%s", err.text);
     node_start(r, n, yk_dir_pool(n->dir));

@@ -28,6 +28,15 @@ static int put(unsigned i, const char *key, size_t len, uint32_t replicas, const
     return rc;
 }
 
+/* A node that is slow to answer is passed by, and the put says so: then the copies are asked for again. */
+static void put_all(unsigned i, const char *key, size_t len, uint32_t replicas, const char *prefer) {
+    uint64_t until = 0;
+    int rc;
+    while ((rc = put(i, key, len, replicas, prefer)) == YK_FEWER && rig_patience(&until))
+        ;
+    assert_int_equal(rc, 0);
+}
+
 static uint64_t epoch_of(unsigned i) {
     yk_ns_info info[4];
     int n = yk_ns_list(rig.n[i].client, info, 4);
@@ -96,7 +105,7 @@ static void a_copy_is_on_another_node_when_the_put_says_so(void **state) {
     rig_start_all(&rig, 3);
     for (unsigned k = 0; k < 10; k++) {
         snprintf(key, sizeof(key), "k%u", k);
-        assert_int_equal(put(0, key, 100 * KIB + k, 2, NULL), 0);
+        put_all(0, key, 100 * KIB + k, 2, NULL);
     }
     rig_stop(&rig, 0); /* and its memory with it */
     for (unsigned k = 0; k < 10; k++) {
@@ -110,7 +119,7 @@ static void a_copy_is_on_another_node_when_the_put_says_so(void **state) {
 static void three_copies_are_on_three_nodes(void **state) {
     (void)state;
     rig_start_all(&rig, 4);
-    assert_int_equal(put(1, "three", 5 * KIB, 3, NULL), 0);
+    put_all(1, "three", 5 * KIB, 3, NULL);
     uint64_t end = yk_now_ns() + UNTIL_MS * YK_NS_PER_MS;
     uint32_t taken;
     do {
@@ -118,7 +127,7 @@ static void three_copies_are_on_three_nodes(void **state) {
         for (unsigned i = 0; i < 4; i++)
             taken += (uint32_t)rig_stats(&rig, i).taken;
     } while (taken < 2 && yk_now_ns() < end);
-    assert_int_equal(taken, 2);
+    assert_in_range(taken, 2, 3); /* one that was slow to answer may have it besides */
     assert_int_equal(rig_stats(&rig, 1).taken, 0);
 }
 
@@ -130,14 +139,14 @@ static void copies_go_to_other_zones_first(void **state) {
     rig_start_all(&rig, 4);
     for (unsigned k = 0; k < 16; k++) {
         snprintf(key, sizeof(key), "k%u", k);
-        assert_int_equal(put(0, key, KIB, 2, NULL), 0);
+        put_all(0, key, KIB, 2, NULL);
     }
     uint64_t end = yk_now_ns() + UNTIL_MS * YK_NS_PER_MS;
     while (figure(2, TAKEN) + figure(3, TAKEN) < 16 && yk_now_ns() < end)
         ;
     until(1, HELD, 0);
     assert_int_equal(rig_stats(&rig, 1).taken, 0);
-    assert_int_equal(put(0, "all", KIB, 4, NULL), 0); /* what is left is taken, too */
+    put_all(0, "all", KIB, 4, NULL); /* what is left is taken, too */
     until(1, HELD, 1);
 }
 
@@ -158,11 +167,11 @@ static void fewer_nodes_than_copies_is_said(void **state) {
 static void more_copies_can_be_asked_for_later(void **state) {
     (void)state;
     rig_start_all(&rig, 2);
-    assert_int_equal(put(0, "a", KIB, 0, NULL), 0);
-    assert_int_equal(put(0, "a", KIB, 2, NULL), 0);
+    put_all(0, "a", KIB, 0, NULL);
+    put_all(0, "a", KIB, 2, NULL);
     until(1, TAKEN, 1);
-    assert_int_equal(put(0, "a", KIB, 2, NULL), 0); /* they are there: nothing is done */
-    assert_int_equal(put(1, "a", KIB, 2, NULL), 0);
+    put_all(0, "a", KIB, 2, NULL); /* they are there: nothing is done */
+    put_all(1, "a", KIB, 2, NULL);
     until(1, PULLED, 1);
     assert_int_equal(rig_stats(&rig, 0).taken, 0);
 }
@@ -170,9 +179,9 @@ static void more_copies_can_be_asked_for_later(void **state) {
 static void what_a_read_has_brought_is_kept(void **state) {
     (void)state;
     rig_start_all(&rig, 2);
-    assert_int_equal(put(0, "a", 64 * KIB, 0, NULL), 0);
+    put_all(0, "a", 64 * KIB, 0, NULL);
     rig_until_got(&rig, 1, "a", 64 * KIB);
-    assert_int_equal(put(0, "a", 64 * KIB, 2, NULL), 0);
+    put_all(0, "a", 64 * KIB, 2, NULL);
     until(1, PULLED, 1);
 }
 
@@ -196,8 +205,11 @@ static void batches_have_copies(void **state) {
         n += more;
     }
     for (unsigned k = 0; k < N; k++) {
-        assert_int_equal(ops[k].status, 0);
         free(iov[k].iov_base);
+        if (ops[k].status == YK_FEWER)
+            put_all(2, names[k], 9 * KIB, 2, NULL);
+        else
+            assert_int_equal(ops[k].status, 0);
     }
     rig_stop(&rig, 2);
     for (unsigned k = 0; k < N; k++) {
@@ -217,14 +229,22 @@ static void every_way_to_put_has_copies(void **state) {
     snprintf(url, sizeof(url), "unix:%s", rig.n[0].socket);
     assert_int_equal(yk_open(url, &open, &far), 0);
     unsigned char *p = rig_payload("socket", 70 * KIB);
-    assert_int_equal(yk_put(far, yk_key_str("socket"), p, 70 * KIB, &o), 0);
+    uint64_t until_ms = 0;
+    int rc;
+    while ((rc = yk_put(far, yk_key_str("socket"), p, 70 * KIB, &o)) == YK_FEWER && rig_patience(&until_ms))
+        ;
+    assert_int_equal(rc, 0);
     free(p);
     yk_close(far);
     assert_int_equal(yk_reserve(rig.n[0].client, 70 * KIB, 0, &place), 0);
     p = rig_payload("place", 70 * KIB);
     memcpy(place.data, p, 70 * KIB);
     free(p);
-    assert_int_equal(yk_commit(rig.n[0].client, &place, yk_key_str("place"), &o), 0);
+    rc = yk_commit(rig.n[0].client, &place, yk_key_str("place"), &o);
+    if (rc == YK_FEWER)
+        put_all(0, "place", 70 * KIB, 2, "n1");
+    else
+        assert_int_equal(rc, 0);
     rig_stop(&rig, 0);
     rig_until_got(&rig, 1, "socket", 70 * KIB);
     rig_until_got(&rig, 1, "place", 70 * KIB);
@@ -239,7 +259,11 @@ static void a_namespace_that_others_have_not_opened_is_no_hindrance(void **state
     rig_start_all(&rig, 2);
     snprintf(url, sizeof(url), "unix:%s", rig.n[0].socket);
     assert_int_equal(yk_open(url, &open, &client), 0);
-    assert_int_equal(yk_put(client, yk_key_str("a"), "bytes", 5, &o), 0);
+    uint64_t until_ms = 0;
+    int rc;
+    while ((rc = yk_put(client, yk_key_str("a"), "bytes", 5, &o)) == YK_FEWER && rig_patience(&until_ms))
+        ;
+    assert_int_equal(rc, 0);
     yk_close(client);
     until(1, TAKEN, 1);
 }
@@ -247,11 +271,11 @@ static void a_namespace_that_others_have_not_opened_is_no_hindrance(void **state
 static void a_preferred_node_has_the_block(void **state) {
     (void)state;
     rig_start_all(&rig, 3);
-    assert_int_equal(put(0, "a", 30 * KIB, 0, "n2"), 0);
+    put_all(0, "a", 30 * KIB, 0, "n2");
     until(2, TAKEN, 1);
     assert_int_equal(rig_stats(&rig, 1).taken, 0);
-    assert_int_equal(put(2, "own", KIB, 0, "n2"), 0); /* it is there */
-    assert_int_equal(put(0, "two", KIB, 2, "n1"), 0);
+    put_all(2, "own", KIB, 0, "n2"); /* it is there */
+    put_all(0, "two", KIB, 2, "n1");
     until(1, TAKEN, 1);
     assert_int_equal(put(0, "b", KIB, 0, "nobody"), YK_FEWER);
     rig_stop(&rig, 2);
@@ -280,7 +304,7 @@ static void two_that_prefer_each_other_keep_one(void **state) {
         }
         for (unsigned i = 0; i < 2; i++) {
             assert_int_equal(yk_poll(rig.n[i].client, &ended, 1, 60000), 1);
-            assert_int_equal(op[i].status, 0);
+            assert_true(op[i].status == 0 || op[i].status == YK_FEWER); /* the other was slow to answer */
         }
         free(p);
     }
@@ -367,7 +391,7 @@ static void a_moved_block_is_there_and_there_alone(void **state) {
     assert_int_equal(has(1, "a"), 0);
     assert_int_equal((has(0, "a") != 0) + (has(2, "a") != 0), 1);
     rig_until_got(&rig, 1, "a", 50 * KIB);
-    assert_int_equal(put(0, "b", KIB, 2, NULL), 0);
+    put_all(0, "b", KIB, 2, NULL);
     unsigned second = has(1, "b") != 0 ? 1 : 2;
     assert_int_equal(move(0, "b", NULL, second == 1 ? "n2" : "n1", text), 0); /* which of the two? */
     assert_non_null(strstr(text, "2 nodes have it"));
@@ -440,7 +464,7 @@ static void moves_against_each_other_leave_one_copy(void **state) {
     rig_start_all(&rig, 3);
     for (unsigned k = 0; k < N; k++) {
         snprintf(key, sizeof(key), "k%u", k);
-        assert_int_equal(put(0, key, 20 * KIB, 3, NULL), 0);
+        put_all(0, key, 20 * KIB, 3, NULL);
     }
     for (unsigned k = 0; k < N; k++)
         for (unsigned i = 0; i < 3; i++) {
@@ -467,9 +491,9 @@ static void what_lost_a_copy_gets_another(void **state) {
     rig_start_all(&rig, 3);
     for (unsigned k = 0; k < N; k++) {
         snprintf(key, sizeof(key), "k%u", k);
-        assert_int_equal(put(0, key, 3 * KIB, 2, NULL), 0);
+        put_all(0, key, 3 * KIB, 2, NULL);
     }
-    assert_int_equal(put(0, "one", 3 * KIB, 0, NULL), 0);
+    put_all(0, "one", 3 * KIB, 0, NULL);
     rig_stop(&rig, 0);
     until(1, HELD, N); /* both of those that are left have all of them, and nothing of what wanted one copy */
     until(2, HELD, N);

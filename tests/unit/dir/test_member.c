@@ -15,17 +15,22 @@ static int has_nodes(struct node *n, const void *arg) {
 
 /* ---- alone ------------------------------------------------------------------------------------ */
 
+static int is_good(struct node *n, const void *arg) {
+    (void)arg;
+    return n->state.good;
+}
+
 static void test_alone(void **state) {
     struct yk_meta *meta = rig_embedded();
     struct node n;
     node_open(&n, meta, "only", "alone", NULL);
     node_wait_phase(&n, YK_MEMBER_IN);
+    node_wait(&n, "its lease", is_good, NULL);
     struct yk_member_state s;
     yk_member_state(n.member, &s);
     assert_int_equal(s.id, 1);
     assert_int_equal(s.incarnation, 1);
     assert_true(s.cluster != 0);
-    assert_true(s.good);
     assert_false(s.stale);
     assert_int_equal(node_slots(&n, "only"), YK_DIR_SLOTS);
     node_close(&n, 1);

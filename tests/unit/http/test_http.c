@@ -5,7 +5,6 @@
  */
 #include "http/http.h"
 
-#include "base/clock.h"
 #include "node/pool.h"
 
 #include <arpa/inet.h>
@@ -22,6 +21,11 @@
 
 #include <cmocka.h>
 
+#define PATIENCE_S 20
+/* So long that a test which is slow on a busy machine does not lose its connection, and that who waits for a silent one's
+ * room waits in vain. */
+#define SILENT_S 120
+
 static struct yk_node *node;
 static struct yk_http *http;
 
@@ -36,6 +40,7 @@ static int setup(void **state) {
     if (yk_node_start(&o, &node, &err) < 0)
         return -1;
     yk_parse_addr("tcp:127.0.0.1:0", &ho.listen, &err);
+    ho.timeout_s = SILENT_S;
     return yk_http_start(&ho, node, &http, &err);
 }
 
@@ -51,7 +56,7 @@ static char *ask(const char *request) {
                             .sin_port = htons(yk_http_port(http)),
                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct timeval tv = {20, 0};
+    struct timeval tv = {PATIENCE_S, 0};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
     assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
     assert_int_equal(send(fd, request, strlen(request), MSG_NOSIGNAL), strlen(request));
@@ -105,7 +110,7 @@ static void other_methods_and_garbage_are_refused(void **state) {
     free(b);
 }
 
-/* A probe's patience is a second. */
+/* They keep their places for longer than the probe waits. */
 static void silent_connections_keep_no_probe_waiting(void **state) {
     enum { N = 200 };
     struct sockaddr_in a = {.sin_family = AF_INET,
@@ -116,10 +121,8 @@ static void silent_connections_keep_no_probe_waiting(void **state) {
         fds[i] = socket(AF_INET, SOCK_STREAM, 0);
         assert_int_equal(connect(fds[i], (struct sockaddr *)&a, sizeof(a)), 0);
     }
-    uint64_t begun_ns = yk_now_ns();
     char *b = get("/healthz");
     assert_non_null(strstr(b, "200 OK"));
-    assert_true(yk_now_ns() - begun_ns < 1000000000u);
     free(b);
     for (int i = 0; i < N; i++)
         close(fds[i]);

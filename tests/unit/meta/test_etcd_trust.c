@@ -225,7 +225,11 @@ static void test_not_an_etcd(void **state) {
         struct yk_meta_opts o = {.endpoints = url, .try_ms = 100};
         struct yk_meta *m = NULL;
         assert_int_equal(yk_meta_open(&o, &m, NULL), 0);
-        rig_get_in(m, "k", 600, &a);
+        for (uint32_t ms = 600; ms < 20000; ms *= 3) { /* its last try may have had no time for an answer */
+            rig_get_in(m, "k", ms, &a);
+            if (strstr(a.text, rows[i].told) != NULL)
+                break;
+        }
         expect(&a, -YK_ETIMEDOUT, rows[i].told);
         expect(&a, -YK_ETIMEDOUT, url);
         yk_meta_close(m);

@@ -296,9 +296,14 @@ static void who_may_not_wait_does_not(void **state) {
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(status, 0);
     r.opts.no_wait = 1;
-    uint64_t begun = yk_now_ns();
-    refused(&r, -YK_EBUSY, "in use");
-    assert_true(yk_now_ns() - begun < 3 * YK_NS_PER_S);
+    uint64_t least = UINT64_MAX; /* of some: a disk may take seconds besides */
+    for (int tries = 0; tries < 5 && least >= YK_NS_PER_S; tries++) {
+        uint64_t begun = yk_now_ns();
+        refused(&r, -YK_EBUSY, "in use");
+        uint64_t took = yk_now_ns() - begun;
+        least = took < least ? took : least;
+    }
+    assert_true(least < YK_NS_PER_S);
     close(fd);
     rig_open(&r);
     rig_fini(&r);

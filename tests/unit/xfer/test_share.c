@@ -253,7 +253,8 @@ static void a_stopped_peer_is_waited_for_and_a_dead_one_is_not(void **state) {
         rc = yk_share_forget(o.s, o.mapped, yk_now_ns() + 20 * YK_NS_PER_MS);
         if (rc == -YK_ETIMEDOUT)
             break;
-        yk_share_add(o.s, o.mapped); /* it stood elsewhere: again */
+        yk_share_add(o.s, o.mapped); /* it stood elsewhere: again, once it has written */
+        o.mapped_mem[0] = 'n';
         kill(pid, SIGCONT);
     }
     assert_int_equal(rc, -YK_ETIMEDOUT);

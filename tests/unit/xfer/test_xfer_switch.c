@@ -86,7 +86,8 @@ static unsigned long long moved(yk_xfer *e, const char *transport) {
     return bytes;
 }
 
-static void go(uint32_t op) {
+/* Was it cut while it moved? (Where the peer was slow to answer on its socket all of it went over TCP.) */
+static int go(uint32_t op) {
     yk_xfer *from, *to;
     yk_xfer_segment segment;
     void *p;
@@ -110,25 +111,30 @@ static void go(uint32_t op) {
     yk_xfer_request q = {.op = op, .local = local, .segment = segment, .length = BYTES, .guard = &g};
     assert_int_equal(yk_xfer_run(from, &q, 1, NULL), 0);
     assert_memory_equal(local, remote, BYTES);
-    assert_true(cuts >= 1);
-    assert_true(pins > CUT_AT);
     unsigned long long before = moved(from, "unix"), after = moved(from, "tcp");
     assert_int_equal(before + after, BYTES);
-    assert_true(after > 0);
     yk_xfer_destroy(from);
     yk_xfer_destroy(to);
     assert_int_equal(pinned, 0);
     assert_int_equal(rmdir(dir), 0);
+    return cuts >= 1 && pins > CUT_AT && after > 0;
+}
+
+static void until_cut(uint32_t op) {
+    int cut_off = 0;
+    for (int tries = 0; tries < 10 && !cut_off; tries++)
+        cut_off = go(op);
+    assert_true(cut_off);
 }
 
 static void a_read(void **state) {
     (void)state;
-    go(YK_XFER_READ);
+    until_cut(YK_XFER_READ);
 }
 
 static void a_write(void **state) {
     (void)state;
-    go(YK_XFER_WRITE);
+    until_cut(YK_XFER_WRITE);
 }
 
 int main(void) {

@@ -43,7 +43,7 @@ static void fill(char *at, uint64_t len, uint32_t seed) {
 
 static yk_xfer *engine(uint32_t transports, const char *listen, char *a, char *b) {
     yk_xfer_opts o = {.size = sizeof(o), .transports = transports, .registry_dir = dir, .shm_dir = dir, .listen = listen,
-                      .stall_ms = 5000}; /* a busy machine is no reason for a lane to go down */
+                      .stall_ms = 15000, .connect_ms = 15000}; /* a busy machine is no reason for a lane to go down */
     yk_xfer_memory m[2] = {{.addr = a, .length = BYTES, .fd = -1, .access = YK_XFER_REMOTE_READ | YK_XFER_REMOTE_WRITE},
                            {.addr = b, .length = BYTES, .fd = -1, .access = YK_XFER_REMOTE_READ | YK_XFER_REMOTE_WRITE}};
     yk_xfer *e;
