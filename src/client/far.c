@@ -40,11 +40,16 @@ void yk_far_set_inline(yk_client *c, uint64_t bytes) {
     c->far.inline_set = 1;
 }
 
-int yk_far_rails(struct yk_far *far, const char *rails, const char *transports) {
+static int copy(const char *text, const char **ret_copy) {
+    *ret_copy = text != NULL ? strdup(text) : NULL;
+    return text != NULL && *ret_copy == NULL ? -YK_ENOMEM : 0;
+}
+
+int yk_far_rails(struct yk_far *far, const char *rails, const char *transports, const char *rdma) {
     if (transports != NULL && yk_xfer_transports(transports, &far->transports) < 0)
         return -YK_EINVAL;
-    far->rails = rails != NULL ? strdup(rails) : NULL;
-    return rails != NULL && far->rails == NULL ? -YK_ENOMEM : 0;
+    int rc = copy(rails, &far->rails);
+    return rc == 0 ? copy(rdma, &far->rdma) : rc;
 }
 
 void yk_far_fini(struct yk_far *far) {
@@ -53,7 +58,8 @@ void yk_far_fini(struct yk_far *far) {
     far->up = far->open = 0;
     yk_moves_free(far);
     free((void *)(uintptr_t)far->rails);
-    far->rails = NULL;
+    free((void *)(uintptr_t)far->rdma);
+    far->rails = far->rdma = NULL;
 }
 
 /* ---- opening ---------------------------------------------------------------------------------------- */
@@ -96,6 +102,7 @@ static int engine_make(const yk_client *c, yk_xfer **ret_engine) {
     yk_xfer_opts o = {.size = sizeof(o),
                       .transports = transports_of(c),
                       .rails = c->far.rails,
+                      .rdma = c->far.rdma,
                       .connect_ms = CONNECT_MS,
                       .any_local = 1};
     return yk_xfer_create(&o, ret_engine);
@@ -151,7 +158,7 @@ int yk_far_find(yk_client *c, int fd, const struct yk_welcome *w, uint64_t deadl
     ret->inline_max = count_remote(w->xfer_address) < 2 || is_same_host(fd) ? YK_FAR_INLINE_ONE
                                                                             : YK_FAR_INLINE;
     int rc = c->far.engine == NULL ? engine_make(c, &ret->engine) : 0;
-    if (c->conn_number == 0 && ((rc == -YK_EINVAL && c->far.rails != NULL) ||
+    if (c->conn_number == 0 && ((rc == -YK_EINVAL && (c->far.rails != NULL || c->far.rdma != NULL)) ||
                                 (rc == -YK_ENOTSUP && c->far.transports != 0)))
         return yk_err_set(err, -YK_EINVAL, "%s", yk_xfer_error_text());
     if (rc == 0)

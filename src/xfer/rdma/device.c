@@ -52,9 +52,6 @@ static int dev_open(struct yk_rdma_dev *d, struct yk_err *err) {
     int reads = attr.max_qp_rd_atom < attr.max_qp_init_rd_atom ? attr.max_qp_rd_atom : attr.max_qp_init_rd_atom;
     d->reads = reads < 1 ? 1 : reads > (int)READS_MAX ? READS_MAX : (uint32_t)reads;
     d->depth = (uint32_t)attr.max_qp_wr;
-    if (d->depth < YK_RDMA_DEPTH)
-        return yk_err_set(err, -YK_ENOTSUP, "RDMA device %s has queues of %u entries, %u are needed", d->name,
-                          d->depth, YK_RDMA_DEPTH);
     return 0;
 }
 
@@ -118,13 +115,18 @@ void yk_rdma_dev_put(struct yk_rdma_dev *d) {
     pthread_mutex_unlock(&table_lock);
 }
 
-int yk_rdma_check(struct yk_err *err) {
+int yk_rdma_check(const char *settings, struct yk_err *err) {
     struct yk_rdma_port ports[YK_RDMA_PORTS_MAX];
+    struct yk_rdma_settings s;
+    int rc = yk_rdma_settings_parse(settings, &s, err);
+    if (rc < 0)
+        return rc;
     if (yk_verbs_load(err) == NULL)
         return -YK_ENOTSUP;
-    if (yk_rdma_ports_now(ports, YK_RDMA_PORTS_MAX) == 0)
-        return yk_err_set(err, -YK_ENOTSUP, "no RDMA: no device has an active port with an IP address "
-                                            "(RoCE v2, or InfiniBand with IPoIB)");
+    if (yk_rdma_ports_now(&s, ports, YK_RDMA_PORTS_MAX) == 0)
+        return yk_err_set(err, -YK_ENOTSUP, "no RDMA: no device%s has an active port with an IP address "
+                                            "(RoCE v2, or InfiniBand with IPoIB)",
+                          s.device_count > 0 ? " of those named" : "");
     return 0;
 }
 

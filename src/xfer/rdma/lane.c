@@ -77,11 +77,16 @@ struct lane {
 
 struct xport {
     struct yk_xport base;    /* first */
+    struct yk_rdma_settings settings;
     struct yk_shard_env env; /* the shard's, with our events: the streams' */
 };
 
 static struct lane *lane_of(const struct yk_lane *lane) {
     return (struct lane *)(uintptr_t)lane;
+}
+
+static const struct yk_rdma_settings *settings_of(const struct yk_xport *xport) {
+    return &((const struct xport *)(const void *)xport)->settings;
 }
 
 static const struct yk_shard_events *core_of(const struct lane *l) {
@@ -314,7 +319,7 @@ static void stream_up(struct yk_lane *inner) {
      * the first rail that is up. */
     l->base.greet_ns = inner->trip_ns != 0 ? inner->trip_ns : (yk_now_ns() - l->dialled_ns) / 2;
     l->base.patient = inner->patient;
-    if (yk_qp_new(&l->port, l->base.xport->env->loop, &qp_events, l, &l->qp, &err) < 0) {
+    if (yk_qp_new(settings_of(l->base.xport), &l->port, l->base.xport->env->loop, &qp_events, l, &l->qp, &err) < 0) {
         fail(l, err.code, YK_SCOPE_LANE, err.text);
         return;
     }
@@ -379,7 +384,9 @@ static uint32_t rdma_room(const struct yk_lane *lane) {
     const struct lane *l = lane_of(lane);
     if (l->state != UP)
         return 0;
-    uint32_t n = SLICES_MAX - l->count, stream = yk_stream_room(l->stream), reads = yk_qp_room(l->qp);
+    uint32_t most = settings_of(lane->xport)->depth; /* each may come to be a read; it has room for that then */
+    most = most < SLICES_MAX ? most : SLICES_MAX;
+    uint32_t n = most - l->count, stream = yk_stream_room(l->stream), reads = yk_qp_room(l->qp);
     n = stream < n ? stream : n;
     return reads < n ? reads : n;
 }
@@ -488,7 +495,7 @@ static int rdma_connect(struct yk_xport *xport, const struct yk_peer_info *peer,
                         int bulk, struct yk_lane **ret_lane, struct yk_err *err) {
     struct yk_rdma_port ports[YK_RDMA_PORTS_MAX];
     const struct yk_rdma_port *port =
-        yk_rdma_port_of(ports, yk_rdma_ports_now(ports, YK_RDMA_PORTS_MAX), rail->local);
+        yk_rdma_port_of(ports, yk_rdma_ports_now(settings_of(xport), ports, YK_RDMA_PORTS_MAX), rail->local);
     if (port == NULL)
         return yk_err_set(err, -YK_EGONE, "no active RDMA port has the address %s", rail->local);
     struct lane *l = lane_new(xport);
@@ -525,7 +532,7 @@ static uint32_t rdma_rails(struct yk_xport *xport, const struct yk_peer_info *pe
                            uint32_t cap) {
     struct yk_rdma_port ports[YK_RDMA_PORTS_MAX];
     char boot[YK_BOOT_ID_BYTES];
-    uint32_t n = yk_rdma_ports_now(ports, YK_RDMA_PORTS_MAX);
+    uint32_t n = yk_rdma_ports_now(settings_of(xport), ports, YK_RDMA_PORTS_MAX);
     int same_host = yk_host_boot_id(boot) && strcmp(boot, peer->boot_id) == 0;
     return yk_rdma_rails_of(ports, n, xport->env->rails, peer, same_host, ret_rails, cap);
 }
@@ -538,6 +545,11 @@ static int rdma_open(const struct yk_shard_env *env, struct yk_xport **ret_xport
     struct xport *x = calloc(1, sizeof(*x));
     if (x == NULL)
         return yk_err_set(err, -YK_ENOMEM, "no memory for the rdma transport");
+    int rc = yk_rdma_settings_parse(env->opts->rdma, &x->settings, err);
+    if (rc < 0) {
+        free(x);
+        return rc;
+    }
     x->base.ops = &yk_xport_rdma;
     x->base.env = env;
     x->env = *env;
