@@ -27,6 +27,8 @@
 /* Until the engine gives up a connection that is not answered: another rail, or the socket, is
  * there instead. */
 #define CONNECT_MS 500u
+/* With devices: they take their time to be set up on both sides, and what is late holds nobody up: TCP has it meanwhile. */
+#define CONNECT_RDMA_MS 5000u
 
 void yk_far_init(struct yk_far *far) {
     memset(far, 0, sizeof(*far));
@@ -103,7 +105,7 @@ static int engine_make(const yk_client *c, yk_xfer **ret_engine) {
                       .transports = transports_of(c),
                       .rails = c->far.rails,
                       .rdma = c->far.rdma,
-                      .connect_ms = CONNECT_MS,
+                      .connect_ms = transports_of(c) & YK_XFER_RDMA ? CONNECT_RDMA_MS : CONNECT_MS,
                       .any_local = 1};
     return yk_xfer_create(&o, ret_engine);
 }
@@ -137,6 +139,14 @@ static int is_same_host(int fd) {
     return own.any.sa_family == AF_UNIX;
 }
 
+/* Up to which size do blocks stay on the connection? Where devices are to move the payload, a round trip more is little
+ * beside what is not copied, over one rail too. */
+static uint64_t inline_of(const yk_client *c, int fd, const struct yk_welcome *w) {
+    if (c->far.transports & YK_XFER_RDMA)
+        return YK_FAR_INLINE;
+    return count_remote(w->xfer_address) < 2 || is_same_host(fd) ? YK_FAR_INLINE_ONE : YK_FAR_INLINE;
+}
+
 /* Does the welcome name a segment that this handle may use? */
 static int is_offered(const yk_client *c, const struct yk_welcome *w) {
     return (w->flags & YK_HELLO_XFER) != 0 && (w->flags & YK_HELLO_MAP) == 0 &&
@@ -155,8 +165,7 @@ int yk_far_find(yk_client *c, int fd, const struct yk_welcome *w, uint64_t deadl
                                                                 "without a mapping does not use");
     if (!is_offered(c, w))
         return 0;
-    ret->inline_max = count_remote(w->xfer_address) < 2 || is_same_host(fd) ? YK_FAR_INLINE_ONE
-                                                                            : YK_FAR_INLINE;
+    ret->inline_max = inline_of(c, fd, w);
     int rc = c->far.engine == NULL ? engine_make(c, &ret->engine) : 0;
     if (c->conn_number == 0 && ((rc == -YK_EINVAL && (c->far.rails != NULL || c->far.rdma != NULL)) ||
                                 (rc == -YK_ENOTSUP && c->far.transports != 0)))

@@ -232,3 +232,25 @@ int yk_rdma_mem_key(struct yk_rdma_mem *m, struct yk_rdma_dev *dev, uint64_t off
     ret_key->lkey = mr->lkey;
     return 0;
 }
+
+/* ---- memory that is borrowed --------------------------------------------------------------------------- */
+
+/* A cache of these was rejected: nobody says when a caller unmaps memory and maps other in its place, which the
+ * device would then not know. Memory that stays is registered. */
+int yk_rdma_borrow(struct yk_rdma_dev *dev, void *addr, uint64_t len, int peers_read, struct yk_rdma_key *ret_key,
+                   struct yk_rdma_loan **ret_loan) {
+    if (!dev->v->forks_well) /* else a child of the caller would be without these pages */
+        return -YK_ENOTSUP;
+    struct ibv_mr *mr = dev->v->reg_mr(dev->pd, addr, len,
+                                       peers_read ? IBV_ACCESS_REMOTE_READ : IBV_ACCESS_LOCAL_WRITE);
+    if (mr == NULL)
+        return -YK_ENOTSUP;
+    *ret_key = (struct yk_rdma_key){.addr = (uint64_t)(uintptr_t)addr, .span = len, .rkey = mr->rkey, .lkey = mr->lkey};
+    *ret_loan = (struct yk_rdma_loan *)(void *)mr;
+    return 0;
+}
+
+void yk_rdma_return(struct yk_rdma_dev *dev, struct yk_rdma_loan *loan) {
+    if (loan != NULL)
+        dev->v->dereg_mr((struct ibv_mr *)(void *)loan);
+}

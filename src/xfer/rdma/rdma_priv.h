@@ -116,6 +116,16 @@ void yk_rdma_mem_put(struct yk_rdma_mem *m);
  * takes milliseconds. -YK_ENOTSUP: it cannot, or the range lies in two chunks. */
 int yk_rdma_mem_key(struct yk_rdma_mem *m, struct yk_rdma_dev *dev, uint64_t offset, uint64_t len,
                     struct yk_rdma_key *ret_key);
+
+/* Memory that no region has, known to one device until it is returned: a caller's, for one slice. peers_read: a
+ * peer shall read it, and the device does not write; else the other way round, and no peer has a key. The key covers it
+ * and nothing else. -YK_ENOTSUP: it cannot be pinned, or the kernel would have the caller's forks pay for it. */
+struct yk_rdma_loan;
+int yk_rdma_borrow(struct yk_rdma_dev *dev, void *addr, uint64_t len, int peers_read, struct yk_rdma_key *ret_key,
+                   struct yk_rdma_loan **ret_loan);
+/* When no queue pair may touch it any more. NULL is fine. */
+void yk_rdma_return(struct yk_rdma_dev *dev, struct yk_rdma_loan *loan);
+
 int yk_rdma_reg(struct yk_region *region, struct yk_err *err);
 void yk_rdma_unreg(struct yk_region *region);
 
