@@ -137,6 +137,7 @@ static int connect_node(struct yolk_ctx *ctx, uint32_t more_flags) {
         .timeout_ms = yolk_timeout_ms(ctx),
         .rails = c->rails,
         .transports = c->transports,
+        .rdma = c->rdma,
     };
     int rc = yk_open(c->url, &opts, &ctx->client);
     if (rc >= 0)

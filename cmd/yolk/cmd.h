@@ -43,6 +43,7 @@ struct yolk_common {
     bool xfer;
     char *rails;
     char *transports;
+    char *rdma;
 };
 
 /* Of an option: a list that yk_xfer_transports takes. */

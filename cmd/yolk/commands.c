@@ -84,6 +84,9 @@ static const struct yk_opt common_rows[] = {
      .section = "common",
      .help = "Of mem, shm, tcp, file and rdma those that the engine may use, or all; all but rdma when it is not "
              "given."},
+    {ROW("rdma", YK_OPT_STR, rdma), .metavar = "NAME=VALUE,...", .section = "common",
+     .help = "Of rdma among --transports: device=NAME or device=NAME:PORT, again for each that may be used; gid-index, "
+             "traffic-class, service-level, depth. All devices when it is not given."},
 };
 
 #define N_COMMON (sizeof(common_rows) / sizeof(common_rows[0]))
@@ -179,7 +182,7 @@ void yolk_print_help(FILE *out) {
     }
     fputs("\nyolk COMMAND --help says more about each. Options of all commands: --url\n"
           "(or $YOLK_URL), --namespace, --epoch, --timeout, --json, --no-shm, --no-xfer,\n"
-          "--rails, --transports; --version.\n\n"
+          "--rails, --transports, --rdma; --version.\n\n"
           "Exit status:\n",
           out);
     for (size_t i = 0; i < N_EXITS; i++) {

@@ -24,7 +24,7 @@
 
 struct xfer_config {
     struct yolk_common common;
-    char *listen, *advertise, *name, *rails, *transports, *topology;
+    char *listen, *advertise, *name, *rails, *transports, *rdma, *topology;
     uint64_t bytes;
     bool insecure, shm;
 };
@@ -66,6 +66,12 @@ static const struct yk_opt rows[] = {
      .check = yolk_check_transports,
      .metavar = "LIST",
      .help = "Of mem, shm, tcp, file and rdma those to use, or all; all but rdma when it is not given."},
+    {.name = "rdma",
+     .type = YK_OPT_STR,
+     YK_OPT_AT(struct xfer_config, rdma),
+     .metavar = "NAME=VALUE,...",
+     .help = "Of rdma among --transports: device=NAME or device=NAME:PORT, again for each that may be used; "
+             "gid-index, traffic-class, service-level, depth."},
     {.name = "topology",
      .type = YK_OPT_STR,
      YK_OPT_AT(struct xfer_config, topology),
@@ -108,6 +114,7 @@ static int create(const struct yolk_ctx *ctx, int listens, yk_xfer **ret_engine)
                       .advertise = listens ? c->advertise : NULL,
                       .insecure_network = c->insecure || !listens,
                       .rails = c->rails,
+                      .rdma = c->rdma,
                       .topology = c->topology,
                       .shm_dir = c->shm ? NULL : ""};
     int code = transports_of(c, &o.transports);

@@ -270,6 +270,9 @@ static struct yk_opt table[] = {
      .help = "Ways of the transfer engine to clients and other nodes: of mem, shm, tcp, file and rdma those to use, "
              "or all; all but rdma when it is not given. rdma,tcp,shm uses RDMA devices where there are some, and TCP "
              "beside them."},
+    {ROW("rdma", YK_OPT_STR, rdma), .metavar = "NAME=VALUE,...", .section = "network",
+     .help = "Of rdma among --transports: device=NAME or device=NAME:PORT, again for each that may be used; gid-index, "
+             "traffic-class, service-level, depth. All devices, and their defaults, when it is not given."},
     {ROW("insecure-network", YK_OPT_BOOL, insecure_network), .section = "network",
      .help = "Allow addresses beyond loopback in --listen, --http, --transfer, --peer-listen and sockets passed "
              "in. There is no authentication and no encryption yet: whoever reaches such an address can read, "
@@ -540,6 +543,7 @@ int yolkd_config_node(const struct yolkd_config *config, bool activated,
         .compact_percent = (uint32_t)config->compact_percent,
         .allow_remote = config->insecure_network,
         .transfer = config->transfer,
+        .rdma = config->rdma,
     };
     if (config->transports != NULL)
         (void)yk_xfer_transports(config->transports, &opts.transports); /* it was checked */

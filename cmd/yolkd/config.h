@@ -26,6 +26,7 @@ struct yolkd_config {
     struct yk_addr http;
     char *transfer; /* auto, off or HOST:PORT */
     char *transports; /* of it; NULL: all but RDMA */
+    char *rdma; /* settings of that one; NULL: none */
     bool insecure_network;
     char *name;
     char *shm_dir;

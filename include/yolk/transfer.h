@@ -92,10 +92,15 @@ typedef struct yk_xfer_opts {
                                  there is another rail, or when one dialled beside it is answered; 0: 200 */
     const char *fault;        /* tests: "KIND:every=N" or "KIND:rate=P", KIND of delay, drop, error,
                                  corrupt; wraps all transports; NULL: none */
-    uint32_t any_local;       /* 1: local memory of requests need not be registered, as long as no device
-                                 must know it; it is then the caller's alone to keep until they ended */
+    uint32_t any_local;       /* 1: local memory of requests need not be registered; it is then the
+                                 caller's alone to keep until they ended. Over RDMA each slice of it is
+                                 made known to the device, and forgotten (docs/rdma.md) */
     const char *topology;     /* a file that sets right what is found of devices and their distances (yolk topo
                                  --help); NULL: none */
+    const char *rdma;         /* with YK_XFER_RDMA: "device=NAME[:PORT]" (again for each that may be used),
+                                 "gid-index=N", "traffic-class=N", "service-level=N", "depth=N", with commas between
+                                 (docs/rdma.md); -YK_EINVAL: this host does not have what it names. NULL: all
+                                 devices */
 } yk_xfer_opts;
 
 /* Starts an engine. -YK_EINVAL (what and where in the text), -YK_EPERM an address beyond loopback

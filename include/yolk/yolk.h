@@ -93,6 +93,7 @@ typedef struct yk_open_opts {
                                    rdma. With YK_OPEN_NO_MAP and a tcp: address never shm. -YK_EINVAL: they
                                    are none, or the first connection needs them and none is there. One
                                    that later has no way uses the connection itself */
+    const char *rdma;           /* with rdma among these: which devices, and how (rdma of yk_xfer_opts); NULL: all */
 } yk_open_opts;
 
 /* Connects to a node. url: "unix:/path" (default unix:/run/yolk.sock when NULL, or $YOLK_URL),

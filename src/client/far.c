@@ -27,6 +27,8 @@
 /* Until the engine gives up a connection that is not answered: another rail, or the socket, is
  * there instead. */
 #define CONNECT_MS 500u
+/* With devices: they take their time to be set up on both sides, and what is late holds nobody up: TCP has it meanwhile. */
+#define CONNECT_RDMA_MS 5000u
 
 void yk_far_init(struct yk_far *far) {
     memset(far, 0, sizeof(*far));
@@ -40,11 +42,16 @@ void yk_far_set_inline(yk_client *c, uint64_t bytes) {
     c->far.inline_set = 1;
 }
 
-int yk_far_rails(struct yk_far *far, const char *rails, const char *transports) {
+static int copy(const char *text, const char **ret_copy) {
+    *ret_copy = text != NULL ? strdup(text) : NULL;
+    return text != NULL && *ret_copy == NULL ? -YK_ENOMEM : 0;
+}
+
+int yk_far_rails(struct yk_far *far, const char *rails, const char *transports, const char *rdma) {
     if (transports != NULL && yk_xfer_transports(transports, &far->transports) < 0)
         return -YK_EINVAL;
-    far->rails = rails != NULL ? strdup(rails) : NULL;
-    return rails != NULL && far->rails == NULL ? -YK_ENOMEM : 0;
+    int rc = copy(rails, &far->rails);
+    return rc == 0 ? copy(rdma, &far->rdma) : rc;
 }
 
 void yk_far_fini(struct yk_far *far) {
@@ -53,7 +60,8 @@ void yk_far_fini(struct yk_far *far) {
     far->up = far->open = 0;
     yk_moves_free(far);
     free((void *)(uintptr_t)far->rails);
-    far->rails = NULL;
+    free((void *)(uintptr_t)far->rdma);
+    far->rails = far->rdma = NULL;
 }
 
 /* ---- opening ---------------------------------------------------------------------------------------- */
@@ -96,7 +104,8 @@ static int engine_make(const yk_client *c, yk_xfer **ret_engine) {
     yk_xfer_opts o = {.size = sizeof(o),
                       .transports = transports_of(c),
                       .rails = c->far.rails,
-                      .connect_ms = CONNECT_MS,
+                      .rdma = c->far.rdma,
+                      .connect_ms = transports_of(c) & YK_XFER_RDMA ? CONNECT_RDMA_MS : CONNECT_MS,
                       .any_local = 1};
     return yk_xfer_create(&o, ret_engine);
 }
@@ -130,6 +139,14 @@ static int is_same_host(int fd) {
     return own.any.sa_family == AF_UNIX;
 }
 
+/* Up to which size do blocks stay on the connection? Where devices are to move the payload, a round trip more is little
+ * beside what is not copied, over one rail too. */
+static uint64_t inline_of(const yk_client *c, int fd, const struct yk_welcome *w) {
+    if (c->far.transports & YK_XFER_RDMA)
+        return YK_FAR_INLINE;
+    return count_remote(w->xfer_address) < 2 || is_same_host(fd) ? YK_FAR_INLINE_ONE : YK_FAR_INLINE;
+}
+
 /* Does the welcome name a segment that this handle may use? */
 static int is_offered(const yk_client *c, const struct yk_welcome *w) {
     return (w->flags & YK_HELLO_XFER) != 0 && (w->flags & YK_HELLO_MAP) == 0 &&
@@ -148,10 +165,9 @@ int yk_far_find(yk_client *c, int fd, const struct yk_welcome *w, uint64_t deadl
                                                                 "without a mapping does not use");
     if (!is_offered(c, w))
         return 0;
-    ret->inline_max = count_remote(w->xfer_address) < 2 || is_same_host(fd) ? YK_FAR_INLINE_ONE
-                                                                            : YK_FAR_INLINE;
+    ret->inline_max = inline_of(c, fd, w);
     int rc = c->far.engine == NULL ? engine_make(c, &ret->engine) : 0;
-    if (c->conn_number == 0 && ((rc == -YK_EINVAL && c->far.rails != NULL) ||
+    if (c->conn_number == 0 && ((rc == -YK_EINVAL && (c->far.rails != NULL || c->far.rdma != NULL)) ||
                                 (rc == -YK_ENOTSUP && c->far.transports != 0)))
         return yk_err_set(err, -YK_EINVAL, "%s", yk_xfer_error_text());
     if (rc == 0)

@@ -38,13 +38,14 @@ extern "C" {
 #endif
 
 /* Blocks of so many bytes and less travel on the connection. The first where the node is on another host
- * and names several addresses: then the engine does what one connection cannot. ONE where there is one way
+ * and names several addresses, or where rdma was asked for: then the engine does what one connection cannot. ONE where there is one way
  * to it: the engine has a round trip more there, and below 1 MiB is clearly slower (record 0011). */
 #define YK_FAR_INLINE     (64u << 10)
 #define YK_FAR_INLINE_ONE ((1u << 20) - 1u)
 
 struct yk_far {
     const char *rails; /* copied; NULL: all */
+    const char *rdma;  /* the same */
     uint32_t transports; /* 0: those that are used unless others are named */
     yk_xfer *engine;   /* NULL: none was needed yet */
     yk_xfer_segment segment;
@@ -72,8 +73,8 @@ struct yk_far_found {
 };
 
 void yk_far_init(struct yk_far *far);
-/* Copies rails; transports: names, or NULL. 0, -YK_ENOMEM or -YK_EINVAL. */
-int yk_far_rails(struct yk_far *far, const char *rails, const char *transports);
+/* Copies rails and rdma; transports: names, or NULL. 0, -YK_ENOMEM or -YK_EINVAL. */
+int yk_far_rails(struct yk_far *far, const char *rails, const char *transports, const char *rdma);
 /* Cancels what is under way, waits for it to end and frees. No lock held: callbacks take it. In a forked
  * child nothing is waited for. */
 void yk_far_fini(struct yk_far *far);

@@ -45,6 +45,7 @@ struct yk_node_opts {
     const char *transfer;
     uint32_t transports; /* of it, bits of enum yk_xfer_transports (yolk/transfer.h); 0 = all. Benchmarks: peers on this
                             host as if they were on another */
+    const char *rdma;    /* devices and settings of rdma, as yk_xfer_opts has them; NULL: all. Borrowed during start */
     const struct yk_pool_ops *pool; /* the cluster that it is in; copied. NULL: it is alone */
     uint32_t pool_wait_ms; /* that a request without a deadline waits for it; 0 = 4500: less than the 5 s of a
                               client's call, so that it hears how it went */

@@ -149,6 +149,7 @@ static int create(struct yk_node *node, struct transfer *t, const struct where *
                              .resolve = resolve_nothing};
     yk_xfer_opts opts = {.size = sizeof(opts),
                          .transports = node->opts.transports,
+                         .rdma = node->opts.rdma,
                          .listen = w->tcp,
                          .insecure_network = node->opts.allow_remote,
                          .shm_dir = w->dir[0] != 0 ? w->dir : NULL,
@@ -166,6 +167,8 @@ static int create(struct yk_node *node, struct transfer *t, const struct where *
         rc = yk_xfer_register(t->engine, &memory, 1);
     if (rc == 0)
         rc = yk_xfer_publish(t->engine, t->segment, memory.addr, memory.length, &guard);
+    if (rc == -YK_EINVAL && node->opts.rdma != NULL)
+        return yk_err_set(err, rc, "the transfer engine does not start: %.200s", yk_xfer_error_text());
     const char *mend = rc == -YK_ENOTSUP ? "--transports others, such as rdma,tcp,shm"
                                          : "--transfer another HOST:PORT, auto or off";
     return rc == 0 ? 0

@@ -172,8 +172,10 @@ int yk_engine_create(const struct yk_xfer_opts *opts, const struct yk_xport_ops 
     if (rc == 0)
         rc = make_tables(e, err);
     e->reach_self = (e->opts.transports & YK_XFER_MEM) == 0;
+    if (rc == 0 && e->opts.rdma != NULL)
+        rc = yk_rdma_fits(e->opts.rdma, err);
     if (rc == 0 && e->opts.transports == YK_XFER_RDMA) /* beside others it may have nothing to do */
-        rc = yk_rdma_check(err);
+        rc = yk_rdma_check(e->opts.rdma, err);
     e->direct = (e->opts.transports & YK_XFER_MEM) && e->opts.fault == NULL;
     if (rc == 0)
         rc = yk_places_new(e->opts.topology, &e->places, err);

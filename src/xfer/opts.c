@@ -6,6 +6,7 @@
  */
 #include "xfer/engine_priv.h"
 #include "xfer/fault/fault.h"
+#include "xfer/rdma/rdma.h"
 #include "xfer/sock.h"
 
 #include "base/parse.h"
@@ -99,7 +100,10 @@ static int check_texts(const struct yk_xfer_opts *o, struct yk_err *err) {
     if (o->registry_dir != NULL && access(o->registry_dir, R_OK | W_OK | X_OK) < 0)
         return yk_err_set(err, -YK_EINVAL, "options: registry_dir '%.100s' cannot be written",
                           o->registry_dir);
-    return o->fault != NULL ? yk_fault_check(o->fault, err) : 0;
+    if (o->rdma != NULL && !(o->transports & YK_XFER_RDMA))
+        return yk_err_set(err, -YK_EINVAL, "options: rdma '%.60s', and rdma is not among the transports", o->rdma);
+    int rc = o->rdma != NULL ? yk_rdma_settings_check(o->rdma, err) : 0;
+    return rc == 0 && o->fault != NULL ? yk_fault_check(o->fault, err) : rc;
 }
 
 static void fill_in(struct yk_xfer_opts *o) {
@@ -115,7 +119,7 @@ static void fill_in(struct yk_xfer_opts *o) {
 
 static const char **text_of(struct yk_xfer_opts *o, int i) {
     const char **texts[] = {&o->listen,        &o->advertise, &o->shm_dir, &o->registry_dir,
-                            &o->rails,     &o->fault,     &o->topology};
+                            &o->rails,     &o->fault,     &o->topology, &o->rdma};
     return i < (int)(sizeof(texts) / sizeof(texts[0])) ? texts[i] : NULL;
 }
 

@@ -29,6 +29,9 @@
 
 #define BACKOFF_MIN_MS 20u
 #define BACKOFF_MAX_MS 500u
+#define DUD_MAX_MS     4000u /* of one that connects and moves nothing: each look at it holds requests up for stall_ms,
+                                where another that moves them would have had them (a network that passes TCP and drops
+                                RDMA's packets, say) */
 #define MISSED_MAX     6u
 
 /* ---- routes ------------------------------------------------------------------------------------- */
@@ -445,8 +448,16 @@ int yk_rail_has_other(const struct yk_rail *r) {
     return 0;
 }
 
+static uint32_t dud_ms(const struct yk_rail *r) {
+    uint32_t ms = BACKOFF_MAX_MS;
+    for (uint32_t i = 1; i < r->duds && ms < DUD_MAX_MS; i++)
+        ms *= 2;
+    return r->duds > 1 && yk_rail_has_other(r) ? ms : 0;
+}
+
 void yk_rail_out(struct yk_rail *r, const char *why) {
     struct yk_shard *s = r->route->shard;
+    r->duds += is_up(r) && r->state == YK_RAIL_OK;
     for (uint32_t k = 0; k < r->link_count; k++)
         link_dies(&r->links[k]);
     link_dies(&r->beside);
@@ -458,6 +469,7 @@ void yk_rail_out(struct yk_rail *r, const char *why) {
     uint32_t ms = r->backoff_ms > 0 ? r->backoff_ms : BACKOFF_MIN_MS;
     int only = r->backoff_ms == 0 && !yk_rail_has_other(r);
     r->backoff_ms = ms * 2 < BACKOFF_MAX_MS ? ms * 2 : BACKOFF_MAX_MS;
+    ms = dud_ms(r) > ms ? dud_ms(r) : ms;
     ms = only ? 1 : ms; /* the only one, and it worked so far: a connection broke while idle, say */
     uint64_t ns = ms * YK_NS_PER_MS; /* a quarter more or less, so that many do not come at once */
     ns = ns - ns / 4 + yk_shard_random(s) % (ns / 2);

@@ -224,7 +224,7 @@ int yk_server_listen(struct yk_server *s, const struct yk_xfer_opts *opts, struc
     if (rc == 0 && (opts->shm_dir == NULL || opts->shm_dir[0] != 0))
         rc = listen_unix(s, opts, self, err);
     for (uint32_t i = 0; i < self->addr_count && yk_target != NULL && (opts->transports & YK_XFER_RDMA); i++)
-        self->addrs[i].rdma = (uint8_t)yk_target->has(self->addrs[i].host);
+        self->addrs[i].rdma = (uint8_t)yk_target->has(opts, self->addrs[i].host);
     return rc;
 }
 

@@ -104,7 +104,8 @@ static int offer(struct yk_in_lane *l) {
     struct yk_in_one *o = calloc(1, sizeof(*o));
     if (o == NULL)
         return -YK_ENOMEM;
-    int rc = yk_target->open(l->server->loop, &events, l, host, l->work->small, o->answer, &o->target, &err);
+    int rc = yk_target->open(l->server->env.opts, l->server->loop, &events, l, host, l->work->small, o->answer,
+                             &o->target, &err);
     if (rc < 0) {
         free(o);
         return rc;

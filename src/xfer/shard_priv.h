@@ -109,6 +109,7 @@ struct yk_rail {
     struct yk_model model;
     enum yk_rail_state state;
     uint32_t backoff_ms; /* of the next quarantine; 0: the first */
+    uint32_t duds;       /* how often in a row its lanes came up, moved nothing and failed */
     struct yk_timer retry;
     uint64_t used_ns;    /* last post */
     uint64_t trip_ns;    /* the shortest round trip that a greeting took; 0: none was */

@@ -342,6 +342,7 @@ void yk_slice_ended(struct yk_lane *lane, struct yk_slice *slice) {
         rail->total_slices++;
         rail->total_bytes += slice->len;
         rail->backoff_ms = 0;
+        rail->duds = 0;
     } else if (slice->status < 0 && slice->status != -YK_EAGAIN) {
         rail->total_failed++;
     }

@@ -27,12 +27,13 @@ struct yk_target_events {
 };
 
 struct yk_target_ops {
-    /* Whether a device has this numeric address. */
-    int (*has)(const char *host);
-    /* host: the end of the lane's stream that is ours. offer: YK_OFFER_BYTES from the peer; ret_answer: as
+    /* Whether a device that the options choose has this numeric address. */
+    int (*has)(const struct yk_xfer_opts *opts, const char *host);
+    /* opts: the engine's. host: the end of the lane's stream that is ours. offer: YK_OFFER_BYTES from the peer; ret_answer: as
      * many for it. -YK_EPROTO, -YK_ENOTSUP, -YK_ENOMEM, -YK_ELIMIT, -YK_EIO. */
-    int (*open)(struct yk_loop *loop, const struct yk_target_events *events, void *user, const char *host,
-                const void *offer, void *ret_answer, struct yk_target **ret_target, struct yk_err *err);
+    int (*open)(const struct yk_xfer_opts *opts, struct yk_loop *loop, const struct yk_target_events *events,
+                void *user, const char *host, const void *offer, void *ret_answer, struct yk_target **ret_target,
+                struct yk_err *err);
     /* Destroys the queue pair: nothing is read or written over it from here on. NULL is fine. */
     void (*close)(struct yk_target *t);
     /* What a peer needs to read [offset, offset + len) of the region, YK_KEY_BYTES. -YK_ENOTSUP: not over

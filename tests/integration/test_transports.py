@@ -62,7 +62,7 @@ def client(make_node):
     """yolk at a node's TCP address, without shared memory."""
     url = f"tcp:127.0.0.1:{free_port()}"
     make_node("--listen", url).start()
-    return lambda named: yolk("--url", url, "--no-shm", "--transports", named, "stat")
+    return lambda named, *more: yolk("--url", url, "--no-shm", "--transports", named, *more, "stat")
 
 
 def test_a_client_without_shm(client):
@@ -91,3 +91,23 @@ def test_names_that_are_none(command):
     done = subprocess.run([program(command[0]), *command[1:], "--transports", "tcp,pigeon"], env=clean_env(), text=True,
                           capture_output=True, timeout=DEADLINE_S)
     assert done.returncode == 2 and "'pigeon'" in done.stderr and "rdma" in done.stderr
+
+
+@pytest.mark.parametrize("settings, says", [
+    ("device=rxe_of_nobody", "there is no device rxe_of_nobody"),
+    ("traffic-class=256", "traffic-class: found '256', expected a number from 0 to 255"),
+    ("pigeon=1", "found 'pigeon'"),
+])
+def test_settings_of_rdma(target, client, place, settings, says):
+    """Each program says which entry it cannot use. (Those that it can: tests/vm.)"""
+    named = ["--transports", "rdma,tcp", "--rdma", settings]
+    assert says in one_line(yolk("xfer", "links", target, *named), 2)
+    assert says in one_line(client("rdma,tcp", "--rdma", settings), 2)
+    done = yolkd("--dram", "64M", "--listen", f"unix:{place.dir}/t", "--http", "none", "--shm-dir", place.shm,
+                 "--transfer", "127.0.0.1:0", *named)
+    assert says in one_line(done, 1, "yolkd")
+
+
+def test_settings_of_rdma_without_it(target):
+    said = one_line(yolk("xfer", "links", target, "--transports", "tcp", "--rdma", "depth=64"), 2)
+    assert "depth=64" in said and "not among the transports" in said

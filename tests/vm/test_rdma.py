@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The RDMA transport over rxe devices, at each end of one or several wires: the engine's conformance suite, bytes through
-every device, what becomes of requests when devices, the peer or memory fail, and nodes of a cluster."""
+every device, what becomes of requests when devices, the peer or memory fail, clients of a node, and nodes of a cluster."""
 import os
 import re
 import shutil
@@ -54,8 +54,16 @@ def test_faults():
                  "the_peer_is_killed", "memory_that_may_not_be_pinned")
 
 
+def test_clients():
+    """A node's clients without a mapping: payload of memory that nobody registered, through devices, whatever fails."""
+    outcome = boot([suite("test_client_rdma")], nics=2, memory=1024, seconds=900,
+                   env={"YOLK_RDMA_NODE": "10.99.0.2", "YOLK_RDMA_CUT": "n0b,n1b"})
+    assert_cases(outcome, "devices_move_payload", "pieces_and_ranges", "links_are_cut", "the_node_is_killed",
+                 "memory_that_may_not_be_pinned")
+
+
 def test_nodes():
-    """`yolk xfer` and two nodes of a cluster with --transports: exact bytes, through devices."""
+    """`yolk xfer` and two nodes of a cluster with --transports and --rdma: exact bytes, through devices."""
     suite("test_xfer_rdma")
     if not (BUILD / "bin/yolkd").exists() or not shutil.which("etcd"):
         pytest.skip(f"{BUILD}/bin/yolkd is not installed, or there is no etcd")
@@ -63,5 +71,9 @@ def test_nodes():
     assert_good(outcome)
     links = re.findall(r"^link rdma (\S+) (\S+) \d+$", outcome.output, re.M)
     assert sorted(links) == [("10.99.0.1", "10.99.0.2"), ("10.99.1.1", "10.99.1.2")], outcome.output
+    chosen = re.findall(r"^chosen rdma (\S+) (\S+) \d+$", outcome.output, re.M)
+    assert chosen == [("10.99.1.1", "10.99.1.2")], outcome.output
+    assert re.findall(r"^traffic class (.*)$", outcome.output, re.M) == ["96"], outcome.output
+    assert "there is no device rxe9" in outcome.output, outcome.output
     packets = [int(n) for n in re.findall(r"^block \d+: packets (\d+)$", outcome.output, re.M)]
     assert packets and max(packets) >= (8 << 20) / 4096, outcome.output  # which have 4 KiB at most

@@ -52,9 +52,6 @@ static int dev_open(struct yk_rdma_dev *d, struct yk_err *err) {
     int reads = attr.max_qp_rd_atom < attr.max_qp_init_rd_atom ? attr.max_qp_rd_atom : attr.max_qp_init_rd_atom;
     d->reads = reads < 1 ? 1 : reads > (int)READS_MAX ? READS_MAX : (uint32_t)reads;
     d->depth = (uint32_t)attr.max_qp_wr;
-    if (d->depth < YK_RDMA_DEPTH)
-        return yk_err_set(err, -YK_ENOTSUP, "RDMA device %s has queues of %u entries, %u are needed", d->name,
-                          d->depth, YK_RDMA_DEPTH);
     return 0;
 }
 
@@ -118,13 +115,18 @@ void yk_rdma_dev_put(struct yk_rdma_dev *d) {
     pthread_mutex_unlock(&table_lock);
 }
 
-int yk_rdma_check(struct yk_err *err) {
+int yk_rdma_check(const char *settings, struct yk_err *err) {
     struct yk_rdma_port ports[YK_RDMA_PORTS_MAX];
+    struct yk_rdma_settings s;
+    int rc = yk_rdma_settings_parse(settings, &s, err);
+    if (rc < 0)
+        return rc;
     if (yk_verbs_load(err) == NULL)
         return -YK_ENOTSUP;
-    if (yk_rdma_ports_now(ports, YK_RDMA_PORTS_MAX) == 0)
-        return yk_err_set(err, -YK_ENOTSUP, "no RDMA: no device has an active port with an IP address "
-                                            "(RoCE v2, or InfiniBand with IPoIB)");
+    if (yk_rdma_ports_now(&s, ports, YK_RDMA_PORTS_MAX) == 0)
+        return yk_err_set(err, -YK_ENOTSUP, "no RDMA: no device%s has an active port with an IP address "
+                                            "(RoCE v2, or InfiniBand with IPoIB)",
+                          s.device_count > 0 ? " of those named" : "");
     return 0;
 }
 
@@ -229,4 +231,26 @@ int yk_rdma_mem_key(struct yk_rdma_mem *m, struct yk_rdma_dev *dev, uint64_t off
                                     .rkey = mr->rkey};
     ret_key->lkey = mr->lkey;
     return 0;
+}
+
+/* ---- memory that is borrowed --------------------------------------------------------------------------- */
+
+/* A cache of these was rejected: nobody says when a caller unmaps memory and maps other in its place, which the
+ * device would then not know. Memory that stays is registered. */
+int yk_rdma_borrow(struct yk_rdma_dev *dev, void *addr, uint64_t len, int peers_read, struct yk_rdma_key *ret_key,
+                   struct yk_rdma_loan **ret_loan) {
+    if (!dev->v->forks_well) /* else a child of the caller would be without these pages */
+        return -YK_ENOTSUP;
+    struct ibv_mr *mr = dev->v->reg_mr(dev->pd, addr, len,
+                                       peers_read ? IBV_ACCESS_REMOTE_READ : IBV_ACCESS_LOCAL_WRITE);
+    if (mr == NULL)
+        return -YK_ENOTSUP;
+    *ret_key = (struct yk_rdma_key){.addr = (uint64_t)(uintptr_t)addr, .span = len, .rkey = mr->rkey, .lkey = mr->lkey};
+    *ret_loan = (struct yk_rdma_loan *)(void *)mr;
+    return 0;
+}
+
+void yk_rdma_return(struct yk_rdma_dev *dev, struct yk_rdma_loan *loan) {
+    if (loan != NULL)
+        dev->v->dereg_mr((struct ibv_mr *)(void *)loan);
 }

@@ -14,6 +14,9 @@
  *
  * What the target says it cannot do over RDMA (-YK_ENOTSUP) goes by STREAM. Keys to unguarded memory are kept.
  *
+ * Local memory is a region's, or (any_local) a caller's that no region has. That is borrowed: registered for the slice
+ * alone, and returned when the slice ends, which is when no queue pair may touch it (R16).
+ *
  * Thread: the shard's.
  */
 #include "rdma_priv.h"
@@ -33,6 +36,7 @@
 #define OPS        (3 * SLICES_MAX) /* and pins on their way back: fewer than the stream has places */
 #define KEYS       64u          /* kept; a power of two */
 #define SMALL      (16u << 10)  /* below, a message to the target costs more than its bytes in it */
+#define BORROW_MIN (64u << 10)  /* below, registering and letting go (two system calls) cost more than copies */
 
 enum way { FREE, SETUP, STREAM, LEND, READ, PULL, GIVEBACK };
 enum state { CONNECTING, SETTING, UP, FAILED };
@@ -44,6 +48,7 @@ struct op {
     struct lane *lane;
     struct yk_slice *slice; /* the core's; NULL: none */
     struct yk_rdma_mem *mem; /* local memory, held while a device may touch it */
+    struct yk_rdma_loan *loan; /* or this */
     struct op *next;        /* free ones */
     uint64_t number;        /* of what is lent */
     uint32_t lkey;
@@ -77,11 +82,16 @@ struct lane {
 
 struct xport {
     struct yk_xport base;    /* first */
+    struct yk_rdma_settings settings;
     struct yk_shard_env env; /* the shard's, with our events: the streams' */
 };
 
 static struct lane *lane_of(const struct yk_lane *lane) {
     return (struct lane *)(uintptr_t)lane;
+}
+
+static const struct yk_rdma_settings *settings_of(const struct yk_xport *xport) {
+    return &((const struct xport *)(const void *)xport)->settings;
 }
 
 static const struct yk_shard_events *core_of(const struct lane *l) {
@@ -122,15 +132,23 @@ static struct op *op_take(struct lane *l, enum way way) {
     op->sub.core = op;
     op->slice = NULL;
     op->mem = NULL;
+    op->loan = NULL;
     op->cancelled = 0;
     op->way = (uint8_t)way;
     return op;
 }
 
+/* No device touches its memory (any more). */
+static void let_go(struct op *op) {
+    yk_rdma_mem_put(op->mem);
+    yk_rdma_return(op->lane->dev, op->loan);
+    op->mem = NULL;
+    op->loan = NULL;
+}
+
 static void op_free(struct op *op) {
     struct lane *l = op->lane;
-    yk_rdma_mem_put(op->mem);
-    op->mem = NULL;
+    let_go(op);
     op->way = FREE;
     op->next = l->free_ops;
     l->free_ops = op;
@@ -154,6 +172,7 @@ static void send_sub(struct op *op) {
 
 static void go_stream(struct op *op) {
     const struct yk_slice *s = op->slice;
+    let_go(op);
     op->way = STREAM;
     op->sub = (struct yk_slice){.op = s->op, .xclass = s->xclass, .local = s->local, .len = s->len,
                                 .region = s->region, .offset = s->offset, .guard = s->guard, .core = op};
@@ -208,17 +227,27 @@ static void key_keep(struct lane *l, const struct yk_slice *s, const struct yk_r
     l->keys[i].key = *key;
 }
 
-/* Of a slice's local memory; 0: not registered, or not with this device. */
+static int borrow(struct op *op, struct yk_rdma_key *ret_key) {
+    const struct yk_slice *s = op->slice;
+    return op->lane->base.xport->env->opts->any_local && s->len >= BORROW_MIN &&
+           yk_rdma_borrow(op->lane->dev, s->local, s->len, s->op == YK_SLICE_WRITE, ret_key, &op->loan) == 0;
+}
+
+/* Of a slice's local memory, and where in the key's span it begins; 0: no device of this lane may have it. */
 static int local_key(struct op *op, struct yk_rdma_key *ret_key, uint64_t *ret_at) {
     struct yk_registry *g = op->lane->base.xport->env->registry;
     const struct yk_slice *s = op->slice;
     struct yk_region *r = yk_registry_find(g, s->local, s->len);
-    if (r == NULL)
-        return 0;
-    op->mem = yk_rdma_mem_of(r);
-    *ret_at = (uint64_t)(s->local - r->base);
-    int ok = op->mem != NULL && yk_rdma_mem_key(op->mem, yk_qp_dev(op->lane->qp), *ret_at, s->len, ret_key) == 0;
-    yk_registry_put(g, r);
+    int ok;
+    if (r == NULL) {
+        *ret_at = 0;
+        ok = borrow(op, ret_key);
+    } else {
+        op->mem = yk_rdma_mem_of(r);
+        *ret_at = (uint64_t)(s->local - r->base);
+        ok = op->mem != NULL && yk_rdma_mem_key(op->mem, yk_qp_dev(op->lane->qp), *ret_at, s->len, ret_key) == 0;
+        yk_registry_put(g, r);
+    }
     if (ok)
         op->lkey = ret_key->lkey;
     return ok;
@@ -314,7 +343,7 @@ static void stream_up(struct yk_lane *inner) {
      * the first rail that is up. */
     l->base.greet_ns = inner->trip_ns != 0 ? inner->trip_ns : (yk_now_ns() - l->dialled_ns) / 2;
     l->base.patient = inner->patient;
-    if (yk_qp_new(&l->port, l->base.xport->env->loop, &qp_events, l, &l->qp, &err) < 0) {
+    if (yk_qp_new(settings_of(l->base.xport), &l->port, l->base.xport->env->loop, &qp_events, l, &l->qp, &err) < 0) {
         fail(l, err.code, YK_SCOPE_LANE, err.text);
         return;
     }
@@ -379,7 +408,9 @@ static uint32_t rdma_room(const struct yk_lane *lane) {
     const struct lane *l = lane_of(lane);
     if (l->state != UP)
         return 0;
-    uint32_t n = SLICES_MAX - l->count, stream = yk_stream_room(l->stream), reads = yk_qp_room(l->qp);
+    uint32_t most = settings_of(lane->xport)->depth; /* each may come to be a read; it has room for that then */
+    most = most < SLICES_MAX ? most : SLICES_MAX;
+    uint32_t n = most - l->count, stream = yk_stream_room(l->stream), reads = yk_qp_room(l->qp);
     n = stream < n ? stream : n;
     return reads < n ? reads : n;
 }
@@ -488,7 +519,7 @@ static int rdma_connect(struct yk_xport *xport, const struct yk_peer_info *peer,
                         int bulk, struct yk_lane **ret_lane, struct yk_err *err) {
     struct yk_rdma_port ports[YK_RDMA_PORTS_MAX];
     const struct yk_rdma_port *port =
-        yk_rdma_port_of(ports, yk_rdma_ports_now(ports, YK_RDMA_PORTS_MAX), rail->local);
+        yk_rdma_port_of(ports, yk_rdma_ports_now(settings_of(xport), ports, YK_RDMA_PORTS_MAX), rail->local);
     if (port == NULL)
         return yk_err_set(err, -YK_EGONE, "no active RDMA port has the address %s", rail->local);
     struct lane *l = lane_new(xport);
@@ -525,7 +556,7 @@ static uint32_t rdma_rails(struct yk_xport *xport, const struct yk_peer_info *pe
                            uint32_t cap) {
     struct yk_rdma_port ports[YK_RDMA_PORTS_MAX];
     char boot[YK_BOOT_ID_BYTES];
-    uint32_t n = yk_rdma_ports_now(ports, YK_RDMA_PORTS_MAX);
+    uint32_t n = yk_rdma_ports_now(settings_of(xport), ports, YK_RDMA_PORTS_MAX);
     int same_host = yk_host_boot_id(boot) && strcmp(boot, peer->boot_id) == 0;
     return yk_rdma_rails_of(ports, n, xport->env->rails, peer, same_host, ret_rails, cap);
 }
@@ -538,6 +569,11 @@ static int rdma_open(const struct yk_shard_env *env, struct yk_xport **ret_xport
     struct xport *x = calloc(1, sizeof(*x));
     if (x == NULL)
         return yk_err_set(err, -YK_ENOMEM, "no memory for the rdma transport");
+    int rc = yk_rdma_settings_parse(env->opts->rdma, &x->settings, err);
+    if (rc < 0) {
+        free(x);
+        return rc;
+    }
     x->base.ops = &yk_xport_rdma;
     x->base.env = env;
     x->env = *env;

@@ -9,18 +9,20 @@
 
 #include "xfer/stream_lane.h"
 
-int yk_rdma_check(struct yk_err *err) {
+int yk_rdma_check(const char *settings, struct yk_err *err) {
+    (void)settings;
     return yk_err_set(err, -YK_ENOTSUP, "no RDMA: this build is without it (infiniband/verbs.h was not there)");
 }
 
-static int has(const char *host) {
-    (void)host;
+static int has(const struct yk_xfer_opts *opts, const char *host) {
+    (void)opts, (void)host;
     return 0;
 }
 
-static int no_target(struct yk_loop *loop, const struct yk_target_events *events, void *user, const char *host,
-                     const void *offer, void *ret_answer, struct yk_target **ret_target, struct yk_err *err) {
-    return yk_rdma_check(err);
+static int no_target(const struct yk_xfer_opts *opts, struct yk_loop *loop, const struct yk_target_events *events,
+                     void *user, const char *host, const void *offer, void *ret_answer, struct yk_target **ret_target,
+                     struct yk_err *err) {
+    return yk_rdma_check(NULL, err);
 }
 
 const struct yk_target_ops yk_target_rdma = {.has = has, .open = no_target};

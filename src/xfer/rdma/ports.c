@@ -6,7 +6,8 @@
  * that are RoCE v2 and an IPv4 or global IPv6 address count: those route, and the engine finds peers by such
  * addresses. Link-local ones stand for the same port again, and so does IPv6 where IPv4 makes a rail: a GID is
  * chosen with the address, by `rails` here and by `advertise` there. A VLAN's interface has entries of its own. On
- * InfiniBand GIDs are no addresses: a port is known by that of its IPoIB interface, as librdmacm does it.
+ * InfiniBand GIDs are no addresses: a port is known by that of its IPoIB interface, as librdmacm does it, and its first
+ * entry is used unless settings name another.
  *
  * Thread: any.
  */
@@ -25,9 +26,8 @@
 #include <unistd.h>
 
 #define CLASS       "/sys/class/infiniband"
-#define GIDS_MAX    256u /* entries of a table that are looked at, */
-#define EMPTY_MAX   32u  /* but after so many empty ones no more: the kernel takes the first that is free, and each look
-                            is a system call or three, on a thread that moves bytes */
+#define EMPTY_MAX   32u  /* empty entries of a table in a row, and no more are looked at: the kernel takes the first that
+                            is free, and each look is a system call or three, on a thread that moves bytes */
 #define FIXED_NS    8000.0
 #define PLAIN_BYTES 1.25e9 /* a port that does not say: 10 Gbit/s */
 #define SELF_COST   1000u
@@ -101,7 +101,7 @@ static void ipoib_of(const char *root, struct yk_rdma_port *p) {
 static uint32_t scan_gids(const char *root, const struct yk_rdma_port *base, struct yk_rdma_port *ret, uint32_t cap) {
     char path[PATH_BYTES], text[64];
     uint32_t n = 0, empty = 0;
-    for (uint32_t i = 0; i < GIDS_MAX && n < cap && empty < EMPTY_MAX; i++) {
+    for (uint32_t i = 0; i < YK_RDMA_GIDS_MAX && n < cap && empty < EMPTY_MAX; i++) {
         struct yk_rdma_port p = *base;
         p.gid_index = i;
         snprintf(path, sizeof(path), "%s" CLASS "/%s/ports/%u/gids/%u", root, p.device, p.port, i);
@@ -112,7 +112,7 @@ static uint32_t scan_gids(const char *root, const struct yk_rdma_port *base, str
         if (p.infiniband) {
             ipoib_of(root, &p);
             ret[n++] = p;
-            break;
+            continue;
         }
         snprintf(path, sizeof(path), "%s" CLASS "/%s/ports/%u/gid_attrs/types/%u", root, p.device, p.port, i);
         if (!text_of(text, sizeof(text), path) || strcmp(text, "RoCE v2") != 0 || !gid_host(p.gid, p.host))
@@ -178,8 +178,64 @@ static int add_address(struct yk_rdma_port *p, const struct ifaddrs *all) {
     return 0;
 }
 
-uint32_t yk_rdma_ports_now(struct yk_rdma_port *ret_ports, uint32_t cap) {
+static int is_chosen(const struct yk_rdma_settings *s, const struct yk_rdma_port *p) {
+    int named = s->device_count == 0;
+    for (uint32_t i = 0; i < s->device_count && !named; i++)
+        named = strcmp(s->device[i].name, p->device) == 0 && (s->device[i].port == 0 || s->device[i].port == p->port);
+    return named && (s->gid_index == YK_RDMA_ANY_GID || s->gid_index == p->gid_index);
+}
+
+/* All entries of an InfiniBand port stand for one address: one is enough. */
+static int is_again(const struct yk_rdma_port *ports, uint32_t n, const struct yk_rdma_port *p) {
+    for (uint32_t i = 0; i < n && p->infiniband; i++)
+        if (strcmp(ports[i].device, p->device) == 0 && ports[i].port == p->port)
+            return 1;
+    return 0;
+}
+
+uint32_t yk_rdma_ports_chosen(const struct yk_rdma_settings *s, struct yk_rdma_port *ports, uint32_t n) {
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < n; i++)
+        if (is_chosen(s, &ports[i]) && !is_again(ports, kept, &ports[i]))
+            ports[kept++] = ports[i];
+    return kept;
+}
+
+static int there_is(const char *root, const char *device, uint32_t port) {
+    char path[PATH_BYTES];
+    snprintf(path, sizeof(path), "%s" CLASS "/%.63s/ports/%u", root, device, port);
+    if (port == 0)
+        *strrchr(path, '/') = 0;
+    return access(path, F_OK) == 0;
+}
+
+int yk_rdma_ports_fit(const struct yk_rdma_settings *s, const char *root, struct yk_err *err) {
+    struct yk_rdma_port ports[YK_RDMA_PORTS_MAX];
+    struct yk_rdma_settings any = *s;
+    for (uint32_t i = 0; i < s->device_count; i++)
+        if (!there_is(root, s->device[i].name, 0))
+            return yk_err_set(err, -YK_EINVAL, "rdma: there is no device %s here (yolk topo shows those there are)",
+                              s->device[i].name);
+        else if (!there_is(root, s->device[i].name, s->device[i].port))
+            return yk_err_set(err, -YK_EINVAL, "rdma: device %s has no port %u", s->device[i].name, s->device[i].port);
+    any.gid_index = YK_RDMA_ANY_GID;
+    uint32_t up = yk_rdma_ports_chosen(&any, ports, yk_rdma_ports_scan(root, ports, YK_RDMA_PORTS_MAX));
+    uint32_t fit = yk_rdma_ports_chosen(s, ports, yk_rdma_ports_scan(root, ports, YK_RDMA_PORTS_MAX));
+    if (up > 0 && fit == 0)
+        return yk_err_set(err, -YK_EINVAL, "rdma: gid-index %u is no RoCE v2 entry with an address of any active port",
+                          s->gid_index);
+    return 0;
+}
+
+int yk_rdma_fits(const char *settings, struct yk_err *err) {
+    struct yk_rdma_settings s;
+    int rc = yk_rdma_settings_parse(settings, &s, err);
+    return rc < 0 ? rc : yk_rdma_ports_fit(&s, "", err);
+}
+
+uint32_t yk_rdma_ports_now(const struct yk_rdma_settings *s, struct yk_rdma_port *ret_ports, uint32_t cap) {
     uint32_t n = yk_rdma_ports_scan("", ret_ports, cap), kept = 0;
+    n = yk_rdma_ports_chosen(s, ret_ports, n);
     struct ifaddrs *all = NULL;
     if (n == 0 || getifaddrs(&all) < 0)
         return 0;

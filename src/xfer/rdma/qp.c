@@ -45,6 +45,8 @@ enum state { MADE, READY, FAILED };
 struct yk_qp {
     struct yk_rdma_dev *dev;
     struct yk_rdma_port port;
+    uint32_t depth; /* of its queues, and reads under way: a part of the ring */
+    uint8_t traffic_class, service_level;
     struct yk_loop *loop;
     const struct yk_qp_events *events;
     void *user;
@@ -162,7 +164,7 @@ static void on_timer(struct yk_timer *t) {
 /* ---- reads ------------------------------------------------------------------------------------------ */
 
 uint32_t yk_qp_room(const struct yk_qp *q) {
-    return q->state == READY ? YK_RDMA_DEPTH - (q->tail - q->head) : 0;
+    return q->state == READY ? q->depth - (q->tail - q->head) : 0;
 }
 
 void yk_qp_read(struct yk_qp *q, void *local, uint32_t lkey, uint32_t len, uint64_t addr, uint32_t rkey,
@@ -255,19 +257,22 @@ static int active_mtu(struct yk_qp *q) {
 static int make(struct yk_qp *q, struct yk_err *err) {
     const struct yk_verbs *v = q->dev->v;
     struct ibv_qp_init_attr init = {.qp_type = IBV_QPT_RC,
-                                    .cap = {.max_send_wr = YK_RDMA_DEPTH,
+                                    .cap = {.max_send_wr = q->depth,
                                             .max_recv_wr = 1,
                                             .max_send_sge = 1,
                                             .max_recv_sge = 1}};
     struct ibv_qp_attr attr = {.qp_state = IBV_QPS_INIT, .port_num = q->port.port,
                                .qp_access_flags = IBV_ACCESS_REMOTE_READ};
     int mtu = active_mtu(q);
+    if (q->depth > q->dev->depth)
+        return yk_err_set(err, -YK_ENOTSUP, "%s has queues of %u entries, not of %u: set depth", q->port.device,
+                          q->dev->depth, q->depth);
     if (mtu == 0)
         return yk_err_set(err, -YK_EGONE, "port %u of %s is not active", q->port.port, q->port.device);
     q->mtu = (uint8_t)mtu;
     q->channel = v->create_comp_channel(q->dev->ctx);
     if (q->channel != NULL)
-        q->cq = v->create_cq(q->dev->ctx, (int)YK_RDMA_DEPTH, NULL, q->channel, 0);
+        q->cq = v->create_cq(q->dev->ctx, (int)q->depth, NULL, q->channel, 0);
     init.send_cq = init.recv_cq = q->cq;
     if (q->cq != NULL)
         q->qp = v->create_qp(q->dev->pd, &init);
@@ -284,12 +289,15 @@ static int make(struct yk_qp *q, struct yk_err *err) {
     return rc < 0 ? yk_err_set(err, rc, "%s: its completions cannot be waited for", q->port.device) : 0;
 }
 
-int yk_qp_new(const struct yk_rdma_port *port, struct yk_loop *loop, const struct yk_qp_events *events,
-              void *user, struct yk_qp **ret_qp, struct yk_err *err) {
+int yk_qp_new(const struct yk_rdma_settings *settings, const struct yk_rdma_port *port, struct yk_loop *loop,
+              const struct yk_qp_events *events, void *user, struct yk_qp **ret_qp, struct yk_err *err) {
     struct yk_qp *q = calloc(1, sizeof(*q));
     if (q == NULL)
         return yk_err_set(err, -YK_ENOMEM, "no memory for a queue pair");
     q->port = *port;
+    q->depth = settings->depth;
+    q->traffic_class = (uint8_t)settings->traffic_class;
+    q->service_level = (uint8_t)settings->service_level;
     q->loop = loop;
     q->events = events;
     q->user = user;
@@ -332,9 +340,12 @@ int yk_qp_connect(struct yk_qp *q, const struct yk_rdma_offer *o, struct yk_err 
                              .max_dest_rd_atomic = (uint8_t)q->dev->reads,
                              .min_rnr_timer = 12,
                              .ah_attr = {.dlid = o->lid,
+                                         .sl = q->service_level,
                                          .is_global = 1,
                                          .port_num = q->port.port,
-                                         .grh = {.sgid_index = (uint8_t)q->port.gid_index, .hop_limit = HOPS}}};
+                                         .grh = {.sgid_index = (uint8_t)q->port.gid_index,
+                                                 .hop_limit = HOPS,
+                                                 .traffic_class = q->traffic_class}}};
     struct ibv_qp_attr from = {.qp_state = IBV_QPS_RTS,
                                .sq_psn = q->psn,
                                .timeout = TIMEOUT,

@@ -16,9 +16,13 @@ extern "C" {
 extern const struct yk_xport_ops yk_xport_rdma;
 extern const struct yk_target_ops yk_target_rdma;
 
-/* Whether this host can use RDMA at all: 0, or -YK_ENOTSUP with what is missing. Loads libibverbs.
- * Thread: any. */
-int yk_rdma_check(struct yk_err *err);
+/* Whether this host can use RDMA at all, with the settings (yk_xfer_opts.rdma, or NULL): 0, or -YK_ENOTSUP with what
+ * is missing. Loads libibverbs. Thread: any. */
+int yk_rdma_check(const char *settings, struct yk_err *err);
+/* Whether it has the devices and entries that the settings name: 0, or -YK_EINVAL. Thread: any. */
+int yk_rdma_fits(const char *settings, struct yk_err *err);
+/* The text alone: 0, or -YK_EINVAL with the entry and what was expected. Thread: any. */
+int yk_rdma_settings_check(const char *text, struct yk_err *err);
 
 #ifdef __cplusplus
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Inside of the RDMA transport: ports.c (what sysfs says; pairs; pure), setup.c (what two queue pairs tell each
- * other; pure), verbs.c (the library), device.c (devices that are open, memory registered with them), qp.c (a
+ * Inside of the RDMA transport: settings.c (what users choose; pure), ports.c (what sysfs says; pairs; pure), setup.c
+ * (what two queue pairs tell each other; pure), verbs.c (the library), device.c (devices that are open, memory registered with them), qp.c (a
  * queue pair with its completions), lane.c (the initiator), target.c, none.c (in place of the last five where
  * there are no headers).
  */
@@ -11,6 +11,29 @@
 #include "xfer/loop.h"
 #include "xfer/proto.h"
 #include "xfer/rdma/rdma.h"
+
+/* ---- settings.c ------------------------------------------------------------------------------------ */
+
+#define YK_RDMA_DEPTH     256u /* reads under way of one queue pair at most; a power of two */
+#define YK_RDMA_DEPTH_MIN 16u
+#define YK_RDMA_GIDS_MAX  256u /* entries of a port's table that are looked at */
+#define YK_RDMA_ANY_GID   UINT32_MAX
+#define YK_RDMA_NAMED_MAX 16u
+
+struct yk_rdma_settings {
+    uint32_t device_count; /* 0: all there are */
+    struct {
+        char name[64];
+        uint32_t port; /* 0: each of it */
+    } device[YK_RDMA_NAMED_MAX];
+    uint32_t gid_index;     /* of each port this entry alone; YK_RDMA_ANY_GID */
+    uint32_t traffic_class; /* of packets that this side sends; */
+    uint32_t service_level; /* and this */
+    uint32_t depth;         /* reads under way of one queue pair */
+};
+
+/* text: as yk_xfer_opts has it, checked already, or NULL: all defaults. -YK_EINVAL: which entry, and why. */
+int yk_rdma_settings_parse(const char *text, struct yk_rdma_settings *ret_settings, struct yk_err *err);
 
 /* ---- ports.c --------------------------------------------------------------------------------------- */
 
@@ -33,8 +56,13 @@ struct yk_rdma_port {
 /* Active ports below root ("" = this host's), as sysfs has them: host of RoCE's, not of InfiniBand's; no
  * masks. How many. Thread: any. */
 uint32_t yk_rdma_ports_scan(const char *root, struct yk_rdma_port *ret_ports, uint32_t cap);
-/* Those of this host that have an address, masks filled in. */
-uint32_t yk_rdma_ports_now(struct yk_rdma_port *ret_ports, uint32_t cap);
+/* Those of n ports that the settings name, moved to the front; how many. */
+uint32_t yk_rdma_ports_chosen(const struct yk_rdma_settings *s, struct yk_rdma_port *ports, uint32_t n);
+/* Those of this host that have an address and are chosen, masks filled in. */
+uint32_t yk_rdma_ports_now(const struct yk_rdma_settings *s, struct yk_rdma_port *ret_ports, uint32_t cap);
+/* Whether the host below root has what the settings name: -YK_EINVAL what it does not have. A port may be down; of
+ * those that are up, one must have the entry of its table that is named. */
+int yk_rdma_ports_fit(const struct yk_rdma_settings *s, const char *root, struct yk_err *err);
 /* The one with that address, or NULL. */
 const struct yk_rdma_port *yk_rdma_port_of(const struct yk_rdma_port *ports, uint32_t n, const char *host);
 /* Rails from ports to those addresses of a peer that have RDMA: same subnet first with first, or else, without
@@ -88,12 +116,20 @@ void yk_rdma_mem_put(struct yk_rdma_mem *m);
  * takes milliseconds. -YK_ENOTSUP: it cannot, or the range lies in two chunks. */
 int yk_rdma_mem_key(struct yk_rdma_mem *m, struct yk_rdma_dev *dev, uint64_t offset, uint64_t len,
                     struct yk_rdma_key *ret_key);
+
+/* Memory that no region has, known to one device until it is returned: a caller's, for one slice. peers_read: a
+ * peer shall read it, and the device does not write; else the other way round, and no peer has a key. The key covers it
+ * and nothing else. -YK_ENOTSUP: it cannot be pinned, or the kernel would have the caller's forks pay for it. */
+struct yk_rdma_loan;
+int yk_rdma_borrow(struct yk_rdma_dev *dev, void *addr, uint64_t len, int peers_read, struct yk_rdma_key *ret_key,
+                   struct yk_rdma_loan **ret_loan);
+/* When no queue pair may touch it any more. NULL is fine. */
+void yk_rdma_return(struct yk_rdma_dev *dev, struct yk_rdma_loan *loan);
+
 int yk_rdma_reg(struct yk_region *region, struct yk_err *err);
 void yk_rdma_unreg(struct yk_region *region);
 
 /* ---- qp.c ------------------------------------------------------------------------------------------ */
-
-#define YK_RDMA_DEPTH 256u /* reads under way of one queue pair; a power of two */
 
 struct yk_qp;
 
@@ -103,8 +139,8 @@ struct yk_qp_events {
     void (*failed)(void *user, int code, const char *text);
 };
 
-int yk_qp_new(const struct yk_rdma_port *port, struct yk_loop *loop, const struct yk_qp_events *events,
-              void *user, struct yk_qp **ret_qp, struct yk_err *err);
+int yk_qp_new(const struct yk_rdma_settings *settings, const struct yk_rdma_port *port, struct yk_loop *loop,
+              const struct yk_qp_events *events, void *user, struct yk_qp **ret_qp, struct yk_err *err);
 /* Destroys it: then nothing of what was under way touches memory any more. NULL is fine. */
 void yk_qp_free(struct yk_qp *q);
 void yk_qp_offer(const struct yk_qp *q, struct yk_rdma_offer *ret_offer);

@@ -32,9 +32,12 @@ static void on_failed(void *user, int code, const char *text) {
 
 static const struct yk_qp_events qp_events = {on_read, on_failed};
 
-static int target_has(const char *host) {
+static int target_has(const struct yk_xfer_opts *opts, const char *host) {
     struct yk_rdma_port ports[YK_RDMA_PORTS_MAX];
-    uint32_t n = yk_rdma_ports_now(ports, YK_RDMA_PORTS_MAX);
+    struct yk_rdma_settings s;
+    if (yk_rdma_settings_parse(opts->rdma, &s, NULL) < 0)
+        return 0;
+    uint32_t n = yk_rdma_ports_now(&s, ports, YK_RDMA_PORTS_MAX);
     return yk_rdma_port_of(ports, n, host) != NULL;
 }
 
@@ -47,15 +50,19 @@ static void target_close(struct yk_target *t) {
     free(t);
 }
 
-static int target_open(struct yk_loop *loop, const struct yk_target_events *events, void *user, const char *host,
-                       const void *offer, void *ret_answer, struct yk_target **ret_target, struct yk_err *err) {
+static int target_open(const struct yk_xfer_opts *opts, struct yk_loop *loop, const struct yk_target_events *events,
+                       void *user, const char *host, const void *offer, void *ret_answer,
+                       struct yk_target **ret_target, struct yk_err *err) {
     struct yk_rdma_port ports[YK_RDMA_PORTS_MAX];
+    struct yk_rdma_settings s;
     struct yk_rdma_offer theirs, ours;
     int rc = yk_rdma_offer_decode(offer, &theirs, err);
+    if (rc == 0)
+        rc = yk_rdma_settings_parse(opts->rdma, &s, err);
     if (rc < 0)
         return rc;
     const struct yk_rdma_port *port =
-        yk_rdma_port_of(ports, yk_rdma_ports_now(ports, YK_RDMA_PORTS_MAX), host);
+        yk_rdma_port_of(ports, yk_rdma_ports_now(&s, ports, YK_RDMA_PORTS_MAX), host);
     if (port == NULL)
         return yk_err_set(err, -YK_ENOTSUP, "no active RDMA port has the address %s", host);
     struct yk_target *t = calloc(1, sizeof(*t));
@@ -63,7 +70,7 @@ static int target_open(struct yk_loop *loop, const struct yk_target_events *even
         return yk_err_set(err, -YK_ENOMEM, "no memory for a queue pair");
     t->events = events;
     t->user = user;
-    rc = yk_qp_new(port, loop, &qp_events, t, &t->qp, err);
+    rc = yk_qp_new(&s, port, loop, &qp_events, t, &t->qp, err);
     if (rc == 0)
         rc = yk_qp_connect(t->qp, &theirs, err);
     if (rc < 0) {

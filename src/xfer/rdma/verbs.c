@@ -14,12 +14,19 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LIBRARY "libibverbs.so.1"
+#define LIBRARY       "libibverbs.so.1"
+#define FORK_UNNEEDED 2 /* IBV_FORK_UNNEEDED, which older headers do not have */
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct yk_verbs verbs;
 static char why[240]; /* "" = it is loaded */
 static int (*fork_init)(void);
+static int (*fork_state)(void); /* NULL: the library is older than it */
+
+static void find_fork_state(void *lib) {
+    void *found = dlsym(lib, "ibv_is_fork_initialized");
+    memcpy(&fork_state, &found, sizeof(found));
+}
 
 static void load(void) {
     const struct {
@@ -68,6 +75,8 @@ static void load(void) {
     if (e != 0)
         snprintf(why, sizeof(why), "ibv_fork_init: %.50s. Memory that this process registered by other means must, on "
                                    "this kernel, come after it: call it first, or set RDMAV_FORK_SAFE=1", strerror(e));
+    find_fork_state(lib);
+    verbs.forks_well = fork_state != NULL && fork_state() == FORK_UNNEEDED;
 }
 
 const struct yk_verbs *yk_verbs_load(struct yk_err *err) {

@@ -36,6 +36,7 @@ struct yk_verbs {
     int (*modify_qp)(struct ibv_qp *qp, struct ibv_qp_attr *attr, int mask);
     int (*destroy_qp)(struct ibv_qp *qp);
     const char *(*wc_status_str)(enum ibv_wc_status status);
+    int forks_well; /* the kernel copies registered pages for children by itself: nothing else changes for them */
 };
 
 /* Loads it once for the process; NULL: it cannot be (text). */

@@ -154,7 +154,7 @@ static void due(struct yk_timer *t) {
         ev->lane_up(&l->lane);
         return;
     }
-    if (is_silent(l)) { /* looks again later */
+    if (is_silent(l) || __atomic_load_n(&r->vain, __ATOMIC_ACQUIRE)) { /* looks again later */
         (void)yk_loop_timer(l->lane.xport->env->loop, t, now + 2 * YK_NS_PER_MS);
         return;
     }

@@ -112,6 +112,138 @@ static void tables_with_holes(void **state) {
     assert_int_equal(ports[1].gid_index, 30);
 }
 
+/* ---- settings ----------------------------------------------------------------------------------------- */
+
+static struct yk_rdma_settings settings(const char *text) {
+    struct yk_rdma_settings s;
+    struct yk_err err = {0, ""};
+    if (yk_rdma_settings_parse(text, &s, &err) < 0)
+        fail_msg("%s", err.text);
+    return s;
+}
+
+static void settings_that_are_good(void **state) {
+    struct yk_rdma_settings s = settings(NULL);
+    assert_int_equal(s.device_count, 0);
+    assert_int_equal(s.gid_index, YK_RDMA_ANY_GID);
+    assert_int_equal(s.traffic_class, 0);
+    assert_int_equal(s.service_level, 0);
+    assert_int_equal(s.depth, YK_RDMA_DEPTH);
+    s = settings("device=mlx5_0,device=mlx5_bond_1:2,gid-index=3,traffic-class=255,service-level=15,depth=16");
+    assert_int_equal(s.device_count, 2);
+    assert_string_equal(s.device[0].name, "mlx5_0");
+    assert_int_equal(s.device[0].port, 0);
+    assert_string_equal(s.device[1].name, "mlx5_bond_1");
+    assert_int_equal(s.device[1].port, 2);
+    assert_int_equal(s.gid_index, 3);
+    assert_int_equal(s.traffic_class, 255);
+    assert_int_equal(s.service_level, 15);
+    assert_int_equal(s.depth, 16);
+}
+
+static void settings_that_are_not(void **state) {
+    static const struct {
+        const char *text, *says;
+    } cases[] = {
+        {"", "expected device=NAME"},
+        {"mlx5_0", "found 'mlx5_0'"},
+        {"device=", "NAME:PORT"},
+        {"device=mlx5_0:0", "NAME:PORT"},
+        {"device=mlx5_0:x", "NAME:PORT"},
+        {"device=../../etc", "NAME:PORT"},
+        {"device=a-name-of-more-than-sixty-three-characters-which-no-device-can-have", "NAME:PORT"},
+        {"traffic-class=256", "traffic-class: found '256', expected a number from 0 to 255"},
+        {"service-level=16", "0 to 15"},
+        {"gid-index=256", "0 to 255"},
+        {"depth=15", "16 to 256"},
+        {"depth=257", "16 to 256"},
+        {"depth=-1", "16 to 256"},
+        {"traffic-class=1,", "expected device=NAME"},
+        {"traffic_class=1", "found 'traffic_class'"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct yk_rdma_settings s = {.depth = 77};
+        struct yk_err err = {0, ""};
+        assert_int_equal(yk_rdma_settings_parse(cases[i].text, &s, &err), -YK_EINVAL);
+        if (strstr(err.text, cases[i].says) == NULL)
+            fail_msg("'%s': %s", cases[i].text, err.text);
+        assert_int_equal(s.depth, 77);
+        assert_int_equal(yk_rdma_settings_check(cases[i].text, NULL), -YK_EINVAL);
+    }
+    char many[YK_RDMA_NAMED_MAX * 20 + 40] = "device=d";
+    for (uint32_t i = 0; i < YK_RDMA_NAMED_MAX; i++)
+        strcat(many, ",device=d");
+    assert_int_equal(yk_rdma_settings_check(many, NULL), -YK_EINVAL);
+}
+
+static uint32_t chosen(const char *text, struct yk_rdma_port *ports, uint32_t cap) {
+    struct yk_rdma_settings s = settings(text);
+    return yk_rdma_ports_chosen(&s, ports, yk_rdma_ports_scan(root, ports, cap));
+}
+
+static void put_two_devices(void) {
+    put_port("mlx5_0", "4: ACTIVE", "Ethernet", "200 Gb/sec (4X HDR)", "0x0");
+    put_gid("mlx5_0", 1, "0000:0000:0000:0000:0000:ffff:0a00:0007", "RoCE v2", "eth0");
+    put_gid("mlx5_0", 3, "fd00:0000:0000:0000:0000:0000:0000:0007", "RoCE v2", "eth0");
+    put_port("mlx5_1", "4: ACTIVE", "Ethernet", "200 Gb/sec (4X HDR)", "0x0");
+    put_gid("mlx5_1", 1, "0000:0000:0000:0000:0000:ffff:0a01:0007", "RoCE v2", "eth1");
+}
+
+static void ports_that_are_chosen(void **state) {
+    struct yk_rdma_port ports[8];
+    put_two_devices();
+    assert_int_equal(chosen(NULL, ports, 8), 3);
+    assert_int_equal(chosen("device=mlx5_1", ports, 8), 1);
+    assert_string_equal(ports[0].host, "10.1.0.7");
+    assert_int_equal(chosen("device=mlx5_1:1,device=mlx5_0", ports, 8), 3);
+    assert_int_equal(chosen("device=mlx5_1:2", ports, 8), 0);
+    assert_int_equal(chosen("gid-index=3", ports, 8), 1);
+    assert_string_equal(ports[0].host, "fd00::7");
+    assert_int_equal(chosen("device=mlx5_1,gid-index=3", ports, 8), 0);
+}
+
+static void settings_that_do_not_fit_the_host(void **state) {
+    static const struct {
+        const char *text, *says; /* NULL: they fit */
+    } cases[] = {
+        {NULL, NULL},
+        {"device=mlx5_0,gid-index=3", NULL},
+        {"device=mlx5_1:1", NULL},
+        {"device=mlx5_2,gid-index=3", NULL}, /* it is down: what its table will have nobody knows */
+        {"device=mlx5_0,device=mlx5_9", "no device mlx5_9"},
+        {"device=mlx5_1:2", "mlx5_1 has no port 2"},
+        {"device=mlx5_1,gid-index=3", "gid-index 3"},
+        {"gid-index=2", "gid-index 2"},
+    };
+    put_two_devices();
+    put_port("mlx5_2", "1: DOWN", "Ethernet", "200 Gb/sec (4X HDR)", "0x0");
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct yk_rdma_settings s = settings(cases[i].text);
+        struct yk_err err = {0, ""};
+        int rc = yk_rdma_ports_fit(&s, root, &err);
+        assert_int_equal(rc, cases[i].says == NULL ? 0 : -YK_EINVAL);
+        if (cases[i].says != NULL && strstr(err.text, cases[i].says) == NULL)
+            fail_msg("'%s': %s", cases[i].text, err.text);
+    }
+}
+
+static void an_entry_of_infiniband(void **state) {
+    struct yk_rdma_port ports[8];
+    put_port("ib0x", "4: ACTIVE", "InfiniBand", "400 Gb/sec (4X NDR)", "0x1b");
+    put("ib0x/ports/1/gids/0", "fe80:0000:0000:0000:0002:c903:0000:0001");
+    put("ib0x/ports/1/gids/1", "fe80:0000:0000:0000:0002:c903:0000:0002");
+    put("ib0x/device/net/ib0/dev_port", "0");
+    assert_int_equal(chosen(NULL, ports, 8), 1);
+    assert_int_equal(ports[0].gid_index, 0);
+    assert_int_equal(chosen("gid-index=1", ports, 8), 1);
+    assert_int_equal(ports[0].gid_index, 1);
+    assert_string_equal(ports[0].netdev, "ib0");
+    assert_int_equal(chosen("gid-index=2", ports, 8), 0);
+    struct yk_rdma_settings s = settings("gid-index=1"), none = settings("gid-index=2");
+    assert_int_equal(yk_rdma_ports_fit(&s, root, NULL), 0);
+    assert_int_equal(yk_rdma_ports_fit(&none, root, NULL), -YK_EINVAL);
+}
+
 static void infiniband_by_its_interface(void **state) {
     struct yk_rdma_port ports[8];
     put_port("ib0x", "4: ACTIVE", "InfiniBand", "400 Gb/sec (4X NDR)", "0x1b");
@@ -292,6 +424,11 @@ int main(void) {
         TREE(a_host_without_devices),
         TREE(gids_that_route),
         TREE(tables_with_holes),
+        cmocka_unit_test(settings_that_are_good),
+        cmocka_unit_test(settings_that_are_not),
+        TREE(ports_that_are_chosen),
+        TREE(settings_that_do_not_fit_the_host),
+        TREE(an_entry_of_infiniband),
         TREE(infiniband_by_its_interface),
         cmocka_unit_test(transports_by_name),
         cmocka_unit_test(first_with_first_in_each_subnet),

@@ -42,7 +42,7 @@ static struct conform_rig rdma = {.name = "rdma",
 static int missing(void **state) {
     struct yk_err err;
     rdma.listen = getenv("YOLK_RDMA_LISTEN");
-    if (rdma.listen != NULL && yk_rdma_check(&err) < 0)
+    if (rdma.listen != NULL && yk_rdma_check(NULL, &err) < 0)
         fail_msg("%s", err.text);
     (void)state;
     return 0;
@@ -151,7 +151,7 @@ static void hosts_without_it_say_so(void **state) {
     struct yk_err err;
     yk_xfer *e = NULL;
     yk_xfer_opts o = {.size = sizeof(o), .transports = YK_XFER_RDMA, .shm_dir = ""};
-    int rc = yk_rdma_check(&err);
+    int rc = yk_rdma_check(NULL, &err);
     if (rc == 0)
         skip();
     assert_int_equal(rc, -YK_ENOTSUP);

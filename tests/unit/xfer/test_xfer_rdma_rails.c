@@ -12,6 +12,8 @@
  */
 #include <yolk/transfer.h>
 
+#include "rdma_devices.h"
+
 #include "base/clock.h"
 #include "base/status.h"
 #include "xfer/rdma/rdma_priv.h"
@@ -21,9 +23,6 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include <dirent.h>
-#include <errno.h>
-#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -31,8 +30,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -44,11 +41,8 @@
 #define TIMEOUT_MS 60000u     /* of a batch: an emulated guest is slow */
 #define POOR_MS    15000u     /* of those that the peer will not answer */
 #define LOOK_S     240u       /* for what must come in the end */
-#define LINKS_MAX  8u
 
 static const char *listen_at, *advertise, *self_path;
-static char *cuts[LINKS_MAX];
-static uint32_t cut_count;
 
 /* ---- the target ---------------------------------------------------------------------------------------- */
 
@@ -58,30 +52,6 @@ struct target {
     char *memory;
     char dir[64];
 };
-
-static void no_pinning(void) {
-    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct data[2] = {{0}};
-    struct rlimit none = {0, 0};
-    assert_int_equal(syscall(SYS_capget, &head, data), 0);
-    data[CAP_IPC_LOCK / 32].effective &= ~(1u << CAP_IPC_LOCK % 32);
-    assert_int_equal(syscall(SYS_capset, &head, data), 0);
-    assert_int_equal(getrlimit(RLIMIT_MEMLOCK, &none), 0);
-    none.rlim_cur = 0;
-    assert_int_equal(setrlimit(RLIMIT_MEMLOCK, &none), 0);
-}
-
-static void may_pin(void) {
-    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct data[2] = {{0}};
-    struct rlimit all;
-    assert_int_equal(syscall(SYS_capget, &head, data), 0);
-    data[CAP_IPC_LOCK / 32].effective |= 1u << CAP_IPC_LOCK % 32;
-    assert_int_equal(syscall(SYS_capset, &head, data), 0);
-    assert_int_equal(getrlimit(RLIMIT_MEMLOCK, &all), 0);
-    all.rlim_cur = all.rlim_max;
-    assert_int_equal(setrlimit(RLIMIT_MEMLOCK, &all), 0);
-}
 
 /* What this program is as the target: rails serve FD DIR TRANSPORTS PIN; it says that it is there by a byte, and
  * stays until its input ends. */
@@ -96,7 +66,7 @@ static int serve(char **args) {
                         .fd = -1};
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (atoi(args[5]) == 0)
-        no_pinning();
+        rdma_no_pinning();
     int rc = memory == MAP_FAILED ? -YK_ENOMEM : yk_xfer_create(&o, &e);
     if (rc == 0)
         rc = yk_xfer_register(e, &m, 1);
@@ -176,7 +146,7 @@ static void rig_open(struct rig *r, uint32_t transports, int pin_here, int pin_t
     assert_true(r->local != MAP_FAILED);
     o.registry_dir = r->target.dir;
     if (!pin_here)
-        no_pinning();
+        rdma_no_pinning();
     if (yk_xfer_create(&o, &r->engine) < 0)
         fail_msg("%s", yk_xfer_error_text());
     yk_xfer_memory m = {.addr = r->local, .length = BYTES, .fd = -1};
@@ -285,92 +255,17 @@ static uint64_t rail_bytes(struct rig *r, uint32_t n) {
     return of_rail(r, "\"rdma\"", address(n, host), "bytes");
 }
 
-/* ---- devices ---------------------------------------------------------------------------------------------- */
-
-#define COUNTERS_MS 20 /* the kernel reads them again when they are older than 10 ms */
-
-struct counters {
-    uint32_t n;
-    char name[32][64];
-    uint64_t packets[32]; /* that it has received */
-};
-
-static struct counters devices(void) {
-    struct counters c = {.n = 0};
-    (void)poll(NULL, 0, COUNTERS_MS);
-    DIR *d = opendir("/sys/class/infiniband");
-    for (struct dirent *e; d != NULL && c.n < 32 && (e = readdir(d)) != NULL;) {
-        char path[400];
-        unsigned long long n = 0;
-        snprintf(path, sizeof(path), "/sys/class/infiniband/%s/ports/1/hw_counters/rcvd_pkts", e->d_name);
-        FILE *f = fopen(path, "re");
-        if (f == NULL)
-            continue;
-        if (fscanf(f, "%llu", &n) == 1) {
-            snprintf(c.name[c.n], sizeof(c.name[0]), "%.63s", e->d_name);
-            c.packets[c.n++] = n;
-        }
-        fclose(f);
-    }
-    if (d != NULL)
-        closedir(d);
-    return c;
-}
-
-static uint64_t packets_since(const struct counters *before) {
-    struct counters now = devices();
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < now.n; i++)
-        sum += now.packets[i] - before->packets[i];
-    return sum;
-}
-
-static void set_link(uint32_t n, const char *state) {
-    char command[100];
-    snprintf(command, sizeof(command), "ip link set %s %s", cuts[n], state);
-    assert_int_equal(system(command), 0);
-}
-
-/* Whether the port of every device is active again. */
-static int all_active(void) {
-    int active = 1;
-    DIR *d = opendir("/sys/class/infiniband");
-    for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;) {
-        char path[400], text[32] = "";
-        snprintf(path, sizeof(path), "/sys/class/infiniband/%s/ports/1/state", e->d_name);
-        FILE *f = fopen(path, "re");
-        if (f == NULL)
-            continue;
-        if (fgets(text, sizeof(text), f) == NULL || strstr(text, "ACTIVE") == NULL)
-            active = 0;
-        fclose(f);
-    }
-    if (d != NULL)
-        closedir(d);
-    return active;
-}
-
-static void links_up(void) {
-    uint64_t until = yk_now_ns() + LOOK_S * YK_NS_PER_S;
-    for (uint32_t i = 0; i < cut_count; i++)
-        set_link(i, "up");
-    while (!all_active()) {
-        assert_true(yk_now_ns() < until);
-        (void)poll(NULL, 0, 20);
-    }
-}
-
 /* ---- cases ------------------------------------------------------------------------------------------------- */
 
 #define NEEDS_DEVICES(links)                                                                           \
-    if (listen_at == NULL || advertise == NULL || (int)cut_count < (links)) {                          \
+    if (listen_at == NULL || advertise == NULL || (int)rdma_cut_count < (links)) {                          \
         print_message("YOLK_RDMA_LISTEN, _ADVERTISE or _CUT is not set: no devices to test with\n");   \
         skip();                                                                                        \
     }
 
 /* Goes on until each rail has moved its part, in both directions. */
 static void until_all_move(struct rig *r, uint32_t seed) {
-    uint64_t until = yk_now_ns() + LOOK_S * YK_NS_PER_S, had[LINKS_MAX];
+    uint64_t until = yk_now_ns() + LOOK_S * YK_NS_PER_S, had[RDMA_CUTS_MAX];
     uint32_t n = address_count(), left;
     for (uint32_t i = 0; i < n; i++)
         had[i] = rail_bytes(r, i);
@@ -391,13 +286,15 @@ static void every_device_moves_bytes(void **state) {
     char host[64];
     NEEDS_DEVICES(0)
     struct yk_rdma_port ports[YK_RDMA_PORTS_MAX];
+    struct yk_rdma_settings all;
+    assert_int_equal(yk_rdma_settings_parse(NULL, &all, NULL), 0);
     uint64_t began = yk_now_ns();
-    uint32_t found = yk_rdma_ports_now(ports, YK_RDMA_PORTS_MAX);
+    uint32_t found = yk_rdma_ports_now(&all, ports, YK_RDMA_PORTS_MAX);
     print_message("%u addresses of ports, found in %u us\n", found, (unsigned)((yk_now_ns() - began) / 1000));
     rig_open(&r, YK_XFER_RDMA | YK_XFER_TCP, 1, 1);
-    struct counters before = devices();
+    struct rdma_counters before = rdma_devices();
     until_all_move(&r, 1);
-    struct counters after = devices();
+    struct rdma_counters after = rdma_devices();
     assert_int_equal(before.n, after.n);
     for (uint32_t i = 0; i < after.n; i++) {
         print_message("%s received %llu packets\n", after.name[i],
@@ -430,20 +327,20 @@ static void a_link_is_cut(void **state) {
     NEEDS_DEVICES(2)
     rig_open(&r, YK_XFER_RDMA | YK_XFER_TCP, 1, 1);
     until_all_move(&r, 50);
-    for (uint32_t cut = 0; cut < cut_count; cut++)
+    for (uint32_t cut = 0; cut < rdma_cut_count; cut++)
         for (uint32_t op = YK_XFER_READ; op <= YK_XFER_WRITE; op++, seed++) {
             uint64_t had = rail_bytes(&r, cut), began = yk_now_ns();
             yk_xfer_batch b = begin(&r, op, seed, TIMEOUT_MS);
             hits += (uint32_t)under_way(&r, b, cut, had);
-            set_link(cut, "down");
+            rdma_set_link(cut, "down");
             int rc = end(&r, b);
             if (rc != 0)
                 tell_links(&r);
             assert_int_equal(rc, 0);
             assert_memory_equal(r.local, r.target.memory, BYTES);
-            print_message("%s down in a %s: it ended well after %u ms\n", cuts[cut],
+            print_message("%s down in a %s: it ended well after %u ms\n", rdma_cuts[cut],
                           op == YK_XFER_READ ? "read" : "write", (unsigned)((yk_now_ns() - began) / YK_NS_PER_MS));
-            links_up();
+            rdma_links_up();
         }
     assert_true(hits > 0);
     until_all_move(&r, 500); /* they have come back */
@@ -467,15 +364,15 @@ static void packets_vanish(void **state) {
         uint64_t had = rail_bytes(&r, 0), began = yk_now_ns();
         yk_xfer_batch b = begin(&r, op, 70 + op, TIMEOUT_MS);
         (void)under_way(&r, b, 0, had);
-        shell("tc qdisc add dev %s root netem loss 100%%", cuts[0]);
+        shell("tc qdisc add dev %s root netem loss 100%%", rdma_cuts[0]);
         int rc = end(&r, b);
         if (rc != 0)
             tell_links(&r);
         assert_int_equal(rc, 0);
         assert_memory_equal(r.local, r.target.memory, BYTES);
         exact(&r, 80); /* and what is begun meanwhile */
-        print_message("%s loses all: well after %u ms\n", cuts[0], (unsigned)((yk_now_ns() - began) / YK_NS_PER_MS));
-        shell("tc qdisc del dev %s root", cuts[0]);
+        print_message("%s loses all: well after %u ms\n", rdma_cuts[0], (unsigned)((yk_now_ns() - began) / YK_NS_PER_MS));
+        shell("tc qdisc del dev %s root", rdma_cuts[0]);
         until_all_move(&r, 90);
     }
     rig_close(&r, 0);
@@ -501,12 +398,12 @@ static void tcp_is_left(void **state) {
     rig_open(&r, YK_XFER_RDMA | YK_XFER_TCP, 1, 1);
     exact(&r, 5);
     yk_xfer_batch b = begin(&r, YK_XFER_READ, 6, TIMEOUT_MS);
-    for (uint32_t i = 0; i < cut_count; i++)
-        set_link(i, "down");
+    for (uint32_t i = 0; i < rdma_cut_count; i++)
+        rdma_set_link(i, "down");
     assert_int_equal(end(&r, b), 0);
     assert_memory_equal(r.local, r.target.memory, BYTES);
     exact(&r, 7);
-    links_up();
+    rdma_links_up();
     until_all_move(&r, 9);
     rig_close(&r, 0);
 }
@@ -518,11 +415,11 @@ static void all_links_are_cut(void **state) {
     rig_open(&r, YK_XFER_RDMA, 1, 1);
     exact(&r, 7);
     yk_xfer_batch b[3] = {begin(&r, YK_XFER_READ, 8, POOR_MS), begin(&r, YK_XFER_READ, 8, POOR_MS)};
-    for (uint32_t i = 0; i < cut_count; i++)
-        set_link(i, "down");
+    for (uint32_t i = 0; i < rdma_cut_count; i++)
+        rdma_set_link(i, "down");
     b[2] = begin(&r, YK_XFER_READ, 8, POOR_MS);
     end_poor(&r, b, 3, "without any link");
-    links_up();
+    rdma_links_up();
     exact(&r, 9);
     rig_close(&r, 0);
 }
@@ -534,10 +431,10 @@ static void a_stopped_peer_is_read(void **state) {
     rig_open(&r, YK_XFER_RDMA | YK_XFER_TCP, 1, 1);
     until_all_move(&r, 110); /* keys are known by then */
     assert_int_equal(kill(r.target.pid, SIGSTOP), 0);
-    struct counters before = devices();
+    struct rdma_counters before = rdma_devices();
     int rc = end(&r, begin(&r, YK_XFER_READ, 120, TIMEOUT_MS));
     print_message("the peer is stopped: a read of %u bytes ends with %d after %llu packets\n", BYTES, rc,
-                  (unsigned long long)packets_since(&before));
+                  (unsigned long long)rdma_packets_since(&before));
     assert_int_equal(rc, 0);
     assert_memory_equal(r.local, r.target.memory, BYTES);
     yk_xfer_batch b = begin(&r, YK_XFER_WRITE, 130, POOR_MS); /* that takes its hand */
@@ -569,24 +466,20 @@ static void memory_that_may_not_be_pinned(void **state) {
     NEEDS_DEVICES(0)
     for (int here = 0; here <= 1; here++) {
         rig_open(&r, YK_XFER_RDMA, here, !here);
-        struct counters before = devices();
+        struct rdma_counters before = rdma_devices();
         exact(&r, 40);
-        may_pin();
+        rdma_may_pin();
         print_message("no memory registered %s: %llu packets\n", here ? "there" : "here",
-                      (unsigned long long)packets_since(&before));
-        assert_true(packets_since(&before) < BYTES / 4096);
+                      (unsigned long long)rdma_packets_since(&before));
+        assert_true(rdma_packets_since(&before) < BYTES / 4096);
         rig_close(&r, 0);
     }
 }
 
 static int setup(void **state) {
-    static char names[200];
-    const char *cut = getenv("YOLK_RDMA_CUT");
     listen_at = getenv("YOLK_RDMA_LISTEN");
     advertise = getenv("YOLK_RDMA_ADVERTISE");
-    snprintf(names, sizeof(names), "%s", cut != NULL ? cut : "");
-    for (char *at = strtok(names, ","); at != NULL && cut_count < LINKS_MAX; at = strtok(NULL, ","))
-        cuts[cut_count++] = at;
+    rdma_cuts_read();
     return 0;
 }
 

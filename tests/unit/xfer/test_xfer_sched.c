@@ -299,6 +299,42 @@ static void silence_is_noticed(void **state) {
     fake_end(&rig);
 }
 
+static struct yk_rail *rail_at(uint32_t i) {
+    struct yk_shard *s = rig.engine->shards[0];
+    for (uint32_t p = 0; p < s->route_cap; p++)
+        if (s->routes[p] != NULL && s->routes[p]->rail_count > i)
+            return &s->routes[p]->rails[i];
+    return NULL;
+}
+
+/* The better transport connects and then moves nothing, again and again: it is looked at less and less often, and what
+ * it holds up goes over the other. */
+static void one_that_connects_in_vain_is_left_alone(void **state) {
+    (void)state;
+    yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 20};
+    fake_begin(&rig, 2, 400e6, 4 * MB, &o);
+    fake.split = 1;
+    run_all(YK_XFER_READ, 1 * MB);
+    struct yk_rail *r = rail_at(0);
+    assert_non_null(r);
+    assert_int_equal(r->duds, 0);
+    __atomic_store_n(&fake.rail[0].vain, 1, __ATOMIC_RELEASE);
+    uint64_t until = yk_now_ns() + 60 * YK_NS_PER_S;
+    while (r->duds < 3 && yk_now_ns() < until)
+        run_all(YK_XFER_READ, 1 * MB); /* each of them ends well */
+    assert_true(r->duds >= 3);
+    uint64_t before = bytes_of(1);
+    run_all(YK_XFER_READ, 1 * MB);
+    assert_true(bytes_of(1) > before);
+    __atomic_store_n(&fake.rail[0].vain, 0, __ATOMIC_RELEASE);
+    before = bytes_of(0);
+    while (bytes_of(0) == before && yk_now_ns() < until)
+        run_all(YK_XFER_READ, 1 * MB);
+    assert_true(bytes_of(0) > before); /* it is back, */
+    assert_int_equal(r->duds, 0);      /* and forgiven */
+    fake_end(&rig);
+}
+
 static void the_only_rail_is_kept_until_the_deadline(void **state) {
     (void)state;
     yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 20};
@@ -586,6 +622,7 @@ int main(void) {
         cmocka_unit_test(a_fence_goes_over_another_transport),
         cmocka_unit_test(a_later_write_of_another_shard_waits_too),
         cmocka_unit_test(silence_is_noticed),
+        cmocka_unit_test(one_that_connects_in_vain_is_left_alone),
         cmocka_unit_test(the_only_rail_is_kept_until_the_deadline),
         cmocka_unit_test(one_that_cannot_do_it_is_no_other),
         cmocka_unit_test(a_path_that_forgot_its_lanes_is_dialled_beside),

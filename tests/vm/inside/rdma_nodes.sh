@@ -2,8 +2,9 @@
 #
 # The programs over RDMA. Usage: sh rdma_nodes.sh BIN: where yolkd and yolk are.
 #
-# Prints the rails that the engine has to a segment of `yolk xfer serve` with the bytes that they moved, and how many
-# packets devices have received while a block went from one node of a cluster to another.
+# Prints the rails that the engine has to a segment of `yolk xfer serve` with the bytes that they moved, the same with
+# settings (--rdma) and the traffic class that its packets have then, and how many packets devices have received while a
+# block went from one node of a cluster to another.
 set -eu
 bin=$1
 wait_for="$(dirname "$0")/../wait-for"
@@ -17,14 +18,43 @@ packets() {
     --no-shm --transports rdma,tcp >/tmp/serve 2>&1 &
 serve=$!
 sh "$wait_for" 60 grep -q 7711 /tmp/serve
-"$bin/yolk" xfer links 10.99.0.2:7711/bench --no-shm --transports rdma,tcp --json >/tmp/links
-python3 - <<'END'
-import json
+links() { # what to call them, further arguments
+    name=$1
+    shift
+    "$bin/yolk" xfer links 10.99.0.2:7711/bench --no-shm --transports rdma,tcp --json "$@" >/tmp/links
+    python3 - "$name" <<'END'
+import json, sys
 for shard in json.load(open("/tmp/links"))["shards"]:
     for peer in shard["peers"]:
         for rail in peer["rails"]:
-            print("link", rail["transport"], rail["local"] or "-", rail["remote"], rail["bytes"])
+            print(sys.argv[1], rail["transport"], rail["local"] or "-", rail["remote"], rail["bytes"])
 END
+}
+links link
+
+# A device by its name, and the class that its packets have on the wire. It may take several tries until the device moves
+# what links moves: see below.
+python3 - <<'END' &
+import socket
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
+wire.bind(("n1b", 0x0800))
+wire.settimeout(200)
+while True:
+    packet = wire.recv(9000)
+    ports = packet[(packet[0] & 15) * 4:][:4]
+    if packet[9] == socket.IPPROTO_UDP and packet[12:16] == bytes([10, 99, 1, 1]) and ports[2:] == (4791).to_bytes(2, "big"):
+        print("traffic class", packet[1], flush=True)
+        break
+END
+wire=$!
+n=0
+while kill -0 "$wire" 2>/dev/null && [ "$n" -lt 10 ]; do
+    n=$((n + 1))
+    links "try-$n" --rdma device=rxe1a:1,traffic-class=96,service-level=3,depth=16
+done
+wait "$wire"
+links chosen --rdma device=rxe1a:1,traffic-class=96,service-level=3,depth=16 | grep '^chosen rdma'
+if "$bin/yolk" xfer links 10.99.0.2:7711/bench --no-shm --transports rdma,tcp --rdma device=rxe9; then exit 1; fi
 kill "$serve"
 wait "$serve" || true
 
