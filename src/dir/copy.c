@@ -17,6 +17,8 @@
  * So of any moves of one block that are under way together, in whatever directions, one copy is left. A drain is a move
  * whose own copy is lent at the end, not gone. A member that drains is none that stays. Where no target is named (a drain
  * names none) so many have to say it as copies are wanted: the owner's table may still name one that has just been let go.
+ * A holder that has not said it for so many times (REFUSALS), whyever, is not counted then, and another node gets a copy:
+ * one too many at worst. Is there no other, it is asked again.
  *
  * PLACING asks as many targets at once as there are copies missing, each by a `leg`; one that fails is not asked again
  * before a rest. What has been counted is what the owner told and what targets have answered; whatever else becomes of
@@ -33,12 +35,18 @@
 #define REST_MAX_MS 500u
 #define LEG_MS      2000u /* a target may take so long, and a millisecond more for each 32 KiB */
 #define LEG_SHIFT   15u
+#define REFUSALS    5u /* with the rests between them, 0.3 s of one that answers at once: it may only have been busy */
 
 enum state { QUEUED, FINDING, PLACING, RESTING, TELLING, LENDING };
 
 struct dir_copies {
     struct dir_link queued, busy;
     uint32_t count, busy_count;
+};
+
+/* A holder that was asked to say that it keeps its copy, and did not. */
+struct refusal {
+    uint32_t member, times;
 };
 
 /* One target that was asked. */
@@ -60,6 +68,8 @@ struct copy {
     uint8_t leave;
     uint8_t asked_to, no_guest; /* `to` was asked to keep its copy; the own copy is to stay what it is */
     uint32_t sure[YK_DIR_COPIES_MAX], sure_count; /* who has said that it keeps it, of those that let the own copy go */
+    struct refusal refusal[YK_DIR_COPIES_MAX]; /* of them, too */
+    uint32_t refusal_count;
     int left; /* how the own copy went */
     struct dir_ask *ask;
     struct yk_dir_found found; /* who has it; a target that has taken it comes in */
@@ -105,13 +115,51 @@ static int has(struct copy *c, uint32_t member) {
     return copy != NULL && counts(c->job.dir, copy);
 }
 
+/* ---- holders that do not say that they keep it ------------------------------------------------------- */
+
+static struct refusal *refusal_of(struct copy *c, uint32_t member) {
+    for (uint32_t i = 0; i < c->refusal_count; i++)
+        if (c->refusal[i].member == member)
+            return &c->refusal[i];
+    return NULL;
+}
+
+static int refuses(const struct copy *c, uint32_t member) {
+    for (uint32_t i = 0; i < c->refusal_count; i++)
+        if (c->refusal[i].member == member)
+            return c->refusal[i].times >= REFUSALS;
+    return 0;
+}
+
+/* Of a move or a drain to whichever node: one that is named is waited for. */
+static void note_refusal(struct copy *c, uint32_t member) {
+    struct refusal *r = refusal_of(c, member);
+    if (!c->leave || c->to != YK_DIR_NOBODY || !has(c, member))
+        return;
+    if (r == NULL && c->refusal_count < YK_DIR_COPIES_MAX) {
+        r = &c->refusal[c->refusal_count++];
+        *r = (struct refusal){member, 0};
+    }
+    if (r != NULL)
+        r->times++;
+}
+
+/* Nobody else can take it: those who refused may have changed their mind. Returns whether there are any. */
+static int relent(struct copy *c) {
+    int any = c->refusal_count > 0;
+    c->refusal_count = 0;
+    return any;
+}
+
+/* ---- how many there are ------------------------------------------------------------------------------- */
+
 /* Those on members that drain don't count: they are about to go, as is that of this node in a move or a drain. */
 static uint32_t copies_of(const struct copy *c) {
     const struct yk_dir *d = c->job.dir;
     uint32_t n = 0;
     for (uint32_t i = 0; i < c->found.count; i++)
         n += counts(d, &c->found.copy[i]) && !(c->leave && c->found.copy[i].member == d->self) &&
-             !yk_dir_map_member(d->map, c->found.copy[i].member)->draining;
+             !refuses(c, c->found.copy[i].member) && !yk_dir_map_member(d->map, c->found.copy[i].member)->draining;
     return n;
 }
 
@@ -326,6 +374,7 @@ static void leg_end(struct leg *leg, int status) {
             (member == c->to || (c->leave && c->to == YK_DIR_NOBODY && member != c->job.dir->self)))
             add_sure(c, member);
     } else {
+        note_refusal(c, member);
         c->last = status > 0 ? YK_MISS : status;
         c->again |= status != -YK_ETOOBIG && status != -YK_ENOTSUP;
     }
@@ -377,6 +426,7 @@ static void leg_start(struct copy *c, uint32_t member) {
         return;
     leg->member = YK_DIR_NOBODY;
     c->out--;
+    note_refusal(c, member);
     c->last = rc;
     c->again = 1;
 }
@@ -467,7 +517,7 @@ static void place(struct copy *c) {
         return;
     if (copies_of(c) >= c->wanted && (c->to == YK_DIR_NOBODY || has(c, c->to)))
         complete(c);
-    else if (c->again && left_ms(c, 1) > 0)
+    else if ((c->again || relent(c)) && left_ms(c, 1) > 0)
         rest(c);
     else
         end_short(c);

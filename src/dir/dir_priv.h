@@ -31,6 +31,7 @@
 #define DIR_CACHE_MS    2000u
 #define DIR_ASK_NODES   16u         /* R12: while a slot is not whole so many are asked */
 #define DIR_ASK_MS      20u         /* and for so long */
+#define DIR_REOPEN_NS   (100 * YK_NS_PER_MS) /* a segment that broke, or could not be opened, is left alone for so long */
 #define DIR_OWNER_MS    300u        /* the owner of a slot may take so long; then nodes are asked */
 
 /* ---- lists ------------------------------------------------------------------------------------------ */
@@ -244,7 +245,8 @@ int dir_peer_set(struct yk_dir *d, const struct yk_member_node *node, int gone);
 void dir_peer_forget(struct yk_dir *d, uint32_t id);
 /* All; when no segment is being opened any more and the engine is idle. */
 void dir_peers_free(struct yk_dir *d);
-/* 0: *ret_segment is open; YK_PENDING: `wait` is in a list, and dir_pull_reached comes; -YK_EGONE: not now. */
+/* 0: *ret_segment is open; YK_PENDING: `wait` is in a list, and dir_pull_reached comes; -YK_EAGAIN: it broke, or could not
+ * be opened, less than DIR_REOPEN_NS ago; -YK_EGONE. */
 int dir_peer_reach(struct yk_dir *d, struct dir_peer *p, yk_xfer_segment *ret_segment, struct dir_link *wait);
 /* A request to this segment failed otherwise than by its guard: it is opened anew when it is wanted again. */
 void dir_peer_broken(struct yk_dir *d, struct dir_peer *p, yk_xfer_segment segment);

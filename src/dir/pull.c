@@ -8,12 +8,13 @@
  *   QUEUED --a turn--> LOCATING --where it is--> REACHING --its segment--> RESERVING --a place here--> READING
  *     ^                   | not there, no answer     | cannot be opened       | no space: RESTING         |
  *     |                   +---- next copy <----------+--<----- read failed, remove came between ----------+
- *     +-- copies are used up, and were old or their holders busy: ASKING       commit: COMMITTING --> ended
+ *     +-- copies are used up, and were old, their holders busy, reads failed: ASKING   commit: COMMITTING --> ended
  *
  * The read is guarded (R15) by what the holder said, and its checksum is verified by the engine when it came
  * over a network (R17). A guard that fails once may be a block that was moved: the same holder is asked once
- * more. Whether it may be committed is asked of the core as the last thing before the commit is posted
- * (dir.h). What has been committed is a guest: it goes first unless it is used again.
+ * more. A read that fails otherwise, a connection that broke say, closes the holder's segment: when that may be opened
+ * anew and nobody else had the block, all are asked again. Whether it may be committed is asked of the core as the last
+ * thing before the commit is posted (dir.h). What has been committed is a guest: it goes first unless it is used again.
  *
  * A pull has one thing under way at a time, so it needs one job and no locks; each ends by itself (peers and
  * engine keep deadlines, the owner thread is prompt), and only then the pull ends.
@@ -28,7 +29,8 @@
 #define REFUSED_MAX 200u  /* a second in all */
 #define LOCATE_MS   1000u /* a holder may take so long to bring it up from SSD; then the next one is asked */
 #define BUSY_NS     (20 * YK_NS_PER_MS)
-#define BUSY_MAX    3u    /* times that holders which had no time are asked again: a pull keeps its turn meanwhile */
+#define BUSY_MAX    3u    /* times that all are asked again for holders that had no time, or whose read failed: a pull
+                             keeps its turn meanwhile */
 
 enum state { QUEUED, ASKING, LOCATING, REACHING, RESERVING, RESTING, READING, DROPPING, COMMITTING };
 
@@ -53,6 +55,7 @@ struct dir_pull {
     uint8_t cached, again, xclass, cancelled;
     uint8_t refused; /* it is asked for again after a rest */
     uint8_t busy;    /* a holder that lives had no time to answer */
+    uint8_t broken;  /* a holder that lives could not be read from just now */
     uint8_t busy_times; /* that all were asked anew for that */
     uint32_t refusals;
     int status;              /* of the step */
@@ -231,6 +234,11 @@ static void commit(struct dir_pull *p) {
 
 /* ---- the read --------------------------------------------------------------------------------------- */
 
+/* One that answers nobody is gone: that is no matter of a connection. */
+static void note_broken(struct dir_pull *p) {
+    p->broken |= !dir_suspect(p->job.dir, p->member);
+}
+
 static void read_over(struct dir_job *job) {
     struct dir_pull *p = PULL(job);
     struct yk_dir *d = job->dir;
@@ -244,6 +252,7 @@ static void read_over(struct dir_job *job) {
         p->copy--;
     } else if (p->status < 0 && p->status != -YK_ECANCELED && p->status != -YK_ETIMEDOUT && peer != NULL) {
         dir_peer_broken(d, peer, p->segment);
+        note_broken(p);
     }
     drop_place(p);
 }
@@ -313,7 +322,7 @@ static void reserve(struct dir_pull *p) {
 
 /* ---- the holder ------------------------------------------------------------------------------------- */
 
-/* A holder that does not answer anybody is not waited for, nor one that cannot be read from. */
+/* A holder that does not answer anybody is not waited for, nor one whose segment cannot be opened. */
 static void note_busy(struct dir_pull *p, int status) {
     int is_busy = status == -YK_ETIMEDOUT || status == -YK_EAGAIN;
     p->busy |= is_busy && !dir_suspect(p->job.dir, p->member);
@@ -324,6 +333,8 @@ static void reach(struct dir_pull *p) {
     struct dir_peer *peer = dir_peer_of(d, p->member);
     int rc = peer != NULL ? dir_peer_reach(d, peer, &p->segment, &p->reach) : -YK_EGONE;
     p->state = REACHING;
+    if (rc == -YK_EAGAIN)
+        note_broken(p);
     if (rc == 0)
         reserve(p);
     else if (rc < 0)
@@ -419,7 +430,7 @@ static void asked(struct dir_ask *a) {
     try_next(p);
 }
 
-/* What was cached has led nowhere, or a holder had no time. */
+/* What was cached has led nowhere, a holder had no time, or its read failed. */
 static int ask_anew(struct dir_pull *p) {
     struct dir_ask *a = dir_ask_new(p->job.dir, 1);
     struct yk_dir_key key = key_of(p);
@@ -442,7 +453,7 @@ static int ask_anew(struct dir_pull *p) {
 }
 
 static void ask_again(struct dir_pull *p) {
-    p->busy = 0;
+    p->busy = p->broken = 0;
     if (ask_anew(p) < 0)
         end(p, -YK_ENOMEM);
 }
@@ -464,8 +475,9 @@ static void try_next(struct dir_pull *p) {
     }
     if (p->cached && left_ms(p, 1) > 0 && ask_anew(p) == 0)
         return;
-    if (p->busy && p->busy_times < BUSY_MAX && left_ms(p, 1) > 0) {
-        rest(p, BUSY_NS << p->busy_times++, ask_again);
+    if ((p->busy || p->broken) && p->busy_times < BUSY_MAX && left_ms(p, 1) > 0) {
+        uint64_t ns = BUSY_NS << p->busy_times++;
+        rest(p, p->broken && ns < DIR_REOPEN_NS ? DIR_REOPEN_NS : ns, ask_again);
         return;
     }
     end(p, left_ms(p, 1) > 0 ? YK_MISS : -YK_ETIMEDOUT);

@@ -8,7 +8,7 @@
  *
  *   CLOSED --wanted--> OPENING --answered--> OPEN --a request failed--> CLOSED
  *     ^                   | not                                           |
- *     +--- RETRY_NS ------+-----------------------------------------------+
+ *     +-- DIR_REOPEN_NS --+-----------------------------------------------+
  *
  * Threads: the directory's loop, but for `opening`.
  */
@@ -16,8 +16,7 @@
 
 #include <stdio.h>
 
-#define OPEN_MS  500u
-#define RETRY_NS (100 * YK_NS_PER_MS)
+#define OPEN_MS 500u
 
 struct opener {
     uv_work_t work;
@@ -100,7 +99,7 @@ static void opened(uv_work_t *work, int status) {
     if (wanted) {
         p->state = o->rc == 0 ? DIR_SEG_OPEN : DIR_SEG_CLOSED;
         p->segment = o->segment;
-        p->retry_ns = o->rc == 0 ? 0 : yk_now_ns() + RETRY_NS;
+        p->retry_ns = o->rc == 0 ? 0 : yk_now_ns() + DIR_REOPEN_NS;
         dir_pull_reached(&p->waiting, o->rc);
     } else if (o->rc == 0) {
         (void)yk_xfer_close(d->engine, o->segment);
@@ -113,8 +112,10 @@ int dir_peer_reach(struct yk_dir *d, struct dir_peer *p, yk_xfer_segment *ret_se
         *ret_segment = p->segment;
         return 0;
     }
-    if (p->say.transfer[0] == 0 || (p->state == DIR_SEG_CLOSED && yk_now_ns() < p->retry_ns))
+    if (p->say.transfer[0] == 0)
         return -YK_EGONE;
+    if (p->state == DIR_SEG_CLOSED && yk_now_ns() < p->retry_ns)
+        return -YK_EAGAIN;
     if (p->state == DIR_SEG_CLOSED) {
         struct opener *o = calloc(1, sizeof(*o));
         if (o == NULL)
@@ -138,5 +139,5 @@ void dir_peer_broken(struct yk_dir *d, struct dir_peer *p, yk_xfer_segment segme
     if (p->state != DIR_SEG_OPEN || p->segment != segment)
         return;
     segment_close(d, p);
-    p->retry_ns = yk_now_ns() + RETRY_NS;
+    p->retry_ns = yk_now_ns() + DIR_REOPEN_NS;
 }

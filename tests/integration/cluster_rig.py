@@ -29,6 +29,7 @@ SLOTS = 4096
 TIMEOUT_MS = 2000    # of a worker's call
 ETCD_CLIENT, ETCD_PEER = 2379, 2380
 WORKERS, KEYS, LEN = 3, 64, 16384
+PINNED = 16          # blocks at each node
 
 
 def pause(seconds):
@@ -36,8 +37,8 @@ def pause(seconds):
     threading.Event().wait(seconds)
 
 
-def run(args, text=None):
-    done = subprocess.run([str(a) for a in args], input=text, capture_output=True, text=True, timeout=DEADLINE_S)
+def run(args, text=None, patience=1):
+    done = subprocess.run([str(a) for a in args], input=text, capture_output=True, text=True, timeout=patience * DEADLINE_S)
     assert done.returncode == 0, (args, done.stderr)
     return done.stdout
 
@@ -355,29 +356,44 @@ class Load:
 
 
 class Pins:
-    """Blocks that are pinned at each node, and more behind them than its memory holds. As `with`: at its end, when all is
-    well, the pinned ones are found through every node."""
+    """Blocks that are pinned at each node. As `with`: at its end, when all is well, each node is given more than its memory
+    holds, and the pinned ones are at their nodes, and found through every node; but for those that have `lost` theirs."""
 
-    def __init__(self, cluster):
-        self.cluster, self.name = cluster, f"pins{cluster.runs}"
+    def __init__(self, cluster, keys=PINNED):
+        self.cluster, self.keys, self.name = cluster, keys, f"pins{cluster.runs}"
+        cluster.runs += 1
         self.until = cluster.place.dir / f"{self.name}.until"
-        self.workers = []
+        self.lost, self.fills = set(), []
 
     def driver(self, what, *more):
         return [program("pool_driver"), what, "--urls", ",".join(n.url for n in self.cluster.nodes), "--len", LEN,
-                "--timeout-ms", TIMEOUT_MS, "--prefix", f"{self.name}-", *more]
+                "--keys", self.keys, "--timeout-ms", TIMEOUT_MS, "--prefix", f"{self.name}-", *more]
+
+    def at_each(self, what, *more):
+        return [self.cluster.place.spawn(self.driver(what, "--at", i, *more), stdin=subprocess.DEVNULL)
+                for i in range(len(self.cluster.nodes))]
 
     def __enter__(self):
-        self.workers = [self.cluster.place.spawn(self.driver("pin", "--at", i, "--until-file", self.until),
-                                                 stdin=subprocess.DEVNULL) for i in range(len(self.cluster.nodes))]
+        self.done(self.at_each("pin"))
         return self
+
+    @staticmethod
+    def done(drivers):
+        codes = [d.wait(2 * DEADLINE_S) for d in drivers]
+        assert not any(codes), f"pool_driver ended with {codes}"
+
+    def fill(self):
+        """From now on, until it is full or this ends."""
+        self.fills += self.at_each("fill", "--until-file", self.until)
 
     def __exit__(self, kind, *_):
         self.until.touch()
-        codes = [w.wait(2 * DEADLINE_S) for w in self.workers]
         if kind is None:
-            assert not any(codes), f"pinned blocks could not be put: {codes}"
-            run(self.driver("pinned"))
+            self.done(self.fills)
+            self.until.unlink()
+            self.done(self.at_each("fill", "--until-file", self.until))
+            lost = [i for i, node in enumerate(self.cluster.nodes) if node in self.lost]
+            run(self.driver("pinned", *[arg for i in lost for arg in ("--lost", i)]), patience=3)
 
 
 class Epochs:

@@ -7,8 +7,9 @@
  *                     [--keys K] [--len L] [--timeout-ms T] [--prefix X]
  *   pool_driver check --urls U,U,... --ledger F --workers W [--keys K] [--len L] [--timeout-ms T] [--prefix X]
  *
- *   pool_driver pin   --urls U,U,... --at I --until-file P [--keys K] [--len L] [--timeout-ms T] [--prefix X]
- *   pool_driver pinned --urls U,U,...                      [--keys K] [--len L] [--timeout-ms T] [--prefix X]
+ *   pool_driver pin    --urls U,U,... --at I               [--keys K] [--len L] [--timeout-ms T] [--prefix X]
+ *   pool_driver fill   --urls U,U,... --at I --until-file P           [--len L] [--timeout-ms T] [--prefix X]
+ *   pool_driver pinned --urls U,U,... [--lost I]...        [--keys K] [--len L] [--timeout-ms T] [--prefix X]
  *
  * A worker owns K keys ("<X>w<id>-<n>"): it alone puts and removes them, through the node at urls[I] or, when
  * that one cannot be opened any more, the next one. All workers get the keys of all. Each put after a remove
@@ -28,8 +29,9 @@
  * The first bytes of the ledger are written by the test, one for each URL: not 0 while that node may be expelled
  * and not know it. Its own clients may then get from it what was removed meanwhile (rule R10): counted as `behind`.
  *
- * `pin` puts K keys through the node at urls[I] with hard pins, and behind them more than its memory holds; then it
- * waits for P. `pinned`: after that of each node, and when all is well, they are found through every node.
+ * `pin` puts K keys through the node at urls[I] with hard pins. `fill` puts more there than its memory holds, without
+ * pins, until P is there. `pinned`: after the first of each node, and when all is well, they are found through every node,
+ * and are pinned at their own; then they are no more. Those of urls[I] that is `lost` are not asked for.
  *
  * What was wrong is said with its time, in seconds of CLOCK_MONOTONIC.
  *
@@ -58,6 +60,7 @@
 #define TEXT_MAX    (PREFIX_MAX + 32u) /* of a key */
 #define COPIES      2u     /* of every fourth key */
 #define FILL_BYTES  (96u << 20) /* more than a node of the tests has */
+#define PINNED_HARD 2u /* of yk_block_info */
 #define WELL_MS     60000u /* of what must come about when all is well */
 #define GRACE_MS    10000u /* of a call beyond its deadline: machines stand still, too */
 
@@ -82,6 +85,7 @@ struct ledger {
 struct options {
     char *url[URLS_MAX];
     uint32_t urls, at, id, workers, keys, len, timeout_ms;
+    unsigned char lost[URLS_MAX];
     const char *ledger, *until, *prefix;
     uint64_t seed;
 };
@@ -321,7 +325,7 @@ static void step(struct worker *w) {
         do_put(w, n);
 }
 
-/* ---- the two programs ------------------------------------------------------------------------- */
+/* ---- work and check --------------------------------------------------------------------------- */
 
 static int worker_open(struct worker *w, const struct options *o) {
     int fd = open(o->ledger, O_RDWR | O_CREAT, 0600);
@@ -415,46 +419,99 @@ static int check(const struct options *o) {
 
 /* ---- pins -------------------------------------------------------------------------------------- */
 
-static int pinned_call(struct worker *w, int put, uint32_t id, uint32_t n, unsigned flags) {
+enum pin_call { PIN, FILL, FOUND, IS_PINNED, UNPIN };
+
+static const char *const pin_call_name[] = {"put", "put", "found", "seen to be pinned", "unpinned"};
+
+static int pin_call(struct worker *w, enum pin_call what, uint32_t id, uint32_t n) {
     char text[TEXT_MAX];
     size_t len = 0;
-    yk_put_opts po = {.size = sizeof(po), .flags = flags};
+    yk_put_opts po = {.size = sizeof(po), .flags = what == PIN ? YK_PUT_HARD_PIN : 0};
+    yk_block_info info = {.pinned = 0};
     yk_key key = key_of(w->o, text, id, n);
+    int rc = -1;
     uint64_t begun = now_ms();
     fill(w->want, w->o->len, id, n, 1);
-    int rc = put ? yk_put(w->c, key, w->want, w->o->len, &po) : yk_get(w->c, key, w->buf, w->o->len, &len);
-    if (rc == 0 && !put && (len != w->o->len || memcmp(w->buf, w->want, len) != 0))
-        rc = -1;
+    if (what == PIN || what == FILL)
+        rc = yk_put(w->c, key, w->want, w->o->len, &po);
+    else if (what == FOUND)
+        rc = yk_get(w->c, key, w->buf, w->o->len, &len) != 0 || len != w->o->len || memcmp(w->buf, w->want, len) != 0;
+    else if (what == IS_PINNED)
+        rc = yk_stat(w->c, key, &info) != 0 || info.pinned != PINNED_HARD || (info.tiers & YK_TIERS_ELSEWHERE);
+    else
+        rc = yk_unpin(w->c, key);
     return now_ms() - begun > w->o->timeout_ms + GRACE_MS ? -1 : rc;
 }
 
-/* Again until it is so; else it is said. */
-static int pinned_until(struct worker *w, int put, uint32_t id, uint32_t n) {
-    for (uint64_t end = now_ms() + WELL_MS; now_ms() < end; usleep(10000))
-        if (pinned_call(w, put, id, n, put ? YK_PUT_HARD_PIN : 0) == 0)
-            return 0;
+/* Of all keys of a node, each again until it is so; else it is said. */
+static int pin_calls(struct worker *w, enum pin_call what, uint32_t id) {
+    uint32_t n = 0;
+    for (uint64_t end = now_ms() + WELL_MS; n < w->o->keys && now_ms() < end;) {
+        if (pin_call(w, what, id, n) == 0)
+            n++;
+        else
+            usleep(10000);
+    }
+    if (n == w->o->keys)
+        return 0;
     fprintf(stderr, "pool_driver: %.3f WRONG: %sw%u-%u cannot be %s at %s\n", (double)now_ms() / 1000.0, w->o->prefix, id, n,
-            put ? "put" : "found", w->o->url[w->at]);
+            pin_call_name[what], w->o->url[w->at]);
     return 1;
 }
 
-static int pins(const struct options *o, int put) {
-    static struct worker w;
+/* At this node and at no other. */
+static int pin_open(struct worker *w, uint32_t u) {
+    yk_open_opts oo = {.size = sizeof(oo), .flags = YK_OPEN_HANDLE_SIGBUS, .timeout_ms = w->o->timeout_ms};
+    w->at = u;
+    for (uint64_t end = now_ms() + WELL_MS; now_ms() < end; usleep(10000))
+        if (yk_open(w->o->url[u], &oo, &w->c) == 0)
+            return 0;
+    fprintf(stderr, "pool_driver: open %s: %s\n", w->o->url[u], yk_error_text(NULL));
+    return -1;
+}
+
+static int pin_at(struct worker *w, uint32_t u) {
+    int wrong = pin_open(w, u) < 0 || pin_calls(w, PIN, u);
+    yk_close(w->c);
+    return wrong;
+}
+
+static int fill_at(struct worker *w, uint32_t u) {
+    if (pin_open(w, u) < 0)
+        return 2;
+    for (uint32_t n = 0; n < FILL_BYTES / w->o->len && access(w->o->until, F_OK) != 0; n++)
+        (void)pin_call(w, FILL, URLS_MAX + u, n); /* what finds no room finds none */
+    yk_close(w->c);
+    return 0;
+}
+
+/* First where they were put: a get at another node leaves a copy there. */
+static int pinned_at(struct worker *w, uint32_t u, enum pin_call what) {
+    int wrong = pin_open(w, u) < 0;
+    for (uint32_t id = 0; id < w->o->urls && !wrong; id++)
+        if (!w->o->lost[id] && (what == FOUND || id == u))
+            wrong = pin_calls(w, what, id);
+    yk_close(w->c);
+    w->c = NULL;
+    return wrong;
+}
+
+static int pinned(struct worker *w) {
+    static const enum pin_call calls[] = {IS_PINNED, FOUND, UNPIN};
     int wrong = 0;
+    for (unsigned i = 0; i < sizeof(calls) / sizeof(*calls); i++)
+        for (uint32_t u = 0; u < w->o->urls && !wrong; u++)
+            wrong = pinned_at(w, u, calls[i]);
+    return wrong;
+}
+
+static int pins(const struct options *o, const char *what) {
+    static struct worker w;
     w = (struct worker){.o = o, .buf = malloc(o->len), .want = malloc(o->len)};
-    for (uint32_t u = put ? o->at : 0; u < (put ? o->at + 1u : o->urls) && w.buf != NULL && w.want != NULL; u++) {
-        w.at = u;
-        if (open_at(&w) < 0 || w.at != u)
-            return 2;
-        for (uint32_t id = put ? u : 0; id < (put ? u + 1u : o->urls); id++)
-            for (uint32_t n = 0; n < o->keys && !wrong; n++)
-                wrong = pinned_until(&w, put, id, n);
-        for (uint32_t n = 0; put && n < FILL_BYTES / o->len && access(o->until, F_OK) != 0; n++)
-            (void)pinned_call(&w, 1, URLS_MAX + u, n, 0); /* what finds no room finds none */
-        yk_close(w.c);
-    }
-    while (put && access(o->until, F_OK) != 0)
-        usleep(10000);
+    int wrong = w.buf == NULL || w.want == NULL || o->at >= o->urls ? 2
+                : strcmp(what, "pinned") == 0                       ? pinned(&w)
+                : strcmp(what, "fill") == 0                         ? fill_at(&w, o->at)
+                                                                    : pin_at(&w, o->at);
     free(w.buf);
     free(w.want);
     return wrong;
@@ -476,6 +533,8 @@ static int option(struct options *o, const char *name, char *value) {
         o->until = value;
     else if (strcmp(name, "--prefix") == 0)
         o->prefix = value;
+    else if (strcmp(name, "--lost") == 0)
+        o->lost[number(value) % URLS_MAX] = 1;
     else if (strcmp(name, "--at") == 0)
         o->at = number(value);
     else if (strcmp(name, "--id") == 0)
@@ -501,13 +560,15 @@ int main(int argc, char **argv) {
     for (int i = 2; i < argc && !bad; i += 2)
         bad = i + 1 == argc || option(&o, argv[i], argv[i + 1]) < 0;
     const char *what = bad ? "" : argv[1];
-    int puts = strcmp(what, "work") == 0 || strcmp(what, "pin") == 0, pin = strncmp(what, "pin", 3) == 0;
+    int works = strcmp(what, "work") == 0, is_fill = strcmp(what, "fill") == 0;
+    int pin = is_fill || strcmp(what, "pin") == 0 || strcmp(what, "pinned") == 0;
     if (bad || o.urls == 0 || (o.ledger == NULL) != pin || o.workers == 0 || o.workers > WORKERS_MAX || o.id >= o.workers ||
-        o.keys == 0 || o.keys > KEYS_MAX || o.len < 64 || strlen(o.prefix) > PREFIX_MAX || puts != (o.until != NULL)) {
+        o.keys == 0 || o.keys > KEYS_MAX || o.len < 64 || strlen(o.prefix) > PREFIX_MAX ||
+        (works || is_fill) != (o.until != NULL)) {
         fprintf(stderr, "pool_driver: see the head of pool_driver.c\n");
         return 2;
     }
     if (pin)
-        return pins(&o, puts);
-    return puts ? work(&o) : check(&o);
+        return pins(&o, what);
+    return works ? work(&o) : check(&o);
 }

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "dir/guest.h"
+#include "node/pool.h"
 #include "wire/dir.h"
 
 #include <jansson.h>
@@ -169,6 +170,56 @@ static void each_copy_that_counts_has_been_confirmed(void **state) {
             assert_true(yk_now_ns() < end);
 }
 
+/* ---- a holder that refuses ---------------------------------------------------------------------------- */
+
+static const struct yk_store *keeper, *refuser; /* atomic: who kept the last block; who keeps none any more */
+
+int __real_yk_store_pool_keep(struct yk_store *s, uint32_t ns, uint64_t epoch, const void *key, uint32_t key_len,
+                              uint32_t copies, uint64_t *ret_gen);
+int __wrap_yk_store_pool_keep(struct yk_store *s, uint32_t ns, uint64_t epoch, const void *key, uint32_t key_len,
+                              uint32_t copies, uint64_t *ret_gen);
+
+int __wrap_yk_store_pool_keep(struct yk_store *s, uint32_t ns, uint64_t epoch, const void *key, uint32_t key_len,
+                              uint32_t copies, uint64_t *ret_gen) {
+    __atomic_store_n(&keeper, s, __ATOMIC_RELEASE);
+    if (s == __atomic_load_n(&refuser, __ATOMIC_ACQUIRE))
+        return -YK_EAGAIN;
+    return __real_yk_store_pool_keep(s, ns, epoch, key, key_len, copies, ret_gen);
+}
+
+/* From now on node 1 says of no block that it keeps it. */
+static void refuse_at_1(void) {
+    yk_put_opts there = {.size = sizeof(there), .prefer = "n1"};
+    assert_int_equal(yk_put(rig.n[0].client, yk_key_str("mark"), "mark", 4, &there), 0);
+    __atomic_store_n(&refuser, __atomic_load_n(&keeper, __ATOMIC_ACQUIRE), __ATOMIC_RELEASE);
+}
+
+static int stop_refusing(void **state) {
+    __atomic_store_n(&refuser, NULL, __ATOMIC_RELEASE);
+    return rig_teardown(state);
+}
+
+/* The owners name node 1, which has them, answers, and will not say that it keeps them: they go to node 2. */
+static void a_holder_that_refuses_keeps_no_block_from_others(void **state) {
+    (void)state;
+    enum { N = 20, LEN = 4 * KIB };
+    char key[24];
+    begin(32u << 20, 3);
+    for (unsigned k = 0; k < N; k++) {
+        key_of(key, "refused", k);
+        rig_put(&rig, 0, key, LEN);
+        rig_until_got(&rig, 1, key, LEN);
+        for (unsigned times = 0; times < 2; times++) /* used again: it is its own now */
+            assert_int_equal(yk_touch(rig.n[1].client, yk_key_str(key)), 0);
+    }
+    refuse_at_1();
+    rig_until_published(&rig, 0, N);
+    rig_until_published(&rig, 1, N);
+    drain(0, 1);
+    for (uint64_t end = yk_now_ns() + UNTIL; !is_drained(0) || rig_stats(&rig, 2).taken < N; pause_ms(5))
+        assert_true(yk_now_ns() < end);
+}
+
 /* What node 1 holds, as node 0 has heard. */
 static uint64_t held_of_1(void) {
     struct yk_guest *guest;
@@ -233,6 +284,7 @@ int main(void) {
         cmocka_unit_test_teardown(others_have_what_a_drained_node_had, rig_teardown),
         cmocka_unit_test_teardown(what_others_have_is_not_sent, rig_teardown),
         cmocka_unit_test_teardown(each_copy_that_counts_has_been_confirmed, rig_teardown),
+        cmocka_unit_test_teardown(a_holder_that_refuses_keeps_no_block_from_others, stop_refusing),
         cmocka_unit_test_teardown(what_was_used_goes_where_there_is_no_room, rig_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

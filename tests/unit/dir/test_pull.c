@@ -9,6 +9,8 @@
  */
 #include "service_rig.h"
 
+#include <yolk/transfer.h>
+
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -134,8 +136,45 @@ static void a_holder_that_leaves_hangs_nobody(void **state) {
     assert_int_equal(readers[0].wrong, 0);
 }
 
+/* ---- reads that fail ---------------------------------------------------------------------------------- */
+
+static const char *fault; /* of engines that are made from now on */
+
+int __real_yk_xfer_create(const yk_xfer_opts *opts, yk_xfer **ret_engine);
+int __wrap_yk_xfer_create(const yk_xfer_opts *opts, yk_xfer **ret_engine);
+
+int __wrap_yk_xfer_create(const yk_xfer_opts *opts, yk_xfer **ret_engine) {
+    yk_xfer_opts o = *opts;
+    o.fault = fault;
+    return __real_yk_xfer_create(&o, ret_engine);
+}
+
+/* Every second one does, and nobody else has the block: it is asked for again, and comes. */
+static void a_read_of_the_only_copy_that_fails_is_tried_again(void **state) {
+    enum { N = 20, LEN = 5000 };
+    char key[16];
+    (void)state;
+    fault = "error:every=2,scope=request";
+    rig_start_all(&rig, 2);
+    fault = NULL;
+    for (unsigned k = 0; k < N; k++) {
+        snprintf(key, sizeof(key), "k%u", k);
+        rig_put(&rig, 0, key, LEN);
+    }
+    rig_until_published(&rig, 0, N);
+    for (unsigned k = 0; k < N; k++) {
+        snprintf(key, sizeof(key), "k%u", k);
+        rig_until_got(&rig, 1, key, LEN);
+    }
+    rig_until_pulled(&rig, 1, N);
+    struct yk_dir_stats st = rig_stats(&rig, 1);
+    assert_true(st.pull_tries >= N + N / 2);
+    assert_in_range(st.pull_failed, 0, N / 4); /* on a machine that stands still a pull may fail otherwise */
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_read_of_the_only_copy_that_fails_is_tried_again, setup, teardown),
         cmocka_unit_test_setup_teardown(nothing_comes_back_while_copies_are_under_way, setup, teardown),
         cmocka_unit_test_setup_teardown(a_holder_that_leaves_hangs_nobody, setup, teardown),
     };
