@@ -17,7 +17,7 @@
 #define PLAIN_MS 5000u
 
 /* A copy of yk_policy_list(): an option row needs constants. The tests compare them. */
-const char *const yolk_policy_names[] = {"lru", "s3fifo", "chain-lru", "chain-s3fifo", NULL};
+const char *const yolk_policy_names[] = {"lru", "s3fifo", "chain-lru", "chain-s3fifo", "learned", NULL};
 const char *const yolk_order_names[] = {"auto", "tail-first", "head-first", NULL};
 const char *const yolk_verify_names[] = {"full", "sample", NULL};
 

@@ -16,6 +16,14 @@ enum {
 };
 _Static_assert(PLACES == YK_TREES_FEATURES, "a row has a place for each");
 
+_Static_assert(YK_TREES_FEATURES == YK_LEARNED_FEATURES, "as the header has it");
+
+const char *const yk_history_feature_names[YK_TREES_FEATURES] = {
+    [AGE] = "age", [USES] = "uses", [GAP] = "gap", [GAP2] = "gap_before", [DEPTH] = "depth", [TAIL] = "from_tail",
+    [LENGTH] = "length", [OUTPUT] = "output", [STOP] = "stop", [LAST_EIGHTHS] = "last_eighths",
+    [CHILDREN] = "children", [PARENTS_LEAD] = "parents_lead", [LIFE] = "life", [TURN] = "turn", [PAUSE] = "pause",
+    [NEW_BLOCKS] = "new_blocks", [RATE] = "rate_of_uses", [END_EIGHTHS] = "end_eighths", [BRANCHES] = "branches"};
+
 /* log2 in 65,536ths, x > 0, to within 0.01: a parabola between the powers of two. In integers, as a dozen are wanted
  * for each prediction, and so that all hosts round alike. */
 static inline uint32_t log2_of(uint64_t x) {
@@ -36,14 +44,11 @@ int yk_history_init(struct yk_history *h, uint32_t max_records) {
     h->mask = 1023;
     while (h->mask < max_records)
         h->mask = h->mask * 2 + 1;
-    h->max = max_records;
+    h->max = h->limit = max_records;
     h->oldest = h->youngest = YK_RECORD_NONE;
     h->records = calloc(max_records, sizeof(*h->records));
-    h->buckets = malloc(((size_t)h->mask + 1) * sizeof(*h->buckets));
-    if (h->records == NULL || h->buckets == NULL)
-        return -YK_ENOMEM;
-    memset(h->buckets, 0xff, ((size_t)h->mask + 1) * sizeof(*h->buckets));
-    return 0;
+    h->buckets = calloc((size_t)h->mask + 1, sizeof(*h->buckets));
+    return h->records != NULL && h->buckets != NULL ? 0 : -YK_ENOMEM;
 }
 
 void yk_history_fini(struct yk_history *h) {
@@ -52,14 +57,16 @@ void yk_history_fini(struct yk_history *h) {
 }
 
 static uint32_t *bucket_of(const struct yk_history *h, uint64_t key_hash) {
+    key_hash &= YK_POLICY_HASH_BITS;
     return &h->buckets[(key_hash ^ key_hash >> 32) & h->mask];
 }
 
 uint32_t yk_history_find(const struct yk_history *h, uint64_t key_hash) {
-    uint32_t r = *bucket_of(h, key_hash);
-    while (r != YK_RECORD_NONE && h->records[r].key_hash != key_hash)
-        r = h->records[r].chained;
-    return r;
+    uint32_t link = *bucket_of(h, key_hash);
+    key_hash &= YK_POLICY_HASH_BITS;
+    while (link != 0 && h->records[link - 1].key_hash != key_hash)
+        link = h->records[link - 1].chained;
+    return link - 1; /* YK_RECORD_NONE */
 }
 
 void yk_history_prefetch(const struct yk_history *h, uint64_t key_hash) {
@@ -67,11 +74,11 @@ void yk_history_prefetch(const struct yk_history *h, uint64_t key_hash) {
 }
 
 void yk_history_prefetch_record(const struct yk_history *h, uint64_t key_hash) {
-    uint32_t record = *bucket_of(h, key_hash);
-    if (record == YK_RECORD_NONE)
+    uint32_t link = *bucket_of(h, key_hash);
+    if (link == 0)
         return;
-    __builtin_prefetch(&h->records[record]);
-    __builtin_prefetch((const char *)&h->records[record] + 64);
+    __builtin_prefetch(&h->records[link - 1]);
+    __builtin_prefetch((const char *)&h->records[link - 1] + 64);
 }
 
 static void unlink_age(struct yk_history *h, const struct yk_record *r) {
@@ -95,7 +102,7 @@ static void renew(struct yk_history *h, uint32_t record) {
 }
 
 uint32_t yk_history_next_to_go(struct yk_history *h) {
-    if (h->used < h->max)
+    if (h->used < h->limit)
         return YK_RECORD_NONE;
     while (h->records[h->oldest].request == h->request)
         renew(h, h->oldest);
@@ -105,18 +112,18 @@ uint32_t yk_history_next_to_go(struct yk_history *h) {
 static uint32_t give_up_oldest(struct yk_history *h) {
     uint32_t record = h->oldest;
     uint32_t *at = bucket_of(h, h->records[record].key_hash);
-    while (*at != record)
-        at = &h->records[*at].chained;
+    while (*at != record + 1)
+        at = &h->records[*at - 1].chained;
     *at = h->records[record].chained;
     unlink_age(h, &h->records[record]);
     return record;
 }
 
 uint32_t yk_history_add(struct yk_history *h, uint64_t key_hash, uint32_t depth) {
-    uint32_t record = h->used < h->max ? h->used++ : give_up_oldest(h);
+    uint32_t record = h->used < h->limit ? h->used++ : give_up_oldest(h);
     uint32_t *bucket = bucket_of(h, key_hash);
     struct yk_record *r = &h->records[record];
-    *r = (struct yk_record){.key_hash = key_hash,
+    *r = (struct yk_record){.key_hash = key_hash & YK_POLICY_HASH_BITS,
                             .touched = ++h->clock,
                             .generation = r->generation + 1,
                             .parent = YK_RECORD_NONE,
@@ -132,7 +139,7 @@ uint32_t yk_history_add(struct yk_history *h, uint64_t key_hash, uint32_t depth)
     r->x[USES] = 0;
     r->x[GAP] = r->x[GAP2] = YK_TREES_VALUES - 1;
     r->x[DEPTH] = quantize(depth, 1, 10);
-    *bucket = record;
+    *bucket = record + 1;
     make_youngest(h, record);
     return record;
 }

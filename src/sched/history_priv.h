@@ -26,12 +26,14 @@ struct yk_record {
     uint32_t id;                 /* of the block that is here, or YK_POLICY_NONE */
     uint32_t lessons;            /* head of its open examples, or YK_RECORD_NONE (lessons_priv.h) */
     uint32_t heap_at, kept_children, predicted; /* keeper_priv.h; heap_at YK_RECORD_NONE: not in the heap */
-    uint32_t chained, older, younger;
+    uint32_t chained; /* record + 1, or 0 */
+    uint32_t older, younger;
     uint32_t queue_older, queue_younger; /* shadow_priv.h */
     uint8_t x[YK_TREES_FEATURES]; /* its features, but for those that change while it waits */
     uint8_t turn;                 /* how many its session had at the last request */
     uint8_t in;                   /* bits: which of the caches without payload have it */
     uint8_t queue, freq;          /* shadow_priv.h */
+    uint8_t announced;            /* its last use was of a request that was announced */
 };
 
 /* What all blocks of a request have in common. */
@@ -43,13 +45,15 @@ struct yk_history_request {
 
 struct yk_history {
     struct yk_record *records;
-    uint32_t *buckets; /* a power of two */
+    uint32_t *buckets; /* a power of two; 0 = empty, else a record + 1, so that the table is touched only as it is used */
     uint32_t mask, max, used;
+    uint32_t limit; /* of used, at most max; may be raised between calls */
     uint32_t oldest, youngest;
     uint64_t clock;
     uint32_t now_ms, request;
 };
 
+/* Of hashes YK_POLICY_HASH_BITS count. */
 int yk_history_init(struct yk_history *h, uint32_t max_records); /* -YK_ENOMEM */
 void yk_history_fini(struct yk_history *h);
 
@@ -73,6 +77,8 @@ static inline uint32_t yk_history_parent(const struct yk_history *h, const struc
     return r->parent != YK_RECORD_NONE && h->records[r->parent].generation == r->parent_gen ? r->parent
                                                                                            : YK_RECORD_NONE;
 }
+
+extern const char *const yk_history_feature_names[YK_TREES_FEATURES];
 
 /* As seen at now_ms. */
 void yk_history_features(const struct yk_history *h, uint32_t record, uint8_t ret_x[YK_TREES_FEATURES]);

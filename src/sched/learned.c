@@ -12,7 +12,8 @@
  * is pinned here but gone there simply stays. Rejected: to sample chains for the three (the keeper decides
  * for all blocks anyway, and the two others cost less than it does).
  *
- * An access or insert that no request announced is a request of one block, at the time of the last.
+ * An access or insert that no request announced is a request of one block, at the time of the last. Announced is
+ * what a request of the last minute had: requests of several clients overlap.
  */
 #include "sched/keeper_priv.h"
 #include "sched/learned.h"
@@ -47,6 +48,15 @@ static const char *const followed_names[FOLLOWED] = {"lru", "s3fifo", "learned"}
  * followed. */
 #define LONGER        16
 #define FALLEN_BEHIND 0.98
+/* Prefill, and whatever else is between the announcement of a request and the last use of its blocks. */
+#define ANNOUNCED_MS 60000u
+/* How many are here when one has to go, as a mean of the last so many times; and how far a request moves the caches
+ * without payload towards that, so that it trims few. */
+#define ROOM_MEAN  64
+#define ROOM_STEPS 64u
+/* Records of which a request sees whether they follow another cache, beside four for each of its blocks. Up to 0.2 us
+ * each, if none is in the processor's cache. */
+#define FOLLOW_STEPS 1024u
 /* Another is followed when it hit so much more: to change costs about a filling of the cache. */
 #define BETTER_BY 1.02
 
@@ -60,15 +70,22 @@ struct learned {
     struct yk_shadow_s3fifo s3fifo;
     struct yk_learned_training *training;
     uint32_t *chain;     /* records of the request */
-    uint32_t *record_of; /* by id: a record or YK_RECORD_NONE */
+    uint32_t *record_of; /* by id: a record + 1, or 0 */
     double hits[FOLLOWED], long_hits[FOLLOWED], long_real_hits;
     uint64_t requests_clock; /* of the history, when the last request began */
     uint64_t last_ms;
-    uint32_t capacity, chain_max, follows;
+    double room; /* blocks; 0: none had to go yet */
+    uint32_t peak; /* blocks that were here at a time */
+    uint32_t capacity, capacity_max, chain_max, follows;
+    uint32_t walk, walk_left; /* the next record to see whether it is followed, and blocks that are to be seen */
 };
 
 static struct learned *of(struct yk_policy *p) {
     return (struct learned *)p;
+}
+
+static uint32_t record_at(const struct learned *l, uint32_t id) {
+    return l->record_of[id] - 1; /* YK_RECORD_NONE */
 }
 
 const char *yk_learned_follows(const struct yk_policy *p) {
@@ -90,17 +107,36 @@ static void left(struct learned *l, uint32_t which, uint32_t record) {
         yk_order_yield(&l->order, 0, id);
 }
 
+/* What is here is seen from the youngest on, where most of it is, in the steps of the next requests. */
 static void follow(struct learned *l, uint32_t which) {
     l->follows = which;
-    for (uint32_t r = l->history.oldest; r != YK_RECORD_NONE; r = l->history.records[r].younger) {
-        uint32_t id = l->history.records[r].id;
-        if (id == YK_POLICY_NONE)
-            continue;
-        if (is_followed(l, r))
-            yk_order_renew(&l->order, 0, id);
-        else
-            yk_order_yield(&l->order, 0, id);
+    l->walk = l->history.youngest;
+    l->walk_left = yk_order_count(&l->order);
+}
+
+static void follow_record(struct learned *l, uint32_t record) {
+    uint32_t id = l->history.records[record].id;
+    if (id == YK_POLICY_NONE)
+        return;
+    l->walk_left--;
+    if (!is_followed(l, record))
+        yk_order_yield(&l->order, 0, id);
+    else if (yk_order_is_cut_off(&l->order, id))
+        yk_order_renew(&l->order, 0, id);
+}
+
+static void follow_steps(struct learned *l, uint32_t steps) {
+    for (; l->walk != YK_RECORD_NONE && l->walk_left > 0 && steps > 0; steps--) {
+        uint32_t record = l->walk;
+        l->walk = l->history.records[record].older;
+        follow_record(l, record);
     }
+}
+
+/* The record is about to be moved, and its block used, or it is given up: the walk goes on without it. */
+static void pass(struct learned *l, uint32_t record) {
+    if (l->walk == record)
+        l->walk = l->history.records[record].older;
 }
 
 static uint32_t best_of(const struct learned *l, const double *hits) {
@@ -135,14 +171,59 @@ static void choose(struct learned *l, uint32_t blocks) {
 /* The record is given to another block. */
 static void give_up(struct learned *l, uint32_t record) {
     struct yk_record *r = &l->history.records[record];
+    pass(l, record);
     yk_lessons_answer(&l->lessons, record, false);
     yk_shadow_lru_drop(&l->lru, record);
     yk_shadow_s3fifo_drop(&l->s3fifo, record);
     yk_keeper_drop(&l->keeper, record);
     if (r->id != YK_POLICY_NONE) {
         yk_order_yield(&l->order, 0, r->id);
-        l->record_of[r->id] = YK_RECORD_NONE;
+        l->record_of[r->id] = 0;
     }
+}
+
+/* ---- room -------------------------------------------------------------------------------------- */
+
+/* One has to go. */
+static void see_room(struct learned *l) {
+    double count = yk_order_count(&l->order);
+    l->room = l->room == 0 ? count : l->room + (count - l->room) / ROOM_MEAN;
+}
+
+/* One came in. */
+static void see_count(struct learned *l) {
+    uint32_t count = yk_order_count(&l->order);
+    if (l->room != 0 && l->room < count)
+        l->room = count;
+    if (count <= l->peak)
+        return;
+    l->peak = count;
+    uint64_t limit = RECORDS_OF((uint64_t)count);
+    l->history.limit = limit < l->history.max ? (uint32_t)limit : l->history.max;
+}
+
+/* As far towards `wanted` as costs no more than `most` trims. */
+static uint32_t next_capacity(const struct learned *l, uint32_t wanted, uint32_t most) {
+    uint32_t full = l->lru.count > l->keeper.count ? l->lru.count : l->keeper.count; /* as s3fifo, but for what was removed */
+    if (wanted > l->capacity)
+        return wanted;
+    if (full < l->capacity)
+        return full > wanted ? full : wanted;
+    return l->capacity - wanted < most ? wanted : l->capacity - most;
+}
+
+static void move_capacity(struct learned *l, uint32_t most) {
+    uint32_t wanted = l->room == 0 || l->room > l->capacity_max ? l->capacity_max : (uint32_t)(l->room + 0.5), gone;
+    if (wanted == 0 || wanted == l->capacity)
+        return;
+    l->capacity = next_capacity(l, wanted, most);
+    l->lru.capacity = l->s3fifo.capacity = l->keeper.capacity = l->capacity;
+    while ((gone = yk_shadow_lru_trim(&l->lru)) != YK_RECORD_NONE)
+        left(l, FOLLOW_LRU, gone);
+    while ((gone = yk_shadow_s3fifo_trim(&l->s3fifo)) != YK_RECORD_NONE)
+        left(l, FOLLOW_S3FIFO, gone);
+    while (yk_keeper_trim(&l->keeper, &gone))
+        left(l, FOLLOW_KEEPER, gone);
 }
 
 /* ---- requests ---------------------------------------------------------------------------------- */
@@ -172,6 +253,8 @@ static void find_known(struct learned *l, const uint64_t *hashes, uint32_t n) {
 
 static uint32_t add_record(struct learned *l, uint64_t hash, uint32_t depth, uint32_t parent) {
     struct yk_history *h = &l->history;
+    while (l->walk != YK_RECORD_NONE && h->records[l->walk].request == h->request)
+        pass(l, l->walk); /* the next to go is not one of this request: those are moved out of the way */
     uint32_t goes = yk_history_next_to_go(h);
     if (goes != YK_RECORD_NONE)
         give_up(l, goes);
@@ -211,7 +294,7 @@ static void count_hits(struct learned *l, uint32_t n) {
 }
 
 /* What all blocks of the request have in common. */
-static struct yk_history_request features_of(const struct learned *l, const struct yk_learned_request *q, uint32_t n,
+static struct yk_history_request features_of(const struct learned *l, const struct yk_policy_request *q, uint32_t n,
                                              uint32_t known) {
     struct yk_history_request common = {.length = n,
                                         .output = q->output_length,
@@ -228,36 +311,43 @@ static struct yk_history_request features_of(const struct learned *l, const stru
     return common;
 }
 
-static void touch_chain(struct learned *l, uint32_t n, const struct yk_history_request *common) {
+static void touch_chain(struct learned *l, uint32_t n, const struct yk_history_request *common, bool announced) {
     for (uint32_t i = n; i-- > 0;) {
         uint32_t record = l->chain[i];
+        pass(l, record);
         yk_lessons_answer(&l->lessons, record, true);
         yk_shadow_lru_before(&l->lru, record);
         yk_history_touch(&l->history, record, common, n - 1 - i);
+        l->history.records[record].announced = announced;
         left(l, FOLLOW_LRU, yk_shadow_lru_after(&l->lru, record));
         left(l, FOLLOW_S3FIFO, yk_shadow_s3fifo_use(&l->s3fifo, record));
     }
 }
 
-static void request(struct learned *l, const struct yk_learned_request *q, uint32_t parent) {
-    uint32_t n = q->n < l->chain_max ? q->n : l->chain_max, gone;
+/* parent: of what nobody announced, if it has one; YK_RECORD_NONE otherwise. */
+static void request(struct learned *l, const struct yk_policy_request *q, uint32_t parent, bool announced) {
+    uint32_t most = l->history.limit / 2, n = q->n < most ? q->n : most, gone; /* a chain gives up none of its own */
     set_time(l, q->now_ms);
+    if (n == 0)
+        return;
     l->history.request++;
     uint32_t known = find_chain(l, q->key_hashes, n, parent);
     struct yk_history_request common = features_of(l, q, n, known);
     l->requests_clock = l->history.clock;
     count_hits(l, n);
-    touch_chain(l, n, &common);
+    touch_chain(l, n, &common, announced);
     for (uint32_t i = n; i-- > 0;)
         yk_keeper_use(&l->keeper, l->chain[i]);
     while (yk_keeper_trim(&l->keeper, &gone))
         left(l, FOLLOW_KEEPER, gone);
     yk_lessons_request(&l->lessons, l->chain, n);
     choose(l, n);
+    follow_steps(l, FOLLOW_STEPS + 4 * n);
+    move_capacity(l, ROOM_STEPS + n);
 }
 
-void yk_learned_request(struct yk_policy *p, const struct yk_learned_request *q) {
-    request(of(p), q, YK_RECORD_NONE);
+static void learned_request(struct yk_policy *p, const struct yk_policy_request *q) {
+    request(of(p), q, YK_RECORD_NONE, true);
 }
 
 /* ---- training ---------------------------------------------------------------------------------- */
@@ -287,14 +377,51 @@ void yk_learned_training_end(struct yk_policy *p) {
 
 /* ---- blocks of the real one --------------------------------------------------------------------- */
 
+static bool is_announced(const struct learned *l, uint32_t record) {
+    const struct yk_record *r = &l->history.records[record];
+    return r->touched > l->requests_clock || (r->announced && l->history.now_ms - r->last_ms <= ANNOUNCED_MS);
+}
+
 /* The block's record; what no request announced is one of its own. */
 static uint32_t record_for(struct learned *l, uint64_t key_hash, uint32_t parent) {
     uint32_t record = yk_history_find(&l->history, key_hash);
-    if (record != YK_RECORD_NONE && l->history.records[record].touched > l->requests_clock)
+    if (record != YK_RECORD_NONE && is_announced(l, record))
         return record;
-    struct yk_learned_request q = {.now_ms = l->last_ms, .key_hashes = &key_hash, .n = 1};
-    request(l, &q, parent);
+    struct yk_policy_request q = {.now_ms = l->last_ms, .key_hashes = &key_hash, .n = 1};
+    request(l, &q, parent, false);
     return l->chain[0];
+}
+
+/* ---- explained ----------------------------------------------------------------------------------- */
+
+int yk_learned_explain(const struct yk_policy *p, uint64_t key_hash, struct yk_learned_block *ret) {
+    const struct learned *l = (const struct learned *)p;
+    const struct yk_history *h = &l->history;
+    uint32_t record = yk_history_find(h, key_hash);
+    if (record == YK_RECORD_NONE)
+        return YK_MISS;
+    const struct yk_record *r = &h->records[record];
+    *ret = (struct yk_learned_block){.is_here = r->id != YK_POLICY_NONE,
+                                     .in_lru = (r->in & 1u << FOLLOW_LRU) != 0,
+                                     .in_s3fifo = (r->in & 1u << FOLLOW_S3FIFO) != 0,
+                                     .in_learned = (r->in & 1u << FOLLOW_KEEPER) != 0,
+                                     .stays = is_followed(l, record),
+                                     .uses = r->uses,
+                                     .children = r->children,
+                                     .age_ms = h->now_ms - r->last_ms,
+                                     .life_ms = h->now_ms - r->first_ms};
+    yk_history_features(h, record, ret->features);
+    if (l->keeper.trees->count > 0)
+        ret->rate = exp(yk_trees_score(l->keeper.trees, ret->features) + yk_history_prior(h, record));
+    return 0;
+}
+
+const char *yk_learned_feature_name(uint32_t feature) {
+    return feature < YK_LEARNED_FEATURES ? yk_history_feature_names[feature] : NULL;
+}
+
+uint32_t yk_learned_room(const struct yk_policy *p) {
+    return ((const struct learned *)p)->capacity;
 }
 
 /* ---- ops --------------------------------------------------------------------------------------- */
@@ -335,11 +462,9 @@ static int make_parts(struct learned *l, struct yk_policy_space *space, const st
     yk_shadow_lru_init(&l->lru, &l->history, l->capacity, 1u << FOLLOW_LRU);
     yk_shadow_s3fifo_init(&l->s3fifo, &l->history, l->capacity, 1u << FOLLOW_S3FIFO);
     l->chain = malloc(l->chain_max * sizeof(*l->chain));
-    l->record_of = malloc((size_t)space->max_ids * sizeof(*l->record_of));
+    l->record_of = calloc(space->max_ids, sizeof(*l->record_of));
     if (rc == 0 && (l->chain == NULL || l->record_of == NULL))
         rc = -YK_ENOMEM;
-    for (uint32_t id = 0; rc == 0 && id < space->max_ids; id++)
-        l->record_of[id] = YK_RECORD_NONE;
     return rc == 0 ? yk_order_init(&l->order, space, opts->seed) : rc;
 }
 
@@ -350,21 +475,24 @@ static int learned_create(struct yk_policy_space *space, const struct yk_policy_
         return -YK_ENOMEM;
     l->base.ops = &yk_policy_learned;
     l->follows = FOLLOW_KEEPER;
+    l->walk = YK_RECORD_NONE;
     l->capacity = opts->capacity_objects < YK_LEARNED_CAPACITY_MAX ? opts->capacity_objects : YK_LEARNED_CAPACITY_MAX;
     if (l->capacity == 0)
         l->capacity = 1;
-    l->chain_max = RECORDS_OF(l->capacity) / 2; /* so that a chain never gives up its own records */
+    l->capacity_max = l->capacity;
+    l->chain_max = RECORDS_OF(l->capacity) / 2;
     int rc = make_parts(l, space, opts);
     if (rc != 0) {
         learned_free(&l->base);
         return rc;
     }
+    l->history.limit = RECORDS_OF(0);
     *ret_policy = &l->base;
     return 0;
 }
 
 static void bind(struct learned *l, uint32_t id, uint32_t record) {
-    l->record_of[id] = record;
+    l->record_of[id] = record + 1;
     l->history.records[record].id = id;
     if (!is_followed(l, record))
         yk_order_yield(&l->order, 0, id);
@@ -375,13 +503,14 @@ static int learned_insert(struct yk_policy *p, uint32_t id, const struct yk_poli
     int rc = yk_order_may_enter(&l->order, id, block->parent_id);
     if (rc != 0)
         return rc;
-    uint32_t parent = block->parent_id != YK_POLICY_NONE ? l->record_of[block->parent_id] : YK_RECORD_NONE;
+    uint32_t parent = block->parent_id != YK_POLICY_NONE ? record_at(l, block->parent_id) : YK_RECORD_NONE;
     uint32_t record = record_for(l, block->key_hash, parent);
     uint32_t other = l->history.records[record].id;
     if (other != YK_POLICY_NONE)
-        l->record_of[other] = YK_RECORD_NONE; /* the same hash twice: the younger has the record */
+        l->record_of[other] = 0; /* the same hash twice: the younger has the record */
     yk_order_enter(&l->order, 0, id, block->parent_id);
     bind(l, id, record);
+    see_count(l);
     return 0;
 }
 
@@ -390,37 +519,45 @@ static int learned_access(struct yk_policy *p, uint32_t id) {
     if (!yk_order_has(&l->order, id))
         return YK_MISS;
     yk_order_renew(&l->order, 0, id);
-    if (l->record_of[id] == YK_RECORD_NONE)
+    if (record_at(l, id) == YK_RECORD_NONE)
         return 0; /* forgotten: it is known again when it comes in again */
-    uint32_t record = record_for(l, l->history.records[l->record_of[id]].key_hash, YK_RECORD_NONE);
+    uint32_t record = record_for(l, l->history.records[record_at(l, id)].key_hash, YK_RECORD_NONE);
     if (!is_followed(l, record))
         yk_order_yield(&l->order, 0, id);
     return 0;
 }
 
 /* Its record stays. */
-static int learned_evict(struct yk_policy *p, uint32_t id, uint64_t key_hash) {
-    struct learned *l = of(p);
-    (void)key_hash;
-    if (!yk_order_has(&l->order, id))
-        return YK_MISS;
-    if (l->record_of[id] != YK_RECORD_NONE)
-        l->history.records[l->record_of[id]].id = YK_POLICY_NONE;
-    l->record_of[id] = YK_RECORD_NONE;
+static void leave(struct learned *l, uint32_t id) {
+    uint32_t record = record_at(l, id);
+    if (record != YK_RECORD_NONE)
+        l->history.records[record].id = YK_POLICY_NONE;
+    l->record_of[id] = 0;
     yk_order_leave(&l->order, id);
+}
+
+static int learned_evict(struct yk_policy *p, uint32_t id, uint64_t key_hash) {
+    (void)key_hash;
+    if (!yk_order_has(&of(p)->order, id))
+        return YK_MISS;
+    see_room(of(p));
+    leave(of(p), id);
     return 0;
 }
 
 /* No cache has it any more: else those without payload would hit what the real one cannot, and look better for ever. */
 static int learned_remove(struct yk_policy *p, uint32_t id) {
     struct learned *l = of(p);
-    uint32_t record = yk_order_has(&l->order, id) ? l->record_of[id] : YK_RECORD_NONE;
+    if (!yk_order_has(&l->order, id))
+        return YK_MISS;
+    uint32_t record = record_at(l, id);
     if (record != YK_RECORD_NONE) {
         yk_shadow_lru_drop(&l->lru, record);
         yk_shadow_s3fifo_drop(&l->s3fifo, record);
         yk_keeper_drop(&l->keeper, record);
     }
-    return learned_evict(p, id, 0);
+    leave(l, id);
+    return 0;
 }
 
 static int learned_victim(struct yk_policy *p, yk_policy_can_fn can, void *arg, uint32_t max_steps,
@@ -453,7 +590,7 @@ static int learned_yield(struct yk_policy *p, uint32_t id) {
 const struct yk_policy_ops yk_policy_learned = {
     .name = "learned",
     .help = "what is predicted to be wanted soonest stays, or what lru or s3fifo keep where they hit more",
-    .caps = 0,
+    .caps = YK_POLICY_CAP_PARENTS | YK_POLICY_CAP_REQUESTS | YK_POLICY_CAP_LEARNS,
     .create = learned_create,
     .free = learned_free,
     .insert = learned_insert,
@@ -465,4 +602,5 @@ const struct yk_policy_ops yk_policy_learned = {
     .count = learned_count,
     .rises = learned_rises,
     .yield = learned_yield,
+    .request = learned_request,
 };

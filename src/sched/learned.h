@@ -8,10 +8,15 @@
  * blocks of highest predicted rate, never a block without its parent. The real one holds what that of them
  * holds which hit most in the recent past. docs/scheduler.md has the model and its evidence.
  *
- * Its ops are those of every policy (policy.h); it is in yolkd's list when the node announces requests.
+ * Its ops are those of every policy (policy.h).
  *
- * Memory: about 125 bytes for each of 4 x capacity_objects + 100,000 blocks, and 4 MiB. All of it is
- * allocated when it is made. Threads: as every policy; training may leave its owner's thread.
+ * Room: what it is told when it is made (capacity_objects) is a limit. How much there is it sees from how many
+ * blocks are here when one has to go, and its three caches have as much: in a node blocks have different sizes, some
+ * are pinned, and namespaces share what there is.
+ *
+ * Memory: about 125 bytes for each of 4 x R + 100,000 blocks, R being the most that were here at a time, and 4 MiB.
+ * All of it is mapped when it is made and touched as it is used. Threads: as every policy; training may leave its
+ * owner's thread.
  */
 #ifndef YK_SCHED_LEARNED_H
 #define YK_SCHED_LEARNED_H
@@ -27,20 +32,7 @@ extern const struct yk_policy_ops yk_policy_learned;
 /* capacity_objects is held to this. */
 #define YK_LEARNED_CAPACITY_MAX 10000000u
 
-struct yk_learned_request {
-    uint64_t now_ms;            /* from any start; going back counts as standing still */
-    const uint64_t *key_hashes; /* head of the chain first; borrowed for the call */
-    uint32_t n;
-    uint32_t last_block_eighths; /* how full the last block is, 1 to 7; 0: full, or not known */
-    uint32_t output_length;      /* tokens; 0: not known */
-    uint32_t stop;               /* enum yk_trace_stop; 0: not known */
-};
-
-/* A request begins: its blocks are accessed or inserted next, tail first. p is an instance of
- * yk_policy_learned. */
-void yk_learned_request(struct yk_policy *p, const struct yk_learned_request *request);
-
-/* What the policy has seen is enough to learn from anew: a copy of that, from which
+/* p is an instance of yk_policy_learned here and below. What the policy has seen is enough to learn from anew: a copy of that, from which
  *
  *     training = yk_learned_training_begin(p)     the owner, after requests; NULL: not now
  *     yk_learned_training_run(training)           any thread: it touches nothing else of the policy
@@ -53,6 +45,27 @@ struct yk_learned_training;
 struct yk_learned_training *yk_learned_training_begin(struct yk_policy *p);
 void yk_learned_training_run(struct yk_learned_training *training);
 void yk_learned_training_end(struct yk_policy *p);
+
+#define YK_LEARNED_FEATURES 19u
+
+/* What is thought of a block, here or not. */
+struct yk_learned_block {
+    bool is_here;
+    bool in_lru, in_s3fifo, in_learned; /* which of the caches without payload have it */
+    bool stays;                         /* the one that is followed has it; else it is the first to go */
+    uint32_t uses, children;            /* that were seen */
+    uint32_t age_ms, life_ms;           /* since its last, its first use */
+    double rate;                        /* predicted uses a second; 0: nothing was learned yet */
+    uint8_t features[YK_LEARNED_FEATURES]; /* as the model has them: steps of logarithms, most of them */
+};
+
+/* 0, or YK_MISS: it is not known, or was forgotten. */
+int yk_learned_explain(const struct yk_policy *p, uint64_t key_hash, struct yk_learned_block *ret_block);
+/* Static storage; NULL for what is none. */
+const char *yk_learned_feature_name(uint32_t feature);
+
+/* Blocks that the caches without payload have room for now. */
+uint32_t yk_learned_room(const struct yk_policy *p);
 
 /* Which cache is followed now: "lru", "s3fifo" or "learned". */
 const char *yk_learned_follows(const struct yk_policy *p);

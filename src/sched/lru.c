@@ -134,12 +134,13 @@ const struct yk_policy_ops yk_policy_lru = {
     .count = lru_count,
     .rises = lru_rises,
     .yield = lru_yield,
+    .request = yk_policy_no_request,
 };
 
 const struct yk_policy_ops yk_policy_chain_lru = {
     .name = "chain-lru",
     .help = "least recently accessed first, never a block before its descendants",
-    .caps = YK_POLICY_CAP_EXACT_LRU | YK_POLICY_CAP_CHAIN,
+    .caps = YK_POLICY_CAP_EXACT_LRU | YK_POLICY_CAP_CHAIN | YK_POLICY_CAP_PARENTS,
     .create = chain_lru_create,
     .free = lru_free,
     .insert = lru_insert,
@@ -151,4 +152,5 @@ const struct yk_policy_ops yk_policy_chain_lru = {
     .count = lru_count,
     .rises = lru_rises,
     .yield = lru_yield,
+    .request = yk_policy_no_request,
 };

@@ -7,8 +7,14 @@
 #include <string.h>
 
 static const struct yk_policy_ops *const policies[] = {
-    &yk_policy_lru, &yk_policy_s3fifo, &yk_policy_chain_lru, &yk_policy_chain_s3fifo, NULL,
+    &yk_policy_lru, &yk_policy_s3fifo, &yk_policy_chain_lru, &yk_policy_chain_s3fifo,
+    &yk_policy_learned, NULL,
 };
+
+void yk_policy_no_request(struct yk_policy *p, const struct yk_policy_request *request) {
+    (void)p;
+    (void)request;
+}
 
 const struct yk_policy_ops *const *yk_policy_list(void) {
     return policies;

@@ -58,7 +58,7 @@ void yk_policy_space_free(struct yk_policy_space *space);
 uint64_t yk_policy_value(const struct yk_policy_space *space, uint32_t id);
 
 struct yk_policy_opts {
-    uint32_t capacity_objects; /* about as many as will be in at once; bounds ghost lists */
+    uint32_t capacity_objects; /* about as many as will be in at once, rather more than fewer; bounds ghost lists */
     uint64_t seed;             /* for whatever is random inside; same calls + seed = same victims */
 };
 
@@ -72,12 +72,25 @@ struct yk_policy_block {
     bool parent_yields;    /* its parent goes first because it was told to yield, not since it is cut off */
 };
 
+/* A request: a whole chain, of which any part may be here. */
+struct yk_policy_request {
+    uint64_t now_ms;            /* from any start; going back counts as standing still */
+    const uint64_t *key_hashes; /* head of the chain first; borrowed for the call */
+    uint32_t n;                 /* 0: no request, but time has passed */
+    uint32_t last_block_eighths; /* how full the last block is, 1 to 7; 0: full, or not known */
+    uint32_t output_length;      /* tokens; 0: not known */
+    uint32_t stop;               /* enum yk_trace_stop; 0: not known */
+};
+
+/* Of a hash that a policy is given these bits count: as many as an event of a client's ring has room for. */
+#define YK_POLICY_HASH_BITS ((UINT64_C(1) << 60) - 1)
+
 enum yk_policy_answer { YK_POLICY_SKIP = 0, YK_POLICY_TAKE = 1 };
 
 /* May this id go now? SKIP: pinned, being written, and so on. Must not call the policy. */
 typedef enum yk_policy_answer (*yk_policy_can_fn)(void *arg, uint32_t id);
 
-/* Never proposes a block that has a child in the instance. And proposes what is cut off first: a block
+/* As YK_POLICY_CAP_PARENTS; and proposes what is cut off first: a block
  * that came in as cut_off, or as the child of one that is, is a candidate before every block that is
  * not, until it is accessed (a SKIP counts as that) or, in S3-FIFO, promoted for its uses. So a chain
  * that is longer than memory, put from its head on, keeps its head: its tail is evicted for the next
@@ -86,6 +99,12 @@ typedef enum yk_policy_answer (*yk_policy_can_fn)(void *arg, uint32_t id);
 #define YK_POLICY_CAP_CHAIN (1u << 0)
 /* Proposes exactly the least recently accessed of all candidates that are not cut off. */
 #define YK_POLICY_CAP_EXACT_LRU (1u << 1)
+/* Never proposes a block that has a child in the instance. */
+#define YK_POLICY_CAP_PARENTS (1u << 4)
+/* Wants to be told of requests, and of the time. */
+#define YK_POLICY_CAP_REQUESTS (1u << 2)
+/* Learns: yk_learned_training_begin (learned.h). */
+#define YK_POLICY_CAP_LEARNS (1u << 3)
 
 /* Every op is present in every policy. `p` is an instance, `id` below the space's max_ids. */
 struct yk_policy_ops {
@@ -139,6 +158,10 @@ struct yk_policy_ops {
      * cut off does, until it is accessed. Its children that come in with parent_yields do not. YK_MISS:
      * not in. */
     int (*yield)(struct yk_policy *p, uint32_t id);
+
+    /* A request begins: its blocks are accessed, or come in, next, tail first for the best. Who is not told of requests
+     * (YK_POLICY_CAP_REQUESTS) takes each access and insert for one of its own. */
+    void (*request)(struct yk_policy *p, const struct yk_policy_request *request);
 };
 
 /* Is a block that leaves worth a write to the tier below? Pure, without a state. */
@@ -221,6 +244,10 @@ static inline bool yk_policy_rises(const struct yk_policy *p, uint64_t key_hash,
 
 static inline int yk_policy_yield(struct yk_policy *p, uint32_t id) {
     return p->ops->yield(p, id);
+}
+
+static inline void yk_policy_request(struct yk_policy *p, const struct yk_policy_request *request) {
+    p->ops->request(p, request);
 }
 
 #ifdef __cplusplus

@@ -222,12 +222,13 @@ const struct yk_policy_ops yk_policy_s3fifo = {
     .count = s3fifo_count,
     .rises = s3fifo_rises,
     .yield = s3fifo_yield,
+    .request = yk_policy_no_request,
 };
 
 const struct yk_policy_ops yk_policy_chain_s3fifo = {
     .name = "chain-s3fifo",
     .help = "s3fifo, never a block before its descendants",
-    .caps = YK_POLICY_CAP_CHAIN,
+    .caps = YK_POLICY_CAP_CHAIN | YK_POLICY_CAP_PARENTS,
     .create = chain_s3fifo_create,
     .free = s3fifo_free,
     .insert = s3fifo_insert,
@@ -239,4 +240,5 @@ const struct yk_policy_ops yk_policy_chain_s3fifo = {
     .count = s3fifo_count,
     .rises = s3fifo_rises,
     .yield = s3fifo_yield,
+    .request = yk_policy_no_request,
 };

@@ -33,20 +33,23 @@ void yk_shadow_lru_before(struct yk_shadow_lru *c, uint32_t record) {
         pass(c);
 }
 
+uint32_t yk_shadow_lru_trim(struct yk_shadow_lru *c) {
+    uint32_t gone = c->oldest;
+    if (c->count <= c->capacity)
+        return YK_RECORD_NONE;
+    yk_shadow_lru_drop(c, gone);
+    return gone;
+}
+
 uint32_t yk_shadow_lru_after(struct yk_shadow_lru *c, uint32_t record) {
     struct yk_record *r = record_at(c->history, record);
-    uint32_t gone = YK_RECORD_NONE;
     if (!(r->in & c->bit)) {
         r->in |= c->bit;
         c->count++;
     }
     if (c->oldest == YK_RECORD_NONE)
         c->oldest = record;
-    if (c->count > c->capacity) {
-        gone = c->oldest;
-        yk_shadow_lru_drop(c, gone);
-    }
-    return gone;
+    return yk_shadow_lru_trim(c);
 }
 
 void yk_shadow_lru_drop(struct yk_shadow_lru *c, uint32_t record) {
@@ -139,6 +142,10 @@ static uint32_t evict(struct yk_shadow_s3fifo *c) {
         move_to(c, record, OUT);
     r->in &= (uint8_t)~c->bit;
     return record;
+}
+
+uint32_t yk_shadow_s3fifo_trim(struct yk_shadow_s3fifo *c) {
+    return count_in(c) > c->capacity ? evict(c) : YK_RECORD_NONE;
 }
 
 uint32_t yk_shadow_s3fifo_use(struct yk_shadow_s3fifo *c, uint32_t record) {

@@ -38,12 +38,15 @@ void yk_shadow_lru_init(struct yk_shadow_lru *c, struct yk_history *h, uint32_t 
  * YK_RECORD_NONE. */
 void yk_shadow_lru_before(struct yk_shadow_lru *c, uint32_t record);
 uint32_t yk_shadow_lru_after(struct yk_shadow_lru *c, uint32_t record);
-/* The record is given up. */
+/* Capacity was lowered: the next that is too many is out, or YK_RECORD_NONE. */
+uint32_t yk_shadow_lru_trim(struct yk_shadow_lru *c);
+/* The record is given up, or its block was removed. */
 void yk_shadow_lru_drop(struct yk_shadow_lru *c, uint32_t record);
 
 void yk_shadow_s3fifo_init(struct yk_shadow_s3fifo *c, struct yk_history *h, uint32_t capacity, uint8_t bit);
 /* The record is used. Returns who left, or YK_RECORD_NONE. */
 uint32_t yk_shadow_s3fifo_use(struct yk_shadow_s3fifo *c, uint32_t record);
+uint32_t yk_shadow_s3fifo_trim(struct yk_shadow_s3fifo *c); /* likewise */
 void yk_shadow_s3fifo_drop(struct yk_shadow_s3fifo *c, uint32_t record);
 
 #endif

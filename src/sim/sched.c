@@ -31,11 +31,6 @@ static void sched_fini(struct yk_sim_cache *c) {
     free(of(c)->hashes);
 }
 
-/* learned is not in yolkd's list yet. */
-static const struct yk_policy_ops *policy_of(const struct yk_sim_cache_ops *ops) {
-    return ops == &yk_sim_learned ? &yk_policy_learned : yk_policy_find(ops->name);
-}
-
 static int sched_init(struct yk_sim_cache *c, const struct yk_sim_trace *t, const struct yk_sim_opts *o) {
     struct yk_policy_opts opts = {.capacity_objects = o->capacity, .seed = o->seed};
     struct sched *s = of(c);
@@ -43,7 +38,7 @@ static int sched_init(struct yk_sim_cache *c, const struct yk_sim_trace *t, cons
     s->capacity = o->capacity;
     s->in = calloc(t->distinct + 1, 1);
     int rc = s->in != NULL ? yk_policy_space_new((uint32_t)t->distinct, &s->space) : -YK_ENOMEM;
-    return rc == 0 ? yk_policy_new(policy_of(c->ops), s->space, &opts, &s->policy) : rc;
+    return rc == 0 ? yk_policy_new(yk_policy_find(c->ops->name), s->space, &opts, &s->policy) : rc;
 }
 
 static bool sched_has(const struct yk_sim_cache *c, uint32_t block) {
@@ -116,13 +111,13 @@ static int learned_request(struct yk_sim_cache *c, uint64_t number) {
     }
     for (uint32_t i = 0; i < q->n; i++)
         s->hashes[i] = hash_of(s, s->trace->blocks[q->first + i]);
-    struct yk_learned_request r = {.now_ms = q->at_ms,
+    struct yk_policy_request r = {.now_ms = q->at_ms,
                                    .key_hashes = s->hashes,
                                    .n = q->n,
                                    .last_block_eighths = last_eighths(q),
                                    .output_length = q->output_length,
                                    .stop = q->stop};
-    yk_learned_request(s->policy, &r);
+    yk_policy_request(s->policy, &r);
     train(s);
     return 0;
 }

@@ -85,9 +85,9 @@ static void test_a_chain_does_not_push_out_its_own_beginning(void **state) {
     (void)state;
     for (uint64_t i = 0; i < RECORDS; i++) {
         uint64_t other = (i + 1) * UINT64_C(0x2545f4914f6cdd1d);
-        yk_learned_request(p, &(struct yk_learned_request){.now_ms = i, .key_hashes = i > 0 ? &other : chain, .n = 1});
+        yk_policy_request(p, &(struct yk_policy_request){.now_ms = i, .key_hashes = i > 0 ? &other : chain, .n = 1});
     }
-    yk_learned_request(p, &(struct yk_learned_request){.now_ms = RECORDS, .key_hashes = chain, .n = 2});
+    yk_policy_request(p, &(struct yk_policy_request){.now_ms = RECORDS, .key_hashes = chain, .n = 2});
     assert_string_equal(yk_learned_follows(p), "learned");
     assert_true(yk_policy_rises(p, chain[1], false));
     assert_true(yk_policy_rises(p, chain[0], false));
@@ -104,9 +104,9 @@ static void test_a_flood_of_keys_is_forgotten(void **state) {
     for (uint64_t at = 0; at < 250000; at += 64) { /* records: 100,016 */
         for (uint32_t i = 0; i < 64; i++)
             hashes[i] = (at + i + 1) * UINT64_C(0x2545f4914f6cdd1d);
-        struct yk_learned_request q = {.now_ms = at, .key_hashes = hashes, .n = 64, .stop = UINT32_MAX,
+        struct yk_policy_request q = {.now_ms = at, .key_hashes = hashes, .n = 64, .stop = UINT32_MAX,
                                        .output_length = UINT32_MAX, .last_block_eighths = UINT32_MAX};
-        yk_learned_request(p, &q);
+        yk_policy_request(p, &q);
     }
     struct yk_policy_block block = {.key_hash = hashes[63], .size_bytes = 1, .parent_id = YK_POLICY_NONE};
     assert_int_equal(yk_policy_insert(p, 1, &block), 0);
@@ -121,9 +121,168 @@ static uint64_t play(struct yk_policy *p, uint64_t *rng, uint64_t *at, uint32_t 
     for (uint32_t i = 0; i < 2 * requests; i++) {
         hash = (i % 2 == 0 ? 1 + random_below(rng, 24) : 1000 + *at) * UINT64_C(0x2545f4914f6cdd1d);
         *at += 1;
-        yk_learned_request(p, &(struct yk_learned_request){.now_ms = *at * 100, .key_hashes = &hash, .n = 1});
+        yk_policy_request(p, &(struct yk_policy_request){.now_ms = *at * 100, .key_hashes = &hash, .n = 1});
     }
     return hash;
+}
+
+/* A block that somebody removed is in none of the caches without payload, whichever is followed: hits there would be
+ * hits that the real one cannot have. What was evicted, which was the policy's own doing, stays in them. */
+static void test_removed_blocks_are_in_no_shadow_cache(void **state) {
+    struct yk_policy_space *space = make_space(64);
+    struct yk_policy *p = make_learned(space, 16);
+    struct yk_learned_block b;
+    uint64_t chain[8];
+    (void)state;
+    for (uint32_t i = 0; i < 8; i++)
+        chain[i] = (i + 1) * UINT64_C(0x2545f4914f6cdd1d);
+    assert_int_equal(yk_learned_explain(p, chain[0], &b), YK_MISS);
+    for (uint32_t again = 0; again < 2; again++) {
+        yk_policy_request(p, &(struct yk_policy_request){.now_ms = again * 1000, .key_hashes = chain, .n = 8});
+        for (uint32_t i = 8; i-- > 0;) {
+            struct yk_policy_block block = {.key_hash = chain[i], .size_bytes = 1,
+                                            .parent_id = i > 0 ? i - 1 : YK_POLICY_NONE};
+            assert_int_equal(yk_policy_insert(p, i, &block), 0);
+        }
+        for (uint32_t i = 0; i < 8; i++) {
+            assert_int_equal(yk_learned_explain(p, chain[i], &b), 0);
+            assert_true(b.is_here && b.in_lru && b.in_s3fifo && b.in_learned && b.stays);
+            assert_int_equal(b.uses, again + 1);
+        }
+        assert_int_equal(yk_policy_evict(p, 7, chain[7]), 0);
+        for (uint32_t i = 0; i < 7; i++)
+            assert_int_equal(yk_policy_remove(p, i), 0);
+        for (uint32_t i = 0; i < 8; i++) {
+            assert_int_equal(yk_learned_explain(p, chain[i], &b), 0);
+            assert_false(b.is_here);
+            assert_true(b.in_lru == (i == 7) && b.in_s3fifo == (i == 7) && b.in_learned == (i == 7));
+            assert_int_equal(b.stays, i == 7);
+        }
+    }
+    yk_policy_free(p);
+    yk_policy_space_free(space);
+}
+
+/* ---- a cache with payload, of which the policy was told more or less ----------------------------------------------- */
+
+#define KEYS 4000u
+
+struct real {
+    struct yk_policy_space *space;
+    struct yk_policy *policy;
+    bool in[KEYS];
+    uint32_t room;
+    uint64_t hits;
+};
+
+static uint64_t key_hash(uint32_t key) {
+    return (key + 1) * UINT64_C(0x2545f4914f6cdd1d);
+}
+
+static void use_real(struct real *c, uint64_t now_ms, uint32_t key) {
+    uint64_t hash = key_hash(key);
+    struct yk_policy_block block = {.key_hash = hash, .size_bytes = 1, .parent_id = YK_POLICY_NONE};
+    uint32_t victim;
+    yk_policy_request(c->policy, &(struct yk_policy_request){.now_ms = now_ms, .key_hashes = &hash, .n = 1});
+    struct yk_learned_training *training = yk_learned_training_begin(c->policy);
+    if (training != NULL) {
+        yk_learned_training_run(training);
+        yk_learned_training_end(c->policy);
+    }
+    if (c->in[key]) {
+        c->hits++;
+        assert_int_equal(yk_policy_access(c->policy, key), 0);
+        return;
+    }
+    if (yk_policy_count(c->policy) == c->room) {
+        assert_int_equal(yk_policy_victim_any(c->policy, &victim), 0);
+        assert_int_equal(yk_policy_evict(c->policy, victim, key_hash(victim)), 0);
+        c->in[victim] = false;
+    }
+    assert_int_equal(yk_policy_insert(c->policy, key, &block), 0);
+    c->in[key] = true;
+}
+
+/* Half of the uses are of some favourites, a bit more than there is room for; the rest come seldom. */
+static uint64_t hits_with(uint32_t told, uint32_t room) {
+    struct real *c = calloc(1, sizeof(*c));
+    uint64_t rng = 17;
+    assert_non_null(c);
+    c->room = room;
+    c->space = make_space(KEYS);
+    c->policy = make_learned(c->space, told);
+    for (uint32_t i = 0; i < 40000; i++)
+        use_real(c, i * 50, random_below(&rng, 2) ? random_below(&rng, room * 5 / 4) : random_below(&rng, KEYS));
+    uint64_t hits = c->hits;
+    assert_in_range(yk_learned_room(c->policy), room - 1, room + 1);
+    yk_policy_free(c->policy);
+    yk_policy_space_free(c->space);
+    free(c);
+    return hits;
+}
+
+/* In a node nobody knows how many blocks will fit: it is told too many, and sees. */
+static void test_sees_how_much_room_there_is(void **state) {
+    uint64_t right = hits_with(300, 300), much = hits_with(500, 300), absurd = hits_with(1000000, 300);
+    (void)state;
+    if (much * 100 < right * 97 || absurd * 100 < right * 97)
+        fail_msg("%llu hits when it was told, %llu and %llu when it had to see", (unsigned long long)right,
+                 (unsigned long long)much, (unsigned long long)absurd);
+}
+
+/* Room is lost and won as other namespaces need it: the caches without payload follow, a few blocks at a time. */
+static void test_follows_a_room_that_changes(void **state) {
+    struct real *c = calloc(1, sizeof(*c));
+    uint64_t rng = 23, at = 0;
+    (void)state;
+    assert_non_null(c);
+    c->space = make_space(KEYS);
+    c->policy = make_learned(c->space, 1000);
+    static const uint32_t rooms[] = {600, 150, 800};
+    for (uint32_t k = 0; k < 3; k++) {
+        uint32_t victim;
+        c->room = rooms[k];
+        while (yk_policy_count(c->policy) > c->room) { /* another takes it */
+            assert_int_equal(yk_policy_victim_any(c->policy, &victim), 0);
+            assert_int_equal(yk_policy_evict(c->policy, victim, key_hash(victim)), 0);
+            c->in[victim] = false;
+        }
+        for (uint32_t i = 0; i < 6000; i++)
+            use_real(c, ++at * 50, random_below(&rng, KEYS));
+        assert_in_range(yk_learned_room(c->policy), rooms[k] - 1, rooms[k] + 1);
+    }
+    yk_policy_free(c->policy);
+    yk_policy_space_free(c->space);
+    free(c);
+}
+
+/* Two clients: what one announced is used after the other has announced, and is not taken for requests of their own. */
+static void test_requests_overlap(void **state) {
+    struct yk_policy_space *space = make_space(64);
+    struct yk_policy *p = make_learned(space, 32);
+    struct yk_learned_block b;
+    uint64_t one[4], two[4];
+    (void)state;
+    for (uint32_t i = 0; i < 4; i++) {
+        one[i] = key_hash(i);
+        two[i] = key_hash(100 + i);
+    }
+    yk_policy_request(p, &(struct yk_policy_request){.now_ms = 1000, .key_hashes = one, .n = 4});
+    yk_policy_request(p, &(struct yk_policy_request){.now_ms = 1001, .key_hashes = two, .n = 4});
+    for (uint32_t i = 4; i-- > 0;) {
+        struct yk_policy_block block = {.key_hash = one[i], .size_bytes = 1, .parent_id = YK_POLICY_NONE};
+        assert_int_equal(yk_policy_insert(p, i, &block), 0);
+        assert_int_equal(yk_policy_access(p, i), 0);
+        assert_int_equal(yk_learned_explain(p, one[i], &b), 0);
+        assert_int_equal(b.uses, 1);
+    }
+    yk_policy_request(p, &(struct yk_policy_request){.now_ms = 200000}); /* time passes, and nobody announces */
+    assert_int_equal(yk_policy_access(p, 0), 0);
+    assert_int_equal(yk_learned_explain(p, one[0], &b), 0);
+    assert_int_equal(b.uses, 2);
+    assert_int_equal(b.age_ms, 0);
+    yk_policy_free(p);
+    yk_policy_space_free(space);
 }
 
 static void *run_training(void *training) {
@@ -167,6 +326,10 @@ int main(void) {
         cmocka_unit_test(test_pinned_blocks_stay_and_children_go_before_parents),
         cmocka_unit_test(test_a_chain_does_not_push_out_its_own_beginning),
         cmocka_unit_test(test_a_flood_of_keys_is_forgotten),
+        cmocka_unit_test(test_removed_blocks_are_in_no_shadow_cache),
+        cmocka_unit_test(test_sees_how_much_room_there_is),
+        cmocka_unit_test(test_follows_a_room_that_changes),
+        cmocka_unit_test(test_requests_overlap),
         cmocka_unit_test(test_learns_on_another_thread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,7 +25,7 @@ static void list_and_find(void **state) {
         assert_ptr_equal(yk_policy_find(ops[n]->name), ops[n]);
         assert_true(strlen(ops[n]->help) > 0);
     }
-    assert_int_equal(n, 4);
+    assert_int_equal(n, 5);
     assert_null(yk_policy_find("random"));
     assert_null(yk_policy_find(""));
 }
@@ -333,7 +333,7 @@ CONFORMS(wrong_instances_hurt_nobody)
 static void what_yields_goes_first_of(const char *name) {
     struct yk_policy_space *space = make_space(IDS);
     struct yk_policy *p = make_policy(name, space, IDS);
-    bool chains = yk_policy_find(name)->caps & YK_POLICY_CAP_CHAIN;
+    bool parents = yk_policy_find(name)->caps & YK_POLICY_CAP_PARENTS;
     assert_int_equal(yk_policy_yield(p, 5), YK_MISS);
     assert_int_equal(yk_policy_yield(p, IDS), YK_MISS);
     for (uint32_t id = 0; id < 50; id++)
@@ -346,7 +346,7 @@ static void what_yields_goes_first_of(const char *name) {
     assert_int_equal(evict_block(p, 40), 0);
     assert_int_not_equal(next_victim(p, take_all, NULL), 45);
     assert_int_equal(yk_policy_yield(p, 30), 0);
-    assert_int_equal(next_victim(p, take_all, NULL) == 30, !chains);
+    assert_int_equal(next_victim(p, take_all, NULL) == 30, !parents);
     assert_int_equal(yk_policy_remove(p, 31), 0);
     assert_int_equal(next_victim(p, take_all, NULL), 30);
     assert_int_equal(yk_policy_count(p), 48);
