@@ -132,7 +132,7 @@ struct yk_rec {
     uint64_t place;       /* where in its segment, */
     uint64_t moving;      /* and how many bytes */
     uint32_t pieces;      /* of the caller's memory */
-    uint32_t conn;        /* number of the connection that granted a place for the engine */
+    uint32_t conn;        /* number of the connection that granted a place for the engine, or found a block */
     uint64_t deadline_ns;
     uint64_t hash;  /* of the key, for the order */
     uint64_t epoch; /* the handle's when the operation began (R9) */

@@ -39,6 +39,7 @@ static struct yk_move *move_new(yk_client *c, struct yk_batch *owner) {
     yk_list_init(&m->all);
     yk_list_init(&m->recs);
     m->client = c;
+    m->conn = c->conn_number;
     m->owner = owner;
     m->batch = 0;
     m->n = 0;
@@ -113,10 +114,15 @@ static void refuse(yk_client *c, struct yk_rec *rec) {
     yk_rec_runnable(c, rec);
 }
 
+/* Is what the record names of the node that the engine would ask? Else another one's numbers would be taken for it. */
+static int is_of_this_node(const yk_client *c, const struct yk_rec *rec) {
+    return yk_op_is_get(rec->op) ? rec->conn == c->conn_number : !rec->in_place || yk_place_is_valid(c, rec);
+}
+
 void yk_move_add(yk_client *c, struct yk_move **at, struct yk_batch *owner, struct yk_rec *rec) {
     uint32_t pieces = count_pieces(rec);
     struct yk_move *m = *at;
-    if (!c->far.up || pieces > PIECES_MAX || (rec->in_place && !yk_place_is_valid(c, rec))) {
+    if (!c->far.up || pieces > PIECES_MAX || !is_of_this_node(c, rec)) {
         refuse(c, rec);
         return;
     }
@@ -263,7 +269,8 @@ void yk_move_begin(yk_client *c, struct yk_move **at, int last) {
                              .timeout_ms = m->timeout_ms,
                              .user = m,
                              .done = b == NULL ? on_end : NULL};
-    int rc = far->up ? yk_xfer_submit(far->engine, m->reqs, m->n, &o, &m->batch) : -YK_EAGAIN;
+    int is_now = far->up && m->conn == c->conn_number; /* other records may have been run since it was filled */
+    int rc = is_now ? yk_xfer_submit(far->engine, m->reqs, m->n, &o, &m->batch) : -YK_EAGAIN;
     if (rc < 0) {
         m->batch = 0;
         end(c, m, rc);

@@ -39,6 +39,7 @@ struct yk_move {
     yk_xfer_batch batch;
     yk_xfer_request *reqs;
     uint32_t n, cap;
+    uint32_t conn;       /* number of the connection whose node's segment it is for */
     uint32_t timeout_ms; /* that it was given */
     uint64_t bytes;
 };

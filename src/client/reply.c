@@ -394,11 +394,12 @@ static int piece_check(const yk_client *c, struct yk_rec *rec, const yk_block_in
 
 /* Decides what the payload of n bytes that follows is good for: the status to end with (then it is
  * dropped), or YK_PENDING: receive it. */
-static int piece_begin(struct yk_rec *rec, const yk_block_info *info) {
+static int piece_begin(const yk_client *c, struct yk_rec *rec, const yk_block_info *info) {
     yk_op *op = rec->op;
-    if (rec->at > 0 && info->generation != rec->gen)
-        return -YK_EAGAIN; /* another block by now: from the beginning */
+    if (rec->at > 0 && (info->generation != rec->gen || rec->conn != c->conn_number))
+        return -YK_EAGAIN; /* another block by now, or another node's: from the beginning */
     rec->gen = info->generation;
+    rec->conn = c->conn_number;
     rec->sum = info->checksum;
     rec->whole = op->arg == 0 && rec->len == info->len;
     if (op->opcode == YK_OP_GET_RANGE)
@@ -467,7 +468,7 @@ int yk_reply_get_begin(yk_client *c, const struct yk_frame *f, const unsigned ch
             return -YK_EPROTO;
         status = copy_begin(rec, &info);
         if (status == 0)
-            status = piece_begin(rec, &info);
+            status = piece_begin(c, rec, &info);
         if (status == YK_PENDING && n == 0 && rec->at < rec->len)
             return -YK_EPROTO;
         if (status == YK_PENDING && idx != YK_GET_INLINE &&

@@ -456,6 +456,58 @@ static void test_block_goes_after_it_was_located(void **state) {
     }
 }
 
+static uint64_t missed_at(struct rig *r) {
+    static const char name[] = "\"remote_missed\":";
+    yk_client *c = rig_client(r, YK_OPEN_NO_MAP, LONG);
+    char *text = NULL;
+    assert_status(yk_stats_json(c, &text), 0);
+    const char *at = strstr(text, name);
+    assert_non_null(at);
+    uint64_t n = strtoull(at + strlen(name), NULL, 10);
+    free(text);
+    yk_close(c);
+    return n;
+}
+
+static void call(yk_client *c) {
+    char *text = NULL;
+    assert_status(yk_stats_json(c, &text), 0);
+    free(text);
+}
+
+/* Where one node says that a block is, another node has something else: that node is asked anew. */
+static void test_located_by_another_node(void **state) {
+    static unsigned char part[MIB];
+    struct rig a, b;
+    char url[300];
+    struct iovec iov = {part, sizeof(part)};
+    yk_op op = {.opcode = YK_OP_GET_RANGE, .key = yk_key_str("k"), .iov = &iov, .iov_count = 1, .arg = 1}, *out;
+    yk_open_opts o = {.size = sizeof(o), .flags = YK_OPEN_NO_MAP, .timeout_ms = LONG};
+    yk_client *c = NULL;
+    uint64_t until = yk_now_ns() + LONG * YK_NS_PER_MS;
+    (void)state;
+    rig_open(&a, 0, 0);
+    rig_open(&b, 0, 0);
+    snprintf(url, sizeof(url), "%s,%s", a.f.url, b.f.url);
+    for (; c == NULL || !c->far.up || c->route.at != 0; assert_true(yk_now_ns() < until)) {
+        yk_close(c);
+        assert_status(yk_open(url, &o, &c), 0);
+    }
+    put_ok(c, "k", 2 * MIB, 1);
+    assert_status(yk_submit(c, &op, 1, LONG), 0);
+    for (; yk_list_empty(&c->async_runnable); assert_true(yk_now_ns() < until))
+        call(c);
+    fixture_kill(&a.f, SIGKILL);
+    for (; STAT(c, reconnects) == 0; assert_true(yk_now_ns() < until))
+        call(c);
+    assert_int_equal(yk_poll(c, &out, 1, LONG), 1);
+    assert_status(op.status, YK_MISS);
+    assert_int_equal(missed_at(&b), 0);
+    yk_close(c);
+    rig_close(&b); /* whose processes have pipes of the first */
+    rig_close(&a);
+}
+
 /* ---- the node stops while payload is under way ------------------------------------------------------ */
 
 static void stop_node(struct between *b) {
@@ -796,6 +848,7 @@ int main(void) {
         cmocka_unit_test(test_rails_that_are_not_there),
         cmocka_unit_test(test_transports_that_are_not_used),
         cmocka_unit_test(test_block_goes_after_it_was_located),
+        cmocka_unit_test(test_located_by_another_node),
         cmocka_unit_test(test_get_is_cancelled_while_it_moves),
         cmocka_unit_test(test_get_is_late_while_it_moves),
         cmocka_unit_test(test_put_is_cancelled_while_it_moves),
