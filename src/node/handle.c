@@ -667,7 +667,8 @@ int handle_waiter(struct yk_node *node, struct waiter *w, uint64_t now_ns) {
         return 1;
     }
     struct yk_place places[YK_RESERVE_MAX];
-    int n = reserve_many(c, w->len, w->count, places, NULL);
+    /* Who has said goodbye meanwhile has nothing that places could belong to. */
+    int n = slot_of(c) == YK_SHM_NONE ? -YK_EGONE : reserve_many(c, w->len, w->count, places, NULL);
     if (n == -YK_ENOSPC && !over)
         return 0;
     if (n < 0)

@@ -442,6 +442,37 @@ static void a_put_waits_for_space_until_its_deadline(void **state) {
     yk_node_stop(node);
 }
 
+static void who_says_goodbye_while_it_waits_gets_no_place(void **state) {
+    (void)state;
+    struct yk_node *node = start(4 * MIB, 0);
+    struct peer *p = peer_open(node), *q = peer_open(node);
+    unsigned char b[64];
+    struct yk_wr w;
+    struct yk_rd r;
+    struct yk_node_stats st;
+    assert_int_equal(hello(p, YK_HELLO_MAP, "default", 0), 0);
+    assert_int_equal(hello(q, YK_HELLO_MAP, "default", 0), 0);
+    yk_wr_init(&w, b, sizeof(b));
+    yk_wr_u32(&w, WAIT_MS);
+    yk_wr_u32(&w, 1);
+    yk_wr_u64(&w, 3 * MIB);
+    request(p, YK_MSG_RESERVE, 1, b, yk_wr_len(&w));
+    assert_true(reply(p, &r));
+    request(q, YK_MSG_RESERVE, 1, b, yk_wr_len(&w)); /* waits for p's */
+    request(q, YK_MSG_BYE, 2, NULL, 0);
+    assert_true(reply(q, &r));
+    assert_int_equal(yk_rd_u32(&r), 0);
+    request(p, YK_MSG_BYE, 2, NULL, 0);
+    assert_true(reply(p, &r));
+    assert_true(reply(q, &r));
+    assert_int_equal(yk_rd_u32(&r), (uint32_t)-YK_EGONE);
+    yk_node_stats(node, &st);
+    assert_int_equal(st.store.reserved_blocks, 0);
+    peer_close(p);
+    peer_close(q);
+    yk_node_stop(node);
+}
+
 static void garbage_gets_an_error_and_is_closed(void **state) {
     struct yk_node *node = start(4 * MIB, 0);
     static const char *const junk[] = {
@@ -572,6 +603,7 @@ int main(void) {
         cmocka_unit_test(verifying_holds_nobody),
         cmocka_unit_test(quiet_connections_have_no_buffers),
         cmocka_unit_test(a_put_waits_for_space_until_its_deadline),
+        cmocka_unit_test(who_says_goodbye_while_it_waits_gets_no_place),
         cmocka_unit_test(garbage_gets_an_error_and_is_closed),
         cmocka_unit_test(malformed_bodies_of_every_op_are_refused),
         cmocka_unit_test(epochs_are_checked_at_hello),
