@@ -371,6 +371,8 @@ void yk_cursor_advance(struct yk_cursor *cur, uint64_t bytes);
 struct yk_rec *yk_rec_new(yk_client *c, yk_op *op, struct yk_batch *batch, uint64_t hash,
                           uint64_t epoch, uint64_t deadline_ns);
 void yk_rec_free(yk_client *c, struct yk_rec *rec);
+/* Lock held. A get, from its beginning: the block may be another one by now, and longer. */
+void yk_rec_get_again(yk_client *c, struct yk_rec *rec);
 void yk_rec_enqueue(yk_client *c, struct yk_rec *rec, enum yk_queue queue);
 void yk_rec_runnable(yk_client *c, struct yk_rec *rec);
 /* Ends the operation with a status; the record becomes an orphan if its frame is under way. */

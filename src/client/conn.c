@@ -416,6 +416,8 @@ static void unsent(yk_client *c, struct yk_rec *rec) {
     if (rec->op != NULL) {
         rec->state = YK_REC_QUEUED;
         rec->at = 0;
+        if (yk_op_is_get(rec->op))
+            yk_rec_get_again(c, rec);
         yk_list_add_first(&c->queue[rec->queue], &rec->link);
     } else if ((rec->in_place && !rec->borrowed) || rec->queue == YK_Q_ABORT) {
         /* Its commit may have been made or not; giving the place back settles it. */

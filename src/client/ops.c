@@ -216,6 +216,11 @@ static void rec_begin(yk_client *c, struct yk_rec *rec) {
     }
 }
 
+void yk_rec_get_again(yk_client *c, struct yk_rec *rec) {
+    rec->at = 0;
+    rec_begin(c, rec);
+}
+
 struct yk_rec *yk_rec_new(yk_client *c, yk_op *op, struct yk_batch *batch, uint64_t hash,
                           uint64_t epoch, uint64_t deadline_ns) {
     struct yk_rec *rec = rec_take(c);
@@ -481,9 +486,8 @@ static void get_check(yk_client *c, struct yk_rec *rec) {
         yk_client_count(c, NULL, YK_COUNT_VERIFY_FAIL, 1);
         status = YK_MISS;
         if (rec->tries++ == 0) {
-            rec->at = 0;
             rec->through = 1;
-            rec_begin(c, rec);
+            yk_rec_get_again(c, rec);
             yk_rec_enqueue(c, rec, YK_Q_GET);
             pthread_mutex_unlock(&c->lock);
             return;

@@ -484,7 +484,7 @@ int yk_reply_get_begin(yk_client *c, const struct yk_frame *f, const unsigned ch
         return 0;
     }
     if (status == -YK_EAGAIN) {
-        rec->at = 0;
+        yk_rec_get_again(c, rec);
         yk_rec_enqueue(c, rec, YK_Q_GET);
         return 0;
     }

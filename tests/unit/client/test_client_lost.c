@@ -21,6 +21,8 @@
 #include <unistd.h>
 
 static _Thread_local int lose; /* so many replies */
+static _Thread_local int cut_payload; /* of a get, behind what came with its head */
+static _Thread_local void (*before_connect)(void); /* called once */
 static _Thread_local int away; /* no connection can be made */
 static _Thread_local int again; /* so many commits are answered with "again", when their time is over */
 
@@ -78,7 +80,20 @@ ssize_t recv(int fd, void *buf, size_t len, int flags) {
     return 0;
 }
 
+/* Payload comes by this one. */
+ssize_t recvmsg(int fd, struct msghdr *msg, int flags) {
+    ssize_t n = syscall(SYS_recvmsg, fd, msg, flags);
+    if (n <= 0 || !cut_payload)
+        return n;
+    cut_payload = 0;
+    return 0;
+}
+
 int connect(int fd, const struct sockaddr *to, socklen_t len) {
+    void (*before)(void) = before_connect;
+    before_connect = NULL;
+    if (before != NULL)
+        before();
     if (!away)
         return (int)syscall(SYS_connect, fd, to, len);
     errno = ECONNREFUSED;
@@ -252,6 +267,28 @@ static void a_commit_goes_to_the_node_that_gave_the_place(void **state) {
 }
 #endif
 
+static yk_client *replacer;
+
+static void replace(void) {
+    assert_status(yk_remove(replacer, yk_key_str("k")), 0);
+    put_ok(replacer, "k", 3 * MIB, 2);
+}
+
+/* Its first piece came; what the key has when it is asked for again is longer, and there is room for it. */
+static void a_get_that_is_cut_and_finds_a_longer_block(void **state) {
+    struct fixture *f = *state;
+    yk_client *c = open_with(f, YK_OPEN_NO_MAP | YK_OPEN_NO_XFER, 20000);
+    replacer = open_client(f);
+    put_ok(replacer, "k", MIB, 1);
+    cut_payload = 1;
+    before_connect = replace;
+    assert_status(get_is(c, "k", 3 * MIB, 2), 0);
+    assert_int_equal(cut_payload, 0);
+    assert_int_equal(STAT(c, reconnects), 1);
+    yk_close(replacer);
+    yk_close(c);
+}
+
 static void an_epoch_whose_raise_was_not_heard_of(void **state) {
     struct fixture *f = *state;
     yk_client *c = open_client(f);
@@ -281,6 +318,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_commit_goes_to_the_node_that_gave_the_place, with_node,
                                         without_node),
 #endif
+        cmocka_unit_test_setup_teardown(a_get_that_is_cut_and_finds_a_longer_block, with_node,
+                                        without_node),
         cmocka_unit_test_setup_teardown(an_epoch_whose_raise_was_not_heard_of, with_node,
                                         without_node),
     };
