@@ -10,6 +10,7 @@ Nothing here waits for time to pass: wait_for looks for a condition until a dead
 """
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -118,9 +119,13 @@ class Place:
                 process.kill()
                 process.wait()
             self.janitor.say("done", process.pid)
+        reports = [log.read_text(errors="replace") for log in self.dir.glob("*.log") if not log.is_symlink()]
         for path in (self.dir, self.shm):
             shutil.rmtree(path, ignore_errors=True)
             self.janitor.say("done", path)
+        for text in reports: # who ended with one may have looked to his clients like one who is merely gone
+            found = re.search(r"(ERROR|WARNING): \w+Sanitizer|runtime error:", text)
+            assert not found, f"a sanitizer's report:\n{text[found.start():][:3000]}"
 
 
 class Node:
