@@ -3,6 +3,7 @@
 fixtures, make_cluster and three, are in conftest.py. Clusters that are hurt: cluster_rig.py.
 """
 import ctypes
+import random
 import socket
 import subprocess
 import threading
@@ -110,10 +111,23 @@ class Client:
 # ---- etcd and the nodes -----------------------------------------------------------------------
 
 
+kept_ports = []
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Not of those that the kernel gives to whoever dials: who is started on it, and started again, would find it taken
+    now and then. From other tests it is kept by a UDP socket of the same number."""
+    while True:
+        port, token = random.randrange(10000, 32000), socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            token.bind(("127.0.0.1", port))
+            with socket.socket() as s:
+                s.bind(("127.0.0.1", port))
+        except OSError:
+            token.close()
+            continue
+        kept_ports.append(token)
+        return port
 
 
 class Etcd:
@@ -233,6 +247,11 @@ def data(key, size):
 
 def until_there(client, key):
     wait_for(lambda: client.exists(key), f"{key} is found")
+
+
+def got(client, key):
+    """What a get gives; one that nobody could tell in time is a miss, and asked again."""
+    return wait_for(lambda: client.get(key), f"{key} comes")
 
 
 def kill(cluster, i):

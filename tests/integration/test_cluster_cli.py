@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from cluster_nodes import Client, data, until_there
+from cluster_nodes import Client, data, got, until_there
 from harness import DEADLINE_S, wait_for, yolk
 
 if shutil.which("etcd") is None:
@@ -42,7 +42,7 @@ def test_top_shows_all_nodes(three):
     a, c = three.client(0), three.client(2)
     a.put(b"seen", data(b"seen", 4000))
     until_there(c, b"seen")
-    assert c.get(b"seen") == data(b"seen", 4000)
+    assert got(c, b"seen") == data(b"seen", 4000)
 
     def all_told():
         top = three.nodes[1].json("top", "--cluster", "--once", "--interval", "100ms")[0]

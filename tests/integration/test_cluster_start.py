@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from cluster_nodes import Etcd, data, free_port, kill, until_there
+from cluster_nodes import Etcd, data, free_port, got, kill, until_there
 from harness import DEADLINE_S, Node, wait_for
 
 if shutil.which("etcd") is None:
@@ -33,7 +33,7 @@ def test_a_node_that_starts_while_etcd_is_away_waits(make_cluster):
         cluster.etcd.start()
         wait_for(lambda: node.log().count(" serves ") == 2, "it serves")
         waiting.close()
-    assert cluster.client(0).get(b"kept") == data(b"kept", 4000)
+    assert got(cluster.client(0), b"kept") == data(b"kept", 4000)
 
 
 def test_a_node_that_waits_for_etcd_can_be_stopped(make_cluster):
