@@ -7,6 +7,8 @@ import random
 import socket
 import subprocess
 import threading
+import time
+import urllib.request
 
 import pytest
 
@@ -14,6 +16,7 @@ from harness import BUILD, DEADLINE_S, Node, wait_for
 
 MISS = 1
 ETIMEDOUT = -5
+EGONE = -17
 
 
 # ---- libyolk ----------------------------------------------------------------------------------
@@ -54,7 +57,11 @@ class Client:
         self.handle = ctypes.c_void_p()
         self.lib.yk_error_text.restype = ctypes.c_char_p
         opts = OpenOpts(ctypes.sizeof(OpenOpts), flags)
-        rc = self.lib.yk_open(url.encode(), ctypes.byref(opts), ctypes.byref(self.handle))
+        end = time.monotonic() + DEADLINE_S
+        while True:  # on a busy machine the cluster may not have said in time that the namespace is there
+            rc = self.lib.yk_open(url.encode(), ctypes.byref(opts), ctypes.byref(self.handle))
+            if rc not in (ETIMEDOUT, EGONE) or time.monotonic() > end:
+                break
         assert rc == 0, self.lib.yk_error_text(None)
 
     def close(self):
@@ -142,7 +149,15 @@ class Etcd:
                 ["etcd", "--name", "m0", "--data-dir", self.dir, "--listen-client-urls", self.url, "--advertise-client-urls",
                  self.url, "--listen-peer-urls", self.peer, "--initial-advertise-peer-urls", self.peer, "--initial-cluster",
                  f"m0={self.peer}"], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        wait_for(self.is_up, "etcd answers")  # on a busy disk later than a node waits for it
         return self
+
+    def is_up(self):
+        try:
+            with urllib.request.urlopen(f"{self.url}/version", timeout=5) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
 
     def kill(self):
         self.process.kill()
@@ -204,6 +219,17 @@ class Relay:
         self.listener.close()
 
 
+def join(node):
+    """Starts it. One that could not join in the time that it takes for that, on a busy machine, is started again."""
+    node.launch()
+    for _ in range(5):
+        wait_for(lambda: " serves " in node.log() or node.process.poll() is not None, "the node serves or ends")
+        if node.process.poll() is None:
+            return node
+        node.launch()
+    return node.start()
+
+
 class Cluster:
     """Nodes n0, n1, ... and a client of each."""
 
@@ -212,7 +238,7 @@ class Cluster:
         self.nodes = [self.node(i) for i in range(count)]
         self.clients = {}
         for node in self.nodes:
-            node.start()
+            join(node)
 
     def node(self, i, etcd=None):
         name = f"n{i}"

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from cluster_nodes import NO_MAP, Client, Relay, data, got, kill, until_there
+from cluster_nodes import NO_MAP, Client, Relay, data, got, join, kill, until_there
 from harness import DEADLINE_S, wait_for
 
 CALL_S = 5  # a client's call by default
@@ -116,7 +116,7 @@ def test_a_killed_holder_is_a_miss_or_another_copy(three):
 
 def test_a_node_that_came_later_comes_back_with_what_it_has(make_cluster):
     cluster = make_cluster(1)
-    cluster.nodes.append(cluster.node(1).start())
+    cluster.nodes.append(join(cluster.node(1)))
     cluster.until_members(0, ["n0", "n1"])
     cluster.client(1).put(b"kept", data(b"kept", 4000))
     until_there(cluster.client(0), b"kept")
@@ -222,7 +222,7 @@ def epoch(node):
 def test_a_raise_is_heard_without_etcd(make_cluster):
     cluster = make_cluster(1)
     relay = Relay(cluster.etcd.url)
-    cluster.nodes.append(cluster.node(1, relay.url).start())
+    cluster.nodes.append(join(cluster.node(1, relay.url)))
     try:
         cluster.until_members(0, ["n0", "n1"])
         a, b = cluster.client(0), cluster.client(1)
@@ -252,7 +252,7 @@ def test_a_new_node_gets_slots_and_finds_all(make_cluster):
     keys = [b"early %d" % i for i in range(20)]
     for key in keys:
         a.put(key, data(key, 4000))
-    cluster.nodes.append(cluster.node(1).start())
+    cluster.nodes.append(join(cluster.node(1)))
     b = cluster.client(1)
     for key in keys:
         until_there(b, key)

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from cluster_nodes import Etcd, data, free_port, got, kill, until_there
+from cluster_nodes import Etcd, data, free_port, got, join, kill, until_there
 from harness import DEADLINE_S, Node, wait_for
 
 if shutil.which("etcd") is None:
@@ -121,7 +121,7 @@ def test_who_takes_the_last_member_s_name_goes_on_as_that(make_cluster, place):
     assert alone.stop() == 0
     shutil.rmtree(place.dir / "n0.state")
     cluster.nodes[0].start()
-    cluster.nodes.append(cluster.node(1).start())
+    cluster.nodes.append(join(cluster.node(1)))
     cluster.until_members(0, ["n0", "n1"])
     assert cluster.client(0).get(b"lost") is None  # nobody knows if it was removed
     cluster.client(1).put(b"new", data(b"new", 4000))
