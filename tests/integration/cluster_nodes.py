@@ -220,8 +220,12 @@ class Relay:
 
 
 def join(node):
-    """Starts it. One that could not join in the time that it takes for that, on a busy machine, is started again."""
-    node.launch()
+    """Starts it, and waits until it serves."""
+    return until_joined(node.launch())
+
+
+def until_joined(node):
+    """One that could not join in the time that it takes for that, on a busy machine, is started again."""
     for _ in range(5):
         wait_for(lambda: " serves " in node.log() or node.process.poll() is not None, "the node serves or ends")
         if node.process.poll() is None:

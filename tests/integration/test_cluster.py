@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from cluster_nodes import NO_MAP, Client, Relay, data, got, join, kill, until_there
+from cluster_nodes import NO_MAP, Client, Relay, data, got, join, kill, until_joined, until_there
 from harness import DEADLINE_S, wait_for
 
 CALL_S = 5  # a client's call by default
@@ -264,8 +264,7 @@ def test_nodes_that_start_at_the_same_time_are_one_cluster(make_cluster):
     cluster, names = make_cluster(0), [f"n{i}" for i in range(4)]
     cluster.nodes = [cluster.node(i).launch() for i in range(4)]  # one makes the cluster, the others return first
     for node in cluster.nodes:
-        wait_for(lambda: " serves " in node.log() or node.process.poll() is not None, "the node serves")
-        assert node.process.poll() is None, node.log()
+        until_joined(node)
     for i in range(4):
         cluster.until_members(i, names)
         cluster.client(i).put(b"of %d" % i, data(b"of %d" % i, 3000))
