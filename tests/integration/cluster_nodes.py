@@ -3,9 +3,12 @@
 fixtures, make_cluster and three, are in conftest.py. Clusters that are hurt: cluster_rig.py.
 """
 import ctypes
+import random
 import socket
 import subprocess
 import threading
+import time
+import urllib.request
 
 import pytest
 
@@ -13,6 +16,7 @@ from harness import BUILD, DEADLINE_S, Node, wait_for
 
 MISS = 1
 ETIMEDOUT = -5
+EGONE = -17
 
 
 # ---- libyolk ----------------------------------------------------------------------------------
@@ -53,7 +57,11 @@ class Client:
         self.handle = ctypes.c_void_p()
         self.lib.yk_error_text.restype = ctypes.c_char_p
         opts = OpenOpts(ctypes.sizeof(OpenOpts), flags)
-        rc = self.lib.yk_open(url.encode(), ctypes.byref(opts), ctypes.byref(self.handle))
+        end = time.monotonic() + DEADLINE_S
+        while True:  # on a busy machine the cluster may not have said in time that the namespace is there
+            rc = self.lib.yk_open(url.encode(), ctypes.byref(opts), ctypes.byref(self.handle))
+            if rc not in (ETIMEDOUT, EGONE) or time.monotonic() > end:
+                break
         assert rc == 0, self.lib.yk_error_text(None)
 
     def close(self):
@@ -110,10 +118,23 @@ class Client:
 # ---- etcd and the nodes -----------------------------------------------------------------------
 
 
+kept_ports = []
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Not of those that the kernel gives to whoever dials: who is started on it, and started again, would find it taken
+    now and then. From other tests it is kept by a UDP socket of the same number."""
+    while True:
+        port, token = random.randrange(10000, 32000), socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            token.bind(("127.0.0.1", port))
+            with socket.socket() as s:
+                s.bind(("127.0.0.1", port))
+        except OSError:
+            token.close()
+            continue
+        kept_ports.append(token)
+        return port
 
 
 class Etcd:
@@ -128,7 +149,15 @@ class Etcd:
                 ["etcd", "--name", "m0", "--data-dir", self.dir, "--listen-client-urls", self.url, "--advertise-client-urls",
                  self.url, "--listen-peer-urls", self.peer, "--initial-advertise-peer-urls", self.peer, "--initial-cluster",
                  f"m0={self.peer}"], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        wait_for(self.is_up, "etcd answers")  # on a busy disk later than a node waits for it
         return self
+
+    def is_up(self):
+        try:
+            with urllib.request.urlopen(f"{self.url}/version", timeout=5) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
 
     def kill(self):
         self.process.kill()
@@ -190,6 +219,21 @@ class Relay:
         self.listener.close()
 
 
+def join(node):
+    """Starts it, and waits until it serves."""
+    return until_joined(node.launch())
+
+
+def until_joined(node):
+    """One that could not join in the time that it takes for that, on a busy machine, is started again."""
+    for _ in range(5):
+        wait_for(lambda: " serves " in node.log() or node.process.poll() is not None, "the node serves or ends")
+        if node.process.poll() is None:
+            return node
+        node.launch()
+    return node.start()
+
+
 class Cluster:
     """Nodes n0, n1, ... and a client of each."""
 
@@ -198,7 +242,7 @@ class Cluster:
         self.nodes = [self.node(i) for i in range(count)]
         self.clients = {}
         for node in self.nodes:
-            node.start()
+            join(node)
 
     def node(self, i, etcd=None):
         name = f"n{i}"
@@ -233,6 +277,11 @@ def data(key, size):
 
 def until_there(client, key):
     wait_for(lambda: client.exists(key), f"{key} is found")
+
+
+def got(client, key):
+    """What a get gives; one that nobody could tell in time is a miss, and asked again."""
+    return wait_for(lambda: client.get(key), f"{key} comes")
 
 
 def kill(cluster, i):

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from cluster_nodes import Client, data, until_there
+from cluster_nodes import Client, data, got, join, until_there
 from harness import DEADLINE_S, wait_for, yolk
 
 if shutil.which("etcd") is None:
@@ -42,7 +42,7 @@ def test_top_shows_all_nodes(three):
     a, c = three.client(0), three.client(2)
     a.put(b"seen", data(b"seen", 4000))
     until_there(c, b"seen")
-    assert c.get(b"seen") == data(b"seen", 4000)
+    assert got(c, b"seen") == data(b"seen", 4000)
 
     def all_told():
         top = three.nodes[1].json("top", "--cluster", "--once", "--interval", "100ms")[0]
@@ -70,7 +70,7 @@ def slots_of(cluster, i):
 
 def test_rebalance_ends_when_slots_are_even(make_cluster):
     cluster = make_cluster(1)
-    cluster.nodes.append(cluster.node(1).start())
+    cluster.nodes.append(join(cluster.node(1)))
     cluster.until_members(0, ["n0", "n1"])
     done = cluster.nodes[1].yolk("rebalance", seconds=240)
     assert done.returncode == 0 and done.stdout.startswith("balanced: 'n"), done.stderr
@@ -116,7 +116,7 @@ def test_a_node_added_under_load_ends_balanced(make_cluster):
     wait_for(lambda: all(cluster.client(1).get(key) for key in keys), "all of them come to n1")
     workers = [Worker(node.url, keys) for node in cluster.nodes]
     try:
-        cluster.nodes.append(cluster.node(2).start())
+        cluster.nodes.append(join(cluster.node(2)))
         cluster.until_members(0, ["n0", "n1", "n2"])
         done = cluster.nodes[0].yolk("rebalance", seconds=300)
         spread = slots_of(cluster, 0)

@@ -13,7 +13,7 @@ import signal
 
 import pytest
 
-from cluster_nodes import Client, Etcd, data
+from cluster_nodes import Client, Etcd, data, join
 from harness import DEADLINE_S, Node, wait_for
 
 if shutil.which("etcd") is None:
@@ -32,7 +32,7 @@ class Crowd:
         self.nodes = [Node(place, "--etcd", self.etcd.url, "--node-name", f"n{i}", "--state-dir", place.dir / f"n{i}.state",
                            "--peer-listen", "127.0.0.1:0", "--max-clients", 8, dram="16M", name=f"n{i}") for i in range(NODES)]
         for node in self.nodes:
-            node.start()
+            join(node)
 
     def infos(self, node):
         done = node.yolk("--json", "nodes", seconds=DEADLINE_S)

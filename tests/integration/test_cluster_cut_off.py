@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from cluster_nodes import MISS, NO_MAP, Client, Relay, data, until_there
+from cluster_nodes import MISS, NO_MAP, Client, Relay, data, got, until_there
 from harness import wait_for
 
 if shutil.which("etcd") is None:
@@ -69,14 +69,14 @@ def test_each_node_serves_its_own_clients_for_its_cut_off_and_no_longer(make_clu
             until_there(patient, key)
         patient.put(others, data(others, SIZE))
         until_there(hasty[0], others)
-        assert patient.get(removed) == data(removed, SIZE)  # both have it
-        cluster.etcd.kill()
+        assert got(patient, removed) == data(removed, SIZE)  # both have it
         away = time.monotonic()
+        cluster.etcd.kill()
         wait_for(lambda: not has(hasty[0], own[0]), "what it holds is found no more")
         assert time.monotonic() - away > SERVES_S
         for client in hasty:
             assert_found_nowhere(client, [*own, removed, others])
-        assert has(patient, others) and patient.get(removed) == data(removed, SIZE)  # it has more time
+        assert has(patient, others) and got(patient, removed) == data(removed, SIZE)  # it has more time
         hasty[0].put(late, data(late, SIZE))
         until_removed(patient, removed)
         for client in hasty:

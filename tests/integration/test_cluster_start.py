@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from cluster_nodes import Etcd, data, free_port, kill, until_there
+from cluster_nodes import Etcd, data, free_port, got, join, kill, until_there
 from harness import DEADLINE_S, Node, wait_for
 
 if shutil.which("etcd") is None:
@@ -26,14 +26,15 @@ def test_a_node_that_starts_while_etcd_is_away_waits(make_cluster):
     cluster.drop_client(0)
     assert node.stop() == 0
     cluster.etcd.kill()
+    seen = len(node.log())
     node.launch()
-    wait_for(lambda: "waits to be a member of its cluster since 1" in node.log(), "it says what it waits for")
+    wait_for(lambda: "waits to be a member of its cluster since 1" in node.log()[seen:], "it says what it waits for")
     assert node.process.poll() is None
     with node.connect() as waiting:  # a client is neither served nor refused
         cluster.etcd.start()
-        wait_for(lambda: node.log().count(" serves ") == 2, "it serves")
+        wait_for(lambda: " serves " in node.log()[seen:], "it serves")
         waiting.close()
-    assert cluster.client(0).get(b"kept") == data(b"kept", 4000)
+    assert got(cluster.client(0), b"kept") == data(b"kept", 4000)
 
 
 def test_a_node_that_waits_for_etcd_can_be_stopped(make_cluster):
@@ -121,7 +122,7 @@ def test_who_takes_the_last_member_s_name_goes_on_as_that(make_cluster, place):
     assert alone.stop() == 0
     shutil.rmtree(place.dir / "n0.state")
     cluster.nodes[0].start()
-    cluster.nodes.append(cluster.node(1).start())
+    cluster.nodes.append(join(cluster.node(1)))
     cluster.until_members(0, ["n0", "n1"])
     assert cluster.client(0).get(b"lost") is None  # nobody knows if it was removed
     cluster.client(1).put(b"new", data(b"new", 4000))

@@ -178,8 +178,8 @@ def test_exact_bytes_over_a_long_way_that_loses_packets(place, make_node):
     path, back = place.dir / "block", place.dir / "back"
     for i, size in enumerate((100, 70_000, 1 << 20, 3_000_001, 8 << 20)):
         path.write_bytes(os.urandom(size))
-        two.yolk("put", f"k{i}", path)
-        two.yolk("get", f"k{i}", back)
+        two.yolk("--timeout", "50s", "put", f"k{i}", path)
+        two.yolk("--timeout", "50s", "get", f"k{i}", back)
         assert back.read_bytes() == path.read_bytes()
         back.unlink()
     stats = node.stats()

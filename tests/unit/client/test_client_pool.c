@@ -16,7 +16,7 @@
 
 #define FARS  600u
 #define LEN   (64u << 10)
-#define LIMIT (20ull * 1000000000ull)
+#define LIMIT (60ull * 1000000000ull)
 #define LOAD(p) __atomic_load_n((p), __ATOMIC_RELAXED)
 
 static struct yk_node *node;

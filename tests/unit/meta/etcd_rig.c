@@ -6,6 +6,8 @@
 
 #include "rig.h"
 
+#include "base/clock.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -36,19 +38,37 @@ const char *cluster_missing(void) {
                                  : NULL;
 }
 
-/* Different ones: all are held until the last is known. */
-static void free_ports(int *ports, unsigned count) {
-    int fds[2 * CLUSTER_MAX];
-    for (unsigned i = 0; i < count; i++) {
-        struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-        socklen_t len = sizeof(a);
-        fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        assert_int_equal(bind(fds[i], (struct sockaddr *)&a, len), 0);
-        assert_int_equal(getsockname(fds[i], (struct sockaddr *)&a, &len), 0);
-        ports[i] = ntohs(a.sin_port);
+static int bound(int type, int port) {
+    struct sockaddr_in a = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    if (bind(fd, (struct sockaddr *)&a, sizeof(a)) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+/* Not of those that the kernel gives to whoever dials: a member that is started, and started again, would find its port
+ * taken, and its clients somebody else, now and then. While the cluster lives its ports are kept from other tests by
+ * UDP sockets of the same numbers. */
+static int take_port(int *ret_token) {
+    static uint64_t at;
+    at = at != 0 ? at : yk_now_ns() + (uint64_t)getpid() * 7919u;
+    for (unsigned tries = 0; tries < 1000; tries++) {
+        at = at * 6364136223846793005u + 1442695040888963407u;
+        int port = 10000 + (int)((at >> 33) % 22000u), token = bound(SOCK_DGRAM, port);
+        int fd = token >= 0 ? bound(SOCK_STREAM, port) : -1;
+        if (fd >= 0) {
+            close(fd);
+            *ret_token = token;
+            return port;
+        }
+        if (token >= 0)
+            close(token);
     }
-    for (unsigned i = 0; i < count; i++)
-        close(fds[i]);
+    fail_msg("no free port");
+    return 0;
 }
 
 /* A child that dies with this thread; its output goes to the file. */
@@ -197,7 +217,6 @@ static void make_certificates(struct cluster *c) {
 }
 
 void cluster_start(struct cluster *c, unsigned count, bool tls, const char *extra) {
-    int ports[2 * CLUSTER_MAX];
     const char *tmp = getenv("TMPDIR");
     size_t at = 0;
     memset(c, 0, sizeof(*c));
@@ -213,10 +232,9 @@ void cluster_start(struct cluster *c, unsigned count, bool tls, const char *extr
     note_dir(c->dir);
     if (tls)
         make_certificates(c);
-    free_ports(ports, 2 * count);
     for (unsigned i = 0; i < count; i++) {
-        c->client_ports[i] = ports[2 * i];
-        c->peer_ports[i] = ports[2 * i + 1];
+        c->client_ports[i] = take_port(&c->tokens[2 * i]);
+        c->peer_ports[i] = take_port(&c->tokens[2 * i + 1]);
         at += (size_t)snprintf(c->endpoints + at, sizeof(c->endpoints) - at, "%s%s://127.0.0.1:%d",
                                i > 0 ? "," : "", tls ? "https" : "http", c->client_ports[i]);
     }
@@ -227,6 +245,8 @@ void cluster_start(struct cluster *c, unsigned count, bool tls, const char *extr
 void cluster_stop(struct cluster *c) {
     for (unsigned i = 0; i < c->count; i++)
         member_kill(c, i);
+    for (unsigned i = 0; i < 2 * c->count; i++)
+        close(c->tokens[i]);
     remove_tree(c->dir);
     for (unsigned i = 0; i < 32; i++)
         if (strcmp(live_dirs[i], c->dir) == 0)

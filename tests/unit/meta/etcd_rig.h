@@ -21,6 +21,7 @@ struct cluster {
     unsigned count;
     pid_t pids[CLUSTER_MAX]; /* 0: not running */
     int client_ports[CLUSTER_MAX], peer_ports[CLUSTER_MAX];
+    int tokens[2 * CLUSTER_MAX]; /* sockets that keep the ports from other tests */
     const char *extra[4]; /* further arguments of each member; NULL ends them */
     bool tls;             /* certificates lie in dir: ca.pem, server.pem, client.pem, *.key */
     char endpoints[256];

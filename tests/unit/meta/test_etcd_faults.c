@@ -321,7 +321,7 @@ static void test_only_member_stopped(void **state) {
     rig_must_put(m, "f/a", "1", 0);
     member_signal(&c, 0, SIGSTOP);
     /* So many at a time, and no more. */
-    while (yk_meta_get(m, "f/a", 3000, count_calls, &calls) == 0)
+    while (yk_meta_get(m, "f/a", 8000, count_calls, &calls) == 0)
         taken++;
     assert_int_equal(taken, 4);
     assert_int_equal(yk_meta_get(m, "f/a", 3000, count_calls, &calls), -YK_EAGAIN);

@@ -25,7 +25,7 @@
 
 #define MIB   (1ull << 20)
 #define BLOCK (64u << 10)
-#define LIMIT (20ull * 1000000000ull) /* of every wait */
+#define LIMIT (60ull * 1000000000ull) /* of every wait */
 
 struct fixture {
     struct yk_store *s;

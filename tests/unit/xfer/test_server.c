@@ -308,7 +308,7 @@ static void wait_for_quiet(void) {
 
 /* Without a descriptor left accepting pauses, without a loop that spins, and goes on later. */
 static void no_descriptors(void **state) {
-    struct rig r = {0};
+    struct rig r = {.opts = {.connect_ms = 60000}}; /* none of them says anything */
     struct yk_server_counts c;
     struct rlimit old, tight;
     (void)state;
