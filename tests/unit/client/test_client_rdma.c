@@ -201,17 +201,19 @@ static int device_is_up(struct rig *r) {
     return up;
 }
 
-/* Until a device has a lane: by requests for a block that there is not, which have as long as that takes. */
+/* Until the engine is used and a device has a lane: by requests for a block that there is not, which have as long as that takes. */
 static void warm_up(struct rig *r) {
     static char local[MIB];
     uint64_t until = yk_now_ns() + LOOK_S * YK_NS_PER_S;
     yk_xfer_guard none = {.descriptor = 1, .generation = 1ull << 50};
     yk_xfer_submit_opts so = {.size = sizeof(so), .xclass = YK_XFER_DEMAND, .timeout_ms = LONG_MS};
-    while (!device_is_up(r)) {
+    while (!r->c->far.up || !device_is_up(r)) {
         assert_true(yk_now_ns() < until);
-        assert_int_equal(get_is(r->c, "no such", 1, 1), YK_MISS); /* it opens the segment again, if it rests */
-        if (!r->c->far.up)
+        assert_int_equal(get_is(r->c, "no such", 1, 1), YK_MISS); /* it opens the segment again when its rest is over */
+        if (!r->c->far.up) {
+            (void)poll(NULL, 0, 50);
             continue;
+        }
         yk_xfer_request q = {.op = YK_XFER_READ, .local = local, .segment = r->c->far.segment, .length = MIB,
                              .guard = &none};
         (void)yk_xfer_run(r->c->far.engine, &q, 1, &so);
@@ -230,8 +232,9 @@ static struct packets until_devices_move(struct rig *r) {
         most.get = p.get > most.get ? p.get : most.get;
         if (most.put >= one && most.get >= one)
             return most;
-        print_message("%llu and %llu packets of %u\n", (unsigned long long)p.put, (unsigned long long)p.get,
-                      (unsigned)(BLOCKS * one));
+        print_message("%llu and %llu packets of %u, %llu fallbacks\n", (unsigned long long)p.put,
+                      (unsigned long long)p.get, (unsigned)(BLOCKS * one),
+                      (unsigned long long)STAT(r->c, xfer_fallbacks));
         if (yk_now_ns() < until)
             continue;
         tell_links(r);
