@@ -105,7 +105,7 @@ def test_settings_of_rdma(target, client, place, settings, says):
     assert says in one_line(client("rdma,tcp", "--rdma", settings), 2)
     done = yolkd("--dram", "64M", "--listen", f"unix:{place.dir}/t", "--http", "none", "--shm-dir", place.shm,
                  "--transfer", "127.0.0.1:0", *named)
-    assert says in one_line(done, 1, "yolkd")
+    assert says in one_line(done, 2, "yolkd")
 
 
 def test_settings_of_rdma_without_it(target):

@@ -12,8 +12,11 @@ from host import assert_good, boot
 
 BUILD = Path(os.environ.get("YOLK_BUILD", "build")).resolve()
 INSIDE = Path(__file__).resolve().parent / "inside"
-TWO = {"YOLK_RDMA_LISTEN": "0.0.0.0:7711", "YOLK_RDMA_ADVERTISE": "10.99.0.2:7711,10.99.1.2:7711",
-       "YOLK_RDMA_CUT": "n0b,n1b"}
+
+
+def wires(count):
+    return {"YOLK_RDMA_LISTEN": "0.0.0.0:7711", "YOLK_RDMA_ADVERTISE": ",".join(f"10.99.{n}.2:7711" for n in range(count)),
+            "YOLK_RDMA_CUT": ",".join(f"n{n}b" for n in range(count))}
 
 
 def suite(name):
@@ -37,21 +40,24 @@ def test_conformance_over_one_device():
                  "slices_that_vanish", "bytes_that_change")
 
 
-def test_bytes_go_through_every_device():
-    """Two wires: all four devices count packets, and both rails of the table of links count bytes."""
-    outcome = boot([suite("test_xfer_rdma_rails")], nics=2, env={**TWO, "YOLK_RDMA_CASE": "every_device*"}, seconds=600)
+@pytest.mark.parametrize("count", [2, 4])
+def test_bytes_go_through_every_device(count):
+    """So many wires: all devices at their ends count packets, and all rails of the table of links count bytes."""
+    outcome = boot([suite("test_xfer_rdma_rails")], nics=count, env={**wires(count), "YOLK_RDMA_CASE": "every_device*"},
+                   seconds=600)
     assert_cases(outcome, "every_device_moves_bytes")
     packets = dict(re.findall(r"(rxe\w+) received (\d+) packets", outcome.output))
-    assert sorted(packets) == ["rxe0a", "rxe0b", "rxe1a", "rxe1b"] and "0" not in packets.values(), outcome.output
+    assert sorted(packets) == [f"rxe{n}{end}" for n in range(count) for end in "ab"], outcome.output
+    assert "0" not in packets.values(), outcome.output
     moved = [int(n) for n in re.findall(r"rdma to [\d.]+: (\d+) bytes", outcome.output)]
-    assert len(moved) == 2 and min(moved) >= 1 << 20, outcome.output
+    assert len(moved) == count and min(moved) >= 1 << 20, outcome.output
 
 
 def test_faults():
     """In one boot, since a boot costs as much as a case: links, packets, the peer, memory; TCP left and not."""
-    outcome = boot([suite("test_xfer_rdma_rails")], nics=2, env=TWO, seconds=900)
+    outcome = boot([suite("test_xfer_rdma_rails")], nics=2, env=wires(2), seconds=900)
     assert_cases(outcome, "a_link_is_cut", "all_links_are_cut", "tcp_is_left", "packets_vanish", "a_stopped_peer_is_read",
-                 "the_peer_is_killed", "memory_that_may_not_be_pinned")
+                 "the_peer_is_killed", "memory_that_may_not_be_pinned", "an_address_is_removed")
 
 
 def test_clients():

@@ -103,7 +103,7 @@ void rdma_links_up(void) {
 }
 
 void rdma_be_patient(yk_xfer *engine) {
-    engine->opts.stall_ms = 2000;
+    engine->opts.stall_ms = 1000;
 }
 
 void rdma_no_pinning(void) {

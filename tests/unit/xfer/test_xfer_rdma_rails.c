@@ -5,7 +5,8 @@
  *
  *   YOLK_RDMA_LISTEN     where the target listens: "0.0.0.0:7711"
  *   YOLK_RDMA_ADVERTISE  what it tells peers: "10.99.0.2:7711,10.99.1.2:7711", an address of each of its devices
- *   YOLK_RDMA_CUT        its network devices, as many and in this order: "n0b,n1b"; they are taken down and up
+ *   YOLK_RDMA_CUT        its network devices, as many and in this order: "n0b,n1b"; they are taken down and up, and lose
+ *                        their addresses (of /24) and get them again
  *
  * The target is a process of its own, this program again, so that it can be killed. Its memory is shared with the
  * test, past the engine: what a write has left there is seen without it.
@@ -83,9 +84,13 @@ static int serve(char **args) {
     return 0;
 }
 
+static pid_t left_over; /* of a case that failed: it would have the port of the next */
+
 static void target_start(struct target *t, uint32_t transports, int pin) {
     int in[2], out[2];
     char fd[16], bits[16], byte;
+    if (left_over > 0 && kill(left_over, SIGKILL) == 0)
+        (void)waitpid(left_over, NULL, 0);
     snprintf(t->dir, sizeof(t->dir), "/tmp/yk-rails-XXXXXX");
     assert_non_null(mkdtemp(t->dir));
     t->memory_fd = memfd_create(NAME, 0);
@@ -109,6 +114,7 @@ static void target_start(struct target *t, uint32_t transports, int pin) {
     }
     close(in[0]);
     close(out[1]);
+    left_over = t->pid;
     t->end = in[1];
     assert_int_equal(read(out[0], &byte, 1), 1);
     close(out[0]);
@@ -122,6 +128,7 @@ static int target_end(struct target *t, int with) {
         assert_int_equal(kill(t->pid, with), 0);
     close(t->end);
     assert_int_equal(waitpid(t->pid, &status, 0), t->pid);
+    left_over = 0;
     munmap(t->memory, BYTES);
     close(t->memory_fd);
     snprintf(command, sizeof(command), "rm -r %s", t->dir); /* one that is killed withdraws nothing */
@@ -353,6 +360,35 @@ static void shell(const char *format, const char *device) {
     assert_int_equal(system(command), 0);
 }
 
+/* The first device's, and its entry of the GID table goes with it: what was addressed to it arrives nowhere. */
+static void an_address_is_removed(void **state) {
+    struct rig r;
+    char host[64], how[100];
+    NEEDS_DEVICES(2)
+    address(0, host);
+    rig_open(&r, YK_XFER_RDMA | YK_XFER_TCP, 1, 1);
+    until_all_move(&r, 200);
+    for (uint32_t op = YK_XFER_READ; op <= YK_XFER_WRITE; op++) {
+        uint64_t had = rail_bytes(&r, 0), began = yk_now_ns();
+        yk_xfer_batch b = begin(&r, op, 210 + op, TIMEOUT_MS);
+        (void)under_way(&r, b, 0, had);
+        snprintf(how, sizeof(how), "ip addr del %s/24 dev %%s", host);
+        shell(how, rdma_cuts[0]);
+        int rc = end(&r, b);
+        if (rc != 0)
+            tell_links(&r);
+        assert_int_equal(rc, 0);
+        assert_memory_equal(r.local, r.target.memory, BYTES);
+        exact(&r, 220); /* and what is begun meanwhile */
+        print_message("%s without its address: well after %u ms\n", rdma_cuts[0],
+                      (unsigned)((yk_now_ns() - began) / YK_NS_PER_MS));
+        snprintf(how, sizeof(how), "ip addr add %s/24 dev %%s", host);
+        shell(how, rdma_cuts[0]);
+        until_all_move(&r, 230);
+    }
+    rig_close(&r, 0);
+}
+
 /* The wire takes packets and loses them, and nothing says so. */
 static void packets_vanish(void **state) {
     struct rig r;
@@ -489,6 +525,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(the_peer_is_killed),       cmocka_unit_test(a_link_is_cut),
         cmocka_unit_test(all_links_are_cut),        cmocka_unit_test(packets_vanish),
         cmocka_unit_test(a_stopped_peer_is_read),   cmocka_unit_test(tcp_is_left),
+        cmocka_unit_test(an_address_is_removed),
     };
     self_path = argv[0];
     if (argc == 6 && strcmp(argv[1], "serve") == 0) {
