@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * yolk ns: namespaces, their quota and epoch.
+ * yolk ns: namespaces, their quota, copies and epoch.
  */
 #include "commands.h"
 #include "keys.h"
@@ -19,6 +19,7 @@
 struct ns_config {
     struct yolk_common common;
     uint64_t quota_bytes;
+    int64_t copies;
     bool force, cluster;
 };
 
@@ -29,6 +30,13 @@ static const struct yk_opt rows[] = {
      YK_OPT_AT(struct ns_config, quota_bytes),
      .def = "0",
      .help = "Of create: bytes that it may hold; 0 is no limit."},
+    {.name = "copies",
+     .type = YK_OPT_INT,
+     YK_OPT_AT(struct ns_config, copies),
+     .def = "0",
+     .min = "0",
+     .max = "8",
+     .help = "Of create, in a cluster: copies of a put that names none; 0 is one."},
     {.name = "force",
      .letter = 'f',
      .type = YK_OPT_BOOL,
@@ -48,6 +56,7 @@ static void print_json(const yk_ns_info *info) {
     yk_json_put_str(&json, "name", info->name);
     yk_json_put_uint(&json, "epoch", info->epoch);
     yk_json_put_uint(&json, "quota_bytes", info->quota_bytes);
+    yk_json_put_uint(&json, "copies", info->copies);
     yk_json_put_uint(&json, "used_bytes", info->used_bytes);
     yk_json_put_uint(&json, "blocks", info->blocks);
     yk_json_end_object(&json);
@@ -56,16 +65,17 @@ static void print_json(const yk_ns_info *info) {
 }
 
 static void print_row(const yk_ns_info *info) {
-    char used[YK_FMT_MAX], quota[YK_FMT_MAX], name[YOLK_KEY_TEXT_MAX];
-    printf("%10llu %10s %10s %12llu  %s\n", (unsigned long long)info->blocks,
+    char used[YK_FMT_MAX], quota[YK_FMT_MAX], name[YOLK_KEY_TEXT_MAX], wanted[16];
+    snprintf(wanted, sizeof(wanted), "%u", info->copies);
+    printf("%10llu %10s %10s %6s %12llu  %s\n", (unsigned long long)info->blocks,
            yk_fmt_bytes(info->used_bytes, used),
-           info->quota_bytes != 0 ? yk_fmt_bytes(info->quota_bytes, quota) : "-",
+           info->quota_bytes != 0 ? yk_fmt_bytes(info->quota_bytes, quota) : "-", info->copies != 0 ? wanted : "-",
            (unsigned long long)info->epoch, yolk_safe_text(info->name, name));
 }
 
 static void print(const struct yolk_ctx *ctx, const yk_ns_info *infos, int n) {
     if (!ctx->common->json)
-        printf("%10s %10s %10s %12s  %s\n", "BLOCKS", "USED", "QUOTA", "EPOCH", "NAME");
+        printf("%10s %10s %10s %6s %12s  %s\n", "BLOCKS", "USED", "QUOTA", "COPIES", "EPOCH", "NAME");
     for (int i = 0; i < n && i < NS_LIST_MAX; i++) {
         if (ctx->common->json)
             print_json(&infos[i]);
@@ -97,8 +107,10 @@ static void add_space(const json_t *o, yk_ns_info *infos, int *io_n) {
     }
     infos[i].blocks += number(o, "blocks");
     infos[i].used_bytes += number(o, "used_bytes");
-    if (epoch >= infos[i].epoch)
+    if (epoch >= infos[i].epoch) {
         infos[i].quota_bytes = number(o, "quota_bytes");
+        infos[i].copies = (uint32_t)number(o, "copies");
+    }
     infos[i].epoch = epoch > infos[i].epoch ? epoch : infos[i].epoch;
 }
 
@@ -178,7 +190,20 @@ static int changed(struct yolk_ctx *ctx, int rc, const char *what) {
 
 static int create(struct yolk_ctx *ctx) {
     const struct ns_config *config = ctx->config;
-    return changed(ctx, yk_ns_create(ctx->client, ctx->args[1], config->quota_bytes), "ns create");
+    int rc = yk_ns_create(ctx->client, ctx->args[1], config->quota_bytes);
+    if (rc == 0 && config->copies > 0)
+        rc = yk_ns_set_copies(ctx->client, ctx->args[1], (uint32_t)config->copies);
+    return changed(ctx, rc, "ns create");
+}
+
+static int copies(struct yolk_ctx *ctx) {
+    struct yk_err err;
+    uint64_t number;
+    if (yk_parse_count(ctx->args[2], &number, &err) < 0)
+        return yolk_fail(YOLK_USAGE, "ns copies: %s", err.text);
+    if (number > YK_COPIES_MAX)
+        return yolk_fail(YOLK_USAGE, "ns copies: found %llu, expected at most %u", (unsigned long long)number, YK_COPIES_MAX);
+    return changed(ctx, yk_ns_set_copies(ctx->client, ctx->args[1], (uint32_t)number), "ns copies");
 }
 
 static int quota(struct yolk_ctx *ctx) {
@@ -235,7 +260,7 @@ static const struct verb {
     int (*fn)(struct yolk_ctx *ctx);
 } verbs[] = {
     {"list", "", 1, list},          {"create", " NAME", 2, create}, {"quota", " NAME SIZE", 3, quota},
-    {"epoch", " NAME N", 3, epoch}, {"rm", " NAME", 2, remove_ns},
+    {"epoch", " NAME N", 3, epoch}, {"rm", " NAME", 2, remove_ns},  {"copies", " NAME N", 3, copies},
 };
 
 static int ns(struct yolk_ctx *ctx) {
@@ -250,18 +275,18 @@ static int ns(struct yolk_ctx *ctx) {
         int code = verbs[i].fn == list && ((const struct ns_config *)ctx->config)->cluster ? 0 : yolk_open_node(ctx);
         return yolk_finish(code != 0 ? code : verbs[i].fn(ctx));
     }
-    return yolk_fail(YOLK_USAGE, "ns: found '%.40s', expected list, create, quota, epoch or rm",
+    return yolk_fail(YOLK_USAGE, "ns: found '%.40s', expected list, create, quota, copies, epoch or rm",
                      name);
 }
 
 const struct yolk_cmd yolk_cmd_ns = {
     .name = "ns",
-    .args = "[list|create|quota|epoch|rm [NAME [VALUE]]]",
+    .args = "[list|create|quota|copies|epoch|rm [NAME [VALUE]]]",
     .max_args = 3,
     .help = "list, make, limit, renew and remove namespaces",
     .more =
         "list (or nothing) prints them; create NAME makes one; quota NAME SIZE limits its bytes, 0 "
-        "takes the limit away; epoch NAME N raises its epoch (new weights), which makes every "
+        "takes the limit away; copies NAME N says how many copies in a cluster puts want that name none; epoch NAME N raises its epoch (new weights), which makes every "
         "older block invisible at once; rm NAME removes it and its blocks, in a cluster at all nodes.",
     YOLK_CMD_OPTIONS(rows),
     .config_bytes = sizeof(struct ns_config),

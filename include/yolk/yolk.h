@@ -152,7 +152,7 @@ typedef struct yk_put_opts {
     uint32_t timeout_ms;    /* 0 = the handle's; a put under pressure waits for space up to it */
     const char *prefer;     /* in a cluster: the name of a node that shall have the block; NULL = any */
     uint32_t replicas;      /* in a cluster: copies in all, on as many nodes, in different zones as far as there
-                               are any: 1 to YK_COPIES_MAX; 0 = 1 */
+                               are any: 1 to YK_COPIES_MAX; 0 = yk_ns_set_copies' of the namespace, else 1 */
     uint32_t reserved;      /* 0 */
 } yk_put_opts;
 
@@ -379,15 +379,20 @@ typedef struct yk_ns_info {
     uint64_t quota_bytes; /* of payload in both tiers; 0 = none */
     uint64_t used_bytes;  /* in both tiers, a block with two copies once */
     uint64_t blocks;      /* likewise */
+    uint32_t copies;      /* of a put that names none (yk_put_opts.replicas); 0: one */
 } yk_ns_info;
 
-/* In a cluster the next three, and opening a namespace that is new or has to be raised, are agreed by all:
+/* In a cluster the next four, and opening a namespace that is new or has to be raised, are agreed by all:
  * -YK_EAGAIN: that is not possible now; -YK_ETIMEDOUT: it was not confirmed in some 4.5 s, and may yet be made. */
 
 /* Creates a namespace, or changes the quota of one. -YK_ELIMIT: a node has 256 of them, and one that was
  * removed counts until the node has started again, without a block of it and without a mapped client. What is over a lower one is evicted in the
  * background, first what is on SSD alone; puts make room for themselves meanwhile. */
 YK_API int yk_ns_create(yk_client *client, const char *name, uint64_t quota_bytes);
+
+/* Of a cluster's namespace: how many copies puts want that name none, 0 or 1 to 8; what is there already stays as it is.
+ * -YK_ENOTSUP: the node is in no cluster. -YK_ENONS: there is none of that name. */
+YK_API int yk_ns_set_copies(yk_client *client, const char *name, uint32_t copies);
 
 /* Raises the epoch: every older block is invisible when this returns. -YK_ESTALE if the namespace's
  * is higher already. The handle's own epoch follows if the namespace is its own. */

@@ -259,6 +259,12 @@ int yk_ns_create(yk_client *c, const char *name, uint64_t quota_bytes) {
     return ns_change(c, YK_NS_CREATE, name, quota_bytes);
 }
 
+int yk_ns_set_copies(yk_client *c, const char *name, uint32_t copies) {
+    if (copies > YK_COPIES_MAX)
+        return yk_fail(-YK_EINVAL, "%u copies, at most %u", copies, YK_COPIES_MAX);
+    return ns_change(c, YK_NS_COPIES, name, copies);
+}
+
 int yk_ns_raise_epoch(yk_client *c, const char *name, uint64_t epoch) {
     int own = c != NULL && name != NULL && strcmp(name, c->name_space) == 0;
     if (own) /* a reconnect in the middle of it greets with this one */
@@ -300,17 +306,23 @@ static int ns_list_reply(void *arg, struct yk_rd *r) {
         if (i < l->max && !r->bad)
             l->infos[i] = info;
     }
+    for (uint32_t i = 0; i < l->count && yk_rd_left(r) > 0; i++) { /* an older node doesn't say */
+        uint8_t copies = yk_rd_u8(r);
+        if (i < l->max)
+            l->infos[i].copies = copies;
+    }
     return yk_rd_ok(r) && l->status <= 0 && l->count <= INT32_MAX ? 0 : -YK_EPROTO;
 }
 
 int yk_ns_list(yk_client *c, yk_ns_info *ret_infos, size_t max) {
-    unsigned char none[1];
+    unsigned char with_copies[1];
     struct yk_wr w;
     struct ns_listing l = {ret_infos, ret_infos != NULL ? max : 0, 0, 0};
     int rc = yk_client_enter(c);
     if (rc < 0)
         return rc;
-    yk_wr_init(&w, none, 0);
+    yk_wr_init(&w, with_copies, sizeof(with_copies));
+    yk_wr_u8(&w, 1);
     rc = call(c, YK_MSG_NS_LIST, &w, ns_list_reply, &l, 0);
     if (rc == 0)
         rc = l.status;

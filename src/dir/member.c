@@ -102,9 +102,10 @@ static int put_space(struct yk_member *m, struct yk_member_seen_space *s, const 
     if (rc == 1) {
         s->revision = revision;
         s->in_etcd = *value;
-        if (s->space.epoch != value->epoch || s->space.quota_bytes != value->quota_bytes) {
+        if (!yk_member_same_space(&s->space, value)) {
             s->space.epoch = value->epoch;
             s->space.quota_bytes = value->quota_bytes;
+            s->space.copies = value->copies;
             s->untold = 1;
             m->spaces_dirty = 1;
         }
@@ -143,7 +144,7 @@ static void take_heard(struct yk_member *m) {
 
 /* What etcd lacks, since it came back empty or old. */
 static int is_missing(const struct yk_member_seen_space *s) {
-    return s->revision == 0 ? s->space.epoch > 0 || s->space.quota_bytes > 0 : s->in_etcd.epoch < s->space.epoch;
+    return s->revision == 0 ? s->space.epoch > 0 || s->space.quota_bytes > 0 || s->space.copies > 0 : s->in_etcd.epoch < s->space.epoch;
 }
 
 void yk_member_step_spaces(struct yk_member *m, int good) {
@@ -154,8 +155,10 @@ void yk_member_step_spaces(struct yk_member *m, int good) {
         struct yk_member_space value = s->space;
         if (!is_missing(s))
             continue;
-        if (s->revision != 0)
+        if (s->revision != 0) {
             value.quota_bytes = s->in_etcd.quota_bytes != YK_MEMBER_NO_SPACE ? s->in_etcd.quota_bytes : 0;
+            value.copies = s->in_etcd.copies;
+        }
         if ((rc = put_space(m, s, &value, &unsure)) != 1)
             m->turn_ms = YK_MEMBER_RETRY_MS;
     }
@@ -185,6 +188,10 @@ static int do_space(struct yk_member *m, struct yk_member_job *j) {
         value.quota_bytes = j->space.quota_bytes;
     else if (was_removed)
         value.quota_bytes = 0; /* there again */
+    if (j->space.copies != YK_MEMBER_KEEP_COPIES)
+        value.copies = j->space.copies;
+    if (value.quota_bytes == YK_MEMBER_NO_SPACE)
+        value.copies = 0;
     if (value.quota_bytes == YK_MEMBER_NO_SPACE && !was_removed && value.epoch >= INT64_MAX) {
         yk_member_text(m, "'%.60s' has the last epoch that there is: it cannot be removed", value.name);
         return -YK_ELIMIT;
@@ -192,9 +199,7 @@ static int do_space(struct yk_member *m, struct yk_member_job *j) {
     if (value.quota_bytes == YK_MEMBER_NO_SPACE && !was_removed)
         value.epoch = (value.epoch > 0 ? value.epoch : 1) + 1; /* one that was never raised is at 1 */
     s->untold = 1; /* whoever asked may have lost what it knew of it */
-    int rc = s->revision != 0 && s->in_etcd.epoch == value.epoch && s->in_etcd.quota_bytes == value.quota_bytes
-                 ? 1
-                 : put_space(m, s, &value, &unsure);
+    int rc = s->revision != 0 && yk_member_same_space(&s->in_etcd, &value) ? 1 : put_space(m, s, &value, &unsure);
     if (rc < 0)
         j->sent |= unsure != 0;
     save_spaces(m);

@@ -197,6 +197,7 @@ void yk_member_view_take(struct yk_member *m, struct yk_member_news *news);
 void yk_member_view_settle(struct yk_member *m); /* after all that was to be taken: tells who is gone */
 void yk_member_view_clear(struct yk_member_view *v);
 struct yk_member_seen_node *yk_member_view_node(struct yk_member *m, const char *name);
+int yk_member_same_space(const struct yk_member_space *a, const struct yk_member_space *b);
 struct yk_member_seen_space *yk_member_view_space(struct yk_member *m, const char *name);
 int yk_member_view_drains(const struct yk_member *m, const char *name);
 /* Room for one more in an array of the view; NULL: no memory. */

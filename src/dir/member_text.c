@@ -14,6 +14,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <yolk/yolk.h>
 
 #define FORMAT 1 /* of `cluster` and all that stands beside it */
 
@@ -166,20 +167,26 @@ void yk_member_put_space(struct yk_buf *b, const struct yk_member_space *s) {
     yk_json_begin_object(&j);
     yk_json_put_uint(&j, "epoch", s->epoch);
     yk_json_put_uint(&j, "quota", s->quota_bytes);
+    if (s->copies > 0)
+        yk_json_put_uint(&j, "copies", s->copies);
     yk_json_end_object(&j);
     yk_json_finish(&j);
 }
 
 int yk_member_read_space(const void *value, size_t len, struct yk_member_space *ret, struct yk_err *err) {
     struct yk_member_space s = {.epoch = 0};
+    uint64_t copies = 0;
     json_t *o = read_object(value, len, "a namespace's key", err);
     if (o == NULL)
         return -YK_EPROTO;
     int rc = get_number(o, "a namespace's key", "epoch", &s.epoch, err);
     if (rc == 0)
         rc = get_number(o, "a namespace's key", "quota", &s.quota_bytes, err);
+    if (rc == 0 && json_object_get(o, "copies") != NULL) /* later than the rest */
+        rc = get_number(o, "a namespace's key", "copies", &copies, err);
     json_decref(o);
     if (rc == 0) {
+        ret->copies = (uint32_t)(copies < YK_COPIES_MAX ? copies : YK_COPIES_MAX);
         ret->epoch = s.epoch;
         ret->quota_bytes = s.quota_bytes;
     }

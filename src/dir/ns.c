@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Namespaces of the cluster: their epochs and quotas stand in etcd (R9), and every node applies what it hears of
+ * Namespaces of the cluster: their epochs, quotas and wanted copies stand in etcd (R9), and every node applies what it hears of
  * them, from the watch or from a peer.
  *
  * A removal is a raise that says that nothing is left: in etcd stands the new epoch and that the namespace is removed, so a
@@ -66,6 +66,8 @@ static int apply(struct yk_store *store, const struct yk_member_space *s, unsign
         rc = yk_store_ns_raise(store, ns, s->epoch);
     if (rc == 0 && s->quota_bytes != YK_MEMBER_KEEP_QUOTA)
         rc = yk_store_ns_quota(store, ns, s->quota_bytes);
+    if (rc == 0 && s->copies != YK_MEMBER_KEEP_COPIES)
+        rc = yk_store_ns_set_copies(store, ns, s->copies);
     return rc;
 }
 
@@ -129,6 +131,7 @@ int dir_space_learn(struct yk_dir *d, const char *ns, uint32_t ns_len, uint64_t 
     s->what = YK_NS_CREATE;
     s->space.epoch = epoch;
     s->space.quota_bytes = YK_MEMBER_KEEP_QUOTA;
+    s->space.copies = YK_MEMBER_KEEP_COPIES;
     apply_soon(s);
     return 0;
 }
@@ -195,6 +198,7 @@ struct dir_job *dir_space_wish(struct yk_dir *d, unsigned what, const char *ns, 
     s->space.quota_bytes = what == YK_NS_CREATE   ? value
                            : what == YK_NS_REMOVE ? YK_MEMBER_NO_SPACE
                                                   : YK_MEMBER_KEEP_QUOTA;
+    s->space.copies = what == YK_NS_COPIES ? (uint32_t)value : YK_MEMBER_KEEP_COPIES;
     s->t.job.back = begin;
     return &s->t.job;
 }

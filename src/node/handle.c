@@ -548,14 +548,22 @@ void handle_put_end(struct conn *c) {
 
 /* Can it be made at all? Else it fails as without a pool. */
 static int ns_may(unsigned what, uint64_t arg, uint32_t len) {
-    return len > 0 && len <= YK_NAMESPACE_MAX && what >= YK_NS_CREATE && what <= YK_NS_REMOVE &&
-           (what != YK_NS_RAISE || arg != UINT64_MAX);
+    return len > 0 && len <= YK_NAMESPACE_MAX && what >= YK_NS_CREATE && what <= YK_NS_COPIES &&
+           (what != YK_NS_RAISE || arg != UINT64_MAX) && (what != YK_NS_COPIES || arg <= YK_COPIES_MAX);
 }
 
 /* The cluster has made it, and told this node perhaps: then it is as it should be, or further. */
 static int ns_made(const struct conn *c, unsigned what, int rc) {
     int twice = (what == YK_NS_RAISE && rc == -YK_ESTALE) || (what == YK_NS_REMOVE && rc == -YK_ENONS);
     return c->answers != NULL && twice ? 0 : rc;
+}
+
+static int ns_copies(const struct conn *c, uint32_t ns, uint64_t copies, struct yk_err *err) {
+    if (c->node->pool == NULL)
+        return yk_err_set(err, -YK_ENOTSUP, "the node is in no cluster: a block has one copy");
+    if (copies > YK_COPIES_MAX)
+        return yk_err_set(err, -YK_EINVAL, "found %llu copies, expected at most %u", (unsigned long long)copies, YK_COPIES_MAX);
+    return yk_store_ns_set_copies(c->node->store, ns, (uint32_t)copies);
 }
 
 static int do_ns(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
@@ -570,6 +578,8 @@ static int do_ns(struct conn *c, const struct yk_frame *f, struct yk_rd *r, stru
         return handle_bad_body(err, f);
     const struct yk_pool_found *said = pool_answer(c, 0);
     int rc = said != NULL ? said->status : 0;
+    if (what == YK_NS_COPIES && !c->rerun && yk_store_ns_open(store, name, len, 0, &ns, &why) < 0)
+        return reply_text(c, f, why.code, why.text); /* the cluster would make it */
     if (c->node->pool != NULL && !c->rerun && ns_may(what, arg, len))
         rc = pool_space(c, f, body, what, name, len, arg);
     if (rc == HANDLE_PARKED && !c->rerun)
@@ -595,6 +605,8 @@ static int do_ns(struct conn *c, const struct yk_frame *f, struct yk_rd *r, stru
             epoch_lost(&why, name, len, arg);
     } else if (rc == 0 && what == YK_NS_REMOVE)
         rc = yk_store_ns_remove(store, ns);
+    else if (rc == 0 && what == YK_NS_COPIES)
+        rc = ns_copies(c, ns, arg, &why);
     else if (rc == 0)
         rc = -YK_EINVAL;
     node_more(c->node);
@@ -602,11 +614,12 @@ static int do_ns(struct conn *c, const struct yk_frame *f, struct yk_rd *r, stru
     return reply_text(c, f, rc, rc < 0 ? why.text : "");
 }
 
-static int do_ns_list(struct conn *c, const struct yk_frame *f) {
+static int do_ns_list(struct conn *c, const struct yk_frame *f, struct yk_rd *r) {
+    int with_copies = yk_rd_left(r) > 0; /* an older client takes no more than it knows */
     struct yk_wr w;
     yk_ns_info info;
     uint32_t n = 0;
-    int rc = reply_begin(c, 8u + YK_SHM_NAMESPACES * (1u + sizeof(info)), &w);
+    int rc = reply_begin(c, 8u + YK_SHM_NAMESPACES * (2u + sizeof(info)), &w);
     if (rc < 0)
         return rc;
     for (uint32_t i = 0; i < YK_SHM_NAMESPACES; i++)
@@ -622,6 +635,9 @@ static int do_ns_list(struct conn *c, const struct yk_frame *f) {
         yk_wr_u64(&w, info.used_bytes);
         yk_wr_u64(&w, info.blocks);
     }
+    for (uint32_t i = 0; i < YK_SHM_NAMESPACES && with_copies; i++)
+        if (yk_store_ns_check(c->node->store, i) == 0)
+            yk_wr_u8(&w, (uint8_t)yk_store_ns_copies(c->node->store, i));
     reply_end(c, &w, f->op, f->id);
     return 0;
 }
@@ -720,7 +736,7 @@ int handle_frame(struct conn *c, const struct yk_frame *f, struct yk_rd *r, stru
     case YK_MSG_NS:
         return do_ns(c, f, r, err);
     case YK_MSG_NS_LIST:
-        return do_ns_list(c, f);
+        return do_ns_list(c, f, r);
     case YK_MSG_LIST:
         return handle_list(c, f, r, err);
     case YK_MSG_STATS:

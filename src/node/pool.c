@@ -413,6 +413,8 @@ void pool_copies(struct conn *c, struct needs *n, const struct yk_commit *cm, co
     struct pool *p = c->node->pool;
     uint32_t copies = YK_ATTR_COPIES(cm->attrs.flags);
     yk_ns_info info;
+    if (copies == 0 && p != NULL)
+        copies = yk_store_ns_copies(c->node->store, c->ns);
     if (statuses[at] != 0 || (copies <= 1 && prefer_len == 0))
         return;
     statuses[at] = YK_FEWER;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Namespaces: names, epochs, quotas.
+ * Namespaces: names, epochs, quotas, wanted copies.
  *
  * Entries live in the meta file; a reader compares the entry's epoch with its own before each
  * lookup, so that raising it hides every older block at once (R9). A removed namespace gets an
@@ -124,6 +124,17 @@ int yk_store_ns_quota(struct yk_store *s, uint32_t ns, uint64_t quota_bytes) {
     return 0;
 }
 
+int yk_store_ns_set_copies(struct yk_store *s, uint32_t ns, uint32_t copies) {
+    int rc = yk_store_ns_check(s, ns);
+    if (rc == 0)
+        STORE(&entry_at(s, ns)->copies, (uint64_t)copies);
+    return rc;
+}
+
+uint32_t yk_store_ns_copies(const struct yk_store *s, uint32_t ns) {
+    return yk_store_ns_check(s, ns) == 0 ? (uint32_t)entry_at(s, ns)->copies : 0;
+}
+
 int yk_store_ns_remove(struct yk_store *s, uint32_t ns) {
     int rc = yk_store_ns_check(s, ns);
     if (rc < 0)
@@ -145,6 +156,7 @@ int yk_store_ns_info(const struct yk_store *s, uint32_t ns, yk_ns_info *ret_info
     memcpy(ret_info->name, e->name, YK_NAMESPACE_MAX);
     ret_info->epoch = e->epoch;
     ret_info->quota_bytes = e->quota_bytes;
+    ret_info->copies = (uint32_t)e->copies;
     ret_info->used_bytes = yk_store_used(s, ns, &ret_info->blocks);
     return 0;
 }

@@ -235,6 +235,9 @@ int yk_store_ns_check(const struct yk_store *store, uint32_t ns);
  * it; nothing was changed. */
 int yk_store_ns_raise(struct yk_store *store, uint32_t ns, uint64_t epoch);
 int yk_store_ns_quota(struct yk_store *store, uint32_t ns, uint64_t quota_bytes);
+/* How many copies puts want that name none; 0: one. -YK_ENONS. */
+int yk_store_ns_set_copies(struct yk_store *store, uint32_t ns, uint32_t copies);
+uint32_t yk_store_ns_copies(const struct yk_store *store, uint32_t ns);
 /* Invisible at once; its blocks are swept by ticks. */
 int yk_store_ns_remove(struct yk_store *store, uint32_t ns);
 /* Fills info of namespace number ns; YK_MISS when there is none. */

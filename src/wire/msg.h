@@ -74,8 +74,8 @@
  *            -YK_EAGAIN or -YK_ETIMEDOUT it could not be raised now. Answered when all have ended.
  * PREFETCH   u8 tier, u32 deadline_ms, u32 n, n x key -> i32 status, u32 count, u16 len + text
  * NS         u8 what(enum yk_ns_op), u64 arg, str8 name -> i32 status, u16 len + text
- * NS_LIST    empty -> i32 status, u32 n, n x { str8 name, u64 epoch, u64 quota, u64 used,
- *            u64 blocks }
+ * NS_LIST    empty, or u8 1 -> i32 status, u32 n, n x { str8 name, u64 epoch, u64 quota, u64 used,
+ *            u64 blocks }; and, if it was asked with 1, n x u8 copies (an older node leaves them out)
  * LIST       u64 epoch, u64 cursor (0 first), u32 max, str8 prefix -> i32 status, u64 next cursor
  *            (0 = end), u32 n, n x { key, info }
  * STATS      empty -> i32 status, u32 len, JSON text
@@ -157,6 +157,7 @@ enum yk_ns_op {
     YK_NS_CREATE = 1, /* arg = quota_bytes */
     YK_NS_RAISE,      /* arg = epoch */
     YK_NS_REMOVE,
+    YK_NS_COPIES, /* arg = copies, 0 to YK_COPIES_MAX */
 };
 
 struct yk_frame {

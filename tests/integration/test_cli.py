@@ -98,7 +98,7 @@ def test_version():
     (["match", "--keys", "/nonexistent"], "cannot open '/nonexistent': No such file"),
     (["expire", "k"], "--ttl: found nothing"),
     (["prefetch", "k", "--tier", "disk"], "--tier: found 'disk', expected one of any, dram"),
-    (["ns", "make"], "ns: found 'make', expected list, create, quota, epoch or rm"),
+    (["ns", "make"], "ns: found 'make', expected list, create, quota, copies, epoch or rm"),
     (["ns", "epoch", "a"], "found 2 arguments, expected yolk ns epoch NAME N"),
     (["ns", "create"], "found 1 argument, expected yolk ns create NAME"),
     (["ns", "list", "x"], "found 2 arguments, expected yolk ns list\n"),
@@ -473,10 +473,12 @@ def test_ns_life(node):
     assert node.yolk("ns", "quota", "a", "2M").returncode == 0
     info = {line["name"]: line for line in node.json("ns", "list")}["a"]
     assert info["quota_bytes"] == 2 * MIB and info["blocks"] == 0
-    assert re.search(r"^ +0 +0 B +2 MiB +\d+  a$", node.yolk("ns").stdout, re.M)
+    assert re.search(r"^ +0 +0 B +2 MiB +- +\d+  a$", node.yolk("ns").stdout, re.M)
     assert node.json("ns", "quota", "a", "3M") == [{**info, "quota_bytes": 3 * MIB}]
     assert node.json("ns", "epoch", "a", 7)[0]["epoch"] == 7
     assert node.json("ns", "create", "b", "--quota", "1M")[0]["quota_bytes"] == MIB
+    assert "the node is in no cluster" in one_line(node.yolk("ns", "copies", "b", "2"), 1)
+    assert "found 9, expected at most 8" in one_line(node.yolk("ns", "copies", "b", "9"), 2)
     assert node.json("ns", "rm", "b") == [{"name": "b", "status": "ok"}]
     assert node.yolk("ns", "rm", "a").returncode == 0
     assert "a" not in {line["name"] for line in node.json("ns")}

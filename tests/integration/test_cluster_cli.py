@@ -142,6 +142,24 @@ def test_namespaces_are_counted_over_all_nodes(three):
     assert here["blocks"] == 2 and here["epoch"] == everywhere["epoch"]
 
 
+def test_a_namespace_wants_copies(three):
+    here, there = three.nodes[0], three.nodes[2]
+
+    def wanted(node, *options):
+        return {n["name"]: n["copies"] for n in node.json("ns", "list", *options)}.get("twice")
+
+    assert here.yolk("ns", "create", "twice", "--copies", "2").returncode == 0
+    wait_for(lambda: wanted(there) == 2, "the other node has heard of it")
+    wait_for(lambda: wanted(there, "--cluster") == 2, "and says so of all")
+    done = there.yolk("-n", "twice", "put", "k", "-", data=b"bytes")
+    assert done.returncode == 0 and done.stderr == ""
+    found = there.json("-n", "twice", "locate", "k")
+    assert len([f for f in found if "node" in f and not f["guest"]]) == 2
+    assert there.yolk("ns", "copies", "twice", "0").returncode == 0
+    wait_for(lambda: wanted(here) == 0, "it wants one again")
+    assert "there is no namespace 'twcie'" in here.yolk("ns", "copies", "twcie", "2").stderr
+
+
 def test_a_drained_node_owns_nothing(three):
     wait_for(lambda: three.infos(0)["n2"]["slots"] > 0, "n2 gets slots")
     assert three.nodes[0].yolk("drain", "--within", "0s", "n2").returncode == 0

@@ -277,6 +277,20 @@ void node_wait_space(struct node *n, const char *name, uint64_t epoch, uint64_t 
     node_wait(n, "a namespace", has_space, &s);
 }
 
+static int has_copies(struct node *n, const void *arg) {
+    const struct yk_member_space *s = arg;
+    for (unsigned i = 0; i < n->space_count; i++)
+        if (strcmp(n->spaces[i].name, s->name) == 0 && n->spaces[i].copies == s->copies)
+            return 1;
+    return 0;
+}
+
+void node_wait_copies(struct node *n, const char *name, uint32_t copies) {
+    struct yk_member_space s = {.copies = copies};
+    snprintf(s.name, sizeof(s.name), "%s", name);
+    node_wait(n, "copies of a namespace", has_copies, &s);
+}
+
 /* ---- changes ---------------------------------------------------------------------------------- */
 
 struct change {
@@ -311,12 +325,19 @@ static int wait_change(struct change *c, int rc) {
 
 int node_set_space(struct node *n, const char *name, uint64_t epoch, uint64_t quota, char text[YK_ERR_TEXT_MAX]) {
     struct change c = {.lock = PTHREAD_MUTEX_INITIALIZER, .news = PTHREAD_COND_INITIALIZER};
-    struct yk_member_space s = {.epoch = epoch, .quota_bytes = quota};
+    struct yk_member_space s = {.epoch = epoch, .quota_bytes = quota, .copies = YK_MEMBER_KEEP_COPIES};
     snprintf(s.name, sizeof(s.name), "%s", name);
     int rc = wait_change(&c, yk_member_set_space(n->member, &s, CHANGE_MS, changed, &c));
     if (text != NULL)
         memcpy(text, c.text, YK_ERR_TEXT_MAX);
     return rc;
+}
+
+int node_set_copies(struct node *n, const char *name, uint32_t copies) {
+    struct change c = {.lock = PTHREAD_MUTEX_INITIALIZER, .news = PTHREAD_COND_INITIALIZER};
+    struct yk_member_space s = {.quota_bytes = YK_MEMBER_KEEP_QUOTA, .copies = copies};
+    snprintf(s.name, sizeof(s.name), "%s", name);
+    return wait_change(&c, yk_member_set_space(n->member, &s, CHANGE_MS, changed, &c));
 }
 
 int node_drain(struct node *n, const char *name, int drain) {

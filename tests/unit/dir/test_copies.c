@@ -250,6 +250,51 @@ static void every_way_to_put_has_copies(void **state) {
     rig_until_got(&rig, 1, "place", 70 * KIB);
 }
 
+static uint32_t copies_by(unsigned i) {
+    yk_ns_info info[4];
+    int n = yk_ns_list(rig.n[i].client, info, 4);
+    for (int k = 0; k < n; k++)
+        if (strcmp(info[k].name, "default") == 0)
+            return info[k].copies;
+    return 0;
+}
+
+static void set_copies(unsigned from, unsigned nodes, uint32_t copies) {
+    uint64_t until_ms = 0;
+    assert_int_equal(yk_ns_set_copies(rig.n[from].client, "default", copies), 0);
+    for (unsigned i = 0; i < nodes; i++)
+        while (copies_by(i) != copies)
+            assert_true(rig_patience(&until_ms));
+}
+
+static unsigned holders(unsigned nodes, const char *key) {
+    unsigned n = 0;
+    for (unsigned i = 0; i < nodes; i++)
+        n += has(i, key) != 0;
+    return n;
+}
+
+static void a_namespace_may_say_how_many_are_wanted(void **state) {
+    (void)state;
+    rig_start_all(&rig, 3);
+    assert_int_equal(yk_ns_set_copies(rig.n[0].client, "default", YK_COPIES_MAX + 1), -YK_EINVAL);
+    assert_int_equal(yk_ns_set_copies(rig.n[0].client, "nobody's", 2), -YK_ENONS);
+    set_copies(0, 3, 2);
+    assert_int_equal(put(1, "two", 5 * KIB, 0, NULL), 0);
+    assert_int_equal(holders(3, "two"), 2);
+    assert_int_equal(put(1, "one", 5 * KIB, 1, NULL), 0); /* who names a number gets that */
+    assert_int_equal(holders(3, "one"), 1);
+    assert_int_equal(put(1, "three", 5 * KIB, 3, NULL), 0);
+    assert_int_equal(holders(3, "three"), 3);
+    set_copies(2, 3, 4); /* more than there are nodes */
+    assert_int_equal(put(1, "four", 5 * KIB, 0, NULL), YK_FEWER);
+    set_copies(0, 3, 0);
+    assert_int_equal(put(1, "last", 5 * KIB, 0, NULL), 0);
+    assert_int_equal(holders(3, "last"), 1);
+    rig_stop(&rig, 1); /* and its memory with it */
+    rig_until_got(&rig, 0, "two", 5 * KIB);
+}
+
 static void a_namespace_that_others_have_not_opened_is_no_hindrance(void **state) {
     (void)state;
     yk_open_opts open = {.size = sizeof(open), .name_space = "alone", .timeout_ms = 20000};
@@ -558,6 +603,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_setup_teardown(what_a_read_has_brought_is_kept, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(batches_have_copies, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(every_way_to_put_has_copies, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(a_namespace_may_say_how_many_are_wanted, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(a_namespace_that_others_have_not_opened_is_no_hindrance, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(a_preferred_node_has_the_block, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(two_that_prefer_each_other_keep_one, rig_setup, rig_teardown),

@@ -207,6 +207,37 @@ static void test_removed_namespace(void **state) {
     yk_meta_close(meta);
 }
 
+/* The number of copies goes with the rest: all hear it, other changes leave it, a disk keeps it for an etcd filled anew. */
+static void test_copies_of_a_namespace(void **state) {
+    struct yk_meta *meta = rig_embedded();
+    struct node n[2];
+    open_many(n, 2, meta, "copies");
+    assert_int_equal(node_set_space(&n[0], "model", 5, 1000, NULL), 0);
+    node_wait_space(&n[1], "model", 5, 1000);
+    assert_int_equal(node_set_copies(&n[1], "model", 3), 0);
+    node_wait_copies(&n[0], "model", 3);
+    node_wait_space(&n[0], "model", 5, 1000);
+    assert_int_equal(node_set_space(&n[0], "model", 6, YK_MEMBER_KEEP_QUOTA, NULL), 0);
+    node_wait_space(&n[1], "model", 6, 1000);
+    node_wait_copies(&n[1], "model", 3);
+    assert_int_equal(node_set_copies(&n[0], "other", 2), 0);
+    assert_int_equal(node_set_space(&n[0], "other", 0, YK_MEMBER_NO_SPACE, NULL), 0);
+    node_wait_copies(&n[1], "other", 0);
+    node_close(&n[0], 1);
+    node_close(&n[1], 1);
+    yk_meta_close(meta);
+    meta = rig_embedded();
+    node_open(&n[0], meta, "n0", "copies-n0", NULL);
+    node_wait_copies(&n[0], "model", 3);
+    node_wait_phase(&n[0], YK_MEMBER_IN);
+    struct node fresh;
+    node_open(&fresh, meta, "fresh", "copies-fresh", NULL);
+    node_wait_copies(&fresh, "model", 3);
+    node_close(&fresh, 1);
+    node_close(&n[0], 1);
+    yk_meta_close(meta);
+}
+
 /* However many there are, while the thread hangs (here in what it is told): none is forgotten. */
 static void test_many_epochs_while_it_hangs(void **state) {
     enum { N = 200 };
@@ -361,6 +392,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_namespaces),
         cmocka_unit_test(test_epoch_of_a_message),
         cmocka_unit_test(test_removed_namespace),
+        cmocka_unit_test(test_copies_of_a_namespace),
         cmocka_unit_test(test_many_epochs_while_it_hangs),
         cmocka_unit_test(test_filled_again_by_all),
         cmocka_unit_test(test_known_terms_are_outgrown),
