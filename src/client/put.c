@@ -149,6 +149,11 @@ static int same_bytes(yk_client *c, const yk_op *op, struct yk_map *m, const str
     return (o.flags & YK_PUT_UPSERT) ? YK_PENDING : -YK_ECONFLICT;
 }
 
+/* Of a put that names no number. */
+static int wants_copies(const struct yk_map *m) {
+    return __atomic_load_n(&m->view.ns[yk_map_ns(m)].copies, __ATOMIC_RELAXED) > 1;
+}
+
 int yk_put_try(yk_client *c, const yk_op *op, uint8_t *ret_fix) {
     struct yk_found found;
     yk_put_opts o;
@@ -159,7 +164,7 @@ int yk_put_try(yk_client *c, const yk_op *op, uint8_t *ret_fix) {
     struct yk_map *m = yk_map_enter(&c->map);
     if (m == NULL)
         return YK_PENDING;
-    int rc = yk_local_find_in(c, m, op->key, &found);
+    int rc = o.replicas == 0 && wants_copies(m) ? YK_MISS : yk_local_find_in(c, m, op->key, &found);
     /* A block that may be damaged is the node's to judge: it has its bytes, and soon ours. */
     if (rc == 0 && YK_WORD_STATE(found.word) != YK_DESC_SUSPECT)
         rc = same_bytes(c, op, m, &found, ret_fix);

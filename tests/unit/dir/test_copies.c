@@ -279,12 +279,16 @@ static void a_namespace_may_say_how_many_are_wanted(void **state) {
     rig_start_all(&rig, 3);
     assert_int_equal(yk_ns_set_copies(rig.n[0].client, "default", YK_COPIES_MAX + 1), -YK_EINVAL);
     assert_int_equal(yk_ns_set_copies(rig.n[0].client, "nobody's", 2), -YK_ENONS);
+    assert_int_equal(put(1, "had", 5 * KIB, 0, NULL), 0);
+    assert_int_equal(holders(3, "had"), 1);
     set_copies(0, 3, 2);
-    assert_int_equal(put(1, "two", 5 * KIB, 0, NULL), 0);
+    put_all(1, "had", 5 * KIB, 0, NULL); /* that it is here already says nothing of the other */
+    assert_int_equal(holders(3, "had"), 2);
+    put_all(1, "two", 5 * KIB, 0, NULL);
     assert_int_equal(holders(3, "two"), 2);
     assert_int_equal(put(1, "one", 5 * KIB, 1, NULL), 0); /* who names a number gets that */
     assert_int_equal(holders(3, "one"), 1);
-    assert_int_equal(put(1, "three", 5 * KIB, 3, NULL), 0);
+    put_all(1, "three", 5 * KIB, 3, NULL);
     assert_int_equal(holders(3, "three"), 3);
     set_copies(2, 3, 4); /* more than there are nodes */
     assert_int_equal(put(1, "four", 5 * KIB, 0, NULL), YK_FEWER);
