@@ -234,6 +234,7 @@ struct dir_peer {
     uint8_t gone;              /* its lease ended */
     uint8_t state;             /* enum dir_segment: it is opened when it is first wanted */
     yk_xfer_segment segment;
+    uint8_t broke;             /* it was open, and broke: else it could not be opened */
     uint64_t retry_ns;         /* not before */
     struct dir_link waiting;   /* pulls */
 };
@@ -245,8 +246,8 @@ int dir_peer_set(struct yk_dir *d, const struct yk_member_node *node, int gone);
 void dir_peer_forget(struct yk_dir *d, uint32_t id);
 /* All; when no segment is being opened any more and the engine is idle. */
 void dir_peers_free(struct yk_dir *d);
-/* 0: *ret_segment is open; YK_PENDING: `wait` is in a list, and dir_pull_reached comes; -YK_EAGAIN: it broke, or could not
- * be opened, less than DIR_REOPEN_NS ago; -YK_EGONE. */
+/* 0: *ret_segment is open; YK_PENDING: `wait` is in a list, and dir_pull_reached comes; -YK_EAGAIN: it broke less than
+ * DIR_REOPEN_NS ago; -YK_EGONE: it could not be opened since then, or never can. */
 int dir_peer_reach(struct yk_dir *d, struct dir_peer *p, yk_xfer_segment *ret_segment, struct dir_link *wait);
 /* A request to this segment failed otherwise than by its guard: it is opened anew when it is wanted again. */
 void dir_peer_broken(struct yk_dir *d, struct dir_peer *p, yk_xfer_segment segment);

@@ -100,6 +100,7 @@ static void opened(uv_work_t *work, int status) {
         p->state = o->rc == 0 ? DIR_SEG_OPEN : DIR_SEG_CLOSED;
         p->segment = o->segment;
         p->retry_ns = o->rc == 0 ? 0 : yk_now_ns() + DIR_REOPEN_NS;
+        p->broke = 0;
         dir_pull_reached(&p->waiting, o->rc);
     } else if (o->rc == 0) {
         (void)yk_xfer_close(d->engine, o->segment);
@@ -115,7 +116,7 @@ int dir_peer_reach(struct yk_dir *d, struct dir_peer *p, yk_xfer_segment *ret_se
     if (p->say.transfer[0] == 0)
         return -YK_EGONE;
     if (p->state == DIR_SEG_CLOSED && yk_now_ns() < p->retry_ns)
-        return -YK_EAGAIN;
+        return p->broke ? -YK_EAGAIN : -YK_EGONE;
     if (p->state == DIR_SEG_CLOSED) {
         struct opener *o = calloc(1, sizeof(*o));
         if (o == NULL)
@@ -140,4 +141,5 @@ void dir_peer_broken(struct yk_dir *d, struct dir_peer *p, yk_xfer_segment segme
         return;
     segment_close(d, p);
     p->retry_ns = yk_now_ns() + DIR_REOPEN_NS;
+    p->broke = 1;
 }
