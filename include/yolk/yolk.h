@@ -188,7 +188,8 @@ YK_API int yk_reserve(yk_client *client, size_t len, uint32_t timeout_ms,
 /* Makes the reserved block visible under key; the payload is hashed here. On any outcome but
  * -YK_ETIMEDOUT the reservation is over. After that one the block may be visible: its payload is not
  * to be written any more, only committed again or aborted (which takes back what was not made).
- * -YK_EGONE: it was lost with the node's memory. -YK_ESTALE: the epoch was raised since yk_reserve. */
+ * -YK_EGONE: it was lost with the node's memory, or the handle has gone to another node (the commit may have
+ * been made then). -YK_ESTALE: the epoch was raised since yk_reserve. */
 YK_API int yk_commit(yk_client *client, yk_reservation *reservation, yk_key key,
                      const yk_put_opts *opts);
 YK_API int yk_abort(yk_client *client, yk_reservation *reservation);
