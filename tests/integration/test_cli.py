@@ -581,7 +581,10 @@ class Terminal:
         return self.text
 
     def wait(self, text):
-        wait_for(lambda: text in self.read(), f"'{text}' on the screen")
+        try:
+            wait_for(lambda: text in self.read(), f"{text!r} on the screen")
+        except AssertionError as e:
+            raise AssertionError(f"{e}; there is {self.text[-300:]!r}, exit code {self.process.poll()}") from None
         return self.text
 
     def ended(self):

@@ -2,6 +2,7 @@
 """A node drains, and the owner of slots does not know yet that a copy has gone: what the draining node leaves behind has
 the copies that are wanted all the same (docs/decisions/0017). With yolkd and a real etcd in network namespaces; root.
 """
+import contextlib
 import json
 import shutil
 
@@ -48,5 +49,7 @@ def test_copies_that_the_owner_has_not_heard_the_end_of_do_not_count(place):
                      REST_S)
         client.close()
     except BaseException:
+        with contextlib.suppress(Exception):
+            print("copies:", {key: holders(stays, key) for key in keys})
         cluster.tell()
         raise

@@ -223,7 +223,7 @@ def test_garbage_on_its_port(target):
 
 @pytest.mark.parametrize("transport", ["mem", "shm", "tcp"])
 def test_every_case_runs(transport):
-    done = yolk("--json", "bench", "xfer", "--quick", "--transport", transport)
+    done = yolk("--json", "bench", "xfer", "--quick", "--transport", transport, seconds=5 * DEADLINE_S)
     assert done.returncode == 0, done.stderr
     rows = {row["case"]: row for row in map(json.loads, done.stdout.splitlines())}
     cases = {"mem": ["mem read 1MiB", "mem write 1MiB"], "shm": ["shm read 1MiB", "shm write 1MiB"],
