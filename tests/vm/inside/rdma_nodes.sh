@@ -19,9 +19,13 @@ packets() {
 serve=$!
 sh "$wait_for" 60 grep -q 7711 /tmp/serve
 links() { # what to call them, further arguments
-    name=$1
+    name=$1 tries=0
     shift
-    "$bin/yolk" xfer links 10.99.0.2:7711/bench --no-shm --transports rdma,tcp --json "$@" >/tmp/links
+    # An emulated guest may take longer to answer than it has.
+    until "$bin/yolk" xfer links 10.99.0.2:7711/bench --no-shm --transports rdma,tcp --json "$@" >/tmp/links; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 20 ]
+    done
     python3 - "$name" <<'END'
 import json, sys
 for shard in json.load(open("/tmp/links"))["shards"]:
