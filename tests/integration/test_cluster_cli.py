@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line of a cluster, with several yolkd and a real etcd: what it shows of all nodes, rebalances, drains.
 """
+import itertools
 import random
 import re
 import shutil
@@ -151,9 +152,17 @@ def test_a_namespace_wants_copies(three):
     assert here.yolk("ns", "create", "twice", "--copies", "2").returncode == 0
     wait_for(lambda: wanted(there) == 2, "the other node has heard of it")
     wait_for(lambda: wanted(there, "--cluster") == 2, "and says so of all")
-    done = there.yolk("-n", "twice", "put", "k", "-", data=b"bytes")
-    assert done.returncode == 0 and done.stderr == ""
-    found = there.json("-n", "twice", "locate", "k")
+    three.until_members(2, ["n0", "n1", "n2"])
+    numbers = itertools.count()
+
+    def put():
+        """A key whose copies were all there in time, which a busy machine may not do at once."""
+        key = f"k{next(numbers)}"
+        done = there.yolk("-n", "twice", "put", key, "-", data=b"bytes")
+        assert done.returncode == 0, done.stderr
+        return key if done.stderr == "" else None
+
+    found = there.json("-n", "twice", "locate", wait_for(put, "two copies"))
     assert len([f for f in found if "node" in f and not f["guest"]]) == 2
     assert there.yolk("ns", "copies", "twice", "0").returncode == 0
     wait_for(lambda: wanted(here) == 0, "it wants one again")

@@ -99,6 +99,7 @@ def test_copies_are_in_different_zones(make_cluster):  # noqa: F811
 
 def test_a_preferred_node_has_it(make_cluster):  # noqa: F811
     cluster = make_cluster(3)
+    cluster.until_members(0, ["n0", "n1", "n2"])
     put_all(cluster.client(0), b"there", prefer=b"n2")
     wait_for(lambda: copies(cluster, 1, b"there") == ["n2"], "its own copy is a guest")
     assert got(cluster.client(1), b"there") == data(b"there", LEN)
