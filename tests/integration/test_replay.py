@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -188,11 +189,47 @@ def test_several_clients_come_close_on_the_real_trace(capacity):
     assert abs(result["hit_ratio"] - expected["hit_blocks"] / expected["total_blocks"]) < 0.01
 
 
-@pytest.mark.parametrize("policy", ["s3fifo", "chain-lru", "chain-s3fifo"])
+@pytest.mark.parametrize("policy", ["s3fifo", "chain-lru", "chain-s3fifo", "learned"])
 def test_other_policies_serve_right_bytes(place, policy):
     trace = generate(place, "--requests", 300, "--seed", 7)
     result = replay(trace, "--capacity", 500, "--block", "4K", "--policy", policy, "--clients", 2)
     assert result["wrong_bytes"] == 0 and result["hit_blocks"] > 0 and result["node"]["evictions"] > 0
+
+
+def predicted(trace, capacity):
+    done = yolk("sim", "--trace", trace, "--capacity", capacity, "--policy", "learned", "--json", seconds=7200)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["hit_ratio"]
+
+
+@pytest.mark.parametrize("capacity", [600, 3000])
+@pytest.mark.parametrize("how", [["--exact"], [], ["--no-map"]])
+def test_the_learned_policy_hits_what_sim_predicts(place, capacity, how):
+    """The same policy with the same seed: what is left is that the node hears of uses by events and messages, and of
+    parents when they are there."""
+    trace = generate(place, "--requests", 1500, "--seed", 4)
+    result = replay(trace, "--capacity", capacity, "--block", "512", "--policy", "learned", *how)
+    assert result["wrong_bytes"] == 0 and result["requests"] == 1500 and result["node"]["blocks"] == capacity
+    assert abs(result["hit_ratio"] - predicted(trace, capacity)) < 0.01
+
+
+def test_the_learned_policy_sees_what_fits_the_memory(place):
+    """Nobody says how many blocks will fit: as many hits as where that is said."""
+    trace = generate(place, "--requests", 1500, "--seed", 4)
+    result = replay(trace, "--dram", "160M", "--block", "200K", "--policy", "learned")
+    assert result["node"]["evictions_for_space"] > 0 and result["wrong_bytes"] == 0
+    assert abs(result["hit_ratio"] - predicted(trace, result["node"]["blocks"])) < 0.02
+
+
+@pytest.mark.parametrize("capacity", [1000, 3000, 10000] if LONG else [3000])
+def test_the_learned_policy_hits_what_sim_predicts_on_the_real_trace(capacity):
+    trace = real_trace()
+    options = [] if LONG else ["--requests", 3000]
+    result = replay(trace, "--capacity", capacity, "--block", "512", "--policy", "learned", *options, seconds=7200)
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as part:
+        part.writelines(trace.open().readlines()[:result["requests"]])
+        part.flush()
+        assert abs(result["hit_ratio"] - predicted(part.name, capacity)) < 0.01
 
 
 def test_memory_alone_limits_as_well(place):
