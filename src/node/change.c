@@ -46,7 +46,7 @@ void yk_store_request(struct yk_store *s, uint32_t ns, const struct yk_policy_re
     struct yk_policy_request q = *request;
     if (ns >= YK_SHM_NAMESPACES || s->shares[ns].policy == NULL) /* nothing is here, so nothing is to be decided */
         return;
-    if (!s->replays || q.now_ms == 0)
+    if (!s->replays)
         q.now_ms = yk_boot_ms();
     yk_policy_request(s->shares[ns].policy, &q);
     COUNT(s, requests);

@@ -298,7 +298,7 @@ void yk_store_info(const struct yk_store *store, uint32_t idx, yk_block_info *re
 const void *yk_store_payload(const struct yk_store *store, uint32_t idx);
 void yk_store_access(struct yk_store *store, uint32_t idx);
 /* A request of a namespace was announced: its keys' hashes, whether their blocks are here or not. now_ms as its client
- * said, or 0. */
+ * said, or 0; it counts where the node replays. */
 struct yk_policy_request;
 int yk_store_wants_requests(const struct yk_store *store);
 void yk_store_request(struct yk_store *store, uint32_t ns, const struct yk_policy_request *request);

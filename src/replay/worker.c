@@ -378,6 +378,8 @@ static int request(struct worker *w, uint64_t index) {
     w->req = &w->trace->reqs[index];
     w->ids = w->trace->ids + w->req->first;
     int rc = keys_make(w);
+    if (rc == 0)
+        rc = announce(w);
     if (rc < 0)
         return rc;
     uint64_t start = yk_now_ns();
@@ -388,9 +390,6 @@ static int request(struct worker *w, uint64_t index) {
     yk_hist_record(&w->own->match, ns);
     ADD(w, call_ns, ns);
     w->hits = (uint32_t)rc;
-    rc = announce(w);
-    if (rc < 0)
-        return rc;
     if (w->o->exact) {
         rc = use_exactly(w);
         if (rc == 0 && !stopped(w))
