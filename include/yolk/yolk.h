@@ -259,6 +259,23 @@ YK_API int yk_stat(yk_client *client, yk_key key, yk_block_info *ret_info);
  * count, of which as many as returned are filled (len, tiers, checksum, generation). */
 YK_API int yk_match(yk_client *client, const yk_key *keys, size_t count, yk_block_info *ret_infos);
 
+/* What is known of a request beside its keys. Hints for the node's policy, which learns from them what they are worth;
+ * nothing else depends on them. */
+typedef struct yk_request {
+    uint32_t size;          /* sizeof(yk_request) */
+    uint32_t output_length; /* tokens that it makes, as far as that can be told; 0 = not known */
+    uint32_t stop;          /* why its session stopped before, in classes of the caller's own, 1..15; 0 = not known */
+    uint32_t last_eighths;  /* how full the last key's block is, 1 to 7 eighths; 0 = full, or not known */
+    uint64_t at_ms;         /* when it came, for a node that replays a trace (others go by their own clock); 0 = now */
+} yk_request;
+
+/* A request begins, whose whole chain these keys are, head first, of blocks that are there or not. A node whose policy
+ * learns decides by that what stays; for others it costs nothing. Call it before the request's blocks are got and put.
+ * It takes a message. Without it yk_match of two keys or more says the same, without what is known beside the keys, and by no message where
+ * the handle has the mapping; a handle that has called this announces nothing by yk_match any more. A chain may be cut
+ * at some 2,000 keys. 0, or as yk_touch when the node is away. */
+YK_API int yk_announce(yk_client *client, const yk_key *keys, size_t count, const yk_request *request);
+
 /* ---- change ------------------------------------------------------------------------------------ */
 
 /* 0 removed, YK_MISS was not there. When it returns, no later lookup finds the block. A hard pin

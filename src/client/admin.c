@@ -112,6 +112,39 @@ static int check_keys(yk_client *c, const yk_key *keys, size_t count, const char
     return rc;
 }
 
+static int announce_reply(void *arg, struct yk_rd *r) {
+    (void)arg;
+    int32_t status = (int32_t)yk_rd_u32(r);
+    return yk_rd_ok(r) && status <= 0 ? status : -YK_EPROTO;
+}
+
+int yk_announce(yk_client *c, const yk_key *keys, size_t count, const yk_request *request) {
+    unsigned char body[YK_CALL_BYTES];
+    yk_request q = {0};
+    struct yk_wr w;
+    uint32_t n = 0;
+    int rc = check_keys(c, keys, count, "an announcement");
+    if (rc < 0)
+        return rc;
+    if (request != NULL)
+        memcpy(&q, request, request->size < sizeof(q) ? request->size : sizeof(q));
+    __atomic_store_n(&c->announces, 1, __ATOMIC_RELAXED);
+    if (count == 0 || !__atomic_load_n(&c->wants_requests, __ATOMIC_RELAXED))
+        return 0;
+    yk_wr_init(&w, body, sizeof(body));
+    yk_wr_u64(&w, yk_client_epoch(c));
+    yk_wr_u64(&w, q.at_ms);
+    yk_wr_u32(&w, q.output_length);
+    yk_wr_u32(&w, q.stop);
+    yk_wr_u32(&w, q.last_eighths);
+    unsigned char *at = yk_wr_space(&w, 4);
+    for (; n < count && n < YK_EVENT_CHAIN_MAX && (size_t)(w.end - w.at) > keys[n].len; n++)
+        yk_wr_str8(&w, keys[n].data, keys[n].len);
+    count_patch(at, n);
+    rc = call(c, YK_MSG_ANNOUNCE, &w, announce_reply, NULL, 0);
+    return rc < 0 ? yk_fail(rc, "an announcement of %zu keys: %s", count, yk_status_text(rc)) : 0;
+}
+
 /* Verifies as many keys as fit in one frame; moves *at. */
 static int verify_some(yk_client *c, const yk_key *keys, size_t count, size_t *at,
                        struct changes *ch) {

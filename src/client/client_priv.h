@@ -259,6 +259,8 @@ struct yk_client {
     struct yk_hold hold;
     struct yk_far far;
     int want_drain;
+    int announces;      /* atomic: matches do not, as the caller does */
+    int wants_requests; /* atomic: the node, as of its welcome */
     uint64_t round_trips, reconnects;
 
     int epoll_fd, event_fd, timer_fd; /* -1 before yk_fd */
@@ -439,8 +441,10 @@ int yk_ask_check_list(const yk_key_list *list, int tier_too);
 
 /* ---- lookup.c ------------------------------------------------------------------------------------------ */
 
+/* Asks the node to look at the map's ring, as soon as nobody has to wait for that. */
+void yk_local_drain(yk_client *c, struct yk_map *map);
 /* The leading run of keys as far as the mapping shows it. *ret_ask: how many of the keys behind it the
- * node must be asked for. */
+ * node must be asked for. Announces the chain. */
 size_t yk_local_match(yk_client *c, const yk_key *keys, size_t count, yk_block_info *infos,
                       size_t *ret_ask);
 

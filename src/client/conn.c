@@ -354,6 +354,7 @@ static void adopt(yk_client *c, int fd, const struct fresh *fresh) {
         __atomic_store_n(&fresh->map->ns, w->ns, __ATOMIC_RELAXED);
     if (fresh->map != c->map)
         map_replace(c, fresh->map);
+    __atomic_store_n(&c->wants_requests, (w->flags & YK_HELLO_ANNOUNCE) != 0, __ATOMIC_RELAXED);
     c->heard = fresh->heard;
     e->cookie = w->cookie;
     e->segment_id = w->segment_id;

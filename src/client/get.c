@@ -118,10 +118,7 @@ int yk_local_find(yk_client *c, yk_key key, struct yk_found *ret_found) {
     return rc;
 }
 
-static void event(yk_client *c, struct yk_map *m, enum yk_event_kind kind,
-                  const struct yk_found *f) {
-    if (!yk_map_event(m, YK_EVENT(kind, f->rest.birth, f->idx)))
-        return;
+void yk_local_drain(yk_client *c, struct yk_map *m) {
     /* Never waits for the lock: the next event asks again. */
     if (pthread_mutex_trylock(&c->lock) != 0) {
         yk_map_ask_again(m);
@@ -130,6 +127,12 @@ static void event(yk_client *c, struct yk_map *m, enum yk_event_kind kind,
     c->want_drain = 1;
     yk_conn_flush(c);
     yk_conn_unlock(c);
+}
+
+static void event(yk_client *c, struct yk_map *m, enum yk_event_kind kind,
+                  const struct yk_found *f) {
+    if (yk_map_event(m, YK_EVENT(kind, f->rest.birth, f->idx)))
+        yk_local_drain(c, m);
 }
 
 void yk_local_access(yk_client *c, struct yk_map *map, const struct yk_found *found) {

@@ -185,6 +185,18 @@ static size_t run_at_most(yk_client *c, const struct yk_map *m, const yk_key *ke
     return i;
 }
 
+/* The whole chain, whatever of it is there. Those of a node that does not want to know cost a look at its page. */
+static void announce(yk_client *c, struct yk_map *m, const yk_key *keys, size_t count) {
+    uint64_t hashes[YK_EVENT_CHAIN_MAX];
+    size_t n = count < YK_EVENT_CHAIN_MAX ? count : YK_EVENT_CHAIN_MAX;
+    if (n < 2 || !yk_map_wants_requests(m) || __atomic_load_n(&c->announces, __ATOMIC_RELAXED))
+        return;
+    for (size_t i = 0; i < n; i++)
+        hashes[i] = yk_hash_key(m->ns, keys[i].data, keys[i].len);
+    if (yk_map_chain(m, hashes, (uint32_t)n))
+        yk_local_drain(c, m);
+}
+
 size_t yk_local_match(yk_client *c, const yk_key *keys, size_t count, yk_block_info *infos,
                       size_t *ret_ask) {
     size_t at = 0, most = infos != NULL ? INFO_KEYS : MATCH_KEYS;
@@ -209,6 +221,7 @@ size_t yk_local_match(yk_client *c, const yk_key *keys, size_t count, yk_block_i
     }
     if (!yk_gate_passed(m->view.hdr, gate))
         at = *ret_ask = 0; /* nor does the node find anything */
+    announce(c, m, keys, count);
     yk_map_count(m, YK_COUNT_MATCH, 1);
     yk_map_count(m, YK_COUNT_MATCH_KEYS, at);
     if (unsure)

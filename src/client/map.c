@@ -453,8 +453,7 @@ const unsigned char *yk_map_payload(struct yk_map *m, uint64_t offset, uint64_t 
 
 /* ---- access ring --------------------------------------------------------------------------------- */
 
-int yk_map_event(struct yk_map *m, uint64_t event) {
-    struct yk_client_page *page = m->page;
+static int ring_enter(struct yk_map *m) {
     for (int i = 0; __atomic_exchange_n(&m->ring_busy.n, 1, __ATOMIC_ACQUIRE) != 0; i++) {
         if (i == RING_SPINS) {
             yk_map_count(m, YK_COUNT_EVENT_DROP, 1);
@@ -462,18 +461,42 @@ int yk_map_event(struct yk_map *m, uint64_t event) {
         }
         cpu_relax();
     }
-    uint64_t head = __atomic_load_n(&page->ring_head, __ATOMIC_RELAXED);
-    __atomic_store_n(&page->ring[head % YK_SHM_RING], event, __ATOMIC_RELAXED);
-    __atomic_store_n(&page->ring_head, head + 1,
-                     __ATOMIC_RELEASE); /* pairs with the owner's drain */
+    return 1;
+}
+
+static void ring_put(struct yk_map *m, uint64_t at, uint64_t event) {
+    __atomic_store_n(&m->page->ring[at % YK_SHM_RING], event, __ATOMIC_RELAXED);
+}
+
+/* What was put up to head is the owner's. 1: it dozes, and is to be asked for a drain at `enough` events. */
+static int ring_leave(struct yk_map *m, uint64_t head, uint64_t enough) {
+    struct yk_client_page *page = m->page;
     int ask = 0;
+    __atomic_store_n(&page->ring_head, head, __ATOMIC_RELEASE); /* pairs with the owner's drain */
     if (__atomic_load_n(&page->doze, __ATOMIC_RELAXED) != 0) {
         uint64_t tail = __atomic_load_n(&page->ring_tail, __ATOMIC_RELAXED);
-        ask = head + 1 - tail >= YK_SHM_RING / 2 &&
-              tail != __atomic_load_n(&m->asked_tail, __ATOMIC_RELAXED);
+        ask = head - tail >= enough && tail != __atomic_load_n(&m->asked_tail, __ATOMIC_RELAXED);
         if (ask)
             __atomic_store_n(&m->asked_tail, tail, __ATOMIC_RELAXED);
     }
     __atomic_store_n(&m->ring_busy.n, 0, __ATOMIC_RELEASE);
     return ask;
+}
+
+int yk_map_event(struct yk_map *m, uint64_t event) {
+    if (!ring_enter(m))
+        return 0;
+    uint64_t head = __atomic_load_n(&m->page->ring_head, __ATOMIC_RELAXED);
+    ring_put(m, head, event);
+    return ring_leave(m, head + 1, YK_SHM_RING / 2);
+}
+
+int yk_map_chain(struct yk_map *m, const uint64_t *hashes, uint32_t n) {
+    if (!ring_enter(m))
+        return 0;
+    uint64_t head = __atomic_load_n(&m->page->ring_head, __ATOMIC_RELAXED);
+    ring_put(m, head, YK_EVENT_OF_CHAIN(n));
+    for (uint32_t i = 0; i < n; i++)
+        ring_put(m, head + 1 + i, YK_EVENT_OF_KEY(hashes[i]));
+    return ring_leave(m, head + 1 + n, 1);
 }

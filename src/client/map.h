@@ -194,6 +194,15 @@ static inline void yk_map_count(struct yk_map *map, enum yk_client_counter what,
  * drain (once until it does; yk_map_ask_again when asking failed). */
 int yk_map_event(struct yk_map *map, uint64_t event);
 
+/* Does the node want to hear of chains? */
+static inline int yk_map_wants_requests(const struct yk_map *map) {
+    return __atomic_load_n(&map->page->wants_requests, __ATOMIC_RELAXED) != 0;
+}
+
+/* The same of a chain of n hashes, at most YK_EVENT_CHAIN_MAX: all of it or nothing. 1: the node dozes, and shall not
+ * take this for one of later. */
+int yk_map_chain(struct yk_map *map, const uint64_t *hashes, uint32_t n);
+
 static inline void yk_map_ask_again(struct yk_map *map) {
     __atomic_store_n(&map->asked_tail, UINT64_MAX, __ATOMIC_RELAXED);
 }

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "sched/learned.h"
 
 #include <string.h>
 
@@ -35,6 +36,52 @@ void yk_store_access(struct yk_store *s, uint32_t idx) {
         COUNT(s, copies_kept);
         yk_store_tell(s, idx);
     }
+}
+
+int yk_store_wants_requests(const struct yk_store *s) {
+    return (s->policy_ops->caps & YK_POLICY_CAP_REQUESTS) != 0;
+}
+
+void yk_store_request(struct yk_store *s, uint32_t ns, const struct yk_policy_request *request) {
+    struct yk_policy_request q = *request;
+    if (ns >= YK_SHM_NAMESPACES || s->shares[ns].policy == NULL) /* nothing is here, so nothing is to be decided */
+        return;
+    if (!s->replays)
+        q.now_ms = yk_boot_ms();
+    yk_policy_request(s->shares[ns].policy, &q);
+    COUNT(s, requests);
+}
+
+int yk_store_learns(const struct yk_store *s) {
+    return (s->policy_ops->caps & YK_POLICY_CAP_LEARNS) != 0;
+}
+
+struct yk_learned_training *yk_store_training_begin(struct yk_store *s) {
+    if (!yk_store_learns(s) || s->training != NULL)
+        return NULL;
+    for (uint32_t i = 0; i < s->policy_count; i++) {
+        struct yk_policy *p = s->policies[s->training_next++ % s->policy_count];
+        struct yk_learned_training *t = yk_learned_training_begin(p);
+        if (t == NULL)
+            continue;
+        s->training = p;
+        return t;
+    }
+    return NULL;
+}
+
+void yk_store_training_end(struct yk_store *s) {
+    yk_learned_training_end(s->training);
+    s->training = NULL;
+    COUNT(s, trainings);
+}
+
+void yk_store_pass_time(struct yk_store *s) {
+    struct yk_policy_request q = {.now_ms = yk_boot_ms()};
+    if (!yk_store_wants_requests(s) || s->replays)
+        return;
+    for (uint32_t i = 0; i < s->policy_count; i++)
+        yk_policy_request(s->policies[i], &q);
 }
 
 void yk_store_count_located(struct yk_store *s, uint32_t ns, uint64_t bytes) {
@@ -152,9 +199,30 @@ void yk_store_verify_end(struct yk_store *s, struct yk_verify *v) {
     v->hold = -1;
 }
 
+/* One of a chain's: the last of them completes it. What has no beginning was overwritten. */
+static void chain_event(struct yk_store *s, uint32_t slot, uint64_t e) {
+    struct chain *c = &s->chain;
+    if (YK_EVENT_KIND(e) == YK_EVENT_CHAIN) {
+        c->got = 0;
+        c->wanted = (uint32_t)e <= YK_EVENT_CHAIN_MAX ? (uint32_t)e : 0;
+        return;
+    }
+    if (c->got == c->wanted)
+        return;
+    c->hashes[c->got++] = YK_EVENT_HASH(e);
+    if (c->got == c->wanted)
+        yk_store_request(s, s->own.owners[slot].ns - 1u,
+                         &(struct yk_policy_request){.key_hashes = c->hashes, .n = c->got});
+}
+
 /* An event names a descriptor as it was when the client used it; it may be another block's now. */
-static void event(struct yk_store *s, uint64_t e) {
+static void event(struct yk_store *s, uint32_t slot, uint64_t e) {
     uint32_t idx = YK_EVENT_IDX(e);
+    if (YK_EVENT_KIND(e) == YK_EVENT_CHAIN || YK_EVENT_KIND(e) == YK_EVENT_KEY) {
+        chain_event(s, slot, e);
+        return;
+    }
+    s->chain.wanted = s->chain.got = 0;
     if (idx >= s->own.hdr->desc_top || idx >= s->own.layout.max_blocks)
         return;
     struct yk_desc *d = desc_at(s, idx);
@@ -184,11 +252,12 @@ void yk_store_drain(struct yk_store *s) {
     uint64_t events[256];
     for (uint32_t i = 0; i < s->slot_count; i++) {
         uint64_t lost = 0;
+        s->chain.wanted = s->chain.got = 0;
         /* One ring's worth: a client that writes as fast as it is drained does not hold us. */
         for (uint32_t left = YK_SHM_RING; left > 0;) {
             uint32_t n = yk_owner_ring_drain(&s->own, s->slots[i], events, 256, &lost);
             for (uint32_t k = 0; k < n; k++)
-                event(s, events[k]);
+                event(s, s->slots[i], events[k]);
             if (n < 256)
                 break;
             left -= n;

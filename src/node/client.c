@@ -78,6 +78,7 @@ void yk_store_client_activate(struct yk_store *s, uint32_t slot) {
     if (s->clients[slot].active)
         return;
     s->clients[slot].active = 1;
+    __atomic_store_n(&s->own.pages[slot].wants_requests, (uint32_t)yk_store_wants_requests(s), __ATOMIC_RELAXED);
     s->slot_at[slot] = s->slot_count;
     s->slots[s->slot_count++] = slot;
 }

@@ -50,6 +50,7 @@ struct conn {
     uint32_t slot; /* client slot, 0 = none (not mapped) */
     uint32_t ns;
     int mapped;
+    int announces; /* it says what its requests are: what it matches is not taken for one */
     int xfer;      /* payload may go through the transfer engine */
     uint32_t peer; /* who its places belong to when it is not mapped (yk_store_peer_open); 0 = it has none */
     uint64_t located[LOCATED_MAX]; /* hashes of keys that were located last, for handle_get.c; 0 = none */
@@ -97,6 +98,9 @@ struct needs {
 static inline int conn_is_blind(const struct conn *c) {
     return c->shut || yk_node_tier_lost(c->node);
 }
+
+/* handle_look.c */
+int handle_announce(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err);
 
 /* handle_raise.c. need: asks for one block; a status as of yk_store_raise. wait: HANDLE_PARKED when
  * something is on its way; 0: go on. */

@@ -380,6 +380,7 @@ int yk_store_short(const struct yk_store *s) {
 int yk_store_tick(struct yk_store *s) {
     uint64_t boot_ms = yk_boot_ms();
     tick_clock(s, boot_ms);
+    yk_store_pass_time(s);
     yk_store_back_tick(s, boot_ms);
     if (s->sweep_cursor < s->sweep_end)
         sweep_step(s);

@@ -150,7 +150,8 @@ static int hello_reply(struct conn *c, const struct yk_frame *f, uint64_t cookie
     yk_wr_u32(&w, 0);
     yk_wr_text(&w, "");
     yk_wr_u32(&w, (c->mapped ? YK_HELLO_MAP : 0) | (filter >= 0 ? YK_HELLO_FILTER : 0) |
-                      (c->xfer ? YK_HELLO_XFER : 0));
+                      (c->xfer ? YK_HELLO_XFER : 0) |
+                      (yk_store_wants_requests(node->store) ? YK_HELLO_ANNOUNCE : 0));
     yk_wr_u32(&w, c->slot);
     yk_wr_u64(&w, cookie);
     yk_wr_u64(&w, hdr->segment_id);
@@ -731,6 +732,8 @@ int handle_frame(struct conn *c, const struct yk_frame *f, struct yk_rd *r, stru
         return handle_remove_many(c, f, r, err);
     case YK_MSG_RAISE:
         return handle_raise(c, f, r, err);
+    case YK_MSG_ANNOUNCE:
+        return handle_announce(c, f, r, err);
     case YK_MSG_PREFETCH:
         return handle_prefetch(c, f, r, err);
     case YK_MSG_NS:

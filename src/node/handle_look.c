@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * LOOKUP, EXISTS, MATCH, LIST: what is there, in either tier, without keeping it alive; the first three on
- * other nodes, too, if there is a pool (pool.c): then they are run a second time, with its answers.
+ * other nodes, too, if there is a pool (pool.c): then they are run a second time, with its answers. ANNOUNCE: what
+ * will be wanted next. A MATCH says that, too, of a client that does not say it otherwise.
  */
 #include "node/conn_priv.h"
 
 #include "base/hash.h"
+#include "sched/policy.h"
 
 #include <string.h>
 
@@ -150,6 +152,43 @@ int handle_exists(struct conn *c, const struct yk_frame *f, struct yk_rd *r,
     return 0;
 }
 
+/* The store hears of a request: its n keys, of which r has the first next. */
+static void hear_request(struct conn *c, struct yk_rd r, uint32_t n, struct yk_policy_request q) {
+    uint64_t hashes[YK_EVENT_CHAIN_MAX];
+    for (q.n = 0; q.n < n && q.n < YK_EVENT_CHAIN_MAX && !r.bad; q.n++) {
+        uint32_t len;
+        const void *key = yk_rd_str8(&r, &len);
+        hashes[q.n] = r.bad ? 0 : yk_hash_key(c->ns, key, len);
+    }
+    q.key_hashes = hashes;
+    if (r.bad || q.n == 0 || c->ns == YK_NO_NS)
+        return;
+    yk_store_drain(c->node->store); /* what was used before is heard of before */
+    yk_store_request(c->node->store, c->ns, &q);
+    node_learn(c->node);
+}
+
+int handle_announce(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
+    uint64_t epoch = yk_rd_u64(r);
+    struct yk_policy_request q = {.now_ms = yk_rd_u64(r)};
+    q.output_length = yk_rd_u32(r);
+    q.stop = yk_rd_u32(r);
+    q.last_block_eighths = yk_rd_u32(r);
+    uint32_t n = yk_rd_u32(r), len;
+    struct yk_rd keys = *r;
+    if (n > YK_BATCH_MAX)
+        return handle_bad_body(err, f);
+    for (uint32_t i = 0; i < n && !r->bad; i++)
+        (void)yk_rd_str8(r, &len);
+    if (!yk_rd_ok(r))
+        return handle_bad_body(err, f);
+    c->announces = 1;
+    if (c->ns != YK_NO_NS && yk_store_ns_epoch(c->node->store, c->ns) == epoch)
+        hear_request(c, keys, n, q);
+    NODE_ADD(c->node, keys[f->op], n);
+    return reply_status(c, f->op, f->id, 0);
+}
+
 int handle_match(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
     const void *body = r->at;
     uint64_t epoch = yk_rd_u64(r);
@@ -157,6 +196,7 @@ int handle_match(struct conn *c, const struct yk_frame *f, struct yk_rd *r, stru
     const struct yk_view *view = yk_store_view(c->node->store);
     uint64_t now_ms = yk_view_now_ms(view);
     struct yk_query q[GROUP];
+    struct yk_rd keys = *r;
     struct yk_wr w;
     if (n > YK_BATCH_MAX)
         return handle_bad_body(err, f);
@@ -175,6 +215,9 @@ int handle_match(struct conn *c, const struct yk_frame *f, struct yk_rd *r, stru
     rc = reply_begin(c, 4, &w);
     if (rc < 0)
         return rc;
+    if (n > 1 && !c->mapped && !c->announces && /* one key is a check whether it is there */
+        yk_store_wants_requests(c->node->store))
+        hear_request(c, keys, n, (struct yk_policy_request){0});
     yk_wr_u32(&w, run);
     reply_end(c, &w, f->op, f->id);
     NODE_ADD(c->node, keys[f->op], n);

@@ -371,6 +371,7 @@ static void on_upkeep(uv_timer_t *timer) {
                            __atomic_load_n(&node->n.populated_bytes, __ATOMIC_RELAXED));
     if (yk_store_tick(node->store))
         node_more(node);
+    node_learn(node);
     close_silent(node);
     conns_drop_stalled(node);
     conns_shrink(node);
@@ -502,6 +503,7 @@ static void node_free(struct yk_node *node, int clean) {
     pthread_mutex_destroy(&node->lock);
     pthread_mutex_destroy(&node->helper_lock);
     pthread_cond_destroy(&node->helper_cond);
+    pthread_cond_destroy(&node->learn_cond);
     free(node);
 }
 
@@ -558,6 +560,7 @@ static void loop_init(struct yk_node *node) {
     node->busy.data = node->turn.data = node->wake.data = node->beat.data = node;
     uv_prepare_start(&node->turn, on_turn);
     posts_loop(node);
+    node_learn_loop(node);
     if (node->pool != NULL)
         pool_loop(node);
     uv_timer_start(&node->upkeep, on_upkeep, UPKEEP_MS, UPKEEP_MS);
@@ -587,6 +590,7 @@ int yk_node_start(const struct yk_node_opts *opts, struct yk_node **ret_node, st
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&node->helper_cond, &monotonic);
+    pthread_cond_init(&node->learn_cond, &monotonic);
     pthread_condattr_destroy(&monotonic);
     /* The loop comes first: the SSD tier's workers wake it from their beginning on. */
     int rc = 0;

@@ -172,8 +172,13 @@ struct yk_node {
     pthread_t populate_thread, scrub_thread;
     int populate_started, scrub_started;
     int helpers_stop;            /* atomic */
-    pthread_mutex_t helper_lock; /* with helper_cond; rank 2 */
-    pthread_cond_t helper_cond;
+    pthread_mutex_t helper_lock; /* with helper_cond, learn_cond; rank 2 */
+    pthread_cond_t helper_cond, learn_cond;
+    pthread_t learn_thread;
+    int learn_started;
+    struct yk_learned_training *training; /* under the lock; the helper's until it was made. NULL: none */
+    int training_made;                    /* likewise */
+    uv_async_t learned;                   /* it was made */
 
     struct yk_node_stats n; /* store part unused; relaxed stores by the owner */
     struct yk_hist latency[YK_MSG_OPS];
@@ -278,7 +283,9 @@ void posts_close(struct yk_node *node);
 struct yk_buf;
 void node_stats_ssd(const struct yk_node *node, struct yk_buf *out);
 
-/* upkeep.c */
+/* upkeep.c. learn: has a policy seen enough? Then the helper makes the model that decides from what it saw. */
+void node_learn(struct yk_node *node);
+void node_learn_loop(struct yk_node *node);
 int helpers_start(struct yk_node *node);
 void helpers_stop(struct yk_node *node);
 

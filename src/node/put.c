@@ -181,14 +181,23 @@ static int parent_gone(struct yk_store *s, uint32_t ns, const struct yk_commit *
            yk_store_find_any(s, ns, c->epoch, c->parent, c->parent_len, &idx) != 0;
 }
 
+/* Blocks that a policy shall be prepared for. One that learns has some 500 bytes for each: it hears of so many as there
+ * are where blocks have 16 KiB or more, and of more it orders some by their last use alone. */
+#define LEARNS_BLOCK_BYTES (16u << 10)
+
+static uint32_t capacity_objects(const struct yk_store *s) {
+    uint64_t n = s->own.layout.max_blocks, large = s->own.layout.data_bytes / LEARNS_BLOCK_BYTES + 1;
+    if ((s->policy_ops->caps & YK_POLICY_CAP_LEARNS) && s->capacity_blocks == 0 && large < n)
+        n = large;
+    return (uint32_t)(s->capacity_blocks != 0 && s->capacity_blocks < n ? s->capacity_blocks : n);
+}
+
 int yk_store_share_add(struct yk_store *s, uint32_t idx, int cut_off) {
     struct yk_desc *d = desc_at(s, idx);
     struct yk_rest *rest = rest_at(s, idx);
     struct share *sh = &s->shares[d->ns];
     if (sh->policy == NULL) {
-        struct yk_policy_opts po = {s->own.layout.max_blocks, s->seed ^ d->ns};
-        if (s->capacity_blocks != 0 && s->capacity_blocks < po.capacity_objects)
-            po.capacity_objects = (uint32_t)s->capacity_blocks;
+        struct yk_policy_opts po = {capacity_objects(s), s->seed ^ d->ns};
         int rc = yk_policy_new(s->policy_ops, s->space, &po, &sh->policy);
         if (rc < 0)
             return rc;

@@ -110,6 +110,8 @@ static const struct {
     F(corrupt),
     F(events),
     F(events_lost),
+    F(requests),
+    F(trainings),
     F(scans),
     F(moves),
     F(moves_refused),

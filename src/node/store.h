@@ -98,6 +98,8 @@ struct yk_store_opts {
     uint64_t seed;
     const struct yk_pool_ops *pool; /* is told what changes, when open has returned; copied. NULL: nobody is */
     uint8_t local_copies;           /* enum yk_local_copies */
+    uint8_t replays; /* requests come at the times that their announcements say: of a trace that is replayed. And what is
+                        learned from them decides at once */
 };
 
 /* What happened, counted since the segment's daemon started. Written by the owner thread with
@@ -112,6 +114,7 @@ struct yk_counters {
     uint64_t local_hits, local_misses; /* lookups in the clients, from their pages */
     uint64_t local_hit_bytes, local_matches, local_match_keys, local_retries;
     uint64_t events, events_lost;
+    uint64_t requests, trainings; /* that were announced; models that were made */
     uint64_t scans, moves, moves_refused, moved_bytes, background_moves;
     uint64_t verified, verify_failed;
     uint64_t demoted, demoted_bytes, demote_failed, demote_refused; /* refused: by admission */
@@ -297,6 +300,17 @@ int yk_store_find(struct yk_store *store, uint32_t ns, uint64_t epoch, const voi
 void yk_store_info(const struct yk_store *store, uint32_t idx, yk_block_info *ret_info);
 const void *yk_store_payload(const struct yk_store *store, uint32_t idx);
 void yk_store_access(struct yk_store *store, uint32_t idx);
+/* A request of a namespace was announced: its keys' hashes, whether their blocks are here or not. now_ms as its client
+ * said, or 0; it counts where the node replays. */
+struct yk_policy_request;
+int yk_store_wants_requests(const struct yk_store *store);
+void yk_store_request(struct yk_store *store, uint32_t ns, const struct yk_policy_request *request);
+/* Of a policy that learns (sched/learned.h): what one instance has to learn from now, or NULL. It is run by any
+ * thread, and ended here when that has returned; the store is not closed in between. */
+struct yk_learned_training;
+int yk_store_learns(const struct yk_store *store);
+struct yk_learned_training *yk_store_training_begin(struct yk_store *store);
+void yk_store_training_end(struct yk_store *store);
 /* Counts a lookup of payload that the node answered; bytes of a hit. */
 void yk_store_count_get(struct yk_store *store, uint32_t ns, int hit, uint64_t bytes);
 /* A hit that is read through the transfer engine. */

@@ -46,6 +46,12 @@ struct gone {
     uint64_t hash, epoch;
 };
 
+/* A chain that a client's ring announces, as far as its events were looked at. */
+struct chain {
+    uint32_t wanted, got;
+    uint64_t hashes[YK_EVENT_CHAIN_MAX];
+};
+
 /* Memory that cannot be had now (back.c). */
 struct aside {
     uint64_t offset, len;
@@ -79,6 +85,7 @@ struct yk_store {
     uint64_t capacity_blocks;
     uint8_t local_copies; /* enum yk_local_copies */
     uint64_t seed;
+    uint8_t replays; /* times of requests are what those who announce them say */
     uint64_t low_bytes,
         high_bytes;    /* free space: reclaim starts below the one, ends at the other */
     uint64_t held_max; /* bytes of reservations and hard pins together */
@@ -96,6 +103,9 @@ struct yk_store {
     uint64_t settled; /* changes() when background compaction last found nothing to gain */
 
     struct gone gone[GONE_PARENTS];
+    struct chain chain;
+    struct yk_policy *training;  /* which of policies is learning; NULL: none */
+    uint32_t training_next;      /* and which is asked first the next time */
     uint64_t *backed;     /* bitmap over chunks of the payload: their pages were had once */
     uint64_t turn_backed; /* bytes of pages had in this turn of the loop */
     struct aside aside[ASIDE_MAX];
@@ -265,6 +275,8 @@ int yk_store_walk_facts(const struct yk_store *s, uint32_t idx, uint32_t *ret_ns
 int yk_store_also_in_dram(struct yk_store *s, uint32_t idx, uint32_t ns, uint64_t epoch);
 /* The policy hears of an access; what else an access means is left out. */
 void yk_store_policy_access(struct yk_store *s, uint32_t idx);
+/* Policies that want to know hear what time it is. */
+void yk_store_pass_time(struct yk_store *s);
 /* A put of bytes that are there: its time to live and pin, if it has any, hold for the block. */
 void yk_store_prolong(struct yk_store *s, uint32_t idx, const struct yk_attrs *attrs);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The node's two helper threads, both at the lowest priority.
+ * The node's helper threads, all at the lowest priority.
  *
  * populate  touches a fresh tier in the background, so that the first puts do not pay for page
  *           faults and zeroing (8 GiB took up to 19 s at a start), while the node serves at once. With
@@ -11,12 +11,16 @@
  *           a client does, through a hazard slot of the node's own page (HAZARD_SCRUB), and reports
  *           through that page's ring, of which it is the one producer.
  *
- * Both sleep on a condition variable: no polling, and a stop is seen at once.
+ * learn     where the policy learns: makes the next model from a copy of what the policy saw, which the owner hands
+ *           it; the owner decides by the model that it has until it is told that the next is made.
+ *
+ * All sleep on a condition variable: no polling, and a stop is seen at once.
  */
 #include "node/node_priv.h"
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "sched/learned.h"
 #include "shm/layout.h"
 
 #include <errno.h>
@@ -157,12 +161,74 @@ static void *scrub_main(void *arg) {
     return NULL;
 }
 
+/* ---- learn ------------------------------------------------------------------------------------- */
+
+/* What to learn from, or NULL: it is over. */
+static struct yk_learned_training *await_training(struct yk_node *node) {
+    pthread_mutex_lock(&node->helper_lock);
+    while (!stopped(node) && (node->training == NULL || node->training_made))
+        pthread_cond_wait(&node->learn_cond, &node->helper_lock);
+    struct yk_learned_training *t = stopped(node) ? NULL : node->training;
+    pthread_mutex_unlock(&node->helper_lock);
+    return t;
+}
+
+static void *learn_main(void *arg) {
+    struct yk_node *node = arg;
+    struct yk_learned_training *t;
+    lowest_priority("yolk-learn");
+    while ((t = await_training(node)) != NULL) {
+        yk_learned_training_run(t);
+        pthread_mutex_lock(&node->helper_lock);
+        node->training_made = 1;
+        pthread_mutex_unlock(&node->helper_lock);
+        uv_async_send(&node->learned);
+    }
+    return NULL;
+}
+
+void node_learn(struct yk_node *node) {
+    if (!node->learn_started || node->training != NULL) /* the owner alone sets it */
+        return;
+    struct yk_learned_training *t = yk_store_training_begin(node->store);
+    if (t == NULL)
+        return;
+    if (node->opts.store.replays) { /* whose hours pass in seconds: a model that is late by ms would be late by minutes */
+        yk_learned_training_run(t);
+        yk_store_training_end(node->store);
+        return;
+    }
+    pthread_mutex_lock(&node->helper_lock);
+    node->training = t;
+    node->training_made = 0;
+    pthread_cond_signal(&node->learn_cond);
+    pthread_mutex_unlock(&node->helper_lock);
+}
+
+static void on_learned(uv_async_t *async) {
+    struct yk_node *node = async->data;
+    pthread_mutex_lock(&node->helper_lock);
+    int made = node->training != NULL && node->training_made;
+    if (made)
+        node->training = NULL;
+    pthread_mutex_unlock(&node->helper_lock);
+    if (made)
+        yk_store_training_end(node->store);
+}
+
+void node_learn_loop(struct yk_node *node) {
+    uv_async_init(&node->loop, &node->learned, on_learned);
+    node->learned.data = node;
+}
+
 int helpers_start(struct yk_node *node) {
     int found = node->seg->found != YK_SEGMENT_FRESH;
     if (node->opts.populate && (!found || yk_store_ssd(node->store) != NULL))
         node->populate_started =
             pthread_create(&node->populate_thread, NULL, populate_main, node) == 0;
     node->scrub_started = pthread_create(&node->scrub_thread, NULL, scrub_main, node) == 0;
+    if (yk_store_learns(node->store))
+        node->learn_started = pthread_create(&node->learn_thread, NULL, learn_main, node) == 0;
     return 0;
 }
 
@@ -170,10 +236,13 @@ void helpers_stop(struct yk_node *node) {
     pthread_mutex_lock(&node->helper_lock);
     __atomic_store_n(&node->helpers_stop, 1, __ATOMIC_RELEASE);
     pthread_cond_broadcast(&node->helper_cond);
+    pthread_cond_broadcast(&node->learn_cond);
     pthread_mutex_unlock(&node->helper_lock);
     if (node->populate_started)
         pthread_join(node->populate_thread, NULL);
     if (node->scrub_started)
         pthread_join(node->scrub_thread, NULL);
-    node->populate_started = node->scrub_started = 0;
+    if (node->learn_started)
+        pthread_join(node->learn_thread, NULL);
+    node->populate_started = node->scrub_started = node->learn_started = 0;
 }

@@ -11,7 +11,7 @@
  */
 #include "replay/replay.h"
 
-#include "sched/policy.h"
+#include "sched/learned.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -92,12 +92,40 @@ static int use(struct alone *a, uint32_t number, uint32_t parent, uint32_t depth
     return rc;
 }
 
+/* A policy that learns does so at once here. */
+static void learn(struct alone *a) {
+    struct yk_learned_training *t =
+        a->policy->ops->caps & YK_POLICY_CAP_LEARNS ? yk_learned_training_begin(a->policy) : NULL;
+    if (t == NULL)
+        return;
+    yk_learned_training_run(t);
+    yk_learned_training_end(a->policy);
+}
+
+static int announce(struct alone *a, const struct yk_replay_req *req, const uint64_t *ids) {
+    uint64_t *hashes = malloc((req->n + 1u) * sizeof(*hashes));
+    if (hashes == NULL)
+        return -YK_ENOMEM;
+    for (uint32_t i = 0; i < req->n; i++)
+        hashes[i] = hash_of(ids[i]);
+    yk_policy_request(a->policy, &(struct yk_policy_request){.now_ms = req->at_ms + 1,
+                                                             .key_hashes = hashes,
+                                                             .n = req->n,
+                                                             .last_block_eighths = yk_trace_last_eighths(
+                                                                 req->n, req->input_length, a->o->block_tokens),
+                                                             .output_length = req->output_length,
+                                                             .stop = req->stop});
+    free(hashes);
+    learn(a);
+    return 0;
+}
+
 static int request(struct alone *a, const struct yk_replay_req *req, const uint64_t *ids,
                    struct yk_replay_alone *n) {
     uint32_t hits = 0;
-    int rc = 0;
     while (hits < req->n && a->in[number_of(a, ids[hits])])
         hits++;
+    int rc = a->policy->ops->caps & YK_POLICY_CAP_REQUESTS ? announce(a, req, ids) : 0;
     for (uint32_t k = 0; k < req->n && rc == 0; k++) {
         uint32_t i = a->o->order == YK_REPLAY_TAIL_FIRST ? req->n - 1u - k : k;
         rc = use(a, number_of(a, ids[i]), i > 0 ? number_of(a, ids[i - 1u]) : YK_POLICY_NONE,

@@ -25,7 +25,9 @@ int yk_replay_trace_add(struct yk_replay_trace *t, const struct yk_trace_req *re
                                                      .first = t->id_count,
                                                      .session = req->session,
                                                      .n = req->n,
-                                                     .input_length = req->input_length};
+                                                     .input_length = req->input_length,
+                                                     .output_length = req->output_length,
+                                                     .stop = req->stop};
     t->id_count += req->n;
     return 0;
 }
@@ -36,29 +38,19 @@ void yk_replay_trace_fini(struct yk_replay_trace *t) {
     memset(t, 0, sizeof(*t));
 }
 
+static int add(void *arg, const struct yk_trace_req *req, struct yk_err *err) {
+    return yk_replay_trace_add(arg, req, err);
+}
+
 int yk_replay_load(const char *path, uint64_t max_requests, struct yk_replay_trace *ret_trace,
                    struct yk_err *err) {
     struct yk_replay_trace t = {0};
-    struct yk_trace_req req;
-    struct yk_trace *trace;
-    int rc = yk_trace_open(path, &trace, err);
+    int rc = yk_trace_each(path, max_requests, add, &t, err);
     if (rc < 0)
-        return rc;
-    while ((max_requests == 0 || t.req_count < max_requests) &&
-           (rc = yk_trace_next(trace, &req, err)) == 1) {
-        rc = yk_replay_trace_add(&t, &req, err);
-        if (rc < 0)
-            break;
-    }
-    yk_trace_close(trace);
-    if (rc == 0 && t.req_count == 0)
-        rc = yk_err_set(err, -YK_EINVAL, "%s: found no request, expected one a line", path);
-    if (rc < 0) {
         yk_replay_trace_fini(&t);
-        return rc;
-    }
-    *ret_trace = t;
-    return 0;
+    else
+        *ret_trace = t;
+    return rc;
 }
 
 int yk_replay_generate(const struct yk_trace_gen_opts *opts, struct yk_replay_trace *ret_trace,

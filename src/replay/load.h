@@ -22,7 +22,8 @@ struct yk_replay_req {
     uint64_t first; /* of its ids */
     uint64_t session;
     uint32_t n;
-    uint32_t input_length; /* tokens */
+    uint32_t input_length, output_length; /* tokens */
+    uint32_t stop;                        /* enum yk_trace_stop */
 };
 
 /* All zero is an empty trace. */

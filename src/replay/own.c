@@ -104,6 +104,7 @@ static void node_opts(const struct yk_own_opts *o, const struct yk_own *own, con
     no->store.reserve_percent = o->reserve_percent;
     no->store.held_percent = 50;
     no->store.seed = 1;
+    no->store.replays = (uint8_t)o->replays;
     no->listen[0].kind = YK_ADDR_UNIX;
     snprintf(no->listen[0].host, sizeof(no->listen[0].host), "%s", own->url + strlen("unix:"));
     no->listen_count = 1;

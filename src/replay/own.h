@@ -34,6 +34,7 @@ struct yk_own_opts {
     uint32_t reserve_percent; /* kept free ahead of need */
     const char *policy;       /* NULL = "lru" */
     const char *segment;      /* name in /dev/shm; NULL = nameless. The caller unlinks it */
+    int replays;              /* as in node/store.h */
     int populate;             /* touch the memory in the background */
     uint64_t ssd_bytes;       /* of a file for the SSD tier; 0 = none */
     uint64_t ssd_segment_bytes, ssd_capacity_blocks; /* 0 = the node's own choice, as many as fit */

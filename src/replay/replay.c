@@ -123,6 +123,7 @@ static int start_node(struct run *u) {
                              .max_clients = o->clients + 8u,
                              .reserve_percent = RESERVE_PERCENT,
                              .policy = o->policy,
+                             .replays = 1,
                              .populate = 1,
                              .ssd_capacity_blocks = o->ssd_capacity_blocks,
                              .ssd_dir = o->ssd_dir};

@@ -340,7 +340,8 @@ static void request(struct learned *l, const struct yk_policy_request *q, uint32
         yk_keeper_use(&l->keeper, l->chain[i]);
     while (yk_keeper_trim(&l->keeper, &gone))
         left(l, FOLLOW_KEEPER, gone);
-    yk_lessons_request(&l->lessons, l->chain, n);
+    if (announced || l->last_ms > 0) /* else it is found again at a start, before there is any time */
+        yk_lessons_request(&l->lessons, l->chain, n);
     choose(l, n);
     follow_steps(l, FOLLOW_STEPS + 4 * n);
     move_capacity(l, ROOM_STEPS + n);

@@ -209,9 +209,10 @@ struct yk_client_page {
     /* written by the owner */
     uint64_t ring_tail __attribute__((aligned(64)));
     uint32_t doze; /* 1: the owner drains nothing until it is asked to */
-    uint8_t reserved1[YK_SHM_PAGE - 64 - 128 - 12];
+    uint32_t wants_requests; /* 1: its policy wants to hear of chains that are matched */
+    uint8_t reserved1[YK_SHM_PAGE - 64 - 128 - 16];
     uint32_t hazard[YK_SHM_HAZARDS]; /* descriptor + 1, 0 = free */
-    uint64_t ring[YK_SHM_RING];      /* enum yk_event_kind << 60 | birth(28) << 32 | descriptor */
+    uint64_t ring[YK_SHM_RING];      /* YK_EVENT, YK_EVENT_OF_CHAIN, YK_EVENT_OF_KEY */
 };
 
 enum yk_client_counter {
@@ -230,13 +231,23 @@ enum yk_event_kind {
     YK_EVENT_ACCESS = 1,
     YK_EVENT_VERIFIED = 2, /* a SUSPECT payload was good */
     YK_EVENT_CORRUPT = 3,  /* a payload did not match its checksum */
+    YK_EVENT_CHAIN = 4,    /* a request: so many KEY events follow, of its keys, head first */
+    YK_EVENT_KEY = 5,
 };
+
+/* Keys of a chain that are announced: half of the ring, so that one does not push out itself. */
+#define YK_EVENT_CHAIN_MAX (YK_SHM_RING / 2)
 
 #define YK_EVENT(kind, birth, idx)                                                                 \
     (((uint64_t)(kind) << 60) | ((uint64_t)((birth)&0x0fffffffu) << 32) | (uint32_t)(idx))
 #define YK_EVENT_KIND(e)  ((unsigned)((e) >> 60))
 #define YK_EVENT_BIRTH(e) ((uint32_t)((e) >> 32) & 0x0fffffffu)
 #define YK_EVENT_IDX(e)   ((uint32_t)(e))
+
+/* kind << 60 | keys, and kind << 60 | the low 60 bits of a key's hash */
+#define YK_EVENT_OF_CHAIN(n)  (((uint64_t)YK_EVENT_CHAIN << 60) | (uint32_t)(n))
+#define YK_EVENT_OF_KEY(hash) (((uint64_t)YK_EVENT_KEY << 60) | YK_EVENT_HASH(hash))
+#define YK_EVENT_HASH(e)      ((uint64_t)(e) & ((1ull << 60) - 1))
 
 #ifndef __cplusplus
 _Static_assert(sizeof(struct yk_desc) == 64, "one cache line");

@@ -90,25 +90,16 @@ void yk_sim_trace_fini(struct yk_sim_trace *t) {
     memset(t, 0, sizeof(*t));
 }
 
+static int add(void *arg, const struct yk_trace_req *req, struct yk_err *err) {
+    return yk_sim_trace_add(arg, req, err);
+}
+
 int yk_sim_load(const char *path, struct yk_sim_trace *ret_trace, struct yk_err *err) {
     struct yk_sim_trace t = {0};
-    struct yk_trace_req req;
-    struct yk_trace *trace;
-    int rc = yk_trace_open(path, &trace, err);
+    int rc = yk_trace_each(path, 0, add, &t, err);
     if (rc < 0)
-        return rc;
-    while ((rc = yk_trace_next(trace, &req, err)) == 1) {
-        rc = yk_sim_trace_add(&t, &req, err);
-        if (rc < 0)
-            break;
-    }
-    yk_trace_close(trace);
-    if (rc == 0 && t.req_count == 0)
-        rc = yk_err_set(err, -YK_EINVAL, "%s: found no request, expected one a line", path);
-    if (rc < 0) {
         yk_sim_trace_fini(&t);
-        return rc;
-    }
-    *ret_trace = t;
-    return 0;
+    else
+        *ret_trace = t;
+    return rc;
 }

@@ -7,7 +7,7 @@
 #include "sched/learned.h"
 #include "sched/policy.h"
 
-#define BLOCK_TOKENS 512u
+#define BLOCK_TOKENS 512u /* as in the public traces */
 
 struct sched {
     struct yk_sim_cache base;
@@ -78,15 +78,6 @@ static int sched_use(struct yk_sim_cache *c, uint32_t block) {
     return 0;
 }
 
-/* How full the last block is, in eighths, where blocks are of 512 tokens as in the public traces; 0 where they are
- * not. */
-static uint32_t last_eighths(const struct yk_sim_req *q) {
-    uint64_t full = (uint64_t)q->n * BLOCK_TOKENS;
-    if (q->n == 0 || q->input_length >= full || full - q->input_length >= BLOCK_TOKENS)
-        return 0;
-    return 1 + (uint32_t)(BLOCK_TOKENS - (full - q->input_length)) * 7 / BLOCK_TOKENS;
-}
-
 /* At once, on this thread, so that a run repeats. */
 static void train(struct sched *s) {
     struct yk_learned_training *training = yk_learned_training_begin(s->policy);
@@ -114,7 +105,7 @@ static int learned_request(struct yk_sim_cache *c, uint64_t number) {
     struct yk_policy_request r = {.now_ms = q->at_ms,
                                    .key_hashes = s->hashes,
                                    .n = q->n,
-                                   .last_block_eighths = last_eighths(q),
+                                   .last_block_eighths = yk_trace_last_eighths(q->n, q->input_length, BLOCK_TOKENS),
                                    .output_length = q->output_length,
                                    .stop = q->stop};
     yk_policy_request(s->policy, &r);

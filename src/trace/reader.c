@@ -145,3 +145,26 @@ int yk_trace_next(struct yk_trace *t, struct yk_trace_req *req, struct yk_err *e
         *err = t->failed;
     return t->failed.code;
 }
+
+int yk_trace_each(const char *path, uint64_t max_requests, yk_trace_each_fn fn, void *arg, struct yk_err *err) {
+    struct yk_trace_req req;
+    struct yk_trace *trace;
+    uint64_t n = 0;
+    int rc = yk_trace_open(path, &trace, err);
+    if (rc < 0)
+        return rc;
+    while ((max_requests == 0 || n < max_requests) && (rc = yk_trace_next(trace, &req, err)) == 1 &&
+           (rc = fn(arg, &req, err)) == 0)
+        n++;
+    yk_trace_close(trace);
+    if (rc == 0 && n == 0)
+        rc = yk_err_set(err, -YK_EINVAL, "%s: found no request, expected one a line", path);
+    return rc;
+}
+
+uint32_t yk_trace_last_eighths(uint32_t blocks, uint32_t input_length, uint32_t block_tokens) {
+    uint64_t full = (uint64_t)blocks * block_tokens;
+    if (blocks == 0 || input_length >= full || full - input_length >= block_tokens)
+        return 0;
+    return 1 + (uint32_t)((block_tokens - (full - input_length)) * 7 / block_tokens);
+}

@@ -77,6 +77,14 @@ int yk_trace_next(struct yk_trace *trace, struct yk_trace_req *req, struct yk_er
 /* NULL is fine. */
 void yk_trace_close(struct yk_trace *trace);
 
+/* Opens the file and hands its requests, at most max_requests (0 = all), to fn, whose failure ends it. As yk_trace_next;
+ * -YK_EINVAL: there is no request. */
+typedef int (*yk_trace_each_fn)(void *arg, const struct yk_trace_req *req, struct yk_err *err);
+int yk_trace_each(const char *path, uint64_t max_requests, yk_trace_each_fn fn, void *arg, struct yk_err *err);
+
+/* How full a request's last block is, in eighths, 1 to 7, where its prompt and the tokens of a block say that; else 0. */
+uint32_t yk_trace_last_eighths(uint32_t blocks, uint32_t input_length, uint32_t block_tokens);
+
 #ifdef __cplusplus
 }
 #endif

@@ -78,6 +78,10 @@
  *            u64 blocks }; and, if it was asked with 1, n x u8 copies (an older node leaves them out)
  * LIST       u64 epoch, u64 cursor (0 first), u32 max, str8 prefix -> i32 status, u64 next cursor
  *            (0 = end), u32 n, n x { key, info }
+ * ANNOUNCE   u64 epoch, u64 at_ms, u32 output_length, u32 stop, u32 last_eighths, u32 n, n x key -> i32 status:
+ *            a request begins (yk_announce). Keys that a connection which has sent none of these, and has no mapping,
+ *            matches, two or more, are announced by that; a mapped client's by its ring (src/shm/layout.h). A node grants
+ *            YK_HELLO_ANNOUNCE, asked for or not, if it has a use for it.
  * STATS      empty -> i32 status, u32 len, JSON text
  * ERROR      (reply only) i32 status, u16 len + text
  *
@@ -137,12 +141,13 @@ enum yk_wire_op {
     YK_MSG_ERROR,
     YK_MSG_DRAIN, /* empty, no reply: the access ring is half full and the node dozes */
     YK_MSG_RAISE,
+    YK_MSG_ANNOUNCE,
     YK_MSG_OPS
 };
 
 enum yk_frame_flags { YK_FRAME_REPLY = 1 };
 
-enum yk_hello_flags { YK_HELLO_MAP = 1, YK_HELLO_FILTER = 2, YK_HELLO_XFER = 4, YK_HELLO_LOOK = 8 };
+enum yk_hello_flags { YK_HELLO_MAP = 1, YK_HELLO_FILTER = 2, YK_HELLO_XFER = 4, YK_HELLO_LOOK = 8, YK_HELLO_ANNOUNCE = 16 };
 
 enum yk_change {
     YK_CHANGE_REMOVE = 1,

@@ -38,6 +38,7 @@ static const char *const requests[YK_MSG_OPS] = {
     [YK_MSG_LIST] = "884s",
     [YK_MSG_STATS] = "",
     [YK_MSG_DRAIN] = "",
+    [YK_MSG_ANNOUNCE] = "88444n[s]",
 };
 
 /* Of a node with a transfer engine. */

@@ -188,11 +188,48 @@ def test_several_clients_come_close_on_the_real_trace(capacity):
     assert abs(result["hit_ratio"] - expected["hit_blocks"] / expected["total_blocks"]) < 0.01
 
 
-@pytest.mark.parametrize("policy", ["s3fifo", "chain-lru", "chain-s3fifo"])
+@pytest.mark.parametrize("policy", ["s3fifo", "chain-lru", "chain-s3fifo", "learned"])
 def test_other_policies_serve_right_bytes(place, policy):
     trace = generate(place, "--requests", 300, "--seed", 7)
     result = replay(trace, "--capacity", 500, "--block", "4K", "--policy", policy, "--clients", 2)
     assert result["wrong_bytes"] == 0 and result["hit_blocks"] > 0 and result["node"]["evictions"] > 0
+
+
+def predicted(trace, capacity):
+    """Least and most that the simulator hits with some seeds: they differ by a point or two where a trace is short."""
+    found = []
+    for seed in range(1, 7):
+        done = yolk("sim", "--trace", trace, "--capacity", capacity, "--policy", "learned", "--seed", seed, "--json",
+                    seconds=7200)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout)["hit_ratio"])
+    return min(found), max(found)
+
+
+@pytest.mark.parametrize("how", [["--exact"], [], ["--no-map"]])
+def test_the_learned_policy_hits_what_sim_predicts(place, how):
+    trace = generate(place, "--requests", 1500, "--seed", 4)
+    result = replay(trace, "--capacity", 600, "--block", "512", "--policy", "learned", *how)
+    assert result["wrong_bytes"] == 0 and result["requests"] == 1500 and result["node"]["blocks"] == 600
+    least, most = predicted(trace, 600)
+    assert least - 0.01 < result["hit_ratio"] < most + 0.01
+
+
+def test_the_learned_policy_sees_what_fits_the_memory(place):
+    """Nobody says how many blocks will fit: as many hits as where that is said."""
+    trace = generate(place, "--requests", 1500, "--seed", 4)
+    result = replay(trace, "--dram", "160M", "--block", "200K", "--policy", "learned")
+    assert result["node"]["evictions_for_space"] > 0 and result["wrong_bytes"] == 0
+    least, most = predicted(trace, result["node"]["blocks"])
+    assert least - 0.02 < result["hit_ratio"] < most + 0.02
+
+
+@pytest.mark.skipif(not LONG, reason="hours of a trace: YOLK_LONG=1")
+@pytest.mark.parametrize("capacity", [1000, 3000, 10000])
+def test_the_learned_policy_hits_what_sim_predicts_on_the_real_trace(capacity):
+    result = replay(real_trace(), "--capacity", capacity, "--block", "512", "--policy", "learned", seconds=7200)
+    least, most = predicted(real_trace(), capacity)
+    assert least - 0.01 < result["hit_ratio"] < most + 0.01
 
 
 def test_memory_alone_limits_as_well(place):
@@ -216,6 +253,21 @@ def test_replays_against_a_node(place, make_node):
     assert 0 < sample["checked_bytes"] < sample["get_bytes"]
     line = one_line(yolk("--url", node.url, "replay", trace, "--block", "8K"), 1)
     assert "of 4096 bytes" in line and "another --namespace" in line
+
+
+def test_a_node_that_learns_is_killed_and_goes_on(place, make_node):
+    """By its own clock, on a thread of its own; what it knew is gone with it, and the blocks are not."""
+    node = make_node("--policy", "learned", "--capacity-blocks", "500").start()
+    trace = generate(place, "--requests", 800, "--seed", 9)
+    for _ in range(2):
+        result = replay(trace, "--block", "512", "--clients", 2, command=("--url", node.url, "replay"))
+        assert result["wrong_bytes"] == 0 and result["hit_blocks"] > 0
+        wait_for(lambda: node.stats()["trainings"] > 0, "it has learned")
+        stats = node.stats()
+        assert stats["policy"] == "learned" and stats["blocks"] == 500 and stats["requests"] > 700
+        node.stop(signal.SIGKILL)
+        node.start()
+        assert node.stats()["blocks"] == 500 and node.stats()["trainings"] == 0
 
 
 def test_a_wrong_byte_ends_the_run(place, make_node):

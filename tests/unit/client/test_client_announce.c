@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a node whose policy learns hears of requests: chains that are matched, by the ring of a mapped handle and by the
+ * message of another; what is announced with hints; and that it learns from them beside its owner's thread.
+ */
+#include "fixture.h"
+
+#include "base/clock.h"
+
+#include <stdio.h>
+
+#define CHAIN 300u
+
+static void learns(struct yk_node_opts *o) {
+    o->store.policy = "learned";
+    o->store.capacity_blocks = 200;
+}
+
+static void start_with(struct fixture *f, void (*tune)(struct yk_node_opts *o)) {
+    fixture_init(f, 0);
+    f->tune = tune;
+    fixture_start(f);
+}
+
+static void end(struct fixture *f) {
+    fixture_stop(f);
+    fixture_fini(f);
+}
+
+static struct yk_counters counters(const struct fixture *f) {
+    struct yk_node_stats s;
+    yk_node_stats(f->node, &s);
+    return s.store;
+}
+
+static char names[CHAIN][16];
+
+static const yk_key *chain_of(unsigned number) {
+    static yk_key keys[CHAIN];
+    for (unsigned i = 0; i < CHAIN; i++) {
+        snprintf(names[i], sizeof(names[i]), "%u-%u", number, i);
+        keys[i] = yk_key_str(names[i]);
+    }
+    return keys;
+}
+
+/* Both wait for the node, which looks at rings before it answers these. */
+static void let_it_look(yk_client *c) {
+    put_ok(c, "look", 10, 1);
+    assert_status(yk_touch(c, yk_key_str("look")), 0);
+}
+
+static void test_a_match_is_heard(void **state) {
+    struct fixture f;
+    (void)state;
+    start_with(&f, learns);
+    yk_client *mapped = open_client(&f), *far = open_with(&f, YK_OPEN_NO_MAP | YK_OPEN_NO_XFER, 0);
+    let_it_look(mapped);
+    assert_int_equal(counters(&f).requests, 0);
+    assert_int_equal(yk_match(mapped, chain_of(1), CHAIN, NULL), 0); /* none of them is there */
+    assert_int_equal(yk_match(mapped, chain_of(2), CHAIN, NULL), 0);
+    let_it_look(mapped);
+    assert_int_equal(counters(&f).requests, 2);
+    assert_int_equal(yk_match(far, chain_of(3), CHAIN, NULL), 0);
+    assert_int_equal(counters(&f).requests, 3);
+    assert_int_equal(yk_exists(far, yk_key_str("look")), 1); /* no request */
+    assert_int_equal(yk_exists(mapped, yk_key_str("look")), 1);
+    let_it_look(mapped);
+    assert_int_equal(counters(&f).requests, 3);
+    yk_close(mapped);
+    yk_close(far);
+    end(&f);
+}
+
+static void test_what_is_announced_is_not_heard_twice(void **state) {
+    static const uint32_t flags[] = {0, YK_OPEN_NO_MAP | YK_OPEN_NO_XFER};
+    yk_request q = {.size = sizeof(q), .output_length = 100, .stop = UINT32_MAX, .last_eighths = 3, .at_ms = UINT64_MAX};
+    struct fixture f;
+    (void)state;
+    start_with(&f, learns);
+    for (unsigned i = 0; i < 2; i++) {
+        yk_client *c = open_with(&f, flags[i], 0);
+        let_it_look(c);
+        uint64_t before = counters(&f).requests;
+        assert_status(yk_announce(c, chain_of(4), CHAIN, &q), 0);
+        assert_int_equal(counters(&f).requests, before + 1);
+        assert_int_equal(yk_match(c, chain_of(4), CHAIN, NULL), 0);
+        let_it_look(c);
+        assert_int_equal(counters(&f).requests, before + 1);
+        assert_status(yk_announce(c, chain_of(4), 0, NULL), 0);
+        assert_status(yk_announce(c, NULL, 3, NULL), -YK_EINVAL);
+        yk_close(c);
+    }
+    end(&f);
+}
+
+static void test_a_node_that_does_not_learn_hears_nothing(void **state) {
+    struct fixture f;
+    (void)state;
+    start_with(&f, NULL);
+    yk_client *c = open_client(&f);
+    let_it_look(c);
+    uint64_t trips = STAT(c, round_trips);
+    assert_status(yk_announce(c, chain_of(1), CHAIN, NULL), 0);
+    assert_int_equal(STAT(c, round_trips), trips);
+    assert_int_equal(yk_match(c, chain_of(1), CHAIN, NULL), 0);
+    let_it_look(c);
+    assert_int_equal(counters(&f).requests, 0);
+    yk_close(c);
+    end(&f);
+}
+
+static void use(yk_client *c, unsigned number) {
+    static const size_t len = 100;
+    const yk_key *keys = chain_of(number);
+    unsigned char buf[100];
+    size_t got;
+    int run = yk_match(c, keys, 8, NULL);
+    assert_true(run >= 0);
+    for (int i = 7; i >= 0; i--) {
+        yk_put_opts o = {.size = sizeof(o), .parent = i > 0 ? keys[i - 1] : (yk_key){NULL, 0}};
+        if (i < run && yk_get(c, keys[i], buf, len, &got) == 0)
+            continue;
+        fill(buf, len, number * 8 + (unsigned)i);
+        assert_status(yk_put(c, keys[i], buf, len, &o), 0);
+    }
+}
+
+/* Chains come and go, and the node is stopped in the middle of whatever it does. */
+static void test_it_learns_beside_its_owner(void **state) {
+    struct fixture f;
+    (void)state;
+    start_with(&f, learns);
+    yk_client *c = open_client(&f);
+    uint64_t until = yk_now_ns() + 120 * YK_NS_PER_S;
+    unsigned n = 0;
+    for (; counters(&f).trainings < 3 && yk_now_ns() < until; n++)
+        use(c, n % 3 != 0 ? n % 40 : n);
+    assert_true(counters(&f).trainings >= 3);
+    assert_true(counters(&f).requests > 100);
+    assert_int_equal(counters(&f).blocks, 200);
+    yk_close(c);
+    end(&f);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_match_is_heard),
+        cmocka_unit_test(test_what_is_announced_is_not_heard_twice),
+        cmocka_unit_test(test_a_node_that_does_not_learn_hears_nothing),
+        cmocka_unit_test(test_it_learns_beside_its_owner),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
