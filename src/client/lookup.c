@@ -192,7 +192,7 @@ static void announce(yk_client *c, struct yk_map *m, const yk_key *keys, size_t 
     if (n < 2 || !yk_map_wants_requests(m) || __atomic_load_n(&c->announces, __ATOMIC_RELAXED))
         return;
     for (size_t i = 0; i < n; i++)
-        hashes[i] = yk_hash_key(m->ns, keys[i].data, keys[i].len);
+        hashes[i] = yk_hash_key(yk_map_ns(m), keys[i].data, keys[i].len);
     if (yk_map_chain(m, hashes, (uint32_t)n))
         yk_local_drain(c, m);
 }

@@ -495,6 +495,10 @@ int yk_map_chain(struct yk_map *m, const uint64_t *hashes, uint32_t n) {
     if (!ring_enter(m))
         return 0;
     uint64_t head = __atomic_load_n(&m->page->ring_head, __ATOMIC_RELAXED);
+    if (head - __atomic_load_n(&m->page->ring_tail, __ATOMIC_ACQUIRE) + n >= YK_SHM_RING) {
+        yk_map_count(m, YK_COUNT_EVENT_DROP, 1); /* uses that are not read yet say more than this */
+        return ring_leave(m, head, 1);
+    }
     ring_put(m, head, YK_EVENT_OF_CHAIN(n));
     for (uint32_t i = 0; i < n; i++)
         ring_put(m, head + 1 + i, YK_EVENT_OF_KEY(hashes[i]));
