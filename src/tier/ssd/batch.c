@@ -140,7 +140,7 @@ void yk_ssd_batch_payload(struct yk_ssd_dev *d, struct yk_ssd_batch *b, const vo
     else if (len > 0)
         payload_small(d, b, payload, len);
     b->payload_bytes += len;
-    d->queued_bytes += len;
+    yk_ssd_queued(d, len);
     if (b->cur != NULL && b->cur->bytes >= YK_SSD_WRITE_BYTES && b->pos % YK_SSD_SECTOR == 0)
         yk_ssd_batch_send(d, b);
 }

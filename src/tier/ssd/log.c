@@ -84,7 +84,7 @@ static void back_pump(struct yk_ssd_dev *d) {
 /* ---- a batch ends ---------------------------------------------------------------------------------- */
 
 static void batch_free(struct yk_ssd_dev *d, struct yk_ssd_batch *b) {
-    d->queued_bytes -= b->payload_bytes;
+    yk_ssd_queued(d, 0u - b->payload_bytes);
     d->fifo = b->next;
     if (d->fifo == NULL)
         d->fifo_last = NULL;

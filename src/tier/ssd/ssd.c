@@ -160,11 +160,22 @@ static void ios_close(struct yk_ssd *ssd) {
     }
 }
 
+static void show_queued(struct yk_ssd *ssd) {
+    uint64_t queued = 0;
+    for (uint32_t i = 0; i < ssd->ndev; i++)
+        queued += ssd->devs[i]->queued_bytes;
+    __atomic_store_n(&ssd->c.queued_bytes, queued, __ATOMIC_RELAXED);
+}
+
+void yk_ssd_queued(struct yk_ssd_dev *d, uint64_t more) {
+    d->queued_bytes += more;
+    show_queued(d->ssd);
+}
+
 static void gauges(struct yk_ssd *ssd) {
-    uint64_t capacity = 0, free_bytes = 0, queued = 0, ok = 0;
+    uint64_t capacity = 0, free_bytes = 0, ok = 0;
     for (uint32_t i = 0; i < ssd->ndev; i++) {
         const struct yk_ssd_dev *d = ssd->devs[i];
-        queued += d->queued_bytes;
         if (d->state == YK_SSD_DEV_GONE)
             continue;
         capacity += (uint64_t)d->nseg * d->super.segment_bytes;
@@ -172,9 +183,9 @@ static void gauges(struct yk_ssd *ssd) {
         ok += d->state == YK_SSD_DEV_OK;
     }
     struct yk_ssd_counters *c = &ssd->c;
+    show_queued(ssd); /* of a device that was opened anew */
     __atomic_store_n(&c->capacity_bytes, capacity, __ATOMIC_RELAXED);
     __atomic_store_n(&c->free_bytes, free_bytes, __ATOMIC_RELAXED);
-    __atomic_store_n(&c->queued_bytes, queued, __ATOMIC_RELAXED);
     __atomic_store_n(&c->devices, ssd->ndev, __ATOMIC_RELAXED);
     __atomic_store_n(&c->devices_ok, ok, __ATOMIC_RELAXED);
     __atomic_store_n(&c->meta_bytes, yk_ssd_table_bytes(&ssd->table), __ATOMIC_RELAXED);

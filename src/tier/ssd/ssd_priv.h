@@ -512,6 +512,8 @@ void yk_ssd_order_write(struct yk_ssd *ssd, uint64_t end_ns);
 int yk_ssd_order_found(struct yk_ssd_order *o, const struct yk_ssd_rec *rec);
 void yk_ssd_order_apply(struct yk_ssd *ssd, struct yk_ssd_order *o); /* frees what was found */
 
+/* ssd.c: so many bytes more (modulo 2^64) are queued at the device; shown at once, as the blocks that they are of are. */
+void yk_ssd_queued(struct yk_ssd_dev *d, uint64_t more);
 /* ssd.c: one turn of all logs that waits for the devices, at a stop */
 void yk_ssd_turn(struct yk_ssd *ssd);
 
