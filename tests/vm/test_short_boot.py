@@ -55,6 +55,14 @@ def test_nothing_waits_for_ever(booted):
     assert "wait-for gives up" in booted.output
 
 
+def test_a_folder_in_tmp_comes_along(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").write_text("from the host\n")
+    outcome = boot(["sh", "-c", "cat there && echo more >here"])
+    assert outcome.status == 0 and "from the host" in outcome.output, outcome.why + outcome.output
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
 # ---- guests that do not end well: what stands for QEMU here is a shell --------------------------
 
 

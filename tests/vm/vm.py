@@ -177,6 +177,7 @@ class Job:
             shutil.copyfile(HERE / name, folder / name)
         (folder / "mark").write_text(f"{self.mark}\n")
         (folder / "command").write_text(guest.script(command))
+        (folder / "folder").write_text(f"{os.getcwd()}\n")
 
     def kernel_said(self):
         path = self.folder / "dmesg"
