@@ -149,9 +149,10 @@ static int same_bytes(yk_client *c, const yk_op *op, struct yk_map *m, const str
     return (o.flags & YK_PUT_UPSERT) ? YK_PENDING : -YK_ECONFLICT;
 }
 
-/* Of a put that names no number. */
+/* Of a put that names no number. A handle that only looks may have no namespace. */
 static int wants_copies(const struct yk_map *m) {
-    return __atomic_load_n(&m->view.ns[yk_map_ns(m)].copies, __ATOMIC_RELAXED) > 1;
+    uint32_t ns = yk_map_ns(m);
+    return ns < m->view.layout.max_namespaces && __atomic_load_n(&m->view.ns[ns].copies, __ATOMIC_RELAXED) > 1;
 }
 
 int yk_put_try(yk_client *c, const yk_op *op, uint8_t *ret_fix) {
