@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MB (1u << 20)
 
@@ -41,6 +42,14 @@ static void begin(const yk_xfer_opts *o) {
     rig.engine->peer_idle_ns = 0;
 }
 
+/* Where a lane was slow its range may be barred for a moment yet. */
+static void goes(void) {
+    uint64_t until = yk_now_ns() + 20 * YK_NS_PER_S;
+    for (yk_peers_sweep(rig.engine); peers(rig.engine) > 0 && yk_now_ns() < until; yk_peers_sweep(rig.engine))
+        usleep(1000);
+    assert_true(peers(rig.engine) == 0 && routes(rig.engine) == 0);
+}
+
 static void one_that_nobody_uses_goes(void **state) {
     (void)state;
     begin(NULL);
@@ -54,8 +63,7 @@ static void one_that_nobody_uses_goes(void **state) {
     yk_peers_sweep(rig.engine); /* it was a moment ago */
     assert_true(peers(rig.engine) == 1 && fake.rail[0].downs == 0);
     rig.engine->peer_idle_ns = 0;
-    yk_peers_sweep(rig.engine);
-    assert_true(peers(rig.engine) == 0 && routes(rig.engine) == 0);
+    goes();
     assert_int_equal(fake.rail[0].downs, fake.rail[0].connects);
     fake_end(&rig);
 }
@@ -77,8 +85,7 @@ static void one_with_requests_stays(void **state) {
     yk_peers_sweep(rig.engine);
     assert_int_equal(peers(rig.engine), 1);
     assert_int_equal(yk_xfer_batch_free(rig.engine, b), 0);
-    yk_peers_sweep(rig.engine);
-    assert_true(peers(rig.engine) == 0 && routes(rig.engine) == 0);
+    goes();
     fake_end(&rig);
 }
 
