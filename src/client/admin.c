@@ -127,7 +127,9 @@ int yk_announce(yk_client *c, const yk_key *keys, size_t count, const yk_request
     if (rc < 0)
         return rc;
     if (request != NULL)
-        memcpy(&q, request, request->size < sizeof(q) ? request->size : sizeof(q));
+        rc = yk_opts_read(request, request->size, &q, sizeof(q), "yk_request");
+    if (rc < 0)
+        return rc;
     __atomic_store_n(&c->announces, 1, __ATOMIC_RELAXED);
     if (count == 0 || !__atomic_load_n(&c->wants_requests, __ATOMIC_RELAXED))
         return 0;

@@ -38,8 +38,9 @@ extern "C" {
 #endif
 
 /* Blocks of so many bytes and less travel on the connection. The first where the node is on another host
- * and names several addresses, or where rdma was asked for: then the engine does what one connection cannot. ONE where there is one way
- * to it: the engine has a round trip more there, and below 1 MiB is clearly slower (record 0011). */
+ * and names several addresses, or where rdma was asked for: then the engine does what one connection cannot.
+ * ONE where there is one way to it: the engine has a round trip more there, and below 1 MiB is clearly slower
+ * (record 0011). */
 #define YK_FAR_INLINE     (64u << 10)
 #define YK_FAR_INLINE_ONE ((1u << 20) - 1u)
 

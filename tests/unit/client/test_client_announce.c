@@ -89,6 +89,8 @@ static void test_what_is_announced_is_not_heard_twice(void **state) {
         assert_int_equal(counters(&f).requests, before + 1);
         assert_status(yk_announce(c, chain_of(4), 0, NULL), 0);
         assert_status(yk_announce(c, NULL, 3, NULL), -YK_EINVAL);
+        yk_request no_size = {.output_length = 1};
+        assert_status(yk_announce(c, chain_of(4), CHAIN, &no_size), -YK_EINVAL);
         yk_close(c);
     }
     end(&f);

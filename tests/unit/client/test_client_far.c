@@ -5,6 +5,9 @@
  * Every test runs over TCP (a node in a process of its own, NO_MAP); the forms of put and get also with
  * the node in this process and with memory that two processes share, where the engine copies. What has to
  * happen between an answer of the node and the handle's hearing of it is done by a proxy in between.
+ *
+ * Long, since its first third is what every way to the engine is run through: puts, gets, ranges, references,
+ * batches and asynchronous operations, of sizes at both sides of each limit.
  */
 #include "fixture.h"
 #include "proxy.h"
