@@ -184,7 +184,8 @@ struct yk_shm_hdr {
     uint64_t node_id; /* of this node, 0 = none yet; its SSDs carry it, too */
     uint64_t ssd_run; /* the SSD tier's run that this segment was in last; 0 = in none. With YK_SHM_ALONE:
                          it was used without the tier since. Who missed a run of the other comes back empty */
-    uint64_t reserved0[14];
+    uint64_t pid_ns, time_ns; /* namespaces in which its clients' processes are named and dated (inodes); 0 = not known */
+    uint64_t reserved0[12];
 
     /* Mutable; each field its owner's alone. */
     uint64_t active __attribute__((aligned(64)));   /* incarnation << 1 | index area; release */

@@ -190,6 +190,33 @@ static int open_files(struct yk_segment *seg, const struct yk_segment_opts *opts
     return 0;
 }
 
+/* Of this process; 0 where there is no /proc. */
+static uint64_t namespace_of(const char *path) {
+    struct stat st;
+    return stat(path, &st) < 0 ? 0 : (uint64_t)st.st_ino;
+}
+
+static void namespaces_here(uint64_t *ret_pid_ns, uint64_t *ret_time_ns) {
+    *ret_pid_ns = namespace_of("/proc/self/ns/pid");
+    *ret_time_ns = namespace_of("/proc/self/ns/time");
+}
+
+/* Has it clients that this process cannot tell dead from living, as they were known by other numbers or other
+ * times? One that lives writes into its places and reads what it holds, whoever has the segment next. */
+static int has_strangers(const struct yk_segment *seg, const struct yk_shm_hdr *h) {
+    struct yk_client_owner o;
+    uint64_t pid_ns, time_ns;
+    namespaces_here(&pid_ns, &time_ns);
+    if (h->pid_ns == 0 || (h->pid_ns == pid_ns && h->time_ns == time_ns))
+        return 0;
+    for (uint32_t slot = 1; slot < h->layout.max_clients; slot++) {
+        off_t at = (off_t)(h->layout.off_owners + slot * sizeof(o));
+        if (pread(seg->fd_meta, &o, sizeof(o), at) != (ssize_t)sizeof(o) || o.cookie != 0)
+            return 1;
+    }
+    return 0;
+}
+
 /* Why the files at hand cannot be taken over as they are; NULL when they can. */
 static const char *unusable(const struct yk_segment *seg, const struct yk_shm_layout *want,
                             char *buf, size_t cap) {
@@ -220,6 +247,8 @@ static const char *unusable(const struct yk_segment *seg, const struct yk_shm_la
         (uint64_t)st[1].st_size != want->data_bytes ||
         (uint64_t)st[2].st_size != want->clients_bytes)
         return "one of its files was truncated";
+    if (has_strangers(seg, &h))
+        return "clients from before may still use it, and cannot be seen from this pid or time namespace";
     return NULL;
 }
 
@@ -389,6 +418,7 @@ int yk_segment_open(struct yk_segment *seg, const struct yk_segment_opts *opts,
         seg->found = h->clean && h->data_mtime_ns == mtime_ns(seg->fd_data) ? YK_SEGMENT_CLEAN
                                                                             : YK_SEGMENT_UNCLEAN;
     h->clean = 0;
+    namespaces_here(&h->pid_ns, &h->time_ns);
     __atomic_store_n(&h->lost, 0, __ATOMIC_RELEASE); /* clients of the last life may be looking */
     return 0;
 err_unlink:

@@ -554,3 +554,29 @@ def test_memory_that_runs_out_under_a_running_node(place):
     n.stop()
     n.start(before=in_it)
     assert put("x", 4 << 20).returncode == 0 and there("x", 4 << 20)
+
+
+def test_a_restart_where_the_clients_cannot_be_seen(place):
+    """They live on in the segment of before, which nobody else may have then; the node begins with another."""
+    apart = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    probe = subprocess.run([*apart, "true"], stderr=subprocess.PIPE, text=True)
+    if probe.returncode != 0:
+        pytest.skip(f"no pid namespace can be made here: {probe.stderr.strip()}")
+    n = Node(place, dram="64M").start()
+    workers, ledger, until = start_workers(n, 2)
+    pause(0.3)
+    n.kill()
+    n.start(before=apart)
+    wait_for(lambda: "cannot be seen from this pid" in n.log(), "it says why it is empty")
+    pause(0.5)
+    assert all(w.poll() is None for w in workers), "a client died of it"
+    finish(workers, until)
+    found = n.check(ledger, 2, keys=256, len=65536)
+    assert found["wrong"] == 0 and found["intact"] == found["present"], found
+    its_own = n.process.pid
+    with open(f"/proc/{its_own}/task/{its_own}/children") as f:
+        yolkd = int(f.read())
+    n.kill()
+    wait_for(lambda: not os.path.exists(f"/proc/{yolkd}"), "it goes with what it was started by")
+    n.start(before=apart)  # now nobody has it mapped
+    assert n.check(ledger, 2, keys=256, len=65536)["intact"] == found["intact"]

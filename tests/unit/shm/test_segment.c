@@ -257,6 +257,33 @@ static void what_cannot_be_used_is_replaced(void **state) {
     expect_replaced("");
 }
 
+/* Marked, and of a node in other namespaces, where a process had `slot`; 0: none had any. */
+static void make_strange(size_t ns_at, uint32_t slot) {
+    struct yk_segment seg;
+    struct yk_segment_opts o = opts_named();
+    assert_int_equal(open_named(&seg, &o), 0);
+    mark_set(&seg);
+    *(uint64_t *)(void *)((char *)seg.meta + ns_at) += 1;
+    if (slot > 0) {
+        struct yk_client_owner *owners = (void *)((char *)seg.meta + seg.layout.off_owners);
+        owners[slot].cookie = 7;
+        owners[slot].pid = (uint32_t)getpid();
+    }
+    yk_segment_close(&seg, 1);
+}
+
+static void clients_that_cannot_be_seen_keep_it_for_themselves(void **state) {
+    (void)state;
+    make_strange(offsetof(struct yk_shm_hdr, pid_ns), 3);
+    expect_replaced("cannot be seen");
+    make_strange(offsetof(struct yk_shm_hdr, time_ns), 1);
+    expect_replaced("cannot be seen");
+    make_strange(offsetof(struct yk_shm_hdr, pid_ns), 0);
+    take_marked(); /* nobody had it mapped */
+    make_strange(offsetof(struct yk_shm_hdr, reserved0), 1);
+    take_marked(); /* the namespaces are the same: recovery looks whether it lives */
+}
+
 static void another_size_replaces_and_says_both(void **state) {
     (void)state;
     struct yk_segment seg;
@@ -565,6 +592,7 @@ static int run(void) {
         cmocka_unit_test(named_segments_are_found_again),
         cmocka_unit_test(a_second_opener_is_refused_by_name),
         cmocka_unit_test(what_cannot_be_used_is_replaced),
+        cmocka_unit_test(clients_that_cannot_be_seen_keep_it_for_themselves),
         cmocka_unit_test(another_size_replaces_and_says_both),
         cmocka_unit_test(replaced_files_stay_with_who_maps_them),
         cmocka_unit_test(too_large_is_refused_with_figures_and_loses_nothing),
