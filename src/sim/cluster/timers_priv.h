@@ -27,7 +27,7 @@ struct timers {
 };
 
 static inline bool timers_above(const void *owner, uint32_t a, uint32_t b) {
-    const struct timers *t = owner;
+    const struct timers *t = (const struct timers *)owner;
     return t->at[a] != t->at[b] ? t->at[a] < t->at[b] : a < b;
 }
 
@@ -37,13 +37,13 @@ static inline void timers_placed(void *owner, uint32_t item, uint32_t place) {
 
 /* Numbers below cap. -YK_ENOMEM: as before, but still to be finished. */
 static inline int timers_room(struct timers *t, uint32_t cap) {
-    double *at = realloc(t->at, cap * sizeof(*at));
+    double *at = (double *)realloc(t->at, cap * sizeof(*at));
     if (at != NULL)
         t->at = at;
-    uint32_t *place = realloc(t->place, cap * sizeof(*place));
+    uint32_t *place = (uint32_t *)realloc(t->place, cap * sizeof(*place));
     if (place != NULL)
         t->place = place;
-    uint32_t *heap = realloc(t->heap, cap * sizeof(*heap));
+    uint32_t *heap = (uint32_t *)realloc(t->heap, cap * sizeof(*heap));
     if (heap != NULL)
         t->heap = heap;
     if (at == NULL || place == NULL || heap == NULL)
