@@ -3,7 +3,7 @@
  * The commands that commands.c lists. Each stands in the file that its name suggests: put.c, get.c,
  * list.c (ls, match, stat of keys), change.c (rm, touch, pin, unpin, expire, prefetch), ns.c, top.c, ssd.c,
  * topo.c, cluster.c (nodes, slots, locate), balance.c (drain, rebalance, forget), tasks.c (copy, tasks), bench.c,
- * gen.c, replay.c, run.c, sim.c, main.c (version).
+ * gen.c, replay.c, run.c, sim.c (with sim_cluster.c), main.c (version).
  */
 #ifndef YOLK_COMMANDS_H
 #define YOLK_COMMANDS_H

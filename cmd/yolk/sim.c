@@ -3,6 +3,7 @@
  * yolk sim: what a policy hits on a trace, without a node, bytes or clients (src/sim/sim.h).
  */
 #include "commands.h"
+#include "sim_cluster.h"
 
 #include "base/text.h"
 #include "sim/sim.h"
@@ -13,7 +14,8 @@
 
 struct sim_config {
     struct yolk_common common;
-    char *trace;
+    struct sim_cluster_config cluster;
+    char *trace, *ssd;
     int64_t capacity, seed;
     int policy;
     bool cost;
@@ -29,10 +31,13 @@ static const struct yk_opt rows[] = {
      .metavar = "BLOCKS", .help = "Blocks that the cache keeps at most."},
     {ROW("policy", YK_OPT_ENUM, policy), .letter = 'p', .def = "lru", .values = yk_sim_policy_names,
      .help = "Which blocks leave. opt is the offline optimum: it knows the future."},
+    {ROW("ssd", YK_OPT_STR, ssd), .metavar = "BLOCKS|unlimited", .section = "cluster",
+     .help = "Blocks that a node keeps on SSD, to which goes what leaves DRAM."},
     {ROW("seed", YK_OPT_INT, seed), .def = "1", .min = "0",
      .help = "The same trace, options and seed give the same result everywhere."},
     {ROW("cost", YK_OPT_BOOL, cost),
      .help = "Say what it cost, too: CPU time a block of deciding, and of learning. That differs from run to run."},
+    SIM_CLUSTER_ROWS(struct sim_config),
 };
 
 static double us_a_block(uint64_t ns, const struct yk_sim_result *r) {
@@ -85,24 +90,41 @@ static int load_failed(const char *path, const struct yk_err *err) {
     return yolk_fail(code, "%s: %s", yk_quote(path, quoted), err->text);
 }
 
-static int sim(struct yolk_ctx *ctx) {
-    const struct sim_config *c = ctx->config;
+static int run_cluster(const struct sim_config *c, const struct yk_sim_trace *trace) {
+    struct sim_cluster_common common = {.policy = yk_sim_policy_names[c->policy],
+                                        .ssd = c->ssd,
+                                        .seed = (uint64_t)c->seed,
+                                        .json = c->common.json};
+    return sim_cluster(&c->cluster, &common, trace);
+}
+
+static int run_cache(const struct sim_config *c, const struct yk_sim_trace *trace) {
     struct yk_sim_opts opts = {.policy = yk_sim_policy_names[c->policy],
                                .capacity = (uint32_t)c->capacity,
                                .seed = (uint64_t)c->seed};
-    struct yk_sim_trace trace = {0};
     struct yk_sim_result result;
     struct yk_err err = {0};
+    int rc = yk_sim_run(trace, &opts, &result, &err);
+    if (rc < 0)
+        return yolk_fail(rc == -YK_EINVAL ? YOLK_USAGE : YOLK_FAIL, "%s", err.text);
+    print(c, &result);
+    return YOLK_OK;
+}
+
+static int sim(struct yolk_ctx *ctx) {
+    const struct sim_config *c = ctx->config;
+    struct yk_sim_trace trace = {0};
+    struct yk_err err = {0};
+    int code = sim_cluster_check(ctx->opts, c->cluster.nodes > 0);
+    if (code != YOLK_OK)
+        return code;
     if (c->trace == NULL)
         return yolk_fail(YOLK_USAGE, "found no --trace, expected --trace FILE");
     if (yk_sim_load(c->trace, &trace, &err) < 0)
         return load_failed(c->trace, &err);
-    int rc = yk_sim_run(&trace, &opts, &result, &err);
+    code = c->cluster.nodes > 0 ? run_cluster(c, &trace) : run_cache(c, &trace);
     yk_sim_trace_fini(&trace);
-    if (rc < 0)
-        return yolk_fail(rc == -YK_EINVAL ? YOLK_USAGE : YOLK_FAIL, "%s", err.text);
-    print(c, &result);
-    return yolk_finish(YOLK_OK);
+    return yolk_finish(code);
 }
 
 const struct yolk_cmd yolk_cmd_sim = {
@@ -110,7 +132,8 @@ const struct yolk_cmd yolk_cmd_sim = {
     .help = "count what a policy hits on a request trace, without a node",
     .more = "One cache of one tier. For each request the leading run of its blocks that is present is a hit; "
             "then all its blocks are used, tail first, and missing ones come in. hit_ratio is hit blocks by "
-            "all blocks.",
+            "all blocks. With --nodes it is a cluster: nodes with tiers, links, prefill and decode, requests at the "
+            "trace's times.",
     YOLK_CMD_OPTIONS(rows),
     .config_bytes = sizeof(struct sim_config),
     .flags = YOLK_CMD_LOCAL,

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Which node takes a request.
+ *
+ *   round-robin    the next one
+ *   least-loaded   the one whose queue takes the least time
+ *   cache-aware    the one whose tiers have most of the leading run, whatever its queue; the least loaded of equals
+ *   learned        src/sched/route.h, which is told what a node would report, and how each request went
+ *
+ * How far each node leads is counted from the directory, block by block, over the copies there are: a node that has
+ * block i and led as far as i leads to i + 1. So it costs as much as there are copies, not nodes times blocks.
+ */
+#include "sim/cluster/cluster_priv.h"
+
+#define SOURCES       4u /* of a node: its tiers, and the node that leads farthest */
+#define DECISIONS_MAX (1u << 18)
+#define RANKED        1u
+
+const char *const yk_sim_router_names[] = {"round-robin", "least-loaded", "cache-aware", "learned", NULL};
+
+/* ---- how far nodes lead ---- */
+
+static uint32_t *reach_of(struct cluster *c, uint32_t node, uint32_t tier) {
+    return &c->reach[node * YK_SIM_TIERS + tier];
+}
+
+/* A copy of block i in this tier: it and the slower ones lead on. */
+static bool reach_on(struct cluster *c, uint32_t cache, uint32_t i) {
+    uint32_t node = cache / YK_SIM_TIERS;
+    bool on = false;
+    if (i == 0 && *reach_of(c, node, YK_SIM_SSD) == 0)
+        c->reached[c->n_reached++] = node;
+    for (uint32_t t = cache % YK_SIM_TIERS; t < YK_SIM_TIERS; t++) {
+        uint32_t *reach = reach_of(c, node, t);
+        on |= *reach == i;
+        *reach += *reach == i;
+    }
+    return on;
+}
+
+static void find_reach(struct cluster *c, const struct job *j) {
+    const struct yk_sim_req *q = job_req(c, j);
+    const struct copies *s = &c->copies;
+    while (c->n_reached > 0) {
+        uint32_t node = c->reached[--c->n_reached];
+        for (uint32_t t = 0; t < YK_SIM_TIERS; t++)
+            *reach_of(c, node, t) = 0;
+    }
+    bool on = true;
+    for (uint32_t i = 0; i < q->n && on; i++) {
+        on = false;
+        for (uint32_t place = s->first[c->trace->blocks[q->first + i]]; place != NONE; place = s->copy[place].next)
+            on |= reach_on(c, s->copy[place].cache, i);
+    }
+}
+
+/* ---- simple ones ---- */
+
+/* Of equals the next in turn, so that idle nodes are not all the first. */
+static uint32_t least_loaded(struct cluster *c) {
+    uint32_t nodes = c->opts->nodes, best = c->turn++ % nodes;
+    for (uint32_t k = 1, i = best; k < nodes; k++) {
+        i = i + 1 < nodes ? i + 1 : 0;
+        if (c->node[i].backlog_s < c->node[best].backlog_s)
+            best = i;
+    }
+    return best;
+}
+
+static uint32_t cache_aware(struct cluster *c, const struct job *j) {
+    uint32_t best = NONE;
+    find_reach(c, j);
+    for (uint32_t i = 0; i < c->n_reached; i++) {
+        uint32_t node = c->reached[i], reach = *reach_of(c, node, YK_SIM_SSD);
+        uint32_t best_reach = best != NONE ? *reach_of(c, best, YK_SIM_SSD) : 0;
+        if (reach > best_reach || (reach == best_reach && c->node[node].backlog_s < c->node[best].backlog_s))
+            best = node;
+    }
+    return best != NONE ? best : least_loaded(c);
+}
+
+/* ---- learned ---- */
+
+static double busy(const struct cluster *c, uint32_t link) {
+    double n = c->flows.links[link].n;
+    return n / (n + 1);
+}
+
+static double larger(double a, double b) {
+    return a > b ? a : b;
+}
+
+static void add_source(struct yk_router_node *node, struct yk_router_source *sources, struct yk_router_source source) {
+    if (source.blocks > 0)
+        sources[node->n_sources++] = source;
+}
+
+static void describe(struct cluster *c, uint32_t i, uint32_t peer, uint64_t now_ms) {
+    struct yk_router_node *node = &c->router_nodes[i];
+    struct yk_router_source *sources = &c->router_sources[i * SOURCES];
+    *node = (struct yk_router_node){.id = i,
+                                    .zone = zone_of(c, i),
+                                    .reported_ms = now_ms,
+                                    .waiting = c->node[i].waiting,
+                                    .waiting_tokens = (uint64_t)(c->node[i].waiting_tokens + 0.5),
+                                    .sources = sources};
+    add_source(node, sources, (struct yk_router_source){.from = YK_ROUTER_VRAM, .blocks = *reach_of(c, i, YK_SIM_VRAM)});
+    add_source(node, sources,
+               (struct yk_router_source){.from = YK_ROUTER_DRAM,
+                                         .blocks = *reach_of(c, i, YK_SIM_DRAM),
+                                         .bytes_s = c->cost.pcie_bytes_s,
+                                         .load = busy(c, node_link(i, LINK_PCIE))});
+    add_source(node, sources,
+               (struct yk_router_source){.from = YK_ROUTER_SSD,
+                                         .blocks = *reach_of(c, i, YK_SIM_SSD),
+                                         .bytes_s = c->opts->ssd_bytes_s,
+                                         .load = busy(c, node_link(i, LINK_SSD))});
+    if (peer != NONE && peer != i)
+        add_source(node, sources,
+                   (struct yk_router_source){
+                       .from = YK_ROUTER_PEER,
+                       .blocks = *reach_of(c, peer, YK_SIM_SSD),
+                       .bytes_s = c->opts->link.bytes_s,
+                       .latency_s = c->opts->link.latency_s,
+                       .load = larger(busy(c, node_link(i, LINK_IN)), busy(c, node_link(peer, LINK_OUT))),
+                       .peer = peer});
+}
+
+static uint32_t farthest(struct cluster *c) {
+    uint32_t best = NONE;
+    for (uint32_t i = 0; i < c->n_reached; i++)
+        if (best == NONE || *reach_of(c, c->reached[i], YK_SIM_SSD) > *reach_of(c, best, YK_SIM_SSD))
+            best = c->reached[i];
+    return best;
+}
+
+static struct yk_router_request ask_of(const struct cluster *c, const struct job *j, uint64_t now_ms) {
+    const struct yk_sim_req *q = job_req(c, j);
+    uint64_t ids[2] = {0, 0};
+    for (uint32_t i = 0; i < q->n && i < 2; i++)
+        ids[i] = (c->trace->id[c->trace->blocks[q->first + i]] + 1) * UINT64_C(0xff51afd7ed558ccd);
+    return (struct yk_router_request){.now_ms = now_ms,
+                                      .tokens = (uint32_t)j->tokens,
+                                      .blocks = q->n,
+                                      .block_tokens = c->opts->block_tokens,
+                                      .block_bytes = (uint64_t)c->cost.block_bytes,
+                                      .output_tokens = q->output_length,
+                                      .chain = yk_router_chain(ids, q->n)};
+}
+
+static int ask_router(struct cluster *c, struct job *j) {
+    uint64_t now_ms = (uint64_t)(c->now * 1e3 + 0.5);
+    struct yk_router_request request = ask_of(c, j, now_ms);
+    struct yk_router_choice choice[RANKED];
+    struct yk_router_answer answer;
+    find_reach(c, j);
+    uint32_t peer = farthest(c);
+    for (uint32_t i = 0; i < c->opts->nodes; i++)
+        describe(c, i, peer, now_ms);
+    int rc = yk_router_rank(c->router, &request, c->router_nodes, c->opts->nodes, choice, RANKED, &answer);
+    if (rc < 0)
+        return rc;
+    j->node = choice[0].id;
+    j->limit = request.blocks - choice[0].compute_blocks;
+    j->decision = yk_router_take(c->router, &request, &choice[0]);
+    return 0;
+}
+
+void routing_tell(struct cluster *c, const struct job *j) {
+    if (j->decision == 0)
+        return;
+    double ready = j->started + j->compute_s;
+    struct yk_router_outcome outcome = {.queue_s = j->started - j->arrived,
+                                        .transfer_s = j->computed > ready ? j->computed - ready : 0,
+                                        .compute_s = j->compute_s,
+                                        .ttft_s = j->computed - j->arrived,
+                                        .new_tokens = (uint32_t)(j->tokens - j->hit_tokens)};
+    (void)yk_router_outcome(c->router, j->decision, &outcome);
+}
+
+/* ---- all of them ---- */
+
+int routing_init(struct cluster *c) {
+    const struct yk_sim_cluster_opts *o = c->opts;
+    struct yk_router_opts opts = {.nodes_max = o->nodes, .decisions_max = DECISIONS_MAX, .seed = o->seed};
+    c->reach = calloc((size_t)o->nodes * YK_SIM_TIERS, sizeof(*c->reach));
+    c->reached = calloc(o->nodes, sizeof(*c->reached));
+    if (c->reach == NULL || c->reached == NULL)
+        return -YK_ENOMEM;
+    if (o->router != YK_SIM_LEARNED_ROUTER)
+        return 0;
+    c->router_nodes = calloc(o->nodes, sizeof(*c->router_nodes));
+    c->router_sources = calloc((size_t)o->nodes * SOURCES, sizeof(*c->router_sources));
+    if (c->router_nodes == NULL || c->router_sources == NULL)
+        return -YK_ENOMEM;
+    yk_cost_compute_prior(yk_cost_shape_find(o->model), c->cost.prefill_flops_s, 0, &opts.compute);
+    return yk_router_new(&opts, &c->router);
+}
+
+void routing_fini(struct cluster *c) {
+    free(c->reach);
+    free(c->reached);
+    free(c->router_nodes);
+    free(c->router_sources);
+    yk_router_free(c->router);
+}
+
+int routing_choose(struct cluster *c, struct job *j) {
+    switch (c->opts->router) {
+    case YK_SIM_ROUND_ROBIN:
+        j->node = c->turn++ % c->opts->nodes;
+        return 0;
+    case YK_SIM_LEAST_LOADED:
+        j->node = least_loaded(c);
+        return 0;
+    case YK_SIM_CACHE_AWARE:
+        j->node = cache_aware(c, j);
+        return 0;
+    case YK_SIM_LEARNED_ROUTER:
+        return ask_router(c, j);
+    }
+    return -YK_EINVAL;
+}
