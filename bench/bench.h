@@ -39,6 +39,8 @@ struct yk_bench_opts {
     uint64_t size_bytes; /* of each file there; 0: the benchmark's own */
     const char *transport; /* of xfer: this one only; NULL: all */
     uint32_t rails;        /* of xfer: over so many rails between namespaces; 0: none */
+    char *const *pairs;    /* of xfer, rdma: "HERE=THERE", two addresses of RDMA devices of this host, */
+    size_t n_pairs;        /* ... so many; 0: those that are found */
     bool wan;              /* of xfer: over a long way that loses packets, between namespaces */
     const char *target;    /* of xfer: a segment (HOST:PORT/NAME) elsewhere, and one load on it: */
     uint32_t target_transports; /* ... over these, bits of enum yk_xfer_transport; 0: all but RDMA, */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * `yolk bench xfer`: the transfer engine, each transport beside the machine's own limit: memcpy for
- * memory, a plain send/recv loop for TCP, iperf3 rail by rail for several rails.
+ * memory, a plain send/recv loop for TCP, perftest for RDMA, iperf3 rail by rail for several rails.
  *
  * Target and initiator are processes of their own, as in production; nothing stays behind. --scale has
  * another question: what registered regions and connected peers cost when there are many.
@@ -19,7 +19,8 @@
 static const struct {
     const char *name;
     int (*fn)(struct yk_bench_run *run);
-} groups[] = {{"mem", xfer_copy_mem}, {"shm", xfer_copy_shm}, {"tcp", xfer_tcp}, {"file", xfer_file}};
+} groups[] = {{"mem", xfer_copy_mem}, {"shm", xfer_copy_shm}, {"tcp", xfer_tcp}, {"file", xfer_file},
+            {"rdma", xfer_rdma}};
 #define GROUPS (sizeof(groups) / sizeof(groups[0]))
 
 /* Peers first: they fork, which nobody may who has had engines. */
@@ -51,7 +52,7 @@ int yk_bench_xfer(const struct yk_bench_opts *opts) {
         rc = groups[i].fn(&run);
     }
     if (!found) {
-        fprintf(stderr, "yolk bench: found --transport '%s', expected mem, shm, tcp or file\n",
+        fprintf(stderr, "yolk bench: found --transport '%s', expected mem, shm, tcp, file or rdma\n",
                 opts->transport);
         return YK_BENCH_USAGE;
     }

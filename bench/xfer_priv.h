@@ -10,6 +10,7 @@
  *   xfer_plain.c   send and recv alone
  *   xfer_crowd.c   a process full of engines
  *   xfer_tcp.c, xfer_copy.c, xfer_file.c, xfer_rails.c, xfer_elsewhere.c   cases
+ *   xfer_rdma.c    beside perftest
  *   xfer_wan.c     a long way that loses packets
  *   xfer_regions.c, xfer_peers.c   cases of --scale
  *
@@ -116,6 +117,7 @@ void xfer_crowd_stop(struct xfer_crowd *c);
 /* ---- groups ---------------------------------------------------------------------------------- */
 
 int xfer_tcp(struct yk_bench_run *run);
+int xfer_rdma(struct yk_bench_run *run);
 int xfer_copy_mem(struct yk_bench_run *run);
 int xfer_copy_shm(struct yk_bench_run *run);
 int xfer_file(struct yk_bench_run *run);

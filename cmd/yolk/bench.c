@@ -23,6 +23,7 @@ struct bench_config {
     uint64_t size_bytes;
     char *transport;
     char *rails;
+    struct yk_opt_list pairs;
     bool wan;
     char *target;
     bool writes;
@@ -96,7 +97,7 @@ static const struct yk_opt rows[] = {
      .type = YK_OPT_STR,
      YK_OPT_AT(struct bench_config, transport),
      .metavar = "NAME",
-     .help = "Of xfer: mem, shm, tcp or file; all of them when it is not given. With --target: a list of those to "
+     .help = "Of xfer: mem, shm, tcp, file or rdma; all of them when it is not given. With --target: a list of those to "
              "use, rdma,tcp; all but rdma when it is not given."},
     {.name = "rails",
      .type = YK_OPT_STR,
@@ -104,6 +105,13 @@ static const struct yk_opt rows[] = {
      .metavar = "N|LIST",
      .help = "Of xfer: up to 16 rails between two network namespaces, some of them cut; needs root. With --target: "
              "own devices or addresses to use, eth0,10.0.0.7; all of them when it is not given."},
+    {.name = "pair",
+     .type = YK_OPT_LIST,
+     YK_OPT_AT(struct bench_config, pairs),
+     .metavar = "HERE=THERE",
+     .help = "Of xfer --transport rdma: two addresses of RDMA devices of this host that reach each other, "
+             "10.0.0.1=10.0.0.2; again for each pair. Without it devices in one subnet are paired, and one that is "
+             "alone with itself."},
     {.name = "wan",
      .type = YK_OPT_BOOL,
      YK_OPT_AT(struct bench_config, wan),
@@ -196,6 +204,8 @@ static int run_one(const struct yolk_ctx *ctx, const struct yk_bench *b) {
                                  .size_bytes = config->size_bytes,
                                  .transport = config->transport,
                                  .rails = (uint32_t)rails,
+                                 .pairs = config->pairs.items,
+                                 .n_pairs = config->pairs.n,
                                  .wan = config->wan,
                                  .target = config->target,
                                  .target_transports = transports,

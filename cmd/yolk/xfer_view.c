@@ -150,6 +150,21 @@ static void print_peer(const json_t *peer) {
         print_model(i + 1, rail);
 }
 
+/* What RDMA devices did for this process: reads here, what peers wrote there. */
+static void print_devices(const json_t *devices) {
+    const json_t *device;
+    char name[YOLK_KEY_TEXT_MAX], moved[YK_FMT_MAX];
+    size_t i;
+    if (json_array_size(devices) == 0)
+        return;
+    printf("\n%-15s %9s %10s %10s %10s %10s %10s\n", "DEVICE", "MOVED", "REQUESTS", "DOORBELLS", "SIGNALLED",
+           "COMPLETED", "WAKE-UPS");
+    json_array_foreach(devices, i, device)
+        printf("%-15s %9s %10.0f %10.0f %10.0f %10.0f %10.0f\n", text_of(device, "device", name),
+               bytes_of(device, "bytes", moved), number_of(device, "requests"), number_of(device, "doorbells"),
+               number_of(device, "signalled"), number_of(device, "completions"), number_of(device, "wakeups"));
+}
+
 int yolk_xfer_print_links(const char *json) {
     json_t *root = json_loads(json, 0, NULL);
     const json_t *shard, *peer, *shards = json_object_get(root, "shards");
@@ -171,6 +186,7 @@ int yolk_xfer_print_links(const char *json) {
         json_array_foreach(json_object_get(shard, "peers"), k, peer)
             print_peer(peer);
     }
+    print_devices(json_object_get(root, "devices"));
     puts("\nBandwidth by size of slice in MB/s, in parentheses where it is a guess; FIXED: what a small slice "
          "costs beyond\nits bytes. DISTANCE: of the local device from this engine's memory, 0 is near.");
     json_decref(root);

@@ -133,6 +133,19 @@ struct yk_slice {
     uint64_t priv[4];                  /* the lane's */
 };
 
+/* What lanes and targets of this process have had a device do, since it first opened it. All of it: engines share a
+ * device. */
+struct yk_device_counts {
+    char name[64];
+    uint64_t requests;    /* work requests posted to it: one for each slice of payload that it moves */
+    uint64_t signalled;   /* of these that asked for a completion of their own */
+    uint64_t doorbells;   /* calls that posted them */
+    uint64_t completions; /* taken from its queues, one for several requests where these are not signalled */
+    uint64_t wakeups;     /* events of completion channels: somebody slept until then */
+    uint64_t arms;        /* requests for such an event */
+    uint64_t bytes;       /* that it moved, by requests that are known to have ended */
+};
+
 /* ---- the core's side --------------------------------------------------------------------------- */
 
 /* Given to open; lives as long as the shard. */
@@ -218,6 +231,9 @@ struct yk_xport_ops {
 
     /* A file's region is gone, and no slice is under way in it: closes what is kept open of it. Or NULL. */
     void (*forget)(struct yk_xport *xport, uint64_t region);
+
+    /* What its devices did for this process, at most cap of them; how many. Or NULL. Thread: any. */
+    uint32_t (*devices)(struct yk_device_counts *ret_counts, uint32_t cap);
 };
 
 /* In order of preference; ends with NULL. */

@@ -13,7 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define JSON_MAX (64u << 20)
+#define JSON_MAX    (64u << 20)
+#define DEVICES_MAX 16u
 
 static const char *const states[] = {"ok", "out", "trying"};
 static const char *const band_names[] = {"16KiB", "128KiB", "1MiB", "above"};
@@ -107,6 +108,31 @@ static void put_transports(struct yk_json *j, const struct yk_xfer *e) {
     yk_json_end_array(j);
 }
 
+/* What devices that move payload by themselves did for this process. */
+static void put_devices(struct yk_json *j, const struct yk_xfer *e) {
+    struct yk_device_counts c[DEVICES_MAX];
+    yk_json_key(j, "devices");
+    yk_json_begin_array(j);
+    for (uint32_t i = 0; e->xports[i] != NULL; i++) {
+        uint32_t n = e->xports[i]->devices != NULL && (e->opts.transports & e->xports[i]->bit) != 0
+                         ? e->xports[i]->devices(c, DEVICES_MAX)
+                         : 0;
+        for (uint32_t k = 0; k < n; k++) {
+            yk_json_begin_object(j);
+            yk_json_put_str(j, "device", c[k].name);
+            yk_json_put_uint(j, "requests", c[k].requests);
+            yk_json_put_uint(j, "signalled", c[k].signalled);
+            yk_json_put_uint(j, "doorbells", c[k].doorbells);
+            yk_json_put_uint(j, "completions", c[k].completions);
+            yk_json_put_uint(j, "wakeups", c[k].wakeups);
+            yk_json_put_uint(j, "arms", c[k].arms);
+            yk_json_put_uint(j, "bytes", c[k].bytes);
+            yk_json_end_object(j);
+        }
+    }
+    yk_json_end_array(j);
+}
+
 /* {"cpu:0": bytes}, most first: rails count their distance from the first. */
 static void put_places(struct yk_json *j, const struct yk_xfer *e) {
     struct yk_place places[YK_PLACES_MAX];
@@ -150,6 +176,7 @@ int yk_xfer_links_json(yk_xfer *e, char **ret_json) {
     yk_json_put_uint(&j, "regions", regions);
     yk_json_put_uint(&j, "segments", segments);
     put_places(&j, e);
+    put_devices(&j, e);
     yk_json_put_uint(&j, "requests", __atomic_load_n(&e->in_flight, __ATOMIC_RELAXED));
     yk_json_key(&j, "shards");
     yk_json_begin_array(&j);

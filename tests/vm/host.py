@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What tests in guests share (pytest, on the host): boots that skip where there can be no guest."""
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import vm
 
 INSIDE = vm.HERE / "inside"
 INTEGRATION = vm.HERE.parent / "integration"
+BUILD = Path(os.environ.get("YOLK_BUILD", "build")).resolve()
 
 
 def boot(command, cut=None, **options):
@@ -24,6 +27,24 @@ def boot_pytest(name, *tests, env=None, **options):
                "-W", "ignore::pytest.PytestUnknownMarkWarning",
                "--color=no", "--noconftest", *(["-k", " or ".join(tests)] if tests else []), INSIDE / name]
     return boot(command, env={"PYTHONPATH": INTEGRATION, "YOLK_TEST_DEADLINE_S": 300, **(env or {})}, **options)
+
+
+def suite(name):
+    """A program of tests/unit that needs libibverbs."""
+    program = BUILD / "tests/unit" / name
+    if not program.exists():
+        pytest.skip(f"{program} is not built")
+    if b"libibverbs.so.1" not in program.read_bytes():
+        pytest.skip("it was built without the headers of libibverbs (libibverbs-dev)")
+    return program
+
+
+def programs(*needed):
+    """Where yolk and yolkd are; skips where they, or other programs that are needed, are not."""
+    missing = [name for name in needed if shutil.which(name) is None]
+    if not (BUILD / "bin/yolkd").exists() or missing:
+        pytest.skip(f"{', '.join(missing) or BUILD / 'bin/yolkd'} is not installed")
+    return BUILD / "bin"
 
 
 def assert_good(outcome):

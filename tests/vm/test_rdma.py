@@ -1,31 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The RDMA transport over rxe devices, at each end of one or several wires: the engine's conformance suite, bytes through
 every device, what becomes of requests when devices, the peer or memory fail, clients of a node, and nodes of a cluster."""
-import os
 import re
-import shutil
-from pathlib import Path
 
 import pytest
 
-from host import assert_good, boot
-
-BUILD = Path(os.environ.get("YOLK_BUILD", "build")).resolve()
-INSIDE = Path(__file__).resolve().parent / "inside"
+from host import INSIDE, assert_good, boot, programs, suite
 
 
 def wires(count):
     return {"YOLK_RDMA_LISTEN": "0.0.0.0:7711", "YOLK_RDMA_ADVERTISE": ",".join(f"10.99.{n}.2:7711" for n in range(count)),
             "YOLK_RDMA_CUT": ",".join(f"n{n}b" for n in range(count))}
-
-
-def suite(name):
-    program = BUILD / "tests/unit" / name
-    if not program.exists():
-        pytest.skip(f"{program} is not built")
-    if b"libibverbs.so.1" not in program.read_bytes():
-        pytest.skip("it was built without the headers of libibverbs (libibverbs-dev)")
-    return program
 
 
 def assert_cases(outcome, *cases):
@@ -71,9 +56,7 @@ def test_clients():
 def test_nodes():
     """`yolk xfer` and two nodes of a cluster with --transports and --rdma: exact bytes, through devices."""
     suite("test_xfer_rdma")
-    if not (BUILD / "bin/yolkd").exists() or not shutil.which("etcd"):
-        pytest.skip(f"{BUILD}/bin/yolkd is not installed, or there is no etcd")
-    outcome = boot(["sh", INSIDE / "rdma_nodes.sh", BUILD / "bin"], nics=2, memory=1024, seconds=600)
+    outcome = boot(["sh", INSIDE / "rdma_nodes.sh", programs("etcd")], nics=2, memory=1024, seconds=600)
     assert_good(outcome)
     links = re.findall(r"^link rdma (\S+) (\S+) \d+$", outcome.output, re.M)
     assert sorted(links) == [("10.99.0.1", "10.99.0.2"), ("10.99.1.1", "10.99.1.2")], outcome.output

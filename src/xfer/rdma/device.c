@@ -25,6 +25,42 @@
 
 static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct yk_rdma_dev *table[DEVICES_MAX];
+/* Counts outlast the device that they are of; the last entry is that of all for which there was none left. */
+static struct yk_device_counts counts[DEVICES_MAX];
+
+/* ---- counts ----------------------------------------------------------------------------------------- */
+
+/* Those of a device, by its name; the table's lock is held. */
+static struct yk_device_counts *counts_of(const char *name) {
+    uint32_t i = 0;
+    while (i + 1 < DEVICES_MAX && counts[i].name[0] != 0 && strcmp(counts[i].name, name) != 0)
+        i++;
+    if (counts[i].name[0] == 0)
+        snprintf(counts[i].name, sizeof(counts[i].name), "%s", i + 1 < DEVICES_MAX ? name : "others");
+    return &counts[i];
+}
+
+static uint64_t count_of(const uint64_t *count) {
+    return __atomic_load_n(count, __ATOMIC_RELAXED); /* a figure for people: nothing hangs on its order */
+}
+
+uint32_t yk_rdma_devices(struct yk_device_counts *ret_counts, uint32_t cap) {
+    uint32_t n = 0;
+    pthread_mutex_lock(&table_lock);
+    for (; n < cap && n < DEVICES_MAX && counts[n].name[0] != 0; n++) {
+        const struct yk_device_counts *c = &counts[n];
+        memcpy(ret_counts[n].name, c->name, sizeof(c->name));
+        ret_counts[n].requests = count_of(&c->requests);
+        ret_counts[n].signalled = count_of(&c->signalled);
+        ret_counts[n].doorbells = count_of(&c->doorbells);
+        ret_counts[n].completions = count_of(&c->completions);
+        ret_counts[n].wakeups = count_of(&c->wakeups);
+        ret_counts[n].arms = count_of(&c->arms);
+        ret_counts[n].bytes = count_of(&c->bytes);
+    }
+    pthread_mutex_unlock(&table_lock);
+    return n;
+}
 
 /* ---- devices ---------------------------------------------------------------------------------------- */
 
@@ -71,6 +107,7 @@ static int dev_new(const char *name, uint32_t index, struct yk_rdma_dev **ret_de
     d->v = v;
     d->index = index;
     d->refs = 1;
+    d->counts = counts_of(name);
     snprintf(d->name, sizeof(d->name), "%s", name);
     int rc = dev_open(d, err);
     if (rc < 0) {

@@ -2,7 +2,7 @@
  *
  * What qp.c sees of a device (device.c).
  *
- * Thread: immutable while it is counted.
+ * Thread: immutable while it is counted, but for its counts: any.
  */
 #ifndef YK_XFER_RDMA_DEVICE_PRIV_H
 #define YK_XFER_RDMA_DEVICE_PRIV_H
@@ -23,6 +23,7 @@ struct yk_rdma_dev {
     uint32_t refs;   /* under the table's lock */
     uint32_t reads;  /* READs that a queue pair answers, and has under way, at most */
     uint32_t depth;  /* entries of a send queue at most */
+    struct yk_device_counts *counts; /* of all that use it: added to with relaxed atomics, since nothing hangs on them */
 };
 
 #endif

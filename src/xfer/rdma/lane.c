@@ -600,4 +600,5 @@ const struct yk_xport_ops yk_xport_rdma = {
     .lost = rdma_lost,
     .progress = rdma_progress,
     .look = rdma_look,
+    .devices = yk_rdma_devices,
 };

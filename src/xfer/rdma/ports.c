@@ -246,6 +246,22 @@ uint32_t yk_rdma_ports_now(const struct yk_rdma_settings *s, struct yk_rdma_port
     return kept;
 }
 
+uint32_t yk_rdma_addresses(struct yk_rdma_address *ret_addresses, uint32_t cap) {
+    struct yk_rdma_port ports[YK_RDMA_PORTS_MAX];
+    struct yk_rdma_settings all;
+    uint32_t n = 0;
+    if (yk_rdma_settings_parse(NULL, &all, NULL) == 0)
+        n = yk_rdma_ports_now(&all, ports, cap < YK_RDMA_PORTS_MAX ? cap : YK_RDMA_PORTS_MAX);
+    for (uint32_t i = 0; i < n; i++) {
+        struct yk_rdma_address *a = &ret_addresses[i];
+        *a = (struct yk_rdma_address){.port = ports[i].port, .gid_index = ports[i].gid_index};
+        snprintf(a->device, sizeof(a->device), "%s", ports[i].device);
+        snprintf(a->host, sizeof(a->host), "%s", ports[i].host);
+        snprintf(a->mask, sizeof(a->mask), "%s", ports[i].mask);
+    }
+    return n;
+}
+
 const struct yk_rdma_port *yk_rdma_port_of(const struct yk_rdma_port *ports, uint32_t n, const char *host) {
     for (uint32_t i = 0; i < n; i++)
         if (strcmp(ports[i].host, host) == 0)

@@ -73,6 +73,10 @@ struct yk_qp {
     struct ibv_sge sge[LIST_MAX];
 };
 
+static void count(uint64_t *at, uint64_t n) {
+    (void)__atomic_fetch_add(at, n, __ATOMIC_RELAXED);
+}
+
 static void fail(struct yk_qp *q, int code, const char *text) {
     if (q->state == FAILED)
         return;
@@ -86,12 +90,14 @@ static void fail(struct yk_qp *q, int code, const char *text) {
 
 /* All up to this one are done. */
 static void completed(struct yk_qp *q, uint32_t upto) {
+    uint64_t had = q->bytes;
     q->moved_ns = yk_now_ns();
     while (q->state == READY && (int32_t)(upto - q->head) >= 0 && q->head != q->tail) {
         uint32_t i = q->head++ % YK_RDMA_DEPTH;
         q->bytes += q->ring[i].len;
         q->events->read(q->user, q->ring[i].tag);
     }
+    count(&q->dev->counts->bytes, q->bytes - had);
 }
 
 static void poll_queue(struct yk_qp *q) {
@@ -101,6 +107,8 @@ static void poll_queue(struct yk_qp *q) {
         n = ibv_poll_cq(q->cq, POLL_MAX, wc);
         if (n < 0)
             fail(q, -YK_EIO, "its completion queue cannot be read");
+        if (n > 0)
+            count(&q->dev->counts->completions, (uint64_t)n);
         for (int i = 0; i < n && q->state == READY; i++) {
             if (wc[i].status == IBV_WC_SUCCESS)
                 completed(q, (uint32_t)wc[i].wr_id);
@@ -117,6 +125,7 @@ static void arm(struct yk_qp *q) {
     if (q->armed || q->state != READY || q->head == q->tail)
         return;
     q->armed = 1;
+    count(&q->dev->counts->arms, 1);
     if (ibv_req_notify_cq(q->cq, 0) != 0)
         fail(q, -YK_EIO, "its completion queue cannot be armed");
 }
@@ -133,6 +142,7 @@ static void on_channel(struct yk_watch *w, uint32_t events) {
     (void)events;
     while (q->dev->v->get_cq_event(q->channel, &cq, &user) == 0) {
         q->dev->v->ack_cq_events(cq, 1);
+        count(&q->dev->counts->wakeups, 1);
         q->armed = 0;
     }
     arm(q);
@@ -189,13 +199,18 @@ void yk_qp_read(struct yk_qp *q, void *local, uint32_t lkey, uint32_t len, uint6
 
 void yk_qp_flush(struct yk_qp *q) {
     struct ibv_send_wr *bad;
-    uint32_t n = q->listed;
+    uint32_t n = q->listed, signalled = 1;
     if (n == 0)
         return;
     q->listed = 0;
-    for (uint32_t i = 0; i + 1 < n; i++)
+    for (uint32_t i = 0; i + 1 < n; i++) {
         q->wr[i].next = &q->wr[i + 1];
+        signalled += q->wr[i].send_flags != 0;
+    }
     q->wr[n - 1].send_flags = IBV_SEND_SIGNALED;
+    count(&q->dev->counts->requests, n);
+    count(&q->dev->counts->signalled, signalled);
+    count(&q->dev->counts->doorbells, 1);
     arm(q);
     if (q->state == READY && ibv_post_send(q->qp, q->wr, &bad) != 0)
         fail(q, -YK_EIO, "a read cannot be posted");

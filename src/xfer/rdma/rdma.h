@@ -21,6 +21,14 @@ extern const struct yk_target_ops yk_target_rdma;
 int yk_rdma_check(const char *settings, struct yk_err *err);
 /* Whether it has the devices and entries that the settings name: 0, or -YK_EINVAL. Thread: any. */
 int yk_rdma_fits(const char *settings, struct yk_err *err);
+/* An address of a device of this host: an active port that Yolk can use. */
+struct yk_rdma_address {
+    char device[64];
+    char host[64], mask[64]; /* numeric */
+    uint32_t port, gid_index;
+};
+/* At most cap of them, IPv4 and IPv6; how many. Thread: any. */
+uint32_t yk_rdma_addresses(struct yk_rdma_address *ret_addresses, uint32_t cap);
 /* The text alone: 0, or -YK_EINVAL with the entry and what was expected. Thread: any. */
 int yk_rdma_settings_check(const char *text, struct yk_err *err);
 

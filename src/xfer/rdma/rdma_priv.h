@@ -108,6 +108,9 @@ struct yk_rdma_dev;
 int yk_rdma_dev_get(const char *name, struct yk_rdma_dev **ret_dev, struct yk_err *err);
 void yk_rdma_dev_put(struct yk_rdma_dev *dev); /* NULL is fine */
 
+/* Devices that this process has had open, with what it had them do (yk_xport_ops.devices). Thread: any. */
+uint32_t yk_rdma_devices(struct yk_device_counts *ret_counts, uint32_t cap);
+
 /* A region's memory as devices know it. Counted: what is under way holds it. Thread: any. */
 struct yk_rdma_mem;
 struct yk_rdma_mem *yk_rdma_mem_of(const struct yk_region *region); /* one more reference; NULL: it has none */
