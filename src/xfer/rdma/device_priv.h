@@ -23,6 +23,7 @@ struct yk_rdma_dev {
     uint32_t refs;   /* under the table's lock */
     uint32_t reads;  /* READs that a queue pair answers, and has under way, at most */
     uint32_t depth;  /* entries of a send queue at most */
+    uint8_t iwarp;   /* the sink of a read must be one that peers may write to */
 };
 
 #endif
