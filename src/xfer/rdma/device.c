@@ -88,6 +88,7 @@ static int dev_open(struct yk_rdma_dev *d, struct yk_err *err) {
     int reads = attr.max_qp_rd_atom < attr.max_qp_init_rd_atom ? attr.max_qp_rd_atom : attr.max_qp_init_rd_atom;
     d->reads = reads < 1 ? 1 : reads > (int)READS_MAX ? READS_MAX : (uint32_t)reads;
     d->depth = (uint32_t)attr.max_qp_wr;
+    d->iwarp = d->ctx->device->transport_type == IBV_TRANSPORT_IWARP;
     return 0;
 }
 
@@ -162,7 +163,7 @@ int yk_rdma_check(const char *settings, struct yk_err *err) {
         return -YK_ENOTSUP;
     if (yk_rdma_ports_now(&s, ports, YK_RDMA_PORTS_MAX) == 0)
         return yk_err_set(err, -YK_ENOTSUP, "no RDMA: no device%s has an active port with an IP address "
-                                            "(RoCE v2, or InfiniBand with IPoIB)",
+                                            "(RoCE v2, InfiniBand with IPoIB, or iWARP with librdmacm)",
                           s.device_count > 0 ? " of those named" : "");
     return 0;
 }
@@ -272,14 +273,27 @@ int yk_rdma_mem_key(struct yk_rdma_mem *m, struct yk_rdma_dev *dev, uint64_t off
 
 /* ---- memory that is borrowed --------------------------------------------------------------------------- */
 
+static int sink_access(const struct yk_rdma_dev *dev) {
+    return IBV_ACCESS_LOCAL_WRITE | (dev->iwarp ? IBV_ACCESS_REMOTE_WRITE : 0);
+}
+
+int yk_rdma_sink(struct yk_rdma_dev *dev, void *addr, uint64_t len, struct yk_rdma_key *ret_key,
+                 struct yk_rdma_loan **ret_loan) {
+    struct ibv_mr *mr = dev->v->reg_mr(dev->pd, addr, len, sink_access(dev));
+    if (mr == NULL)
+        return -YK_ENOTSUP;
+    *ret_key = (struct yk_rdma_key){.addr = (uint64_t)(uintptr_t)addr, .span = len, .rkey = mr->rkey, .lkey = mr->lkey};
+    *ret_loan = (struct yk_rdma_loan *)(void *)mr;
+    return 0;
+}
+
 /* A cache of these was rejected: nobody says when a caller unmaps memory and maps other in its place, which the
  * device would then not know. Memory that stays is registered. */
 int yk_rdma_borrow(struct yk_rdma_dev *dev, void *addr, uint64_t len, int peers_read, struct yk_rdma_key *ret_key,
                    struct yk_rdma_loan **ret_loan) {
     if (!dev->v->forks_well) /* else a child of the caller would be without these pages */
         return -YK_ENOTSUP;
-    struct ibv_mr *mr = dev->v->reg_mr(dev->pd, addr, len,
-                                       peers_read ? IBV_ACCESS_REMOTE_READ : IBV_ACCESS_LOCAL_WRITE);
+    struct ibv_mr *mr = dev->v->reg_mr(dev->pd, addr, len, peers_read ? IBV_ACCESS_REMOTE_READ : sink_access(dev));
     if (mr == NULL)
         return -YK_ENOTSUP;
     *ret_key = (struct yk_rdma_key){.addr = (uint64_t)(uintptr_t)addr, .span = len, .rkey = mr->rkey, .lkey = mr->lkey};

@@ -62,6 +62,7 @@ struct lane {
     struct yk_lane inner; /* what the stream knows as its lane */
     struct yk_stream *stream;
     struct yk_rdma_port port;
+    char remote[YK_PEER_HOST];
     struct yk_rdma_dev *dev; /* held from the dialling on: one that cannot be opened is not dialled for */
     struct yk_qp *qp;      /* NULL while it is CONNECTING: a device makes none for peers that are gone */
     struct yk_timer timer; /* a failure is to be told */
@@ -242,6 +243,10 @@ static int local_key(struct op *op, struct yk_rdma_key *ret_key, uint64_t *ret_a
     if (r == NULL) {
         *ret_at = 0;
         ok = borrow(op, ret_key);
+    } else if (op->lane->port.iwarp && s->op == YK_SLICE_READ) {
+        *ret_at = 0;
+        ok = yk_rdma_sink(op->lane->dev, s->local, s->len, ret_key, &op->loan) == 0;
+        yk_registry_put(g, r);
     } else {
         op->mem = yk_rdma_mem_of(r);
         *ret_at = (uint64_t)(s->local - r->base);
@@ -255,6 +260,11 @@ static int local_key(struct op *op, struct yk_rdma_key *ret_key, uint64_t *ret_a
 
 /* ---- what the stream says ------------------------------------------------------------------------------ */
 
+static void come_up(struct lane *l) {
+    l->state = UP;
+    core_of(l)->lane_up(&l->base);
+}
+
 static void set_up(struct lane *l, struct op *op) {
     struct yk_rdma_offer theirs;
     struct yk_err err;
@@ -262,12 +272,11 @@ static void set_up(struct lane *l, struct op *op) {
         fail(l, op->sub.status < 0 ? op->sub.status : -YK_EPROTO, YK_SCOPE_LANE,
              op->sub.op == YK_SLICE_OFFER ? "the peer makes no queue pair" : "the peer says nothing of its queue pair");
     else if (op->sub.op == YK_SLICE_TAKE && l->state == SETTING) {
-        if (yk_rdma_offer_decode(op->answer, &theirs, &err) < 0 || yk_qp_connect(l->qp, &theirs, &err) < 0) {
+        if (yk_rdma_offer_decode(op->answer, &theirs, &err) < 0 || yk_qp_connect(l->qp, &theirs, l->remote, &err) < 0) {
             fail(l, err.code, YK_SCOPE_LANE, err.text);
-        } else {
-            l->state = UP;
+        } else if (yk_qp_is_up(l->qp)) {
             op_free(op);
-            core_of(l)->lane_up(&l->base);
+            come_up(l);
             return;
         }
     }
@@ -332,7 +341,8 @@ static void sub_done(struct yk_lane *inner, struct yk_slice *sub) {
 
 static void read_done(void *user, uint64_t tag);
 static void qp_failed(void *user, int code, const char *text);
-static const struct yk_qp_events qp_events = {read_done, qp_failed};
+static void qp_up(void *user);
+static const struct yk_qp_events qp_events = {read_done, qp_failed, qp_up};
 
 static void stream_up(struct yk_lane *inner) {
     struct lane *l = inner->core;
@@ -402,6 +412,12 @@ static void qp_failed(void *user, int code, const char *text) {
     tell(l);
 }
 
+static void qp_up(void *user) {
+    struct lane *l = user;
+    if (l->state == SETTING)
+        come_up(l);
+}
+
 /* ---- slices ------------------------------------------------------------------------------------------- */
 
 static uint32_t rdma_room(const struct yk_lane *lane) {
@@ -426,7 +442,8 @@ static void rdma_post(struct yk_lane *lane, struct yk_slice *s) {
     s->status = 0;
     s->scope = YK_SCOPE_NONE;
     s->touched = 0;
-    int small = s->len < SMALL && (s->op == YK_SLICE_WRITE || s->guard != NULL);
+    /* Over iWARP each read has its sink registered. */
+    int small = s->len < SMALL && (l->port.iwarp || s->op == YK_SLICE_WRITE || s->guard != NULL);
     if ((s->op != YK_SLICE_READ && s->op != YK_SLICE_WRITE) || small || !local_key(op, &mine, &at)) {
         go_stream(op);
         return;
@@ -531,6 +548,7 @@ static int rdma_connect(struct yk_xport *xport, const struct yk_peer_info *peer,
                  : yk_err_set(err, -YK_EIO, "no random number for a lane");
     l->inner.id = l->base.id;
     l->port = *port;
+    snprintf(l->remote, sizeof(l->remote), "%s", rail->remote);
     if (rc == 0)
         rc = yk_rdma_dev_get(port->device, &l->dev, err);
     l->dialled_ns = yk_now_ns(); /* after that: opening a device takes long */

@@ -7,7 +7,9 @@
  * addresses. Link-local ones stand for the same port again, and so does IPv6 where IPv4 makes a rail: a GID is
  * chosen with the address, by `rails` here and by `advertise` there. A VLAN's interface has entries of its own. On
  * InfiniBand GIDs are no addresses: a port is known by that of its IPoIB interface, as librdmacm does it, and its first
- * entry is used unless settings name another.
+ * entry is used unless settings name another. On iWARP the one entry is the MAC of the interface, and addresses are that
+ * interface's: it is the one below the device, or (siw has none there) the first with that MAC that is no upper one, such
+ * as a VLAN's.
  *
  * Thread: any.
  */
@@ -26,6 +28,7 @@
 #include <unistd.h>
 
 #define CLASS       "/sys/class/infiniband"
+#define NET         "/sys/class/net"
 #define EMPTY_MAX   32u  /* empty entries of a table in a row, and no more are looked at: the kernel takes the first that
                             is free, and each look is a system call or three, on a thread that moves bytes */
 #define FIXED_NS    8000.0
@@ -98,6 +101,40 @@ static void ipoib_of(const char *root, struct yk_rdma_port *p) {
     list_free(&d);
 }
 
+/* VLANs, bonds, bridges have the MAC of what they stand on, and say what they are; devices do not. */
+static int is_upper(const char *root, const char *netdev) {
+    char path[PATH_BYTES], text[64];
+    snprintf(path, sizeof(path), "%s" NET "/%.15s/uevent", root, netdev);
+    FILE *f = fopen(path, "re");
+    int upper = 0;
+    while (f != NULL && fgets(text, sizeof(text), f) != NULL)
+        upper |= strncmp(text, "DEVTYPE=", 8) == 0;
+    if (f != NULL)
+        fclose(f);
+    return upper;
+}
+
+static void netdev_of_mac(const char *root, struct yk_rdma_port *p) {
+    char path[PATH_BYTES], text[64], mac[32];
+    const uint8_t *g = p->gid;
+    snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", g[0], g[1], g[2], g[3], g[4], g[5]);
+    snprintf(path, sizeof(path), "%s" NET, root);
+    struct dir d = list(path);
+    for (int i = 0; i < d.count && p->netdev[0] == 0; i++) {
+        snprintf(path, sizeof(path), "%s" NET "/%.15s/address", root, d.entry[i]->d_name);
+        if (text_of(text, sizeof(text), path) && strcmp(text, mac) == 0 && !is_upper(root, d.entry[i]->d_name))
+            snprintf(p->netdev, sizeof(p->netdev), "%.15s", d.entry[i]->d_name);
+    }
+    list_free(&d);
+}
+
+/* The interface of an iWARP port, whose GID is known. */
+static void iwarp_of(const char *root, struct yk_rdma_port *p) {
+    ipoib_of(root, p);
+    if (p->netdev[0] == 0)
+        netdev_of_mac(root, p);
+}
+
 static uint32_t scan_gids(const char *root, const struct yk_rdma_port *base, struct yk_rdma_port *ret, uint32_t cap) {
     char path[PATH_BYTES], text[64];
     uint32_t n = 0, empty = 0;
@@ -109,8 +146,8 @@ static uint32_t scan_gids(const char *root, const struct yk_rdma_port *base, str
         if (!text_of(text, sizeof(text), path) || !parse_gid(text, p.gid))
             continue;
         empty = 0;
-        if (p.infiniband) {
-            ipoib_of(root, &p);
+        if (p.infiniband || p.iwarp) {
+            p.iwarp ? iwarp_of(root, &p) : ipoib_of(root, &p);
             ret[n++] = p;
             continue;
         }
@@ -133,6 +170,8 @@ static uint32_t scan_port(const char *root, const char *device, const char *name
     snprintf(path, sizeof(path), "%s" CLASS "/%.63s/ports/%u/state", root, device, p.port);
     if (!text_of(text, sizeof(text), path) || strstr(text, "ACTIVE") == NULL)
         return 0;
+    snprintf(path, sizeof(path), "%s" CLASS "/%.63s/node_type", root, device);
+    p.iwarp = text_of(text, sizeof(text), path) && strstr(text, "RNIC") != NULL;
     snprintf(path, sizeof(path), "%s" CLASS "/%.63s/ports/%u/link_layer", root, device, p.port);
     p.infiniband = text_of(text, sizeof(text), path) && strcmp(text, "InfiniBand") == 0;
     snprintf(path, sizeof(path), "%s" CLASS "/%.63s/ports/%u/lid", root, device, p.port);
@@ -167,8 +206,9 @@ static int add_address(struct yk_rdma_port *p, const struct ifaddrs *all) {
         if (i->ifa_addr == NULL || i->ifa_netmask == NULL || !(i->ifa_flags & IFF_UP))
             continue;
         yk_sock_host(i->ifa_addr, host);
-        if (host[0] == 0 || strncmp(host, "fe80:", 5) == 0 || (p->infiniband && strcmp(i->ifa_name, p->netdev) != 0) ||
-            (!p->infiniband && strcmp(host, p->host) != 0))
+        int by_name = p->infiniband || p->iwarp;
+        if (host[0] == 0 || strncmp(host, "fe80:", 5) == 0 ||
+            (by_name ? strcmp(i->ifa_name, p->netdev) : strcmp(host, p->host)) != 0)
             continue;
         snprintf(p->host, sizeof(p->host), "%s", host);
         yk_sock_host(i->ifa_netmask, p->mask);
@@ -185,9 +225,9 @@ static int is_chosen(const struct yk_rdma_settings *s, const struct yk_rdma_port
     return named && (s->gid_index == YK_RDMA_ANY_GID || s->gid_index == p->gid_index);
 }
 
-/* All entries of an InfiniBand port stand for one address: one is enough. */
+/* All entries of a port of InfiniBand or iWARP stand for one address: one is enough. */
 static int is_again(const struct yk_rdma_port *ports, uint32_t n, const struct yk_rdma_port *p) {
-    for (uint32_t i = 0; i < n && p->infiniband; i++)
+    for (uint32_t i = 0; i < n && (p->infiniband || p->iwarp); i++)
         if (strcmp(ports[i].device, p->device) == 0 && ports[i].port == p->port)
             return 1;
     return 0;
@@ -240,7 +280,7 @@ uint32_t yk_rdma_ports_now(const struct yk_rdma_settings *s, struct yk_rdma_port
     if (n == 0 || getifaddrs(&all) < 0)
         return 0;
     for (uint32_t i = 0; i < n; i++)
-        if (add_address(&ret_ports[i], all))
+        if ((!ret_ports[i].iwarp || yk_cm_there()) && add_address(&ret_ports[i], all))
             ret_ports[kept++] = ret_ports[i];
     freeifaddrs(all);
     return kept;

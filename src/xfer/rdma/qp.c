@@ -3,6 +3,10 @@
  * A queue pair that reads: RDMA READs out, their completions in. Both ends of a lane have one.
  *
  *   made --offer, connect--> ready --error, deadline--> failed         free: from any of them
+ *      \--connect (iWARP)--> calling --its connection--> /
+ *
+ * iWARP's queue pairs are connected by cm.c, some time after yk_qp_connect. Who called must send first: it reads the
+ * token that the other end shows, and is up when it has it; so each knows that the other is who its stream says.
  *
  * Reads complete in the order in which they were posted, so a ring of tags is all the state there is, and not
  * every one needs a completion of its own: of a list that is posted at once, small ones but the last are silent,
@@ -28,6 +32,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 
 #define LIST_MAX  16u
@@ -39,8 +44,10 @@
                                  there is another rail, and a busy peer is not a broken path */
 #define RETRIES   6           /* 7 would be for ever with some drivers */
 #define HOPS      64
+#define SHOWN     4096u       /* bytes that a token stands in: a page, which nothing shares */
+#define SHOWN_TAG UINT64_MAX
 
-enum state { MADE, READY, FAILED };
+enum state { MADE, CALLING, READY, FAILED };
 
 struct yk_qp {
     struct yk_rdma_dev *dev;
@@ -58,6 +65,13 @@ struct yk_qp {
     uint8_t state;         /* enum state */
     uint8_t watched, armed, told;
     uint8_t mtu;
+    uint8_t up;            /* READY for others, too */
+    struct yk_cm *cm;      /* iWARP's connection; NULL: not asked for */
+    uint8_t *shown;        /* the page with the token (the target's), or where it is read to */
+    struct ibv_mr *shown_mr;
+    struct yk_rdma_offer call; /* what the target says, at both ends */
+    uint8_t called;        /* this end dials */
+    uint8_t ever_ready;
     uint32_t psn;
     uint32_t head, tail;   /* of tags; head: the oldest that has not completed */
     uint32_t listed;       /* of the last ones, not posted yet */
@@ -88,6 +102,16 @@ static void fail(struct yk_qp *q, int code, const char *text) {
 
 /* ---- completions ------------------------------------------------------------------------------------ */
 
+static void token_is_here(struct yk_qp *q) {
+    if (memcmp(q->shown, q->call.token, sizeof(q->call.token)) != 0) {
+        fail(q, -YK_EPROTO, "its connection leads to another queue pair");
+        return;
+    }
+    q->up = 1;
+    if (q->events->up != NULL)
+        q->events->up(q->user);
+}
+
 /* All up to this one are done. */
 static void completed(struct yk_qp *q, uint32_t upto) {
     uint64_t had = q->bytes;
@@ -95,7 +119,10 @@ static void completed(struct yk_qp *q, uint32_t upto) {
     while (q->state == READY && (int32_t)(upto - q->head) >= 0 && q->head != q->tail) {
         uint32_t i = q->head++ % YK_RDMA_DEPTH;
         q->bytes += q->ring[i].len;
-        q->events->read(q->user, q->ring[i].tag);
+        if (q->ring[i].tag == SHOWN_TAG)
+            token_is_here(q);
+        else
+            q->events->read(q->user, q->ring[i].tag);
     }
     count(&q->dev->counts->bytes, q->bytes - had);
 }
@@ -174,7 +201,7 @@ static void on_timer(struct yk_timer *t) {
 /* ---- reads ------------------------------------------------------------------------------------------ */
 
 uint32_t yk_qp_room(const struct yk_qp *q) {
-    return q->state == READY ? q->depth - (q->tail - q->head) : 0;
+    return q->state == READY && q->up ? q->depth - (q->tail - q->head) : 0;
 }
 
 void yk_qp_read(struct yk_qp *q, void *local, uint32_t lkey, uint32_t len, uint64_t addr, uint32_t rkey,
@@ -242,12 +269,7 @@ static void drain(struct yk_qp *q) {
     }
 }
 
-void yk_qp_free(struct yk_qp *q) {
-    if (q == NULL)
-        return;
-    (void)yk_loop_timer(q->loop, &q->timer, 0);
-    if (q->watched)
-        yk_loop_unwatch(q->loop, &q->watch);
+static void destroy(struct yk_qp *q) {
     if (q->qp != NULL) {
         drain(q);
         q->dev->v->destroy_qp(q->qp);
@@ -256,8 +278,31 @@ void yk_qp_free(struct yk_qp *q) {
         q->dev->v->destroy_cq(q->cq);
     if (q->channel != NULL)
         q->dev->v->destroy_comp_channel(q->channel);
+    if (q->shown_mr != NULL)
+        q->dev->v->dereg_mr(q->shown_mr);
+    if (q->shown != NULL)
+        munmap(q->shown, SHOWN);
     yk_rdma_dev_put(q->dev);
     free(q);
+}
+
+static void let_go(void *user) {
+    destroy(user);
+}
+
+void yk_qp_free(struct yk_qp *q) {
+    if (q == NULL)
+        return;
+    (void)yk_loop_timer(q->loop, &q->timer, 0);
+    if (q->watched)
+        yk_loop_unwatch(q->loop, &q->watch);
+    if (q->cm != NULL && !q->ever_ready) { /* the kernel may hold it for a while: nothing was read over it */
+        yk_cm_end(q->cm, let_go, q);
+        return;
+    }
+    struct yk_cm *cm = q->cm;
+    destroy(q);
+    yk_cm_end(cm, NULL, NULL);
 }
 
 /* Of the port, as it is now. */
@@ -278,6 +323,11 @@ static int make(struct yk_qp *q, struct yk_err *err) {
                                             .max_recv_sge = 1}};
     struct ibv_qp_attr attr = {.qp_state = IBV_QPS_INIT, .port_num = q->port.port,
                                .qp_access_flags = IBV_ACCESS_REMOTE_READ};
+    int mask = IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS;
+    if (q->port.iwarp) { /* to some, answers to reads are writes by the peer */
+        attr.qp_access_flags |= IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE;
+        mask = IBV_QP_STATE | IBV_QP_ACCESS_FLAGS;
+    }
     int mtu = active_mtu(q);
     if (q->depth > q->dev->depth)
         return yk_err_set(err, -YK_ENOTSUP, "%s has queues of %u entries, not of %u: set depth", q->port.device,
@@ -293,7 +343,7 @@ static int make(struct yk_qp *q, struct yk_err *err) {
         q->qp = v->create_qp(q->dev->pd, &init);
     if (q->qp == NULL)
         return yk_err_set(err, -YK_ELIMIT, "%s gives no queue pair: %s", q->port.device, strerror(errno));
-    if (v->modify_qp(q->qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS) != 0)
+    if (v->modify_qp(q->qp, &attr, mask) != 0)
         return yk_err_set(err, -YK_EIO, "%s: a queue pair cannot be set up: %s", q->port.device, strerror(errno));
     int flags = fcntl(q->channel->fd, F_GETFL);
     if (flags < 0 || fcntl(q->channel->fd, F_SETFL, flags | O_NONBLOCK) < 0)
@@ -335,6 +385,12 @@ int yk_qp_new(const struct yk_rdma_settings *settings, const struct yk_rdma_port
 }
 
 void yk_qp_offer(const struct yk_qp *q, struct yk_rdma_offer *ret_offer) {
+    if (q->port.iwarp) {
+        *ret_offer = q->call;
+        ret_offer->iwarp = 1;
+        ret_offer->reads = (uint8_t)q->dev->reads;
+        return;
+    }
     *ret_offer = (struct yk_rdma_offer){.mtu = q->mtu,
                                         .reads = (uint8_t)q->dev->reads,
                                         .qpn = q->qp->qp_num,
@@ -347,7 +403,92 @@ static uint8_t lesser(uint32_t a, uint32_t b) {
     return (uint8_t)(a < b ? a : b);
 }
 
-int yk_qp_connect(struct yk_qp *q, const struct yk_rdma_offer *o, struct yk_err *err) {
+/* ---- iWARP ------------------------------------------------------------------------------------------ */
+
+static void on_up(void *user) {
+    struct yk_qp *q = user;
+    if (q->state != CALLING)
+        return;
+    q->state = READY;
+    q->ever_ready = 1;
+    if (q->called) {
+        yk_qp_read(q, q->shown, q->shown_mr->lkey, sizeof(q->call.token), q->call.addr, q->call.rkey, SHOWN_TAG);
+        yk_qp_flush(q);
+    } else {
+        q->up = 1;
+    }
+}
+
+static void on_broken(void *user, int code, const char *text) {
+    fail(user, code, text);
+}
+
+static const struct yk_cm_events cm_events = {on_up, on_broken};
+
+static int show(struct yk_qp *q, int access, struct yk_err *err) {
+    void *page = mmap(NULL, SHOWN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED)
+        return yk_err_set(err, -YK_ENOMEM, "no memory for a token");
+    q->shown = page;
+    q->shown_mr = q->dev->v->reg_mr(q->dev->pd, page, sizeof(q->call.token), access);
+    return q->shown_mr != NULL ? 0 : yk_err_set(err, -YK_ELIMIT, "%s: a token's memory cannot be registered: %s",
+                                                q->port.device, strerror(errno));
+}
+
+static int dial(struct yk_qp *q, const struct yk_cm_opts *o, const struct yk_rdma_offer *theirs, const char *remote,
+                struct yk_err *err) {
+    q->call = *theirs;
+    q->called = 1;
+    int rc = show(q, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE, err);
+    return rc < 0 ? rc : yk_cm_dial(o, remote, theirs->port, &q->cm, err);
+}
+
+static int await(struct yk_qp *q, const struct yk_cm_opts *o, struct yk_err *err) {
+    if (getrandom(q->call.token, sizeof(q->call.token), 0) != (ssize_t)sizeof(q->call.token))
+        return yk_err_set(err, -YK_EIO, "no random number for a token");
+    int rc = show(q, IBV_ACCESS_REMOTE_READ, err);
+    if (rc < 0)
+        return rc;
+    memcpy(q->shown, q->call.token, sizeof(q->call.token));
+    q->call.addr = (uint64_t)(uintptr_t)q->shown;
+    q->call.rkey = q->shown_mr->rkey;
+    return yk_cm_await(o, &q->call.port, &q->cm, err);
+}
+
+static int connect_iwarp(struct yk_qp *q, const struct yk_rdma_offer *theirs, const char *remote, struct yk_err *err) {
+    struct yk_cm_opts o = {.loop = q->loop,
+                           .events = &cm_events,
+                           .user = q,
+                           .device = q->port.device,
+                           .host = q->port.host,
+                           .qpn = q->qp->qp_num,
+                           .answers = (uint8_t)q->dev->reads,
+                           .asks = lesser(q->dev->reads, theirs->reads),
+                           .traffic_class = q->traffic_class,
+                           .token = q->call.token};
+    if ((theirs->port != 0) != (remote != NULL))
+        return yk_err_set(err, -YK_EPROTO, "the wrong end of an iWARP connection");
+    q->state = CALLING;
+    return remote != NULL ? dial(q, &o, theirs, remote, err) : await(q, &o, err);
+}
+
+void yk_qp_catch_up(struct yk_qp *q) {
+    if (q->state == CALLING && q->cm != NULL)
+        yk_cm_look(q->cm);
+}
+
+int yk_qp_is_up(const struct yk_qp *q) {
+    return q->up;
+}
+
+/* ---- all -------------------------------------------------------------------------------------------- */
+
+int yk_qp_connect(struct yk_qp *q, const struct yk_rdma_offer *o, const char *remote, struct yk_err *err) {
+    if (q->port.iwarp != o->iwarp)
+        return yk_err_set(err, -YK_ENOTSUP, "%s: the peer's port is%s of iWARP", q->port.device,
+                          o->iwarp ? "" : " not");
+    if (q->port.iwarp)
+        return connect_iwarp(q, o, remote, err);
     struct ibv_qp_attr to = {.qp_state = IBV_QPS_RTR,
                              .path_mtu = (enum ibv_mtu)lesser(q->mtu, o->mtu),
                              .dest_qp_num = o->qpn,
@@ -376,5 +517,7 @@ int yk_qp_connect(struct yk_qp *q, const struct yk_rdma_offer *o, struct yk_err 
                                  IBV_QP_MAX_QP_RD_ATOMIC) != 0)
         return yk_err_set(err, -YK_EIO, "%s: no way to the peer's queue pair: %s", q->port.device, strerror(errno));
     q->state = READY;
+    q->ever_ready = 1;
+    q->up = 1;
     return 0;
 }

@@ -3,13 +3,14 @@
  * Inside of the RDMA transport: settings.c (what users choose; pure), ports.c (what sysfs says; pairs; pure), setup.c
  * (what two queue pairs tell each other; pure), verbs.c (the library), device.c (devices that are open, memory registered with them), qp.c (a
  * queue pair with its completions), lane.c (the initiator), target.c, none.c (in place of the last five where
- * there are no headers).
+ * there are no headers); cm.c (connections of iWARP), no_cm.c (in its place).
  */
 #ifndef YK_XFER_RDMA_PRIV_H
 #define YK_XFER_RDMA_PRIV_H
 
 #include "xfer/loop.h"
 #include "xfer/proto.h"
+#include "xfer/rdma/cm.h"
 #include "xfer/rdma/rdma.h"
 
 /* ---- settings.c ------------------------------------------------------------------------------------ */
@@ -45,7 +46,8 @@ struct yk_rdma_port {
     char netdev[16];  /* its interface */
     char host[YK_PEER_HOST], mask[YK_PEER_HOST]; /* numeric; "" = none (yet) */
     uint8_t port;
-    uint8_t infiniband; /* else RoCE v2 */
+    uint8_t infiniband; /* else RoCE v2, */
+    uint8_t iwarp;      /* or this */
     uint8_t gid[16];
     uint32_t gid_index;
     uint16_t lid;
@@ -53,8 +55,8 @@ struct yk_rdma_port {
     uint32_t ifindex; /* 0 = none */
 };
 
-/* Active ports below root ("" = this host's), as sysfs has them: host of RoCE's, not of InfiniBand's; no
- * masks. How many. Thread: any. */
+/* Active ports below root ("" = this host's), as sysfs has them: host of RoCE's, not of InfiniBand's and iWARP's, whose
+ * addresses are those of netdev; no masks. How many. Thread: any. */
 uint32_t yk_rdma_ports_scan(const char *root, struct yk_rdma_port *ret_ports, uint32_t cap);
 /* Those of n ports that the settings name, moved to the front; how many. */
 uint32_t yk_rdma_ports_chosen(const struct yk_rdma_settings *s, struct yk_rdma_port *ports, uint32_t n);
@@ -74,9 +76,18 @@ uint32_t yk_rdma_rails_of(const struct yk_rdma_port *ports, uint32_t n, const ch
 
 /* ---- setup.c --------------------------------------------------------------------------------------- */
 
-/* What a queue pair tells its other end; YK_OFFER_BYTES:
- *   u32 magic | u16 version | u8 mtu | u8 reads | u32 qpn | u32 psn | u16 lid | u16 0 | gid[16] | u32 0 */
+/* What a queue pair tells its other end; YK_OFFER_BYTES. Version 1, RoCE and InfiniBand:
+ *   u32 magic | u16 version | u8 mtu | u8 reads | u32 qpn | u32 psn | u16 lid | u16 0 | gid[16] | u32 0
+ * Version 2, iWARP, which engines without it answer by -YK_EVERSION:
+ *   u32 magic | u16 version | u8 0 | u8 reads | u16 port | u16 0 | u32 rkey | u64 addr | token[16]
+ * An initiator has port and all behind it 0. A target says where it awaits the connection, with what token, and where
+ * that token stands in its memory, to be read first (0026-iwarp.md). */
 struct yk_rdma_offer {
+    uint8_t iwarp; /* version 2; what follows it, and not the rest but reads */
+    uint16_t port;
+    uint32_t rkey;
+    uint64_t addr;
+    uint8_t token[YK_CM_TOKEN];
     uint8_t mtu;   /* enum ibv_mtu: 1 (256) to 5 (4096) */
     uint8_t reads; /* RDMA READs that it answers, and has under way, at a time; 1.. */
     uint32_t qpn, psn; /* 24 bits each */
@@ -86,6 +97,12 @@ struct yk_rdma_offer {
 void yk_rdma_offer_encode(void *bytes, const struct yk_rdma_offer *o);
 /* -YK_EVERSION, -YK_EPROTO. */
 int yk_rdma_offer_decode(const void *bytes, struct yk_rdma_offer *ret_offer, struct yk_err *err);
+
+/* What comes with the call of an iWARP connection; YK_CALL_BYTES: u32 magic | u32 version | token[16] */
+#define YK_CALL_BYTES 24u
+void yk_rdma_call_encode(void *bytes, const uint8_t token[YK_CM_TOKEN]);
+/* Whether it is one with that token; drivers may have put zeros behind it. */
+int yk_rdma_call_is(const void *bytes, uint32_t len, const uint8_t token[YK_CM_TOKEN]);
 
 /* What reading a span of a region takes; YK_KEY_BYTES: u64 addr | u64 from | u64 span | u32 rkey | u32 0 */
 struct yk_rdma_key {
@@ -126,6 +143,10 @@ int yk_rdma_mem_key(struct yk_rdma_mem *m, struct yk_rdma_dev *dev, uint64_t off
 struct yk_rdma_loan;
 int yk_rdma_borrow(struct yk_rdma_dev *dev, void *addr, uint64_t len, int peers_read, struct yk_rdma_key *ret_key,
                    struct yk_rdma_loan **ret_loan);
+/* Registered memory as the sink of one read over iWARP, where devices want peers to be allowed to write there: the key,
+ * which nobody is told but the peer that is read from, by its device, covers that and nothing else. -YK_ENOTSUP. */
+int yk_rdma_sink(struct yk_rdma_dev *dev, void *addr, uint64_t len, struct yk_rdma_key *ret_key,
+                 struct yk_rdma_loan **ret_loan);
 /* When no queue pair may touch it any more. NULL is fine. */
 void yk_rdma_return(struct yk_rdma_dev *dev, struct yk_rdma_loan *loan);
 
@@ -140,6 +161,7 @@ struct yk_qp;
 struct yk_qp_events {
     void (*read)(void *user, uint64_t tag);
     void (*failed)(void *user, int code, const char *text);
+    void (*up)(void *user); /* or NULL; of iWARP alone, some time after connect */
 };
 
 int yk_qp_new(const struct yk_rdma_settings *settings, const struct yk_rdma_port *port, struct yk_loop *loop,
@@ -147,7 +169,11 @@ int yk_qp_new(const struct yk_rdma_settings *settings, const struct yk_rdma_port
 /* Destroys it: then nothing of what was under way touches memory any more. NULL is fine. */
 void yk_qp_free(struct yk_qp *q);
 void yk_qp_offer(const struct yk_qp *q, struct yk_rdma_offer *ret_offer);
-int yk_qp_connect(struct yk_qp *q, const struct yk_rdma_offer *theirs, struct yk_err *err);
+/* iWARP's is up later. remote: the peer's address for that, NULL at the target, which awaits it. */
+int yk_qp_connect(struct yk_qp *q, const struct yk_rdma_offer *theirs, const char *remote, struct yk_err *err);
+int yk_qp_is_up(const struct yk_qp *q);
+/* Takes what its connection has said, before the loop comes to it. */
+void yk_qp_catch_up(struct yk_qp *q);
 struct yk_rdma_dev *yk_qp_dev(const struct yk_qp *q);
 uint32_t yk_qp_room(const struct yk_qp *q);
 /* Takes a read; with room only. It starts with flush at the latest. */

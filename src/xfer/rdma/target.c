@@ -11,16 +11,25 @@
 #include <string.h>
 
 struct yk_target {
+    struct yk_rdma_dev *dev; /* counted: sinks outlive the queue pair */
     struct yk_qp *qp;
     const struct yk_target_events *events;
     void *user;
     struct yk_rdma_mem *held[YK_RDMA_DEPTH]; /* by tag: of reads under way */
+    struct yk_rdma_loan *sinks[YK_RDMA_DEPTH]; /* likewise, of iWARP */
+    uint8_t iwarp;
 };
+
+static void let_go(struct yk_target *t, uint64_t tag) {
+    yk_rdma_return(t->dev, t->sinks[tag]); /* from here on its peer cannot write there */
+    yk_rdma_mem_put(t->held[tag]);
+    t->sinks[tag] = NULL;
+    t->held[tag] = NULL;
+}
 
 static void on_read(void *user, uint64_t tag) {
     struct yk_target *t = user;
-    yk_rdma_mem_put(t->held[tag]);
-    t->held[tag] = NULL;
+    let_go(t, tag);
     t->events->pulled(t->user, (uint32_t)tag);
 }
 
@@ -30,7 +39,7 @@ static void on_failed(void *user, int code, const char *text) {
     t->events->failed(t->user, text);
 }
 
-static const struct yk_qp_events qp_events = {on_read, on_failed};
+static const struct yk_qp_events qp_events = {on_read, on_failed, NULL};
 
 static int target_has(const struct yk_xfer_opts *opts, const char *host) {
     struct yk_rdma_port ports[YK_RDMA_PORTS_MAX];
@@ -45,8 +54,11 @@ static void target_close(struct yk_target *t) {
     if (t == NULL)
         return;
     yk_qp_free(t->qp);
-    for (uint32_t i = 0; i < YK_RDMA_DEPTH; i++)
+    for (uint32_t i = 0; i < YK_RDMA_DEPTH; i++) {
+        yk_rdma_return(t->dev, t->sinks[i]);
         yk_rdma_mem_put(t->held[i]);
+    }
+    yk_rdma_dev_put(t->dev);
     free(t);
 }
 
@@ -70,9 +82,12 @@ static int target_open(const struct yk_xfer_opts *opts, struct yk_loop *loop, co
         return yk_err_set(err, -YK_ENOMEM, "no memory for a queue pair");
     t->events = events;
     t->user = user;
-    rc = yk_qp_new(&s, port, loop, &qp_events, t, &t->qp, err);
+    t->iwarp = port->iwarp;
+    rc = yk_rdma_dev_get(port->device, &t->dev, err);
     if (rc == 0)
-        rc = yk_qp_connect(t->qp, &theirs, err);
+        rc = yk_qp_new(&s, port, loop, &qp_events, t, &t->qp, err);
+    if (rc == 0)
+        rc = yk_qp_connect(t->qp, &theirs, NULL, err);
     if (rc < 0) {
         target_close(t);
         return rc;
@@ -86,7 +101,7 @@ static int target_open(const struct yk_xfer_opts *opts, struct yk_loop *loop, co
 static int target_key(struct yk_target *t, struct yk_region *region, uint64_t offset, uint64_t len, void *ret_key) {
     struct yk_rdma_mem *m = yk_rdma_mem_of(region);
     struct yk_rdma_key key;
-    int rc = m != NULL ? yk_rdma_mem_key(m, yk_qp_dev(t->qp), offset, len, &key) : -YK_ENOTSUP;
+    int rc = m != NULL ? yk_rdma_mem_key(m, t->dev, offset, len, &key) : -YK_ENOTSUP;
     if (rc == 0)
         yk_rdma_key_encode(ret_key, &key);
     yk_rdma_mem_put(m);
@@ -97,9 +112,10 @@ static int target_pull(struct yk_target *t, uint32_t tag, struct yk_region *regi
                        uint64_t addr, uint32_t rkey) {
     struct yk_rdma_mem *m = yk_rdma_mem_of(region);
     struct yk_rdma_key key;
-    int rc = m != NULL && len <= UINT32_MAX && yk_qp_room(t->qp) > 0
-                 ? yk_rdma_mem_key(m, yk_qp_dev(t->qp), offset, len, &key)
-                 : -YK_ENOTSUP;
+    yk_qp_catch_up(t->qp); /* who sends this knows that it is up */
+    int rc = m == NULL || len > UINT32_MAX || yk_qp_room(t->qp) == 0 ? -YK_ENOTSUP
+             : t->iwarp ? yk_rdma_sink(t->dev, region->base + offset, len, &key, &t->sinks[tag])
+                        : yk_rdma_mem_key(m, t->dev, offset, len, &key);
     if (rc < 0) {
         yk_rdma_mem_put(m);
         return rc;
