@@ -589,6 +589,7 @@ const struct yk_xport_ops yk_xport_rdma = {
     .close = rdma_close,
     .reg = yk_rdma_reg,
     .unreg = yk_rdma_unreg,
+    .ready = yk_rdma_ready,
     .rails = rdma_rails,
     .connect = rdma_connect,
     .disconnect = rdma_disconnect,
