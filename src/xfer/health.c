@@ -57,7 +57,9 @@ static int stalled(struct yk_link *l, uint64_t now, uint64_t stall_ns) {
         return 0;
     uint64_t moved = l->lane->ops->moved(l->lane);
     if (moved != l->moved || !l->moved_known) {
-        l->stirred_ns = l->moved_known ? now : l->stirred_ns;
+        uint64_t proven = l->lane->ops->proven != NULL ? l->lane->ops->proven(l->lane) : moved;
+        l->stirred_ns = l->moved_known && proven != l->proven ? now : l->stirred_ns;
+        l->proven = proven;
         l->moved = moved;
         l->moved_known = 1;
         l->moved_ns = now;

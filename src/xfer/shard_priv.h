@@ -88,9 +88,10 @@ struct yk_link {
     uint64_t bytes;
     uint64_t since_ns; /* CONNECTING: when it began */
     uint64_t moved, moved_ns;
+    uint64_t proven; /* of that, by the rail's devices */
     int moved_known;
     uint32_t strikes; /* looks that found nothing moved; CONNECTING: looks */
-    uint64_t stirred_ns; /* when something was last seen to have moved on it */
+    uint64_t stirred_ns; /* when its devices were last seen to have moved something */
     uint64_t asked_ns; /* a PING was sent since, 0 = none: nothing has moved, and there is no other rail */
     struct yk_fence *fence; /* made with the lane, so that its end needs no memory */
 };

@@ -121,6 +121,8 @@ struct yk_slice {
     uint8_t xclass;               /* enum yk_xfer_class */
     uint8_t touched;              /* out, see above */
     uint8_t scope;                /* out: enum yk_scope of a failure */
+    uint8_t aside;                /* out: it did not go by the rail's devices, but beside them (over a stream): its end
+                                     says nothing of those */
     int32_t status;               /* out: 0, YK_MISS, -YK_E...; -YK_EAGAIN: the target has no pin for
                                      its guard, or no room for the note, now: it is posted again later */
     char *local;
@@ -206,6 +208,8 @@ struct yk_xport_ops {
 
     /* Bytes known to have moved, ever: grows while the lane is alive. Used to notice silence. */
     uint64_t (*moved)(struct yk_lane *lane);
+    /* Of those, what the rail's devices moved, where some goes beside them. Or NULL: all does. */
+    uint64_t (*proven)(struct yk_lane *lane);
 
     /* Packets that were lost or came late, either way, as far as this end knows. Or NULL. */
     uint64_t (*lost)(struct yk_lane *lane);

@@ -31,6 +31,7 @@ struct fake_rail {
     uint32_t meagre;     /* any: atomic; a connection is answered, and then lacks something */
     uint32_t silent;     /* any: atomic; nothing moves */
     uint32_t vain;       /* any: atomic; nothing moves either, but connections are answered */
+    uint64_t aside_max;  /* slices up to that length go beside the devices, and so move in spite of that; 0: none */
     uint64_t forgot;     /* any: atomic; nothing moves on lanes up to that number: the path forgot them */
     uint64_t deaf;       /* any: atomic; nothing moves on the lane of that number */
     uint32_t acks;       /* any: atomic; what is silent takes a PING all the same, as a stopped peer's kernel does */
