@@ -271,6 +271,8 @@ static inline void yk_route_changed(struct yk_route *t) {
     t->changed = 1;
     t->shard->changed = 1;
 }
+/* How long an attempt may take. */
+uint64_t yk_rail_connect_ns(const struct yk_rail *r);
 /* Begins to connect what a want of that class needs on the rail. */
 void yk_rail_connect(struct yk_rail *r, int bulk);
 /* A lane that does not come up, while others of its rail are up, is given up alone. 1: so it was. */

@@ -89,6 +89,7 @@ struct yk_rail_desc {
     uint32_t caps;
     uint32_t local_if;         /* index of the interface, 0 = none: its link going down is noticed */
     uint32_t distance;         /* 0 = near; for equal costs */
+    uint32_t connect_ms;       /* that a lane may take to come up at least, whatever is usual: devices are set up in it */
     double bytes_per_s;        /* first guess */
     double fixed_ns;           /* first guess: of one small slice */
 };

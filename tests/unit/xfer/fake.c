@@ -76,6 +76,7 @@ static uint32_t fake_rails(struct yk_xport *x, const struct yk_peer_info *peer,
         ret[n++] = (struct yk_rail_desc){.caps = (YK_RAIL_READ | YK_RAIL_WRITE | YK_RAIL_NOTIFY) & ~fake.rail[i].lacks,
                                        .port = (uint16_t)i,
                                        .distance = fake.rail[i].distance,
+                                       .connect_ms = fake.rail[i].connect_ms,
                                        .bytes_per_s = 1e9,
                                        .fixed_ns = 20000};
     return n;

@@ -21,6 +21,7 @@ struct fake_rail {
     uint32_t distance;
     uint32_t lacks; /* enum yk_rail_caps */
     uint64_t connect_ns; /* until a lane is up */
+    uint32_t connect_ms; /* that one may take, whatever is usual */
     uint64_t path_ns;    /* what its lanes say of the way there and back */
     uint64_t greet_ns;   /* and of their greeting: the rest of connect_ns has nothing to do with the way */
     uint32_t loses;      /* packets, for each slice */

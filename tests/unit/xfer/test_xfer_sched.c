@@ -365,6 +365,28 @@ static void what_goes_beside_forgives_nothing(void **state) {
     fake_end(&rig);
 }
 
+/* A rail says how long its lanes take at least: others' time does not end them, and theirs is not others'. */
+static void devices_have_their_time(void **state) {
+    (void)state;
+    yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 20, .connect_ms = 20};
+    fake_begin(&rig, 1, 400e6, 4 * MB, &o);
+    fake.rail[0].connect_ns = 300 * YK_NS_PER_MS;
+    fake.rail[0].connect_ms = 60000;
+    run_all(YK_XFER_READ, 1 * MB);
+    assert_int_equal(fake.rail[0].downs, 0);
+    fake_end(&rig);
+    fake_begin(&rig, 2, 400e6, 4 * MB, &o);
+    fake.split = 1;
+    fake.rail[0].connect_ms = 60000;
+    fake.rail[0].mute = UINT32_MAX;
+    fake.rail[1].mute = 2; /* these are given up, and others are dialled, before the first rail's time has come */
+    run_all(YK_XFER_READ, 1 * MB);
+    assert_true(fake.rail[1].downs > 0);
+    assert_int_equal(fake.rail[0].downs, 0);
+    assert_int_equal(bytes_of(0), 0);
+    fake_end(&rig);
+}
+
 static void the_only_rail_is_kept_until_the_deadline(void **state) {
     (void)state;
     yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 20};
@@ -654,6 +676,7 @@ int main(void) {
         cmocka_unit_test(silence_is_noticed),
         cmocka_unit_test(one_that_connects_in_vain_is_left_alone),
         cmocka_unit_test(what_goes_beside_forgives_nothing),
+        cmocka_unit_test(devices_have_their_time),
         cmocka_unit_test(the_only_rail_is_kept_until_the_deadline),
         cmocka_unit_test(one_that_cannot_do_it_is_no_other),
         cmocka_unit_test(a_path_that_forgot_its_lanes_is_dialled_beside),
