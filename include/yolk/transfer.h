@@ -67,6 +67,10 @@ enum yk_xfer_transport { /* bits */
 /* The bits of a list of names, "rdma,tcp"; "all": all of them, RDMA too. -YK_EINVAL: it is none, or is empty. */
 YK_API int yk_xfer_transports(const char *names, uint32_t *ret_transports);
 
+/* Whether a text is one that `rdma` below takes: 0, or -YK_EINVAL (which entry, and what was expected). Whether this host
+ * has what it names is another question, which creating an engine answers. */
+YK_API int yk_xfer_rdma_check(const char *rdma);
+
 typedef struct yk_xfer_opts {
     uint32_t size;            /* sizeof(yk_xfer_opts) */
     uint32_t transports;      /* enum yk_xfer_transport; 0 = all but RDMA */

@@ -240,12 +240,10 @@ int yk_open(const char *url, const yk_open_opts *opts, yk_client **ret_client) {
         return yk_fail(-YK_ENOMEM, "out of memory");
     rc = init_tables(c);
     if (rc == 0)
-        rc = yk_far_rails(&c->far, o.rails, o.transports, o.rdma);
-    if (rc == -YK_EINVAL)
-        yk_err_set(&err, rc, "transports: %s", yk_xfer_error_text());
-    else if (rc < 0)
-        yk_err_set(&err, rc, "%s", yk_status_text(rc));
+        rc = yk_far_rails(&c->far, o.rails, o.transports, o.rdma, &err);
     else
+        yk_err_set(&err, rc, "%s", yk_status_text(rc));
+    if (rc == 0)
         rc = read_url(c, url, &fd, &err);
     if (rc == 0)
         rc = yk_conn_open(c, fd, yk_client_deadline(c, 0), &err);

@@ -27,8 +27,6 @@
 /* Until the engine gives up a connection that is not answered: another rail, or the socket, is
  * there instead. */
 #define CONNECT_MS 500u
-/* With devices: they take their time to be set up on both sides, and what is late holds nobody up: TCP has it meanwhile. */
-#define CONNECT_RDMA_MS 5000u
 
 void yk_far_init(struct yk_far *far) {
     memset(far, 0, sizeof(*far));
@@ -47,11 +45,16 @@ static int copy(const char *text, const char **ret_copy) {
     return text != NULL && *ret_copy == NULL ? -YK_ENOMEM : 0;
 }
 
-int yk_far_rails(struct yk_far *far, const char *rails, const char *transports, const char *rdma) {
+int yk_far_rails(struct yk_far *far, const char *rails, const char *transports, const char *rdma, struct yk_err *err) {
     if (transports != NULL && yk_xfer_transports(transports, &far->transports) < 0)
-        return -YK_EINVAL;
+        return yk_err_set(err, -YK_EINVAL, "transports: %s", yk_xfer_error_text());
+    if (rdma != NULL && !(far->transports & YK_XFER_RDMA))
+        return yk_err_set(err, -YK_EINVAL, "rdma: '%.60s', and rdma is not among the transports", rdma);
+    if (rdma != NULL && yk_xfer_rdma_check(rdma) < 0) /* here, since a handle that is mapped makes no engine */
+        return yk_err_set(err, -YK_EINVAL, "%s", yk_xfer_error_text());
     int rc = copy(rails, &far->rails);
-    return rc == 0 ? copy(rdma, &far->rdma) : rc;
+    rc = rc == 0 ? copy(rdma, &far->rdma) : rc;
+    return rc < 0 ? yk_err_set(err, rc, "%s", yk_status_text(rc)) : 0;
 }
 
 void yk_far_fini(struct yk_far *far) {
@@ -105,7 +108,7 @@ static int engine_make(const yk_client *c, yk_xfer **ret_engine) {
                       .transports = transports_of(c),
                       .rails = c->far.rails,
                       .rdma = c->far.rdma,
-                      .connect_ms = transports_of(c) & YK_XFER_RDMA ? CONNECT_RDMA_MS : CONNECT_MS,
+                      .connect_ms = CONNECT_MS,
                       .any_local = 1};
     return yk_xfer_create(&o, ret_engine);
 }

@@ -74,8 +74,8 @@ struct yk_far_found {
 };
 
 void yk_far_init(struct yk_far *far);
-/* Copies rails and rdma; transports: names, or NULL. 0, -YK_ENOMEM or -YK_EINVAL. */
-int yk_far_rails(struct yk_far *far, const char *rails, const char *transports, const char *rdma);
+/* Copies rails and rdma, of which the text is checked; transports: names, or NULL. 0, -YK_ENOMEM or -YK_EINVAL. */
+int yk_far_rails(struct yk_far *far, const char *rails, const char *transports, const char *rdma, struct yk_err *err);
 /* Cancels what is under way, waits for it to end and frees. No lock held: callbacks take it. In a forked
  * child nothing is waited for. */
 void yk_far_fini(struct yk_far *far);

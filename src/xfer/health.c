@@ -57,7 +57,9 @@ static int stalled(struct yk_link *l, uint64_t now, uint64_t stall_ns) {
         return 0;
     uint64_t moved = l->lane->ops->moved(l->lane);
     if (moved != l->moved || !l->moved_known) {
-        l->stirred_ns = l->moved_known ? now : l->stirred_ns;
+        uint64_t proven = l->lane->ops->proven != NULL ? l->lane->ops->proven(l->lane) : moved;
+        l->stirred_ns = l->moved_known && proven != l->proven ? now : l->stirred_ns;
+        l->proven = proven;
         l->moved = moved;
         l->moved_known = 1;
         l->moved_ns = now;
@@ -129,7 +131,7 @@ static void look_at_link(struct yk_link *l, uint64_t now) {
     const struct yk_xfer_opts *o = &l->rail->route->shard->engine->opts;
     uint64_t stall_ns = o->stall_ms * YK_NS_PER_MS + 4 * l->rail->path_ns; /* a loss, and the way */
     if (l->state == YK_LINK_CONNECTING) {
-        if (now < l->since_ns + o->connect_ms * YK_NS_PER_MS) { /* it may have begun after `now` */
+        if (now < l->since_ns + yk_rail_connect_ns(l->rail)) { /* it may have begun after `now` */
             l->strikes++;
             if (yk_link_is_late(l, now))
                 yk_route_changed(l->rail->route);

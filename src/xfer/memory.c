@@ -40,6 +40,14 @@ static int make_keys(struct yk_xfer *e, struct yk_region *r, struct yk_err *err)
     return rc;
 }
 
+/* Shown to peers, and made known to devices. */
+static void offer(struct yk_xfer *e, struct yk_region *r) {
+    yk_remote_show(e, r);
+    for (uint32_t i = 0; e->xports[i] != NULL && i < YK_REGION_KEYS; i++)
+        if (e->xports[i]->ready != NULL && (e->opts.transports & e->xports[i]->bit))
+            e->xports[i]->ready(&e->opts, r);
+}
+
 /* ---- the end of a region ------------------------------------------------------------------------------ */
 
 static void cancel_in(struct yk_shard *s, void *arg) {
@@ -124,7 +132,7 @@ int yk_xfer_register(yk_xfer *e, const yk_xfer_memory *memory, size_t n) {
         struct yk_region *r = yk_registry_find(e->registry, memory[i].addr, 1);
         rc = r != NULL ? make_keys(e, r, &err) : 0;
         if (rc == 0 && r != NULL)
-            yk_remote_show(e, r);
+            offer(e, r);
         yk_registry_put(e->registry, r);
     }
     if (rc == 0)

@@ -50,6 +50,13 @@ int yk_xfer_transports(const char *names, uint32_t *ret_transports) {
     return 0;
 }
 
+int yk_xfer_rdma_check(const char *rdma) {
+    struct yk_err err;
+    if (rdma == NULL)
+        return yk_xfer_fail(-YK_EINVAL, "rdma is NULL");
+    return yk_rdma_settings_check(rdma, &err) < 0 ? yk_xfer_fail_err(&err) : 0;
+}
+
 static int bad(struct yk_err *err, const char *name, unsigned value, unsigned low, unsigned high) {
     return yk_err_set(err, -YK_EINVAL, "options: %s is %u, expected %u to %u", name, value, low, high);
 }

@@ -266,9 +266,14 @@ static int one_of_several(const struct yk_link *l) {
     return 0;
 }
 
+uint64_t yk_rail_connect_ns(const struct yk_rail *r) {
+    uint32_t ms = r->route->shard->engine->opts.connect_ms;
+    return (ms > r->desc.connect_ms ? ms : r->desc.connect_ms) * YK_NS_PER_MS;
+}
+
 /* Beside others it waits for its next turn: as long as an attempt may take, doubled with each that failed. */
 static int may_connect(const struct yk_link *l) {
-    uint64_t wait_ns = l->rail->route->shard->engine->opts.connect_ms * YK_NS_PER_MS;
+    uint64_t wait_ns = yk_rail_connect_ns(l->rail);
     return l->state == YK_LINK_NONE &&
            (!l->missed || !one_of_several(l) || yk_now_ns() - l->since_ns >= wait_ns << l->missed);
 }

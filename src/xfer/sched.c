@@ -258,6 +258,7 @@ static void post(struct yk_link *l, struct yk_piece *p) {
     p->s.post_ns = now;
     p->s.status = 0;
     p->s.touched = 0;
+    p->s.aside = 0;
     p->s.scope = YK_SCOPE_NONE;
     p->on = l;
     if (l->count++ == 0) {

@@ -88,9 +88,10 @@ struct yk_link {
     uint64_t bytes;
     uint64_t since_ns; /* CONNECTING: when it began */
     uint64_t moved, moved_ns;
+    uint64_t proven; /* of that, by the rail's devices */
     int moved_known;
     uint32_t strikes; /* looks that found nothing moved; CONNECTING: looks */
-    uint64_t stirred_ns; /* when something was last seen to have moved on it */
+    uint64_t stirred_ns; /* when its devices were last seen to have moved something */
     uint64_t asked_ns; /* a PING was sent since, 0 = none: nothing has moved, and there is no other rail */
     struct yk_fence *fence; /* made with the lane, so that its end needs no memory */
 };
@@ -270,6 +271,8 @@ static inline void yk_route_changed(struct yk_route *t) {
     t->changed = 1;
     t->shard->changed = 1;
 }
+/* How long an attempt may take. */
+uint64_t yk_rail_connect_ns(const struct yk_rail *r);
 /* Begins to connect what a want of that class needs on the rail. */
 void yk_rail_connect(struct yk_rail *r, int bulk);
 /* A lane that does not come up, while others of its rail are up, is given up alone. 1: so it was. */

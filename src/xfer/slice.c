@@ -335,14 +335,14 @@ void yk_slice_ended(struct yk_lane *lane, struct yk_slice *slice) {
     l->bytes -= slice->len;
     rail->bytes -= slice->len;
     yk_route_changed(t);
-    if (slice->status == 0)
+    if (slice->status == 0 && !slice->aside)
         l->stirred_ns = slice->done_ns;
     if (slice->status == 0 && slice->op <= YK_SLICE_WRITE) {
         yk_model_done(&rail->model, slice->len, slice->post_ns, slice->done_ns, rail->bytes == 0);
         rail->total_slices++;
         rail->total_bytes += slice->len;
-        rail->backoff_ms = 0;
-        rail->duds = 0;
+        if (!slice->aside)
+            rail->backoff_ms = rail->duds = 0;
     } else if (slice->status < 0 && slice->status != -YK_EAGAIN) {
         rail->total_failed++;
     }

@@ -25,8 +25,8 @@
  * Device memory and RDMA fit by the same table: reg gives a region its key for the transport, caps say
  * what it can, a rail has its distance, post is one-sided.
  *
- * Threads: all but reg and unreg are called by whoever owns the shard, on objects of that shard.
- * reg and unreg: by who registers, before register returns, and who unregisters, while the region is dying.
+ * Threads: all but reg, ready and unreg are called by whoever owns the shard, on objects of that shard.
+ * reg, ready and unreg: by who registers, before register returns, and who unregisters, while the region is dying.
  */
 #ifndef YK_XFER_TRANSPORT_H
 #define YK_XFER_TRANSPORT_H
@@ -89,6 +89,7 @@ struct yk_rail_desc {
     uint32_t caps;
     uint32_t local_if;         /* index of the interface, 0 = none: its link going down is noticed */
     uint32_t distance;         /* 0 = near; for equal costs */
+    uint32_t connect_ms;       /* that a lane may take to come up at least, whatever is usual: devices are set up in it */
     double bytes_per_s;        /* first guess */
     double fixed_ns;           /* first guess: of one small slice */
 };
@@ -121,6 +122,8 @@ struct yk_slice {
     uint8_t xclass;               /* enum yk_xfer_class */
     uint8_t touched;              /* out, see above */
     uint8_t scope;                /* out: enum yk_scope of a failure */
+    uint8_t aside;                /* out: it did not go by the rail's devices, but beside them (over a stream): its end
+                                     says nothing of those */
     int32_t status;               /* out: 0, YK_MISS, -YK_E...; -YK_EAGAIN: the target has no pin for
                                      its guard, or no room for the note, now: it is posted again later */
     char *local;
@@ -194,6 +197,8 @@ struct yk_xport_ops {
     /* Keys of a region for this transport, into region->keys[]; 0 or an error that refuses it. */
     int (*reg)(struct yk_region *region, struct yk_err *err);
     void (*unreg)(struct yk_region *region);
+    /* Begins what takes long to make ready for its use, behind reg; waits a moment at most. Or NULL. */
+    void (*ready)(const struct yk_xfer_opts *opts, struct yk_region *region);
 
     /* The ways to peer from here, at most cap, best guess first; 0: none. */
     uint32_t (*rails)(struct yk_xport *xport, const struct yk_peer_info *peer,
@@ -217,6 +222,8 @@ struct yk_xport_ops {
 
     /* Bytes known to have moved, ever: grows while the lane is alive. Used to notice silence. */
     uint64_t (*moved)(struct yk_lane *lane);
+    /* Of those, what the rail's devices moved, where some goes beside them. Or NULL: all does. */
+    uint64_t (*proven)(struct yk_lane *lane);
 
     /* Packets that were lost or came late, either way, as far as this end knows. Or NULL. */
     uint64_t (*lost)(struct yk_lane *lane);

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "xfer/rdma/rdma.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -144,6 +145,23 @@ static void put_places(struct yk_json *j, const struct yk_xfer *e) {
     yk_json_end_object(j);
 }
 
+/* What RDMA devices know of this process's memory, of all that they shall. */
+static void put_known(struct yk_json *j) {
+    struct yk_rdma_progress p[YK_RDMA_DEVICES_MAX];
+    uint32_t n = yk_rdma_progress(p);
+    yk_json_key(j, "rdma_memory");
+    yk_json_begin_array(j);
+    for (uint32_t i = 0; i < n; i++) {
+        yk_json_begin_object(j);
+        yk_json_put_str(j, "device", p[i].device);
+        yk_json_put_uint(j, "bytes", p[i].bytes);
+        yk_json_put_uint(j, "known", p[i].known);
+        yk_json_put_uint(j, "refused", p[i].refused);
+        yk_json_end_object(j);
+    }
+    yk_json_end_array(j);
+}
+
 /* The text to the caller, or why there is none. */
 static int finish(struct yk_json *j, struct yk_buf *buf, char **ret_json) {
     int rc = yk_json_finish(j);
@@ -177,6 +195,8 @@ int yk_xfer_links_json(yk_xfer *e, char **ret_json) {
     yk_json_put_uint(&j, "segments", segments);
     put_places(&j, e);
     put_devices(&j, e);
+    if (e->opts.transports & YK_XFER_RDMA)
+        put_known(&j);
     yk_json_put_uint(&j, "requests", __atomic_load_n(&e->in_flight, __ATOMIC_RELAXED));
     yk_json_key(&j, "shards");
     yk_json_begin_array(&j);

@@ -303,6 +303,11 @@ static uint64_t fault_moved(struct yk_lane *lane) {
     return l->inner->ops->moved != NULL ? l->inner->ops->moved(l->inner) : 0;
 }
 
+static uint64_t fault_proven(struct yk_lane *lane) {
+    struct fault_lane *l = (struct fault_lane *)lane;
+    return l->inner->ops->proven != NULL ? l->inner->ops->proven(l->inner) : fault_moved(lane);
+}
+
 static uint64_t fault_lost(struct yk_lane *lane) {
     struct fault_lane *l = (struct fault_lane *)lane;
     return l->inner->ops->lost != NULL ? l->inner->ops->lost(l->inner) : 0;
@@ -341,6 +346,7 @@ int yk_fault_open(const struct yk_xport_ops *ops, const char *spec, const struct
                                    .flush = fault_flush,
                                    .cancel = fault_cancel,
                                    .moved = fault_moved,
+                                   .proven = fault_proven,
                                    .lost = fault_lost,
                                    .progress = fault_progress,
                                    .look = fault_look,

@@ -73,6 +73,7 @@ struct lane {
     uint8_t scope;
     uint32_t count;        /* of slices */
     uint64_t number;       /* of the last LEND */
+    uint64_t pulled;       /* bytes that the target's device has read */
     struct op *free_ops;
     struct op ops[OPS];
     struct {
@@ -162,6 +163,8 @@ static void finish(struct op *op, int32_t status, enum yk_scope scope, int touch
     s->status = status;
     s->scope = (uint8_t)scope;
     s->touched = (uint8_t)touched;
+    s->aside = op->way == STREAM;
+    l->pulled += op->way == PULL && status == 0 ? s->len : 0;
     op_free(op);
     l->count--;
     core_of(l)->slice_done(&l->base, s);
@@ -482,6 +485,12 @@ static uint64_t rdma_moved(struct yk_lane *lane) {
     return yk_stream_moved(l->stream) + (l->qp != NULL ? yk_qp_bytes(l->qp) : 0);
 }
 
+/* By queue pairs: what passes over the stream would make a network look well that drops all of RDMA's packets. */
+static uint64_t rdma_proven(struct yk_lane *lane) {
+    struct lane *l = lane_of(lane);
+    return l->pulled + (l->qp != NULL ? yk_qp_bytes(l->qp) : 0);
+}
+
 static uint64_t rdma_lost(struct yk_lane *lane) {
     return yk_stream_lost(lane_of(lane)->stream);
 }
@@ -607,6 +616,7 @@ const struct yk_xport_ops yk_xport_rdma = {
     .close = rdma_close,
     .reg = yk_rdma_reg,
     .unreg = yk_rdma_unreg,
+    .ready = yk_rdma_ready,
     .rails = rdma_rails,
     .connect = rdma_connect,
     .disconnect = rdma_disconnect,
@@ -615,6 +625,7 @@ const struct yk_xport_ops yk_xport_rdma = {
     .flush = rdma_flush,
     .cancel = rdma_cancel,
     .moved = rdma_moved,
+    .proven = rdma_proven,
     .lost = rdma_lost,
     .progress = rdma_progress,
     .look = rdma_look,

@@ -32,6 +32,7 @@
 #define EMPTY_MAX   32u  /* empty entries of a table in a row, and no more are looked at: the kernel takes the first that
                             is free, and each look is a system call or three, on a thread that moves bytes */
 #define FIXED_NS    8000.0
+#define CONNECT_MS  5000u /* to set devices up on both sides; what is late holds nobody up: TCP has it meanwhile */
 #define PLAIN_BYTES 1.25e9 /* a port that does not say: 10 Gbit/s */
 #define SELF_COST   1000u
 #define CAPS        (YK_RAIL_READ | YK_RAIL_WRITE | YK_RAIL_GUARD | YK_RAIL_NOTIFY | YK_RAIL_NETWORK)
@@ -345,6 +346,7 @@ static struct yk_rail_desc rail_of(const struct yk_rdma_port *p, const struct yk
                              .caps = CAPS,
                              .local_if = p->ifindex,
                              .distance = distance,
+                             .connect_ms = CONNECT_MS,
                              .bytes_per_s = mbit > 0 ? mbit * 125000.0 : PLAIN_BYTES,
                              .fixed_ns = FIXED_NS};
     snprintf(r.local, sizeof(r.local), "%s", p->host);

@@ -32,6 +32,16 @@ uint32_t yk_rdma_addresses(struct yk_rdma_address *ret_addresses, uint32_t cap);
 /* The text alone: 0, or -YK_EINVAL with the entry and what was expected. Thread: any. */
 int yk_rdma_settings_check(const char *text, struct yk_err *err);
 
+#define YK_RDMA_DEVICES_MAX 16u /* that a process uses at a time */
+
+/* How far the threads are that make memory of this process, of all its engines, known to devices, each with its own; how
+ * many. Thread: any. */
+struct yk_rdma_progress {
+    char device[64];
+    uint64_t bytes, known, refused; /* of memory that it shall know; refused: tried again when something needs it */
+};
+uint32_t yk_rdma_progress(struct yk_rdma_progress ret_progress[YK_RDMA_DEVICES_MAX]);
+
 #ifdef __cplusplus
 }
 #endif

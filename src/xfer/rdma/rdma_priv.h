@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Inside of the RDMA transport: settings.c (what users choose; pure), ports.c (what sysfs says; pairs; pure), setup.c
- * (what two queue pairs tell each other; pure), verbs.c (the library), device.c (devices that are open, memory registered with them), qp.c (a
- * queue pair with its completions), lane.c (the initiator), target.c, none.c (in place of the last five where
- * there are no headers); cm.c (connections of iWARP), no_cm.c (in its place).
+ * (what two queue pairs tell each other; pure), verbs.c (the library), device.c (devices that are open), mem.c (memory that
+ * they know), registrar.c (the threads that make it known), qp.c (a queue pair with its completions), cm.c (connections
+ * of iWARP; no_cm.c in its place), lane.c (the initiator), target.c, none.c (in place of the last nine where there are
+ * no headers).
  */
 #ifndef YK_XFER_RDMA_PRIV_H
 #define YK_XFER_RDMA_PRIV_H
@@ -127,15 +128,27 @@ void yk_rdma_dev_put(struct yk_rdma_dev *dev); /* NULL is fine */
 
 /* Devices that this process has had open, with what it had them do (yk_xport_ops.devices). Thread: any. */
 uint32_t yk_rdma_devices(struct yk_device_counts *ret_counts, uint32_t cap);
+/* ---- mem.c, registrar.c ------------------------------------------------------------------------------ */
+
+#define YK_RDMA_CHUNK (64ull << 20) /* of a region, from its beginning: what is registered at a time */
 
 /* A region's memory as devices know it. Counted: what is under way holds it. Thread: any. */
 struct yk_rdma_mem;
+struct yk_rdma_mem *yk_rdma_mem_new(void *base, uint64_t len); /* NULL: no memory */
 struct yk_rdma_mem *yk_rdma_mem_of(const struct yk_region *region); /* one more reference; NULL: it has none */
-void yk_rdma_mem_put(struct yk_rdma_mem *m);
-/* The key by which the device reaches [offset, offset + len); registers what is not yet: up to 64 MiB, which
- * takes milliseconds. -YK_ENOTSUP: it cannot, or the range lies in two chunks. */
+void yk_rdma_mem_put(struct yk_rdma_mem *m); /* NULL is fine */
+/* The key by which the device reaches [offset, offset + len): to a chunk, never to a byte beside the region. Does not
+ * block: a chunk that the device does not know is registered meanwhile, by the device's helper thread. -YK_ENOTSUP: it
+ * is not known (yet), or the range lies in two chunks. */
 int yk_rdma_mem_key(struct yk_rdma_mem *m, struct yk_rdma_dev *dev, uint64_t offset, uint64_t len,
                     struct yk_rdma_key *ret_key);
+/* Has the helper of that device register all of it, in order; one chunk of it before others. */
+#define YK_RDMA_ALL UINT64_MAX
+void yk_rdma_mem_want(struct yk_rdma_mem *m, const char *device, uint64_t chunk);
+/* Nothing more is registered, and when it returns nothing is being registered. */
+void yk_rdma_mem_close(struct yk_rdma_mem *m);
+/* Waits until all that is wanted was registered or refused: 0, or -YK_ETIMEDOUT. */
+int yk_rdma_mem_wait(struct yk_rdma_mem *m, uint64_t deadline_ns);
 
 /* Memory that no region has, known to one device until it is returned: a caller's, for one slice. peers_read: a
  * peer shall read it, and the device does not write; else the other way round, and no peer has a key. The key covers it
@@ -152,6 +165,7 @@ void yk_rdma_return(struct yk_rdma_dev *dev, struct yk_rdma_loan *loan);
 
 int yk_rdma_reg(struct yk_region *region, struct yk_err *err);
 void yk_rdma_unreg(struct yk_region *region);
+void yk_rdma_ready(const struct yk_xfer_opts *opts, struct yk_region *region);
 
 /* ---- qp.c ------------------------------------------------------------------------------------------ */
 

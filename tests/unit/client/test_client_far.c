@@ -341,6 +341,25 @@ static void test_mapped(void **state) {
     yk_close(c);
 }
 
+/* What cannot be read is refused by it all the same: the next handle may be one that needs it. */
+static void test_mapped_and_rdma(void **state) {
+    struct fixture *f = *state;
+    yk_client *c = NULL;
+    yk_open_opts o = {.size = sizeof(o), .transports = "rdma,tcp", .rdma = "depth=1"};
+    assert_int_equal(yk_open(f->url, &o, &c), -YK_EINVAL);
+    assert_non_null(strstr(yk_error_text(NULL), "depth"));
+    o.rdma = "depth=64,";
+    assert_int_equal(yk_open(f->url, &o, &c), -YK_EINVAL);
+    o.rdma = "depth=64";
+    o.transports = "tcp";
+    assert_int_equal(yk_open(f->url, &o, &c), -YK_EINVAL);
+    assert_non_null(strstr(yk_error_text(NULL), "transports"));
+    o.transports = "rdma,tcp";
+    assert_status(yk_open(f->url, &o, &c), 0);
+    assert_non_null(c->map);
+    yk_close(c);
+}
+
 static void test_rails_that_are_not_there(void **state) {
     (void)state;
     struct rig r;
@@ -848,6 +867,7 @@ int main(void) {
         cmocka_unit_test(test_asynchronous),
         cmocka_unit_test(test_one_way),
         cmocka_unit_test_setup_teardown(test_mapped, with_node, without_node),
+        cmocka_unit_test_setup_teardown(test_mapped_and_rdma, with_node, without_node),
         cmocka_unit_test(test_rails_that_are_not_there),
         cmocka_unit_test(test_transports_that_are_not_used),
         cmocka_unit_test(test_block_goes_after_it_was_located),

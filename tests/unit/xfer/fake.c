@@ -32,7 +32,7 @@ struct fake_lane {
     int bulk;
     struct yk_list slices; /* by priv: 0, 1 the node; 2 when it is due, 3 cancelled */
     uint32_t count;
-    uint64_t moved;
+    uint64_t moved, proven;
     int up;
     struct yk_timer timer;
 };
@@ -76,6 +76,7 @@ static uint32_t fake_rails(struct yk_xport *x, const struct yk_peer_info *peer,
         ret[n++] = (struct yk_rail_desc){.caps = (YK_RAIL_READ | YK_RAIL_WRITE | YK_RAIL_NOTIFY) & ~fake.rail[i].lacks,
                                        .port = (uint16_t)i,
                                        .distance = fake.rail[i].distance,
+                                       .connect_ms = fake.rail[i].connect_ms,
                                        .bytes_per_s = 1e9,
                                        .fixed_ns = 20000};
     return n;
@@ -119,7 +120,9 @@ static void carry_out(struct fake_lane *l, struct yk_slice *s) {
             fake.overwrites += overlaps(dirt[i].offset, dirt[i].len, s->offset, s->len);
         memcpy(fake.memory + s->offset, s->local, s->len);
     }
+    s->aside = s->len <= r->aside_max;
     l->moved += s->len + 1;
+    l->proven += s->aside ? 0 : s->len + 1;
     __atomic_fetch_add(&r->bytes, s->len, __ATOMIC_RELAXED);
     __atomic_fetch_add(&r->slices, 1, __ATOMIC_RELEASE);
 }
@@ -154,7 +157,8 @@ static void due(struct yk_timer *t) {
         ev->lane_up(&l->lane);
         return;
     }
-    if (is_silent(l) || __atomic_load_n(&r->vain, __ATOMIC_ACQUIRE)) { /* looks again later */
+    uint32_t vain = __atomic_load_n(&r->vain, __ATOMIC_ACQUIRE);
+    if (is_silent(l) || (vain && r->aside_max == 0)) { /* looks again later */
         (void)yk_loop_timer(l->lane.xport->env->loop, t, now + 2 * YK_NS_PER_MS);
         return;
     }
@@ -164,6 +168,8 @@ static void due(struct yk_timer *t) {
         next = at->next;
         if (s->priv[2] > now)
             break;
+        if (vain && s->len > r->aside_max)
+            continue;
         uint32_t left = __atomic_load_n(&r->fail_at, __ATOMIC_ACQUIRE);
         if (left > 0 && s->op != YK_SLICE_FENCE) {
             __atomic_store_n(&r->fail_at, left - 1, __ATOMIC_RELEASE);
@@ -176,7 +182,10 @@ static void due(struct yk_timer *t) {
         end(l, s, s->priv[3] ? -YK_ECANCELED : 0, s->priv[3] ? YK_SCOPE_REQUEST : YK_SCOPE_NONE);
         next = l->slices.next;
     }
-    arm(l);
+    if (vain && !yk_list_empty(&l->slices))
+        (void)yk_loop_timer(l->lane.xport->env->loop, t, now + 2 * YK_NS_PER_MS);
+    else
+        arm(l);
 }
 
 static int fake_connect(struct yk_xport *x, const struct yk_peer_info *peer,
@@ -272,6 +281,10 @@ static uint64_t fake_moved(struct yk_lane *lane) {
     return ((struct fake_lane *)lane)->moved;
 }
 
+static uint64_t fake_proven(struct yk_lane *lane) {
+    return ((struct fake_lane *)lane)->proven;
+}
+
 static uint64_t fake_lost(struct yk_lane *lane) {
     const struct fake_rail *r = &fake.rail[((struct fake_lane *)lane)->rail];
     return (uint64_t)r->loses * r->slices;
@@ -282,7 +295,7 @@ static uint64_t fake_lost(struct yk_lane *lane) {
         .name = (name_), .bit = YK_XFER_TCP, .open = (open_), .close = fake_close,                 \
         .rails = fake_rails, .connect = fake_connect, .disconnect = fake_disconnect,               \
         .room = fake_room, .post = fake_post_slice, .cancel = fake_cancel, .moved = fake_moved,    \
-        .lost = fake_lost                                                                          \
+        .proven = fake_proven, .lost = fake_lost                                                                          \
     }
 static const struct yk_xport_ops ops = OPS("fake", fake_open), other_ops = OPS("other", other_open);
 const struct yk_xport_ops *const fake_xports[] = {&ops, &other_ops, NULL};

@@ -21,6 +21,7 @@ struct fake_rail {
     uint32_t distance;
     uint32_t lacks; /* enum yk_rail_caps */
     uint64_t connect_ns; /* until a lane is up */
+    uint32_t connect_ms; /* that one may take, whatever is usual */
     uint64_t path_ns;    /* what its lanes say of the way there and back */
     uint64_t greet_ns;   /* and of their greeting: the rest of connect_ns has nothing to do with the way */
     uint32_t loses;      /* packets, for each slice */
@@ -31,6 +32,7 @@ struct fake_rail {
     uint32_t meagre;     /* any: atomic; a connection is answered, and then lacks something */
     uint32_t silent;     /* any: atomic; nothing moves */
     uint32_t vain;       /* any: atomic; nothing moves either, but connections are answered */
+    uint64_t aside_max;  /* slices up to that length go beside the devices, and so move in spite of that; 0: none */
     uint64_t forgot;     /* any: atomic; nothing moves on lanes up to that number: the path forgot them */
     uint64_t deaf;       /* any: atomic; nothing moves on the lane of that number */
     uint32_t acks;       /* any: atomic; what is silent takes a PING all the same, as a stopped peer's kernel does */

@@ -335,6 +335,58 @@ static void one_that_connects_in_vain_is_left_alone(void **state) {
     fake_end(&rig);
 }
 
+/* The same, and small slices pass beside its devices (over a stream): they speak for that, and not for these. */
+static void what_goes_beside_forgives_nothing(void **state) {
+    (void)state;
+    yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 20};
+    fake_begin(&rig, 2, 400e6, 4 * MB, &o);
+    fake.split = 1;
+    fake.rail[0].aside_max = 4096;
+    yk_xfer_request small = fake_request(&rig, YK_XFER_READ, 0, 100);
+    run_all(YK_XFER_READ, 1 * MB);
+    struct yk_rail *r = rail_at(0);
+    assert_non_null(r);
+    __atomic_store_n(&fake.rail[0].vain, 1, __ATOMIC_RELEASE);
+    uint64_t until = yk_now_ns() + 60 * YK_NS_PER_S;
+    for (uint32_t duds = 0; duds < 3; duds = r->duds) {
+        uint64_t before = bytes_of(0);
+        while (bytes_of(0) == before && yk_now_ns() < until)
+            assert_int_equal(yk_xfer_run(rig.engine, &small, 1, NULL), 0); /* until one has gone there */
+        assert_true(bytes_of(0) > before);
+        assert_true(r->duds >= duds);
+        while (r->duds == duds && yk_now_ns() < until)
+            run_all(YK_XFER_READ, 1 * MB); /* each of them ends well */
+        assert_true(r->duds > duds);
+    }
+    __atomic_store_n(&fake.rail[0].vain, 0, __ATOMIC_RELEASE);
+    while (r->duds > 0 && yk_now_ns() < until)
+        run_all(YK_XFER_READ, 1 * MB);
+    assert_int_equal(r->duds, 0); /* its devices have moved something */
+    fake_end(&rig);
+}
+
+/* A rail says how long its lanes take at least: others' time does not end them, and theirs is not others'. */
+static void devices_have_their_time(void **state) {
+    (void)state;
+    yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 20, .connect_ms = 20};
+    fake_begin(&rig, 1, 400e6, 4 * MB, &o);
+    fake.rail[0].connect_ns = 300 * YK_NS_PER_MS;
+    fake.rail[0].connect_ms = 60000;
+    run_all(YK_XFER_READ, 1 * MB);
+    assert_int_equal(fake.rail[0].downs, 0);
+    fake_end(&rig);
+    fake_begin(&rig, 2, 400e6, 4 * MB, &o);
+    fake.split = 1;
+    fake.rail[0].connect_ms = 60000;
+    fake.rail[0].mute = UINT32_MAX;
+    fake.rail[1].mute = 2; /* these are given up, and others are dialled, before the first rail's time has come */
+    run_all(YK_XFER_READ, 1 * MB);
+    assert_true(fake.rail[1].downs > 0);
+    assert_int_equal(fake.rail[0].downs, 0);
+    assert_int_equal(bytes_of(0), 0);
+    fake_end(&rig);
+}
+
 static void the_only_rail_is_kept_until_the_deadline(void **state) {
     (void)state;
     yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 20};
@@ -623,6 +675,8 @@ int main(void) {
         cmocka_unit_test(a_later_write_of_another_shard_waits_too),
         cmocka_unit_test(silence_is_noticed),
         cmocka_unit_test(one_that_connects_in_vain_is_left_alone),
+        cmocka_unit_test(what_goes_beside_forgives_nothing),
+        cmocka_unit_test(devices_have_their_time),
         cmocka_unit_test(the_only_rail_is_kept_until_the_deadline),
         cmocka_unit_test(one_that_cannot_do_it_is_no_other),
         cmocka_unit_test(a_path_that_forgot_its_lanes_is_dialled_beside),

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Memory that devices know: a region's, in chunks, and a caller's for one slice.
+ *
+ * Chunks are registered by helper threads (registrar.c), from when the region is registered with the engine. Here they
+ * are looked up, on threads that move bytes: no lock, no system call. What is not known yet goes over the stream, and is
+ * registered before others. A region of one chunk is waited for when it is registered, since that takes no longer than
+ * what its caller does with it then, and only for a while.
+ *
+ * Rejected: registering where a slice needs it, which held a server's thread (and all of its peers) up for 5 to 20 ms a
+ * chunk and device, and for as long as opening the device took.
+ *
+ * Threads: any.
+ */
+#include "mem_priv.h"
+
+#include "base/clock.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define READY_NS (3 * YK_NS_PER_S) /* that registering a small region waits for its devices */
+#define ACCESS   (IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ) /* of a region: a peer never has more */
+
+struct ibv_mr yk_rdma_refused;
+
+static struct ibv_mr *reg_range(struct yk_rdma_dev *dev, void *addr, uint64_t len, int access) {
+    return dev->v->reg_mr(dev->pd, addr, len, access);
+}
+
+struct ibv_mr *yk_rdma_reg_chunk(struct yk_rdma_dev *dev, const struct yk_rdma_mem *m, uint64_t chunk) {
+    return reg_range(dev, m->base + chunk * YK_RDMA_CHUNK, yk_rdma_span(m, chunk), ACCESS);
+}
+
+/* ---- regions ------------------------------------------------------------------------------------------ */
+
+/* Where regions keep it. */
+static uint32_t slot(void) {
+    uint32_t i = 0;
+    while (yk_xports[i] != &yk_xport_rdma)
+        i++;
+    return i;
+}
+
+struct yk_rdma_mem *yk_rdma_mem_new(void *base, uint64_t len) {
+    struct yk_rdma_mem *m = calloc(1, sizeof(*m));
+    if (m == NULL)
+        return NULL;
+    m->refs = 1;
+    m->base = base;
+    m->len = len;
+    return m;
+}
+
+int yk_rdma_reg(struct yk_region *region, struct yk_err *err) {
+    if (region->file || region->base == NULL)
+        return 0;
+    region->keys[slot()] = yk_rdma_mem_new(region->base, region->len);
+    return region->keys[slot()] != NULL ? 0 : yk_err_set(err, -YK_ENOMEM, "no memory to register memory");
+}
+
+/* With all devices that the settings choose: those that come up later know it when they first need it. */
+void yk_rdma_ready(const struct yk_xfer_opts *opts, struct yk_region *region) {
+    struct yk_rdma_port ports[YK_RDMA_PORTS_MAX];
+    struct yk_rdma_settings s;
+    struct yk_rdma_mem *m = region->keys[slot()];
+    if (m == NULL || yk_rdma_settings_parse(opts->rdma, &s, NULL) < 0)
+        return;
+    uint32_t n = yk_rdma_ports_now(&s, ports, YK_RDMA_PORTS_MAX);
+    for (uint32_t i = 0; i < n; i++)
+        yk_rdma_mem_want(m, ports[i].device, YK_RDMA_ALL);
+    if (n > 0 && m->len <= YK_RDMA_CHUNK)
+        (void)yk_rdma_mem_wait(m, yk_now_ns() + READY_NS);
+}
+
+void yk_rdma_unreg(struct yk_region *region) {
+    struct yk_rdma_mem *m = region->keys[slot()];
+    if (m == NULL)
+        return;
+    yk_rdma_mem_close(m);
+    region->keys[slot()] = NULL;
+    yk_rdma_mem_put(m);
+}
+
+struct yk_rdma_mem *yk_rdma_mem_of(const struct yk_region *region) {
+    struct yk_rdma_mem *m = region->keys[slot()];
+    if (m != NULL)
+        __atomic_fetch_add(&m->refs, 1, __ATOMIC_RELAXED); /* the region's reference is held meanwhile */
+    return m;
+}
+
+void yk_rdma_mem_put(struct yk_rdma_mem *m) {
+    if (m == NULL || __atomic_sub_fetch(&m->refs, 1, __ATOMIC_ACQ_REL) > 0) /* the last sees what all did */
+        return;
+    yk_rdma_jobs_free(m);
+    free(m);
+}
+
+static const struct yk_rdma_job *job_of(const struct yk_rdma_mem *m, const struct yk_rdma_dev *dev) {
+    uint32_t n = __atomic_load_n(&m->job_count, __ATOMIC_ACQUIRE);
+    for (uint32_t i = 0; i < n; i++)
+        if (__atomic_load_n(&m->jobs[i]->dev, __ATOMIC_ACQUIRE) == dev)
+            return m->jobs[i];
+    return NULL;
+}
+
+/* Whether asking for it again would change nothing. */
+static int is_asked(const struct yk_rdma_job *j, const struct ibv_mr *mr) {
+    return __atomic_load_n(&j->wanted, __ATOMIC_RELAXED) != 0 ||
+           (mr == &yk_rdma_refused && yk_now_ns() < __atomic_load_n(&j->again_ns, __ATOMIC_RELAXED));
+}
+
+int yk_rdma_mem_key(struct yk_rdma_mem *m, struct yk_rdma_dev *dev, uint64_t offset, uint64_t len,
+                    struct yk_rdma_key *ret_key) {
+    if (len == 0 || offset >= m->len || len > m->len - offset)
+        return -YK_ENOTSUP;
+    uint64_t chunk = offset / YK_RDMA_CHUNK, from = chunk * YK_RDMA_CHUNK, span = yk_rdma_span(m, chunk);
+    if (len > span - (offset - from))
+        return -YK_ENOTSUP;
+    const struct yk_rdma_job *j = job_of(m, dev);
+    struct ibv_mr *mr = j != NULL ? __atomic_load_n(&j->mrs[chunk], __ATOMIC_ACQUIRE) : NULL;
+    if (mr == NULL || mr == &yk_rdma_refused) {
+        if (j == NULL || !is_asked(j, mr))
+            yk_rdma_mem_want(m, dev->name, chunk);
+        return -YK_ENOTSUP;
+    }
+    *ret_key = (struct yk_rdma_key){.addr = (uint64_t)(uintptr_t)(m->base + from), .from = from, .span = span,
+                                    .rkey = mr->rkey};
+    ret_key->lkey = mr->lkey;
+    return 0;
+}
+
+/* ---- memory that is borrowed --------------------------------------------------------------------------- */
+
+static int sink_access(const struct yk_rdma_dev *dev) {
+    return IBV_ACCESS_LOCAL_WRITE | (dev->iwarp ? IBV_ACCESS_REMOTE_WRITE : 0);
+}
+
+int yk_rdma_sink(struct yk_rdma_dev *dev, void *addr, uint64_t len, struct yk_rdma_key *ret_key,
+                 struct yk_rdma_loan **ret_loan) {
+    struct ibv_mr *mr = reg_range(dev, addr, len, sink_access(dev));
+    if (mr == NULL)
+        return -YK_ENOTSUP;
+    *ret_key = (struct yk_rdma_key){.addr = (uint64_t)(uintptr_t)addr, .span = len, .rkey = mr->rkey, .lkey = mr->lkey};
+    *ret_loan = (struct yk_rdma_loan *)(void *)mr;
+    return 0;
+}
+
+/* A cache of these was rejected: nobody says when a caller unmaps memory and maps other in its place, which the
+ * device would then not know. Memory that stays is registered. */
+int yk_rdma_borrow(struct yk_rdma_dev *dev, void *addr, uint64_t len, int peers_read, struct yk_rdma_key *ret_key,
+                   struct yk_rdma_loan **ret_loan) {
+    if (!dev->v->forks_well) /* else a child of the caller would be without these pages */
+        return -YK_ENOTSUP;
+    struct ibv_mr *mr = reg_range(dev, addr, len, peers_read ? IBV_ACCESS_REMOTE_READ : sink_access(dev));
+    if (mr == NULL)
+        return -YK_ENOTSUP;
+    *ret_key = (struct yk_rdma_key){.addr = (uint64_t)(uintptr_t)addr, .span = len, .rkey = mr->rkey, .lkey = mr->lkey};
+    *ret_loan = (struct yk_rdma_loan *)(void *)mr;
+    return 0;
+}
+
+void yk_rdma_return(struct yk_rdma_dev *dev, struct yk_rdma_loan *loan) {
+    if (loan != NULL)
+        dev->v->dereg_mr((struct ibv_mr *)(void *)loan);
+}

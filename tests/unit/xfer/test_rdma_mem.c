@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Memory that is made known to devices (mem.c, registrar.c, device.c). The library is a script here: it answers when the
+ * test lets it, and refuses what the test says, which no device does on request. That real devices move bytes by these
+ * keys is for test_xfer_rdma.c.
+ */
+#include "xfer/rdma/rdma_priv.h"
+#include "xfer/rdma/verbs.h"
+
+#include "base/clock.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#define DEVICES 2u
+#define CHUNK   YK_RDMA_CHUNK
+#define LOOK_NS (30 * YK_NS_PER_S) /* for what must come */
+#define LOG_MAX 64u
+
+/* ---- the library ---------------------------------------------------------------------------------------- */
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static struct script {
+    uint32_t passes;    /* registrations that may end, UINT32_MAX: all */
+    uint32_t inside;    /* that are under way */
+    uint32_t refusing;  /* all of them */
+    uint32_t absent;    /* there are no devices */
+    uint32_t begun, made, gone, opened, closed;
+    int access;         /* of the last */
+    uint64_t log[LOG_MAX]; /* addresses, as they began */
+    uint32_t key;
+} script;
+
+static struct ibv_device devices[DEVICES];
+static struct ibv_context contexts[DEVICES];
+static struct ibv_pd pds[DEVICES];
+
+static void set(uint32_t *field, uint32_t value) {
+    pthread_mutex_lock(&lock);
+    *field = value;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&lock);
+}
+
+static uint32_t get(const uint32_t *field) {
+    pthread_mutex_lock(&lock);
+    uint32_t value = *field;
+    pthread_mutex_unlock(&lock);
+    return value;
+}
+
+static void await(const uint32_t *field, uint32_t at_least) {
+    uint64_t until = yk_now_ns() + LOOK_NS;
+    struct timespec ms = {.tv_nsec = 1000000};
+    while (get(field) < at_least && yk_now_ns() < until)
+        nanosleep(&ms, NULL);
+    assert_true(get(field) >= at_least);
+}
+
+static struct ibv_device **list(int *count) {
+    struct ibv_device **l = calloc(DEVICES + 1, sizeof(struct ibv_device *));
+    *count = get(&script.absent) ? 0 : (int)DEVICES;
+    for (int i = 0; l != NULL && i < *count; i++)
+        l[i] = &devices[i];
+    return l;
+}
+
+static void list_free(struct ibv_device **l) {
+    free(l);
+}
+
+static const char *name_of(struct ibv_device *d) {
+    return d->name;
+}
+
+static struct ibv_context *open_one(struct ibv_device *d) {
+    pthread_mutex_lock(&lock);
+    script.opened++;
+    pthread_mutex_unlock(&lock);
+    return &contexts[d - devices];
+}
+
+static int close_one(struct ibv_context *c) {
+    (void)c;
+    pthread_mutex_lock(&lock);
+    script.closed++;
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
+static int query(struct ibv_context *c, struct ibv_device_attr *attr) {
+    (void)c;
+    attr->max_qp_rd_atom = attr->max_qp_init_rd_atom = 16;
+    attr->max_qp_wr = 256;
+    return 0;
+}
+
+static struct ibv_pd *pd_of(struct ibv_context *c) {
+    return &pds[c - contexts];
+}
+
+static int pd_free(struct ibv_pd *pd) {
+    (void)pd;
+    return 0;
+}
+
+static struct ibv_mr *reg(struct ibv_pd *pd, void *addr, size_t len, int access) {
+    struct ibv_mr *mr = calloc(1, sizeof(*mr));
+    pthread_mutex_lock(&lock);
+    script.inside++;
+    script.log[script.begun++ % LOG_MAX] = (uint64_t)(uintptr_t)addr;
+    script.access = access;
+    while (script.passes == 0)
+        pthread_cond_wait(&changed, &lock);
+    script.passes -= script.passes != UINT32_MAX;
+    script.inside--;
+    int refused = mr == NULL || script.refusing;
+    script.made += !refused;
+    uint32_t key = ++script.key;
+    pthread_mutex_unlock(&lock);
+    if (refused) {
+        free(mr);
+        return NULL;
+    }
+    *mr = (struct ibv_mr){.pd = pd, .addr = addr, .length = len, .lkey = key, .rkey = key};
+    return mr;
+}
+
+static int dereg(struct ibv_mr *mr) {
+    pthread_mutex_lock(&lock);
+    script.gone++;
+    pthread_mutex_unlock(&lock);
+    free(mr);
+    return 0;
+}
+
+static const struct yk_verbs verbs = {
+    .get_device_list = list, .free_device_list = list_free, .get_device_name = name_of, .open_device = open_one,
+    .close_device = close_one, .query_device = query, .alloc_pd = pd_of, .dealloc_pd = pd_free, .reg_mr = reg,
+    .dereg_mr = dereg, .forks_well = 1,
+};
+
+/* In place of the one that loads libibverbs. */
+const struct yk_verbs *yk_verbs_load(struct yk_err *err) {
+    (void)err;
+    return &verbs;
+}
+
+static int begin(void **state) {
+    (void)state;
+    memset(&script, 0, sizeof(script));
+    memcpy(devices[0].name, "dev0", 5);
+    memcpy(devices[1].name, "dev1", 5);
+    return 0;
+}
+
+/* Nothing is left of what was made. */
+static int end(void **state) {
+    (void)state;
+    return script.made == script.gone && script.opened == script.closed && script.inside == 0 ? 0 : -1;
+}
+
+/* ---- the rig -------------------------------------------------------------------------------------------- */
+
+struct rig {
+    char *base;
+    uint64_t len;
+    struct yk_rdma_mem *mem;
+    struct yk_rdma_dev *dev[DEVICES];
+};
+
+static void rig_open(struct rig *r, uint64_t len) {
+    r->len = len;
+    r->base = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert_true(r->base != MAP_FAILED);
+    r->mem = yk_rdma_mem_new(r->base, len);
+    assert_non_null(r->mem);
+    for (uint32_t i = 0; i < DEVICES; i++)
+        assert_int_equal(yk_rdma_dev_get(devices[i].name, &r->dev[i], NULL), 0);
+}
+
+static void rig_close(struct rig *r) {
+    yk_rdma_mem_close(r->mem);
+    yk_rdma_mem_put(r->mem);
+    for (uint32_t i = 0; i < DEVICES; i++)
+        yk_rdma_dev_put(r->dev[i]);
+    munmap(r->base, r->len);
+}
+
+static int key(struct rig *r, uint32_t dev, uint64_t offset, uint64_t len, struct yk_rdma_key *ret_key) {
+    return yk_rdma_mem_key(r->mem, r->dev[dev], offset, len, ret_key);
+}
+
+static void settle(struct rig *r) {
+    assert_int_equal(yk_rdma_mem_wait(r->mem, yk_now_ns() + LOOK_NS), 0);
+}
+
+static struct yk_rdma_progress progress(const char *device) {
+    struct yk_rdma_progress all[YK_RDMA_DEVICES_MAX];
+    uint32_t n = yk_rdma_progress(all);
+    for (uint32_t i = 0; i < n; i++)
+        if (strcmp(all[i].device, device) == 0)
+            return all[i];
+    return (struct yk_rdma_progress){.bytes = 0};
+}
+
+/* ---- cases ---------------------------------------------------------------------------------------------- */
+
+/* Each device has a thread; who asks for a key meanwhile is told that there is none, and is not held up. */
+static void devices_work_side_by_side(void **state) {
+    struct rig r;
+    struct yk_rdma_key k;
+    (void)state;
+    rig_open(&r, 3 * CHUNK + 4096);
+    yk_rdma_mem_want(r.mem, "dev0", YK_RDMA_ALL);
+    yk_rdma_mem_want(r.mem, "dev1", YK_RDMA_ALL);
+    await(&script.inside, 2);
+    for (uint32_t i = 0; i < 4; i++)
+        assert_int_equal(key(&r, i % 2, i * CHUNK, 4096, &k), -YK_ENOTSUP);
+    assert_int_equal(progress("dev0").bytes, r.len);
+    assert_int_equal(progress("dev0").known, 0);
+    set(&script.passes, UINT32_MAX);
+    settle(&r);
+    for (uint32_t i = 0; i < DEVICES; i++) {
+        assert_int_equal(progress(devices[i].name).known, r.len);
+        assert_int_equal(progress(devices[i].name).refused, 0);
+        assert_int_equal(key(&r, i, 3 * CHUNK, 4096, &k), 0);
+    }
+    assert_int_equal(get(&script.begun), 8); /* each once */
+    rig_close(&r);
+    assert_int_equal(progress("dev0").bytes, 0);
+}
+
+static void what_is_needed_comes_first(void **state) {
+    struct rig r;
+    struct yk_rdma_key k;
+    static const uint64_t order[] = {0, 3, 1, 2};
+    (void)state;
+    rig_open(&r, 4 * CHUNK);
+    yk_rdma_mem_want(r.mem, "dev0", YK_RDMA_ALL);
+    await(&script.inside, 1);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(key(&r, 0, 3 * CHUNK + 10, 100, &k), -YK_ENOTSUP);
+    set(&script.passes, UINT32_MAX);
+    settle(&r);
+    assert_int_equal(get(&script.begun), 4);
+    for (uint32_t i = 0; i < 4; i++)
+        assert_int_equal((script.log[i] - (uint64_t)(uintptr_t)r.base) / CHUNK, order[i]);
+    rig_close(&r);
+}
+
+/* A device that nobody named when the memory was registered: one that came up later. */
+static void a_device_that_comes_later(void **state) {
+    struct rig r;
+    struct yk_rdma_key k;
+    (void)state;
+    rig_open(&r, 2 * CHUNK);
+    set(&script.passes, UINT32_MAX);
+    assert_int_equal(key(&r, 1, CHUNK, 100, &k), -YK_ENOTSUP);
+    settle(&r);
+    assert_int_equal(key(&r, 1, CHUNK, 100, &k), 0);
+    assert_int_equal(key(&r, 1, 0, 100, &k), 0);
+    assert_int_equal(progress("dev0").bytes, 0);
+    rig_close(&r);
+}
+
+static int until_known(struct rig *r, uint32_t dev, uint64_t offset) {
+    uint64_t until = yk_now_ns() + LOOK_NS;
+    struct timespec ms = {.tv_nsec = 1000000};
+    struct yk_rdma_key k;
+    int rc;
+    while ((rc = key(r, dev, offset, 1, &k)) < 0 && yk_now_ns() < until)
+        nanosleep(&ms, NULL);
+    return rc;
+}
+
+static void what_was_refused_is_tried_again(void **state) {
+    struct rig r;
+    struct yk_rdma_key k;
+    (void)state;
+    rig_open(&r, 2 * CHUNK);
+    set(&script.refusing, 1);
+    set(&script.passes, UINT32_MAX);
+    yk_rdma_mem_want(r.mem, "dev0", YK_RDMA_ALL);
+    settle(&r);
+    assert_int_equal(progress("dev0").known, 0);
+    assert_int_equal(progress("dev0").refused, r.len);
+    uint32_t begun = get(&script.begun);
+    assert_int_equal(begun, 2);
+    assert_int_equal(key(&r, 0, 0, 1, &k), -YK_ENOTSUP);
+    set(&script.refusing, 0);
+    assert_int_equal(until_known(&r, 0, CHUNK), 0);
+    assert_int_equal(until_known(&r, 0, 0), 0);
+    assert_int_equal(progress("dev0").known, r.len);
+    assert_int_equal(progress("dev0").refused, 0);
+    rig_close(&r);
+}
+
+static void a_device_that_cannot_be_opened(void **state) {
+    struct rig r;
+    (void)state;
+    rig_open(&r, 2 * CHUNK);
+    for (uint32_t i = 0; i < DEVICES; i++)
+        yk_rdma_dev_put(r.dev[i]);
+    set(&script.absent, 1);
+    set(&script.passes, UINT32_MAX);
+    yk_rdma_mem_want(r.mem, "dev0", YK_RDMA_ALL);
+    settle(&r);
+    assert_int_equal(progress("dev0").refused, r.len);
+    assert_int_equal(get(&script.begun), 0);
+    set(&script.absent, 0);
+    for (uint32_t i = 0; i < DEVICES; i++)
+        assert_int_equal(yk_rdma_dev_get(devices[i].name, &r.dev[i], NULL), 0);
+    assert_int_equal(until_known(&r, 0, CHUNK), 0);
+    settle(&r);
+    assert_int_equal(progress("dev0").known, r.len); /* the rest goes on by itself */
+    assert_int_equal(progress("dev0").refused, 0);
+    rig_close(&r);
+}
+
+static void *let_all_pass(void *arg) {
+    struct timespec ms = {.tv_nsec = 20000000};
+    (void)arg;
+    nanosleep(&ms, NULL);
+    set(&script.passes, UINT32_MAX);
+    return NULL;
+}
+
+/* Memory that is unregistered in the middle of it: when that returns, no device is at it, and none will be. */
+static void the_end_waits_for_what_is_under_way(void **state) {
+    struct rig r;
+    struct yk_rdma_key k;
+    pthread_t other;
+    (void)state;
+    rig_open(&r, 8 * CHUNK);
+    yk_rdma_mem_want(r.mem, "dev0", YK_RDMA_ALL);
+    yk_rdma_mem_want(r.mem, "dev1", YK_RDMA_ALL);
+    await(&script.inside, 2);
+    assert_int_equal(pthread_create(&other, NULL, let_all_pass, NULL), 0);
+    yk_rdma_mem_close(r.mem);
+    uint32_t begun = get(&script.begun);
+    assert_int_equal(get(&script.inside), 0);
+    assert_int_equal(pthread_join(other, NULL), 0);
+    assert_int_equal(key(&r, 0, 7 * CHUNK, 1, &k), -YK_ENOTSUP);
+    yk_rdma_mem_want(r.mem, "dev0", 5);
+    settle(&r);
+    assert_int_equal(get(&script.begun), begun);
+    rig_close(&r);
+}
+
+/* No key has a byte that is not the region's, nor lets a peer write. */
+static void keys_end_with_the_region(void **state) {
+    static const uint64_t lens[] = {1, 4096, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 12345};
+    struct rig r;
+    struct yk_rdma_key k;
+    (void)state;
+    set(&script.passes, UINT32_MAX);
+    for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
+        rig_open(&r, lens[i]);
+        yk_rdma_mem_want(r.mem, "dev0", YK_RDMA_ALL);
+        settle(&r);
+        for (uint64_t at = 0; at < lens[i]; at += CHUNK / 2) {
+            assert_int_equal(key(&r, 0, at, 1, &k), 0);
+            assert_true(yk_rdma_key_covers(&k, at, 1));
+            assert_true(k.from + k.span <= lens[i] && k.span <= CHUNK);
+            assert_true(k.addr == (uint64_t)(uintptr_t)r.base + k.from);
+        }
+        assert_int_equal(key(&r, 0, lens[i] - 1, 1, &k), 0);
+        assert_int_equal(key(&r, 0, lens[i] - 1, 2, &k), -YK_ENOTSUP);
+        assert_int_equal(key(&r, 0, lens[i], 1, &k), -YK_ENOTSUP);
+        assert_int_equal(key(&r, 0, UINT64_MAX, 2, &k), -YK_ENOTSUP);
+        assert_int_equal(key(&r, 0, 0, 0, &k), -YK_ENOTSUP);
+        assert_int_equal(key(&r, 0, 0, UINT64_MAX, &k), -YK_ENOTSUP);
+        if (lens[i] > CHUNK) /* of two chunks */
+            assert_int_equal(key(&r, 0, CHUNK - 1, 2, &k), -YK_ENOTSUP);
+        assert_false(script.access & (IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_ATOMIC | IBV_ACCESS_MW_BIND));
+        rig_close(&r);
+    }
+}
+
+/* Several regions share a device's thread, and one that goes leaves the others theirs. */
+static void regions_come_and_go(void **state) {
+    struct rig r[4];
+    struct yk_rdma_key k;
+    (void)state;
+    set(&script.passes, UINT32_MAX);
+    for (uint32_t round = 0; round < 20; round++) {
+        for (uint32_t i = 0; i < 4; i++) {
+            rig_open(&r[i], (i + 1) * CHUNK);
+            yk_rdma_mem_want(r[i].mem, "dev0", YK_RDMA_ALL);
+            yk_rdma_mem_want(r[i].mem, "dev1", i);
+        }
+        rig_close(&r[round % 4]);
+        for (uint32_t i = 0; i < 4; i++) {
+            if (i == round % 4)
+                continue;
+            settle(&r[i]);
+            assert_int_equal(key(&r[i], 0, i * CHUNK, 1, &k), 0);
+            assert_int_equal(key(&r[i], 1, i * CHUNK, 1, &k), 0);
+            rig_close(&r[i]);
+        }
+    }
+    assert_int_equal(progress("dev0").bytes, 0);
+}
+
+#define CASE(fn) cmocka_unit_test_setup_teardown(fn, begin, end)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        CASE(devices_work_side_by_side),
+        CASE(what_is_needed_comes_first),
+        CASE(a_device_that_comes_later),
+        CASE(what_was_refused_is_tried_again),
+        CASE(a_device_that_cannot_be_opened),
+        CASE(the_end_waits_for_what_is_under_way),
+        CASE(keys_end_with_the_region),
+        CASE(regions_come_and_go),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
