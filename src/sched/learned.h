@@ -46,6 +46,36 @@ struct yk_learned_training *yk_learned_training_begin(struct yk_policy *p);
 void yk_learned_training_run(struct yk_learned_training *training);
 void yk_learned_training_end(struct yk_policy *p);
 
+/* ---- saved and restored ------------------------------------------------------------------------------------------
+ *
+ * Model, examples, records, what the caches without payload hold and how they did: all but which blocks are here. So it
+ * is bound to whatever is here after a restart (yk_policy_block.found). docs/decisions/0029. */
+
+/* Records that are saved at most, of those that were used last; about 60 bytes each, and 2 MiB besides. */
+#define YK_LEARNED_SAVED_MAX (1u << 20)
+
+/* begin, and step until it returns true, on the owner's thread, between other calls, up to 30 ns a record (the last step
+ * 1 ms more); then end on any thread, some 0.3 us a record: *ret_bytes is the caller's to free. `free` takes NULL, and
+ * gives up a saving at any point. The policy must not be freed before step has returned true, or free. */
+struct yk_learned_saving;
+struct yk_learned_saving *yk_learned_saving_begin(const struct yk_policy *p); /* NULL: no memory */
+bool yk_learned_saving_step(struct yk_learned_saving *saving, uint32_t records);
+int yk_learned_saving_end(struct yk_learned_saving *saving, void **ret_bytes, size_t *ret_len); /* -YK_ENOMEM */
+void yk_learned_saving_free(struct yk_learned_saving *saving);
+
+/* All of that at once. -YK_ENOMEM. */
+int yk_learned_save(const struct yk_policy *p, void **ret_bytes, size_t *ret_len);
+
+/* Into a policy that has seen nothing yet. It is now_ms by its clock, and that was saved away_ms ago. What there is no
+ * room for is left out, least recently used first. -YK_ECORRUPT, -YK_EVERSION with a text: the policy is as it was;
+ * -YK_EBUSY. bytes may be anything, and aligned anyhow. */
+int yk_learned_load(struct yk_policy *p, const void *bytes, size_t len, uint64_t now_ms, uint64_t away_ms,
+                    struct yk_err *err);
+
+/* All that was found at a start is in: the order among those is that of their last uses, as far as it was loaded. 0.1 to
+ * 0.2 us a record. */
+void yk_learned_found(struct yk_policy *p);
+
 #define YK_LEARNED_FEATURES 19u
 
 /* What is thought of a block, here or not. */

@@ -83,16 +83,26 @@ static bool sooner(uint32_t a_ms, uint32_t b_ms) {
     return (int32_t)(a_ms - b_ms) < 0;
 }
 
-static void plan(struct yk_lessons *l, uint32_t record) {
-    float age_s = AGE_MIN_S * exp2f(AGE_DOUBLINGS * (float)draw(l));
-    const struct yk_record *r = &l->history->records[record];
-    struct yk_plan p = {l->history->now_ms + (uint32_t)(age_s * 1000) + 1, record, r->touched};
+void yk_lessons_wait(struct yk_lessons *l, uint32_t lesson) {
+    struct yk_record *r = &l->history->records[l->lessons[lesson].record];
+    l->lessons[lesson].next = r->lessons;
+    r->lessons = lesson;
+}
+
+void yk_lessons_plan(struct yk_lessons *l, struct yk_plan p) {
     if (l->planned == YK_LESSONS_PLANNED)
         return;
     uint32_t i = l->planned++;
     for (; i > 0 && sooner(p.at_ms, l->plans[(i - 1) / 2].at_ms); i = (i - 1) / 2)
         l->plans[i] = l->plans[(i - 1) / 2];
     l->plans[i] = p;
+}
+
+static void plan(struct yk_lessons *l, uint32_t record) {
+    float age_s = AGE_MIN_S * exp2f(AGE_DOUBLINGS * (float)draw(l));
+    const struct yk_record *r = &l->history->records[record];
+    struct yk_plan p = {l->history->now_ms + (uint32_t)(age_s * 1000) + 1, record, r->touched};
+    yk_lessons_plan(l, p);
 }
 
 static struct yk_plan next_plan(struct yk_lessons *l) {

@@ -55,6 +55,10 @@ void yk_lessons_answer(struct yk_lessons *l, uint32_t record, bool used);
 /* Takes blocks from the request, which were touched. */
 void yk_lessons_request(struct yk_lessons *l, const uint32_t *records, uint32_t n);
 
+/* From what was saved: the lesson, whose record is set, waits for its next use; a moment that was planned. */
+void yk_lessons_wait(struct yk_lessons *l, uint32_t lesson);
+void yk_lessons_plan(struct yk_lessons *l, struct yk_plan plan);
+
 /* Is there enough that was not learned from? */
 bool yk_lessons_are_due(const struct yk_lessons *l);
 /* Copies all, with what followed as far as it is known; room for YK_LESSONS. Returns how many. */
