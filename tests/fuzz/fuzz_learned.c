@@ -4,11 +4,12 @@
  *
  * The input is first loaded as it is. Since a sum guards it, it is then read as damage to what a policy that has seen
  * and learned something saves: sets of (place, byte), after which the sum is made right. A policy that accepts
- * it goes on with requests, evictions and a training.
+ * it goes on with requests, evictions and a training. And it is read as the file around that.
  *
  * Thread: one.
  */
 #include "base/hash.h"
+#include "node/learned_file.h"
 #include "sched/learned.h"
 
 #include <stdlib.h>
@@ -112,12 +113,24 @@ static const unsigned char *good(size_t *ret_len) {
     return bytes;
 }
 
+static void try_file(const void *bytes, size_t len) {
+    struct yk_learned_file *file = NULL;
+    struct yk_err err = {0};
+    size_t part;
+    int rc = yk_learned_file_decode(bytes, len, &file, &err);
+    require(rc == 0 || (file == NULL && err.code == rc && err.text[0] != 0));
+    const unsigned char *found = rc == 0 ? yk_learned_file_find(file, "default", 0, &part) : NULL;
+    require(found == NULL || yk_hash64(found, part) != 1); /* it may be read */
+    yk_learned_file_free(file);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     size_t len;
     const unsigned char *from = good(&len);
     unsigned char *bytes = malloc(len);
     require(bytes != NULL);
     try_bytes(data, size);
+    try_file(data, size);
     memcpy(bytes, from, len);
     for (size_t i = 0; i + 4 <= size; i += 4)
         bytes[(data[i] | (size_t)data[i + 1] << 8 | (size_t)data[i + 2] << 16) % len] = data[i + 3];
