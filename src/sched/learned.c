@@ -20,8 +20,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-static const char *const followed_names[FOLLOWED] = {"lru", "s3fifo", "learned"};
-
 /* Hits fade by half in so many blocks: four capacities, as a cache takes one or two to show what it is worth, and what
  * is better may change. */
 #define FADE_CAPACITIES 4
@@ -51,10 +49,6 @@ static uint32_t record_at(const struct learned *l, uint32_t id) {
     return l->record_of[id] - 1; /* YK_RECORD_NONE */
 }
 
-const char *yk_learned_follows(const struct yk_policy *p) {
-    return followed_names[((const struct learned *)p)->follows];
-}
-
 /* ---- the real cache follows ------------------------------------------------------------------ */
 
 static bool is_followed(const struct learned *l, uint32_t record) {
@@ -73,6 +67,7 @@ static void left(struct learned *l, uint32_t which, uint32_t record) {
 /* What is here is seen from the youngest on, where most of it is, in the steps of the next requests. */
 static void follow(struct learned *l, uint32_t which) {
     l->follows = which;
+    l->changes++;
     l->walk = l->history.youngest;
     l->walk_left = yk_order_count(&l->order);
 }
@@ -119,6 +114,7 @@ static void fade(struct learned *l, uint32_t blocks) {
         l->long_hits[i] *= keep_long;
     }
     l->long_real_hits *= keep_long;
+    l->late_blocks *= keep;
 }
 
 static void choose(struct learned *l, uint32_t blocks) {
@@ -250,10 +246,14 @@ static void count_hits(struct learned *l, uint32_t n) {
             run++;
         l->hits[which] += run;
         l->long_hits[which] += run;
+        l->all_hits[which] += run;
     }
     while (run < n && l->history.records[l->chain[run]].id != YK_POLICY_NONE)
         run++;
     l->long_real_hits += run;
+    l->real_hits += run;
+    l->late_blocks += n;
+    l->blocks += n;
 }
 
 /* What all blocks of the request have in common. */
@@ -333,10 +333,13 @@ void yk_learned_training_run(struct yk_learned_training *t) {
 
 void yk_learned_training_end(struct yk_policy *p) {
     struct learned *l = of(p);
-    if (l->training->is_taken && l->training->is_made)
+    if (l->training->is_taken && l->training->is_made) {
         l->training->used = !l->training->used;
+        l->model_ms = l->last_ms;
+        l->trainings++;
+    }
     l->training->is_taken = false;
-    l->keeper.trees = &l->training->trees[l->training->used];
+    l->keeper.trees = l->lessons.trees = &l->training->trees[l->training->used];
 }
 
 /* ---- blocks of the real one --------------------------------------------------------------------- */
@@ -354,38 +357,6 @@ static uint32_t record_for(struct learned *l, uint64_t key_hash, uint32_t parent
     struct yk_policy_request q = {.now_ms = l->last_ms, .key_hashes = &key_hash, .n = 1};
     request(l, &q, parent, false);
     return l->chain[0];
-}
-
-/* ---- explained ----------------------------------------------------------------------------------- */
-
-int yk_learned_explain(const struct yk_policy *p, uint64_t key_hash, struct yk_learned_block *ret) {
-    const struct learned *l = (const struct learned *)p;
-    const struct yk_history *h = &l->history;
-    uint32_t record = yk_history_find(h, key_hash);
-    if (record == YK_RECORD_NONE)
-        return YK_MISS;
-    const struct yk_record *r = &h->records[record];
-    *ret = (struct yk_learned_block){.is_here = r->id != YK_POLICY_NONE,
-                                     .in_lru = (r->in & 1u << FOLLOW_LRU) != 0,
-                                     .in_s3fifo = (r->in & 1u << FOLLOW_S3FIFO) != 0,
-                                     .in_learned = (r->in & 1u << FOLLOW_KEEPER) != 0,
-                                     .stays = is_followed(l, record),
-                                     .uses = r->uses,
-                                     .children = r->children,
-                                     .age_ms = h->now_ms - r->last_ms,
-                                     .life_ms = h->now_ms - r->first_ms};
-    yk_history_features(h, record, ret->features);
-    if (l->keeper.trees->count > 0)
-        ret->rate = exp(yk_trees_score(l->keeper.trees, ret->features) + yk_history_prior(h, record));
-    return 0;
-}
-
-const char *yk_learned_feature_name(uint32_t feature) {
-    return feature < YK_LEARNED_FEATURES ? yk_history_feature_names[feature] : NULL;
-}
-
-uint32_t yk_learned_room(const struct yk_policy *p) {
-    return ((const struct learned *)p)->capacity;
 }
 
 /* ---- ops --------------------------------------------------------------------------------------- */
@@ -411,7 +382,7 @@ static int make_training(struct learned *l, uint64_t seed) {
     l->training = calloc(1, sizeof(*l->training));
     if (l->training == NULL)
         return -YK_ENOMEM;
-    l->keeper.trees = &l->training->trees[0];
+    l->keeper.trees = l->lessons.trees = &l->training->trees[0];
     return yk_fit_init(&l->training->fit, YK_LESSONS, seed);
 }
 

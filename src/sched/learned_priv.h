@@ -39,6 +39,9 @@ struct learned {
     double hits[FOLLOWED], long_hits[FOLLOWED], long_real_hits;
     uint64_t requests_clock; /* of the history, when the last request began */
     uint64_t last_ms;
+    uint64_t blocks, all_hits[FOLLOWED], real_hits, changes, trainings; /* ever */
+    uint64_t model_ms; /* when the model was taken */
+    double late_blocks; /* fades as hits do */
     double room; /* blocks; 0: none had to go yet */
     uint32_t peak; /* blocks that were here at a time */
     uint32_t capacity, capacity_max, chain_max, follows;

@@ -44,7 +44,7 @@ struct saved_head {
     uint64_t bytes; /* of all */
     uint64_t sum;   /* of what follows this */
     uint64_t now_ms;
-    uint64_t lessons_random, blocks, blocks_ever, fit_random;
+    uint64_t model_ms, lessons_random, blocks, blocks_ever, fit_random;
     double hits[FOLLOWED], long_hits[FOLLOWED], long_real_hits, room;
     uint32_t request, peak, capacity, follows, next_refreshed;
     uint32_t records, leaves, queued[QUEUES], lessons, planned;
@@ -178,7 +178,7 @@ static void see(struct yk_learned_saving *s, uint32_t number) {
 static void see_rest(struct yk_learned_saving *s) {
     const struct learned *l = s->policy;
     struct saved_head *h = &s->head;
-    *h = (struct saved_head){.magic = MAGIC, .version = VERSION, .head_bytes = sizeof(*h), .now_ms = l->last_ms,
+    *h = (struct saved_head){.magic = MAGIC, .version = VERSION, .head_bytes = sizeof(*h), .now_ms = l->last_ms, .model_ms = l->model_ms,
                              .lessons_random = l->lessons.random, .blocks = l->lessons.blocks,
                              .blocks_ever = l->lessons.blocks_ever, .long_real_hits = l->long_real_hits,
                              .room = l->room, .request = l->history.request, .peak = l->peak,
@@ -613,6 +613,7 @@ static void load_lessons(const struct loading *o) {
             yk_lessons_wait(l, i);
     }
     l->count = o->h.lessons;
+    l->looked = l->judged = o->h.lessons < YK_LESSONS ? o->h.lessons : YK_LESSONS + o->h.lessons_next;
     l->next = o->h.lessons_next;
     l->requests_due = o->h.requests_due;
     l->requests = o->h.requests;
@@ -649,6 +650,8 @@ static void load_model(const struct loading *o) {
         for (uint32_t v = 0; v < YK_TREES_VALUES; v++)
             for (uint32_t k = 0; k < YK_TREES_MAX; k++)
                 trees->left_over[f][v][k] |= 1u << (YK_TREES_LEAVES - 1);
+    uint64_t age_ms = o->h.now_ms > o->h.model_ms ? o->h.now_ms - o->h.model_ms : 0;
+    o->l->model_ms = o->l->last_ms - (age_ms + o->away_ms); /* by a clock that may have begun since */
     if (o->h.has_fit && is_permutation(o->h.fit_features)) {
         t->fit.random = o->h.fit_random;
         memcpy(t->fit.features, o->h.fit_features, sizeof(t->fit.features));
