@@ -312,9 +312,9 @@ static struct yk_opt table[] = {
              "address of --listen, without one on 127.0.0.1."},
     {ROW("advertise", YK_OPT_STR, advertise), .metavar = "HOST", .section = "cluster",
      .help = "Host that other nodes reach --peer-listen by, if it is another than named there."},
-    {ROW("state-dir", YK_OPT_STR, state_dir), .metavar = "DIR", .section = "cluster",
-     .help = "Where this node keeps its place in the cluster, and the log of removes. Made if its parent is "
-             "there. Not given: NAME (of --name) in the service manager's state directory, else in "
+    {ROW("state-dir", YK_OPT_STR, state_dir), .metavar = "DIR", .section = "service",
+     .help = "Where this node keeps what --policy learned has learned and, with --etcd, its place in the cluster and the "
+             "log of removes. Made if its parent is there. Without --etcd and a parent nothing is kept. Not given: NAME (of --name) in the service manager's state directory, else in "
              "/var/lib/yolk."},
     {ROW("cut-off", YK_OPT_DURATION, cut_off_ns), .def = "2m", .min = "1s", .max = "30d", .section = "cluster",
      .help = "How long this node's own clients find what it holds when it hears nothing from etcd: others may remove "

@@ -28,8 +28,8 @@ static char peer_listen[YK_ADDR_TEXT_MAX], transfer[YK_ADDR_TEXT_MAX], clients[Y
 
 static int is_alone(const struct yolkd_config *config, struct yk_err *err) {
     static const char *const theirs[] = {"etcd-user", "etcd-password-file", "etcd-ca",   "etcd-cert", "etcd-key",
-                                         "zone",      "peer-listen",        "advertise", "state-dir", "node-name",
-                                         "cut-off",   "local-copies"};
+                                         "zone",      "peer-listen",        "advertise", "node-name", "cut-off",
+                                           "local-copies"};
     for (size_t i = 0; i < sizeof(theirs) / sizeof(theirs[0]); i++)
         if (yk_opt_is_set(&config->opts, theirs[i]))
             return yk_opt_fail(&config->opts, theirs[i], err, "found it without --etcd, expected both: a node without "
@@ -76,15 +76,19 @@ static int find_name(const struct yolkd_config *config, struct yk_err *err) {
                        yk_quote(name, quoted));
 }
 
-static int find_state_dir(const struct yolkd_config *config, struct yk_err *err) {
+static void name_state_dir(const struct yolkd_config *config) {
     const char *root = getenv("STATE_DIRECTORY");
-    struct stat st;
     if (root == NULL || root[0] != '/')
         root = STATE_ROOT;
     if (config->state_dir != NULL)
         snprintf(state_dir, sizeof(state_dir), "%s", config->state_dir);
     else
         snprintf(state_dir, sizeof(state_dir), "%.*s/%s", (int)strcspn(root, ":"), root, config->name);
+}
+
+static int find_state_dir(const struct yolkd_config *config, struct yk_err *err) {
+    struct stat st;
+    name_state_dir(config);
     char *slash = strrchr(state_dir, '/');
     if (slash == NULL || slash == state_dir || (stat(state_dir, &st) == 0 && S_ISDIR(st.st_mode)))
         return 0;
@@ -159,11 +163,28 @@ static int check_etcd(const struct yolkd_config *config, struct yk_err *err) {
     return 0;
 }
 
+/* What the policy has learned is kept there, too: by a node alone if somebody named a directory, or has made the one
+ * that all have. */
+static int find_learned(const struct yolkd_config *config, bool alone, struct yk_node_opts *io_node, struct yk_err *err) {
+    static char learned[sizeof(state_dir) + 16];
+    struct yk_err none;
+    if (config->ephemeral)
+        return 0;
+    int rc = find_state_dir(config, alone && config->state_dir == NULL ? &none : err);
+    if (rc < 0)
+        return alone && config->state_dir == NULL ? 0 : rc;
+    snprintf(learned, sizeof(learned), "%s/learned", state_dir);
+    io_node->store.learned_path = learned;
+    return 0;
+}
+
 int yolkd_config_cluster(const struct yolkd_config *config, struct yk_node_opts *io_node, struct yk_dir_opts *ret_opts,
                          struct yk_err *err) {
     memset(ret_opts, 0, sizeof(*ret_opts));
-    if (config->etcd == NULL || config->etcd[0] == 0)
-        return is_alone(config, err);
+    if (config->etcd == NULL || config->etcd[0] == 0) {
+        int alone = is_alone(config, err);
+        return alone == 0 ? find_learned(config, true, io_node, err) : alone;
+    }
     int rc = check_etcd(config, err);
     if (rc == 0)
         rc = read_password(config, err);
@@ -173,6 +194,8 @@ int yolkd_config_cluster(const struct yolkd_config *config, struct yk_node_opts 
         rc = find_addresses(config, io_node, err);
     if (rc == 0)
         rc = find_state_dir(config, err);
+    if (rc == 0)
+        rc = find_learned(config, false, io_node, err);
     if (rc < 0)
         return rc;
     *ret_opts = (struct yk_dir_opts){

@@ -113,6 +113,8 @@ static const struct row rows[] = {
               NULL),
     STORE_ROW(C, "yolk_requests_announced_total", "Requests that the policy was told of, as it wants to be.",
               requests, NULL, NULL),
+    STORE_ROW(C, "yolk_policies_restored_total", "Policies that went on with what they had learned before the start.",
+              learned_loaded, NULL, NULL),
     STORE_ROW(C, "yolk_policy_trainings_total", "Models that the policy made of what it saw.", trainings, NULL, NULL),
     STORE_ROW(C, "yolk_access_events_lost_total", "Accesses overwritten before they were read.",
               events_lost, NULL, NULL),

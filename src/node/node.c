@@ -329,7 +329,7 @@ static int at_work(const struct yk_node *node) {
     for (const struct conn *c = node->conns; c != NULL; c = c->next)
         silent |= c->state == CONN_HELLO || c->state == CONN_PUT;
     return n.limbo_blocks > 0 || n.suspect_blocks > 0 || silent || node->accept_paused ||
-           node->more || node->parked_ready != 0 || node->held_count > 0 ||
+           node->more || node_saves(node) || node->parked_ready != 0 || node->held_count > 0 ||
            yk_store_ssd_busy(node->store);
 }
 
@@ -372,6 +372,7 @@ static void on_upkeep(uv_timer_t *timer) {
     if (yk_store_tick(node->store))
         node_more(node);
     node_learn(node);
+    node_save(node);
     close_silent(node);
     conns_drop_stalled(node);
     conns_shrink(node);
@@ -498,6 +499,7 @@ static void node_free(struct yk_node *node, int clean) {
     free(node->greeted);
     free(node->waiters);
     free(node->jobs);
+    free(node->saving.path);
     park_fini(node);
     pool_fini(node);
     pthread_mutex_destroy(&node->lock);
@@ -516,6 +518,8 @@ static int node_alloc(struct yk_node *node, struct yk_err *err) {
     node->opts.store.raised = park_raised;
     node->opts.store.arg = node;
     node->opts.store.pool = node->opts.pool;
+    if (node->opts.store.learned_path != NULL && (node->saving.path = strdup(node->opts.store.learned_path)) == NULL)
+        return yk_err_set(err, -YK_ENOMEM, "out of memory");
     int rc = park_init(node);
     if (rc == 0 && node->opts.pool != NULL)
         rc = pool_init(node, node->opts.pool);
@@ -529,6 +533,7 @@ static int node_alloc(struct yk_node *node, struct yk_err *err) {
     node->ssd_wait_ns = node->opts.store.ssd.wait_ms * 1000000ull;
     memset(&node->opts.store.ssd, 0, sizeof(node->opts.store.ssd)); /* the caller's strings are its own */
     node->opts.pool = node->opts.store.pool = NULL; /* likewise */
+    node->opts.store.learned_path = NULL;
     node->watches = calloc(node->seg->layout.max_clients, sizeof(*node->watches));
     node->greeted = calloc(node->seg->layout.max_clients, sizeof(*node->greeted));
     node->waiters = calloc(WAITERS_MAX, sizeof(*node->waiters));
@@ -643,6 +648,8 @@ static void end(struct yk_node *node, int discard) {
     pthread_join(node->thread, NULL);
     helpers_stop(node);
     uv_loop_close(&node->loop);
+    if (!discard)
+        node_save_all(node);
     struct yk_counters n;
     yk_store_counters(node->store, &n);
     if (discard && node->seg->found == YK_SEGMENT_FRESH && n.blocks == 0)

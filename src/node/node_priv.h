@@ -8,6 +8,7 @@
 #define YK_NODE_NODE_PRIV_H
 
 #include "base/spin.h"
+#include "node/learned_file.h"
 #include "node/node.h"
 #include "node/pool.h"
 #include "node/store.h"
@@ -108,6 +109,22 @@ struct job {
     unsigned char pattern[255];
 };
 
+/* What was learned, on its way into a file (learn.c). The owner's, but for what is handed: the helper has that, and file,
+ * name and ns, until it is not. */
+struct saving {
+    char *path; /* NULL: it is not kept */
+    uint64_t last_ms, seen; /* boot clock: when the last began; and what had been seen then */
+    uint64_t wall_ms;
+    int under_way, failed;
+    uint32_t which; /* of the policies, the next */
+    struct yk_learned_saving *copying; /* step by step */
+    int handed; /* under helper_lock */
+    struct yk_learned_saving *copy;
+    struct yk_learned_file_writer file;
+    uint32_t ns;
+    char name[64];
+};
+
 struct yk_node {
     struct yk_node_opts opts;
     struct yk_store *store;
@@ -179,6 +196,7 @@ struct yk_node {
     struct yk_learned_training *training; /* under the lock; the helper's until it was made. NULL: none */
     int training_made;                    /* likewise */
     uv_async_t learned;                   /* it was made */
+    struct saving saving;
 
     struct yk_node_stats n; /* store part unused; relaxed stores by the owner */
     struct yk_hist latency[YK_MSG_OPS];
@@ -283,9 +301,16 @@ void posts_close(struct yk_node *node);
 struct yk_buf;
 void node_stats_ssd(const struct yk_node *node, struct yk_buf *out);
 
-/* upkeep.c. learn: has a policy seen enough? Then the helper makes the model that decides from what it saw. */
+/* learn.c. learn: has a policy seen enough? Then the helper makes the model that decides from what it saw. */
 void node_learn(struct yk_node *node);
 void node_learn_loop(struct yk_node *node);
+int node_learn_start(struct yk_node *node);
+/* A step of what is saved, if it is due. */
+void node_save(struct yk_node *node);
+int node_saves(const struct yk_node *node);  /* steps are to follow */
+void node_save_all(struct yk_node *node);    /* at a stop, when neither loop nor helpers run */
+
+/* upkeep.c */
 int helpers_start(struct yk_node *node);
 void helpers_stop(struct yk_node *node);
 

@@ -192,29 +192,39 @@ static uint32_t capacity_objects(const struct yk_store *s) {
     return (uint32_t)(s->capacity_blocks != 0 && s->capacity_blocks < n ? s->capacity_blocks : n);
 }
 
+int yk_store_policy_make(struct yk_store *s, uint32_t ns) {
+    struct share *sh = &s->shares[ns];
+    struct yk_policy_opts po = {capacity_objects(s), s->seed ^ ns};
+    if (sh->policy != NULL)
+        return 0;
+    int rc = yk_policy_new(s->policy_ops, s->space, &po, &sh->policy);
+    if (rc < 0)
+        return rc;
+    s->policy_ns[s->policy_count] = (uint16_t)ns;
+    s->policies[s->policy_count++] = sh->policy;
+    yk_store_learned_load(s, ns);
+    return 0;
+}
+
 int yk_store_share_add(struct yk_store *s, uint32_t idx, int cut_off) {
     struct yk_desc *d = desc_at(s, idx);
     struct yk_rest *rest = rest_at(s, idx);
     struct share *sh = &s->shares[d->ns];
-    if (sh->policy == NULL) {
-        struct yk_policy_opts po = {capacity_objects(s), s->seed ^ d->ns};
-        int rc = yk_policy_new(s->policy_ops, s->space, &po, &sh->policy);
-        if (rc < 0)
-            return rc;
-        s->policy_ns[s->policy_count] = (uint16_t)d->ns;
-        s->policies[s->policy_count++] = sh->policy;
-    }
+    int rc = yk_store_policy_make(s, d->ns);
+    if (rc < 0)
+        return rc;
     struct yk_policy_block pb = {.key_hash = d->hash,
                                  .size_bytes = d->len,
                                  .parent_id = rest->parent,
                                  .depth_tokens = rest->depth_tokens,
-                                 .cut_off = cut_off != 0};
+                                 .cut_off = cut_off != 0,
+                                 .found = s->recovering != 0};
     if (rest->parent >= s->own.layout.max_blocks || !desc_live(desc_at(s, rest->parent)) ||
         rest_at(s, rest->parent)->birth != rest->parent_birth)
         pb.parent_id = YK_POLICY_NONE;
     else
         pb.parent_yields = yk_store_yields(s, rest->parent);
-    int rc = yk_policy_insert(sh->policy, idx, &pb);
+    rc = yk_policy_insert(sh->policy, idx, &pb);
     if (rc < 0)
         return rc;
     sh->blocks++;

@@ -14,7 +14,8 @@
  * published, while clients may still be reading the old one; the free lists of key cells and the
  * allocator's slots are what no descriptor claims.
  *
- * Policies start in the order of births: the best guess that survives.
+ * Policies start in the order of births: the best guess that survives, but for one that learns, which knows them again
+ * (store_learned.c).
  */
 #include "node/ssd_priv.h"
 
@@ -307,7 +308,10 @@ int yk_store_recover(struct yk_store *s, struct yk_err *err) {
         yk_owner_keys_rebuild(&s->own, r.key_used);
         yk_alloc_recover_done(s->alloc);
         namespaces_free(s);
+        s->recovering = 1;
         rc = pass_shares(&r);
+        s->recovering = 0;
+        yk_store_learned_found(s);
     }
     if (rc == 0) {
         publish(s, area);

@@ -112,6 +112,7 @@ static const struct {
     F(events_lost),
     F(requests),
     F(trainings),
+    F(learned_loaded),
     F(scans),
     F(moves),
     F(moves_refused),

@@ -95,8 +95,10 @@ static int open_parts(struct yk_store *s, const struct yk_store_opts *opts, stru
             return yk_err_set(err, -YK_ENOMEM, "out of memory");
     }
     rc = yk_store_ssd_open(s, opts, err);
-    if (rc == 0)
+    if (rc == 0) {
+        yk_store_learned_open(s, opts->learned_path);
         rc = yk_store_recover(s, err);
+    }
     if (rc == 0)
         yk_store_ssd_ready(s);
     yk_store_gauges(s); /* who looks before the first tick sees the tier's size */
@@ -144,6 +146,7 @@ void yk_store_close(struct yk_store *s, int clean) {
     yk_store_ssd_close(s, clean);
     for (uint32_t i = 0; i < s->policy_count; i++)
         yk_policy_free(s->policies[i]);
+    yk_store_learned_forget(s);
     yk_policy_space_free(s->space);
     yk_alloc_free(s->alloc);
     yk_owner_fini(&s->own);

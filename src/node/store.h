@@ -97,6 +97,8 @@ struct yk_store_opts {
     uint32_t held_percent;          /* of the tier that reservations and hard pins may hold (R4) */
     uint64_t seed;
     const struct yk_pool_ops *pool; /* is told what changes, when open has returned; copied. NULL: nobody is */
+    const char *learned_path; /* the file in which what policies have learned is found, and the node keeps it; borrowed
+                                 during open. NULL: they begin anew */
     uint8_t local_copies;           /* enum yk_local_copies */
     uint8_t replays; /* requests come at the times that their announcements say: of a trace that is replayed. And what is
                         learned from them decides at once */
@@ -115,6 +117,7 @@ struct yk_counters {
     uint64_t local_hit_bytes, local_matches, local_match_keys, local_retries;
     uint64_t events, events_lost;
     uint64_t requests, trainings; /* that were announced; models that were made */
+    uint64_t learned_loaded;      /* policies that went on with what they had learned before the start */
     uint64_t scans, moves, moves_refused, moved_bytes, background_moves;
     uint64_t verified, verify_failed;
     uint64_t demoted, demoted_bytes, demote_failed, demote_refused; /* refused: by admission */
@@ -311,6 +314,12 @@ struct yk_learned_training;
 int yk_store_learns(const struct yk_store *store);
 struct yk_learned_training *yk_store_training_begin(struct yk_store *store);
 void yk_store_training_end(struct yk_store *store);
+/* The next policy that has learned something, from *io_which on, which grows, with its namespace; NULL: no more. */
+struct yk_policy;
+const struct yk_policy *yk_store_learned_next(struct yk_store *store, uint32_t *io_which, uint32_t *ret_ns,
+                                              char ret_name[64]);
+/* What was found at the start of what policies had learned is not waited for any longer. */
+void yk_store_learned_forget(struct yk_store *store);
 /* Counts a lookup of payload that the node answered; bytes of a hit. */
 void yk_store_count_get(struct yk_store *store, uint32_t ns, int hit, uint64_t bytes);
 /* A hit that is read through the transfer engine. */

@@ -14,6 +14,7 @@
 #include "tier/alloc.h"
 
 struct ssd_side;
+struct yk_learned_file;
 
 /* Retired descriptors that are gathered before the hazards are scanned, if nobody is short. */
 #define LIMBO_BATCH 64u
@@ -104,6 +105,9 @@ struct yk_store {
 
     struct gone gone[GONE_PARENTS];
     struct chain chain;
+    struct yk_learned_file *learned; /* what was found at the start, for policies that are made; NULL: nothing, or it was
+                                        long ago */
+    int recovering;              /* what comes in was here before the start */
     struct yk_policy *training;  /* which of policies is learning; NULL: none */
     uint32_t training_next;      /* and which is asked first the next time */
     uint64_t *backed;     /* bitmap over chunks of the payload: their pages were had once */
@@ -290,6 +294,14 @@ static inline int yk_store_tells(const struct yk_store *s) {
 }
 /* The same of a descriptor's key; it may have just been retired. */
 void yk_store_tell(struct yk_store *s, uint32_t idx);
+
+/* The namespace's share gets its policy, with what it had learned. 0 (it had one, too), -YK_ENOMEM, -YK_ELIMIT. */
+int yk_store_policy_make(struct yk_store *s, uint32_t ns);
+
+/* store_learned.c */
+void yk_store_learned_open(struct yk_store *s, const char *path); /* may be NULL */
+void yk_store_learned_load(struct yk_store *s, uint32_t ns); /* into a policy that was just made */
+void yk_store_learned_found(struct yk_store *s); /* what was here has come in */
 
 /* recover.c */
 int yk_store_recover(struct yk_store *s, struct yk_err *err);

@@ -11,8 +11,7 @@
  *           a client does, through a hazard slot of the node's own page (HAZARD_SCRUB), and reports
  *           through that page's ring, of which it is the one producer.
  *
- * learn     where the policy learns: makes the next model from a copy of what the policy saw, which the owner hands
- *           it; the owner decides by the model that it has until it is told that the next is made.
+ * learn     where the policy learns: learn.c
  *
  * All sleep on a condition variable: no polling, and a stop is seen at once.
  */
@@ -20,7 +19,6 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
-#include "sched/learned.h"
 #include "shm/layout.h"
 
 #include <errno.h>
@@ -161,74 +159,13 @@ static void *scrub_main(void *arg) {
     return NULL;
 }
 
-/* ---- learn ------------------------------------------------------------------------------------- */
-
-/* What to learn from, or NULL: it is over. */
-static struct yk_learned_training *await_training(struct yk_node *node) {
-    pthread_mutex_lock(&node->helper_lock);
-    while (!stopped(node) && (node->training == NULL || node->training_made))
-        pthread_cond_wait(&node->learn_cond, &node->helper_lock);
-    struct yk_learned_training *t = stopped(node) ? NULL : node->training;
-    pthread_mutex_unlock(&node->helper_lock);
-    return t;
-}
-
-static void *learn_main(void *arg) {
-    struct yk_node *node = arg;
-    struct yk_learned_training *t;
-    lowest_priority("yolk-learn");
-    while ((t = await_training(node)) != NULL) {
-        yk_learned_training_run(t);
-        pthread_mutex_lock(&node->helper_lock);
-        node->training_made = 1;
-        pthread_mutex_unlock(&node->helper_lock);
-        uv_async_send(&node->learned);
-    }
-    return NULL;
-}
-
-void node_learn(struct yk_node *node) {
-    if (!node->learn_started || node->training != NULL) /* the owner alone sets it */
-        return;
-    struct yk_learned_training *t = yk_store_training_begin(node->store);
-    if (t == NULL)
-        return;
-    if (node->opts.store.replays) { /* whose hours pass in seconds: a model that is late by ms would be late by minutes */
-        yk_learned_training_run(t);
-        yk_store_training_end(node->store);
-        return;
-    }
-    pthread_mutex_lock(&node->helper_lock);
-    node->training = t;
-    node->training_made = 0;
-    pthread_cond_signal(&node->learn_cond);
-    pthread_mutex_unlock(&node->helper_lock);
-}
-
-static void on_learned(uv_async_t *async) {
-    struct yk_node *node = async->data;
-    pthread_mutex_lock(&node->helper_lock);
-    int made = node->training != NULL && node->training_made;
-    if (made)
-        node->training = NULL;
-    pthread_mutex_unlock(&node->helper_lock);
-    if (made)
-        yk_store_training_end(node->store);
-}
-
-void node_learn_loop(struct yk_node *node) {
-    uv_async_init(&node->loop, &node->learned, on_learned);
-    node->learned.data = node;
-}
-
 int helpers_start(struct yk_node *node) {
     int found = node->seg->found != YK_SEGMENT_FRESH;
     if (node->opts.populate && (!found || yk_store_ssd(node->store) != NULL))
         node->populate_started =
             pthread_create(&node->populate_thread, NULL, populate_main, node) == 0;
     node->scrub_started = pthread_create(&node->scrub_thread, NULL, scrub_main, node) == 0;
-    if (yk_store_learns(node->store))
-        node->learn_started = pthread_create(&node->learn_thread, NULL, learn_main, node) == 0;
+    node_learn_start(node);
     return 0;
 }
 

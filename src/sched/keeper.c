@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define REFRESHED 1 /* leaves an eviction, in turn */
+#define WORTH_NOTHING (-1e9f)
 #define RETRIES   4 /* the top may have been worth more when it was predicted: look again so often */
 
 int yk_keeper_init(struct yk_keeper *k, struct yk_history *history, const struct yk_trees *trees,
@@ -123,4 +124,26 @@ bool yk_keeper_trim(struct yk_keeper *k, uint32_t *ret_record) {
     *ret_record = k->heap[0].record;
     yk_keeper_drop(k, *ret_record);
     return true;
+}
+
+void yk_keeper_restore(struct yk_keeper *k, uint32_t record) {
+    struct yk_record *r = at(k, record);
+    uint32_t parent = yk_history_parent(k->history, r);
+    r->in |= k->bit;
+    k->count++;
+    if (parent != YK_RECORD_NONE)
+        at(k, parent)->kept_children++;
+}
+
+void yk_keeper_restore_leaf(struct yk_keeper *k, struct yk_keeper_place leaf) {
+    const struct yk_record *r = at(k, leaf.record);
+    if ((r->in & k->bit) && r->kept_children == 0 && r->heap_at == YK_RECORD_NONE)
+        put(k, k->leaves++, leaf);
+}
+
+void yk_keeper_restored(struct yk_keeper *k, uint32_t records) {
+    for (uint32_t record = 0; record < records; record++)
+        yk_keeper_restore_leaf(k, (struct yk_keeper_place){WORTH_NOTHING, record});
+    for (uint32_t i = k->leaves / 2; i-- > 0;)
+        sift(k, i, k->heap[i]);
 }

@@ -43,4 +43,11 @@ bool yk_keeper_trim(struct yk_keeper *k, uint32_t *ret_record);
 /* Out, whatever it is worth. */
 void yk_keeper_drop(struct yk_keeper *k, uint32_t record);
 
+/* From what was saved: first all records that are in, then the leaves of them as the heap had them. What is no leaf is
+ * left out, and what is one and does not come is the next to go. */
+void yk_keeper_restore(struct yk_keeper *k, uint32_t record);
+void yk_keeper_restore_leaf(struct yk_keeper *k, struct yk_keeper_place leaf);
+/* All have come; of the history's first `records` ones. */
+void yk_keeper_restored(struct yk_keeper *k, uint32_t records);
+
 #endif

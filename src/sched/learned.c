@@ -15,29 +15,10 @@
  * An access or insert that no request announced is a request of one block, at the time of the last. Announced is
  * what a request of the last minute had: requests of several clients overlap.
  */
-#include "sched/keeper_priv.h"
-#include "sched/learned.h"
-#include "sched/lessons_priv.h"
-#include "sched/order_priv.h"
-#include "sched/shadow_priv.h"
+#include "sched/learned_priv.h"
 
 #include <math.h>
 #include <stdlib.h>
-
-/* The model in use, and the next one with what it is made from. */
-struct yk_learned_training {
-    struct yk_trees trees[2];
-    uint32_t used; /* of the two */
-    bool is_taken, is_made;
-    struct yk_fit fit;
-    uint32_t count;
-    struct yk_fit_example examples[YK_LESSONS];
-};
-
-enum { FOLLOW_LRU, FOLLOW_S3FIFO, FOLLOW_KEEPER, FOLLOWED };
-static const char *const followed_names[FOLLOWED] = {"lru", "s3fifo", "learned"};
-
-#define RECORDS_OF(capacity) (4 * (capacity) + 100000u)
 
 /* Hits fade by half in so many blocks: four capacities, as a cache takes one or two to show what it is worth, and what
  * is better may change. */
@@ -60,36 +41,12 @@ static const char *const followed_names[FOLLOWED] = {"lru", "s3fifo", "learned"}
 /* Another is followed when it hit so much more: to change costs about a filling of the cache. */
 #define BETTER_BY 1.02
 
-struct learned {
-    struct yk_policy base;
-    struct yk_order order; /* of what is here */
-    struct yk_history history;
-    struct yk_lessons lessons;
-    struct yk_keeper keeper;
-    struct yk_shadow_lru lru;
-    struct yk_shadow_s3fifo s3fifo;
-    struct yk_learned_training *training;
-    uint32_t *chain;     /* records of the request */
-    uint32_t *record_of; /* by id: a record + 1, or 0 */
-    double hits[FOLLOWED], long_hits[FOLLOWED], long_real_hits;
-    uint64_t requests_clock; /* of the history, when the last request began */
-    uint64_t last_ms;
-    double room; /* blocks; 0: none had to go yet */
-    uint32_t peak; /* blocks that were here at a time */
-    uint32_t capacity, capacity_max, chain_max, follows;
-    uint32_t walk, walk_left; /* the next record to see whether it is followed, and blocks that are to be seen */
-};
-
 static struct learned *of(struct yk_policy *p) {
     return (struct learned *)p;
 }
 
 static uint32_t record_at(const struct learned *l, uint32_t id) {
     return l->record_of[id] - 1; /* YK_RECORD_NONE */
-}
-
-const char *yk_learned_follows(const struct yk_policy *p) {
-    return followed_names[((const struct learned *)p)->follows];
 }
 
 /* ---- the real cache follows ------------------------------------------------------------------ */
@@ -110,6 +67,7 @@ static void left(struct learned *l, uint32_t which, uint32_t record) {
 /* What is here is seen from the youngest on, where most of it is, in the steps of the next requests. */
 static void follow(struct learned *l, uint32_t which) {
     l->follows = which;
+    l->changes++;
     l->walk = l->history.youngest;
     l->walk_left = yk_order_count(&l->order);
 }
@@ -156,6 +114,7 @@ static void fade(struct learned *l, uint32_t blocks) {
         l->long_hits[i] *= keep_long;
     }
     l->long_real_hits *= keep_long;
+    l->late_blocks *= keep;
 }
 
 static void choose(struct learned *l, uint32_t blocks) {
@@ -198,7 +157,7 @@ static void see_count(struct learned *l) {
     if (count <= l->peak)
         return;
     l->peak = count;
-    uint64_t limit = RECORDS_OF((uint64_t)count);
+    uint64_t limit = YK_LEARNED_RECORDS_OF((uint64_t)count);
     l->history.limit = limit < l->history.max ? (uint32_t)limit : l->history.max;
 }
 
@@ -287,10 +246,14 @@ static void count_hits(struct learned *l, uint32_t n) {
             run++;
         l->hits[which] += run;
         l->long_hits[which] += run;
+        l->all_hits[which] += run;
     }
     while (run < n && l->history.records[l->chain[run]].id != YK_POLICY_NONE)
         run++;
     l->long_real_hits += run;
+    l->real_hits += run;
+    l->late_blocks += n;
+    l->blocks += n;
 }
 
 /* What all blocks of the request have in common. */
@@ -370,10 +333,13 @@ void yk_learned_training_run(struct yk_learned_training *t) {
 
 void yk_learned_training_end(struct yk_policy *p) {
     struct learned *l = of(p);
-    if (l->training->is_taken && l->training->is_made)
+    if (l->training->is_taken && l->training->is_made) {
         l->training->used = !l->training->used;
+        l->model_ms = l->last_ms;
+        l->trainings++;
+    }
     l->training->is_taken = false;
-    l->keeper.trees = &l->training->trees[l->training->used];
+    l->keeper.trees = l->lessons.trees = &l->training->trees[l->training->used];
 }
 
 /* ---- blocks of the real one --------------------------------------------------------------------- */
@@ -391,38 +357,6 @@ static uint32_t record_for(struct learned *l, uint64_t key_hash, uint32_t parent
     struct yk_policy_request q = {.now_ms = l->last_ms, .key_hashes = &key_hash, .n = 1};
     request(l, &q, parent, false);
     return l->chain[0];
-}
-
-/* ---- explained ----------------------------------------------------------------------------------- */
-
-int yk_learned_explain(const struct yk_policy *p, uint64_t key_hash, struct yk_learned_block *ret) {
-    const struct learned *l = (const struct learned *)p;
-    const struct yk_history *h = &l->history;
-    uint32_t record = yk_history_find(h, key_hash);
-    if (record == YK_RECORD_NONE)
-        return YK_MISS;
-    const struct yk_record *r = &h->records[record];
-    *ret = (struct yk_learned_block){.is_here = r->id != YK_POLICY_NONE,
-                                     .in_lru = (r->in & 1u << FOLLOW_LRU) != 0,
-                                     .in_s3fifo = (r->in & 1u << FOLLOW_S3FIFO) != 0,
-                                     .in_learned = (r->in & 1u << FOLLOW_KEEPER) != 0,
-                                     .stays = is_followed(l, record),
-                                     .uses = r->uses,
-                                     .children = r->children,
-                                     .age_ms = h->now_ms - r->last_ms,
-                                     .life_ms = h->now_ms - r->first_ms};
-    yk_history_features(h, record, ret->features);
-    if (l->keeper.trees->count > 0)
-        ret->rate = exp(yk_trees_score(l->keeper.trees, ret->features) + yk_history_prior(h, record));
-    return 0;
-}
-
-const char *yk_learned_feature_name(uint32_t feature) {
-    return feature < YK_LEARNED_FEATURES ? yk_history_feature_names[feature] : NULL;
-}
-
-uint32_t yk_learned_room(const struct yk_policy *p) {
-    return ((const struct learned *)p)->capacity;
 }
 
 /* ---- ops --------------------------------------------------------------------------------------- */
@@ -448,12 +382,12 @@ static int make_training(struct learned *l, uint64_t seed) {
     l->training = calloc(1, sizeof(*l->training));
     if (l->training == NULL)
         return -YK_ENOMEM;
-    l->keeper.trees = &l->training->trees[0];
+    l->keeper.trees = l->lessons.trees = &l->training->trees[0];
     return yk_fit_init(&l->training->fit, YK_LESSONS, seed);
 }
 
 static int make_parts(struct learned *l, struct yk_policy_space *space, const struct yk_policy_opts *opts) {
-    int rc = yk_history_init(&l->history, RECORDS_OF(l->capacity));
+    int rc = yk_history_init(&l->history, YK_LEARNED_RECORDS_OF(l->capacity));
     if (rc == 0)
         rc = yk_lessons_init(&l->lessons, &l->history, opts->seed);
     if (rc == 0)
@@ -481,13 +415,13 @@ static int learned_create(struct yk_policy_space *space, const struct yk_policy_
     if (l->capacity == 0)
         l->capacity = 1;
     l->capacity_max = l->capacity;
-    l->chain_max = RECORDS_OF(l->capacity) / 2;
+    l->chain_max = YK_LEARNED_RECORDS_OF(l->capacity) / 2;
     int rc = make_parts(l, space, opts);
     if (rc != 0) {
         learned_free(&l->base);
         return rc;
     }
-    l->history.limit = RECORDS_OF(0);
+    l->history.limit = YK_LEARNED_RECORDS_OF(0);
     *ret_policy = &l->base;
     return 0;
 }
@@ -499,13 +433,40 @@ static void bind(struct learned *l, uint32_t id, uint32_t record) {
         yk_order_yield(&l->order, 0, id);
 }
 
+/* What a start finds is no request: nothing is hit or learned by it, and what is known of it stands. */
+static uint32_t record_found(struct learned *l, uint64_t key_hash, uint32_t parent) {
+    static const struct yk_history_request nothing = {.pause_ms = UINT32_MAX};
+    uint32_t record = yk_history_find(&l->history, key_hash), gone;
+    if (record != YK_RECORD_NONE)
+        return record;
+    l->history.request++;
+    record = add_record(l, key_hash, 0, parent);
+    yk_shadow_lru_before(&l->lru, record);
+    yk_history_touch(&l->history, record, &nothing, 0);
+    left(l, FOLLOW_LRU, yk_shadow_lru_after(&l->lru, record));
+    left(l, FOLLOW_S3FIFO, yk_shadow_s3fifo_use(&l->s3fifo, record));
+    yk_keeper_use(&l->keeper, record);
+    if (yk_keeper_trim(&l->keeper, &gone))
+        left(l, FOLLOW_KEEPER, gone);
+    return record;
+}
+
+void yk_learned_found(struct yk_policy *p) {
+    struct learned *l = of(p);
+    for (uint32_t record = l->history.oldest; record != YK_RECORD_NONE; record = l->history.records[record].younger) {
+        uint32_t id = l->history.records[record].id;
+        if (id != YK_POLICY_NONE && is_followed(l, record))
+            yk_order_renew(&l->order, 0, id);
+    }
+}
+
 static int learned_insert(struct yk_policy *p, uint32_t id, const struct yk_policy_block *block) {
     struct learned *l = of(p);
     int rc = yk_order_may_enter(&l->order, id, block->parent_id);
     if (rc != 0)
         return rc;
     uint32_t parent = block->parent_id != YK_POLICY_NONE ? record_at(l, block->parent_id) : YK_RECORD_NONE;
-    uint32_t record = record_for(l, block->key_hash, parent);
+    uint32_t record = block->found ? record_found(l, block->key_hash, parent) : record_for(l, block->key_hash, parent);
     uint32_t other = l->history.records[record].id;
     if (other != YK_POLICY_NONE)
         l->record_of[other] = 0; /* the same hash twice: the younger has the record */

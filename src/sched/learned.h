@@ -46,6 +46,36 @@ struct yk_learned_training *yk_learned_training_begin(struct yk_policy *p);
 void yk_learned_training_run(struct yk_learned_training *training);
 void yk_learned_training_end(struct yk_policy *p);
 
+/* ---- saved and restored ------------------------------------------------------------------------------------------
+ *
+ * Model, examples, records, what the caches without payload hold and how they did: all but which blocks are here. So it
+ * is bound to whatever is here after a restart (yk_policy_block.found). docs/decisions/0029. */
+
+/* Records that are saved at most, of those that were used last; about 60 bytes each, and 2 MiB besides. */
+#define YK_LEARNED_SAVED_MAX (1u << 20)
+
+/* begin, and step until it returns true, on the owner's thread, between other calls, up to 30 ns a record (the last step
+ * 1 ms more); then end on any thread, some 0.3 us a record: *ret_bytes is the caller's to free. `free` takes NULL, and
+ * gives up a saving at any point. The policy must not be freed before step has returned true, or free. */
+struct yk_learned_saving;
+struct yk_learned_saving *yk_learned_saving_begin(const struct yk_policy *p); /* NULL: no memory */
+bool yk_learned_saving_step(struct yk_learned_saving *saving, uint32_t records);
+int yk_learned_saving_end(struct yk_learned_saving *saving, void **ret_bytes, size_t *ret_len); /* -YK_ENOMEM */
+void yk_learned_saving_free(struct yk_learned_saving *saving);
+
+/* All of that at once. -YK_ENOMEM. */
+int yk_learned_save(const struct yk_policy *p, void **ret_bytes, size_t *ret_len);
+
+/* Into a policy that has seen nothing yet. It is now_ms by its clock, and that was saved away_ms ago. What there is no
+ * room for is left out, least recently used first. -YK_ECORRUPT, -YK_EVERSION with a text: the policy is as it was;
+ * -YK_EBUSY. bytes may be anything, and aligned anyhow. */
+int yk_learned_load(struct yk_policy *p, const void *bytes, size_t len, uint64_t now_ms, uint64_t away_ms,
+                    struct yk_err *err);
+
+/* All that was found at a start is in: the order among those is that of their last uses, as far as it was loaded. 0.1 to
+ * 0.2 us a record. */
+void yk_learned_found(struct yk_policy *p);
+
 #define YK_LEARNED_FEATURES 19u
 
 /* What is thought of a block, here or not. */
@@ -56,13 +86,42 @@ struct yk_learned_block {
     uint32_t uses, children;            /* that were seen */
     uint32_t age_ms, life_ms;           /* since its last, its first use */
     double rate;                        /* predicted uses a second; 0: nothing was learned yet */
+    bool is_leaf;                       /* none of its children is in the one that learned: it may go there */
+    uint32_t before, leaves;            /* of these, those that would go before it, if it is one */
     uint8_t features[YK_LEARNED_FEATURES]; /* as the model has them: steps of logarithms, most of them */
 };
 
-/* 0, or YK_MISS: it is not known, or was forgotten. */
+/* 0, or YK_MISS: it is not known, or was forgotten. Walks the leaves, some ns each. */
 int yk_learned_explain(const struct yk_policy *p, uint64_t key_hash, struct yk_learned_block *ret_block);
 /* Static storage; NULL for what is none. */
 const char *yk_learned_feature_name(uint32_t feature);
+
+/* Predicted against seen, of the last 20,000 to 40,000 examples: uses within 300 s that were expected, and that came. In
+ * tenths of the examples by predicted rate, the lowest first; tenths are rough, and one may be empty. */
+#define YK_LEARNED_TENTHS 10u
+struct yk_learned_tenth {
+    double examples, expected, seen;
+};
+struct yk_learned_calibration {
+    double examples, expected, seen;
+    double ratio;      /* seen by expected: 1 is right, below 1 is too hopeful. 0: nothing was expected */
+    double bits_a_use; /* by which uses surprise less than if all blocks had the mean rate: what the model knows */
+    struct yk_learned_tenth tenths[YK_LEARNED_TENTHS];
+};
+
+/* How it does. hits: of lru, s3fifo, the one that learned; in blocks of leading runs. */
+#define YK_LEARNED_CACHES 3u
+struct yk_learned_report {
+    const char *follows; /* static */
+    uint64_t changes;    /* of what is followed, ever */
+    uint32_t room, here, records, examples;
+    uint64_t blocks, hits[YK_LEARNED_CACHES], real_hits; /* since the start */
+    double late_blocks, late_hits[YK_LEARNED_CACHES];    /* of the last four rooms of blocks, fading */
+    uint64_t trainings, model_age_ms;
+    bool has_model;
+    struct yk_learned_calibration calibration;
+};
+void yk_learned_report(const struct yk_policy *p, struct yk_learned_report *ret);
 
 /* Blocks that the caches without payload have room for now. */
 uint32_t yk_learned_room(const struct yk_policy *p);

@@ -54,10 +54,31 @@ static void unlink_open(struct yk_lessons *l, uint32_t lesson) {
     *at = s->next;
 }
 
+/* Its wait is over, or its place is needed. */
+static void judge(struct yk_lessons *l, uint32_t lesson) {
+    const struct yk_lesson *s = &l->lessons[lesson];
+    double waited_s = ((s->open ? l->history->now_ms : s->used_ms) - s->at_ms) / 1e3;
+    bool came = !s->open && s->used && waited_s <= HORIZON_S;
+    yk_calibration_add(&l->calibration, s->rate, (waited_s < HORIZON_S ? waited_s : HORIZON_S) + WAIT_MIN_S, came);
+    l->judged++;
+}
+
+static void judge_due(struct yk_lessons *l) {
+    while (l->judged < l->looked &&
+           l->history->now_ms - l->lessons[l->judged % YK_LESSONS].at_ms >= (uint32_t)(HORIZON_S * 1000))
+        judge(l, (uint32_t)(l->judged % YK_LESSONS));
+}
+
+static float predict(const struct yk_lessons *l, const struct yk_fit_example *e) {
+    return l->trees != NULL && l->trees->count > 0 ? expf(yk_trees_score(l->trees, e->x) + e->prior) : 0;
+}
+
 static void look_at(struct yk_lessons *l, uint32_t record) {
     struct yk_record *r = &l->history->records[record];
     uint32_t lesson = l->next;
     l->next = (l->next + 1) % YK_LESSONS;
+    if (l->looked++ >= l->judged + YK_LESSONS)
+        judge(l, lesson);
     if (l->count == YK_LESSONS)
         unlink_open(l, lesson);
     else
@@ -65,7 +86,8 @@ static void look_at(struct yk_lessons *l, uint32_t record) {
     yk_history_features(l->history, record, l->examples[lesson].x);
     l->examples[lesson].prior = yk_history_prior(l->history, record);
     l->lessons[lesson] = (struct yk_lesson){
-        .record = record, .at_ms = l->history->now_ms, .next = r->lessons, .open = true};
+        .record = record, .at_ms = l->history->now_ms, .next = r->lessons,
+        .rate = predict(l, &l->examples[lesson]), .open = true};
     r->lessons = lesson;
 }
 
@@ -83,16 +105,26 @@ static bool sooner(uint32_t a_ms, uint32_t b_ms) {
     return (int32_t)(a_ms - b_ms) < 0;
 }
 
-static void plan(struct yk_lessons *l, uint32_t record) {
-    float age_s = AGE_MIN_S * exp2f(AGE_DOUBLINGS * (float)draw(l));
-    const struct yk_record *r = &l->history->records[record];
-    struct yk_plan p = {l->history->now_ms + (uint32_t)(age_s * 1000) + 1, record, r->touched};
+void yk_lessons_wait(struct yk_lessons *l, uint32_t lesson) {
+    struct yk_record *r = &l->history->records[l->lessons[lesson].record];
+    l->lessons[lesson].next = r->lessons;
+    r->lessons = lesson;
+}
+
+void yk_lessons_plan(struct yk_lessons *l, struct yk_plan p) {
     if (l->planned == YK_LESSONS_PLANNED)
         return;
     uint32_t i = l->planned++;
     for (; i > 0 && sooner(p.at_ms, l->plans[(i - 1) / 2].at_ms); i = (i - 1) / 2)
         l->plans[i] = l->plans[(i - 1) / 2];
     l->plans[i] = p;
+}
+
+static void plan(struct yk_lessons *l, uint32_t record) {
+    float age_s = AGE_MIN_S * exp2f(AGE_DOUBLINGS * (float)draw(l));
+    const struct yk_record *r = &l->history->records[record];
+    struct yk_plan p = {l->history->now_ms + (uint32_t)(age_s * 1000) + 1, record, r->touched};
+    yk_lessons_plan(l, p);
 }
 
 static struct yk_plan next_plan(struct yk_lessons *l) {
@@ -112,6 +144,7 @@ static struct yk_plan next_plan(struct yk_lessons *l) {
 
 void yk_lessons_look(struct yk_lessons *l) {
     uint32_t now_ms = l->history->now_ms;
+    judge_due(l);
     while (l->planned > 0 && !sooner(now_ms, l->plans[0].at_ms)) {
         struct yk_plan p = next_plan(l);
         l->history->now_ms = p.at_ms; /* as it was at that moment */

@@ -14,6 +14,7 @@
 #ifndef YK_SCHED_LESSONS_PRIV_H
 #define YK_SCHED_LESSONS_PRIV_H
 
+#include "sched/calibration_priv.h"
 #include "sched/fit_priv.h"
 #include "sched/history_priv.h"
 
@@ -26,6 +27,7 @@ struct yk_lesson {
     uint32_t record;
     uint32_t at_ms, used_ms;
     uint32_t next; /* of the record's open ones */
+    float rate;    /* that was predicted then; 0: there was no model */
     bool open, used;
 };
 
@@ -39,6 +41,9 @@ struct yk_lessons {
     struct yk_fit_example *examples;
     struct yk_lesson *lessons;
     struct yk_plan *plans; /* a heap by at_ms */
+    const struct yk_trees *trees; /* that predict; may be set to others between calls. NULL: none */
+    struct yk_calibration calibration;
+    uint64_t looked, judged; /* examples ever; those that count in the calibration, the first of them */
     uint32_t count, next, planned;
     uint32_t requests_due;   /* before the next copy */
     uint32_t requests;       /* since the last */
@@ -54,6 +59,10 @@ void yk_lessons_look(struct yk_lessons *l);
 void yk_lessons_answer(struct yk_lessons *l, uint32_t record, bool used);
 /* Takes blocks from the request, which were touched. */
 void yk_lessons_request(struct yk_lessons *l, const uint32_t *records, uint32_t n);
+
+/* From what was saved: the lesson, whose record is set, waits for its next use; a moment that was planned. */
+void yk_lessons_wait(struct yk_lessons *l, uint32_t lesson);
+void yk_lessons_plan(struct yk_lessons *l, struct yk_plan plan);
 
 /* Is there enough that was not learned from? */
 bool yk_lessons_are_due(const struct yk_lessons *l);

@@ -4,7 +4,7 @@
  */
 #include "sched/shadow_priv.h"
 
-enum queue { OUT, SMALL, MAIN, GHOST };
+enum { OUT = YK_SHADOW_OUT, SMALL = YK_SHADOW_SMALL, MAIN = YK_SHADOW_MAIN, GHOST = YK_SHADOW_GHOST };
 
 #define FREQ_MAX         3
 #define FREQ_TO_PROMOTE  2
@@ -62,6 +62,13 @@ void yk_shadow_lru_drop(struct yk_shadow_lru *c, uint32_t record) {
     c->count--;
 }
 
+void yk_shadow_lru_restore(struct yk_shadow_lru *c, uint32_t record) {
+    record_at(c->history, record)->in |= c->bit;
+    c->count++;
+    if (c->oldest == YK_RECORD_NONE)
+        c->oldest = record;
+}
+
 /* ---- s3fifo ----------------------------------------------------------------------------------- */
 
 void yk_shadow_s3fifo_init(struct yk_shadow_s3fifo *c, struct yk_history *h, uint32_t capacity, uint8_t bit) {
@@ -86,7 +93,7 @@ static void unlink_from_queue(struct yk_shadow_s3fifo *c, struct yk_record *r) {
 }
 
 /* From whatever queue it is in to the young end of this. */
-static void move_to(struct yk_shadow_s3fifo *c, uint32_t record, enum queue queue) {
+static void move_to(struct yk_shadow_s3fifo *c, uint32_t record, uint8_t queue) {
     struct yk_record *r = record_at(c->history, record);
     unlink_from_queue(c, r);
     if (queue == OUT)
@@ -166,4 +173,10 @@ uint32_t yk_shadow_s3fifo_use(struct yk_shadow_s3fifo *c, uint32_t record) {
 void yk_shadow_s3fifo_drop(struct yk_shadow_s3fifo *c, uint32_t record) {
     unlink_from_queue(c, record_at(c->history, record));
     record_at(c->history, record)->in &= (uint8_t)~c->bit;
+}
+
+void yk_shadow_s3fifo_restore(struct yk_shadow_s3fifo *c, uint32_t record, enum yk_shadow_queue queue) {
+    move_to(c, record, (uint8_t)queue);
+    if (queue == YK_SHADOW_SMALL || queue == YK_SHADOW_MAIN)
+        record_at(c->history, record)->in |= c->bit;
 }

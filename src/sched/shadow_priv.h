@@ -28,7 +28,7 @@ struct yk_shadow_s3fifo {
     struct yk_history *history;
     struct {
         uint32_t oldest, youngest, count;
-    } queues[4]; /* by enum in shadow.c; the first is not used */
+    } queues[4]; /* by enum yk_shadow_queue; the first is not used */
     uint32_t capacity;
     uint8_t bit; /* of record.in */
 };
@@ -43,10 +43,17 @@ uint32_t yk_shadow_lru_trim(struct yk_shadow_lru *c);
 /* The record is given up, or its block was removed. */
 void yk_shadow_lru_drop(struct yk_shadow_lru *c, uint32_t record);
 
+/* From what was saved, oldest first: the record is in. */
+void yk_shadow_lru_restore(struct yk_shadow_lru *c, uint32_t record);
+
+enum yk_shadow_queue { YK_SHADOW_OUT, YK_SHADOW_SMALL, YK_SHADOW_MAIN, YK_SHADOW_GHOST, YK_SHADOW_QUEUES };
+
 void yk_shadow_s3fifo_init(struct yk_shadow_s3fifo *c, struct yk_history *h, uint32_t capacity, uint8_t bit);
 /* The record is used. Returns who left, or YK_RECORD_NONE. */
 uint32_t yk_shadow_s3fifo_use(struct yk_shadow_s3fifo *c, uint32_t record);
 uint32_t yk_shadow_s3fifo_trim(struct yk_shadow_s3fifo *c); /* likewise */
 void yk_shadow_s3fifo_drop(struct yk_shadow_s3fifo *c, uint32_t record);
+/* From what was saved, oldest first in each queue: the record, which is in none, is the youngest of this one. */
+void yk_shadow_s3fifo_restore(struct yk_shadow_s3fifo *c, uint32_t record, enum yk_shadow_queue queue);
 
 #endif

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Inside of the learned policy (learned.h): shared by what decides (learned.c) and what is saved of it (saved.c).
+ *
+ * Thread: owner loop, but for a training that is under way.
+ */
+#ifndef YK_SCHED_LEARNED_PRIV_H
+#define YK_SCHED_LEARNED_PRIV_H
+
+#include "sched/keeper_priv.h"
+#include "sched/learned.h"
+#include "sched/lessons_priv.h"
+#include "sched/order_priv.h"
+#include "sched/shadow_priv.h"
+
+/* The model in use, and the next one with what it is made from. */
+struct yk_learned_training {
+    struct yk_trees trees[2];
+    uint32_t used; /* of the two */
+    bool is_taken, is_made;
+    struct yk_fit fit;
+    uint32_t count;
+    struct yk_fit_example examples[YK_LESSONS];
+};
+
+enum { FOLLOW_LRU, FOLLOW_S3FIFO, FOLLOW_KEEPER, FOLLOWED };
+
+struct learned {
+    struct yk_policy base;
+    struct yk_order order; /* of what is here */
+    struct yk_history history;
+    struct yk_lessons lessons;
+    struct yk_keeper keeper;
+    struct yk_shadow_lru lru;
+    struct yk_shadow_s3fifo s3fifo;
+    struct yk_learned_training *training;
+    uint32_t *chain;     /* records of the request */
+    uint32_t *record_of; /* by id: a record + 1, or 0 */
+    double hits[FOLLOWED], long_hits[FOLLOWED], long_real_hits;
+    uint64_t requests_clock; /* of the history, when the last request began */
+    uint64_t last_ms;
+    uint64_t blocks, all_hits[FOLLOWED], real_hits, changes, trainings; /* ever */
+    uint64_t model_ms; /* when the model was taken */
+    double late_blocks; /* fades as hits do */
+    double room; /* blocks; 0: none had to go yet */
+    uint32_t peak; /* blocks that were here at a time */
+    uint32_t capacity, capacity_max, chain_max, follows;
+    uint32_t walk, walk_left; /* the next record to see whether it is followed, and blocks that are to be seen */
+};
+
+/* Records that it remembers where so many blocks are here at a time. */
+#define YK_LEARNED_RECORDS_OF(capacity) (4 * (capacity) + 100000u)
+
+#endif

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the learned policy knows, saved and loaded: a policy that loads it goes on as the one that was saved does; what
+ * was damaged leaves it as it was; and what there is no room for is left out.
+ */
+#include "sched/learned.h"
+
+#include "testing.h"
+
+#include <math.h>
+
+#define KEYS 3000u
+#define ROOM 300u
+
+/* A cache of ROOM blocks, whose ids are those of its keys. */
+struct cache {
+    struct yk_policy_space *space;
+    struct yk_policy *policy;
+    bool in[KEYS];
+    uint64_t hits;
+};
+
+static uint64_t hash_of(uint32_t key) {
+    return ((key + 1) * UINT64_C(0x2545f4914f6cdd1d)) & YK_POLICY_HASH_BITS;
+}
+
+static void open_cache(struct cache *c, uint32_t capacity) {
+    struct yk_policy_opts opts = {.capacity_objects = capacity, .seed = 42};
+    memset(c, 0, sizeof(*c));
+    c->space = make_space(KEYS);
+    assert_int_equal(yk_policy_new(&yk_policy_learned, c->space, &opts, &c->policy), 0);
+}
+
+static void close_cache(struct cache *c) {
+    yk_policy_free(c->policy);
+    yk_policy_space_free(c->space);
+}
+
+static void put(struct cache *c, uint32_t key, uint32_t parent, bool found) {
+    struct yk_policy_block block = {.key_hash = hash_of(key), .size_bytes = 1, .parent_id = parent, .found = found};
+    uint32_t victim;
+    if (yk_policy_count(c->policy) == ROOM) {
+        assert_int_equal(yk_policy_victim_any(c->policy, &victim), 0);
+        assert_int_equal(yk_policy_evict(c->policy, victim, hash_of(victim)), 0);
+        c->in[victim] = false;
+    }
+    assert_int_equal(yk_policy_insert(c->policy, key, &block), 0);
+    c->in[key] = true;
+}
+
+/* A chain of three keys of one of KEYS / 3 sessions, of which some come much more often than others. */
+static uint32_t session_of(uint64_t *rng) {
+    return random_below(rng, 3) > 0 ? random_below(rng, ROOM / 2) : random_below(rng, KEYS / 3);
+}
+
+static void use(struct cache *c, uint64_t now_ms, uint32_t session) {
+    uint64_t chain[3];
+    for (uint32_t i = 0; i < 3; i++)
+        chain[i] = hash_of(session * 3 + i);
+    yk_policy_request(c->policy, &(struct yk_policy_request){.now_ms = now_ms, .key_hashes = chain, .n = 3,
+                                                             .output_length = session % 50});
+    struct yk_learned_training *t = yk_learned_training_begin(c->policy);
+    if (t != NULL) {
+        yk_learned_training_run(t);
+        yk_learned_training_end(c->policy);
+    }
+    for (uint32_t i = 0; i < 3 && c->in[session * 3 + i]; i++)
+        c->hits++;
+    for (uint32_t i = 3; i-- > 0;) {
+        uint32_t key = session * 3 + i;
+        if (c->in[key])
+            assert_int_equal(yk_policy_access(c->policy, key), 0);
+        else
+            put(c, key, i > 0 ? key - 1 : YK_POLICY_NONE, false);
+    }
+}
+
+static void play(struct cache *c, uint64_t *rng, uint64_t *now_ms, uint32_t requests) {
+    for (uint32_t i = 0; i < requests; i++)
+        use(c, *now_ms += 40, session_of(rng));
+}
+
+/* Another cache with what the first has, as a restart finds it: in another order. */
+static void restart(struct cache *to, const struct cache *from, const void *bytes, size_t len, uint64_t now_ms,
+                    uint64_t away_ms) {
+    struct yk_err err = {0};
+    open_cache(to, ROOM * 2);
+    if (yk_learned_load(to->policy, bytes, len, now_ms, away_ms, &err) != 0)
+        fail_msg("%s", err.text);
+    for (uint32_t key = 0; key < KEYS; key++)
+        if (from->in[key])
+            put(to, key, key % 3 != 0 ? key - 1 : YK_POLICY_NONE, true);
+    yk_learned_found(to->policy);
+}
+
+static void assert_same_thought(const struct cache *a, const struct cache *b, uint32_t key) {
+    struct yk_learned_block x, y;
+    int rc = yk_learned_explain(a->policy, hash_of(key), &x);
+    assert_int_equal(yk_learned_explain(b->policy, hash_of(key), &y), rc);
+    if (rc != 0)
+        return;
+    assert_int_equal(x.in_lru, y.in_lru);
+    assert_int_equal(x.in_s3fifo, y.in_s3fifo);
+    assert_int_equal(x.in_learned, y.in_learned);
+    assert_int_equal(x.stays, y.stays);
+    assert_int_equal(x.uses, y.uses);
+    assert_int_equal(x.children, y.children);
+    assert_int_equal(x.age_ms, y.age_ms);
+    assert_int_equal(x.life_ms, y.life_ms);
+    assert_memory_equal(x.features, y.features, sizeof(x.features));
+    assert_true(fabs(x.rate - y.rate) <= 1e-12 * x.rate);
+}
+
+/* One goes on, the other is saved, loaded and goes on: they think the same of every block, for many trainings. */
+static void test_goes_on_as_if_nothing_was(void **state) {
+    struct cache one, two;
+    uint64_t rng = 5, now_ms = 0;
+    void *bytes;
+    size_t len;
+    (void)state;
+    open_cache(&one, ROOM * 2);
+    play(&one, &rng, &now_ms, 6000);
+    assert_int_equal(yk_learned_save(one.policy, &bytes, &len), 0);
+    restart(&two, &one, bytes, len, now_ms, 0);
+    free(bytes);
+    for (uint32_t key = 0; key < KEYS; key++)
+        assert_same_thought(&one, &two, key);
+    one.hits = two.hits = 0;
+    uint64_t rng_two = rng, now_two_ms = now_ms;
+    for (uint32_t i = 0; i < 4000; i++) {
+        play(&one, &rng, &now_ms, 1);
+        play(&two, &rng_two, &now_two_ms, 1);
+        assert_string_equal(yk_learned_follows(one.policy), yk_learned_follows(two.policy));
+        for (uint32_t key = i % 50; key < KEYS; key += 50)
+            assert_same_thought(&one, &two, key);
+    }
+    /* Only the order among those that yield is another. */
+    if (two.hits * 100 < one.hits * 98)
+        fail_msg("%llu hits, and %llu after a restart", (unsigned long long)one.hits, (unsigned long long)two.hits);
+    close_cache(&one);
+    close_cache(&two);
+}
+
+static void test_ages_grow_while_it_is_away(void **state) {
+    struct cache one, two;
+    struct yk_learned_block x, y;
+    uint64_t rng = 9, now_ms = 0;
+    void *bytes;
+    size_t len;
+    (void)state;
+    open_cache(&one, ROOM * 2);
+    play(&one, &rng, &now_ms, 500);
+    assert_int_equal(yk_learned_save(one.policy, &bytes, &len), 0);
+    restart(&two, &one, bytes, len, 77, 12345); /* another boot: its clock begins anew */
+    for (uint32_t key = 0; key < KEYS; key++) {
+        if (yk_learned_explain(one.policy, hash_of(key), &x) != 0)
+            continue;
+        assert_int_equal(yk_learned_explain(two.policy, hash_of(key), &y), 0);
+        assert_int_equal(y.age_ms, x.age_ms + 12345);
+        assert_int_equal(y.life_ms, x.life_ms + 12345);
+    }
+    close_cache(&two);
+    restart(&two, &one, bytes, len, 5, UINT64_MAX); /* a wall clock that jumped */
+    assert_int_equal(yk_learned_explain(two.policy, hash_of(0), &y), 0);
+    assert_in_range(y.age_ms, 1u << 30, INT32_MAX);
+    now_ms = 6;
+    play(&two, &rng, &now_ms, 500);
+    close_cache(&two);
+    close_cache(&one);
+    free(bytes);
+}
+
+static void test_damage_is_seen_and_changes_nothing(void **state) {
+    struct cache one, two;
+    struct yk_err err;
+    uint64_t rng = 5, now_ms = 0;
+    unsigned char *bytes;
+    size_t len;
+    (void)state;
+    open_cache(&one, ROOM * 2);
+    open_cache(&two, ROOM * 2);
+    play(&one, &rng, &now_ms, 1000);
+    assert_int_equal(yk_learned_save(one.policy, (void **)&bytes, &len), 0);
+    for (size_t at = 0; at < len; at += at < 512 ? 1 : len / 97) {
+        bytes[at] ^= 0x10;
+        err.text[0] = 0;
+        int rc = yk_learned_load(two.policy, bytes, len, 0, 0, &err);
+        assert_true(rc == -YK_ECORRUPT || rc == -YK_EVERSION);
+        assert_true(err.text[0] != 0);
+        bytes[at] ^= 0x10;
+        assert_int_equal(yk_learned_load(two.policy, bytes, at, 0, 0, &err), -YK_ECORRUPT);
+    }
+    assert_int_equal(yk_learned_load(one.policy, bytes, len, 0, 0, &err), -YK_EBUSY);
+    now_ms = 0;
+    play(&two, &rng, &now_ms, 1000); /* as a fresh one */
+    close_cache(&two);
+    open_cache(&two, ROOM * 2);
+    assert_int_equal(yk_learned_load(two.policy, bytes, len, 0, 0, &err), 0);
+    close_cache(&two);
+    close_cache(&one);
+    free(bytes);
+}
+
+/* Copied in steps, between which requests go on and records are given up. */
+static void test_is_saved_while_requests_go_on(void **state) {
+    struct cache one, two;
+    uint64_t rng = 31, now_ms = 0;
+    void *bytes;
+    size_t len;
+    (void)state;
+    open_cache(&one, ROOM * 2);
+    play(&one, &rng, &now_ms, 6000);
+    for (uint32_t step = 1; step <= 125; step *= 5) {
+        struct yk_learned_saving *s = yk_learned_saving_begin(one.policy);
+        assert_non_null(s);
+        while (!yk_learned_saving_step(s, step))
+            play(&one, &rng, &now_ms, 1);
+        play(&one, &rng, &now_ms, 50);
+        assert_int_equal(yk_learned_saving_end(s, &bytes, &len), 0);
+        yk_learned_saving_free(s);
+        restart(&two, &one, bytes, len, now_ms, 0);
+        uint64_t rng_two = rng, now_two_ms = now_ms, before = one.hits;
+        play(&one, &rng, &now_ms, 3000);
+        play(&two, &rng_two, &now_two_ms, 3000);
+        if (two.hits * 100 < (one.hits - before) * 95)
+            fail_msg("%llu hits, and %llu after a restart", (unsigned long long)(one.hits - before),
+                     (unsigned long long)two.hits);
+        close_cache(&two);
+        free(bytes);
+    }
+    yk_learned_saving_free(yk_learned_saving_begin(one.policy)); /* given up */
+    close_cache(&one);
+}
+
+/* Into a policy that is for fewer blocks. */
+static void test_less_room_than_it_had(void **state) {
+    struct cache one, two;
+    struct yk_err err;
+    uint64_t rng = 5, now_ms = 0;
+    void *bytes;
+    size_t len;
+    (void)state;
+    open_cache(&one, ROOM * 2);
+    play(&one, &rng, &now_ms, 3000);
+    assert_int_equal(yk_learned_save(one.policy, &bytes, &len), 0);
+    for (uint32_t capacity = 1; capacity < ROOM; capacity *= 7) {
+        struct yk_learned_block b;
+        uint32_t in_lru = 0, in_s3fifo = 0, in_learned = 0;
+        open_cache(&two, capacity);
+        assert_int_equal(yk_learned_load(two.policy, bytes, len, now_ms, 0, &err), 0);
+        for (uint32_t key = 0; key < KEYS; key++)
+            if (yk_learned_explain(two.policy, hash_of(key), &b) == 0) {
+                in_lru += b.in_lru;
+                in_s3fifo += b.in_s3fifo;
+                in_learned += b.in_learned;
+            }
+        assert_int_equal(in_lru, capacity);
+        assert_int_equal(in_s3fifo, capacity);
+        assert_int_equal(in_learned, capacity);
+        uint64_t rng_two = rng, now_two_ms = now_ms;
+        play(&two, &rng_two, &now_two_ms, 500);
+        close_cache(&two);
+    }
+    close_cache(&one);
+    free(bytes);
+}
+
+static struct yk_policy *make_large(uint32_t blocks, struct yk_policy_space **ret_space) {
+    struct yk_policy_opts opts = {.capacity_objects = blocks, .seed = 42};
+    struct yk_policy *p;
+    *ret_space = make_space(blocks);
+    assert_int_equal(yk_policy_new(&yk_policy_learned, *ret_space, &opts, &p), 0);
+    return p;
+}
+
+/* More records than are saved: those that were used last are. As many are remembered as BLOCKS that were here allow. */
+static void test_the_longest_untouched_are_left_out(void **state) {
+    enum { MORE = YK_LEARNED_SAVED_MAX + 64 * 1000, BLOCKS = MORE / 4 };
+    struct yk_policy_space *spaces[2];
+    struct yk_policy *one = make_large(BLOCKS, &spaces[0]), *two = make_large(BLOCKS, &spaces[1]);
+    struct yk_learned_block b;
+    struct yk_err err;
+    uint64_t hashes[64];
+    void *bytes;
+    size_t len;
+    (void)state;
+    for (uint32_t id = 0; id < BLOCKS; id++) {
+        struct yk_policy_block block = {.key_hash = hash_of(id), .parent_id = YK_POLICY_NONE, .found = true};
+        assert_int_equal(yk_policy_insert(one, id, &block), 0);
+    }
+    for (uint32_t at = BLOCKS; at < MORE + 64; at += 64) {
+        for (uint32_t i = 0; i < 64; i++)
+            hashes[i] = hash_of(at + i);
+        yk_policy_request(one, &(struct yk_policy_request){.now_ms = at, .key_hashes = hashes, .n = 64});
+    }
+    assert_int_equal(yk_learned_explain(one, hash_of(0), &b), 0);
+    assert_int_equal(yk_learned_save(one, &bytes, &len), 0);
+    assert_in_range(len, YK_LEARNED_SAVED_MAX * 40, YK_LEARNED_SAVED_MAX * 80);
+    assert_int_equal(yk_learned_load(two, bytes, len, MORE, 0, &err), 0);
+    assert_int_equal(yk_learned_explain(two, hashes[0], &b), 0);
+    assert_int_equal(yk_learned_explain(two, hash_of(0), &b), YK_MISS);
+    yk_policy_free(one);
+    yk_policy_free(two);
+    yk_policy_space_free(spaces[0]);
+    yk_policy_space_free(spaces[1]);
+    free(bytes);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_goes_on_as_if_nothing_was),
+        cmocka_unit_test(test_ages_grow_while_it_is_away),
+        cmocka_unit_test(test_damage_is_seen_and_changes_nothing),
+        cmocka_unit_test(test_is_saved_while_requests_go_on),
+        cmocka_unit_test(test_less_room_than_it_had),
+        cmocka_unit_test(test_the_longest_untouched_are_left_out),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
