@@ -197,7 +197,8 @@ int yk_store_share_add(struct yk_store *s, uint32_t idx, int cut_off) {
     struct yk_rest *rest = rest_at(s, idx);
     struct share *sh = &s->shares[d->ns];
     if (sh->policy == NULL) {
-        struct yk_policy_opts po = {capacity_objects(s), s->seed ^ d->ns};
+        struct yk_policy_opts po = {
+            .capacity_objects = capacity_objects(s), .seed = s->seed ^ d->ns, .has_below = s->low != NULL};
         int rc = yk_policy_new(s->policy_ops, s->space, &po, &sh->policy);
         if (rc < 0)
             return rc;
