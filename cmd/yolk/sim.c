@@ -5,6 +5,7 @@
 #include "commands.h"
 #include "sim_cluster.h"
 
+#include "base/parse.h"
 #include "base/text.h"
 #include "sim/sim.h"
 
@@ -31,8 +32,9 @@ static const struct yk_opt rows[] = {
      .metavar = "BLOCKS", .help = "Blocks that the cache keeps at most."},
     {ROW("policy", YK_OPT_ENUM, policy), .letter = 'p', .def = "lru", .values = yk_sim_policy_names,
      .help = "Which blocks leave. opt is the offline optimum: it knows the future."},
-    {ROW("ssd", YK_OPT_STR, ssd), .metavar = "BLOCKS|unlimited", .section = "cluster",
-     .help = "Blocks that a node keeps on SSD, to which goes what leaves DRAM."},
+    {ROW("ssd", YK_OPT_STR, ssd), .metavar = "BLOCKS|unlimited",
+     .help = "A tier below of so many blocks (with --nodes of each node), to which goes what leaves the cache, which is "
+             "DRAM then. Without --nodes for lru, lfu, s3fifo, gdsf, opt and learned."},
     {ROW("seed", YK_OPT_INT, seed), .def = "1", .min = "0",
      .help = "The same trace, options and seed give the same result everywhere."},
     {ROW("cost", YK_OPT_BOOL, cost),
@@ -44,9 +46,23 @@ static double us_a_block(uint64_t ns, const struct yk_sim_result *r) {
     return r->blocks > 0 ? (double)ns / 1e3 / (double)r->blocks : 0;
 }
 
+static double ratio_of(uint64_t part, uint64_t all) {
+    return all > 0 ? (double)part / (double)all : 0;
+}
+
+static void print_tiers_json(struct yk_json *json, const struct yk_sim_result *r) {
+    yk_json_put_uint(json, "dram_hit_blocks", r->hit_blocks - r->below_hit_blocks);
+    yk_json_put_uint(json, "ssd_hit_blocks", r->below_hit_blocks);
+    yk_json_put_double(json, "ssd_share", ratio_of(r->below_hit_blocks, r->hit_blocks));
+    yk_json_put_uint(json, "ssd_written_blocks", r->below_written);
+}
+
 static void print_text(const struct sim_config *c, const struct yk_sim_result *r, double ratio) {
     printf("%s, %" PRId64 " blocks: %" PRIu64 " / %" PRIu64 " blocks hit (%.2f %%) in %" PRIu64 " requests\n",
            yk_sim_policy_names[c->policy], c->capacity, r->hit_blocks, r->blocks, 100 * ratio, r->requests);
+    if (c->ssd != NULL)
+        printf("%" PRIu64 " of them on SSD (%.2f %%), %" PRIu64 " blocks written there\n", r->below_hit_blocks,
+               100 * ratio_of(r->below_hit_blocks, r->hit_blocks), r->below_written);
     if (c->cost)
         printf("CPU time: %.3f us a block for decisions, %.3f us a block for %" PRIu64 " trainings\n",
                us_a_block(r->decision_ns, r), us_a_block(r->training_ns, r), r->trainings);
@@ -63,6 +79,8 @@ static void print_json(const struct sim_config *c, const struct yk_sim_result *r
     yk_json_put_uint(&json, "total_blocks", r->blocks);
     yk_json_put_uint(&json, "hit_blocks", r->hit_blocks);
     yk_json_put_double(&json, "hit_ratio", ratio);
+    if (c->ssd != NULL)
+        print_tiers_json(&json, r);
     if (c->cost) {
         yk_json_put_double(&json, "decision_us_per_block", us_a_block(r->decision_ns, r));
         yk_json_put_double(&json, "training_us_per_block", us_a_block(r->training_ns, r));
@@ -74,7 +92,7 @@ static void print_json(const struct sim_config *c, const struct yk_sim_result *r
 }
 
 static void print(const struct sim_config *c, const struct yk_sim_result *r) {
-    double ratio = r->blocks > 0 ? (double)r->hit_blocks / (double)r->blocks : 0;
+    double ratio = ratio_of(r->hit_blocks, r->blocks);
     if (c->common.json)
         print_json(c, r, ratio);
     else
@@ -98,10 +116,24 @@ static int run_cluster(const struct sim_config *c, const struct yk_sim_trace *tr
     return sim_cluster(&c->cluster, &common, trace);
 }
 
-static int run_cache(const struct sim_config *c, const struct yk_sim_trace *trace) {
+/* What --ssd says, in blocks; 0 without it. */
+static int read_ssd(const char *text, uint64_t *ret_blocks, struct yk_err *err) {
+    *ret_blocks = 0;
+    if (text == NULL)
+        return 0;
+    if (strcmp(text, "unlimited") == 0) {
+        *ret_blocks = YK_SIM_BELOW_ALL;
+        return 0;
+    }
+    int rc = yk_parse_count(text, ret_blocks, err);
+    return rc == 0 && *ret_blocks == 0 ? yk_err_set(err, -YK_EINVAL, "found 0, expected 1 or more, or unlimited") : rc;
+}
+
+static int run_cache(const struct sim_config *c, const struct yk_sim_trace *trace, uint64_t below) {
     struct yk_sim_opts opts = {.policy = yk_sim_policy_names[c->policy],
                                .capacity = (uint32_t)c->capacity,
-                               .seed = (uint64_t)c->seed};
+                               .seed = (uint64_t)c->seed,
+                               .below = below};
     struct yk_sim_result result;
     struct yk_err err = {0};
     int rc = yk_sim_run(trace, &opts, &result, &err);
@@ -120,9 +152,12 @@ static int sim(struct yolk_ctx *ctx) {
         return code;
     if (c->trace == NULL)
         return yolk_fail(YOLK_USAGE, "found no --trace, expected --trace FILE");
+    uint64_t below = 0;
+    if (c->cluster.nodes == 0 && read_ssd(c->ssd, &below, &err) < 0)
+        return yolk_fail(YOLK_USAGE, "--ssd: %s", err.text);
     if (yk_sim_load(c->trace, &trace, &err) < 0)
         return load_failed(c->trace, &err);
-    code = c->cluster.nodes > 0 ? run_cluster(c, &trace) : run_cache(c, &trace);
+    code = c->cluster.nodes > 0 ? run_cluster(c, &trace) : run_cache(c, &trace, below);
     yk_sim_trace_fini(&trace);
     return yolk_finish(code);
 }
@@ -130,10 +165,10 @@ static int sim(struct yolk_ctx *ctx) {
 const struct yolk_cmd yolk_cmd_sim = {
     .name = "sim",
     .help = "count what a policy hits on a request trace, without a node",
-    .more = "One cache of one tier. For each request the leading run of its blocks that is present is a hit; "
+    .more = "One cache of one tier, or with --ssd of two. For each request the leading run of its blocks that is present is a hit; "
             "then all its blocks are used, tail first, and missing ones come in. hit_ratio is hit blocks by "
-            "all blocks. With --nodes it is a cluster: nodes with tiers, links, prefill and decode, requests at the "
-            "trace's times.",
+            "all blocks. With --ssd a block of either tier is a hit; ssd_share is how many of those SSD served. With "
+            "--nodes it is a cluster: nodes with tiers, links, prefill and decode, requests at the trace's times.",
     YOLK_CMD_OPTIONS(rows),
     .config_bytes = sizeof(struct sim_config),
     .flags = YOLK_CMD_LOCAL,

@@ -194,7 +194,8 @@ static uint32_t capacity_objects(const struct yk_store *s) {
 
 int yk_store_policy_make(struct yk_store *s, uint32_t ns) {
     struct share *sh = &s->shares[ns];
-    struct yk_policy_opts po = {capacity_objects(s), s->seed ^ ns};
+    struct yk_policy_opts po = {
+        .capacity_objects = capacity_objects(s), .seed = s->seed ^ ns, .has_below = s->low != NULL};
     if (sh->policy != NULL)
         return 0;
     int rc = yk_policy_new(s->policy_ops, s->space, &po, &sh->policy);

@@ -79,9 +79,13 @@ static void leave_heap(struct yk_keeper *k, uint32_t record) {
         sift(k, i, last);
 }
 
+static uint32_t parent_of(const struct yk_keeper *k, const struct yk_record *r) {
+    return k->is_flat ? YK_RECORD_NONE : yk_history_parent(k->history, r);
+}
+
 void yk_keeper_use(struct yk_keeper *k, uint32_t record) {
     struct yk_record *r = at(k, record);
-    uint32_t parent = yk_history_parent(k->history, r);
+    uint32_t parent = parent_of(k, r);
     if (r->in & k->bit) {
         if (r->heap_at != YK_RECORD_NONE)
             sift(k, r->heap_at, (struct yk_keeper_place){predict(k, record), record});
@@ -97,7 +101,7 @@ void yk_keeper_use(struct yk_keeper *k, uint32_t record) {
 
 void yk_keeper_drop(struct yk_keeper *k, uint32_t record) {
     struct yk_record *r = at(k, record);
-    uint32_t parent = yk_history_parent(k->history, r);
+    uint32_t parent = parent_of(k, r);
     if (!(r->in & k->bit))
         return;
     r->in &= (uint8_t)~k->bit;

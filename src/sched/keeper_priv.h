@@ -27,6 +27,7 @@ struct yk_keeper {
     struct yk_keeper_place *heap;
     uint32_t leaves, count, capacity, next_refreshed;
     uint8_t bit; /* of record.in */
+    bool is_flat; /* a parent is worth no more than itself: it may go before its children. Set before the first use */
 };
 
 /* max_request: as many records more than capacity may be in between two trims. -YK_ENOMEM. */

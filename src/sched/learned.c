@@ -239,19 +239,22 @@ static uint32_t find_chain(struct learned *l, const uint64_t *hashes, uint32_t n
     return known;
 }
 
+/* The leading run; or all that are, where the tier below has the others. */
 static void count_hits(struct learned *l, uint32_t n) {
-    uint32_t run = 0;
-    for (uint32_t which = 0; which < FOLLOWED; which++, run = 0) {
-        while (run < n && l->history.records[l->chain[run]].in & 1u << which)
-            run++;
-        l->hits[which] += run;
-        l->long_hits[which] += run;
-        l->all_hits[which] += run;
+    uint32_t here[FOLLOWED + 1] = {0};
+    for (uint32_t i = 0; i < n; i++) {
+        const struct yk_record *r = &l->history.records[l->chain[i]];
+        for (uint32_t which = 0; which < FOLLOWED; which++)
+            here[which] += (l->has_below || here[which] == i) && (r->in & 1u << which) != 0;
+        here[FOLLOWED] += (l->has_below || here[FOLLOWED] == i) && r->id != YK_POLICY_NONE;
     }
-    while (run < n && l->history.records[l->chain[run]].id != YK_POLICY_NONE)
-        run++;
-    l->long_real_hits += run;
-    l->real_hits += run;
+    for (uint32_t which = 0; which < FOLLOWED; which++) {
+        l->hits[which] += here[which];
+        l->long_hits[which] += here[which];
+        l->all_hits[which] += here[which];
+    }
+    l->long_real_hits += here[FOLLOWED];
+    l->real_hits += here[FOLLOWED];
     l->late_blocks += n;
     l->blocks += n;
 }
@@ -392,6 +395,7 @@ static int make_parts(struct learned *l, struct yk_policy_space *space, const st
         rc = yk_lessons_init(&l->lessons, &l->history, opts->seed);
     if (rc == 0)
         rc = yk_keeper_init(&l->keeper, &l->history, NULL, l->capacity, l->chain_max, 1u << FOLLOW_KEEPER);
+    l->keeper.is_flat = l->has_below;
     if (rc == 0)
         rc = make_training(l, opts->seed);
     yk_shadow_lru_init(&l->lru, &l->history, l->capacity, 1u << FOLLOW_LRU);
@@ -410,6 +414,7 @@ static int learned_create(struct yk_policy_space *space, const struct yk_policy_
         return -YK_ENOMEM;
     l->base.ops = &yk_policy_learned;
     l->follows = FOLLOW_KEEPER;
+    l->has_below = opts->has_below;
     l->walk = YK_RECORD_NONE;
     l->capacity = opts->capacity_objects < YK_LEARNED_CAPACITY_MAX ? opts->capacity_objects : YK_LEARNED_CAPACITY_MAX;
     if (l->capacity == 0)
@@ -470,7 +475,7 @@ static int learned_insert(struct yk_policy *p, uint32_t id, const struct yk_poli
     uint32_t other = l->history.records[record].id;
     if (other != YK_POLICY_NONE)
         l->record_of[other] = 0; /* the same hash twice: the younger has the record */
-    yk_order_enter(&l->order, 0, id, block->parent_id);
+    yk_order_enter(&l->order, 0, id, l->has_below ? YK_POLICY_NONE : block->parent_id);
     bind(l, id, record);
     see_count(l);
     return 0;
@@ -538,7 +543,7 @@ static uint32_t learned_count(const struct yk_policy *p) {
 
 static bool learned_rises(const struct yk_policy *p, uint64_t key_hash, bool used) {
     const struct learned *l = (const struct learned *)p;
-    return used || is_followed(l, yk_history_find(&l->history, key_hash));
+    return (used && !l->has_below) || is_followed(l, yk_history_find(&l->history, key_hash));
 }
 
 static int learned_yield(struct yk_policy *p, uint32_t id) {

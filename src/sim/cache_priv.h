@@ -19,6 +19,7 @@ struct yk_sim_cache;
 
 struct yk_sim_cache_ops {
     const char *name;
+    bool says_left; /* calls yk_sim_left: it can stand over another tier */
     size_t size; /* of its struct, which begins with yk_sim_cache and comes zeroed */
     /* 0 or a failure, after which fini is called too. The trace outlives the cache; only the optimum looks ahead in
      * it. */
@@ -33,6 +34,7 @@ struct yk_sim_cache_ops {
 /* The head of every cache. */
 struct yk_sim_cache {
     const struct yk_sim_cache_ops *ops;
+    struct yk_sim_below *below; /* where what leaves goes, if says_left; NULL: nowhere */
     uint64_t training_ns; /* CPU time, and how often: learned */
     uint32_t trainings;
 };
@@ -68,6 +70,29 @@ void yk_sim_lists_drop(struct yk_sim_lists *lists, uint32_t block);
 
 static inline bool yk_sim_lists_has(const struct yk_sim_lists *lists, uint32_t block, int list) {
     return lists->in[block] == list + 1;
+}
+
+/* ---- tiers.c: the tier below -------------------------------------------------------------------- */
+
+struct yk_sim_below {
+    struct yk_sim_lists lists;
+    uint64_t capacity, written; /* blocks */
+};
+
+int yk_sim_below_init(struct yk_sim_below *below, const struct yk_sim_trace *trace, uint64_t capacity);
+void yk_sim_below_fini(struct yk_sim_below *below);
+/* The block left the cache above: it is written, unless it stands here already. */
+void yk_sim_below_add(struct yk_sim_below *below, uint32_t block);
+/* It is here, and comes up. */
+void yk_sim_below_use(struct yk_sim_below *below, uint32_t block);
+
+static inline bool yk_sim_below_has(const struct yk_sim_below *below, uint32_t block) {
+    return below->lists.in[block] != 0;
+}
+
+static inline void yk_sim_left(struct yk_sim_cache *cache, uint32_t block) {
+    if (cache->below != NULL)
+        yk_sim_below_add(cache->below, block);
 }
 
 #endif

@@ -51,6 +51,7 @@ static void sift(struct ranked *r, uint32_t at, uint32_t block) {
 static struct rank pop(struct ranked *r) {
     uint32_t block = r->heap[0], last = r->heap[--r->count];
     r->place[block] = 0;
+    yk_sim_left(&r->base, block);
     if (r->count > 0)
         sift(r, 0, last);
     return r->rank[block];
@@ -142,18 +143,21 @@ static int opt_use(struct yk_sim_cache *c, uint32_t block) {
 }
 
 const struct yk_sim_cache_ops yk_sim_lfu = {.name = "lfu",
+                                            .says_left = true,
                                             .size = sizeof(struct ranked),
                                             .init = ranked_init,
                                             .fini = ranked_fini,
                                             .has = ranked_has,
                                             .use = lfu_use};
 const struct yk_sim_cache_ops yk_sim_gdsf = {.name = "gdsf",
-                                             .size = sizeof(struct ranked),
+                                             .says_left = true,
+                                            .size = sizeof(struct ranked),
                                              .init = ranked_init,
                                              .fini = ranked_fini,
                                              .has = ranked_has,
                                              .use = gdsf_use};
 const struct yk_sim_cache_ops yk_sim_opt = {.name = "opt",
+                                            .says_left = true,
                                             .size = sizeof(struct ranked),
                                             .init = opt_init,
                                             .fini = ranked_fini,

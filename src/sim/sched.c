@@ -32,7 +32,7 @@ static void sched_fini(struct yk_sim_cache *c) {
 }
 
 static int sched_init(struct yk_sim_cache *c, const struct yk_sim_trace *t, const struct yk_sim_opts *o) {
-    struct yk_policy_opts opts = {.capacity_objects = o->capacity, .seed = o->seed};
+    struct yk_policy_opts opts = {.capacity_objects = o->capacity, .seed = o->seed, .has_below = o->below != 0};
     struct sched *s = of(c);
     s->trace = t;
     s->capacity = o->capacity;
@@ -58,6 +58,7 @@ static int evict_one(struct sched *s) {
     (void)yk_policy_evict(s->policy, id, hash_of(s, id));
     s->in[id] = 0;
     s->count--;
+    yk_sim_left(&s->base, id);
     return 0;
 }
 
@@ -114,19 +115,22 @@ static int learned_request(struct yk_sim_cache *c, uint64_t number) {
 }
 
 const struct yk_sim_cache_ops yk_sim_learned = {.name = "learned",
-                                                .size = sizeof(struct sched),
+                                                .says_left = true,
+                                            .size = sizeof(struct sched),
                                                 .init = sched_init,
                                                 .fini = sched_fini,
                                                 .request = learned_request,
                                                 .has = sched_has,
                                                 .use = sched_use};
 const struct yk_sim_cache_ops yk_sim_lru = {.name = "lru",
+                                            .says_left = true,
                                             .size = sizeof(struct sched),
                                             .init = sched_init,
                                             .fini = sched_fini,
                                             .has = sched_has,
                                             .use = sched_use};
 const struct yk_sim_cache_ops yk_sim_s3fifo = {.name = "s3fifo",
+                                               .says_left = true,
                                                .size = sizeof(struct sched),
                                                .init = sched_init,
                                                .fini = sched_fini,

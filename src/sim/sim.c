@@ -33,14 +33,26 @@ static const struct yk_sim_cache_ops *find(const char *name) {
     return NULL;
 }
 
+/* The leading run that is present; those of it that come from below are used there. */
+static uint32_t count_hits(struct yk_sim_cache *c, const uint32_t *blocks, uint32_t n, struct yk_sim_result *r) {
+    uint32_t hits = 0;
+    for (; hits < n; hits++) {
+        if (c->ops->has(c, blocks[hits]))
+            continue;
+        if (c->below == NULL || !yk_sim_below_has(c->below, blocks[hits]))
+            break;
+        yk_sim_below_use(c->below, blocks[hits]);
+        r->below_hit_blocks++;
+    }
+    return hits;
+}
+
 static int run_request(const struct yk_sim_trace *t, uint64_t number, struct yk_sim_cache *c,
                        struct yk_sim_result *r) {
     const struct yk_sim_req *q = &t->reqs[number];
     const uint32_t *blocks = t->blocks + q->first;
-    uint32_t hits = 0;
+    uint32_t hits = count_hits(c, blocks, q->n, r);
     int rc = 0;
-    while (hits < q->n && c->ops->has(c, blocks[hits]))
-        hits++;
     if (c->ops->request != NULL)
         rc = c->ops->request(c, number);
     for (uint32_t i = q->n; rc == 0 && i-- > 0;)
@@ -51,9 +63,28 @@ static int run_request(const struct yk_sim_trace *t, uint64_t number, struct yk_
     return rc;
 }
 
+static int run(const struct yk_sim_trace *t, const struct yk_sim_opts *o, struct yk_sim_cache *c,
+               struct yk_sim_result *r) {
+    int rc = c->below != NULL ? yk_sim_below_init(c->below, t, o->below) : 0;
+    if (rc == 0)
+        rc = c->ops->init(c, t, o);
+    uint64_t began_ns = yk_sim_cpu_ns();
+    for (uint64_t i = 0; rc == 0 && i < t->req_count; i++)
+        rc = run_request(t, i, c, r);
+    r->trainings = c->trainings;
+    r->training_ns = c->training_ns;
+    r->decision_ns = yk_sim_cpu_ns() - began_ns - c->training_ns;
+    r->below_written = c->below != NULL ? c->below->written : 0;
+    c->ops->fini(c);
+    if (c->below != NULL)
+        yk_sim_below_fini(c->below);
+    return rc;
+}
+
 int yk_sim_run(const struct yk_sim_trace *t, const struct yk_sim_opts *o, struct yk_sim_result *ret_result,
                struct yk_err *err) {
     const struct yk_sim_cache_ops *ops = find(o->policy);
+    struct yk_sim_below below = {0};
     struct yk_sim_result r = {0};
     struct yk_sim_cache *c;
     if (ops == NULL)
@@ -61,18 +92,14 @@ int yk_sim_run(const struct yk_sim_trace *t, const struct yk_sim_opts *o, struct
     if (o->capacity == 0 || o->capacity > YK_SIM_CAPACITY_MAX || t->distinct == 0)
         return yk_err_set(err, -YK_EINVAL, "found a capacity of %u blocks for a trace of %llu, expected 1 to %u",
                           o->capacity, (unsigned long long)t->distinct, YK_SIM_CAPACITY_MAX);
+    if (o->below != 0 && !ops->says_left)
+        return yk_err_set(err, -YK_EINVAL, "found policy '%s' with two tiers, expected one that knows them", o->policy);
     c = calloc(1, ops->size);
     if (c == NULL)
         return yk_err_set(err, -YK_ENOMEM, "no memory for %s", o->policy);
     c->ops = ops;
-    int rc = ops->init(c, t, o);
-    uint64_t began_ns = yk_sim_cpu_ns();
-    for (uint64_t i = 0; rc == 0 && i < t->req_count; i++)
-        rc = run_request(t, i, c, &r);
-    r.trainings = c->trainings;
-    r.training_ns = c->training_ns;
-    r.decision_ns = yk_sim_cpu_ns() - began_ns - c->training_ns;
-    ops->fini(c);
+    c->below = o->below != 0 ? &below : NULL;
+    int rc = run(t, o, c, &r);
     free(c);
     if (rc != 0)
         return yk_err_set(err, rc < 0 ? rc : -YK_EINTERNAL, "%s failed after %llu requests", o->policy,

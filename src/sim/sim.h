@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The simulator behind `yolk sim`: a trace against one cache of one tier, counted in blocks.
+ * The simulator behind `yolk sim`: a trace against one cache of one tier or two, counted in blocks.
  *
  * A request hits the leading run of its blocks that is present: without its ancestors a block is useless.
  * Then all its blocks are used, tail first, so that the tail is also the first to go: present ones are
  * accessed, missing ones come in. What a policy of src/sched decides here is what it decides in a node, as
  * it is the same object; the others are yardsticks (ranked.c, queues.c, tinylfu.c).
+ *
+ * With a tier below what leaves the cache goes there. Then a hit is a block of the leading run of what is present in
+ * either tier, and each is served by the tier that has it; a block that is used comes into the cache from below too,
+ * as if it was missing, and goes at once if the policy has better.
  *
  * Thread: one; no globals. The same trace, options and seed give the same counts everywhere.
  */
@@ -24,10 +28,15 @@ struct yk_sim_opts {
     const char *policy; /* one of yk_sim_policy_names */
     uint32_t capacity;  /* blocks, 1 to YK_SIM_CAPACITY_MAX */
     uint64_t seed;
+    uint64_t below;     /* blocks that the tier below has room for; 0: there is none, YK_SIM_BELOW_ALL: for all */
 };
+
+#define YK_SIM_BELOW_ALL UINT64_MAX
 
 struct yk_sim_result {
     uint64_t requests, blocks, hit_blocks;
+    uint64_t below_hit_blocks; /* of hit_blocks: those that only the tier below had */
+    uint64_t below_written;    /* blocks that went there */
     uint64_t trainings;
     uint64_t decision_ns, training_ns; /* CPU time of the run, without its trainings and of those */
 };
@@ -35,7 +44,7 @@ struct yk_sim_result {
 /* NULL at the end. */
 extern const char *const yk_sim_policy_names[];
 
-/* 0; -YK_EINVAL: no such policy, or a capacity out of range; -YK_ENOMEM. */
+/* 0; -YK_EINVAL: no such policy, not one for two tiers, or a capacity out of range; -YK_ENOMEM. */
 int yk_sim_run(const struct yk_sim_trace *trace, const struct yk_sim_opts *opts,
                struct yk_sim_result *ret_result, struct yk_err *err);
 
