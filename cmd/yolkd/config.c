@@ -12,6 +12,7 @@
 #include "base/text.h"
 #include "dir/member.h"
 #include "machine.h"
+#include "node/cxl_place.h"
 #include "sched/policy.h"
 #include "shm/segment.h"
 
@@ -188,6 +189,10 @@ static struct yk_opt table[] = {
              "has."},
     {ROW("numa-node", YK_OPT_INT, numa_node), .def = "-1", .min = "-1", .max = "1023",
      .section = "memory", .help = "Prefer memory of this NUMA node; -1 has no preference."},
+    {ROW("cxl", YK_OPT_STR, cxl), .metavar = "SIZE[@NODE]", .check = yolkd_check_cxl, .section = "memory",
+     .help = "Slow memory to pool behind --dram, such as that of a CXL device: what leaves DRAM goes there, and comes "
+             "back when its uses are worth it. NODE is the NUMA node that it is; without it, the one that has no "
+             "processors. Another value than last time starts with an empty segment."},
     {ROW("populate", YK_OPT_BOOL, populate), .def = "yes", .section = "memory",
      .help = "Touch a new segment in the background, so that first puts find mapped pages. Without "
              "it memory is taken as blocks come, and none is registered with the SSD tier's devices."},
@@ -378,11 +383,25 @@ void yolkd_config_help(FILE *out) {
 
 /* ---- against the machine -------------------------------------------------------------------- */
 
+/* Of both kinds of memory. Its option was checked. */
+static uint64_t payload_bytes(const struct yolkd_config *config) {
+    struct yk_err err;
+    uint64_t slow = 0;
+    int node;
+    if (config->cxl != NULL && yk_cxl_place_parse(config->cxl, &slow, &node, &err) < 0)
+        slow = 0;
+    return config->dram_bytes + slow;
+}
+
 static int check_total(const struct yolkd_config *config, struct yk_err *err) {
     char asked[YK_FMT_MAX], total[YK_FMT_MAX];
-    uint64_t bytes = yolkd_memory_bytes();
-    if (bytes == 0 || config->dram_bytes <= bytes)
+    uint64_t bytes = yolkd_memory_bytes(), want = payload_bytes(config);
+    if (bytes == 0 || want <= bytes)
         return 0;
+    if (config->dram_bytes <= bytes)
+        return yk_opt_fail(&config->opts, "cxl", err, "found %s, expected at most the %s that this machine has beside --dram",
+                           yk_fmt_bytes_exact(want - config->dram_bytes, asked),
+                           yk_fmt_bytes(bytes - config->dram_bytes, total));
     return yk_opt_fail(&config->opts, "dram", err,
                        "found %s, expected at most the %s this machine has",
                        yk_fmt_bytes_exact(config->dram_bytes, asked), yk_fmt_bytes(bytes, total));
@@ -395,25 +414,27 @@ static uint64_t round_up(uint64_t bytes, uint64_t unit) {
 /* What an old segment holds is free again if it is replaced, and needed no more if it is kept. */
 static int check_room(const struct yolkd_config *config, struct yk_err *err) {
     char asked[YK_FMT_MAX], left[YK_FMT_MAX], more[YK_FMT_MAX];
-    uint64_t bytes = 0, allocated = 0;
+    uint64_t bytes = 0, allocated = 0, slow = payload_bytes(config) - config->dram_bytes;
     const char *dir = config->ephemeral ? DEFAULT_DIR : config->shm_dir;
     if (!config->ephemeral && yolkd_segment_file(dir, config->name, &bytes, &allocated) &&
-        bytes == round_up(config->dram_bytes, YK_SHM_PAGE))
+        bytes == round_up(config->dram_bytes, YK_SHM_PAGE) + round_up(slow, YK_SHM_PAGE))
         return 0;
     struct yk_store_opts so = {.segment = {.data_bytes = config->dram_bytes,
                                            .max_blocks = (uint32_t)config->max_blocks,
-                                           .max_clients = (uint32_t)config->max_clients + 1u}};
+                                           .max_clients = (uint32_t)config->max_clients + 1u},
+                               .cxl = {.bytes = slow}};
     uint64_t beside = yk_store_beside_bytes(&so);
     uint64_t room = yk_segment_room(dir);
-    if (room == 0 || config->dram_bytes + beside <= room + allocated)
+    if (room == 0 || config->dram_bytes + slow + beside <= room + allocated)
         return 0;
     room += allocated;
+    beside += slow;
     return yk_opt_fail(&config->opts, "dram", err,
                        "found %s, expected at most the %s that are free here and in %s beside %s for "
-                       "the block table and --max-clients=%d",
+                       "%sthe block table and --max-clients=%d",
                        yk_fmt_bytes_exact(config->dram_bytes, asked),
                        yk_fmt_bytes(room > beside ? room - beside : 0, left), dir,
-                       yk_fmt_bytes(beside, more), config->max_clients);
+                       yk_fmt_bytes(beside, more), slow != 0 ? "--cxl, " : "", config->max_clients);
 }
 
 static int check_dir(const struct yolkd_config *config, struct yk_err *err) {
@@ -449,6 +470,12 @@ static int choose_pages(const struct yolkd_config *config, const char **ret_dir,
     memset(&mount, 0, sizeof(mount));
     if (config->huge_pages == HUGE_OFF)
         return 0;
+    /* Pages of hugetlbfs are had by a call on the file, which does not look where a mapping wants them. */
+    if (config->cxl != NULL)
+        return config->huge_pages == HUGE_AUTO
+                   ? 0
+                   : yk_opt_fail(&config->opts, "huge-pages", err,
+                                 "found 'require' with --cxl, expected one of them");
     if (config->ephemeral)
         return config->huge_pages == HUGE_AUTO
                    ? 0
@@ -532,6 +559,7 @@ int yolkd_config_node(const struct yolkd_config *config, bool activated,
                       struct yk_node_opts *ret_opts, struct yk_err *err) {
     const char *huge_dir = NULL;
     struct yk_store_ssd_opts ssd = {.dev_count = 0};
+    struct yk_store_cxl_opts cxl;
     struct yk_node_opts opts = {
         .unix_mode = (uint32_t)strtoul(config->unix_mode, NULL, 8),
         .max_conns = (uint32_t)config->max_connections,
@@ -555,11 +583,14 @@ int yolkd_config_node(const struct yolkd_config *config, bool activated,
     if (rc == 0)
         rc = check_machine(config, &huge_dir, err);
     if (rc == 0)
+        rc = yolkd_config_cxl(config, &cxl, err);
+    if (rc == 0)
         rc = yolkd_config_ssd(config, &ssd, err);
     if (rc < 0)
         return rc;
     opts.store = (struct yk_store_opts){
         .ssd = ssd,
+        .cxl = cxl,
         .segment = {.dir = config->shm_dir,
                     .name = config->ephemeral ? NULL : config->name,
                     .huge_dir = huge_dir,
@@ -596,6 +627,10 @@ void yolkd_config_man(FILE *out) {
         "The memory is shared memory with a name. It outlives the daemon: after a restart, an\n"
         "upgrade or a crash all blocks are there again. \\fBrm /dev/shm/yolk\\-\\fINAME\\fB.*\\fR\n"
         "gives it back when no yolkd runs on it.\n"
+        ".PP\n"
+        "With \\fB\\-\\-cxl\\fR slow memory is pooled behind DRAM: what leaves DRAM goes there, and clients read it "
+        "there as\n"
+        "they read DRAM.\n"
         ".PP\n"
         "With \\fB\\-\\-ssd\\fR blocks that leave memory go to files or devices and come up again "
         "when they\n"
@@ -637,6 +672,7 @@ void yolkd_config_man(FILE *out) {
         ".nf\n"
         "yolkd \\-\\-dram 8G \\-\\-listen unix:$XDG_RUNTIME_DIR/yolk.sock\n"
         "yolkd \\-\\-dram 64G \\-\\-ssd /var/lib/yolk:500G\n"
+        "yolkd \\-\\-dram 64G \\-\\-cxl 256G@2 \\-\\-ssd /var/lib/yolk:2T\n"
         "yolkd \\-\\-etcd http://10.0.0.1:2379 \\-\\-peer\\-listen 10.0.0.7:7782 "
         "\\-\\-insecure\\-network\n"
         "yolkd \\-\\-check\\-config \\-\\-config /etc/yolk/yolkd.conf\n"

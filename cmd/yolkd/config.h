@@ -33,6 +33,7 @@ struct yolkd_config {
     bool ephemeral;
     int huge_pages; /* enum yolkd_huge */
     int numa_node;
+    char *cxl; /* SIZE or SIZE@NODE; NULL: none */
     int reserve_percent;
     int held_percent;
     int max_clients;
@@ -91,6 +92,10 @@ int yolkd_config_node(const struct yolkd_config *config, bool activated,
 enum yolkd_trim { YOLKD_TRIM_AUTO, YOLKD_TRIM_ON, YOLKD_TRIM_OFF };
 int yolkd_config_ssd(const struct yolkd_config *config, struct yk_store_ssd_opts *ret_opts,
                      struct yk_err *err);
+
+/* The part of it that concerns slow memory (config_cxl.c); and the check of the value alone. */
+int yolkd_config_cxl(const struct yolkd_config *config, struct yk_store_cxl_opts *ret_opts, struct yk_err *err);
+int yolkd_check_cxl(const char *text, struct yk_err *err);
 
 /* The part of it that concerns the cluster (config_cluster.c): what yk_dir_new takes, and where the node's transfer
  * engine listens for its peers (io_node's transfer). Without --etcd *ret_opts has no endpoints. Strings are

@@ -17,6 +17,7 @@
 
 #define MEMINFO   "/proc/meminfo"
 #define CGROUP_FS "/sys/fs/cgroup"
+#define NUMA_SYS  "/sys/devices/system/node/"
 #define HUGE_SYS  "/sys/kernel/mm/hugepages/hugepages-2048kB/"
 
 /* A file that holds one number; "max" and files that are not there are `otherwise`. */
@@ -154,6 +155,38 @@ bool yolkd_numa_node_exists(int node) {
     char path[64];
     snprintf(path, sizeof(path), "/sys/devices/system/node/node%d", node);
     return access(path, F_OK) == 0;
+}
+
+/* Lists such as 0-1,4. */
+bool yolkd_numa_node_has(int node, enum yolkd_numa what) {
+    FILE *f = fopen(what == YOLKD_NUMA_MEMORY ? NUMA_SYS "has_memory" : NUMA_SYS "has_cpu", "re");
+    bool has = false;
+    int from, to;
+    char next = ',';
+    if (f == NULL)
+        return false;
+    while (!has && next == ',' && fscanf(f, "%d", &from) == 1) {
+        to = from;
+        if (fscanf(f, "%c", &next) == 1 && next == '-' && (fscanf(f, "%d", &to) != 1 || fscanf(f, "%c", &next) != 1))
+            next = '\0';
+        has = node >= from && node <= to;
+    }
+    fclose(f);
+    return has;
+}
+
+uint64_t yolkd_numa_node_bytes(int node) {
+    char path[64], line[128];
+    unsigned long long kib = 0;
+    snprintf(path, sizeof(path), NUMA_SYS "node%d/meminfo", node);
+    FILE *f = fopen(path, "re");
+    if (f == NULL)
+        return 0;
+    while (fgets(line, sizeof(line), f) != NULL)
+        if (sscanf(line, "Node %*d MemTotal: %llu kB", &kib) == 1)
+            break;
+    fclose(f);
+    return kib << 10;
 }
 
 uint64_t yolkd_open_files_raise(void) {

@@ -41,6 +41,12 @@ bool yolkd_in_memory(const char *dir);
 
 bool yolkd_numa_node_exists(int node);
 
+enum yolkd_numa { YOLKD_NUMA_MEMORY, YOLKD_NUMA_PROCESSORS };
+/* Has the NUMA node any of these? False if it cannot be told. */
+bool yolkd_numa_node_has(int node, enum yolkd_numa what);
+/* Memory of the NUMA node; 0 if it cannot be read. */
+uint64_t yolkd_numa_node_bytes(int node);
+
 /* Raises the soft limit of open files to the hard one; returns the limit. */
 uint64_t yolkd_open_files_raise(void);
 

@@ -165,7 +165,8 @@ static void put_segment(const struct yolkd *d, struct yk_buf *out) {
     }
     yk_buf_printf(out, "%s, %llu blocks (%s) recovered in %s",
                   found == YK_SEGMENT_CLEAN ? "stopped clean" : "not stopped clean",
-                  (unsigned long long)n.store.recovered, yk_fmt_bytes(n.store.block_bytes, bytes),
+                  (unsigned long long)n.store.recovered,
+                  yk_fmt_bytes(n.store.block_bytes + n.store.cxl_block_bytes, bytes),
                   yk_fmt_duration(n.store.recovery_us * 1000u, time));
     if (n.store.recovery_dropped > 0)
         yk_buf_printf(out, ", %llu dropped", (unsigned long long)n.store.recovery_dropped);
@@ -174,6 +175,21 @@ static void put_segment(const struct yolkd *d, struct yk_buf *out) {
     if (n.store.suspect_blocks > 0)
         yk_buf_printf(out, ", %llu to be verified before their first use",
                       (unsigned long long)n.store.suspect_blocks);
+}
+
+static void log_cxl(const struct yolkd *d) {
+    struct yk_node_stats n;
+    char size[YK_FMT_MAX], dram[YK_FMT_MAX], slow[YK_FMT_MAX];
+    yk_node_stats(d->node, &n);
+    if (n.store.cxl_capacity_bytes == 0)
+        return;
+    yk_fmt_bytes(n.store.cxl_dram_bytes_per_s, dram);
+    yk_fmt_bytes(n.store.cxl_bytes_per_s, slow);
+    yk_log(n.store.cxl_used ? YK_LOG_INFO : YK_LOG_WARN, "yolkd",
+           "%s of slow memory on NUMA node %d: %llu ns and %s/s, where DRAM has %llu ns and %s/s%s",
+           yk_fmt_bytes(n.store.cxl_capacity_bytes, size), d->node_opts.store.cxl.node,
+           (unsigned long long)n.store.cxl_latency_ns, slow, (unsigned long long)n.store.cxl_dram_latency_ns, dram,
+           n.store.cxl_used ? "" : ". It is no quicker than an SSD, and nothing is put there");
 }
 
 static void log_start(const struct yolkd *d, const char *sockets) {
@@ -189,6 +205,7 @@ static void log_start(const struct yolkd *d, const char *sockets) {
            d->node_opts.store.policy, yk_buf_text(&addresses), yk_buf_text(&segment));
     yk_buf_fini(&addresses);
     yk_buf_fini(&segment);
+    log_cxl(d);
     if (d->config.insecure_network)
         yk_log(YK_LOG_WARN, "yolkd",
                "--insecure-network: whoever reaches an address beyond loopback can read, replace "
@@ -381,8 +398,9 @@ static void stop(struct yolkd *d) {
     yk_dir_stop(d->dir);
     yk_node_stop(d->node);
     yk_dir_free(d->dir);
-    yk_log(YK_LOG_INFO, "yolkd", "stopped; %llu blocks (%s) %s", (unsigned long long)n.store.blocks,
-           yk_fmt_bytes(n.store.block_bytes, bytes),
+    yk_log(YK_LOG_INFO, "yolkd", "stopped; %llu blocks (%s) %s",
+           (unsigned long long)(n.store.blocks + n.store.cxl_blocks),
+           yk_fmt_bytes(n.store.block_bytes + n.store.cxl_block_bytes, bytes),
            lost                  ? "are lost with its memory"
            : d->config.ephemeral ? "are gone with it"
                                  : "stay for the next start");

@@ -54,7 +54,7 @@ void yk_found_info(const struct yk_found *f, yk_block_info *ret) {
     ret->epoch = d->epoch;
     ret->expiry_ms = d->expiry_ms;
     ret->session = rest->session;
-    ret->tiers = 1u << YK_TIER_DRAM | (rest->ssd != 0 ? 1u << YK_TIER_SSD : 0u);
+    ret->tiers = 1u << (f->slow ? YK_TIER_CXL : YK_TIER_DRAM) | (rest->ssd != 0 ? 1u << YK_TIER_SSD : 0u);
     ret->depth_tokens = rest->depth_tokens;
     ret->length_tokens = rest->length_tokens;
     ret->model = rest->model;

@@ -13,9 +13,9 @@
 #include <string.h>
 
 void yk_store_policy_access(struct yk_store *s, uint32_t idx) {
-    const struct yk_desc *d = desc_at(s, idx);
-    if (d->ns < YK_SHM_NAMESPACES && s->shares[d->ns].policy != NULL)
-        yk_policy_access(s->shares[d->ns].policy, idx);
+    struct yk_policy *p = yk_store_policy_of(s, idx);
+    if (p != NULL)
+        yk_policy_access(p, idx);
 }
 
 void yk_store_access(struct yk_store *s, uint32_t idx) {
@@ -31,6 +31,8 @@ void yk_store_access(struct yk_store *s, uint32_t idx) {
             return;
     }
     yk_store_policy_access(s, idx);
+    if (in_slow(s, idx))
+        yk_store_cxl_used(s, idx);
     if (s->marks != NULL && (*mark_of(s, idx) & MARK_COPY)) {
         *mark_of(s, idx) &= (uint8_t)~MARK_COPY;
         COUNT(s, copies_kept);
@@ -302,7 +304,7 @@ void yk_store_info(const struct yk_store *s, uint32_t idx, yk_block_info *ret_in
     ret_info->epoch = d->epoch;
     ret_info->expiry_ms = d->expiry_ms;
     ret_info->session = rest->session;
-    ret_info->tiers = 1u << YK_TIER_DRAM | (rest->ssd != 0 ? 1u << YK_TIER_SSD : 0);
+    ret_info->tiers = 1u << (in_slow(s, idx) ? YK_TIER_CXL : YK_TIER_DRAM) | (rest->ssd != 0 ? 1u << YK_TIER_SSD : 0);
     ret_info->depth_tokens = rest->depth_tokens;
     ret_info->length_tokens = rest->length_tokens;
     ret_info->model = rest->model;

@@ -55,12 +55,16 @@ static void stay(struct yk_store *s, uint32_t idx) {
     *mark_of(s, idx) &= (uint8_t)~MARK_LEAVING;
     COUNT_SUB(s, leaving_blocks, 1);
     COUNT_SUB(s, leaving_bytes, rest_at(s, idx)->cap);
+    if (in_slow(s, idx))
+        bytes_sub(&s->slow_leaving_bytes, rest_at(s, idx)->cap);
 }
 
 static void leave(struct yk_store *s, uint32_t idx) {
     *mark_of(s, idx) |= MARK_LEAVING;
     COUNT(s, leaving_blocks);
     COUNT_ADD(s, leaving_bytes, rest_at(s, idx)->cap);
+    if (in_slow(s, idx))
+        s->slow_leaving_bytes += rest_at(s, idx)->cap;
     yk_store_share_drop(s, idx, 1);
 }
 
@@ -103,7 +107,7 @@ static int writable(const struct yk_store *s, uint64_t len) {
 int yk_store_demote(struct yk_store *s, uint32_t idx) {
     if (s->low == NULL)
         return 0;
-    if (s->low->hurrying) {
+    if (s->hurrying) {
         COUNT(s, demote_hurried);
         return 0;
     }
@@ -305,7 +309,7 @@ static uint64_t drop_queued(struct yk_store *s, uint64_t len) {
         if ((m & (MARK_QUEUED | MARK_LEAVING | MARK_WRITING)) != (MARK_QUEUED | MARK_LEAVING) ||
             !desc_live(desc_at(s, idx)))
             continue;
-        freed += rest_at(s, idx)->cap;
+        freed += in_slow(s, idx) ? 0 : rest_at(s, idx)->cap; /* the put waits for DRAM */
         COUNT(s, demote_hurried);
         yk_store_retire(s, idx, RETIRE_SPACE, 0); /* which takes it off the queue; the pump skips its place */
     }
@@ -313,13 +317,13 @@ static uint64_t drop_queued(struct yk_store *s, uint64_t len) {
 }
 
 void yk_store_ssd_hurry(struct yk_store *s, uint64_t len) {
-    if (s->low == NULL)
+    if (s->low == NULL && s->cxl == NULL)
         return;
-    uint64_t freed = drop_queued(s, len);
-    s->low->hurrying = 1;
+    uint64_t freed = s->low != NULL ? drop_queued(s, len) : 0;
+    s->hurrying = 1;
     if (freed < len)
         yk_store_evict_bytes(s, len - freed, HURRY_MAX);
-    s->low->hurrying = 0;
+    s->hurrying = 0;
     yk_store_scan(s);
 }
 

@@ -4,6 +4,7 @@
  */
 #include "node/embed.h"
 
+#include "node/cxl_place.h"
 #include "node/node.h"
 #include "node/ssd_place.h"
 #include "sched/policy.h"
@@ -123,6 +124,16 @@ static int set_option(struct embed_opts *o, const char *name, const char *value,
     int rc;
     if (strcmp(name, "dram") == 0)
         return yk_parse_size(value, &o->node.store.segment.data_bytes, err);
+    if (strcmp(name, "cxl") == 0)
+        return yk_cxl_place_parse(value, &o->node.store.cxl.bytes, &o->node.store.cxl.node, err);
+    if (strcmp(name, "cxl_use_percent") == 0) {
+        rc = yk_parse_count(value, &n, err);
+        if (rc == 0 && (n < 100 || n > 10000))
+            rc = yk_err_set(err, -YK_EINVAL, "embedded: cxl_use_percent: found %s, expected 100 to 10000", value);
+        if (rc == 0)
+            o->node.store.cxl.figures = (struct yk_cxl_figures){100, 10000000000ull, n, 1000000000000ull / n};
+        return rc;
+    }
     if (strcmp(name, "capacity_blocks") == 0)
         return yk_parse_count(value, &o->node.store.capacity_blocks, err);
     if (strcmp(name, "max_blocks") == 0) {
@@ -157,7 +168,7 @@ static int set_option(struct embed_opts *o, const char *name, const char *value,
         return rc;
     return yk_err_set(
         err, -YK_EINVAL,
-        "embedded: found option '%s', expected dram, capacity_blocks, max_blocks, max_clients, "
+        "embedded: found option '%s', expected dram, cxl, capacity_blocks, max_blocks, max_clients, "
         "policy, name, listen, transfer, ssd, or one of ssd_only_on, _admit, _segment, _trim, "
         "_write_limit, _wait, _capacity_blocks, _clean_percent, _format, _buffered, _preload",
         name);

@@ -6,7 +6,9 @@
  * no event loop. The node is the same as yolkd's; it listens nowhere, its segment is nameless, and
  * it ends with the handle.
  *
- * Options are NAME=VALUE, separated by commas: dram (size, default 256M), capacity_blocks,
+ * Options are NAME=VALUE, separated by commas: dram (size, default 256M), cxl (SIZE[@NODE] of slow memory, wherever DRAM
+ * is if no node is named; cxl_use_percent, for tests: what a use of it costs, of one of DRAM, instead of what is
+ * measured), capacity_blocks,
  * max_blocks (counts), policy, name (of a named segment that survives), listen (an address more,
  * for other processes of the host); ssd (PATH:SIZE as yolkd's --ssd takes it, once for each place),
  * and yolkd's other options of the SSD tier with underscores: ssd_only_on, ssd_admit, ssd_segment,

@@ -7,6 +7,9 @@
  * names (R2). Nothing here waits for a reader: what is pinned stays in limbo, and the next scan
  * looks again.
  *
+ * With slow memory (docs/decisions/0020) what the policy of DRAM lets go for space or capacity sinks there
+ * (cxl_sink.c), if it may; the rest goes on as before, to SSD or away.
+ *
  * The limbo list is linked through `parent`, which means nothing in a retired descriptor.
  */
 #include "node/ssd_priv.h"
@@ -107,7 +110,7 @@ void yk_store_retire(struct yk_store *s, uint32_t idx, enum retire_reason why, i
 static void desc_release(struct yk_store *s, uint32_t idx) {
     struct yk_desc *d = desc_at(s, idx);
     struct yk_rest *rest = rest_at(s, idx);
-    if (rest->cap != 0 && yk_alloc_put(s->alloc, rest->offset, rest->cap) < 0)
+    if (rest->cap != 0 && yk_store_place_put(s, rest->offset, rest->cap) < 0)
         COUNT(s, corrupt);
     yk_owner_cell_give(&s->own, d->key_cell, yk_key_tail(d->key_len));
     yk_owner_desc_give(&s->own, idx);
@@ -134,6 +137,8 @@ void yk_store_scan(struct yk_store *s) {
         }
         COUNT_SUB(s, limbo_blocks, 1);
         COUNT_SUB(s, limbo_bytes, rest->cap);
+        if (in_slow(s, idx))
+            bytes_sub(&s->slow_limbo_bytes, rest->cap);
         desc_release(s, idx);
     }
     s->limbo_head = keep;
@@ -155,38 +160,61 @@ void yk_store_unreserve(struct yk_store *s, uint32_t idx) {
         desc_release(s, idx);
 }
 
-struct can_arg {
-    struct yk_store *s;
-    uint64_t boot_ms;
-    int soft_too; /* soft pins give way */
-};
-
-static enum yk_policy_answer can_go(void *arg, uint32_t id) {
+enum yk_policy_answer yk_store_can_go(void *arg, uint32_t id) {
     struct can_arg *c = arg;
-    const struct yk_rest *rest = rest_at(c->s, id);
+    const struct yk_store *s = c->s;
+    const struct yk_rest *rest = rest_at(s, id);
     if (rest->pin_until_ms == YK_PIN_HARD || (rest->pin_until_ms > c->boot_ms && !c->soft_too))
         return YK_POLICY_SKIP;
-    /* The node's own hazard on what it is writing to SSD is no reason: it may leave when that is done. */
-    return yk_owner_named(&c->s->own, id) && !yk_store_writing(c->s, id) ? YK_POLICY_SKIP
-                                                                        : YK_POLICY_TAKE;
+    /* Its children may be in the other range, which its order does not see. */
+    if ((c->childless || in_slow(s, id)) && yk_store_has_children(s, id))
+        return YK_POLICY_SKIP;
+    /* The node's own hazard on what it is writing to SSD is no reason: it may leave when that is done. But it does
+     * not sink meanwhile. */
+    int may_leave = yk_store_writing(s, id) && (s->cxl == NULL || in_slow(s, id));
+    return yk_owner_named(&s->own, id) && !may_leave ? YK_POLICY_SKIP : YK_POLICY_TAKE;
 }
 
 static int choose_victim(struct yk_store *s, uint32_t ns, struct can_arg *arg, uint32_t *ret_idx) {
     size_t which;
     if (ns == YK_SHM_NONE)
         return s->policy_count == 0 ? YK_MISS
-                                    : yk_policy_victim_oldest(s->policies, s->policy_count, can_go,
+                                    : yk_policy_victim_oldest(s->policies, s->policy_count, yk_store_can_go,
                                                               arg, &which, ret_idx);
     struct yk_policy *p = s->shares[ns].policy;
-    return p == NULL ? YK_MISS : yk_policy_victim(p, can_go, arg, ret_idx);
+    return p == NULL ? YK_MISS : yk_policy_victim(p, yk_store_can_go, arg, ret_idx);
 }
 
-/* Expects the hazards to be collected. */
-static int evict_collected(struct yk_store *s, uint32_t ns, enum retire_reason why) {
-    struct can_arg arg = {s, yk_boot_ms(), 0};
-    uint32_t idx;
+/* The policy has chosen it. 0: it is on its way; otherwise as yk_store_sink, and nothing has happened. -YK_EBUSY: it
+ * does not sink, and has children in slow memory. */
+static int let_go(struct yk_store *s, uint32_t idx, enum retire_reason why) {
+    if (why == RETIRE_QUOTA) {
+        yk_store_quota_drop_copy(s, idx);
+        yk_store_retire(s, idx, why, 0);
+        return 0;
+    }
+    int rc = yk_store_sink(s, idx);
+    if (rc == 1)
+        return 0;
+    if (rc == -YK_EPINNED || (rc == -YK_EAGAIN && why == RETIRE_SPACE && !s->hurrying))
+        return rc;
+    if (s->cxl != NULL && yk_store_has_children(s, idx))
+        return -YK_EBUSY;
+    if (!yk_store_demote(s, idx))
+        yk_store_retire(s, idx, why, 0);
+    return 0;
+}
+
+#define HELD_TRIES 8u /* blocks that somebody took hold of while they were copied */
+
+/* As yk_store_evict_one; *ret_cap: bytes of it. Expects the hazards to be collected. */
+static int evict_collected(struct yk_store *s, uint32_t ns, enum retire_reason why, uint64_t *ret_cap) {
+    struct can_arg arg = {.s = s, .boot_ms = yk_boot_ms()};
+    uint32_t idx, held = 0;
     int rc = YK_MISS;
-    for (arg.soft_too = 0; arg.soft_too < 2; arg.soft_too++) {
+    if (why == RETIRE_QUOTA && yk_store_cxl_evict(s, ns, why, ret_cap) == 0)
+        return 0;
+    while (arg.soft_too < 2) {
         /* The policy looks at a bounded number of blocks a call; a few calls see past a run of
          * pinned ones. */
         for (int i = 0; i < 8; i++) {
@@ -194,35 +222,50 @@ static int evict_collected(struct yk_store *s, uint32_t ns, enum retire_reason w
             if (rc != -YK_EAGAIN)
                 break;
         }
-        if (rc == 0) {
-            if (why == RETIRE_QUOTA)
-                yk_store_quota_drop_copy(s, idx);
-            if (why == RETIRE_QUOTA || !yk_store_demote(s, idx))
-                yk_store_retire(s, idx, why, 0);
-            return 0;
-        }
         if (rc == YK_MISS)
             return rc;
+        if (rc != 0) {
+            arg.soft_too++;
+            continue;
+        }
+        *ret_cap = rest_at(s, idx)->cap;
+        rc = let_go(s, idx, why);
+        if (rc == -YK_EBUSY && !arg.childless) { /* the last of each chain has none, and may go */
+            arg.childless = 1;
+            continue;
+        }
+        if (rc != -YK_EPINNED || ++held == HELD_TRIES)
+            return rc == -YK_EPINNED ? -YK_EAGAIN : rc;
     }
     return rc;
 }
 
 int yk_store_evict_one(struct yk_store *s, uint32_t ns, enum retire_reason why) {
+    uint64_t cap;
     yk_owner_hazards_collect(&s->own, s->slots, s->slot_count);
-    int rc = evict_collected(s, ns, why);
+    int rc = evict_collected(s, ns, why, &cap);
     yk_owner_hazards_clear(&s->own);
     if (s->n.limbo_blocks >= LIMBO_BATCH)
         yk_store_scan(s);
     return rc;
 }
 
+int yk_store_evict_entry(struct yk_store *s) {
+    uint64_t cap;
+    yk_owner_hazards_collect(&s->own, s->slots, s->slot_count);
+    int rc = yk_store_cxl_evict(s, YK_SHM_NONE, RETIRE_SPACE, &cap);
+    yk_owner_hazards_clear(&s->own);
+    return rc == 0 ? rc : yk_store_evict_one(s, YK_SHM_NONE, RETIRE_SPACE);
+}
+
 uint32_t yk_store_evict_bytes(struct yk_store *s, uint64_t want, uint32_t max) {
     uint32_t n = 0;
-    uint64_t before = s->n.limbo_bytes + s->n.leaving_bytes;
+    uint64_t done = 0, cap;
     yk_owner_hazards_collect(&s->own, s->slots, s->slot_count);
-    while (n < max && s->n.limbo_bytes + s->n.leaving_bytes < before + want &&
-           evict_collected(s, YK_SHM_NONE, RETIRE_SPACE) == 0)
+    while (n < max && done < want && evict_collected(s, YK_SHM_NONE, RETIRE_SPACE, &cap) == 0) {
+        done += cap;
         n++;
+    }
     yk_owner_hazards_clear(&s->own);
     return n;
 }
@@ -238,6 +281,7 @@ static int is_over(const struct yk_store *s, uint32_t ns) {
  * were. */
 static uint32_t evict_over(struct yk_store *s, uint32_t max) {
     uint32_t n = 0;
+    uint64_t cap;
     int collected = 0;
     for (uint32_t ns = 0; ns <= YK_SHM_NAMESPACES; ns++) { /* the last one: all together */
         int all = ns == YK_SHM_NAMESPACES;
@@ -251,7 +295,7 @@ static uint32_t evict_over(struct yk_store *s, uint32_t max) {
             int rc = all ? YK_MISS : yk_store_quota_low(s, ns);
             if (rc == YK_MISS)
                 rc = evict_collected(s, all ? YK_SHM_NONE : ns,
-                                     all ? RETIRE_CAPACITY : RETIRE_QUOTA);
+                                     all ? RETIRE_CAPACITY : RETIRE_QUOTA, &cap);
             if (rc != 0)
                 break;
             n++;
@@ -287,9 +331,9 @@ int yk_store_alloc(struct yk_store *s, uint64_t len, uint64_t *ret_offset) {
             continue;
         }
         /* What is on its way to SSD is free when it is written: then the caller tries again. */
-        if (s->n.leaving_bytes >= want)
+        if (dram_leaving(s) >= want)
             break;
-        uint32_t n = yk_store_evict_bytes(s, want - s->n.leaving_bytes, EVICT_MAX - evicted);
+        uint32_t n = yk_store_evict_bytes(s, want - dram_leaving(s), EVICT_MAX - evicted);
         if (n == 0)
             break;
         evicted += n;
@@ -299,9 +343,8 @@ int yk_store_alloc(struct yk_store *s, uint64_t len, uint64_t *ret_offset) {
     return rc;
 }
 
-/* Dead blocks: older epoch, expired, of a removed namespace. */
-static int dead(const struct yk_store *s, const struct yk_desc *d, uint64_t now_ms,
-                enum retire_reason *ret_why) {
+int yk_store_dead(const struct yk_store *s, const struct yk_desc *d, uint64_t now_ms,
+                  enum retire_reason *ret_why) {
     if (!desc_live(d))
         return 0;
     if (d->ns >= YK_SHM_NAMESPACES || s->own.ns[d->ns].epoch != d->epoch) {
@@ -334,7 +377,7 @@ static void sweep_step(struct yk_store *s) {
     for (uint32_t n = 0; n < SWEEP_STEPS && s->sweep_cursor < s->sweep_end; n++) {
         uint32_t idx = s->sweep_cursor++;
         struct yk_desc *d = desc_at(s, idx);
-        if (dead(s, d, now, &why))
+        if (yk_store_dead(s, d, now, &why))
             yk_store_retire(s, idx, why, 0);
         else if (desc_live(d))
             yk_store_expiry_seen(s, d->expiry_ms);
@@ -364,13 +407,14 @@ void yk_store_gauges(struct yk_store *s) {
     STORE(&s->n.largest_free_bytes, st.largest_free_bytes);
     STORE(&s->n.waste_bytes, st.waste_bytes);
     STORE(&s->n.clients, s->slot_count);
+    yk_store_cxl_gauges(s);
 }
 
 /* Bytes that allocations can have now, or as soon as limbo is scanned and what leaves is written. */
 static uint64_t room(const struct yk_store *s) {
     struct yk_alloc_stats st;
     yk_alloc_stats(s->alloc, &st);
-    return st.free_bytes + st.idle_bytes + s->n.limbo_bytes + s->n.leaving_bytes;
+    return st.free_bytes + st.idle_bytes + dram_limbo(s) + dram_leaving(s);
 }
 
 int yk_store_short(const struct yk_store *s) {
@@ -389,6 +433,7 @@ int yk_store_tick(struct yk_store *s) {
         yk_store_drain(s);
         more |= yk_store_evict_bytes(s, s->high_bytes - room(s), TICK_EVICTIONS) == TICK_EVICTIONS;
     }
+    yk_store_cxl_tick(s, &more);
     yk_store_ssd_tick(s, &more);
     if (s->limbo_head != 0)
         yk_store_scan(s);

@@ -161,8 +161,8 @@ static int hello_reply(struct conn *c, const struct yk_frame *f, uint64_t cookie
     yk_wr_u64(&w, node->seg->layout.meta_bytes);
     yk_wr_u64(&w, node->seg->layout.data_bytes);
     yk_wr_u64(&w, node->seg->layout.clients_bytes);
-    yk_wr_u64(&w, node->seg->layout.data_bytes < YK_BLOCK_MAX ? node->seg->layout.data_bytes
-                                                              : YK_BLOCK_MAX);
+    uint64_t dram = node->seg->layout.data_bytes - node->seg->slow_bytes;
+    yk_wr_u64(&w, dram < YK_BLOCK_MAX ? dram : YK_BLOCK_MAX);
     yk_wr_u64(&w, node->seg->page_bytes);
     yk_wr_u64(&w, hdr->gen_limit);
     if (filter >= 0)

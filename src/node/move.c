@@ -8,6 +8,9 @@
  * the word is restored (docs/decisions/0002). Readers see MOVING for well under a microsecond and
  * look again.
  *
+ * The same move takes a block from one range of the payload to the other (cxl_sink.c, cxl_rise.c). The compactor
+ * looks after DRAM alone.
+ *
  * The planner speaks of offsets; which descriptor lives at one is told by a hash table that is made
  * for a session and checked at use, so that resident blocks pay nothing for it.
  */
@@ -83,6 +86,15 @@ static int move_block(struct yk_store *s, uint32_t idx, uint64_t to) {
     return 0;
 }
 
+int yk_store_move(struct yk_store *s, uint32_t idx, uint64_t to) {
+    struct yk_rest *rest = rest_at(s, idx);
+    uint64_t from = rest->offset;
+    if (move_block(s, idx, to) < 0)
+        return -YK_EPINNED;
+    yk_store_place_put(s, from, rest->cap);
+    return 0;
+}
+
 static int try_move(struct yk_store *s, const struct yk_alloc_move *m) {
     uint32_t idx = map_find(s, m->from_offset);
     if (idx == YK_SHM_NONE || !yk_owner_desc_sane(&s->own, idx, 1) ||
@@ -136,7 +148,7 @@ uint32_t yk_store_compact(struct yk_store *s, uint64_t want_bytes, uint32_t max_
 static uint64_t changes(const struct yk_store *s) {
     const struct yk_counters *n = &s->n;
     return n->commits + n->removed + n->evict_capacity + n->evict_space + n->evict_quota +
-           n->evict_expired + n->evict_epoch + n->evict_replaced + n->corrupt + n->aborts + 1;
+           n->evict_expired + n->evict_epoch + n->evict_replaced + n->corrupt + n->aborts + n->sunk + n->risen + 1;
 }
 
 uint32_t yk_store_compact_idle(struct yk_store *s, uint32_t percent, uint64_t max_bytes) {

@@ -554,7 +554,7 @@ static void loop_init(struct yk_node *node) {
     uv_async_init(&node->loop, &node->beat, on_beat);
     uv_check_init(&node->loop, &node->after);
     node->after.data = node->low.data = node;
-    if (yk_store_ssd(node->store) != NULL || node->pool != NULL)
+    if (yk_store_ssd(node->store) != NULL || node->pool != NULL || node->seg->slow_bytes != 0)
         uv_check_start(&node->after, on_after);
     if (node->opts.store.wake_fd > 0 &&
         uv_poll_init(&node->loop, &node->low_fd, node->opts.store.wake_fd) == 0) {

@@ -10,7 +10,7 @@
  *
  * Threads: the owner's.
  */
-#include "node/ssd_priv.h"
+#include "node/cxl_priv.h"
 
 #include "base/clock.h"
 #include "base/hash.h"
@@ -53,7 +53,9 @@ static void block_fill(struct yk_store *s, uint32_t idx, struct yk_key_room *roo
         return;
     }
     b->gen = info.generation;
-    b->value = yk_policy_value(s->space, idx);
+    if (in_slow(s, idx)) /* peers read it as they read DRAM */
+        b->tiers = (uint8_t)((b->tiers & ~(1u << YK_TIER_CXL)) | 1u << YK_TIER_DRAM);
+    b->value = yk_policy_value(in_slow(s, idx) ? s->cxl->space : s->space, idx);
     b->used = s->marks != NULL && (*mark_of(s, idx) & MARK_USED) != 0;
     b->copies = desc_at(s, idx)->copies;
     b->parent = dram_parent(s, rest_at(s, idx), room, &b->parent_len);

@@ -11,7 +11,7 @@
  * The reservations of a client are linked through `parent` (next) and `parent_birth` (previous),
  * +1, which mean nothing before the commit.
  */
-#include "node/ssd_priv.h"
+#include "node/cxl_priv.h"
 
 #include "base/clock.h"
 #include "base/hash.h"
@@ -68,7 +68,7 @@ static uint32_t desc_need(struct yk_store *s) {
     yk_store_back_tables(s);
     uint32_t idx = yk_owner_desc_take(&s->own);
     for (int i = 0; idx == YK_SHM_NONE && i < 64 && s->n.leaving_blocks < LEAVING_ENOUGH; i++) {
-        if (yk_store_evict_one(s, YK_SHM_NONE, RETIRE_SPACE) != 0)
+        if (yk_store_evict_entry(s) != 0)
             break;
         yk_store_scan(s);
         idx = yk_owner_desc_take(&s->own);
@@ -91,7 +91,7 @@ int yk_store_may_hold(const struct yk_store *s, uint64_t len) {
 
 int yk_store_reserve(struct yk_store *s, uint32_t slot, uint64_t len, struct yk_place *ret_place,
                      struct yk_err *err) {
-    uint64_t tier = s->own.layout.data_bytes;
+    uint64_t tier = s->dram_bytes;
     if (len == 0 || len > YK_BLOCK_MAX || len > tier)
         return yk_err_set(err, len == 0 ? -YK_EINVAL : -YK_ETOOBIG,
                           "a block of %llu bytes: the tier has %llu, a block at most %u",
@@ -166,15 +166,11 @@ static struct gone *gone_at(struct yk_store *s, uint64_t hash) {
     return &s->gone[hash % GONE_PARENTS];
 }
 
-static int follows_chains(const struct yk_store *s) {
-    return (s->policy_ops->caps & YK_POLICY_CAP_CHAIN) != 0;
-}
-
 /* Was the parent that a commit names, and that is in no tier, evicted? One that was never here is not
  * gone: it may be put after its child. */
 static int parent_gone(struct yk_store *s, uint32_t ns, const struct yk_commit *c) {
     uint32_t idx;
-    if (c->parent_len == 0 || !follows_chains(s))
+    if (c->parent_len == 0 || !yk_store_follows_chains(s))
         return 0;
     uint64_t hash = yk_hash_key(ns, c->parent, c->parent_len);
     return gone_at(s, hash)->hash == hash && gone_at(s, hash)->epoch == c->epoch &&
@@ -185,8 +181,8 @@ static int parent_gone(struct yk_store *s, uint32_t ns, const struct yk_commit *
  * are where blocks have 16 KiB or more, and of more it orders some by their last use alone. */
 #define LEARNS_BLOCK_BYTES (16u << 10)
 
-static uint32_t capacity_objects(const struct yk_store *s) {
-    uint64_t n = s->own.layout.max_blocks, large = s->own.layout.data_bytes / LEARNS_BLOCK_BYTES + 1;
+uint32_t yk_store_capacity_objects(const struct yk_store *s) {
+    uint64_t n = s->own.layout.max_blocks, large = s->dram_bytes / LEARNS_BLOCK_BYTES + 1;
     if ((s->policy_ops->caps & YK_POLICY_CAP_LEARNS) && s->capacity_blocks == 0 && large < n)
         n = large;
     return (uint32_t)(s->capacity_blocks != 0 && s->capacity_blocks < n ? s->capacity_blocks : n);
@@ -194,8 +190,9 @@ static uint32_t capacity_objects(const struct yk_store *s) {
 
 int yk_store_policy_make(struct yk_store *s, uint32_t ns) {
     struct share *sh = &s->shares[ns];
-    struct yk_policy_opts po = {
-        .capacity_objects = capacity_objects(s), .seed = s->seed ^ ns, .has_below = s->low != NULL};
+    struct yk_policy_opts po = {.capacity_objects = yk_store_capacity_objects(s),
+                                .seed = s->seed ^ ns,
+                                .has_below = s->low != NULL || s->cxl != NULL};
     if (sh->policy != NULL)
         return 0;
     int rc = yk_policy_new(s->policy_ops, s->space, &po, &sh->policy);
@@ -207,13 +204,16 @@ int yk_store_policy_make(struct yk_store *s, uint32_t ns) {
     return 0;
 }
 
-int yk_store_share_add(struct yk_store *s, uint32_t idx, int cut_off) {
-    struct yk_desc *d = desc_at(s, idx);
-    struct yk_rest *rest = rest_at(s, idx);
-    struct share *sh = &s->shares[d->ns];
-    int rc = yk_store_policy_make(s, d->ns);
-    if (rc < 0)
-        return rc;
+struct yk_policy *yk_store_policy_of(const struct yk_store *s, uint32_t idx) {
+    uint32_t ns = desc_at(s, idx)->ns;
+    if (ns >= YK_SHM_NAMESPACES)
+        return NULL;
+    return in_slow(s, idx) ? s->cxl->of[ns] : s->shares[ns].policy;
+}
+
+struct yk_policy_block yk_store_policy_block(const struct yk_store *s, uint32_t idx, int cut_off) {
+    const struct yk_desc *d = desc_at(s, idx);
+    const struct yk_rest *rest = rest_at(s, idx);
     struct yk_policy_block pb = {.key_hash = d->hash,
                                  .size_bytes = d->len,
                                  .parent_id = rest->parent,
@@ -225,36 +225,72 @@ int yk_store_share_add(struct yk_store *s, uint32_t idx, int cut_off) {
         pb.parent_id = YK_POLICY_NONE;
     else
         pb.parent_yields = yk_store_yields(s, rest->parent);
-    rc = yk_policy_insert(sh->policy, idx, &pb);
+    return pb;
+}
+
+static struct yk_policy *policy_need(struct yk_store *s, uint32_t idx) {
+    uint32_t ns = desc_at(s, idx)->ns;
+    if (in_slow(s, idx))
+        return cxl_policy_need(s, ns);
+    return yk_store_policy_make(s, ns) < 0 ? NULL : s->shares[ns].policy;
+}
+
+int yk_store_share_add(struct yk_store *s, uint32_t idx, int cut_off) {
+    struct yk_desc *d = desc_at(s, idx);
+    struct share *sh = &s->shares[d->ns];
+    struct yk_policy *p = policy_need(s, idx);
+    if (p == NULL)
+        return -YK_ENOMEM;
+    struct yk_policy_block pb = yk_store_policy_block(s, idx, cut_off);
+    int rc = yk_policy_insert(p, idx, &pb);
     if (rc < 0)
         return rc;
     sh->blocks++;
     sh->bytes += d->len;
-    if (LOAD(&rest->ssd) != 0)
+    if (LOAD(&rest_at(s, idx)->ssd) != 0)
         yk_store_both(s, d, 1);
-    COUNT(s, blocks);
-    COUNT_ADD(s, block_bytes, d->len);
+    if (in_slow(s, idx)) {
+        COUNT(s, cxl_blocks);
+        COUNT_ADD(s, cxl_block_bytes, d->len);
+    } else {
+        COUNT(s, blocks);
+        COUNT_ADD(s, block_bytes, d->len);
+    }
     return 0;
+}
+
+static int policy_drop(struct yk_policy *p, uint32_t idx, uint64_t hash, int by_policy) {
+    if (p == NULL)
+        return YK_MISS;
+    return by_policy ? yk_policy_evict(p, idx, hash) : yk_policy_remove(p, idx);
 }
 
 void yk_store_share_drop(struct yk_store *s, uint32_t idx, int by_policy) {
     const struct yk_desc *d = desc_at(s, idx);
-    const struct yk_rest *rest = rest_at(s, idx);
-    if (d->ns >= YK_SHM_NAMESPACES || s->shares[d->ns].policy == NULL)
+    if (d->ns >= YK_SHM_NAMESPACES)
         return;
     struct share *sh = &s->shares[d->ns];
-    int rc =
-        by_policy ? yk_policy_evict(sh->policy, idx, d->hash) : yk_policy_remove(sh->policy, idx);
+    int slow = in_slow(s, idx);
+    int rc = policy_drop(yk_store_policy_of(s, idx), idx, d->hash, by_policy);
+    if (rc != 0 && s->cxl != NULL) { /* its offset was scribbled on: it is in the other order, or in none */
+        slow = !slow;
+        rc = policy_drop(slow ? s->cxl->of[d->ns] : sh->policy, idx, d->hash, by_policy);
+    }
     if (rc != 0)
         return;
-    if (by_policy && follows_chains(s))
+    if (by_policy && yk_store_follows_chains(s))
         *gone_at(s, d->hash) = (struct gone){d->hash, d->epoch};
     sh->blocks--;
     sh->bytes -= d->len;
-    if (LOAD(&rest->ssd) != 0)
+    if (LOAD(&rest_at(s, idx)->ssd) != 0)
         yk_store_both(s, d, -1);
-    COUNT_SUB(s, blocks, 1);
-    COUNT_SUB(s, block_bytes, d->len);
+    if (slow) {
+        COUNT_SUB(s, cxl_blocks, 1);
+        COUNT_SUB(s, cxl_block_bytes, d->len);
+    } else {
+        COUNT_SUB(s, blocks, 1);
+        COUNT_SUB(s, block_bytes, d->len);
+    }
 }
 
 int yk_store_standing(const struct yk_store *s, uint64_t hash, uint32_t ns, const void *key,
@@ -345,6 +381,7 @@ static void fill(struct yk_store *s, uint32_t idx, uint32_t ns, uint64_t hash, u
 void yk_store_turn(struct yk_store *s) {
     s->turn_evictions = TURN_EVICTIONS;
     s->turn_backed = 0;
+    yk_store_cxl_turn(s);
 }
 
 /* Room for one more block in capacity, and for len bytes in the quota. What was over before (a limit that
@@ -411,7 +448,7 @@ static uint32_t key_need(struct yk_store *s, const void *key, uint32_t key_len) 
         cell = yk_owner_cell_take(&s->own, bytes, tail);
     }
     for (int i = 0; cell == YK_SHM_NONE && i < 64 && s->n.leaving_blocks < LEAVING_ENOUGH; i++) {
-        if (yk_store_evict_one(s, YK_SHM_NONE, RETIRE_SPACE) != 0)
+        if (yk_store_evict_entry(s) != 0)
             break;
         yk_store_scan(s);
         cell = yk_owner_cell_take(&s->own, bytes, tail);
@@ -495,7 +532,7 @@ static int against(struct yk_store *s, uint32_t old, const struct yk_commit *c) 
  * its ancestors that were chosen after it. */
 static void parent_stays(struct yk_store *s, uint32_t ns, const struct yk_commit *c) {
     uint32_t idx;
-    if (c->parent_len == 0 || s->n.leaving_blocks == 0 || !follows_chains(s) ||
+    if (c->parent_len == 0 || s->n.leaving_blocks == 0 || !yk_store_follows_chains(s) ||
         yk_store_find(s, ns, c->epoch, c->parent, c->parent_len, &idx) != 0)
         return;
     while (yk_store_demote_undo(s, idx)) {

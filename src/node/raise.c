@@ -268,12 +268,11 @@ static int deserves_it(const struct yk_store *s, const struct fetch *f) {
 }
 
 int yk_store_guest_leaves(struct yk_store *s, uint32_t idx) {
-    const struct yk_desc *d = desc_at(s, idx);
     if (!(*mark_of(s, idx) & MARK_GUEST))
         return 0;
     *mark_of(s, idx) = (uint8_t)((*mark_of(s, idx) & ~MARK_GUEST) | MARK_YIELDS);
-    if (d->ns >= YK_SHM_NAMESPACES || s->shares[d->ns].policy == NULL ||
-        yk_policy_yield(s->shares[d->ns].policy, idx) != 0)
+    struct yk_policy *p = yk_store_policy_of(s, idx);
+    if (p == NULL || yk_policy_yield(p, idx) != 0)
         return 0;
     COUNT(s, yielded);
     return 1;
@@ -395,7 +394,7 @@ void ssd_preload_plan(struct yk_store *s) {
     if (l == NULL || l->opts.no_preload || s->seg.found != YK_SEGMENT_FRESH)
         return;
     yk_ssd_counters_get(l->ssd, &n);
-    uint64_t room = s->seg.layout.data_bytes - s->high_bytes, bytes = 0;
+    uint64_t room = s->dram_bytes - s->high_bytes, bytes = 0;
     uint64_t most = s->capacity_blocks != 0 ? s->capacity_blocks : s->own.layout.max_blocks;
     most = n.blocks < most ? n.blocks : most;
     if (most == 0)

@@ -15,7 +15,8 @@
  * allocator's slots are what no descriptor claims.
  *
  * Policies start in the order of births: the best guess that survives, but for one that learns, which knows them again
- * (store_learned.c).
+ * (store_learned.c). A block is in the range that its offset says, whichever step of a move between the two a kill has
+ * hit.
  */
 #include "node/ssd_priv.h"
 
@@ -105,7 +106,7 @@ static void dead_recover(struct recovery *r, uint32_t idx) {
     struct yk_desc *d = desc_at(s, idx);
     struct yk_rest *rest = rest_at(s, idx);
     if (!yk_owner_named(&s->own, idx) || !yk_owner_desc_sane(&s->own, idx, 0) ||
-        yk_alloc_claim(s->alloc, rest->offset, rest->cap) < 0) {
+        yk_store_place_claim(s, rest->offset, rest->cap) < 0) {
         to_free(r, idx);
         return;
     }
@@ -124,7 +125,7 @@ static void drop(struct recovery *r, uint32_t idx, int claimed) {
     desc_publish(d, YK_WORD(yk_owner_gen(&s->own), YK_DESC_RETIRED));
     __atomic_thread_fence(__ATOMIC_RELEASE); /* as limbo_push, for the fields below */
     if (!claimed && (!yk_owner_desc_sane(&s->own, idx, 0) ||
-                     yk_alloc_claim(s->alloc, rest->offset, rest->cap) < 0))
+                     yk_store_place_claim(s, rest->offset, rest->cap) < 0))
         STORE(&rest->cap, 0u);
     if (!claimed)
         STORE(&d->key_len, (uint8_t)0);
@@ -137,7 +138,7 @@ static void reserved_recover(struct recovery *r, uint32_t idx) {
     struct yk_rest *rest = rest_at(s, idx);
     if (!yk_owner_desc_sane(&s->own, idx, 0) || rest->owner == 0 ||
         rest->owner >= s->own.layout.max_clients || !s->clients[rest->owner].active ||
-        yk_alloc_claim(s->alloc, rest->offset, rest->cap) < 0) {
+        yk_store_place_claim(s, rest->offset, rest->cap) < 0) {
         to_free(r, idx);
         return;
     }
@@ -178,7 +179,7 @@ static void committed_recover(struct recovery *r, uint32_t idx) {
         other = twin(r, d, yk_owner_key(&s->own, idx, &room));
         keep = other == YK_SHM_NONE || YK_WORD_GEN(desc_at(s, other)->word) < gen;
     }
-    if (!keep || yk_alloc_claim(s->alloc, rest->offset, rest->cap) < 0) {
+    if (!keep || yk_store_place_claim(s, rest->offset, rest->cap) < 0) {
         drop(r, idx, 0);
         return;
     }
@@ -307,6 +308,7 @@ int yk_store_recover(struct yk_store *s, struct yk_err *err) {
         __atomic_thread_fence(__ATOMIC_RELEASE); /* words before the links in freed key cells */
         yk_owner_keys_rebuild(&s->own, r.key_used);
         yk_alloc_recover_done(s->alloc);
+        yk_store_cxl_recovered(s);
         namespaces_free(s);
         s->recovering = 1;
         rc = pass_shares(&r);

@@ -9,7 +9,7 @@
  *
  * Threads: the owner's. Blocks until it is done or the time is over.
  */
-#include "node/ssd_priv.h"
+#include "node/cxl_priv.h"
 
 #include "base/clock.h"
 
@@ -24,17 +24,17 @@ static enum yk_policy_answer take_all(void *arg, uint32_t id) {
 }
 
 /* Empties the policies into `order`, the least valuable first. */
-static uint32_t order_take(struct yk_store *s, uint32_t *order, uint32_t most) {
+static uint32_t order_take(struct yk_policy *const *policies, uint32_t count, uint32_t *order, uint32_t most) {
     uint32_t n = 0, idx;
     size_t which;
     int rc = 0;
-    while (s->policy_count > 0 && n < most && rc == 0) {
+    while (count > 0 && n < most && rc == 0) {
         for (int tries = 0; tries < 64; tries++) {
-            rc = yk_policy_victim_oldest(s->policies, s->policy_count, take_all, NULL, &which, &idx);
+            rc = yk_policy_victim_oldest(policies, count, take_all, NULL, &which, &idx);
             if (rc != -YK_EAGAIN)
                 break;
         }
-        if (rc == 0 && (rc = yk_policy_remove(s->policies[which], idx)) == 0)
+        if (rc == 0 && (rc = yk_policy_remove(policies[which], idx)) == 0)
             order[n++] = idx;
     }
     return n;
@@ -60,7 +60,9 @@ void yk_store_ssd_settle(struct yk_store *s, uint64_t deadline_ns) {
     yk_store_drain(s);
     l->raised = NULL;
     l->durable = NULL;
-    n = order_take(s, order, most);
+    if (s->cxl != NULL) /* what has sunk is worth less than what has not */
+        n = order_take(s->cxl->policies, s->cxl->policy_count, order, most);
+    n += order_take(s->policies, s->policy_count, order + n, most - n);
     if (yk_now_ns() < deadline_ns)
         for (uint32_t i = n; i-- > 0;)
             ssd_write_down(s, order[i]);

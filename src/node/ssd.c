@@ -181,7 +181,9 @@ static int open_tier(struct yk_store *s, const struct yk_store_opts *opts, struc
         .trim = o->trim,
         .buffered = o->buffered,
         .mem = s->seg.data,
-        .mem_bytes = s->seg.layout.data_bytes,
+        /* Not slow memory: what is registered is pinned, and the kernel first moves it out of a zone that is movable,
+         * which hot-plugged memory is in: to DRAM. */
+        .mem_bytes = s->dram_bytes,
         .now_ms = yk_view_now_ms(&s->view),
         .wake = on_wake,
         .wake_fd = opts->wake_fd,
@@ -243,7 +245,7 @@ int yk_store_ssd_open(struct yk_store *s, const struct yk_store_opts *opts, stru
         rc = open_tier(s, opts, err);
     if (rc < 0)
         return rc;
-    uint64_t data = s->seg.layout.data_bytes;
+    uint64_t data = s->dram_bytes;
     uint64_t ahead = data / AHEAD_DIV < AHEAD_MOST ? data / AHEAD_DIV : AHEAD_MOST;
     if (s->low_bytes < ahead) {
         s->low_bytes = ahead;
@@ -487,7 +489,7 @@ void yk_store_ssd_tick(struct yk_store *s, int *more) {
 
 void yk_store_ssd_mem_ready(struct yk_store *s, uint64_t bytes) {
     if (s->low != NULL)
-        yk_ssd_mem_ready(s->low->ssd, bytes);
+        yk_ssd_mem_ready(s->low->ssd, bytes < s->dram_bytes ? bytes : s->dram_bytes);
 }
 
 int yk_store_ssd_busy(const struct yk_store *s) {

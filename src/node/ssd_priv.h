@@ -110,7 +110,6 @@ struct ssd_side {
     uint32_t demotion_free; /* +1; 0 = none */
     uint32_t demotion_count;
     uint64_t writing_bytes; /* of blocks that are being written from where they are */
-    int hurrying; /* a put has waited long enough: what is chosen goes unwritten */
     int polling; /* inside yk_ssd_poll or a call that may call back */
 
     struct fetch *fetches;

@@ -3,7 +3,7 @@
  * Opening and closing of the block table (src/node/store.h), sizes that follow from the tier's, and
  * the counters that other threads read.
  */
-#include "node/ssd_priv.h"
+#include "node/cxl_priv.h"
 
 #include "shm/gate.h"
 
@@ -25,9 +25,13 @@ static void sizes(const struct yk_store_opts *opts, struct yk_segment_opts *so) 
     *so = opts->segment;
     uint64_t unit = so->huge_dir != NULL ? 2u << 20 : YK_SHM_PAGE;
     so->data_bytes = round_up(so->data_bytes, unit);
+    so->slow_bytes = round_up(opts->cxl.bytes, unit);
+    so->slow_node = opts->cxl.node;
     so->extents_bytes = yk_alloc_table_bytes(so->data_bytes);
+    if (so->slow_bytes != 0) /* one table behind the other, and a page that is nobody's */
+        so->extents_bytes += YK_SHM_PAGE + yk_alloc_table_bytes(so->slow_bytes);
     if (so->max_blocks == 0) {
-        uint64_t n = so->data_bytes / BYTES_PER_BLOCK;
+        uint64_t n = (so->data_bytes + so->slow_bytes) / BYTES_PER_BLOCK;
         n = n < BLOCKS_MIN ? BLOCKS_MIN : n;
         so->max_blocks = n > YK_POLICY_IDS_MAX ? YK_POLICY_IDS_MAX : (uint32_t)n;
     }
@@ -37,7 +41,7 @@ uint64_t yk_store_beside_bytes(const struct yk_store_opts *opts) {
     struct yk_segment_opts so;
     struct yk_shm_layout l;
     sizes(opts, &so);
-    if (yk_shm_layout_make(so.data_bytes, so.max_blocks, so.max_clients, so.extents_bytes, &l) < 0)
+    if (yk_shm_layout_make(so.data_bytes + so.slow_bytes, so.max_blocks, so.max_clients, so.extents_bytes, &l) < 0)
         return 0;
     return l.meta_bytes + l.clients_bytes;
 }
@@ -45,15 +49,16 @@ uint64_t yk_store_beside_bytes(const struct yk_store_opts *opts) {
 static int open_alloc(struct yk_store *s, struct yk_err *err) {
     struct yk_alloc_opts ao = {
         .size = sizeof(ao),
-        .capacity_bytes = s->own.layout.data_bytes,
+        .capacity_bytes = s->dram_bytes,
         .table = (char *)s->seg.meta + s->own.layout.off_extents,
-        .table_bytes = s->own.layout.extents_bytes,
+        .table_bytes = yk_alloc_table_bytes(s->dram_bytes),
         .recover = s->seg.found != YK_SEGMENT_FRESH,
     };
     return yk_alloc_new(&ao, &s->alloc, err);
 }
 
 static int open_parts(struct yk_store *s, const struct yk_store_opts *opts, struct yk_err *err) {
+    s->dram_bytes = s->seg.layout.data_bytes - s->seg.slow_bytes;
     int rc = yk_owner_init(&s->own, s->seg.meta, s->seg.clients, &s->seg.layout);
     if (rc == 0)
         rc = yk_view_init(&s->view, s->seg.meta, s->seg.layout.meta_bytes, s->seg.data,
@@ -70,7 +75,7 @@ static int open_parts(struct yk_store *s, const struct yk_store_opts *opts, stru
         rc = open_alloc(s, err);
     if (rc < 0)
         return yk_err_set(err, rc, "cannot open the block table: %s", yk_status_text(rc));
-    uint64_t data = s->seg.layout.data_bytes;
+    uint64_t data = s->dram_bytes;
     s->low_bytes = data / 100u * opts->reserve_percent;
     if (s->low_bytes > data / RESERVE_MAX_DIV)
         s->low_bytes = data / RESERVE_MAX_DIV;
@@ -89,16 +94,20 @@ static int open_parts(struct yk_store *s, const struct yk_store_opts *opts, stru
         return yk_err_set(err, rc, "no memory for the block table: the file system of the segment, or "
                                    "the machine's memory, is full");
     yk_store_namespaces_recover(s);
-    if (opts->ssd.dev_count > 0 || opts->pool != NULL) {
+    if (opts->ssd.dev_count > 0 || opts->pool != NULL || s->seg.slow_bytes != 0) {
         s->marks = calloc(s->own.layout.max_blocks, 1);
         if (s->marks == NULL)
             return yk_err_set(err, -YK_ENOMEM, "out of memory");
     }
-    rc = yk_store_ssd_open(s, opts, err);
+    rc = yk_store_cxl_open(s, opts, err);
+    if (rc == 0)
+        rc = yk_store_ssd_open(s, opts, err);
     if (rc == 0) {
         yk_store_learned_open(s, opts->learned_path);
         rc = yk_store_recover(s, err);
     }
+    if (rc == 0)
+        yk_store_cxl_ready(s);
     if (rc == 0)
         yk_store_ssd_ready(s);
     yk_store_gauges(s); /* who looks before the first tick sees the tier's size */
@@ -148,6 +157,7 @@ void yk_store_close(struct yk_store *s, int clean) {
         yk_policy_free(s->policies[i]);
     yk_store_learned_forget(s);
     yk_policy_space_free(s->space);
+    yk_store_cxl_close(s);
     yk_alloc_free(s->alloc);
     yk_owner_fini(&s->own);
     yk_pins_free(s->pins);

@@ -18,6 +18,10 @@
  *   client.c   client slots: who holds hazards and reservations
  *   places.c   places that peers write through the transfer engine
  *   guard.c    what the engine has under way is pinned; from its threads
+ *   cxl.c      slow memory, between DRAM and SSD: open, its allocator and orders
+ *   cxl_sink.c blocks sink into it, and leave it
+ *   cxl_rise.c blocks rise from it
+ *   cxl_measure.c  what a use costs in either
  *   ssd.c      the tier below: open, namespaces, removals, what is found there
  *   demote.c   blocks go down to SSD
  *   raise.c    blocks come up from SSD
@@ -71,6 +75,18 @@ struct yk_store_ssd_opts {
     void *progress_arg;
 };
 
+/* What memory does: latency of a load that waits for the one before, and what a copy of it moves. */
+struct yk_cxl_figures {
+    uint64_t dram_lat_ns, dram_bps, slow_lat_ns, slow_bps; /* 0 = measured at the start */
+};
+
+/* Slow memory, between DRAM and SSD; bytes 0 = none. */
+struct yk_store_cxl_opts {
+    uint64_t bytes;
+    int node; /* NUMA node that it is on; -1 = wherever DRAM is (tests) */
+    struct yk_cxl_figures figures;
+};
+
 /* A block of another node that was read here: is it kept? */
 enum yk_local_copies {
     YK_LOCAL_REUSED = 0, /* once it is used again: till then it is a guest, the first to go (pool.h) */
@@ -80,7 +96,8 @@ enum yk_local_copies {
 extern const char *const yk_local_copies_names[]; /* NULL at the end */
 
 struct yk_store_opts {
-    struct yk_segment_opts segment; /* extents_bytes and max_blocks 0 = chosen here */
+    struct yk_segment_opts segment; /* extents_bytes and max_blocks 0 = chosen here, slow memory by cxl */
+    struct yk_store_cxl_opts cxl;
     struct yk_store_ssd_opts ssd;
     /* For the SSD tier's sake; may be NULL without one. wake: any thread; yk_store_ssd_poll is due.
      * raised: a yk_store_raise with this token has ended, well or not: look again. durable: tickets
@@ -127,6 +144,12 @@ struct yk_counters {
     uint64_t yielded; /* those that did not deserve to stay, and went first again */
     uint64_t prefetched, preloaded, preload_goal; /* others; preload_goal: bytes that a start wants up */
     uint64_t preloaded_bytes;
+    /* slow memory: hits there (as far as they were told), blocks that sank into it, that rose from it */
+    uint64_t cxl_hits, cxl_hit_bytes, sunk, sunk_bytes, risen, risen_bytes;
+    uint64_t sink_refused; /* that had no place there, though they might have sunk */
+    uint64_t sink_waits;   /* times that a block did not sink before its turn */
+    uint64_t rise_refused; /* that were worth it, and found no place in DRAM */
+    uint64_t cxl_evicted;  /* that left it for SSD, or for good */
     uint64_t copies, copy_bytes; /* of other nodes' blocks, committed here */
     uint64_t copies_kept;        /* of those read here: this node's own now (yk_local_copies) */
     uint64_t recovered, recovery_dropped, recovery_us;
@@ -135,7 +158,10 @@ struct yk_counters {
     uint64_t remote_reads, remote_read_bytes, remote_writes, remote_write_bytes; /* by slice */
     uint64_t remote_missed, remote_full; /* guards that failed; that found all pins taken */
     uint64_t remote_corrupt;             /* commits of payload that had another sum */
-    /* gauges */
+    /* gauges; of blocks: those in DRAM, and those in slow memory */
+    uint64_t cxl_capacity_bytes, cxl_free_bytes, cxl_idle_bytes, cxl_blocks, cxl_block_bytes;
+    uint64_t cxl_used; /* 0: it is there, and no better than what is below it */
+    uint64_t cxl_dram_latency_ns, cxl_dram_bytes_per_s, cxl_latency_ns, cxl_bytes_per_s;
     uint64_t blocks, block_bytes, limbo_blocks, limbo_bytes, reserved_blocks, reserved_bytes;
     uint64_t remote_places; /* of the reserved: those that peers write */
     uint64_t hard_pinned_bytes, suspect_blocks;

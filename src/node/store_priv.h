@@ -15,6 +15,7 @@
 
 struct ssd_side;
 struct yk_learned_file;
+struct cxl_side;
 
 /* Retired descriptors that are gathered before the hazards are scanned, if nobody is short. */
 #define LIMBO_BATCH 64u
@@ -118,7 +119,11 @@ struct yk_store {
     uint32_t desc_backed, rest_backed; /* descriptors whose line, whose rest has its pages */
 
     struct ssd_side *low; /* the SSD tier (ssd_priv.h); NULL = none */
-    uint8_t *marks;       /* enum desc_mark, by descriptor; NULL: neither an SSD tier nor a pool */
+    int hurrying;         /* a put has waited long enough: what is chosen goes, and is not kept in a lower tier */
+    uint8_t *marks;       /* enum desc_mark, by descriptor; NULL: no tier below, and no pool */
+    struct cxl_side *cxl; /* slow memory (cxl_priv.h); NULL = none */
+    uint64_t dram_bytes;  /* of the payload; what is behind it is slow memory */
+    uint64_t slow_limbo_bytes, slow_leaving_bytes; /* of those in the counters: in slow memory */
     struct yk_pool_ops pool; /* changed NULL: nobody is told */
 
     struct yk_counters n;
@@ -137,6 +142,11 @@ static inline struct yk_desc *desc_at(const struct yk_store *s, uint32_t idx) {
 
 static inline struct yk_rest *rest_at(const struct yk_store *s, uint32_t idx) {
     return &s->own.rest[idx];
+}
+
+/* Is its payload in slow memory? */
+static inline int in_slow(const struct yk_store *s, uint32_t idx) {
+    return s->cxl != NULL && LOAD(&s->own.rest[idx].offset) >= s->dram_bytes;
 }
 
 static inline int desc_live(const struct yk_desc *d) {
@@ -160,6 +170,21 @@ static inline void limbo_push(struct yk_store *s, uint32_t idx) {
     s->limbo_head = idx + 1u;
     COUNT(s, limbo_blocks);
     COUNT_ADD(s, limbo_bytes, rest->cap);
+    if (in_slow(s, idx))
+        s->slow_limbo_bytes += rest->cap;
+}
+
+static inline void bytes_sub(uint64_t *from, uint64_t bytes) {
+    *from -= bytes < *from ? bytes : *from;
+}
+
+/* Of DRAM: bytes that are free when nobody reads them any more, or when they are written to SSD. */
+static inline uint64_t dram_limbo(const struct yk_store *s) {
+    return s->n.limbo_bytes > s->slow_limbo_bytes ? s->n.limbo_bytes - s->slow_limbo_bytes : 0;
+}
+
+static inline uint64_t dram_leaving(const struct yk_store *s) {
+    return s->n.leaving_bytes > s->slow_leaving_bytes ? s->n.leaving_bytes - s->slow_leaving_bytes : 0;
 }
 
 enum retire_reason {
@@ -183,6 +208,18 @@ void yk_store_scan(struct yk_store *s);
 void yk_store_gauges(struct yk_store *s);
 /* Evicts one block; 0, YK_MISS nothing to evict, -YK_EAGAIN all are pinned. ns YK_SHM_NONE: any. */
 int yk_store_evict_one(struct yk_store *s, uint32_t ns, enum retire_reason why);
+/* The same of one whose descriptor and key are wanted: it leaves slow memory if there is one, or else DRAM. */
+int yk_store_evict_entry(struct yk_store *s);
+/* May this one go (enum yk_policy_answer), as a policy asks? Expects the hazards to be collected. */
+struct can_arg {
+    struct yk_store *s;
+    uint64_t boot_ms;
+    int soft_too; /* soft pins give way */
+    int childless; /* of DRAM: those alone that have no child in slow memory either */
+};
+enum yk_policy_answer yk_store_can_go(void *arg, uint32_t id);
+/* Is it expired, of an older epoch, or of a namespace that was removed? */
+int yk_store_dead(const struct yk_store *s, const struct yk_desc *d, uint64_t now_ms, enum retire_reason *ret_why);
 /* Evicts about want bytes, at most max blocks; returns blocks evicted. */
 uint32_t yk_store_evict_bytes(struct yk_store *s, uint64_t want, uint32_t max);
 /* Allocates len bytes, evicting for it if need be. 0 or -YK_ENOSPC. */
@@ -215,6 +252,9 @@ int yk_store_back_index(struct yk_store *s, unsigned area, uint32_t blocks);
 void yk_store_back_tables(struct yk_store *s);
 /* The pages of a client slot. 0 or -YK_ENOSPC. */
 int yk_store_back_client(struct yk_store *s, uint32_t slot);
+/* Gives a place of either range back, or claims it in a recovery: as yk_alloc_put, yk_alloc_claim. */
+int yk_store_place_put(struct yk_store *s, uint64_t offset, uint64_t len);
+int yk_store_place_claim(struct yk_store *s, uint64_t offset, uint64_t len);
 /* The pages of a place. 0 or -YK_ENOSPC. */
 int yk_store_back(struct yk_store *s, uint64_t offset, uint64_t len);
 /* As yk_alloc_get, of memory whose pages are there. */
@@ -248,6 +288,46 @@ void yk_store_reservation_unlink(struct yk_store *s, uint32_t idx);
  * policy is told (sched/policy.h). */
 int yk_store_share_add(struct yk_store *s, uint32_t idx, int cut_off);
 void yk_store_share_drop(struct yk_store *s, uint32_t idx, int by_policy);
+/* The order that the block is in: of its namespace, in its range. NULL: there is none. */
+struct yk_policy *yk_store_policy_of(const struct yk_store *s, uint32_t idx);
+/* What that is told of a block that comes in. */
+struct yk_policy_block yk_store_policy_block(const struct yk_store *s, uint32_t idx, int cut_off);
+static inline int yk_store_follows_chains(const struct yk_store *s) {
+    return (s->policy_ops->caps & YK_POLICY_CAP_CHAIN) != 0;
+}
+/* Children in memory, for a policy that does not let a parent go before them? */
+static inline int yk_store_has_children(const struct yk_store *s, uint32_t idx) {
+    uint32_t n = LOAD(&s->own.rest[idx].children);
+    return n != 0 && n != YK_CHILDREN_RETIRING && (s->policy_ops->caps & YK_POLICY_CAP_PARENTS) != 0;
+}
+/* Blocks that a policy shall be prepared for. */
+uint32_t yk_store_capacity_objects(const struct yk_store *s);
+
+/* move.c */
+/* Moves a block to a place whose pages are there; its old one is free then. 0; -YK_EPINNED: somebody holds it, and the
+ * new place is the caller's still. */
+int yk_store_move(struct yk_store *s, uint32_t idx, uint64_t to);
+
+/* cxl.c: all of them take a store without slow memory, too */
+int yk_store_cxl_open(struct yk_store *s, const struct yk_store_opts *opts, struct yk_err *err);
+/* After the recovery: what the ranges are worth. */
+void yk_store_cxl_ready(struct yk_store *s);
+void yk_store_cxl_close(struct yk_store *s);
+void yk_store_cxl_recovered(struct yk_store *s);
+void yk_store_cxl_turn(struct yk_store *s);
+void yk_store_cxl_gauges(struct yk_store *s);
+/* Makes room ahead of need, lets rise what is worth it. Adds to *more if there is more to do at once. */
+void yk_store_cxl_tick(struct yk_store *s, int *more);
+/* cxl_sink.c */
+/* The policy of DRAM has chosen a block. 1: it is in slow memory now; 0: it has no place there; -YK_EAGAIN: not in this
+ * turn, or not before what is there was written to SSD; -YK_EPINNED: somebody holds it, and it is at the young end.
+ * Expects the hazards to be collected, and leaves them so. */
+int yk_store_sink(struct yk_store *s, uint32_t idx);
+/* Evicts one from slow memory: as yk_store_evict_one, *ret_cap its bytes. Expects the hazards to be collected. */
+int yk_store_cxl_evict(struct yk_store *s, uint32_t ns, enum retire_reason why, uint64_t *ret_cap);
+/* cxl_rise.c */
+/* A block in slow memory is used. */
+void yk_store_cxl_used(struct yk_store *s, uint32_t idx);
 
 /* from + ms, at most `most`. */
 static inline uint64_t yk_store_after(uint64_t from, uint64_t ms, uint64_t most) {

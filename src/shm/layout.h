@@ -4,7 +4,8 @@
  *
  *   NAME.meta     header, namespaces, client owners, extent table, descriptors, the rest of
  *                 each descriptor, key cells, two index areas. Clients map it read-only.
- *   NAME.data     payload only. Clients map it twice: read-only, and writable for reservations.
+ *   NAME.data     payload only. Clients map it twice: read-only, and writable for reservations. With --cxl its
+ *                 tail is slow memory: a second range, which no reader tells from the first.
  *   NAME.clients  one run of pages for each client: hazard slots and the access ring.
  *
  * All files are sparse: regions are sized for the configured maximum and only touched as used, so
@@ -185,7 +186,8 @@ struct yk_shm_hdr {
     uint64_t ssd_run; /* the SSD tier's run that this segment was in last; 0 = in none. With YK_SHM_ALONE:
                          it was used without the tier since. Who missed a run of the other comes back empty */
     uint64_t pid_ns, time_ns; /* namespaces in which its clients' processes are named and dated (inodes); 0 = not known */
-    uint64_t reserved0[12];
+    uint64_t slow_bytes; /* of the payload, at its end: slow memory (docs/decisions/0020); 0 = none */
+    uint64_t reserved0[11];
 
     /* Mutable; each field its owner's alone. */
     uint64_t active __attribute__((aligned(64)));   /* incarnation << 1 | index area; release */

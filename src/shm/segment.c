@@ -243,6 +243,11 @@ static const char *unusable(const struct yk_segment *seg, const struct yk_shm_la
                  (unsigned long long)want->data_bytes, want->max_blocks);
         return buf;
     }
+    if (h.slow_bytes != seg->slow_bytes) {
+        snprintf(buf, cap, "it was made for %llu bytes of slow memory, not %llu",
+                 (unsigned long long)h.slow_bytes, (unsigned long long)seg->slow_bytes);
+        return buf;
+    }
     if ((uint64_t)st[0].st_size != want->meta_bytes ||
         (uint64_t)st[1].st_size != want->data_bytes ||
         (uint64_t)st[2].st_size != want->clients_bytes)
@@ -276,10 +281,11 @@ static int check_room(const struct yk_segment *seg, const struct yk_segment_opts
         return 0;
     return yk_err_set(
         err, -YK_ENOSPC,
-        "%s of DRAM were asked for, %s for its table and %u clients beside them, this machine has %s "
-        "left: lower --dram or --max-clients",
-        yk_fmt_bytes(seg->layout.data_bytes, asked), yk_fmt_bytes(beside, more),
-        seg->layout.max_clients - 1u, yk_fmt_bytes(room, left));
+        "%s of %s were asked for, %s for its table and %u clients beside them, this machine has %s "
+        "left: lower --dram%s or --max-clients",
+        yk_fmt_bytes(seg->layout.data_bytes, asked), seg->slow_bytes != 0 ? "DRAM and slow memory" : "DRAM",
+        yk_fmt_bytes(beside, more), seg->layout.max_clients - 1u, yk_fmt_bytes(room, left),
+        seg->slow_bytes != 0 ? ", --cxl" : "");
 }
 
 static int set_sizes(struct yk_segment *seg, const struct yk_segment_opts *opts,
@@ -308,12 +314,14 @@ static int map_one(int fd, uint64_t bytes, void **ret, int *lost, struct yk_err 
     return rc == 0 ? 0 : yk_err_set(err, rc, "too many segments in one process");
 }
 
-static void bind_numa(struct yk_segment *seg, int node) {
-    if (node < 0 || node > 1023)
+/* Of shared memory it holds for the file, whoever has its pages first. Preferred, not bound: where the node has
+ * no page left, MPOL_BIND calls the kernel's OOM killer, and the bytes are as good elsewhere. */
+static void bind_numa(const struct yk_segment *seg, uint64_t offset, uint64_t bytes, int node) {
+    if (node < 0 || node > 1023 || bytes == 0)
         return;
     unsigned long mask[16] = {0};
     mask[node / 64] |= 1ul << (node % 64);
-    syscall(SYS_mbind, seg->data, seg->layout.data_bytes, MPOL_PREFERRED, mask, 1024ul, 0);
+    syscall(SYS_mbind, (char *)seg->data + offset, bytes, MPOL_PREFERRED, mask, 1024ul, 0);
 }
 
 static int map_all(struct yk_segment *seg, const struct yk_segment_opts *opts, struct yk_err *err) {
@@ -335,7 +343,9 @@ static int map_all(struct yk_segment *seg, const struct yk_segment_opts *opts, s
     madvise(seg->meta, seg->layout.meta_bytes, MADV_HUGEPAGE); /* a third off a match of 256 keys */
     if (opts->name == NULL || opts->huge_dir == NULL)
         madvise(seg->data, seg->layout.data_bytes, MADV_HUGEPAGE);
-    bind_numa(seg, opts->numa_node);
+    uint64_t near = seg->layout.data_bytes - seg->slow_bytes;
+    bind_numa(seg, 0, near, opts->numa_node);
+    bind_numa(seg, near, seg->slow_bytes, opts->slow_node);
     char path[64];
     snprintf(path, sizeof(path), "/proc/self/fd/%d", seg->fd_meta);
     seg->fd_meta_ro = open(path, O_RDONLY | O_CLOEXEC);
@@ -350,6 +360,7 @@ static void header_fresh(struct yk_segment *seg) {
     h->hdr_bytes = sizeof(*h);
     h->layout = seg->layout;
     h->layout_sum = yk_shm_layout_sum(&seg->layout);
+    h->slow_bytes = seg->slow_bytes;
     if (getrandom(&h->segment_id, sizeof(h->segment_id), 0) != (ssize_t)sizeof(h->segment_id))
         h->segment_id = (uint64_t)getpid() << 32 ^ (uintptr_t)seg;
     __atomic_store_n(&h->magic, YK_SHM_MAGIC, __ATOMIC_RELEASE);
@@ -383,11 +394,16 @@ int yk_segment_open(struct yk_segment *seg, const struct yk_segment_opts *opts,
                     struct yk_err *err) {
     memset(seg, 0, sizeof(*seg));
     seg->fd_meta = seg->fd_meta_ro = seg->fd_data = seg->fd_clients = -1;
-    int rc = yk_shm_layout_make(opts->data_bytes, opts->max_blocks, opts->max_clients,
-                                opts->extents_bytes, &seg->layout);
+    uint64_t bytes = opts->data_bytes + opts->slow_bytes;
+    int rc = bytes < opts->data_bytes || opts->slow_bytes % YK_SHM_PAGE != 0 ||
+                     (opts->slow_bytes != 0 && opts->data_bytes % YK_SHM_PAGE != 0)
+                 ? -YK_EINVAL
+                 : yk_shm_layout_make(bytes, opts->max_blocks, opts->max_clients, opts->extents_bytes,
+                                      &seg->layout);
     if (rc < 0)
         return yk_err_set(err, rc, "a tier of %llu bytes and %u blocks cannot be laid out",
-                          (unsigned long long)opts->data_bytes, opts->max_blocks);
+                          (unsigned long long)bytes, opts->max_blocks);
+    seg->slow_bytes = opts->slow_bytes;
     if (opts->name != NULL && (rc = segment_paths(seg, opts, err)) < 0)
         return rc;
     rc = open_files(seg, opts, err);

@@ -27,11 +27,13 @@ struct yk_segment_opts {
     const char *dir;      /* of the files; NULL = /dev/shm */
     const char *name;     /* NULL = nameless */
     const char *huge_dir; /* hugetlbfs mount for the payload; NULL = plain pages */
-    uint64_t data_bytes;
+    uint64_t data_bytes; /* of DRAM */
+    uint64_t slow_bytes; /* of slow memory, which the payload has behind it; whole pages. 0 = none */
     uint64_t extents_bytes;
     uint32_t max_blocks;
     uint32_t max_clients;
-    int numa_node; /* the payload is bound there; -1 = not bound */
+    int numa_node; /* the payload, or what of it is in DRAM, is bound there; -1 = not bound */
+    int slow_node; /* and what is in slow memory there */
 };
 
 enum yk_segment_found {
@@ -44,6 +46,7 @@ struct yk_segment {
     void *meta, *data, *clients; /* read-write mappings */
     int fd_meta, fd_meta_ro, fd_data, fd_clients;
     struct yk_shm_layout layout;
+    uint64_t slow_bytes; /* the tail of layout.data_bytes */
     enum yk_segment_found found;
     uint64_t page_bytes; /* of the payload mapping */
     int lost;            /* set by the SIGBUS guard */

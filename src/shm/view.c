@@ -53,6 +53,7 @@ int yk_view_init(struct yk_view *view, const void *meta, uint64_t meta_bytes, co
     view->meta = meta;
     view->data = data;
     view->layout = l;
+    view->slow_from = hdr->slow_bytes == 0 ? UINT64_MAX : l.data_bytes - hdr->slow_bytes;
     view->ns = (const struct yk_ns_entry *)(view->meta + l.off_ns);
     view->desc = (const struct yk_desc *)(view->meta + l.off_desc);
     view->rest = (const struct yk_rest *)(view->meta + l.off_rest);
@@ -219,6 +220,7 @@ static enum verdict candidate(const struct yk_view *view, const struct yk_query 
     }
     if (v == V_MATCH && ret != NULL) {
         ret->idx = idx;
+        ret->slow = ret->rest.offset >= view->slow_from;
         /* Not the copied one: the block may have been on its way (MOVING, RETIRED) at that moment.
          */
         ret->word = ret->desc.word = word;

@@ -38,6 +38,7 @@ struct yk_view {
     const unsigned char *meta;
     const unsigned char *data;
     struct yk_shm_layout layout; /* a private copy: the shared one may be scribbled on */
+    uint64_t slow_from;          /* payload at or above it is in slow memory; UINT64_MAX: none is */
 };
 
 /* What is looked for. key is borrowed during calls; hash is yk_hash_key(ns, key, key_len). */
@@ -52,6 +53,7 @@ struct yk_query {
 /* What was found: a consistent copy of one descriptor. */
 struct yk_found {
     uint32_t idx;
+    int slow; /* its payload is in slow memory */
     uint64_t word;
     struct yk_desc desc;
     struct yk_rest rest;
