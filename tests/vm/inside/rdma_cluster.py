@@ -35,6 +35,10 @@ def wait_for(condition, what):
         time.sleep(0.1)
 
 
+def tell(what):
+    print(f"{time.monotonic():.0f} s after boot: {what}", flush=True)
+
+
 def run(number, *args):
     """A command to a node; an emulated one may need longer than a client waits by default."""
     return subprocess.run([BIN / "yolk", "--url", f"unix:/tmp/n{number}.sock", "--json", *map(str, args)],
@@ -77,6 +81,7 @@ class Cluster:
 
     def __init__(self, transports):
         self.transports, self.processes = transports, []
+        self.payload = 0  # of the trace's blocks, each once
 
     def __enter__(self):
         self.dir = Path(tempfile.mkdtemp(dir="/tmp"))
@@ -85,6 +90,7 @@ class Cluster:
         self.nodes = {n: self.node(n) for n in OWN}
         for n in OWN:
             wait_for(lambda: sees_all(n), f"node {n}")
+            tell(f"node {n} is there")
         return self
 
     def spawn(self, name, *command):
@@ -109,22 +115,28 @@ class Cluster:
             print(f"---- {log.name}", *log.read_text(errors="replace").splitlines()[-20:], sep="\n", flush=True)
         shutil.rmtree(self.dir)
 
+    def pulled(self, n, least):
+        """Bytes that a node has read from others; its figures are of a moment ago, so these may be waited for."""
+        wait_for(lambda: yolk(n, "stat")[0]["cluster"]["pulled_bytes"] >= least, f"{least} bytes from others at node {n}")
+        return yolk(n, "stat")[0]["cluster"]["pulled_bytes"]
+
     def replay(self, n):
         """Through node n; what the cluster's other nodes took of processors meanwhile, by thread."""
         others = {k: process for k, process in self.nodes.items() if k != n}
         used = {k: processor_s(process) for k, process in others.items()}
-        pulled = yolk(n, "stat")[0]["pulled_bytes"]
         devices, loopback = carried()
         began = time.monotonic()
+        tell(f"{self.transports}: the trace through node {n}")
         result = yolk(n, "replay", TRACE, "--requests", REQUESTS, "--block", BLOCK, "--exact")[0]
         seconds = time.monotonic() - began
         devices_now, loopback_now = carried()
+        self.payload = self.payload or result["put_bytes"]
         threads = {}
         for k, process in others.items():
             for name, now in processor_s(process).items():
                 threads[name] = threads.get(name, 0) + now - used[k].get(name, 0)
         print(json.dumps({"transports": self.transports, "node": n, "result": result, "seconds": round(seconds, 1),
-                          "pulled_bytes": yolk(n, "stat")[0]["pulled_bytes"] - pulled,
+                          "payload_bytes": self.payload, "pulled_bytes": self.pulled(n, self.payload if n > 1 else 0),
                           "packets": {name: count - devices[name] for name, count in devices_now.items()},
                           "loopback_bytes": loopback_now - loopback,
                           "processors_of_others_s": {name: round(s, 2) for name, s in threads.items() if s > 0}}),
