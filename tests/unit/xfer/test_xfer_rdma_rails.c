@@ -503,8 +503,11 @@ static void a_device_is_taken_out(void **state) {
         print_message("a device taken out in a %s (%s): it ended well after %u ms\n", op == YK_XFER_READ ? "read" : "write",
                       hit ? "in the middle" : "at its end", (unsigned)((yk_now_ns() - began) / YK_NS_PER_MS));
         exact(&r, 420); /* and what is begun meanwhile */
+        print_message("and others after %u ms\n", (unsigned)((yk_now_ns() - began) / YK_NS_PER_MS));
         rig_close(&r, 0);
+        print_message("nobody uses it any more\n");
         end_command(pid);
+        print_message("it is gone\n");
         end_command(begin_command(back));
         rdma_links_up();
     }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs in the guest: three nodes and an etcd on the three wires of a triangle, and a trace replayed through each of them
-(tests/vm/test_rdma_cluster.py). Usage: rdma_cluster.py BIN TRACE REQUESTS BLOCK
+(tests/vm/test_rdma_cluster.py). Usage: rdma_cluster.py BIN TRACE REQUESTS BLOCK (TRACE "none": one is generated)
 
 The first node gets the trace's blocks from its own client; the others have none of them, so what their clients get they read
 from a node that has it. Then the same over TCP, in a fresh cluster. Prints a line of JSON for each replay: what the client
@@ -144,6 +144,10 @@ class Cluster:
 
 
 def main():
+    global TRACE
+    if TRACE == "none":
+        TRACE = "/tmp/trace"
+        subprocess.run([BIN / "yolk", "gen", "--requests", str(REQUESTS), TRACE], check=True)
     for transports, through in (("rdma,tcp", (1, 2, 3)), ("tcp", (1, 2))):
         with Cluster(transports) as cluster:
             for n in through:
