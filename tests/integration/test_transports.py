@@ -49,6 +49,12 @@ def test_rdma_alone_says_what_is_missing(target):
     assert done.returncode != 0 and "no RDMA: " in done.stderr
 
 
+@no_rdma
+def test_the_benchmark_of_rdma_says_what_is_missing():
+    done = yolk("bench", "xfer", "--transport", "rdma")
+    assert done.returncode == 2 and done.stdout == "" and "rdma is left out: no RDMA: " in done.stderr
+
+
 def test_no_shm_holds_whatever_is_named(target):
     assert all("shm" in found for found in ways(target, "--transports", "shm,tcp"))
     assert ways(target, "--no-shm", "--transports", "shm,tcp") == ({"tcp"}, {"tcp"})

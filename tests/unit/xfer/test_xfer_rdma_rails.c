@@ -7,6 +7,8 @@
  *   YOLK_RDMA_ADVERTISE  what it tells peers: "10.99.0.2:7711,10.99.1.2:7711", an address of each of its devices
  *   YOLK_RDMA_CUT        its network devices, as many and in this order: "n0b,n1b"; they are taken down and up, and lose
  *                        their addresses (of /24) and get them again
+ *   YOLK_RDMA_REMOVE     a command that takes the first of them out of the host, with its RDMA device; it may wait until
+ *   YOLK_RDMA_RETURN     nobody uses that any more; and one that brings it back. Without them that is not tested
  *
  * The target is a process of its own, this program again, so that it can be killed. Its memory is shared with the
  * test, past the engine: what a write has left there is seen without it.
@@ -18,6 +20,9 @@
 #include "base/clock.h"
 #include "base/status.h"
 #include "xfer/rdma/rdma_priv.h"
+#if __has_include(<infiniband/verbs.h>)
+#include "xfer/rdma/device_priv.h"
+#endif
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -389,6 +394,172 @@ static void an_address_is_removed(void **state) {
     rig_close(&r, 0);
 }
 
+/* Of this side, in the subnet of the n-th address of the target. */
+static struct yk_rdma_address local_of(uint32_t n) {
+    struct yk_rdma_address all[YK_RDMA_PORTS_MAX];
+    uint32_t count = yk_rdma_addresses(all, YK_RDMA_PORTS_MAX);
+    char host[64];
+    address(n, host);
+    size_t prefix = (size_t)(strrchr(host, '.') - host) + 1;
+    for (uint32_t i = 0; i < count; i++)
+        if (strncmp(all[i].host, host, prefix) == 0 && strcmp(all[i].host, host) != 0)
+            return all[i];
+    fail_msg("no address of ours in the subnet of %s", host);
+    return all[0];
+}
+
+/* The name of the interface with an address. */
+static void netdev_of(const char *host, char ret_name[64]) {
+    char command[160];
+    snprintf(command, sizeof(command), "ip -o addr show to %s | awk '{ print $2 }'", host);
+    FILE *f = popen(command, "r");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%63s", ret_name), 1);
+    pclose(f);
+}
+
+static void change_address(const char *device, const struct yk_rdma_address *from, const char *to) {
+    char how[200];
+    size_t prefix = (size_t)(strrchr(from->host, '.') - from->host) + 1;
+    snprintf(how, sizeof(how), "ip addr del %s/24 dev %%s", from->host);
+    shell(how, device);
+    snprintf(how, sizeof(how), "ip addr add %.*s%s/24 dev %%s", (int)prefix, from->host, to);
+    shell(how, device);
+}
+
+/* This side's, for another of its subnet: the GID that its queue pairs send from is another one, in the middle. Rails are
+ * found once for a peer, so this one waits until its address is back; the others and TCP have everything. */
+static void an_address_changes(void **state) {
+    struct rig r;
+    char device[64];
+    NEEDS_DEVICES(2)
+    struct yk_rdma_address old = local_of(0);
+    netdev_of(old.host, device);
+    rig_open(&r, YK_XFER_RDMA | YK_XFER_TCP, 1, 1);
+    until_all_move(&r, 300);
+    for (uint32_t op = YK_XFER_READ; op <= YK_XFER_WRITE; op++) {
+        uint64_t had = rail_bytes(&r, 0), began = yk_now_ns();
+        yk_xfer_batch b = begin(&r, op, 310 + op, TIMEOUT_MS);
+        (void)under_way(&r, b, 0, had);
+        change_address(device, &old, "77");
+        int rc = end(&r, b);
+        if (rc != 0)
+            tell_links(&r);
+        assert_int_equal(rc, 0);
+        assert_memory_equal(r.local, r.target.memory, BYTES);
+        exact(&r, 320); /* and what is begun meanwhile */
+        print_message("%s with another address: well after %u ms\n", device,
+                      (unsigned)((yk_now_ns() - began) / YK_NS_PER_MS));
+        struct yk_rdma_address now = local_of(0);
+        change_address(device, &now, strrchr(old.host, '.') + 1);
+        until_all_move(&r, 330);
+    }
+    rig_close(&r, 0);
+}
+
+/* What a command does that may wait for this process. */
+static pid_t begin_command(const char *text) {
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        execl("/bin/sh", "sh", "-c", text, (char *)NULL);
+        _exit(127);
+    }
+    return pid;
+}
+
+static void end_command(pid_t pid) {
+    uint64_t until = yk_now_ns() + LOOK_S * YK_NS_PER_S;
+    int status;
+    pid_t ended;
+    while ((ended = waitpid(pid, &status, WNOHANG)) == 0) {
+        assert_true(yk_now_ns() < until);
+        (void)poll(NULL, 0, 50);
+    }
+    assert_int_equal(ended, pid);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* With a driver that does not part from its users the kernel waits for those to let go, which they do when they end; then
+ * the device comes back, and is used again. */
+static void a_device_is_taken_out(void **state) {
+    struct rig r;
+    const char *remove = getenv("YOLK_RDMA_REMOVE"), *back = getenv("YOLK_RDMA_RETURN");
+    NEEDS_DEVICES(2)
+    if (remove == NULL || back == NULL)
+        skip();
+    for (uint32_t op = YK_XFER_READ; op <= YK_XFER_WRITE; op++) {
+        rig_open(&r, YK_XFER_RDMA | YK_XFER_TCP, 1, 1);
+        until_all_move(&r, 400);
+        uint64_t had = rail_bytes(&r, 0), began = yk_now_ns();
+        yk_xfer_batch b = begin(&r, op, 410 + op, TIMEOUT_MS);
+        int hit = under_way(&r, b, 0, had);
+        pid_t pid = begin_command(remove);
+        int rc = end(&r, b);
+        if (rc != 0)
+            tell_links(&r);
+        assert_int_equal(rc, 0);
+        assert_memory_equal(r.local, r.target.memory, BYTES);
+        print_message("a device taken out in a %s (%s): it ended well after %u ms\n", op == YK_XFER_READ ? "read" : "write",
+                      hit ? "in the middle" : "at its end", (unsigned)((yk_now_ns() - began) / YK_NS_PER_MS));
+        exact(&r, 420); /* and what is begun meanwhile */
+        print_message("and others after %u ms\n", (unsigned)((yk_now_ns() - began) / YK_NS_PER_MS));
+        rig_close(&r, 0);
+        print_message("nobody uses it any more\n");
+        end_command(pid);
+        print_message("it is gone\n");
+        end_command(begin_command(back));
+        rdma_links_up();
+    }
+    rig_open(&r, YK_XFER_RDMA | YK_XFER_TCP, 1, 1);
+    until_all_move(&r, 440);
+    rig_close(&r, 0);
+}
+
+#if __has_include(<infiniband/verbs.h>)
+static uint32_t polled; /* atomic */
+
+static int poll_nothing(struct ibv_cq *cq, int count, struct ibv_wc *wc) {
+    (void)cq, (void)count, (void)wc;
+    __atomic_fetch_add(&polled, 1, __ATOMIC_RELAXED);
+    return 0;
+}
+
+/* The device moves the bytes and the driver never says so, as some do when a link goes. It is the driver's own function
+ * that is taken away, of one device of this side. */
+static void a_completion_never_comes(void **state) {
+    struct rig r;
+    struct yk_rdma_dev *dev;
+    struct yk_err err;
+    NEEDS_DEVICES(2)
+    struct yk_rdma_address local = local_of(0);
+    rig_open(&r, YK_XFER_RDMA | YK_XFER_TCP, 1, 1);
+    until_all_move(&r, 600);
+    assert_int_equal(yk_rdma_dev_get(local.device, &dev, &err), 0);
+    for (uint32_t round = 0; round < 2; round++) {
+        __atomic_store_n(&polled, 0, __ATOMIC_RELAXED);
+        uint64_t had = rail_bytes(&r, 0), began = yk_now_ns();
+        yk_xfer_batch b = begin(&r, YK_XFER_READ, 610 + round, TIMEOUT_MS);
+        (void)under_way(&r, b, 0, had);
+        int (*poll_cq)(struct ibv_cq *, int, struct ibv_wc *) = dev->ctx->ops.poll_cq;
+        __atomic_store_n(&dev->ctx->ops.poll_cq, poll_nothing, __ATOMIC_SEQ_CST); /* the shard's thread reads it */
+        int rc = end(&r, b);
+        if (rc != 0)
+            tell_links(&r);
+        assert_int_equal(rc, 0);
+        assert_memory_equal(r.local, r.target.memory, BYTES);
+        exact(&r, 620); /* and what is begun meanwhile */
+        __atomic_store_n(&dev->ctx->ops.poll_cq, poll_cq, __ATOMIC_SEQ_CST);
+        print_message("%s without completions: well after %u ms, %u looks in vain\n", local.device,
+                      (unsigned)((yk_now_ns() - began) / YK_NS_PER_MS), __atomic_load_n(&polled, __ATOMIC_RELAXED));
+        assert_true(__atomic_load_n(&polled, __ATOMIC_RELAXED) > 0);
+        until_all_move(&r, 630);
+    }
+    yk_rdma_dev_put(dev);
+    rig_close(&r, 0);
+}
+#endif
+
 /* The wire takes packets and loses them, and nothing says so. */
 static void packets_vanish(void **state) {
     struct rig r;
@@ -525,7 +696,11 @@ int main(int argc, char **argv) {
         cmocka_unit_test(the_peer_is_killed),       cmocka_unit_test(a_link_is_cut),
         cmocka_unit_test(all_links_are_cut),        cmocka_unit_test(packets_vanish),
         cmocka_unit_test(a_stopped_peer_is_read),   cmocka_unit_test(tcp_is_left),
-        cmocka_unit_test(an_address_is_removed),
+        cmocka_unit_test(an_address_is_removed),    cmocka_unit_test(an_address_changes),
+        cmocka_unit_test(a_device_is_taken_out),
+#if __has_include(<infiniband/verbs.h>)
+        cmocka_unit_test(a_completion_never_comes),
+#endif
     };
     self_path = argv[0];
     if (argc == 6 && strcmp(argv[1], "serve") == 0) {
