@@ -66,6 +66,11 @@ static void codecs(const uint8_t *data, size_t size) {
         yk_rdma_offer_encode(again, &offer);
         CHECK(memcmp(again, data, YK_OFFER_BYTES) == 0);
     }
+    static const uint8_t token[YK_CM_TOKEN] = "a token of sixtn";
+    if (yk_rdma_call_is(data, size < UINT32_MAX ? (uint32_t)size : UINT32_MAX, token)) {
+        yk_rdma_call_encode(again, token);
+        CHECK(memcmp(again, data, YK_CALL_BYTES) == 0);
+    }
     struct yk_rdma_key key;
     if (size >= YK_KEY_BYTES && yk_rdma_key_decode(data, &key, &err) == 0) {
         yk_rdma_key_encode(again, &key);

@@ -200,10 +200,10 @@ uint32_t yk_rdma_ports_scan(const char *root, struct yk_rdma_port *ret_ports, ui
     return n;
 }
 
-/* 1: it has an address that is up. */
-static int add_address(struct yk_rdma_port *p, const struct ifaddrs *all) {
+/* 1: it has an address that is up, the next from *at on. */
+static int add_address(struct yk_rdma_port *p, const struct ifaddrs **at) {
     char host[YK_PEER_HOST];
-    for (const struct ifaddrs *i = all; i != NULL; i = i->ifa_next) {
+    for (const struct ifaddrs *i = *at; i != NULL; i = i->ifa_next) {
         if (i->ifa_addr == NULL || i->ifa_netmask == NULL || !(i->ifa_flags & IFF_UP))
             continue;
         yk_sock_host(i->ifa_addr, host);
@@ -214,6 +214,7 @@ static int add_address(struct yk_rdma_port *p, const struct ifaddrs *all) {
         snprintf(p->host, sizeof(p->host), "%s", host);
         yk_sock_host(i->ifa_netmask, p->mask);
         p->ifindex = if_nametoindex(i->ifa_name);
+        *at = i->ifa_next;
         return 1;
     }
     return 0;
@@ -275,14 +276,19 @@ int yk_rdma_fits(const char *settings, struct yk_err *err) {
 }
 
 uint32_t yk_rdma_ports_now(const struct yk_rdma_settings *s, struct yk_rdma_port *ret_ports, uint32_t cap) {
-    uint32_t n = yk_rdma_ports_scan("", ret_ports, cap), kept = 0;
-    n = yk_rdma_ports_chosen(s, ret_ports, n);
+    struct yk_rdma_port found[YK_RDMA_PORTS_MAX];
+    uint32_t n = yk_rdma_ports_chosen(s, found, yk_rdma_ports_scan("", found, YK_RDMA_PORTS_MAX)), kept = 0;
     struct ifaddrs *all = NULL;
     if (n == 0 || getifaddrs(&all) < 0)
         return 0;
-    for (uint32_t i = 0; i < n; i++)
-        if ((!ret_ports[i].iwarp || yk_cm_there()) && add_address(&ret_ports[i], all))
-            ret_ports[kept++] = ret_ports[i];
+    for (uint32_t i = 0; i < n; i++) {
+        const struct ifaddrs *at = all;
+        int more = !found[i].iwarp || yk_cm_there();
+        while (more && kept < cap && add_address(&found[i], &at)) {
+            ret_ports[kept++] = found[i];
+            more = found[i].iwarp; /* which goes by TCP, from each address of its interface */
+        }
+    }
     freeifaddrs(all);
     return kept;
 }

@@ -256,6 +256,53 @@ static void infiniband_by_its_interface(void **state) {
     assert_string_equal(ports[0].host, "");
 }
 
+/* ---- iWARP --------------------------------------------------------------------------------------------- */
+
+static void put_net(const char *netdev, const char *file, const char *text) {
+    char path[128];
+    snprintf(path, sizeof(path), "../net/%s/%s", netdev, file);
+    put(path, text);
+}
+
+static void put_rnic(const char *dev, const char *gid) {
+    char path[128];
+    put_port(dev, "4: ACTIVE", "Ethernet", "10 Gb/sec (1X FDR10)", "0x0");
+    snprintf(path, sizeof(path), "%s/node_type", dev);
+    put(path, "4: RNIC");
+    put_gid(dev, 0, gid, "IB/RoCE v1", "");
+}
+
+/* Its GID is a MAC. Of what has that MAC, the device counts, and not what stands on it. */
+static void iwarp_by_its_mac(void **state) {
+    struct yk_rdma_port ports[8];
+    put_rnic("siw0", "3e6c:4ab3:706c:0000:0000:0000:0000:0000");
+    put_rnic("siw1", "ce88:6979:b51a:0000:0000:0000:0000:0000");
+    put_net("bond0", "address", "3e:6c:4a:b3:70:6c");
+    put_net("bond0", "uevent", "DEVTYPE=bond\nINTERFACE=bond0");
+    put_net("eth3", "address", "3e:6c:4a:b3:70:6c");
+    put_net("eth3", "uevent", "INTERFACE=eth3\nIFINDEX=3");
+    put_net("eth3.5", "address", "3e:6c:4a:b3:70:6c");
+    put_net("lo", "address", "00:00:00:00:00:00");
+    assert_int_equal(yk_rdma_ports_scan(root, ports, 8), 2);
+    assert_int_equal(ports[0].iwarp, 1);
+    assert_int_equal(ports[0].infiniband, 0);
+    assert_string_equal(ports[0].netdev, "eth3");
+    assert_string_equal(ports[0].host, "");
+    assert_int_equal(ports[0].mbit, 10000);
+    assert_string_equal(ports[1].netdev, ""); /* its interface is in another namespace: it has no address here */
+    assert_int_equal(chosen("device=siw1", ports, 8), 1);
+    assert_string_equal(ports[0].device, "siw1");
+}
+
+static void iwarp_by_its_device(void **state) {
+    struct yk_rdma_port ports[8];
+    put_rnic("iw_0", "3e6c:4ab3:706c:0000:0000:0000:0000:0000");
+    put("iw_0/device/net/eth7/dev_port", "0");
+    put_net("eth1", "address", "3e:6c:4a:b3:70:6c");
+    assert_int_equal(yk_rdma_ports_scan(root, ports, 8), 1);
+    assert_string_equal(ports[0].netdev, "eth7");
+}
+
 /* ---- by name ------------------------------------------------------------------------------------------- */
 
 static void transports_by_name(void **state) {
@@ -386,7 +433,7 @@ static void offers_come_back(void **state) {
     /* Each of these makes it one that is refused: magic, version, mtu, reads, high bytes, what is reserved. */
     const struct {
         int at, value, code;
-    } bad[] = {{0, 0, -YK_EPROTO},  {4, 2, -YK_EVERSION}, {6, 0, -YK_EPROTO},  {6, 6, -YK_EPROTO}, {7, 0, -YK_EPROTO},
+    } bad[] = {{0, 0, -YK_EPROTO},  {4, 3, -YK_EVERSION}, {6, 0, -YK_EPROTO},  {6, 6, -YK_EPROTO}, {7, 0, -YK_EPROTO},
                {11, 1, -YK_EPROTO}, {15, 1, -YK_EPROTO},  {18, 1, -YK_EPROTO}, {36, 1, -YK_EPROTO}};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         memcpy(again, bytes, sizeof(bytes));
@@ -396,6 +443,61 @@ static void offers_come_back(void **state) {
     a.qpn = 0;
     yk_rdma_offer_encode(bytes, &a);
     assert_int_equal(yk_rdma_offer_decode(bytes, &b, &err), -YK_EPROTO);
+}
+
+static void offers_of_iwarp_come_back(void **state) {
+    struct yk_rdma_offer call = {.iwarp = 1, .reads = 16}, shown = call, b;
+    unsigned char bytes[YK_OFFER_BYTES], again[YK_OFFER_BYTES];
+    struct yk_err err;
+    shown.port = 40000;
+    shown.rkey = 7;
+    shown.addr = 0x7f0000000000;
+    memset(shown.token, 0x5a, sizeof(shown.token));
+    yk_rdma_offer_encode(bytes, &call);
+    assert_int_equal(yk_rdma_offer_decode(bytes, &b, &err), 0);
+    assert_true(b.iwarp && b.reads == 16 && b.port == 0);
+    /* Who calls has nothing to show: each byte from the port on must be 0. */
+    for (size_t at = 10; at < sizeof(bytes); at++) {
+        memcpy(again, bytes, sizeof(bytes));
+        again[at] = 1;
+        assert_int_equal(yk_rdma_offer_decode(again, &b, &err), -YK_EPROTO);
+    }
+    yk_rdma_offer_encode(bytes, &shown);
+    assert_int_equal(yk_rdma_offer_decode(bytes, &b, &err), 0);
+    yk_rdma_offer_encode(again, &b);
+    assert_memory_equal(bytes, again, sizeof(bytes));
+    assert_true(b.iwarp && b.port == shown.port && b.rkey == shown.rkey && b.addr == shown.addr);
+    assert_memory_equal(b.token, shown.token, sizeof(b.token));
+    static const size_t zero[] = {6, 10, 11}; /* reserved */
+    for (size_t i = 0; i < 3; i++) {
+        memcpy(again, bytes, sizeof(bytes));
+        again[zero[i]] = 1;
+        assert_int_equal(yk_rdma_offer_decode(again, &b, &err), -YK_EPROTO);
+    }
+    memcpy(again, bytes, sizeof(bytes));
+    again[7] = 0; /* reads */
+    assert_int_equal(yk_rdma_offer_decode(again, &b, &err), -YK_EPROTO);
+    shown.addr = UINT64_MAX - 3;
+    yk_rdma_offer_encode(bytes, &shown);
+    assert_int_equal(yk_rdma_offer_decode(bytes, &b, &err), -YK_EPROTO);
+}
+
+/* Every bit of a call counts, and what stands behind it does not. */
+static void calls_are_known_by_their_token(void **state) {
+    uint8_t token[YK_CM_TOKEN];
+    unsigned char call[YK_CALL_BYTES + 8] = {0};
+    for (size_t i = 0; i < sizeof(token); i++)
+        token[i] = (uint8_t)(i * 11 + 3);
+    yk_rdma_call_encode(call, token);
+    assert_true(yk_rdma_call_is(call, YK_CALL_BYTES, token));
+    assert_true(yk_rdma_call_is(call, sizeof(call), token));
+    assert_false(yk_rdma_call_is(call, YK_CALL_BYTES - 1, token));
+    assert_false(yk_rdma_call_is(call, 0, token));
+    for (uint32_t bit = 0; bit < YK_CALL_BYTES * 8; bit++) {
+        call[bit / 8] ^= (unsigned char)(1u << bit % 8);
+        assert_false(yk_rdma_call_is(call, YK_CALL_BYTES, token));
+        call[bit / 8] ^= (unsigned char)(1u << bit % 8);
+    }
 }
 
 static void keys_cover_their_span(void **state) {
@@ -430,12 +532,16 @@ int main(void) {
         TREE(settings_that_do_not_fit_the_host),
         TREE(an_entry_of_infiniband),
         TREE(infiniband_by_its_interface),
+        TREE(iwarp_by_its_mac),
+        TREE(iwarp_by_its_device),
         cmocka_unit_test(transports_by_name),
         cmocka_unit_test(first_with_first_in_each_subnet),
         cmocka_unit_test(routed_when_no_subnet_is_shared),
         cmocka_unit_test(addresses_that_stand_on_both_hosts),
         cmocka_unit_test(a_second_family_is_no_second_rail),
         cmocka_unit_test(offers_come_back),
+        cmocka_unit_test(offers_of_iwarp_come_back),
+        cmocka_unit_test(calls_are_known_by_their_token),
         cmocka_unit_test(keys_cover_their_span),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
