@@ -14,21 +14,26 @@ struct lead {
     bool dram_ends;
 };
 
-/* An answer that ends early ends the run. */
-static void read_lead(struct yk_rd *r, uint32_t n, struct lead *ret) {
-    bool ends = false;
-    *ret = (struct lead){0};
-    for (uint32_t i = 0; i < n && !ends && yk_rd_ok(r); i++) {
+/* Of an answer that is whole; the run ends at the first that is not there. */
+static int read_lead(struct yk_rd r, uint32_t asked, struct lead *ret) {
+    struct lead lead = {0};
+    bool ends = yk_rd_u32(&r) != asked;
+    for (uint32_t i = 0; i < asked; i++) {
         struct yk_dirw_have have;
-        yk_rd_dir_have(r, &have);
-        ends = !yk_rd_ok(r) || have.status != 0;
-        ret->dram_ends |= ends || (have.tiers & 1u << YK_TIER_DRAM) == 0;
-        ret->dram += !ret->dram_ends;
-        ret->ssd += !ends;
+        yk_rd_dir_have(&r, &have);
+        ends |= have.status != 0;
+        lead.dram_ends |= ends || (have.tiers & 1u << YK_TIER_DRAM) == 0;
+        lead.dram += !lead.dram_ends;
+        lead.ssd += !ends;
     }
+    if (!yk_rd_ok(&r))
+        return -YK_EPROTO;
+    *ret = lead;
+    return 0;
 }
 
-static int ask_member(struct yolk_ctx *ctx, const char *address, const struct yk_wr *question, struct lead *ret) {
+static int ask_member(struct yolk_ctx *ctx, const char *address, const struct yk_wr *question, uint32_t asked,
+                      struct lead *ret) {
     struct yk_guest *guest = NULL;
     struct yk_err err;
     const void *body;
@@ -40,13 +45,14 @@ static int ask_member(struct yolk_ctx *ctx, const char *address, const struct yk
                           &len, &err);
     if (rc == 0) {
         yk_rd_init(&r, body, len);
-        read_lead(&r, yk_rd_u32(&r), ret);
+        rc = read_lead(r, asked, ret);
     }
     yk_guest_close(guest);
     return rc;
 }
 
-static void ask_all(struct yolk_ctx *ctx, const json_t *nodes, const struct yk_wr *question, json_t *held) {
+static void ask_all(struct yolk_ctx *ctx, const json_t *nodes, const struct yk_wr *question, uint32_t asked,
+                    json_t *held) {
     size_t i;
     json_t *node;
     json_array_foreach(nodes, i, node) {
@@ -55,7 +61,7 @@ static void ask_all(struct yolk_ctx *ctx, const json_t *nodes, const struct yk_w
         struct lead lead = {0};
         if (address == NULL || name == NULL || strcmp(yolk_member_state(node), "member") != 0)
             continue;
-        if (ask_member(ctx, address, question, &lead) == 0 && lead.ssd > 0)
+        if (ask_member(ctx, address, question, asked, &lead) == 0 && lead.ssd > 0)
             json_object_set_new(held, name, json_pack("{s:i, s:i}", "dram", (int)lead.dram, "ssd", (int)lead.ssd));
     }
 }
@@ -79,7 +85,7 @@ int yolk_route_held(struct yolk_ctx *ctx, const yk_key *keys, size_t n, json_t *
         yk_wr_dir_keys(&w, &head);
         for (size_t i = 0; i < asked; i++)
             yk_wr_str8(&w, keys[i].data, keys[i].len);
-        ask_all(ctx, json_object_get(c.info, "nodes"), &w, *ret_held);
+        ask_all(ctx, json_object_get(c.info, "nodes"), &w, (uint32_t)asked, *ret_held);
     }
     yolk_cluster_close(&c);
     free(question);
