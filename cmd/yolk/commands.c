@@ -34,6 +34,7 @@ const struct yolk_cmd *const yolk_commands[] = {
     &yolk_cmd_copy,
     &yolk_cmd_move,
     &yolk_cmd_tasks,
+    &yolk_cmd_route,
     &yolk_cmd_bench,
     &yolk_cmd_gen,
     &yolk_cmd_replay,

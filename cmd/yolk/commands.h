@@ -2,7 +2,7 @@
  *
  * The commands that commands.c lists. Each stands in the file that its name suggests: put.c, get.c,
  * list.c (ls, match, stat of keys), change.c (rm, touch, pin, unpin, expire, prefetch), ns.c, top.c, ssd.c,
- * topo.c, cluster.c (nodes, slots, locate), balance.c (drain, rebalance, forget), tasks.c (copy, tasks), bench.c,
+ * topo.c, cluster.c (nodes, slots, locate), balance.c (drain, rebalance, forget), tasks.c (copy, tasks), route.c, bench.c,
  * gen.c, replay.c, run.c, sim.c (with sim_cluster.c), main.c (version).
  */
 #ifndef YOLK_COMMANDS_H
@@ -35,6 +35,7 @@ extern const struct yolk_cmd yolk_cmd_rebalance;
 extern const struct yolk_cmd yolk_cmd_copy;
 extern const struct yolk_cmd yolk_cmd_move;
 extern const struct yolk_cmd yolk_cmd_tasks;
+extern const struct yolk_cmd yolk_cmd_route;
 extern const struct yolk_cmd yolk_cmd_bench;
 extern const struct yolk_cmd yolk_cmd_gen;
 extern const struct yolk_cmd yolk_cmd_replay;

@@ -12,11 +12,13 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* Connections that say nothing take room from probes of /healthz, which give up after a second or so;
  * nobody can be told from anybody by an address of this host. */
 #define MAX_CONNS 512u
 #define TIMEOUT_S 3u
+#define BODY_MAX  (4u << 20) /* a chain of some 200,000 blocks */
 
 static enum MHD_Result answer(struct MHD_Connection *c, unsigned status, const char *type,
                               const char *text, size_t len, enum MHD_ResponseMemoryMode mode) {
@@ -26,7 +28,7 @@ static enum MHD_Result answer(struct MHD_Connection *c, unsigned status, const c
     MHD_add_response_header(r, "Content-Type", type);
     MHD_add_response_header(r, "Cache-Control", "no-store");
     if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
-        MHD_add_response_header(r, "Allow", "GET, HEAD");
+        MHD_add_response_header(r, "Allow", "GET, HEAD, POST");
     enum MHD_Result rc = MHD_queue_response(c, status, r);
     MHD_destroy_response(r);
     return rc;
@@ -65,27 +67,117 @@ static enum MHD_Result get_health(struct yk_http *h, struct MHD_Connection *c, c
     return answer_text(c, MHD_HTTP_OK, ok);
 }
 
-static enum MHD_Result on_request(void *cls, struct MHD_Connection *c, const char *url,
-                                  const char *method, const char *version, const char *upload,
-                                  size_t *upload_len, void **state) {
-    struct yk_http *h = cls;
-    static int seen;
-    if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
-        return answer_text(c, MHD_HTTP_METHOD_NOT_ALLOWED, "GET and HEAD only\n");
-    if (*state == NULL) { /* headers are there; the answer goes out at the second call */
-        *state = &seen;
-        return MHD_YES;
-    }
+static enum MHD_Result get_route(struct yk_http *h, struct MHD_Connection *c) {
+    char *json;
+    if (http_route_get(h, &json) < 0)
+        return answer_text(c, MHD_HTTP_INTERNAL_SERVER_ERROR, "out of memory\n");
+    return answer(c, MHD_HTTP_OK, "application/json", json, strlen(json), MHD_RESPMEM_MUST_FREE);
+}
+
+static enum MHD_Result get(struct yk_http *h, struct MHD_Connection *c, const char *url) {
     if (strcmp(url, "/metrics") == 0)
         return get_metrics(h, c);
     if (strcmp(url, "/v1/stats") == 0)
         return get_stats(h, c);
+    if (strcmp(url, "/v1/route") == 0)
+        return get_route(h, c);
     if (strcmp(url, "/healthz") == 0)
         return get_health(h, c, "ok\n");
     if (strcmp(url, "/readyz") == 0)
         return get_health(h, c, "ready\n");
     return answer_text(c, MHD_HTTP_NOT_FOUND,
-                       "not here: try /metrics, /healthz, /readyz, /v1/stats\n");
+                       "not here: try /metrics, /healthz, /readyz, /v1/stats, /v1/route\n");
+}
+
+/* ---- bodies ---------------------------------------------------------------------------------- */
+
+/* A request whose headers are there. */
+struct request {
+    struct yk_buf body;
+    int posts;
+};
+
+static unsigned status_of(int rc) {
+    switch (rc) {
+    case YK_MISS:
+        return MHD_HTTP_NOT_FOUND;
+    case -YK_EINVAL:
+        return MHD_HTTP_BAD_REQUEST;
+    case -YK_ELIMIT:
+        return MHD_HTTP_SERVICE_UNAVAILABLE;
+    case -YK_ENOTSUP:
+        return MHD_HTTP_NOT_IMPLEMENTED;
+    default:
+        return MHD_HTTP_INTERNAL_SERVER_ERROR;
+    }
+}
+
+static enum MHD_Result post(struct yk_http *h, struct MHD_Connection *c, const char *url, const struct request *q) {
+    struct yk_err err = {0};
+    struct yk_buf out;
+    enum MHD_Result result;
+    if (q->body.status < 0)
+        return answer_text(c, MHD_HTTP_CONTENT_TOO_LARGE, "a body of more than 4 MiB is not taken\n");
+    yk_buf_init(&out, BODY_MAX);
+    int rc = http_route_post(h, url, yk_buf_text(&q->body), q->body.len, &out, &err);
+    if (rc != 0) {
+        yk_buf_clear(&out);
+        yk_buf_printf(&out, "%s\n", err.text[0] != '\0' ? err.text : yk_status_text(rc));
+        result = answer_text(c, status_of(rc), yk_buf_text(&out));
+    } else if (out.len == 0) {
+        result = answer(c, MHD_HTTP_NO_CONTENT, "text/plain", "", 0, MHD_RESPMEM_PERSISTENT);
+    } else {
+        result = answer(c, MHD_HTTP_OK, "application/json", yk_buf_text(&out), out.len, MHD_RESPMEM_MUST_COPY);
+    }
+    yk_buf_fini(&out);
+    return result;
+}
+
+/* A page in a browser on this host may send text to here unasked, but JSON only after it was allowed to. */
+static int says_json(struct MHD_Connection *c) {
+    const char *type = MHD_lookup_connection_value(c, MHD_HEADER_KIND, "Content-Type");
+    return type != NULL && strncasecmp(type, "application/json", 16) == 0 && (type[16] == '\0' || type[16] == ';' || type[16] == ' ');
+}
+
+/* Headers are there: refused now, or read on. */
+static enum MHD_Result begin(struct MHD_Connection *c, const char *url, const char *method, void **state) {
+    int posts = strcmp(method, "POST") == 0 && http_route_takes(url);
+    if (!posts && strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
+        return answer_text(c, MHD_HTTP_METHOD_NOT_ALLOWED, "GET and HEAD only; POST to what is below /v1/route\n");
+    if (posts && !says_json(c))
+        return answer_text(c, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, "expected Content-Type: application/json\n");
+    struct request *q = calloc(1, sizeof(*q));
+    if (q == NULL)
+        return MHD_NO;
+    yk_buf_init(&q->body, BODY_MAX);
+    q->posts = posts;
+    *state = q;
+    return MHD_YES;
+}
+
+static enum MHD_Result on_request(void *cls, struct MHD_Connection *c, const char *url,
+                                  const char *method, const char *version, const char *upload,
+                                  size_t *upload_len, void **state) {
+    struct yk_http *h = cls;
+    struct request *q = *state;
+    if (q == NULL)
+        return begin(c, url, method, state);
+    if (*upload_len > 0) {
+        if (q->posts)
+            yk_buf_append(&q->body, upload, *upload_len);
+        *upload_len = 0;
+        return MHD_YES;
+    }
+    return q->posts ? post(h, c, url, q) : get(h, c, url);
+}
+
+static void on_end(void *cls, struct MHD_Connection *c, void **state, enum MHD_RequestTerminationCode why) {
+    struct request *q = *state;
+    if (q == NULL)
+        return;
+    yk_buf_fini(&q->body);
+    free(q);
+    *state = NULL;
 }
 
 /* Fills sa from a numeric address, or "localhost". */
@@ -123,7 +215,8 @@ static struct MHD_Daemon *daemon_start(struct yk_http *h, const struct yk_http_o
     return MHD_start_daemon(
         flags, 0, NULL, NULL, on_request, h, MHD_OPTION_SOCK_ADDR, sa, MHD_OPTION_CONNECTION_LIMIT,
         opts->max_conns != 0 ? opts->max_conns : MAX_CONNS, MHD_OPTION_CONNECTION_TIMEOUT,
-        opts->timeout_s != 0 ? opts->timeout_s : TIMEOUT_S, MHD_OPTION_END);
+        opts->timeout_s != 0 ? opts->timeout_s : TIMEOUT_S, MHD_OPTION_NOTIFY_COMPLETED, on_end, NULL,
+        MHD_OPTION_END);
 }
 
 int yk_http_start(const struct yk_http_opts *opts, struct yk_node *node, struct yk_http **ret_http,
@@ -165,5 +258,6 @@ void yk_http_stop(struct yk_http *h) {
     if (h->daemon != NULL)
         MHD_stop_daemon(h->daemon);
     http_page_free(h->page);
+    yk_route_close(h->routes);
     free(h);
 }

@@ -6,10 +6,11 @@
  *   GET /healthz    200 "ok" while the process serves; 503 with the reason when the tier is lost
  *   GET /readyz     200 "ready" when blocks can be put and got
  *   GET /v1/stats   the statistics as one JSON object
+ *   /v1/route...    the router: which engine should serve a request (route.c; yolk/route.h)
  *
  * One thread of libmicrohttpd's own answers; it only reads relaxed copies of counters, so a slow
- * scraper costs the node nothing. Loopback addresses only, until there is authentication. Requests
- * other than GET and HEAD are refused, bodies are not read.
+ * scraper costs the node nothing, and the router is its own. Loopback addresses only, until there is
+ * authentication. Requests other than GET and HEAD are refused but for the router's POSTs of JSON.
  *
  * Threads: start and stop from one thread.
  */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Inside of the HTTP server: the server itself and its metrics page.
+ * Inside of the HTTP server: the server itself, its metrics page, and the router (route.c, fields.c).
  *
  * Threads: libmicrohttpd's one thread renders.
  */
@@ -10,6 +10,8 @@
 #include "base/metrics.h"
 #include "http/http.h"
 
+#include <yolk/route.h>
+
 struct MHD_Daemon;
 struct http_page;
 
@@ -17,6 +19,7 @@ struct yk_http {
     struct yk_node *node;
     struct http_page *page;
     struct MHD_Daemon *daemon;
+    yk_routes *routes; /* NULL: nobody has asked */
 };
 
 /* page_ssd.c: the SSD tier's part of the page, and the words that it is made of. */
@@ -31,6 +34,13 @@ struct http_ssd {
 int http_ssd_add(struct http_ssd *ssd, struct yk_node *node, struct yk_metrics *metrics,
                  struct yk_err *err);
 void http_ssd_copy(struct http_ssd *ssd); /* before each render */
+
+/* route.c: is that a path of the router's that takes a body; and what a body to it says. 0 with `out`, which may stay
+ * empty; YK_MISS or -YK_E... with a text. */
+int http_route_takes(const char *path);
+int http_route_post(struct yk_http *h, const char *path, const char *body, size_t len, struct yk_buf *out,
+                    struct yk_err *err);
+int http_route_get(struct yk_http *h, char **ret_json); /* the caller frees it */
 
 int http_page_new(struct yk_node *node, struct http_page **ret_page, struct yk_err *err);
 void http_page_free(struct http_page *page);

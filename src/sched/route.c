@@ -65,6 +65,7 @@ static void set_priors(struct yk_router *router) {
     for (int i = 0; i < ROUTE_CURVES; i++)
         yk_cost_init(&router->common.fit[i], &router->prior[i]);
     yk_cost_tail_init(&router->common.tail);
+    router->common.tail_ratio = yk_cost_tail_ratio(&router->common.tail);
 }
 
 int yk_router_new(const struct yk_router_opts *opts, struct yk_router **ret_router) {

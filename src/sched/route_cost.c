@@ -62,8 +62,8 @@ static double slowness(const struct yk_router *router, double tokens_s) {
     return known > 0 ? clamp(SPEED_TOKENS / tokens_s / known, 1 / SLOW_MAX, SLOW_MAX, 1) : 1;
 }
 
-static double compute_s(const struct job *job, double new_tokens, double tokens, double ret_x[YK_COST_FEATURES]) {
-    yk_cost_compute_features(new_tokens, tokens, ret_x);
+static double compute_s(const struct job *job, double fresh, double tokens, double ret_x[YK_COST_FEATURES]) {
+    yk_cost_compute_features(fresh, tokens, ret_x);
     for (uint32_t i = 0; i < YK_COST_FEATURES; i++)
         ret_x[i] *= job->slow;
     return yk_cost_at(&job->curves->fit[ROUTE_COMPUTE].curve, ret_x);
@@ -146,14 +146,23 @@ static void extend(struct job *job, struct plan *plan, uint32_t first, uint32_t 
 
 /* ---- all of it ---- */
 
-static void weigh(const struct job *job, const struct plan *plan, struct yk_router_choice *c) {
+static uint32_t new_tokens(const struct job *job, const struct plan *plan) {
     uint64_t there = (uint64_t)plan->blocks * job->block_tokens;
-    c->new_tokens = there < job->tokens ? job->tokens - (uint32_t)there : 1;
-    c->x_transfer[0] = plan->told_s > 0;
-    c->x_transfer[1] = plan->told_s;
-    c->x_transfer[2] = 0;
-    double whole = yk_cost_at(&job->curves->fit[ROUTE_TRANSFER].curve, c->x_transfer);
-    c->transfer_s = fmax(whole - job->router->opts.overlap * job->queue_s, 0);
+    return there < job->tokens ? job->tokens - (uint32_t)there : 1;
+}
+
+/* The part of a transfer that the queue does not hide. */
+static double transfer_s(const struct job *job, const struct plan *plan, double ret_x[YK_COST_FEATURES]) {
+    ret_x[0] = plan->told_s > 0;
+    ret_x[1] = plan->told_s;
+    ret_x[2] = 0;
+    double whole = yk_cost_at(&job->curves->fit[ROUTE_TRANSFER].curve, ret_x);
+    return fmax(whole - job->router->opts.overlap * job->queue_s, 0);
+}
+
+static void fill(const struct job *job, const struct plan *plan, struct yk_router_choice *c) {
+    c->new_tokens = new_tokens(job, plan);
+    c->transfer_s = transfer_s(job, plan, c->x_transfer);
     c->compute_s = compute_s(job, c->new_tokens, fmax(job->tokens, c->new_tokens), c->x_compute);
     c->ttft_s = job->queue_s + c->transfer_s + c->compute_s;
     memcpy(c->fetch, plan->from, sizeof(c->fetch));
@@ -162,11 +171,16 @@ static void weigh(const struct job *job, const struct plan *plan, struct yk_rout
     c->transfer_bytes = (uint64_t)plan->bytes;
 }
 
-static void keep_better(const struct job *job, const struct plan *plan, struct yk_router_choice *best) {
-    struct yk_router_choice tried = *best;
-    weigh(job, plan, &tried);
-    if (tried.ttft_s < best->ttft_s)
-        *best = tried;
+struct best {
+    struct plan plan;
+    double work_s; /* transfer and compute */
+};
+
+static void keep_better(const struct job *job, const struct plan *plan, struct best *best) {
+    double x[YK_COST_FEATURES], tokens = new_tokens(job, plan);
+    double work_s = transfer_s(job, plan, x) + compute_s(job, tokens, fmax(job->tokens, tokens), x);
+    if (work_s < best->work_s)
+        *best = (struct best){.plan = *plan, .work_s = work_s};
 }
 
 /* How many of `blocks` come while the request queues anyway. */
@@ -176,21 +190,24 @@ static uint32_t hidden(const struct job *job, const struct plan *plan, uint32_t 
     return fit <= 0 ? 0 : fit >= blocks ? blocks : (uint32_t)fit;
 }
 
-static void choose(struct job *job, struct yk_router_choice *best) {
+static void choose(struct job *job, struct yk_router_choice *c) {
     struct plan plan = {0};
-    weigh(job, &plan, best);
+    struct best best = {.work_s = INFINITY};
+    keep_better(job, &plan, &best);
     for (uint32_t i = 0; i < job->n_runs; i++) {
         uint32_t more = job->runs[i].blocks - plan.blocks;
         uint32_t first = job->router->opts.overlap > 0 && more > 0 ? hidden(job, &plan, i, more) : 0;
         if (first > 0 && first < more) {
             extend(job, &plan, i, first);
-            keep_better(job, &plan, best);
+            keep_better(job, &plan, &best);
             more -= first;
         }
-        if (more > 0)
-            extend(job, &plan, i, more);
-        keep_better(job, &plan, best);
+        if (more == 0)
+            continue;
+        extend(job, &plan, i, more);
+        keep_better(job, &plan, &best);
     }
+    fill(job, &best.plan, c);
 }
 
 void route_predict(const struct yk_router *router, const struct yk_router_request *request,
@@ -207,7 +224,7 @@ void route_predict(const struct yk_router *router, const struct yk_router_reques
     predict_queue(&job, ret_choice);
     find_runs(&job);
     choose(&job, ret_choice);
-    ret_choice->worse_s = ret_choice->ttft_s * yk_cost_tail_ratio(&job.curves->tail);
+    ret_choice->worse_s = ret_choice->ttft_s * job.curves->tail_ratio;
     ret_choice->meets = !(request->objective_s > 0) || ret_choice->worse_s <= request->objective_s;
     ret_choice->silent = router->opts.silent_ms > 0 &&
                          (double)request->now_ms - (double)node->reported_ms > router->opts.silent_ms;

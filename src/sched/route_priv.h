@@ -32,6 +32,7 @@ struct route_decision {
 struct route_curves {
     struct yk_cost_fit fit[ROUTE_CURVES];
     struct yk_cost_tail tail;
+    double tail_ratio; /* of the tail: an exponential that ranking would take for each node */
 };
 
 struct route_node {

@@ -137,6 +137,7 @@ static void begin_node(struct yk_router *router, struct route_node *node) {
     for (int i = 0; i < ROUTE_CURVES; i++)
         yk_cost_init(&node->learned.fit[i], &router->common.fit[i].curve);
     node->learned.tail = router->common.tail;
+    node->learned.tail_ratio = router->common.tail_ratio;
     node->learned.tail.outcomes = 0;
     node->has_outcomes = true;
 }
@@ -173,6 +174,11 @@ static double whole_s(const struct yk_router_outcome *o) {
     return o->queue_s + o->transfer_s + o->compute_s;
 }
 
+static void learn_tail(const struct yk_router *router, struct route_curves *curves, double predicted_s, double actual_s) {
+    yk_cost_tail_learn(&curves->tail, router->opts.quantile, predicted_s, actual_s);
+    curves->tail_ratio = yk_cost_tail_ratio(&curves->tail);
+}
+
 int yk_router_outcome(struct yk_router *router, uint64_t decision, const struct yk_router_outcome *outcome) {
     struct route_decision *d = find(router, decision);
     if (d == NULL)
@@ -181,8 +187,8 @@ int yk_router_outcome(struct yk_router *router, uint64_t decision, const struct 
     begin_node(router, node);
     learn_parts(router, d, outcome);
     learn_doubt(router, d, outcome->new_tokens);
-    yk_cost_tail_learn(&router->common.tail, router->opts.quantile, (double)d->ttft_s, whole_s(outcome));
-    yk_cost_tail_learn(&node->learned.tail, router->opts.quantile, (double)d->ttft_s, whole_s(outcome));
+    learn_tail(router, &router->common, (double)d->ttft_s, whole_s(outcome));
+    learn_tail(router, &node->learned, (double)d->ttft_s, whole_s(outcome));
     land(router, d);
     d->number = ROUTE_NO_DECISION;
     return 0;
@@ -208,7 +214,7 @@ int yk_router_learned(const struct yk_router *router, uint32_t id, struct yk_rou
         .queue = c->fit[ROUTE_QUEUE].curve,
         .transfer = c->fit[ROUTE_TRANSFER].curve,
         .compute = c->fit[ROUTE_COMPUTE].curve,
-        .worse_ratio = yk_cost_tail_ratio(&c->tail),
+        .worse_ratio = c->tail_ratio,
         .believed = id == YK_ROUTER_NOBODY ? 1 : route_believed(router, id, router->now_ms),
         .outcomes = c->tail.outcomes,
         .in_flight = id == YK_ROUTER_NOBODY ? 0 : router->nodes[id].in_flight,

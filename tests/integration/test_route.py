@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The router of a real yolkd: reports over HTTP, `yolk route`, an engine's KV events from a real publisher, and where
+the nodes of a cluster have a chain.
+"""
+import json
+import re
+import shutil
+import urllib.error
+import urllib.request
+
+import pytest
+
+from cluster_nodes import data, until_there
+from harness import DEADLINE_S, one_line, wait_for, yolk
+
+
+def address(node):
+    return re.search(r"http (127\.0\.0\.1:\d+)", node.log()).group(1)
+
+
+def post(router, path, /, **body):
+    """The answer's object; None where it is empty."""
+    request = urllib.request.Request(f"http://{address(router)}{path}", json.dumps(body).encode(),
+                                     {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=DEADLINE_S) as answer:
+        text = answer.read()
+    return json.loads(text) if text else None
+
+
+def route(node, *args):
+    done = yolk("--url", node.url, "--json", "route", "--http", address(node), *args)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def router(make_node):
+    return make_node("--http", "127.0.0.1:0").start()
+
+
+def test_a_request_goes_round(router):
+    one_line(yolk("route", "--http", address(router), "--tokens", "100"), 1)
+    post(router, "/v1/route/load", name="busy", waiting=9, waiting_tokens=80000)
+    post(router, "/v1/route/load", name="idle")
+    post(router, "/v1/route/blocks", name="busy", tier="vram", stored=[1, 2, 3])
+    answer = route(router, "--hash", "1", "2", "3", "--take")
+    assert [c["name"] for c in answer["ranked"]] == ["idle", "busy"] and answer["verdict"] == "admit"
+    assert answer["ranked"][1]["blocks"]["vram"] == 3
+    done = dict(decision=answer["decision"], queue_ms=1, transfer_ms=0, compute_ms=80, new_tokens=1536)
+    assert post(router, "/v1/route/outcome", **done) is None
+    with pytest.raises(urllib.error.HTTPError) as error:
+        post(router, "/v1/route/outcome", **done)
+    assert error.value.code == 404
+    state = json.loads(yolk("route", "--http", address(router), "--state").stdout)
+    assert state["all"]["outcomes"] == 1 and {i["name"] for i in state["instances"]} == {"busy", "idle"}
+    table = yolk("route", "--http", address(router), "--hash", "1", "2", "3").stdout.splitlines()
+    assert table[0].startswith("ENGINE") and table[1].startswith("idle ")
+
+
+def test_what_is_wrong_is_said_in_one_line(router):
+    post(router, "/v1/route/load", name="e")
+    assert "rejected" in one_line(yolk("route", "--http", address(router), "--tokens", "9000", "--objective", "1ms"), 1)
+    assert "--tokens" in one_line(yolk("route", "--http", address(router)), 2)
+    assert "hash" in one_line(yolk("route", "--http", address(router), "--hash", "x"), 2)
+    assert "HOST:PORT" in one_line(yolk("route", "--http", "nowhere", "--tokens", "1"), 2)
+    assert "start yolkd" in one_line(yolk("route", "--http", "127.0.0.1:1", "--tokens", "1"), 1)
+    assert "in no cluster" in one_line(yolk("--url", router.url, "route", "--cluster", "a"), 1)
+
+
+# ---- events ------------------------------------------------------------------------------------
+
+
+def packed(value):
+    """msgpack of what events are made of."""
+    if value is None:
+        return b"\xc0"
+    if isinstance(value, int):
+        return b"\xcf" + value.to_bytes(8, "big")
+    if isinstance(value, bytes):
+        return b"\xc4" + bytes([len(value)]) + value
+    if isinstance(value, str):
+        return b"\xd9" + bytes([len(value)]) + value.encode()
+    return b"\xdc" + len(value).to_bytes(2, "big") + b"".join(map(packed, value))
+
+
+def test_events_of_an_engine_are_listened_to(router):
+    zmq = pytest.importorskip("zmq", reason="python3-zmq is missing")
+    hashes = [2**63 + 5, b"\x01" * 32, 7]
+    names = [str(hashes[0]), "0x" + hashes[1].hex(), "7"]
+    with zmq.Context() as context, context.socket(zmq.XPUB) as engine:
+        engine.setsockopt(zmq.LINGER, 0)
+        port = engine.bind_to_random_port("tcp://127.0.0.1")
+        try:
+            post(router, "/v1/route/load", name="e1", events={"endpoint": f"tcp://127.0.0.1:{port}", "topic": "kv"})
+        except urllib.error.HTTPError as error:
+            assert error.code == 501
+            pytest.skip(error.read().decode())
+        post(router, "/v1/route/load", name="e2")
+        assert engine.poll(DEADLINE_S * 1000) and engine.recv() == b"\x01kv"
+
+        def publish(number, *events):
+            engine.send_multipart([b"kv-events", number.to_bytes(8, "big"), packed([None, events, 0])])
+
+        def in_vram():
+            return {c["name"]: c["blocks"]["vram"] for c in route(router, "--hash", *names)["ranked"]}
+        publish(0, ["BlockStored", hashes, None, list(range(48)), 16, None, "GPU"])
+        wait_for(lambda: in_vram() == {"e1": 3, "e2": 0}, "the blocks are known")
+        publish(1, ["BlockRemoved", hashes[1:2], "GPU"])
+        wait_for(lambda: in_vram()["e1"] == 1, "one is gone")
+        publish(2, ["BlockStored", hashes[1:2], hashes[0], [], 16, None, None, None, "new"], ["Unheard", 1])
+        wait_for(lambda: in_vram()["e1"] == 3, "it is back")
+        publish(9, ["BlockStored", hashes[2:], None, [], 16, None, "GPU"])
+        wait_for(lambda: in_vram()["e1"] == 0, "after a gap nothing is known of its head")
+        publish(10, ["BlockStored", hashes, None, [], 16, None, "GPU"])
+        wait_for(lambda: in_vram()["e1"] == 3, "it goes on")
+        publish(11, ["AllBlocksCleared"])
+        wait_for(lambda: in_vram()["e1"] == 0, "all are gone")
+        events = json.loads(yolk("route", "--http", address(router), "--state").stdout)["instances"][0]["events"]
+        assert events["batches"] == 6 and events["gaps"] == 1 and events["lost"] == 1
+        post(router, "/v1/route/load", name="e1", gone=True)
+        assert engine.poll(DEADLINE_S * 1000) and engine.recv() == b"\x00kv"
+
+
+# ---- a cluster ---------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("etcd") is None, reason="etcd is missing (etcd-server)")
+def test_nodes_of_a_cluster_say_what_they_have(make_cluster):
+    cluster = make_cluster(3, "--http", "127.0.0.1:0")
+    cluster.until_members(0, ["n0", "n1", "n2"])
+    keys = [f"k{i}" for i in range(6)]
+    for i, key in enumerate(keys):
+        cluster.client(0 if i < 4 else 1).put(key.encode(), data(key.encode(), 4000))
+    cluster.client(2).put(b"k1", data(b"k1", 4000)) # without its head
+    router = cluster.nodes[2]
+    for i in range(3):
+        post(router, "/v1/route/load", name=f"e{i}", node=f"n{i}", zone="z")
+    until_there(cluster.client(2), b"k5")
+    answer = route(router, "--cluster", "--block-tokens", "2000", *keys)
+    blocks = {c["name"]: (c["blocks"], c["peer"]) for c in answer["ranked"]}
+    assert answer["ranked"][0]["name"] == "e0"
+    assert blocks["e0"][0]["dram"] == 4 and blocks["e0"][0]["compute"] == 2
+    for other in ("e1", "e2"):
+        assert blocks[other][0]["dram"] == 0 and blocks[other][0]["peer"] == 4 and blocks[other][1] == "n0"
