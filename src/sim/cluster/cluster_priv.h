@@ -86,9 +86,10 @@ struct copy {
 /* A tier of a node. */
 struct cache {
     uint32_t base, capacity, count, used, free; /* used: places ever */
+    uint32_t reserved, reserved_for;            /* a place, or NONE; the block */
     struct yk_policy_space *space;
     struct yk_policy *policy;
-    bool wants_requests, learns;
+    bool wants_requests, knows_parents, learns;
 };
 
 struct copies {
@@ -110,8 +111,9 @@ void copies_fini(struct copies *copies);
 uint32_t copies_find(const struct copies *copies, uint32_t cache, uint32_t block);
 int copies_request(struct copies *copies, uint32_t node, uint64_t number, double now); /* tells policies of it */
 void copies_touch(struct copies *copies, uint32_t place);
-/* Accesses it there, or brings it in. *ret_gone: the block that had to go, or NONE. 0 or a failure. */
-int copies_use(struct copies *copies, uint32_t cache, uint32_t block, uint32_t *ret_gone);
+/* Accesses it there, or brings it in. comes: the block that is brought in next, if it was not there, or NONE. *ret_gone:
+ * the block that had to go, or NONE. 0 or a failure. */
+int copies_use(struct copies *copies, uint32_t cache, uint32_t block, uint32_t comes, uint32_t *ret_gone);
 
 /* ---- jobs: requests between arrival and last token ----------------------------------------------- */
 
