@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * KV events of engines, decoded: the msgpack payload of a batch in the form that vLLM publishes
+ *
+ *     [ts, [event, ...], data_parallel_rank]
+ *     event: ["BlockStored", block_hashes, parent_block_hash, token_ids, block_size, lora_id, medium, ...]
+ *            ["BlockRemoved", block_hashes, medium, ...]
+ *            ["AllBlocksCleared"]
+ *
+ * or, as later releases have it, with maps in place of these arrays: {"ts": .., "events": [{"type": "BlockStored",
+ * "block_hashes": .., ..}]}. Fields are read by place in the one and by name in the other; more of them, and kinds of
+ * events that are not known, are passed over. A hash is an integer, or bytes, which yk_hash64 makes one of.
+ * Blocks of the second and later groups of layers of a hybrid model (group_idx above 0) are passed over: the first
+ * group's stand for all.
+ *
+ * Nothing is copied or allocated, depth and work are bounded by the length. A batch that is malformed somewhere is
+ * refused as a whole, before anything of it is told. Pure. Thread: any.
+ */
+#ifndef YK_EVENTS_KV_H
+#define YK_EVENTS_KV_H
+
+#include "base/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define YK_KV_BATCH_MAX (16u << 20) /* bytes of one payload */
+
+enum yk_kv_kind { YK_KV_STORED = 1, YK_KV_REMOVED, YK_KV_CLEARED };
+
+/* Where the engine has it: "GPU", or nothing said; "CPU"; anything else is taken for a disk or a store. */
+enum yk_kv_medium { YK_KV_GPU, YK_KV_CPU, YK_KV_OTHER };
+
+/* One event; its blocks one by one. */
+struct yk_kv_sink {
+    void (*stored)(void *arg, uint64_t block, enum yk_kv_medium medium, uint32_t block_tokens);
+    void (*removed)(void *arg, uint64_t block, enum yk_kv_medium medium);
+    void (*cleared)(void *arg);
+    void *arg;
+};
+
+struct yk_kv_batch {
+    uint32_t events, passed_over; /* passed_over: of kinds or groups that are not known */
+    uint64_t blocks;
+    int64_t rank; /* -1: not said */
+};
+
+/* 0; -YK_EPROTO with a text that says what is wrong where; -YK_ETOOBIG. */
+int yk_kv_decode(const void *data, size_t len, const struct yk_kv_sink *sink, struct yk_kv_batch *ret_batch,
+                 struct yk_err *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The router's handle: life, names, load reports (routes_priv.h).
+ */
+#include "route/routes_priv.h"
+
+#include "base/clock.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define INSTANCES   1024u
+#define BLOCKS      (1u << 20)
+#define SILENT_MS   10000u
+#define FORGET_MS   600000u
+#define FLOPS_S     2e14
+#define START_S     0.01 /* of a prefill, before anything is known */
+#define DRAM_S      20e9
+#define SSD_S       5e9
+#define PEER_S      2e9
+#define FAR_S       0.5e9
+
+static _Thread_local struct yk_err last;
+
+uint64_t routes_now_ms(void) {
+    return yk_now_ns() / YK_NS_PER_MS;
+}
+
+int routes_fail(int code, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    last.code = code;
+    vsnprintf(last.text, sizeof(last.text), fmt, ap);
+    va_end(ap);
+    return code;
+}
+
+const char *yk_route_error_text(void) {
+    return last.text;
+}
+
+/* ---- life ---- */
+
+static int make_router(struct yk_routes *r, const yk_route_opts *o) {
+    const struct yk_cost_shape *shape = yk_cost_shape_find(o->model != NULL ? o->model : yk_cost_shapes()->name);
+    struct yk_router_opts opts = {.nodes_max = r->holders_max, .seed = o->seed, .quantile = o->quantile,
+                                  .overlap = o->overlap, .silent_ms = r->silent_ms};
+    if (shape == NULL)
+        return routes_fail(-YK_EINVAL, "model: found '%.40s', expected 8b, 70b or moe", o->model);
+    if (!(o->flops_per_s >= 0) || !isfinite(o->flops_per_s))
+        return routes_fail(-YK_EINVAL, "flops_per_s is no number above 0");
+    yk_cost_compute_prior(shape, o->flops_per_s > 0 ? o->flops_per_s : FLOPS_S, START_S, &opts.compute);
+    r->kv_bytes_per_token = shape->kv_bytes_per_token;
+    int rc = yk_router_new(&opts, &r->router);
+    return rc == -YK_EINVAL ? routes_fail(rc, "quantile or overlap is out of range") : rc;
+}
+
+static int make_tables(struct yk_routes *r, const yk_route_opts *o) {
+    r->holders = calloc(r->holders_max, sizeof(*r->holders));
+    r->leads = calloc(r->holders_max, sizeof(*r->leads));
+    r->nodes = calloc(r->holders_max, sizeof(*r->nodes));
+    r->sources = calloc((size_t)r->holders_max * ROUTES_SOURCES, sizeof(*r->sources));
+    if (r->holders == NULL || r->leads == NULL || r->nodes == NULL || r->sources == NULL)
+        return -YK_ENOMEM;
+    int rc = yk_where_new(o->blocks_max != 0 ? o->blocks_max : BLOCKS, r->holders_max, &r->where);
+    return rc < 0 ? rc : yk_feeds_new(&r->feeds);
+}
+
+static int make(const yk_route_opts *o, struct yk_routes *r) {
+    r->holders_max = o->instances_max != 0 ? o->instances_max : INSTANCES;
+    r->silent_ms = o->silent_ms != 0 ? o->silent_ms : SILENT_MS;
+    r->forget_ms = o->forget_ms != 0 ? o->forget_ms : FORGET_MS;
+    if (r->holders_max > YK_WHERE_HOLDERS_MAX || o->blocks_max > YK_WHERE_COPIES_MAX)
+        return routes_fail(-YK_EINVAL, "instances_max or blocks_max is out of range");
+    int rc = make_router(r, o);
+    return rc < 0 ? rc : make_tables(r, o);
+}
+
+int yk_route_open(const yk_route_opts *opts, yk_routes **ret_routes) {
+    yk_route_opts o = {.size = sizeof(o)};
+    if (opts != NULL)
+        memcpy(&o, opts, opts->size < sizeof(o) ? opts->size : sizeof(o));
+    struct yk_routes *r = calloc(1, sizeof(*r));
+    if (r == NULL)
+        return routes_fail(-YK_ENOMEM, "out of memory");
+    pthread_mutex_init(&r->lock, NULL);
+    pthread_mutex_init(&r->control, NULL);
+    int rc = make(&o, r);
+    if (rc < 0) {
+        yk_route_close(r);
+        return rc == -YK_ENOMEM ? routes_fail(rc, "out of memory") : rc;
+    }
+    *ret_routes = r;
+    return 0;
+}
+
+void yk_route_close(yk_routes *r) {
+    if (r == NULL)
+        return;
+    yk_feeds_free(r->feeds);
+    yk_router_free(r->router);
+    yk_where_free(r->where);
+    free(r->holders);
+    free(r->leads);
+    free(r->nodes);
+    free(r->sources);
+    pthread_mutex_destroy(&r->lock);
+    pthread_mutex_destroy(&r->control);
+    free(r);
+}
+
+/* ---- names ---- */
+
+static bool is_name(const char *name) {
+    size_t n = name != NULL ? strnlen(name, YK_ROUTE_NAME_MAX + 1) : 0;
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)name[i] < 0x20 || name[i] == 0x7f)
+            return false;
+    return n > 0 && n <= YK_ROUTE_NAME_MAX;
+}
+
+uint32_t routes_find(const struct yk_routes *r, const char *name) {
+    if (name == NULL || name[0] == '\0')
+        return ROUTES_NONE;
+    for (uint32_t i = 0; i < r->n; i++)
+        if (!r->holders[i].leaving && strcmp(r->holders[i].name, name) == 0)
+            return i;
+    return ROUTES_NONE;
+}
+
+static bool is_old(const struct yk_routes *r, const struct routes_holder *h, uint64_t now_ms) {
+    return h->name[0] != '\0' && !h->leaving && now_ms > h->seen_ms && now_ms - h->seen_ms > r->forget_ms;
+}
+
+static void forget(struct yk_routes *r, uint32_t at) {
+    yk_router_forget(r->router, at);
+    yk_where_clear(r->where, at);
+    r->holders[at] = (struct routes_holder){.node_at = ROUTES_NONE};
+}
+
+int routes_make(struct yk_routes *r, const char *name, uint32_t *ret_at) {
+    uint64_t now_ms = routes_now_ms();
+    uint32_t at = routes_find(r, name), free_at = ROUTES_NONE;
+    if (!is_name(name))
+        return routes_fail(-YK_EINVAL, "a name has 1 to %u bytes and no control characters", YK_ROUTE_NAME_MAX);
+    for (uint32_t i = 0; i < r->n && at == ROUTES_NONE && free_at == ROUTES_NONE; i++) {
+        if (is_old(r, &r->holders[i], now_ms) && !r->holders[i].has_feed)
+            forget(r, i);
+        if (r->holders[i].name[0] == '\0')
+            free_at = i;
+    }
+    if (at == ROUTES_NONE && free_at == ROUTES_NONE && r->n == r->holders_max)
+        return routes_fail(-YK_ELIMIT, "%u instances and holders are known, and no more", r->n);
+    if (at == ROUTES_NONE) {
+        at = free_at != ROUTES_NONE ? free_at : r->n++;
+        r->holders[at] = (struct routes_holder){.routes = r, .node_at = ROUTES_NONE, .dram_s = DRAM_S, .ssd_s = SSD_S,
+                                                .peer_s = PEER_S, .far_s = FAR_S};
+        memcpy(r->holders[at].name, name, strlen(name) + 1);
+    }
+    r->holders[at].seen_ms = now_ms;
+    *ret_at = at;
+    return 0;
+}
+
+/* Under both locks, of which it lets go of one. What subscribes for it is ended first. */
+static void leave(struct yk_routes *r, uint32_t at) {
+    bool has_feed = r->holders[at].has_feed;
+    uint32_t feed = r->holders[at].feed;
+    r->holders[at].leaving = true;
+    pthread_mutex_unlock(&r->lock);
+    if (has_feed)
+        yk_feeds_remove(r->feeds, feed);
+    pthread_mutex_lock(&r->lock);
+    forget(r, at);
+}
+
+int yk_route_gone(yk_routes *r, const char *name) {
+    pthread_mutex_lock(&r->control);
+    pthread_mutex_lock(&r->lock);
+    uint32_t at = routes_find(r, name);
+    if (at != ROUTES_NONE)
+        leave(r, at);
+    pthread_mutex_unlock(&r->lock);
+    pthread_mutex_unlock(&r->control);
+    return at != ROUTES_NONE ? 0 : YK_MISS;
+}
+
+/* One that was not heard of for long, at each report: as many go as can come. */
+static void leave_old(struct yk_routes *r) {
+    uint64_t now_ms = routes_now_ms();
+    for (uint32_t i = 0; i < r->n; i++) {
+        if (!is_old(r, &r->holders[i], now_ms))
+            continue;
+        leave(r, i);
+        return;
+    }
+}
+
+/* ---- load reports ---- */
+
+static void set_text(char into[YK_ROUTE_NAME_MAX + 1], const char *text) {
+    if (text != NULL)
+        snprintf(into, YK_ROUTE_NAME_MAX + 1, "%s", text);
+}
+
+static void set_rate(double *into, double rate) {
+    if (rate > 0 && isfinite(rate))
+        *into = rate;
+}
+
+static void set_load(struct routes_holder *h, const yk_route_load_report *p) {
+    h->has_load = true;
+    h->flags = p->flags;
+    h->reported_ms = h->seen_ms;
+    h->waiting = p->waiting;
+    h->running = p->running;
+    h->waiting_tokens = p->waiting_tokens;
+    h->tokens_s = p->tokens_per_s;
+    h->network_load = p->network_load;
+    set_text(h->zone, p->zone);
+    set_text(h->node, p->node);
+    set_rate(&h->dram_s, p->dram_bytes_per_s);
+    set_rate(&h->ssd_s, p->ssd_bytes_per_s);
+    set_rate(&h->peer_s, p->peer_bytes_per_s);
+    set_rate(&h->far_s, p->far_bytes_per_s);
+}
+
+int yk_route_load(yk_routes *r, const yk_route_load_report *report) {
+    yk_route_load_report p = {.size = sizeof(p)};
+    uint32_t at;
+    memcpy(&p, report, report->size < sizeof(p) ? report->size : sizeof(p));
+    pthread_mutex_lock(&r->control);
+    pthread_mutex_lock(&r->lock);
+    leave_old(r);
+    int rc = routes_make(r, p.name, &at);
+    if (rc == 0)
+        set_load(&r->holders[at], &p);
+    pthread_mutex_unlock(&r->lock);
+    pthread_mutex_unlock(&r->control);
+    return rc;
+}

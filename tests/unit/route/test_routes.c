@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The router by its public calls: names, reports, who has what from where, decisions and outcomes, limits, threads.
+ */
+#include <yolk/route.h>
+
+#include <math.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static const uint64_t chain[] = {11, 12, 13, 14, 15, 16, 17, 18, 19, 20};
+
+static yk_routes *make(const yk_route_opts *opts) {
+    yk_routes *r;
+    if (yk_route_open(opts, &r) != 0)
+        fail_msg("%s", yk_route_error_text());
+    return r;
+}
+
+static void report(yk_routes *r, const char *name, uint32_t waiting, uint64_t tokens) {
+    yk_route_load_report p = {.size = sizeof(p), .name = name, .waiting = waiting, .waiting_tokens = tokens};
+    assert_int_equal(yk_route_load(r, &p), 0);
+}
+
+static yk_route_request request_of(uint32_t flags) {
+    return (yk_route_request){.size = sizeof(yk_route_request), .flags = flags, .tokens = 5200, .block_tokens = 512,
+                              .blocks = 10, .chain = chain};
+}
+
+static yk_route_answer ask(yk_routes *r, const yk_route_request *q, yk_route_choice choices[8]) {
+    yk_route_answer a;
+    if (yk_route_ask(r, q, choices, 8, &a) != 0)
+        fail_msg("%s", yk_route_error_text());
+    return a;
+}
+
+static void nobody_is_there(void **state) {
+    yk_routes *r = make(NULL);
+    yk_route_request q = request_of(YK_ROUTE_TAKE);
+    yk_route_choice c[8];
+    yk_route_answer a = ask(r, &q, c);
+    assert_int_equal(a.verdict, YK_ROUTE_NOBODY);
+    assert_int_equal(a.ranked, 0);
+    assert_int_equal(a.decision, 0);
+    yk_route_close(r);
+    yk_route_close(NULL);
+}
+
+static void who_has_the_chain_is_first(void **state) {
+    yk_routes *r = make(NULL);
+    yk_route_request q = request_of(0);
+    yk_route_choice c[8];
+    report(r, "a", 0, 0);
+    report(r, "b", 0, 0);
+    report(r, "c", 0, 0);
+    assert_int_equal(yk_route_stored(r, "b", YK_ROUTE_VRAM, chain, 7), 0);
+    assert_int_equal(yk_route_stored(r, "c", YK_ROUTE_VRAM, chain, 3), 0);
+    yk_route_answer a = ask(r, &q, c);
+    assert_int_equal(a.verdict, YK_ROUTE_ADMIT);
+    assert_int_equal(a.ranked, 3);
+    assert_string_equal(c[0].name, "b");
+    assert_int_equal(c[0].vram, 7);
+    assert_int_equal(c[0].new_tokens, 5200 - 7 * 512);
+    assert_string_equal(c[1].name, "c");
+    assert_int_equal(yk_route_removed(r, "b", YK_ROUTE_VRAM, chain + 1, 1), 0);
+    ask(r, &q, c);
+    assert_string_equal(c[0].name, "c");
+    assert_int_equal(yk_route_cleared(r, "c"), 0);
+    assert_int_equal(yk_route_cleared(r, "nobody"), YK_MISS);
+    ask(r, &q, c);
+    assert_string_equal(c[0].name, "b");
+    assert_int_equal(c[0].vram, 1);
+    yk_route_close(r);
+}
+
+/* Its own memory, that of the node of its host, and a peer's over the network. */
+static void blocks_come_from_node_and_peers(void **state) {
+    yk_routes *r = make(NULL);
+    yk_route_request q = request_of(0);
+    yk_route_choice c[8];
+    yk_route_load_report one = {.size = sizeof(one), .name = "one", .zone = "x", .node = "n1"},
+                         two = {.size = sizeof(two), .name = "two", .zone = "x", .node = "n2"},
+                         far = {.size = sizeof(far), .name = "far", .zone = "y", .far_bytes_per_s = 1e6};
+    yk_route_held held[] = {{"n1", {0, 10, 10}}, {"one", {4, 0, 0}}, {"n2", {0, 0, 6}}};
+    assert_int_equal(yk_route_load(r, &one), 0);
+    assert_int_equal(yk_route_load(r, &two), 0);
+    assert_int_equal(yk_route_load(r, &far), 0);
+    q.held = held;
+    q.n_held = 3;
+    yk_route_answer a = ask(r, &q, c);
+    assert_int_equal(a.ranked, 3); /* n1 and n2 serve nothing */
+    assert_string_equal(c[0].name, "one");
+    assert_int_equal(c[0].vram, 4);
+    assert_int_equal(c[0].dram, 6);
+    assert_string_equal(c[0].peer_name, "");
+    assert_string_equal(c[1].name, "two");
+    assert_int_equal(c[1].ssd + c[1].peer, 10);
+    assert_string_equal(c[1].peer_name, "n1");
+    assert_string_equal(c[2].name, "far");
+    assert_int_equal(c[2].peer, 0); /* a megabyte a second */
+    assert_int_equal(c[2].compute_blocks, 10);
+    yk_route_close(r);
+}
+
+/* Engines share nothing unless they say so. */
+static void private_caches_are_not_fetched_from(void **state) {
+    yk_routes *r = make(NULL);
+    yk_route_request q = request_of(0);
+    yk_route_choice c[8];
+    yk_route_load_report a = {.size = sizeof(a), .name = "a", .waiting = 100, .waiting_tokens = 1000000};
+    assert_int_equal(yk_route_load(r, &a), 0);
+    report(r, "b", 0, 0);
+    yk_route_stored(r, "a", YK_ROUTE_VRAM, chain, 10);
+    yk_route_stored(r, "b", YK_ROUTE_VRAM, chain, 0);
+    ask(r, &q, c);
+    assert_string_equal(c[0].name, "b");
+    assert_int_equal(c[0].peer, 0);
+    a.flags = YK_ROUTE_SHARES;
+    assert_int_equal(yk_route_load(r, &a), 0);
+    ask(r, &q, c);
+    assert_int_equal(c[0].peer, 10);
+    assert_string_equal(c[0].peer_name, "a");
+    yk_route_close(r);
+}
+
+/* Nobody says what they have: who was given a chain is taken to have it. */
+static void what_was_given_is_assumed(void **state) {
+    yk_routes *r = make(NULL);
+    yk_route_request q = request_of(YK_ROUTE_TAKE);
+    yk_route_result done = {.size = sizeof(done), .queue_ms = 0, .transfer_ms = -1, .compute_ms = 400, .ttft_ms = 400};
+    yk_route_choice c[8];
+    char first[YK_ROUTE_NAME_MAX + 1];
+    report(r, "a", 0, 0);
+    report(r, "b", 0, 0);
+    yk_route_answer a = ask(r, &q, c);
+    assert_int_not_equal(a.decision, 0);
+    memcpy(first, c[0].name, sizeof(first));
+    assert_int_equal(yk_route_outcome(r, a.decision, &done), 0);
+    assert_int_equal(yk_route_outcome(r, a.decision, &done), YK_MISS);
+    a = ask(r, &q, c);
+    assert_string_equal(c[0].name, first);
+    assert_int_equal(c[0].vram, 10);
+    assert_int_equal(yk_route_drop(r, a.decision), 0);
+    assert_int_equal(yk_route_drop(r, a.decision), YK_MISS);
+    assert_int_equal(yk_route_stored(r, first, YK_ROUTE_VRAM, chain, 2), 0); /* now it says so */
+    ask(r, &q, c);
+    for (int i = 0; i < 2; i++)
+        if (strcmp(c[i].name, first) == 0)
+            assert_int_equal(c[i].vram, 2);
+    yk_route_close(r);
+}
+
+static void targets_objective_and_refusal(void **state) {
+    yk_routes *r = make(NULL);
+    yk_route_request q = request_of(YK_ROUTE_TAKE);
+    const char *const only[] = {"b", "unheard of"};
+    yk_route_load_report full = {.size = sizeof(full), .name = "b", .flags = YK_ROUTE_REFUSES};
+    yk_route_choice c[8];
+    report(r, "a", 0, 0);
+    report(r, "b", 3, 40000);
+    q.targets = only;
+    q.n_targets = 2;
+    yk_route_answer a = ask(r, &q, c);
+    assert_int_equal(a.ranked, 1);
+    assert_string_equal(c[0].name, "b");
+    q.objective_ms = c[0].worse_ms - c[0].queue_ms / 2;
+    a = ask(r, &q, c);
+    assert_int_equal(a.verdict, YK_ROUTE_REJECT);
+    assert_int_equal(a.decision, 0);
+    assert_true(a.wait_ms > 0 && a.wait_ms <= c[0].queue_ms);
+    q.objective_ms = 0;
+    assert_int_equal(yk_route_load(r, &full), 0);
+    a = ask(r, &q, c);
+    assert_int_equal(a.verdict, YK_ROUTE_NOBODY);
+    yk_route_close(r);
+}
+
+static void names_and_limits(void **state) {
+    yk_route_opts opts = {.size = sizeof(opts), .instances_max = 4, .blocks_max = 100, .forget_ms = 1};
+    yk_routes *r = make(&opts);
+    char name[80], *json;
+    yk_route_load_report p = {.size = sizeof(p)};
+    memset(name, 'x', sizeof(name));
+    name[64] = '\0';
+    const char *wrong[] = {NULL, "", "a\nb", name};
+    for (size_t i = 0; i < 4; i++) {
+        p.name = wrong[i];
+        assert_int_equal(yk_route_load(r, &p), -YK_EINVAL);
+        assert_true(yk_route_error_text()[0] != '\0');
+    }
+    assert_int_equal(yk_route_stored(r, "a", 3, chain, 1), -YK_EINVAL);
+    assert_int_equal(yk_route_gone(r, "a"), YK_MISS);
+    for (int i = 0; i < 100; i++) { /* those before are forgotten after a millisecond */
+        snprintf(name, sizeof(name), "%d", i);
+        usleep(2000);
+        report(r, name, 0, 0);
+    }
+    assert_int_equal(yk_route_json(r, &json), 0);
+    assert_non_null(strstr(json, "\"99\""));
+    assert_null(strstr(json, "\"1\""));
+    free(json);
+    yk_route_close(r);
+    opts.forget_ms = 0;
+    r = make(&opts);
+    for (int i = 0; i < 4; i++) {
+        snprintf(name, sizeof(name), "%d", i);
+        report(r, name, 0, 0);
+    }
+    p.name = "fifth";
+    assert_int_equal(yk_route_load(r, &p), -YK_ELIMIT);
+    assert_int_equal(yk_route_gone(r, "2"), 0);
+    assert_int_equal(yk_route_load(r, &p), 0);
+    yk_route_close(r);
+}
+
+static void options_are_checked(void **state) {
+    yk_route_opts opts = {.size = sizeof(opts), .model = "unheard of"};
+    yk_routes *r;
+    assert_int_equal(yk_route_open(&opts, &r), -YK_EINVAL);
+    assert_non_null(strstr(yk_route_error_text(), "unheard of"));
+    opts.model = "70b";
+    opts.quantile = 7;
+    assert_int_equal(yk_route_open(&opts, &r), -YK_EINVAL);
+    opts.quantile = 0;
+    opts.flops_per_s = NAN;
+    assert_int_equal(yk_route_open(&opts, &r), -YK_EINVAL);
+    opts.flops_per_s = 1e15;
+    opts.instances_max = 1u << 20;
+    assert_int_equal(yk_route_open(&opts, &r), -YK_EINVAL);
+    opts.instances_max = 0;
+    r = make(&opts);
+    yk_route_close(r);
+}
+
+/* ---- threads ---- */
+
+#define ROUNDS 2000
+
+static void *ask_and_tell(void *arg) {
+    yk_routes *r = arg;
+    yk_route_choice c[8];
+    yk_route_answer a;
+    for (int i = 0; i < ROUNDS; i++) {
+        yk_route_request q = request_of(YK_ROUTE_TAKE);
+        yk_route_result done = {.size = sizeof(done), .queue_ms = 1, .transfer_ms = 0, .compute_ms = 5, .ttft_ms = -1};
+        if (yk_route_ask(r, &q, c, 8, &a) == 0 && a.decision != 0)
+            yk_route_outcome(r, a.decision, &done);
+    }
+    return NULL;
+}
+
+static void *report_and_go(void *arg) {
+    yk_routes *r = arg;
+    for (int i = 0; i < ROUNDS; i++) {
+        char name[8], *json;
+        snprintf(name, sizeof(name), "t%d", i % 5);
+        yk_route_load_report p = {.size = sizeof(p), .name = name};
+        yk_route_load(r, &p);
+        yk_route_stored(r, name, (unsigned)i % 3, chain, 10);
+        if (i % 7 == 0)
+            yk_route_gone(r, name);
+        if (i % 100 == 0 && yk_route_json(r, &json) == 0)
+            free(json);
+    }
+    return NULL;
+}
+
+static void many_threads_at_once(void **state) {
+    yk_routes *r = make(NULL);
+    pthread_t threads[4];
+    report(r, "a", 0, 0);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, i % 2 == 0 ? ask_and_tell : report_and_go, r), 0);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    yk_route_close(r);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nobody_is_there),
+        cmocka_unit_test(who_has_the_chain_is_first),
+        cmocka_unit_test(blocks_come_from_node_and_peers),
+        cmocka_unit_test(private_caches_are_not_fetched_from),
+        cmocka_unit_test(what_was_given_is_assumed),
+        cmocka_unit_test(targets_objective_and_refusal),
+        cmocka_unit_test(names_and_limits),
+        cmocka_unit_test(options_are_checked),
+        cmocka_unit_test(many_threads_at_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
