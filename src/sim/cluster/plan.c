@@ -91,7 +91,7 @@ static bool note_source(struct plan *p, uint32_t node, uint32_t tier) {
 
 static bool take_remote(struct plan *p, uint32_t at) {
     uint32_t tier, place = NONE;
-    if (p->c->opts->nodes == 1 || at >= p->job->limit)
+    if (p->c->opts->nodes == 1)
         return false;
     if (p->current != NONE)
         place = find_at(p->c, p->current, p->blocks[at], &tier);
