@@ -102,8 +102,8 @@ static double ratio(double part, double all) {
     return all > 0 ? part / all : 0;
 }
 
-static double hidden(const struct yk_sim_cluster_result *r) {
-    return r->load_s > 0 ? 1 - r->stalled_s / r->load_s : 1;
+static double hidden(double load_s, double stalled_s) {
+    return load_s > 0 ? 1 - stalled_s / load_s : 1;
 }
 
 static void put_times(struct yk_json *json, const char *key, const struct yk_hist *h) {
@@ -168,7 +168,8 @@ static void put_traffic(struct yk_json *json, const struct yk_sim_cluster_result
     yk_json_put_uint(json, "not_demoted_blocks", r->not_demoted);
     yk_json_put_double(json, "load_s", r->load_s);
     yk_json_put_double(json, "stalled_s", r->stalled_s);
-    yk_json_put_double(json, "hidden_share", hidden(r));
+    yk_json_put_double(json, "hidden_share", hidden(r->load_s, r->stalled_s));
+    yk_json_put_double(json, "hidden_share_ssd_network", hidden(r->far_load_s, r->far_stalled_s));
     yk_json_key(json, "utilisation");
     yk_json_begin_object(json);
     yk_json_put_double(json, "prefill", r->prefill_utilisation);
@@ -213,7 +214,8 @@ static void print_text(const struct yk_sim_cluster_opts *o, const struct yk_sim_
     printf("%-22s %.2f requests/s keep to both objectives (%.1f %%)\n", "goodput",
            ratio((double)r->good, r->ended_s - r->began_s), 100 * ratio((double)r->good, (double)r->requests));
     printf("%-22s %s\n", "between nodes", yk_fmt_bytes((uint64_t)r->asked_bytes[YK_SIM_REMOTE], bytes));
-    printf("%-22s %.1f %% of %.1f s\n", "loads hidden", 100 * hidden(r), r->load_s);
+    printf("%-22s %.1f %% of %.1f s\n", "loads hidden", 100 * hidden(r->load_s, r->stalled_s),
+           r->load_s);
     printf("%-22s prefill %.1f %%, decode %.1f, NICs %.1f, PCIe %.1f, SSD %.1f\n", "used", 100 * r->prefill_utilisation,
            100 * r->decode_utilisation, 100 * r->nic_utilisation, 100 * r->pcie_utilisation, 100 * r->ssd_utilisation);
 }

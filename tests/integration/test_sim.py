@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """yolk sim: its output and its errors, and LRU against lru_sim.py, which shares no code with it."""
 import json
+import re
 import shutil
 import subprocess
 import sys
+import xml.dom.minidom
 from pathlib import Path
 
 import pytest
@@ -69,4 +71,61 @@ def test_reads_compressed_traces(trace):
 ])
 def test_wrong_usage_is_said_in_one_line(options, said):
     done = yolk("sim", *options)
+    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("router", ["round-robin", "least-loaded", "cache-aware", "learned"])
+def test_a_cluster_repeats_and_its_figures_add_up(trace, router):
+    options = ("--nodes", "6", "--zones", "2", "--vram", "50", "--dram", "300", "--ssd", "2000", "--router", router, "--load", "3")
+    found = sim(trace, *options)
+    assert found == sim(trace, *options)
+    assert (found["nodes"], found["router"], found["requests"]) == (6, router, 1500)
+    assert sum(found["hit_ratio_by_source"].values()) == pytest.approx(found["hit_ratio"])
+    assert 0 < found["hit_ratio"] < 1 and found["cross_zone_bytes"] <= found["cross_node_bytes"]
+    assert 0 < found["ttft_ms"]["p50"] <= found["ttft_ms"]["p99"] <= found["ttft_ms"]["max"] * 1.02
+    assert 0 <= found["good_ratio"] <= 1 and 0 < found["utilisation"]["prefill"] <= 1
+
+
+def test_a_cluster_of_one_node_that_has_time_hits_what_one_cache_hits(trace, tmp_path):
+    """Requests far apart: what one put is there for the next."""
+    apart = tmp_path / "apart.jsonl"
+    requests = [json.loads(line) for line in trace.read_text().splitlines()]
+    apart.write_text("".join(json.dumps(request | {"timestamp": 100000 * i}) + "\n" for i, request in enumerate(requests)))
+    for policy in "lru", "s3fifo":
+        one = sim(apart, "--capacity", "500", "--policy", policy)
+        assert sim(apart, "--nodes", "1", "--dram", "500", "--policy", policy)["hit_blocks"] == one["hit_blocks"]
+
+
+def test_the_report_is_one_file_with_plots(trace, tmp_path):
+    report = tmp_path / "report.html"
+    sim(trace, "--nodes", "3", "--html", report)
+    text = report.read_text()
+    plots = re.findall(r"<svg.*?</svg>", text, re.S)
+    assert len(plots) == 5 and "Latency, cumulative" in text and "time to first token" in text
+    for plot in plots:
+        xml.dom.minidom.parseString(plot)
+    assert not re.search(r"https?:|<script|<link|src=|\bnan\b|\binf\b", text)
+
+
+def test_a_cluster_in_text(trace):
+    done = yolk("sim", "--trace", trace, "--nodes", "2")
+    assert done.returncode == 0 and "time to first token" in done.stdout and done.stderr == ""
+    shown = yolk("sim", "--help").stdout
+    assert shown.index("\nOptions:") < shown.index("\nCluster:") < shown.index("--router")
+
+
+@pytest.mark.parametrize("options,said", [
+    (("--dram", "10"), "--dram without --nodes"),
+    (("--router", "learned"), "--router without --nodes"),
+    (("--nodes", "2", "--capacity", "10"), "--capacity with --nodes"),
+    (("--nodes", "2", "--policy", "arc"), "arc"),
+    (("--nodes", "2", "--zones", "3"), "zones"),
+    (("--nodes", "2", "--dram", "0"), "DRAM"),
+    (("--nodes", "2", "--link", "rdma:99"), "--link"),
+    (("--nodes", "2", "--ssd", "many"), "--ssd"),
+    (("--nodes", "2", "--router", "best"), "best"),
+    (("--nodes", "2", "--html", "/nonexistent/x"), "/nonexistent/x"),
+])
+def test_options_that_do_not_go_together_are_said_in_one_line(trace, options, said):
+    done = yolk("sim", "--trace", trace, *options)
     assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1

@@ -49,7 +49,7 @@ static int arrive(struct cluster *c, uint64_t number) {
     if (new_job(c, &job) < 0)
         return -YK_ENOMEM;
     struct job *j = &c->jobs[job];
-    *j = (struct job){.number = number, .arrived = c->now, .limit = UINT32_MAX, .next = NONE};
+    *j = (struct job){.number = number, .arrived = c->now, .next = NONE};
     j->tokens = tokens_of(c, &c->trace->reqs[number]);
     int rc = routing_choose(c, j);
     if (rc < 0)

@@ -112,6 +112,7 @@ struct yk_sim_cluster_result {
     double asked_bytes[YK_SIM_FROMS], loaded_bytes; /* that began to move, by source; that arrived */
     double cross_zone_bytes;
     double load_s, stalled_s;     /* time that loads took, and that prefill waited for them, all requests */
+    double far_load_s, far_stalled_s; /* of those that loaded from SSD or another node */
     double written_bytes;         /* to SSDs */
     uint64_t demoted, not_demoted; /* blocks written to SSD; dropped, as its queue was full */
     double prefill_utilisation, decode_utilisation, nic_utilisation, ssd_utilisation, pcie_utilisation;

@@ -86,9 +86,10 @@ struct copy {
 /* A tier of a node. */
 struct cache {
     uint32_t base, capacity, count, used, free; /* used: places ever */
+    uint32_t reserved, reserved_for;            /* a place, or NONE; the block */
     struct yk_policy_space *space;
     struct yk_policy *policy;
-    bool wants_requests, learns;
+    bool wants_requests, knows_parents, learns;
 };
 
 struct copies {
@@ -110,8 +111,9 @@ void copies_fini(struct copies *copies);
 uint32_t copies_find(const struct copies *copies, uint32_t cache, uint32_t block);
 int copies_request(struct copies *copies, uint32_t node, uint64_t number, double now); /* tells policies of it */
 void copies_touch(struct copies *copies, uint32_t place);
-/* Accesses it there, or brings it in. *ret_gone: the block that had to go, or NONE. 0 or a failure. */
-int copies_use(struct copies *copies, uint32_t cache, uint32_t block, uint32_t *ret_gone);
+/* Accesses it there, or brings it in. comes: the block that is brought in next, if it was not there, or NONE. *ret_gone:
+ * the block that had to go, or NONE. 0 or a failure. */
+int copies_use(struct copies *copies, uint32_t cache, uint32_t block, uint32_t comes, uint32_t *ret_gone);
 
 /* ---- jobs: requests between arrival and last token ----------------------------------------------- */
 
@@ -124,7 +126,7 @@ struct job {
     double backlog_s, waiting_tokens; /* that it stands for in its node's queue */
     double due;             /* decode: at which step it has its last token */
     uint32_t node, next;    /* next: in the queue, or of the free ones */
-    uint32_t run, limit;    /* blocks that are not computed; at most so many are looked up */
+    uint32_t run;           /* blocks that are not computed */
     uint32_t flows;         /* that still move */
     uint32_t hits[YK_SIM_FROMS];
 };
@@ -170,6 +172,8 @@ struct cluster {
     uint32_t *reach; /* by node, three each: blocks that VRAM, that and DRAM, and all tiers lead through */
     uint32_t *reached, n_reached;
     struct yk_router *router;
+    double *keys;    /* by node: what it is chosen by to be shown */
+    uint32_t *shown; /* to the router */
     struct yk_router_node *router_nodes;
     struct yk_router_source *router_sources;
 };
@@ -210,7 +214,7 @@ void decode_step(struct cluster *c, uint32_t node);
 /* ---- routing.c ---- */
 int routing_init(struct cluster *c);
 void routing_fini(struct cluster *c);
-/* Sets the job's node, and how many blocks it had better not compute. 0 or a failure. */
+/* Sets the job's node. 0 or a failure. */
 int routing_choose(struct cluster *c, struct job *job);
 void routing_tell(struct cluster *c, const struct job *job); /* its first token is there */
 

@@ -51,9 +51,7 @@ static void unlist(struct copies *s, uint64_t at) {
 
 /* ---- copies ---- */
 
-static uint32_t take_place(struct copies *s, uint32_t cache) {
-    struct cache *c = &s->cache[cache];
-    c->count++;
+static uint32_t free_place(struct copies *s, struct cache *c) {
     if (c->free == NONE)
         return c->base + c->used++;
     uint32_t place = c->free;
@@ -61,8 +59,26 @@ static uint32_t take_place(struct copies *s, uint32_t cache) {
     return place;
 }
 
+static uint32_t take_place(struct copies *s, struct cache *c, uint32_t block) {
+    uint32_t place = c->reserved;
+    c->count++;
+    if (place == NONE || c->reserved_for != block)
+        return free_place(s, c);
+    c->reserved = NONE;
+    return place;
+}
+
+/* Chains come in tail first, so a block names a parent that is still to come. Its place is chosen now, which is why there
+ * is one more than the capacity. */
+static uint32_t reserve(struct copies *s, struct cache *c, uint32_t block) {
+    if (c->reserved == NONE)
+        c->reserved = free_place(s, c);
+    c->reserved_for = block;
+    return c->reserved;
+}
+
 static uint32_t add(struct copies *s, uint32_t cache, uint32_t block) {
-    uint32_t place = take_place(s, cache), next = s->first[block];
+    uint32_t place = take_place(s, &s->cache[cache], block), next = s->first[block];
     s->copy[place] = (struct copy){.block = block, .cache = cache, .next = next, .prev = NONE};
     if (next != NONE)
         s->copy[next].prev = place;
@@ -105,15 +121,31 @@ void copies_touch(struct copies *s, uint32_t place) {
     (void)yk_policy_access(c->policy, place - c->base);
 }
 
-int copies_use(struct copies *s, uint32_t cache, uint32_t block, uint32_t *ret_gone) {
+/* The id of its parent, there or next to come; or none. */
+static uint32_t parent_id(struct copies *s, uint32_t cache, uint32_t block, uint32_t comes) {
     struct cache *c = &s->cache[cache];
-    struct yk_policy_block info = {.key_hash = hash_of(s, block), .size_bytes = 1, .parent_id = YK_POLICY_NONE};
+    uint32_t parent = s->trace->parent[block];
+    if (!c->knows_parents || parent == NONE)
+        return YK_POLICY_NONE;
+    uint32_t place = copies_find(s, cache, parent);
+    if (place == NONE && parent == comes)
+        place = reserve(s, c, parent);
+    return place != NONE ? place - c->base : YK_POLICY_NONE;
+}
+
+int copies_use(struct copies *s, uint32_t cache, uint32_t block, uint32_t comes, uint32_t *ret_gone) {
+    struct cache *c = &s->cache[cache];
+    struct yk_policy_block info = {.key_hash = hash_of(s, block), .size_bytes = 1};
     uint32_t place = copies_find(s, cache, block);
     *ret_gone = NONE;
     if (place != NONE)
         return yk_policy_access(c->policy, place - c->base);
     int rc = c->count == c->capacity ? evict(s, cache, ret_gone) : 0;
-    return rc != 0 ? rc : yk_policy_insert(c->policy, add(s, cache, block) - c->base, &info);
+    if (rc != 0)
+        return rc;
+    place = add(s, cache, block);
+    info.parent_id = parent_id(s, cache, block, comes);
+    return yk_policy_insert(c->policy, place - c->base, &info);
 }
 
 /* ---- requests, as policies are told of them ---- */
@@ -168,13 +200,14 @@ int copies_request(struct copies *s, uint32_t node, uint64_t number, double now)
 static int cache_init(struct cache *c, uint32_t base, uint32_t capacity, const struct yk_policy_ops *ops,
                       uint64_t seed) {
     struct yk_policy_opts opts = {.capacity_objects = capacity, .seed = seed};
-    *c = (struct cache){.base = base, .capacity = capacity, .free = NONE};
+    *c = (struct cache){.base = base, .capacity = capacity, .free = NONE, .reserved = NONE};
     if (capacity == 0)
         return 0;
-    int rc = yk_policy_space_new(capacity, &c->space);
+    int rc = yk_policy_space_new(capacity + 1, &c->space);
     if (rc == 0)
         rc = yk_policy_new(ops, c->space, &opts, &c->policy);
     c->wants_requests = (ops->caps & YK_POLICY_CAP_REQUESTS) != 0;
+    c->knows_parents = (ops->caps & YK_POLICY_CAP_PARENTS) != 0;
     c->learns = (ops->caps & YK_POLICY_CAP_LEARNS) != 0;
     return rc;
 }
@@ -199,7 +232,7 @@ int copies_init(struct copies *s, const struct yk_sim_trace *trace, const struct
     const struct yk_policy_ops *ops = yk_policy_find(o->policy);
     uint64_t places = 0, of_node = 0;
     for (int t = 0; t < YK_SIM_TIERS; t++)
-        of_node += o->blocks[t];
+        of_node += o->blocks[t] + 1ull;
     *s = (struct copies){.trace = trace, .caches = o->nodes * YK_SIM_TIERS, .block_tokens = o->block_tokens};
     if (ops == NULL)
         return yk_err_set(err, -YK_EINVAL, "found policy '%s', expected lru, s3fifo or learned", o->policy);
@@ -210,7 +243,7 @@ int copies_init(struct copies *s, const struct yk_sim_trace *trace, const struct
     for (uint32_t i = 0; rc == 0 && i < s->caches; i++) {
         uint32_t capacity = o->blocks[i % YK_SIM_TIERS];
         rc = cache_init(&s->cache[i], (uint32_t)places, capacity, ops, o->seed + i / YK_SIM_TIERS);
-        places += capacity;
+        places += capacity + 1ull;
     }
     return rc == 0 ? 0 : yk_err_set(err, rc, "no memory for %llu blocks of capacity", (unsigned long long)places);
 }

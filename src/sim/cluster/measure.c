@@ -38,7 +38,8 @@ void measure_bytes(struct cluster *c, const struct job *j, uint32_t from, uint32
 void measure_first_token(struct cluster *c, struct job *j) {
     struct yk_sim_cluster_result *r = c->result;
     struct yk_sim_step *step = step_of(c, j->arrived);
-    double ready = j->started + j->compute_s;
+    double ready = j->started + j->compute_s, stalled = j->computed > ready ? j->computed - ready : 0;
+    bool is_far = j->hits[YK_SIM_SSD] + j->hits[YK_SIM_REMOTE] > 0;
     yk_hist_record(&r->ttft, to_ns(j->computed - j->arrived));
     for (uint32_t i = 0; i < YK_SIM_FROMS; i++) {
         r->hits[i] += j->hits[i];
@@ -47,7 +48,9 @@ void measure_first_token(struct cluster *c, struct job *j) {
     }
     r->queued_s += j->started - j->arrived;
     r->load_s += j->load_s;
-    r->stalled_s += j->computed > ready ? j->computed - ready : 0;
+    r->stalled_s += stalled;
+    r->far_load_s += is_far ? j->load_s : 0;
+    r->far_stalled_s += is_far ? stalled : 0;
     r->prompt_tokens += (uint64_t)j->tokens;
     r->computed_tokens += (uint64_t)(j->tokens - j->hit_tokens);
     r->node[j->node].prefill_busy_s += j->computed - j->started;

@@ -91,7 +91,7 @@ static bool note_source(struct plan *p, uint32_t node, uint32_t tier) {
 
 static bool take_remote(struct plan *p, uint32_t at) {
     uint32_t tier, place = NONE;
-    if (p->c->opts->nodes == 1 || at >= p->job->limit)
+    if (p->c->opts->nodes == 1)
         return false;
     if (p->current != NONE)
         place = find_at(p->c, p->current, p->blocks[at], &tier);
@@ -196,12 +196,13 @@ static int demote(struct cluster *c, uint32_t node, uint32_t block) {
     n->written_until += c->cost.block_bytes / (c->opts->ssd_bytes_s / 2);
     c->result->demoted++;
     c->result->written_bytes += c->cost.block_bytes;
-    return copies_use(&c->copies, cache, block, &gone);
+    return copies_use(&c->copies, cache, block, NONE, &gone);
 }
 
-static int keep(struct cluster *c, uint32_t node, uint32_t block) {
+/* Block i of a request, of which the one before it is next. */
+static int keep(struct cluster *c, uint32_t node, const uint32_t *blocks, uint32_t i) {
     uint32_t gone;
-    int rc = copies_use(&c->copies, cache_of(node, YK_SIM_DRAM), block, &gone);
+    int rc = copies_use(&c->copies, cache_of(node, YK_SIM_DRAM), blocks[i], i > 0 ? blocks[i - 1] : NONE, &gone);
     return rc == 0 ? demote(c, node, gone) : rc;
 }
 
@@ -219,7 +220,7 @@ int plan_arrived(struct cluster *c, uint32_t flow) {
     j->load_s += c->now - j->load_began;
     for (uint32_t i = j->run; rc == 0 && c->opts->blocks[YK_SIM_DRAM] > 0 && i-- > 0;)
         if (copies_find(&c->copies, cache_of(j->node, YK_SIM_DRAM), blocks[i]) == NONE)
-            rc = keep(c, j->node, blocks[i]);
+            rc = keep(c, j->node, blocks, i);
     return rc == 0 ? prefill_loaded(c, job) : rc;
 }
 
@@ -230,8 +231,8 @@ int plan_store(struct cluster *c, uint32_t job) {
     uint32_t gone;
     int rc = 0;
     for (uint32_t i = q->n; rc == 0 && c->opts->blocks[YK_SIM_VRAM] > 0 && i-- > 0;)
-        rc = copies_use(&c->copies, cache_of(j->node, YK_SIM_VRAM), blocks[i], &gone);
+        rc = copies_use(&c->copies, cache_of(j->node, YK_SIM_VRAM), blocks[i], i > 0 ? blocks[i - 1] : NONE, &gone);
     for (uint32_t i = q->n; rc == 0 && c->opts->blocks[YK_SIM_DRAM] > 0 && i-- > 0;)
-        rc = keep(c, j->node, blocks[i]);
+        rc = keep(c, j->node, blocks, i);
     return rc;
 }

@@ -9,12 +9,23 @@
  *
  * How far each node leads is counted from the directory, block by block, over the copies there are: a node that has
  * block i and led as far as i leads to i + 1. So it costs as much as there are copies, not nodes times blocks.
+ *
+ * The learned router predicts each node it is shown with some care, 0.3 us a node and more. Of a larger cluster it is
+ * shown CANDIDATES nodes: those whose queue, less what their blocks save, is shortest. It ranks by time alone, and a
+ * transfer that hides behind a queue takes none; so of the choices that are about as good as the best, the one is taken
+ * that has to move and compute the fewest blocks. Nodes fetch what they find whatever the router, which only says where.
  */
 #include "sim/cluster/cluster_priv.h"
 
 #define SOURCES       4u /* of a node: its tiers, and the node that leads farthest */
 #define DECISIONS_MAX (1u << 18)
-#define RANKED        1u
+#define RANKED        16u
+#define CANDIDATES    64u
+
+/* A choice is as good as the best if it takes no longer than this: times, seconds. Measured on the two public traces:
+ * with 1.1 and 0.02 s a third more bytes move, with 1.5 and 0.5 s chats wait longer. */
+#define AS_GOOD_TIMES 1.3
+#define AS_GOOD_S     0.2
 
 const char *const yk_sim_router_names[] = {"round-robin", "least-loaded", "cache-aware", "learned", NULL};
 
@@ -95,9 +106,10 @@ static void add_source(struct yk_router_node *node, struct yk_router_source *sou
         sources[node->n_sources++] = source;
 }
 
-static void describe(struct cluster *c, uint32_t i, uint32_t peer, uint64_t now_ms) {
-    struct yk_router_node *node = &c->router_nodes[i];
-    struct yk_router_source *sources = &c->router_sources[i * SOURCES];
+/* As the place-th of those that the router is shown. */
+static void describe(struct cluster *c, uint32_t place, uint32_t i, uint32_t peer, uint64_t now_ms) {
+    struct yk_router_node *node = &c->router_nodes[place];
+    struct yk_router_source *sources = &c->router_sources[place * SOURCES];
     *node = (struct yk_router_node){.id = i,
                                     .zone = zone_of(c, i),
                                     .reported_ms = now_ms,
@@ -126,6 +138,33 @@ static void describe(struct cluster *c, uint32_t i, uint32_t peer, uint64_t now_
                        .peer = peer});
 }
 
+static bool is_worse(const void *owner, uint32_t a, uint32_t b) {
+    const struct cluster *c = owner;
+    return c->keys[a] > c->keys[b];
+}
+
+static void placed(void *owner, uint32_t item, uint32_t place) {
+    (void)owner;
+    (void)item;
+    (void)place;
+}
+
+/* Which nodes the router is shown; returns how many. A heap with the worst of the best at its top. */
+static uint32_t choose_candidates(struct cluster *c) {
+    uint32_t nodes = c->opts->nodes, n = 0, i = c->turn++ % nodes;
+    double block_s = 2 * c->cost.active_params * c->opts->block_tokens / c->cost.prefill_flops_s;
+    for (uint32_t k = 0; k < nodes; k++, i = i + 1 < nodes ? i + 1 : 0) {
+        c->keys[i] = c->node[i].backlog_s - *reach_of(c, i, YK_SIM_SSD) * block_s;
+        if (n < CANDIDATES) {
+            n++;
+            yk_heap_sift(c->shown, n, n - 1, i, is_worse, placed, c);
+        } else if (c->keys[i] < c->keys[c->shown[0]]) {
+            yk_heap_sift(c->shown, n, 0, i, is_worse, placed, c);
+        }
+    }
+    return n;
+}
+
 static uint32_t farthest(struct cluster *c) {
     uint32_t best = NONE;
     for (uint32_t i = 0; i < c->n_reached; i++)
@@ -148,21 +187,33 @@ static struct yk_router_request ask_of(const struct cluster *c, const struct job
                                       .chain = yk_router_chain(ids, q->n)};
 }
 
+static uint32_t brought(const struct yk_router_choice *choice) {
+    return choice->fetch[YK_ROUTER_PEER] + choice->compute_blocks;
+}
+
+static uint32_t least_moved(const struct yk_router_choice *choices, uint32_t n) {
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < n; i++)
+        if (choices[i].ttft_s <= choices[0].ttft_s * AS_GOOD_TIMES + AS_GOOD_S && brought(&choices[i]) < brought(&choices[best]))
+            best = i;
+    return best;
+}
+
 static int ask_router(struct cluster *c, struct job *j) {
     uint64_t now_ms = (uint64_t)(c->now * 1e3 + 0.5);
     struct yk_router_request request = ask_of(c, j, now_ms);
     struct yk_router_choice choice[RANKED];
     struct yk_router_answer answer;
     find_reach(c, j);
-    uint32_t peer = farthest(c);
-    for (uint32_t i = 0; i < c->opts->nodes; i++)
-        describe(c, i, peer, now_ms);
-    int rc = yk_router_rank(c->router, &request, c->router_nodes, c->opts->nodes, choice, RANKED, &answer);
+    uint32_t peer = farthest(c), shown = choose_candidates(c);
+    for (uint32_t i = 0; i < shown; i++)
+        describe(c, i, c->shown[i], peer, now_ms);
+    int rc = yk_router_rank(c->router, &request, c->router_nodes, shown, choice, RANKED, &answer);
     if (rc < 0)
         return rc;
-    j->node = choice[0].id;
-    j->limit = request.blocks - choice[0].compute_blocks;
-    j->decision = yk_router_take(c->router, &request, &choice[0]);
+    const struct yk_router_choice *taken = &choice[least_moved(choice, answer.ranked)];
+    j->node = taken->id;
+    j->decision = yk_router_take(c->router, &request, taken);
     return 0;
 }
 
@@ -182,16 +233,18 @@ void routing_tell(struct cluster *c, const struct job *j) {
 
 int routing_init(struct cluster *c) {
     const struct yk_sim_cluster_opts *o = c->opts;
-    struct yk_router_opts opts = {.nodes_max = o->nodes, .decisions_max = DECISIONS_MAX, .seed = o->seed};
+    struct yk_router_opts opts = {.nodes_max = o->nodes, .decisions_max = DECISIONS_MAX, .seed = o->seed, .near_share = -1};
     c->reach = calloc((size_t)o->nodes * YK_SIM_TIERS, sizeof(*c->reach));
     c->reached = calloc(o->nodes, sizeof(*c->reached));
     if (c->reach == NULL || c->reached == NULL)
         return -YK_ENOMEM;
     if (o->router != YK_SIM_LEARNED_ROUTER)
         return 0;
-    c->router_nodes = calloc(o->nodes, sizeof(*c->router_nodes));
-    c->router_sources = calloc((size_t)o->nodes * SOURCES, sizeof(*c->router_sources));
-    if (c->router_nodes == NULL || c->router_sources == NULL)
+    c->keys = calloc(o->nodes, sizeof(*c->keys));
+    c->shown = calloc(CANDIDATES, sizeof(*c->shown));
+    c->router_nodes = calloc(CANDIDATES, sizeof(*c->router_nodes));
+    c->router_sources = calloc(CANDIDATES * SOURCES, sizeof(*c->router_sources));
+    if (c->keys == NULL || c->shown == NULL || c->router_nodes == NULL || c->router_sources == NULL)
         return -YK_ENOMEM;
     yk_cost_compute_prior(yk_cost_shape_find(o->model), c->cost.prefill_flops_s, 0, &opts.compute);
     return yk_router_new(&opts, &c->router);
@@ -200,6 +253,8 @@ int routing_init(struct cluster *c) {
 void routing_fini(struct cluster *c) {
     free(c->reach);
     free(c->reached);
+    free(c->keys);
+    free(c->shown);
     free(c->router_nodes);
     free(c->router_sources);
     yk_router_free(c->router);
