@@ -191,6 +191,8 @@ void yk_remote_free(struct yk_xfer *e); /* no region is left */
 void yk_remote_show(struct yk_xfer *e, const struct yk_region *region);
 /* Ends all use of a dying region by peers; -YK_ETIMEDOUT: one that copies does not go on. */
 int yk_remote_forget(struct yk_xfer *e, struct yk_region *region, uint64_t deadline_ns);
+/* Takes nothing of that engine any more; -YK_ELIMIT. */
+int yk_remote_revoke(struct yk_xfer *e, uint64_t incarnation);
 /* address: one, or several with commas between. Of ret_segment: region, offset, len, access, guarded. */
 int yk_remote_segment(struct yk_xfer *e, const char *address, const char *name, uint64_t deadline_ns,
                       struct yk_peer_info *ret_peer, struct yk_published *ret_segment,

@@ -20,9 +20,11 @@
 #include <string.h>
 
 #define READY_NS (3 * YK_NS_PER_S) /* that registering a small region waits for its devices */
+#define HASTY_NS (60 * YK_NS_PER_S) /* when that was in vain, others do not wait for so long */
 #define ACCESS   (IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ) /* of a region: a peer never has more */
 
 struct ibv_mr yk_rdma_refused;
+static uint64_t hasty_until_ns; /* atomic: alone, a hint */
 
 static struct ibv_mr *reg_range(struct yk_rdma_dev *dev, void *addr, uint64_t len, int access) {
     return dev->v->reg_mr(dev->pd, addr, len, access);
@@ -69,8 +71,10 @@ void yk_rdma_ready(const struct yk_xfer_opts *opts, struct yk_region *region) {
     uint32_t n = yk_rdma_ports_now(&s, ports, YK_RDMA_PORTS_MAX);
     for (uint32_t i = 0; i < n; i++)
         yk_rdma_mem_want(m, ports[i].device, YK_RDMA_ALL);
-    if (n > 0 && m->len <= YK_RDMA_CHUNK)
-        (void)yk_rdma_mem_wait(m, yk_now_ns() + READY_NS);
+    uint64_t now = yk_now_ns();
+    if (n > 0 && m->len <= YK_RDMA_CHUNK && now >= __atomic_load_n(&hasty_until_ns, __ATOMIC_RELAXED) &&
+        yk_rdma_mem_wait(m, now + READY_NS) < 0)
+        __atomic_store_n(&hasty_until_ns, now + HASTY_NS, __ATOMIC_RELAXED);
 }
 
 void yk_rdma_unreg(struct yk_region *region) {
