@@ -45,6 +45,16 @@ static struct ibv_context *open_by_name(const struct yk_verbs *v, const char *na
     return ctx;
 }
 
+/* Whether it takes memory that is not pinned, at both ends of a read. */
+static int has_paging(struct ibv_context *ctx) {
+    struct ibv_device_attr_ex attr;
+    const struct verbs_context *v = verbs_get_ctx_op(ctx, query_device_ex);
+    memset(&attr, 0, sizeof(attr));
+    return v != NULL && v->query_device_ex(ctx, NULL, &attr, sizeof(attr)) == 0 &&
+           (attr.odp_caps.general_caps & IBV_ODP_SUPPORT) != 0 &&
+           (attr.odp_caps.per_transport_caps.rc_odp_caps & IBV_ODP_SUPPORT_READ) != 0;
+}
+
 static int dev_open(struct yk_rdma_dev *d, struct yk_err *err) {
     struct ibv_device_attr attr;
     memset(&attr, 0, sizeof(attr));
@@ -57,6 +67,7 @@ static int dev_open(struct yk_rdma_dev *d, struct yk_err *err) {
     int reads = attr.max_qp_rd_atom < attr.max_qp_init_rd_atom ? attr.max_qp_rd_atom : attr.max_qp_init_rd_atom;
     d->reads = reads < 1 ? 1 : reads > (int)READS_MAX ? READS_MAX : (uint32_t)reads;
     d->depth = (uint32_t)attr.max_qp_wr;
+    d->pages = has_paging(d->ctx);
     return 0;
 }
 
