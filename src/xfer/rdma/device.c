@@ -64,10 +64,10 @@ static int dev_open(struct yk_rdma_dev *d, struct yk_err *err) {
     d->pd = d->v->alloc_pd(d->ctx);
     if (d->pd == NULL || d->v->query_device(d->ctx, &attr) != 0)
         return yk_err_set(err, -YK_EIO, "RDMA device %s does not say what it is", d->name);
+    d->pages = has_paging(d->ctx);
     int reads = attr.max_qp_rd_atom < attr.max_qp_init_rd_atom ? attr.max_qp_rd_atom : attr.max_qp_init_rd_atom;
     d->reads = reads < 1 ? 1 : reads > (int)READS_MAX ? READS_MAX : (uint32_t)reads;
     d->depth = (uint32_t)attr.max_qp_wr;
-    d->pages = has_paging(d->ctx);
     return 0;
 }
 
