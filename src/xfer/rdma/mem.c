@@ -70,6 +70,7 @@ struct yk_rdma_mem *yk_rdma_mem_new(void *base, uint64_t len) {
     m->refs = 1;
     m->base = base;
     m->len = len;
+    yk_rdma_mem_open(m);
     return m;
 }
 

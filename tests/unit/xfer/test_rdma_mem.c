@@ -35,6 +35,8 @@ static struct script {
     uint32_t refusing;  /* all of them */
     uint32_t absent;    /* there are no devices */
     uint32_t pages;     /* those that are opened take memory that is not pinned: what is refused otherwise */
+    uint32_t slow;      /* opening waits until it is 0 */
+    uint32_t opening;   /* that are at it */
     uint32_t strict;    /* none takes memory for which its writes may come in any order */
     uint32_t relaxed;   /* so often one was asked to */
     uint32_t begun, made, gone, opened, closed;
@@ -100,6 +102,10 @@ static int query_more(struct ibv_context *c, const struct ibv_query_device_ex_in
 static struct ibv_context *open_one(struct ibv_device *d) {
     struct verbs_context *v = &contexts[d - devices];
     pthread_mutex_lock(&lock);
+    script.opening++;
+    while (script.slow && d == &devices[0])
+        pthread_cond_wait(&changed, &lock);
+    script.opening--;
     script.opened++;
     pthread_mutex_unlock(&lock);
     memset(v, 0, sizeof(*v));
@@ -417,6 +423,47 @@ static void keys_end_with_the_region(void **state) {
     }
 }
 
+/* Who must not wait for a device has a helper open it, and is told; others are opened meanwhile. */
+static void a_device_that_opens_slowly(void **state) {
+    struct rig r = {.len = 2 * CHUNK};
+    struct yk_rdma_dev *other, *same;
+    (void)state;
+    set(&script.passes, UINT32_MAX);
+    assert_int_equal(yk_rdma_dev_soon("dev0"), -YK_ENOENT); /* for nothing */
+    r.base = mmap(NULL, r.len, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert_true(r.base != MAP_FAILED);
+    r.mem = yk_rdma_mem_new(r.base, r.len);
+    assert_non_null(r.mem);
+    set(&script.slow, 1);
+    assert_int_equal(yk_rdma_dev_soon("dev0"), 0);
+    await(&script.opening, 1);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(yk_rdma_dev_soon("dev0"), 0);
+    assert_int_equal(yk_rdma_dev_get("dev1", &other, NULL), 0);
+    assert_int_equal(yk_rdma_dev_soon("dev1"), 1);
+    assert_false(yk_rdma_dev_is_open("dev0"));
+    set(&script.slow, 0);
+    assert_int_equal(yk_rdma_dev_get("dev0", &same, NULL), 0); /* waits for it, and opens no second one */
+    assert_int_equal(get(&script.opened), 2);
+    assert_int_equal(yk_rdma_dev_soon("dev0"), 1);
+    settle(&r);
+    assert_int_equal(progress("dev0").known, r.len);
+    yk_rdma_dev_put(other);
+    yk_rdma_dev_put(same);
+    assert_int_equal(get(&script.closed), 1); /* the memory has it yet */
+    yk_rdma_mem_close(r.mem);
+    yk_rdma_mem_put(r.mem);
+    assert_int_equal(get(&script.closed), 2);
+    set(&script.absent, 1);
+    r.mem = yk_rdma_mem_new(r.base, r.len);
+    assert_int_equal(yk_rdma_dev_soon("dev0"), 0);
+    settle(&r);
+    assert_int_equal(progress("dev0").refused, r.len); /* it is not there */
+    assert_int_not_equal(yk_rdma_dev_soon("dev0"), 1);
+    yk_rdma_mem_put(r.mem);
+    munmap(r.base, r.len);
+}
+
 /* Memory that cannot be pinned, with devices that page: they know it all the same. */
 static void what_is_not_pinned_is_paged(void **state) {
     struct rig r;
@@ -497,6 +544,7 @@ int main(void) {
         CASE(a_device_that_cannot_be_opened),
         CASE(the_end_waits_for_what_is_under_way),
         CASE(keys_end_with_the_region),
+        CASE(a_device_that_opens_slowly),
         CASE(what_is_not_pinned_is_paged),
         CASE(order_is_relaxed_where_it_can_be),
         CASE(regions_come_and_go),
