@@ -179,6 +179,7 @@ struct yk_shard {
     struct yk_list active; /* routes with work */
     struct yk_list parts;  /* that have not ended */
     uint32_t dead_links;
+    uint32_t lanes;        /* connected, or being so */
     int changed; /* some route is */
     struct yk_piece *free_pieces;
     struct yk_chunk *chunks;
