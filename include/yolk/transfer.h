@@ -114,6 +114,13 @@ YK_API int yk_xfer_create(const yk_xfer_opts *opts, yk_xfer **ret_engine);
 /* Cancels what is under way, waits for it to end, withdraws segments, frees. NULL is fine. */
 YK_API void yk_xfer_destroy(yk_xfer *engine);
 
+/* Shuts another engine out, by the "engine=ID" that a list of its addresses begins with (what is behind is not looked
+ * at): its connections here are closed, with them its RDMA queue pairs and all that it was lent, and none is taken from it
+ * any more (-YK_EPERM there); own requests to it end with -YK_EGONE. When this returns none of its devices can read memory
+ * here. Not processes of this host, which copy by themselves. It is for one that is known to do harm, not against
+ * an enemy: nobody is authenticated, and after a restart it is another. -YK_EINVAL: no such list; -YK_ELIMIT: 1024 are. */
+YK_API int yk_xfer_revoke(yk_xfer *engine, const char *address);
+
 /* Text of the calling thread's last failure; never NULL. Valid until its next failing call. */
 YK_API const char *yk_xfer_error_text(void);
 

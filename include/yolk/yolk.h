@@ -434,6 +434,18 @@ YK_API int yk_list(yk_client *client, yk_key prefix, yk_list_fn fn, void *arg);
 /* The node's statistics as a JSON object; the caller frees *ret_json with free(). */
 YK_API int yk_stats_json(yk_client *client, char **ret_json);
 
+/* ---- memory --------------------------------------------------------------------------------- */
+
+/* Declares [addr, addr + bytes): gets into it and puts from it will come, and it stays until yk_unregister or yk_close.
+ * Where RDMA devices move payload (`transports`) they are told of it once, and not of each piece (docs/rdma.md); else
+ * nothing changes. Operations work in memory that is not declared all the same; one whose buffer lies across
+ * the edge of a declared range goes through the connection. May wait, for seconds at most. Thread: any.
+ * -YK_EINVAL: no bytes, or it overlaps another; -YK_ELIMIT: 1024 are; -YK_ENOMEM. */
+YK_API int yk_register(yk_client *client, void *addr, size_t bytes);
+/* The range that begins at addr. When it returns 0 no device knows it; operations under way in it go on without
+ * (their memory is the caller's to keep, as ever). -YK_ENOENT; -YK_ETIMEDOUT: what is under way there does not end. */
+YK_API int yk_unregister(yk_client *client, void *addr);
+
 typedef struct yk_client_stats {
     uint64_t hits, misses, hit_bytes, puts, put_bytes, conflicts, retries, verify_failures;
     uint64_t round_trips, reconnects;

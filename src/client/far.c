@@ -31,6 +31,7 @@
 void yk_far_init(struct yk_far *far) {
     memset(far, 0, sizeof(*far));
     far->inline_max = YK_FAR_INLINE;
+    yk_buffers_init(&far->buffers);
     yk_list_init(&far->moves);
     yk_list_init(&far->spare);
 }
@@ -59,6 +60,7 @@ int yk_far_rails(struct yk_far *far, const char *rails, const char *transports, 
 
 void yk_far_fini(struct yk_far *far) {
     yk_xfer_destroy(far->engine);
+    yk_buffers_fini(&far->buffers);
     far->engine = NULL;
     far->up = far->open = 0;
     yk_moves_free(far);
@@ -173,6 +175,8 @@ int yk_far_find(yk_client *c, int fd, const struct yk_welcome *w, uint64_t deadl
     if (c->conn_number == 0 && ((rc == -YK_EINVAL && (c->far.rails != NULL || c->far.rdma != NULL)) ||
                                 (rc == -YK_ENOTSUP && c->far.transports != 0)))
         return yk_err_set(err, -YK_EINVAL, "%s", yk_xfer_error_text());
+    if (rc == 0 && ret->engine != NULL && (transports_of(c) & YK_XFER_RDMA))
+        yk_buffers_use(&c->far.buffers, ret->engine);
     if (rc == 0)
         (void)segment_open(ret->engine != NULL ? ret->engine : c->far.engine, w,
                            budget < OPEN_NS ? budget : OPEN_NS, ret);
@@ -180,10 +184,12 @@ int yk_far_find(yk_client *c, int fd, const struct yk_welcome *w, uint64_t deadl
 }
 
 void yk_far_drop(yk_client *c, struct yk_far_found *found) {
-    if (found->engine != NULL)
+    if (found->engine != NULL) {
+        yk_buffers_leave(&c->far.buffers, found->engine);
         yk_xfer_destroy(found->engine);
-    else if (found->open)
+    } else if (found->open) {
         (void)yk_xfer_close(c->far.engine, found->segment);
+    }
     memset(found, 0, sizeof(*found));
 }
 

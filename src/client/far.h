@@ -30,6 +30,8 @@
 
 #include <stdint.h>
 
+#include "client/buffers.h"
+
 #include <yolk/transfer.h>
 #include <yolk/yolk.h>
 
@@ -58,6 +60,7 @@ struct yk_far {
     int opening;          /* a thread is */
     uint64_t rest_ns;     /* how long it rested last; 0: it did well */
     uint64_t retry_at_ns; /* RESTING: until then */
+    struct yk_buffers buffers; /* a lock of its own */
     struct yk_link moves; /* under way, by `all` */
     struct yk_link spare;
     uint64_t moving_bytes; /* of all moves under way */

@@ -173,6 +173,7 @@ static int is_path(const struct yk_move *m, int status) {
     case -YK_ECANCELED:
     case -YK_ECORRUPT:
     case -YK_ENOMEM:
+    case -YK_EINVAL: /* memory that is registered in part, or is being unregistered */
         return 0;
     case -YK_ETIMEDOUT:
         return m->timeout_ms >= TIME_ENOUGH;

@@ -164,6 +164,8 @@ int yk_engine_create(const struct yk_xfer_opts *opts, const struct yk_xport_ops 
     e->event_fd = -1;
     e->peer_idle_ns = YK_PEER_IDLE_NS;
     e->lanes_idle_ns = YK_LANES_IDLE_NS;
+    e->evict_ns = YK_LANES_EVICT_NS;
+    e->lanes_kept = YK_LANES_KEPT;
     pthread_mutex_init(&e->tables, NULL);
     pthread_mutex_init(&e->events, NULL);
     pthread_mutex_init(&e->notes, NULL);

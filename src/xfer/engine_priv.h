@@ -24,6 +24,8 @@ extern "C" {
 #define YK_ADDRESS_MAX  1024u
 
 #define YK_PEER_IDLE_NS  60000000000ull /* a peer of which nothing was open for so long may go */
+#define YK_LANES_KEPT    4096u           /* of a shard; one that lies idle makes room for another beyond that */
+#define YK_LANES_EVICT_NS 1000000000ull /* if it has been for so long */
 #define YK_LANES_IDLE_NS 10000000000ull /* lanes that a burst got stay so long after it: the next may come soon */
 
 /* Another engine, or this one; its files count as a peer of their own, with other rails. One for each
@@ -104,6 +106,8 @@ struct yk_xfer {
     uint32_t peer_count, peer_cap;
     uint64_t peer_idle_ns, swept_ns; /* the first is YK_PEER_IDLE_NS, but for tests */
     uint64_t lanes_idle_ns;          /* YK_LANES_IDLE_NS, but for tests */
+    uint64_t evict_ns;               /* likewise YK_LANES_EVICT_NS */
+    uint32_t lanes_kept;             /* and YK_LANES_KEPT */
     struct yk_seg_slot *segments;
     uint32_t seg_cap, seg_free; /* + 1 */
     struct yk_alloc *allocs;
@@ -191,6 +195,8 @@ void yk_remote_free(struct yk_xfer *e); /* no region is left */
 void yk_remote_show(struct yk_xfer *e, const struct yk_region *region);
 /* Ends all use of a dying region by peers; -YK_ETIMEDOUT: one that copies does not go on. */
 int yk_remote_forget(struct yk_xfer *e, struct yk_region *region, uint64_t deadline_ns);
+/* Takes nothing of that engine any more; -YK_ELIMIT. */
+int yk_remote_revoke(struct yk_xfer *e, uint64_t incarnation);
 /* address: one, or several with commas between. Of ret_segment: region, offset, len, access, guarded. */
 int yk_remote_segment(struct yk_xfer *e, const char *address, const char *name, uint64_t deadline_ns,
                       struct yk_peer_info *ret_peer, struct yk_published *ret_segment,

@@ -12,6 +12,7 @@
  * where `opens` or another reference keeps the peer, and given back without: release there, acquire where
  * the sweep looks, so that what the last request left behind (bars) is seen.
  */
+#include "xfer/addresses.h"
 #include "xfer/engine_priv.h"
 #include "xfer/shard_priv.h"
 
@@ -92,6 +93,48 @@ void yk_peers_free(struct yk_xfer *e) {
     for (uint32_t i = 0; i < e->peer_count; i++)
         peer_free(e->peers[i]);
     free(e->peers);
+}
+
+/* ---- shutting out ------------------------------------------------------------------------------------ */
+
+static void part_with(struct yk_shard *s, void *arg) {
+    const struct yk_peer *p = arg;
+    if (p->index >= s->route_cap || s->routes[p->index] == NULL)
+        return;
+    yk_route_gone(s->routes[p->index], "it was revoked");
+    yk_rails_reap(s); /* so that no device is at it when this returns */
+}
+
+static void part(struct yk_xfer *e, uint64_t incarnation) {
+    pthread_mutex_lock(&e->tables);
+    struct yk_peer *p = find(e, incarnation, 0);
+    if (p != NULL)
+        yk_peer_ref(p);
+    pthread_mutex_unlock(&e->tables);
+    if (p == NULL)
+        return;
+    __atomic_store_n(&p->gone, 1, __ATOMIC_RELAXED);
+    for (uint32_t k = 0; k < e->shard_count; k++)
+        yk_shard_call(e->shards[k], part_with, p);
+    yk_peer_put(p);
+}
+
+int yk_xfer_revoke(yk_xfer *e, const char *address) {
+    struct yk_addresses_item item;
+    struct yk_err err;
+    const char *at = address;
+    int rc = yk_xfer_enter(e);
+    if (rc < 0)
+        return rc;
+    if (address == NULL || yk_addresses_next(&at, &item, &err) <= 0 || item.engine == 0)
+        return yk_xfer_fail(-YK_EINVAL, "'%.60s': expected " YK_ADDRESSES_ENGINE "ID", address != NULL ? address : "");
+    if (item.engine == e->self.incarnation)
+        return yk_xfer_fail(-YK_EINVAL, "'%.60s' is this engine", address);
+    rc = yk_remote_revoke(e, item.engine);
+    if (rc < 0)
+        return yk_xfer_fail(rc, "'%.60s': no more engines can be shut out", address);
+    part(e, item.engine);
+    return 0;
 }
 
 /* ---- going ------------------------------------------------------------------------------------------- */

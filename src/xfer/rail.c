@@ -13,6 +13,9 @@
  * silent, too. A path that has forgotten its connections (a router in between that restarted, say) lets
  * a new one through: one is dialled beside them (health.c), and takes their place when it is answered.
  *
+ * A shard has so many lanes and no more, and a device or this process may have fewer to give: then the lane that has been
+ * idle for longest makes room, and is dialled again when something wants it.
+ *
  * A long way gets more lanes while it is full (health.c); they go when it has not been for a while.
  *
  * Thread: the shard's owner.
@@ -72,9 +75,15 @@ static uint32_t least_links(const struct yk_rail *r) {
     return 1 + r->route->shard->engine->opts.lanes;
 }
 
+static void hang_up(struct yk_link *l) {
+    l->lane->ops->disconnect(l->lane);
+    l->lane = NULL;
+    l->rail->route->shard->lanes--;
+}
+
 static void link_free(struct yk_link *l) {
     if (l->lane != NULL)
-        l->lane->ops->disconnect(l->lane);
+        hang_up(l);
     yk_fence_free(l->rail->route, l->fence);
 }
 
@@ -242,6 +251,8 @@ static int link_connect(struct yk_link *l, struct yk_err *err) {
         l->fence = yk_fence_new();
     if (l->fence == NULL)
         return yk_err_set(err, -YK_ENOMEM, "no memory for a lane");
+    if (r->route->shard->lanes >= r->route->shard->engine->lanes_kept)
+        return yk_err_set(err, -YK_ELIMIT, "%u lanes are open", r->route->shard->lanes);
     l->state = YK_LINK_CONNECTING;
     l->strikes = 0;
     int rc = r->xport->ops->connect(r->xport, &r->route->peer->info, &r->desc, l->bulk, &l->lane, err);
@@ -250,6 +261,7 @@ static int link_connect(struct yk_link *l, struct yk_err *err) {
         l->lane = NULL;
         return rc;
     }
+    r->route->shard->lanes++;
     l->lane->core = l;
     l->fence->lane = l->lane->id;
     if (l->lane->up)
@@ -294,10 +306,34 @@ static int for_want(int code) {
     return code == -YK_ELIMIT || code == -YK_ENOMEM;
 }
 
+/* Of another rail, and least useful: what has not been used for longest. */
+static void look_for_idle(const struct yk_rail *r, const struct yk_rail *wants, uint64_t before_ns,
+                          struct yk_link **ret_link) {
+    if (r == wants || r->used_ns > before_ns || (*ret_link != NULL && r->used_ns >= (*ret_link)->rail->used_ns))
+        return;
+    for (uint32_t k = 0; k < r->link_count; k++)
+        if (r->links[k].state == YK_LINK_UP && r->links[k].count == 0)
+            *ret_link = (struct yk_link *)(uintptr_t)&r->links[k];
+}
+
+/* There was no room for a lane of that rail: next time there is, if one lies idle. */
+static void make_room(const struct yk_rail *wants) {
+    struct yk_shard *s = wants->route->shard;
+    struct yk_link *idle = NULL;
+    uint64_t now = yk_now_ns(), before_ns = now > s->engine->evict_ns ? now - s->engine->evict_ns : 0;
+    for (uint32_t p = 0; p < s->route_cap; p++)
+        for (uint32_t i = 0; s->routes[p] != NULL && i < s->routes[p]->rail_count; i++)
+            look_for_idle(&s->routes[p]->rails[i], wants, before_ns, &idle);
+    if (idle != NULL)
+        link_dies(idle);
+}
+
 void yk_rail_connect(struct yk_rail *r, int bulk) {
     struct yk_err err = {.code = 0};
     for (uint32_t k = bulk ? 1 : 0; k < (bulk ? r->link_count : 1) && !r->starved; k++)
         if (may_connect(&r->links[k]) && link_connect(&r->links[k], &err) < 0) {
+            if (for_want(err.code))
+                make_room(r);
             r->starved = is_up(r) && for_want(err.code);
             if (r->starved) { /* our own want: what is up goes on */
                 snprintf(r->why, sizeof(r->why), "a lane: %.70s", err.text);
@@ -376,7 +412,7 @@ void yk_lane_is_up(struct yk_lane *lane) {
     link_up(l);
 }
 
-static void peer_is_gone(struct yk_route *t, const char *why) {
+void yk_route_gone(struct yk_route *t, const char *why) {
     __atomic_store_n(&t->peer->gone, 1, __ATOMIC_RELAXED);
     for (uint32_t i = 0; i < t->rail_count; i++)
         yk_rail_out(&t->rails[i], why);
@@ -434,12 +470,14 @@ void yk_lane_is_down(struct yk_lane *lane, int code, enum yk_scope scope, const 
         return;
     }
     text = text != NULL ? text : yk_status_text(code);
+    if (for_want(code))
+        make_room(r);
     if (scope == YK_SCOPE_LANE && (yk_link_missed(l, text) || starves(l, code, text)))
         return;
     r->stranger |= scope == YK_SCOPE_RAIL;
     yk_rail_out(r, text);
     if (scope == YK_SCOPE_PEER || (scope == YK_SCOPE_RAIL && all_say_so(r)))
-        peer_is_gone(r->route, text);
+        yk_route_gone(r->route, text);
 }
 
 /* ---- rails that fail ------------------------------------------------------------------------------ */
@@ -504,9 +542,7 @@ static void retry_due(struct yk_timer *timer) {
 
 /* Its slices end in disconnect; those that may have touched the target are in the fence then. */
 static void reap(struct yk_shard *s, struct yk_route *t, struct yk_link *l) {
-    struct yk_lane *lane = l->lane;
-    lane->ops->disconnect(lane);
-    l->lane = NULL;
+    hang_up(l);
     l->state = YK_LINK_NONE;
     l->dirty = 0;
     s->dead_links--;

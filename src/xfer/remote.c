@@ -92,6 +92,10 @@ int yk_remote_forget(struct yk_xfer *e, struct yk_region *region, uint64_t deadl
     return e->share != NULL ? yk_share_forget(e->share, region, deadline_ns) : 0;
 }
 
+int yk_remote_revoke(struct yk_xfer *e, uint64_t incarnation) {
+    return yk_server_revoke(e->server, incarnation);
+}
+
 /* At least one, so that a deadline that has passed is told as such by who tries. */
 static uint32_t left_ms(uint64_t deadline_ns) {
     uint64_t now = yk_now_ns(), ms = deadline_ns > now ? (deadline_ns - now) / YK_NS_PER_MS : 0;

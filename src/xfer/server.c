@@ -28,21 +28,63 @@ static void forget_now(struct yk_server *s, const struct yk_region *region) {
     }
 }
 
-void yk_server_forget(struct yk_server *s, const struct yk_region *region) {
-    struct yk_in_post post = {.region = region};
+int yk_in_is_revoked(const struct yk_server *s, uint64_t incarnation) {
+    for (uint32_t i = 0; i < s->revoked_count; i++)
+        if (s->revoked[i] == incarnation)
+            return 1;
+    return 0;
+}
+
+static int revoke_now(struct yk_server *s, uint64_t incarnation) {
+    struct yk_in_lane *next;
+    int known = yk_in_is_revoked(s, incarnation);
+    if (s->revoked == NULL)
+        s->revoked = calloc(YK_IN_REVOKED, sizeof(uint64_t));
+    if (!known && (s->revoked == NULL || s->revoked_count == YK_IN_REVOKED))
+        return -YK_ELIMIT;
+    if (!known)
+        s->revoked[s->revoked_count++] = incarnation;
+    for (struct yk_in_lane *l = s->lanes; l != NULL; l = next) {
+        next = l->next;
+        if (l->greeted && l->incarnation == incarnation)
+            yk_in_close(l, "its engine was revoked");
+    }
+    return 0;
+}
+
+static void do_post(struct yk_server *s, struct yk_in_post *p) {
+    if (p->region != NULL)
+        forget_now(s, p->region);
+    else
+        p->rc = revoke_now(s, p->incarnation);
+}
+
+/* Has the server's thread do it, and waits. */
+static int post_and_wait(struct yk_server *s, struct yk_in_post *post) {
     if (s == NULL || !s->started)
-        return;
+        return 0;
     if (pthread_equal(pthread_self(), s->thread)) { /* from a callback */
-        forget_now(s, region);
-        return;
+        do_post(s, post);
+        return post->rc;
     }
     pthread_mutex_lock(&s->lock);
-    post.next = s->posts;
-    s->posts = &post;
+    post->next = s->posts;
+    s->posts = post;
     yk_loop_wake(s->loop);
-    while (!post.done)
+    while (!post->done)
         pthread_cond_wait(&s->posted, &s->lock);
     pthread_mutex_unlock(&s->lock);
+    return post->rc;
+}
+
+void yk_server_forget(struct yk_server *s, const struct yk_region *region) {
+    struct yk_in_post post = {.region = region};
+    (void)post_and_wait(s, &post);
+}
+
+int yk_server_revoke(struct yk_server *s, uint64_t incarnation) {
+    struct yk_in_post post = {.incarnation = incarnation};
+    return post_and_wait(s, &post);
 }
 
 /* 1: the thread shall end. */
@@ -55,7 +97,7 @@ static int do_posts(struct yk_server *s) {
     if (posts == NULL)
         return stop;
     for (struct yk_in_post *p = posts; p != NULL; p = p->next)
-        forget_now(s, p->region);
+        do_post(s, p);
     pthread_mutex_lock(&s->lock);
     for (struct yk_in_post *p = posts, *next; p != NULL; p = next) {
         next = p->next; /* its owner may go when done is set */
@@ -149,6 +191,7 @@ static void server_free(struct yk_server *s) {
     if (s->mem > 0)
         close(s->mem - 1);
     free(s->notes);
+    free(s->revoked);
     free(s);
 }
 

@@ -10,7 +10,7 @@
  * look at the others between. WRITE payload is received into the region itself; READs are sent from
  * it, many answers with one system call. A lane that is idle is a socket and a small struct.
  *
- * Threads: open, start, close: one at a time. forget, stat: any.
+ * Threads: open, start, close: one at a time. forget, revoke, stat: any.
  */
 #ifndef YK_XFER_SERVER_H
 #define YK_XFER_SERVER_H
@@ -37,6 +37,9 @@ void yk_server_close(struct yk_server *server); /* NULL is fine */
 /* Ends every use of a region that is dying: what is being received into it goes nowhere, what is being
  * sent fails. When it returns the server holds no reference to it. */
 void yk_server_forget(struct yk_server *server, const struct yk_region *region);
+
+/* Closes all lanes of that engine and takes none from it any more. -YK_ELIMIT: as many are shut out as can be. */
+int yk_server_revoke(struct yk_server *server, uint64_t incarnation);
 
 struct yk_server_counts {
     uint32_t lanes;             /* open now */

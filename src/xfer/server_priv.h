@@ -29,6 +29,7 @@
 #define YK_IN_SINK       (64u << 10)
 #define YK_IN_SPARE      16u          /* works that are kept to lend */
 #define YK_IN_LISTENERS  8u
+#define YK_IN_REVOKED    1024u        /* engines that are shut out */
 #define YK_IN_STUCK_MS   30000u       /* a half message, or answers that nobody takes, for so long */
 #define YK_IN_PIN_MS     3000u        /* the same while a guard holds something for it */
 #define YK_IN_PAUSE_MS   100u         /* no descriptor to accept with */
@@ -83,9 +84,11 @@ struct yk_in_lane {
     char peer[YK_PEER_HOST];
 };
 
-struct yk_in_post { /* from another thread: end all uses of region */
+struct yk_in_post { /* from another thread: end all uses of region, or (NULL) shut that engine out */
     struct yk_in_post *next;
     const struct yk_region *region;
+    uint64_t incarnation;
+    int rc;
     int done; /* under lock */
 };
 
@@ -107,6 +110,8 @@ struct yk_server {
     struct yk_in_work *spare;
     uint32_t spare_count;
     char *sink;
+    uint64_t *revoked;  /* YK_IN_REVOKED engines, of which no lane is taken; NULL: there are none */
+    uint32_t revoked_count;
     int mem; /* /proc/self/mem + 1; 0: not opened, or it could not be */
     struct yk_in_notes *notes; /* NULL: none came yet */
 
@@ -136,6 +141,7 @@ void yk_in_ready(struct yk_in_lane *l);
 /* Closes it because of what it did (text) or (NULL) because it ended. */
 void yk_in_close(struct yk_in_lane *l, const char *text);
 void yk_in_forget(struct yk_in_lane *l, const struct yk_region *region);
+int yk_in_is_revoked(const struct yk_server *s, uint64_t incarnation);
 void yk_in_sweep(struct yk_timer *t);
 
 /* A header is here: what it asks for, checked. */

@@ -159,6 +159,9 @@ static int hello(struct yk_in_lane *l, struct yk_in_req *q) {
     } else if (h.wanted != 0 && h.wanted != s->env.self->incarnation) {
         status = -YK_EGONE;
         snprintf(w.text, sizeof(w.text), "this is another incarnation of the engine");
+    } else if (yk_in_is_revoked(s, h.incarnation)) {
+        status = -YK_EPERM;
+        snprintf(w.text, sizeof(w.text), "your engine was revoked here");
     } else if (find_lane(s, h.lane, h.incarnation) != NULL) {
         status = -YK_ECONFLICT;
         snprintf(w.text, sizeof(w.text), "this lane is open already");

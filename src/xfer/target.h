@@ -30,7 +30,7 @@ struct yk_target_ops {
     /* Whether a device that the options choose has this numeric address. */
     int (*has)(const struct yk_xfer_opts *opts, const char *host);
     /* opts: the engine's. host: the end of the lane's stream that is ours. offer: YK_OFFER_BYTES from the peer; ret_answer: as
-     * many for it. -YK_EPROTO, -YK_ENOTSUP, -YK_ENOMEM, -YK_ELIMIT, -YK_EIO. */
+     * many for it. -YK_EAGAIN: its device is being opened, again later; -YK_EPROTO, -YK_ENOTSUP, -YK_ENOMEM, -YK_ELIMIT, -YK_EIO. */
     int (*open)(const struct yk_xfer_opts *opts, struct yk_loop *loop, const struct yk_target_events *events,
                 void *user, const char *host, const void *offer, void *ret_answer, struct yk_target **ret_target,
                 struct yk_err *err);

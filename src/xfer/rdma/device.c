@@ -4,7 +4,8 @@
  *
  * A device is opened for the first lane, queue pair or memory and closed with the last thing that stands on it, so that
  * a driver can be taken out of a host whose engines have ended. There is one table for the process: several engines
- * share a device as they share the kernel's. A forked child has none of it: what is open belongs to its parent.
+ * share a device as they share the kernel's. Opening one may take seconds: it is done without the lock, and holds up those
+ * alone that want the same one. A forked child has none of it: what is open belongs to its parent.
  *
  * Threads: any; locks docs/locks.md.
  */
@@ -19,6 +20,7 @@
 #define READS_MAX   16u
 
 static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t opened = PTHREAD_COND_INITIALIZER; /* one is open, or could not be opened */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct yk_rdma_dev *table[DEVICES_MAX];
 /* Counts outlast the device that they are of; the last entry is that of all for which there was none left. */
@@ -60,6 +62,7 @@ uint32_t yk_rdma_devices(struct yk_device_counts *ret_counts, uint32_t cap) {
 
 static void in_child(void) {
     pthread_mutex_init(&table_lock, NULL);
+    pthread_cond_init(&opened, NULL);
     memset(table, 0, sizeof(table));
 }
 
@@ -81,6 +84,16 @@ static struct ibv_context *open_by_name(const struct yk_verbs *v, const char *na
     return ctx;
 }
 
+/* Whether it takes memory that is not pinned, at both ends of a read. */
+static int has_paging(struct ibv_context *ctx) {
+    struct ibv_device_attr_ex attr;
+    const struct verbs_context *v = verbs_get_ctx_op(ctx, query_device_ex);
+    memset(&attr, 0, sizeof(attr));
+    return v != NULL && v->query_device_ex(ctx, NULL, &attr, sizeof(attr)) == 0 &&
+           (attr.odp_caps.general_caps & IBV_ODP_SUPPORT) != 0 &&
+           (attr.odp_caps.per_transport_caps.rc_odp_caps & IBV_ODP_SUPPORT_READ) != 0;
+}
+
 static int dev_open(struct yk_rdma_dev *d, struct yk_err *err) {
     struct ibv_device_attr attr;
     memset(&attr, 0, sizeof(attr));
@@ -90,6 +103,7 @@ static int dev_open(struct yk_rdma_dev *d, struct yk_err *err) {
     d->pd = d->v->alloc_pd(d->ctx);
     if (d->pd == NULL || d->v->query_device(d->ctx, &attr) != 0)
         return yk_err_set(err, -YK_EIO, "RDMA device %s does not say what it is", d->name);
+    d->pages = has_paging(d->ctx);
     int reads = attr.max_qp_rd_atom < attr.max_qp_init_rd_atom ? attr.max_qp_rd_atom : attr.max_qp_init_rd_atom;
     d->reads = reads < 1 ? 1 : reads > (int)READS_MAX ? READS_MAX : (uint32_t)reads;
     d->depth = (uint32_t)attr.max_qp_wr;
@@ -105,6 +119,7 @@ static void dev_free(struct yk_rdma_dev *d) {
     free(d);
 }
 
+/* Not open yet. */
 static int dev_new(const char *name, uint32_t index, struct yk_rdma_dev **ret_dev, struct yk_err *err) {
     const struct yk_verbs *v = yk_verbs_load(err);
     struct yk_rdma_dev *d = v != NULL ? calloc(1, sizeof(*d)) : NULL;
@@ -115,31 +130,52 @@ static int dev_new(const char *name, uint32_t index, struct yk_rdma_dev **ret_de
     d->refs = 1;
     d->counts = counts_of(name);
     snprintf(d->name, sizeof(d->name), "%s", name);
-    int rc = dev_open(d, err);
-    if (rc < 0) {
-        dev_free(d);
-        return rc;
-    }
+    d->opening = 1;
     *ret_dev = d;
     return 0;
 }
 
-int yk_rdma_dev_get(const char *name, struct yk_rdma_dev **ret_dev, struct yk_err *err) {
+/* The place of that name, or a free one; DEVICES_MAX: there is none. */
+static uint32_t place_of(const char *name) {
     uint32_t at = DEVICES_MAX;
-    int rc = 0;
-    (void)pthread_once(&once, mind_forks);
-    pthread_mutex_lock(&table_lock);
     for (uint32_t i = 0; i < DEVICES_MAX; i++)
         if (table[i] == NULL)
             at = at == DEVICES_MAX ? i : at;
-        else if (strcmp(table[i]->name, name) == 0) {
-            at = i;
-            break;
-        }
+        else if (strcmp(table[i]->name, name) == 0)
+            return i;
+    return at;
+}
+
+/* Puts one at a free place; the lock is given up while it is opened. */
+static int open_at(uint32_t at, const char *name, struct yk_err *err) {
+    struct yk_rdma_dev *d = NULL;
+    int rc = dev_new(name, at, &d, err);
+    if (rc < 0)
+        return rc;
+    table[at] = d;
+    pthread_mutex_unlock(&table_lock);
+    rc = dev_open(d, err);
+    pthread_mutex_lock(&table_lock);
+    d->opening = 0;
+    if (rc < 0) {
+        table[at] = NULL;
+        dev_free(d);
+    }
+    pthread_cond_broadcast(&opened);
+    return rc;
+}
+
+int yk_rdma_dev_get(const char *name, struct yk_rdma_dev **ret_dev, struct yk_err *err) {
+    uint32_t at;
+    int rc = 0;
+    (void)pthread_once(&once, mind_forks);
+    pthread_mutex_lock(&table_lock);
+    while ((at = place_of(name)) < DEVICES_MAX && table[at] != NULL && table[at]->opening)
+        pthread_cond_wait(&opened, &table_lock);
     if (at == DEVICES_MAX)
         rc = yk_err_set(err, -YK_ELIMIT, "more than %u RDMA devices are in use", DEVICES_MAX);
     else if (table[at] == NULL)
-        rc = dev_new(name, at, &table[at], err);
+        rc = open_at(at, name, err);
     else
         table[at]->refs++;
     if (rc == 0)
@@ -148,15 +184,24 @@ int yk_rdma_dev_get(const char *name, struct yk_rdma_dev **ret_dev, struct yk_er
     return rc;
 }
 
+int yk_rdma_dev_is_open(const char *name) {
+    pthread_mutex_lock(&table_lock);
+    uint32_t at = place_of(name);
+    int yes = at < DEVICES_MAX && table[at] != NULL && !table[at]->opening;
+    pthread_mutex_unlock(&table_lock);
+    return yes;
+}
+
 void yk_rdma_dev_put(struct yk_rdma_dev *d) {
     if (d == NULL)
         return;
     pthread_mutex_lock(&table_lock);
-    if (--d->refs == 0) {
+    int last = --d->refs == 0;
+    if (last)
         table[d->index] = NULL;
-        dev_free(d);
-    }
     pthread_mutex_unlock(&table_lock);
+    if (last)
+        dev_free(d);
 }
 
 int yk_rdma_check(const char *settings, struct yk_err *err) {

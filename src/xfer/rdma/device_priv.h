@@ -19,6 +19,9 @@ struct yk_rdma_dev {
     struct ibv_context *ctx;
     struct ibv_pd *pd;
     char name[64];
+    int opening; /* under the table's lock: by who put it there; else immutable while it is counted */
+    int pages;  /* it reads and writes memory that is not pinned (on-demand paging) */
+    int strict; /* atomic: it takes no memory for which the order of its writes may be relaxed; a hint */
     uint32_t index;  /* in the table of devices */
     uint32_t refs;   /* under the table's lock */
     uint32_t reads;  /* READs that a queue pair answers, and has under way, at most */

@@ -20,12 +20,33 @@
 #include <string.h>
 
 #define READY_NS (3 * YK_NS_PER_S) /* that registering a small region waits for its devices */
+#define HASTY_NS (60 * YK_NS_PER_S) /* when that was in vain, others do not wait for so long */
+#define RELAXED  (1u << 20) /* IBV_ACCESS_RELAXED_ORDERING, which older headers do not have */
 #define ACCESS   (IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ) /* of a region: a peer never has more */
 
 struct ibv_mr yk_rdma_refused;
+static uint64_t hasty_until_ns; /* atomic: alone, a hint */
 
+/* A device's writes may come in any order: what is read is looked at behind its completion, which is behind all of them
+ * and those of reads before it; and nobody has two reads into one place. One that refuses that is not asked again. */
+static struct ibv_mr *reg_relaxed(struct yk_rdma_dev *dev, void *addr, uint64_t len, int access) {
+    if (dev->v->reg_mr_iova2 == NULL || __atomic_load_n(&dev->strict, __ATOMIC_RELAXED))
+        return NULL;
+    return dev->v->reg_mr_iova2(dev->pd, addr, len, (uint64_t)(uintptr_t)addr,
+                                (unsigned int)access | RELAXED);
+}
+
+/* What cannot be pinned a device may page in when it gets there: slower, and so the last that is tried. */
 static struct ibv_mr *reg_range(struct yk_rdma_dev *dev, void *addr, uint64_t len, int access) {
-    return dev->v->reg_mr(dev->pd, addr, len, access);
+    struct ibv_mr *mr = reg_relaxed(dev, addr, len, access);
+    if (mr != NULL)
+        return mr;
+    mr = dev->v->reg_mr(dev->pd, addr, len, access);
+    if (mr != NULL)
+        __atomic_store_n(&dev->strict, 1, __ATOMIC_RELAXED);
+    else if (dev->pages)
+        mr = dev->v->reg_mr(dev->pd, addr, len, access | IBV_ACCESS_ON_DEMAND);
+    return mr;
 }
 
 struct ibv_mr *yk_rdma_reg_chunk(struct yk_rdma_dev *dev, const struct yk_rdma_mem *m, uint64_t chunk) {
@@ -49,6 +70,7 @@ struct yk_rdma_mem *yk_rdma_mem_new(void *base, uint64_t len) {
     m->refs = 1;
     m->base = base;
     m->len = len;
+    yk_rdma_mem_open(m);
     return m;
 }
 
@@ -69,8 +91,10 @@ void yk_rdma_ready(const struct yk_xfer_opts *opts, struct yk_region *region) {
     uint32_t n = yk_rdma_ports_now(&s, ports, YK_RDMA_PORTS_MAX);
     for (uint32_t i = 0; i < n; i++)
         yk_rdma_mem_want(m, ports[i].device, YK_RDMA_ALL);
-    if (n > 0 && m->len <= YK_RDMA_CHUNK)
-        (void)yk_rdma_mem_wait(m, yk_now_ns() + READY_NS);
+    uint64_t now = yk_now_ns();
+    if (n > 0 && m->len <= YK_RDMA_CHUNK && now >= __atomic_load_n(&hasty_until_ns, __ATOMIC_RELAXED) &&
+        yk_rdma_mem_wait(m, now + READY_NS) < 0)
+        __atomic_store_n(&hasty_until_ns, now + HASTY_NS, __ATOMIC_RELAXED);
 }
 
 void yk_rdma_unreg(struct yk_region *region) {

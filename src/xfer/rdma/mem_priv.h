@@ -30,6 +30,7 @@ struct yk_rdma_mem {
     uint32_t job_count; /* atomic: released when the job is whole */
     char *base;
     uint64_t len;
+    struct yk_rdma_mem *next, *prev; /* all of the process, until it is closed */
     int closed;
     struct yk_rdma_job *jobs[YK_RDMA_DEVICES_MAX];
 };
@@ -48,6 +49,7 @@ struct ibv_mr *yk_rdma_reg_chunk(struct yk_rdma_dev *dev, const struct yk_rdma_m
 
 /* ---- registrar.c ---- */
 
+void yk_rdma_mem_open(struct yk_rdma_mem *m); /* into the list of all */
 /* Of memory that nobody uses any more: what devices know of it is forgotten, and its jobs are freed. */
 void yk_rdma_jobs_free(struct yk_rdma_mem *m);
 

@@ -125,6 +125,7 @@ struct yk_rdma_dev;
 /* Opens it, or counts one more user. Thread: any. -YK_ENOTSUP (no library), -YK_ENOENT, -YK_EIO. */
 int yk_rdma_dev_get(const char *name, struct yk_rdma_dev **ret_dev, struct yk_err *err);
 void yk_rdma_dev_put(struct yk_rdma_dev *dev); /* NULL is fine */
+int yk_rdma_dev_is_open(const char *name); /* then to get it takes no time */
 
 /* Devices that this process has had open, with what it had them do (yk_xport_ops.devices). Thread: any. */
 uint32_t yk_rdma_devices(struct yk_device_counts *ret_counts, uint32_t cap);
@@ -145,6 +146,9 @@ int yk_rdma_mem_key(struct yk_rdma_mem *m, struct yk_rdma_dev *dev, uint64_t off
 /* Has the helper of that device register all of it, in order; one chunk of it before others. */
 #define YK_RDMA_ALL UINT64_MAX
 void yk_rdma_mem_want(struct yk_rdma_mem *m, const char *device, uint64_t chunk);
+/* For a thread that must not wait for a device to be opened: 1: it is open; 0: a helper is at it, and all memory of the
+ * process that devices shall know is made known to it; -YK_ENOENT: there is none, or it failed a moment ago. */
+int yk_rdma_dev_soon(const char *device);
 /* Nothing more is registered, and when it returns nothing is being registered. */
 void yk_rdma_mem_close(struct yk_rdma_mem *m);
 /* Waits until all that is wanted was registered or refused: 0, or -YK_ETIMEDOUT. */

@@ -52,6 +52,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t settled; /* a job is not busy any more, or has nothing left */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct yk_rdma_helper *helpers[YK_RDMA_DEVICES_MAX];
+static struct yk_rdma_mem *mems;
 
 static void cond_init(pthread_cond_t *cond) {
     pthread_condattr_t attr;
@@ -66,6 +67,7 @@ static void in_child(void) {
     pthread_mutex_init(&lock, NULL);
     cond_init(&settled);
     memset(helpers, 0, sizeof(helpers));
+    mems = NULL;
 }
 
 static void begin(void) {
@@ -275,9 +277,17 @@ static int is_too_early(const struct yk_rdma_job *j) {
     return j->dev == NULL && j->again_ns != 0 && yk_now_ns() < j->again_ns;
 }
 
-void yk_rdma_mem_want(struct yk_rdma_mem *m, const char *device, uint64_t chunk) {
+void yk_rdma_mem_open(struct yk_rdma_mem *m) {
     (void)pthread_once(&once, begin);
     pthread_mutex_lock(&lock);
+    m->next = mems;
+    if (mems != NULL)
+        mems->prev = m;
+    mems = m;
+    pthread_mutex_unlock(&lock);
+}
+
+static void want(struct yk_rdma_mem *m, const char *device, uint64_t chunk) {
     struct yk_rdma_job *j = m->closed ? NULL : job_named(m, device);
     if (j == NULL && !m->closed)
         j = job_new(m, device);
@@ -289,7 +299,28 @@ void yk_rdma_mem_want(struct yk_rdma_mem *m, const char *device, uint64_t chunk)
         if (has_work(j) && (chunk != YK_RDMA_ALL || !j->queued))
             enqueue(j, chunk != YK_RDMA_ALL);
     }
+}
+
+void yk_rdma_mem_want(struct yk_rdma_mem *m, const char *device, uint64_t chunk) {
+    (void)pthread_once(&once, begin);
+    pthread_mutex_lock(&lock);
+    want(m, device, chunk);
     pthread_mutex_unlock(&lock);
+}
+
+int yk_rdma_dev_soon(const char *device) {
+    int begun = 0;
+    if (yk_rdma_dev_is_open(device))
+        return 1;
+    (void)pthread_once(&once, begin);
+    pthread_mutex_lock(&lock);
+    for (struct yk_rdma_mem *m = mems; m != NULL; m = m->next) {
+        want(m, device, YK_RDMA_ALL);
+        const struct yk_rdma_job *j = job_named(m, device);
+        begun |= j != NULL && (j->queued || j->busy);
+    }
+    pthread_mutex_unlock(&lock);
+    return begun ? 0 : yk_rdma_dev_is_open(device) ? 1 : -YK_ENOENT;
 }
 
 static int is_busy(const struct yk_rdma_mem *m) {
@@ -321,6 +352,11 @@ int yk_rdma_mem_wait(struct yk_rdma_mem *m, uint64_t deadline_ns) {
 void yk_rdma_mem_close(struct yk_rdma_mem *m) {
     (void)pthread_once(&once, begin);
     pthread_mutex_lock(&lock);
+    if (!m->closed) {
+        *(m->prev != NULL ? &m->prev->next : &mems) = m->next;
+        if (m->next != NULL)
+            m->next->prev = m->prev;
+    }
     m->closed = 1;
     for (uint32_t i = 0; i < m->job_count; i++)
         dequeue(m->jobs[i]);

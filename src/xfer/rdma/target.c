@@ -77,6 +77,8 @@ static int target_open(const struct yk_xfer_opts *opts, struct yk_loop *loop, co
         yk_rdma_port_of(ports, yk_rdma_ports_now(&s, ports, YK_RDMA_PORTS_MAX), host);
     if (port == NULL)
         return yk_err_set(err, -YK_ENOTSUP, "no active RDMA port has the address %s", host);
+    if (yk_rdma_dev_soon(port->device) == 0) /* a server does not wait for that: its peer comes again */
+        return yk_err_set(err, -YK_EAGAIN, "%s is being opened", port->device);
     struct yk_target *t = calloc(1, sizeof(*t));
     if (t == NULL)
         return yk_err_set(err, -YK_ENOMEM, "no memory for a queue pair");

@@ -23,9 +23,12 @@ static char why[240]; /* "" = it is loaded */
 static int (*fork_init)(void);
 static int (*fork_state)(void); /* NULL: the library is older than it */
 
-static void find_fork_state(void *lib) {
+/* What older libraries do not have. */
+static void find_newer(void *lib) {
     void *found = dlsym(lib, "ibv_is_fork_initialized");
     memcpy(&fork_state, &found, sizeof(found));
+    found = dlsym(lib, "ibv_reg_mr_iova2");
+    memcpy(&verbs.reg_mr_iova2, &found, sizeof(found));
 }
 
 static void load(void) {
@@ -75,7 +78,7 @@ static void load(void) {
     if (e != 0)
         snprintf(why, sizeof(why), "ibv_fork_init: %.50s. Memory that this process registered by other means must, on "
                                    "this kernel, come after it: call it first, or set RDMAV_FORK_SAFE=1", strerror(e));
-    find_fork_state(lib);
+    find_newer(lib);
     verbs.forks_well = fork_state != NULL && fork_state() == FORK_UNNEEDED;
 }
 

@@ -50,6 +50,7 @@ struct rig {
     struct fixture f;
     yk_client *c;
     uint32_t round; /* of blocks: keys are never used again */
+    int declares;   /* their memory, before it is used */
 };
 
 static void tune(struct yk_node_opts *o) {
@@ -120,6 +121,8 @@ static void begin(struct rig *r, struct blocks *b, uint32_t opcode, uint32_t rou
     b->left = BLOCKS;
     b->memory = mmap(NULL, BLOCKS * BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_true(b->memory != MAP_FAILED);
+    if (r->declares)
+        assert_status(yk_register(r->c, b->memory, BLOCKS * BLOCK), 0);
     for (uint32_t i = 0; i < BLOCKS; i++) {
         char *at = (char *)b->memory + i * BLOCK;
         snprintf(b->keys[i], sizeof(b->keys[i]), "round %u block %u", round, i);
@@ -148,6 +151,8 @@ static uint32_t end(struct rig *r, struct blocks *b, uint32_t opcode) {
         well++;
         assert_true(opcode == YK_OP_PUT || is_filled(b->iov[i].iov_base, BLOCK, b->round * 100u + i));
     }
+    if (r->declares)
+        assert_status(yk_unregister(r->c, b->memory), 0);
     munmap(b->memory, BLOCKS * BLOCK); /* nothing may touch it any more */
     return well;
 }
@@ -333,6 +338,18 @@ static void links_are_cut(void **state) {
     rig_close(&r);
 }
 
+/* Devices know it before it is used, and once for all of its blocks. */
+static void memory_that_is_declared(void **state) {
+    struct rig r;
+    NEEDS_DEVICES(0)
+    rig_open(&r, 1);
+    r.declares = 1;
+    struct packets p = until_devices_move(&r);
+    print_message("declared: %llu packets for a put, %llu for a get\n", (unsigned long long)p.put,
+                  (unsigned long long)p.get);
+    rig_close(&r);
+}
+
 /* It is killed with transfers under way, and started again: what was acknowledged is there. */
 static void the_node_is_killed(void **state) {
     struct rig r;
@@ -377,7 +394,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(devices_move_payload), cmocka_unit_test(pieces_and_ranges),
         cmocka_unit_test(links_are_cut),        cmocka_unit_test(the_node_is_killed),
-        cmocka_unit_test(memory_that_may_not_be_pinned),
+        cmocka_unit_test(memory_that_is_declared), cmocka_unit_test(memory_that_may_not_be_pinned),
     };
     if (getenv("YOLK_RDMA_CASE") != NULL)
         cmocka_set_test_filter(getenv("YOLK_RDMA_CASE"));

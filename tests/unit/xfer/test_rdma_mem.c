@@ -34,6 +34,11 @@ static struct script {
     uint32_t inside;    /* that are under way */
     uint32_t refusing;  /* all of them */
     uint32_t absent;    /* there are no devices */
+    uint32_t pages;     /* those that are opened take memory that is not pinned: what is refused otherwise */
+    uint32_t slow;      /* opening waits until it is 0 */
+    uint32_t opening;   /* that are at it */
+    uint32_t strict;    /* none takes memory for which its writes may come in any order */
+    uint32_t relaxed;   /* so often one was asked to */
     uint32_t begun, made, gone, opened, closed;
     int access;         /* of the last */
     uint64_t log[LOG_MAX]; /* addresses, as they began */
@@ -41,7 +46,7 @@ static struct script {
 } script;
 
 static struct ibv_device devices[DEVICES];
-static struct ibv_context contexts[DEVICES];
+static struct verbs_context contexts[DEVICES];
 static struct ibv_pd pds[DEVICES];
 
 static void set(uint32_t *field, uint32_t value) {
@@ -82,11 +87,33 @@ static const char *name_of(struct ibv_device *d) {
     return d->name;
 }
 
+static uint32_t number_of(const struct ibv_context *c) {
+    return (uint32_t)(c->device - devices);
+}
+
+static int query_more(struct ibv_context *c, const struct ibv_query_device_ex_input *in, struct ibv_device_attr_ex *attr,
+                      size_t size) {
+    (void)c, (void)in, (void)size;
+    if (get(&script.pages))
+        attr->odp_caps = (struct ibv_odp_caps){IBV_ODP_SUPPORT, {.rc_odp_caps = IBV_ODP_SUPPORT_READ}};
+    return 0;
+}
+
 static struct ibv_context *open_one(struct ibv_device *d) {
+    struct verbs_context *v = &contexts[d - devices];
     pthread_mutex_lock(&lock);
+    script.opening++;
+    while (script.slow && d == &devices[0])
+        pthread_cond_wait(&changed, &lock);
+    script.opening--;
     script.opened++;
     pthread_mutex_unlock(&lock);
-    return &contexts[d - devices];
+    memset(v, 0, sizeof(*v));
+    v->sz = sizeof(*v);
+    v->query_device_ex = query_more;
+    v->context.device = d;
+    v->context.abi_compat = __VERBS_ABI_IS_EXTENDED;
+    return &v->context;
 }
 
 static int close_one(struct ibv_context *c) {
@@ -105,7 +132,7 @@ static int query(struct ibv_context *c, struct ibv_device_attr *attr) {
 }
 
 static struct ibv_pd *pd_of(struct ibv_context *c) {
-    return &pds[c - contexts];
+    return &pds[number_of(c)];
 }
 
 static int pd_free(struct ibv_pd *pd) {
@@ -123,7 +150,7 @@ static struct ibv_mr *reg(struct ibv_pd *pd, void *addr, size_t len, int access)
         pthread_cond_wait(&changed, &lock);
     script.passes -= script.passes != UINT32_MAX;
     script.inside--;
-    int refused = mr == NULL || script.refusing;
+    int refused = mr == NULL || (script.refusing && !(access & IBV_ACCESS_ON_DEMAND));
     script.made += !refused;
     uint32_t key = ++script.key;
     pthread_mutex_unlock(&lock);
@@ -133,6 +160,15 @@ static struct ibv_mr *reg(struct ibv_pd *pd, void *addr, size_t len, int access)
     }
     *mr = (struct ibv_mr){.pd = pd, .addr = addr, .length = len, .lkey = key, .rkey = key};
     return mr;
+}
+
+static struct ibv_mr *reg_more(struct ibv_pd *pd, void *addr, size_t len, uint64_t iova, unsigned int access) {
+    assert_true(iova == (uint64_t)(uintptr_t)addr);
+    pthread_mutex_lock(&lock);
+    script.relaxed += (access & IBV_ACCESS_RELAXED_ORDERING) != 0;
+    int refused = script.strict || script.refusing;
+    pthread_mutex_unlock(&lock);
+    return refused ? NULL : reg(pd, addr, len, (int)access);
 }
 
 static int dereg(struct ibv_mr *mr) {
@@ -146,7 +182,7 @@ static int dereg(struct ibv_mr *mr) {
 static const struct yk_verbs verbs = {
     .get_device_list = list, .free_device_list = list_free, .get_device_name = name_of, .open_device = open_one,
     .close_device = close_one, .query_device = query, .alloc_pd = pd_of, .dealloc_pd = pd_free, .reg_mr = reg,
-    .dereg_mr = dereg, .forks_well = 1,
+    .reg_mr_iova2 = reg_more, .dereg_mr = dereg, .forks_well = 1,
 };
 
 /* In place of the one that loads libibverbs. */
@@ -387,6 +423,91 @@ static void keys_end_with_the_region(void **state) {
     }
 }
 
+/* Who must not wait for a device has a helper open it, and is told; others are opened meanwhile. */
+static void a_device_that_opens_slowly(void **state) {
+    struct rig r = {.len = 2 * CHUNK};
+    struct yk_rdma_dev *other, *same;
+    (void)state;
+    set(&script.passes, UINT32_MAX);
+    assert_int_equal(yk_rdma_dev_soon("dev0"), -YK_ENOENT); /* for nothing */
+    r.base = mmap(NULL, r.len, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert_true(r.base != MAP_FAILED);
+    r.mem = yk_rdma_mem_new(r.base, r.len);
+    assert_non_null(r.mem);
+    set(&script.slow, 1);
+    assert_int_equal(yk_rdma_dev_soon("dev0"), 0);
+    await(&script.opening, 1);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(yk_rdma_dev_soon("dev0"), 0);
+    assert_int_equal(yk_rdma_dev_get("dev1", &other, NULL), 0);
+    assert_int_equal(yk_rdma_dev_soon("dev1"), 1);
+    assert_false(yk_rdma_dev_is_open("dev0"));
+    set(&script.slow, 0);
+    assert_int_equal(yk_rdma_dev_get("dev0", &same, NULL), 0); /* waits for it, and opens no second one */
+    assert_int_equal(get(&script.opened), 2);
+    assert_int_equal(yk_rdma_dev_soon("dev0"), 1);
+    settle(&r);
+    assert_int_equal(progress("dev0").known, r.len);
+    yk_rdma_dev_put(other);
+    yk_rdma_dev_put(same);
+    assert_int_equal(get(&script.closed), 1); /* the memory has it yet */
+    yk_rdma_mem_close(r.mem);
+    yk_rdma_mem_put(r.mem);
+    assert_int_equal(get(&script.closed), 2);
+    set(&script.absent, 1);
+    r.mem = yk_rdma_mem_new(r.base, r.len);
+    assert_int_equal(yk_rdma_dev_soon("dev0"), 0);
+    settle(&r);
+    assert_int_equal(progress("dev0").refused, r.len); /* it is not there */
+    assert_int_not_equal(yk_rdma_dev_soon("dev0"), 1);
+    yk_rdma_mem_put(r.mem);
+    munmap(r.base, r.len);
+}
+
+/* Memory that cannot be pinned, with devices that page: they know it all the same. */
+static void what_is_not_pinned_is_paged(void **state) {
+    struct rig r;
+    struct yk_rdma_key k;
+    struct yk_rdma_loan *loan = NULL;
+    (void)state;
+    set(&script.pages, 1);
+    set(&script.passes, UINT32_MAX);
+    rig_open(&r, 2 * CHUNK);
+    yk_rdma_mem_want(r.mem, "dev0", YK_RDMA_ALL);
+    settle(&r);
+    assert_false(script.access & IBV_ACCESS_ON_DEMAND); /* what can be pinned is */
+    set(&script.refusing, 1);
+    yk_rdma_mem_want(r.mem, "dev1", YK_RDMA_ALL);
+    settle(&r);
+    assert_true(script.access & IBV_ACCESS_ON_DEMAND);
+    assert_int_equal(progress("dev1").known, r.len);
+    assert_int_equal(key(&r, 1, CHUNK, CHUNK, &k), 0);
+    char *own = r.base + 4096;
+    assert_int_equal(yk_rdma_borrow(r.dev[0], own, 100000, 1, &k, &loan), 0);
+    assert_true(k.span == 100000 && k.addr == (uint64_t)(uintptr_t)own);
+    assert_int_equal(script.access, IBV_ACCESS_REMOTE_READ | IBV_ACCESS_ON_DEMAND);
+    yk_rdma_return(r.dev[0], loan);
+    rig_close(&r);
+}
+
+/* One that does not take memory with relaxed order is asked once. */
+static void order_is_relaxed_where_it_can_be(void **state) {
+    struct rig r;
+    (void)state;
+    set(&script.passes, UINT32_MAX);
+    for (uint32_t strict = 0; strict < 2; strict++) {
+        set(&script.strict, strict);
+        set(&script.relaxed, 0);
+        rig_open(&r, 4 * CHUNK);
+        yk_rdma_mem_want(r.mem, "dev0", YK_RDMA_ALL);
+        settle(&r);
+        assert_int_equal(get(&script.relaxed), strict ? 1 : 4);
+        assert_int_equal((script.access & IBV_ACCESS_RELAXED_ORDERING) != 0, !strict);
+        assert_int_equal(progress("dev0").known, r.len);
+        rig_close(&r);
+    }
+}
+
 /* Several regions share a device's thread, and one that goes leaves the others theirs. */
 static void regions_come_and_go(void **state) {
     struct rig r[4];
@@ -423,6 +544,9 @@ int main(void) {
         CASE(a_device_that_cannot_be_opened),
         CASE(the_end_waits_for_what_is_under_way),
         CASE(keys_end_with_the_region),
+        CASE(a_device_that_opens_slowly),
+        CASE(what_is_not_pinned_is_paged),
+        CASE(order_is_relaxed_where_it_can_be),
         CASE(regions_come_and_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -173,12 +173,51 @@ static void a_rail_that_is_long_in_connecting(void **state) {
     }
 }
 
+static void lanes_of(struct yk_shard *s, void *arg) {
+    *(uint32_t *)arg = s->lanes;
+}
+
+static uint32_t lanes_now(void) {
+    uint32_t n;
+    yk_shard_call(rig.engine->shards[0], lanes_of, &n);
+    return n;
+}
+
+/* More peers than there is room for: those that lie idle give theirs, and have it again when they are wanted. */
+static void idle_lanes_make_room(void **state) {
+    enum { PEERS = 6, KEPT = 4 };
+    yk_xfer_segment segments[PEERS];
+    struct yk_err err;
+    (void)state;
+    fake_begin(&rig, 1, 400e6, 4 * MB, NULL);
+    rig.engine->lanes_kept = KEPT;
+    rig.engine->evict_ns = 0;
+    segments[0] = rig.segment;
+    for (uint32_t i = 1; i < PEERS; i++) {
+        struct yk_peer_info info = {.incarnation = 5000 + i};
+        struct yk_seg seg = {.region = 1, .len = fake.bytes, .access = YK_XFER_REMOTE_READ | YK_XFER_REMOTE_WRITE};
+        assert_int_equal(yk_engine_peer(rig.engine, &info, 0, &seg.peer, &err), 0);
+        assert_int_equal(yk_engine_segment(rig.engine, &seg, 0, &segments[i], &err), 0);
+        yk_peer_put(seg.peer);
+    }
+    for (uint32_t round = 0; round < 3; round++)
+        for (uint32_t i = 0; i < PEERS; i++) {
+            rig.segment = segments[i];
+            move_all(round % 2 ? YK_XFER_WRITE : YK_XFER_READ, MB, round * PEERS + i);
+            assert_true(lanes_now() <= KEPT);
+        }
+    assert_true(fake.rail[0].downs >= PEERS);
+    assert_int_equal(lanes_now(), fake.rail[0].connects - fake.rail[0].downs);
+    fake_end(&rig);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lanes_of_a_burst_go_again),
         cmocka_unit_test(a_lane_that_cannot_be_had),
         cmocka_unit_test(a_lane_that_lacks_something_in_the_end),
         cmocka_unit_test(a_rail_that_is_long_in_connecting),
+        cmocka_unit_test(idle_lanes_make_room),
 #ifndef __SANITIZE_THREAD__
         cmocka_unit_test(nothing_runs_when_all_has_ended),
 #endif
