@@ -434,6 +434,11 @@ YK_API int yk_list(yk_client *client, yk_key prefix, yk_list_fn fn, void *arg);
 /* The node's statistics as a JSON object; the caller frees *ret_json with free(). */
 YK_API int yk_stats_json(yk_client *client, char **ret_json);
 
+/* What the policy of a node that learns thinks of a key of the handle's namespace, as a JSON object (docs/api.md), the
+ * caller's to free(). It is no use of the block. YK_MISS: the policy does not know it; -YK_ENOTSUP: it does not learn;
+ * -YK_EPROTO: the node is too old. Takes a message. */
+YK_API int yk_explain_json(yk_client *client, yk_key key, char **ret_json);
+
 typedef struct yk_client_stats {
     uint64_t hits, misses, hit_bytes, puts, put_bytes, conflicts, retries, verify_failures;
     uint64_t round_trips, reconnects;

@@ -32,6 +32,9 @@ int http_ssd_add(struct http_ssd *ssd, struct yk_node *node, struct yk_metrics *
                  struct yk_err *err);
 void http_ssd_copy(struct http_ssd *ssd); /* before each render */
 
+/* page_learned.c */
+int http_learned_add(struct yk_node *node, struct yk_metrics *metrics, struct yk_err *err);
+
 int http_page_new(struct yk_node *node, struct http_page **ret_page, struct yk_err *err);
 void http_page_free(struct http_page *page);
 /* Takes a copy of the node's figures and appends the page. */
