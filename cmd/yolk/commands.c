@@ -23,6 +23,7 @@ const struct yolk_cmd *const yolk_commands[] = {
     &yolk_cmd_ns,
     &yolk_cmd_top,
     &yolk_cmd_ssd,
+    &yolk_cmd_sched,
     &yolk_cmd_topo,
     &yolk_cmd_xfer,
     &yolk_cmd_nodes,

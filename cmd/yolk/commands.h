@@ -3,7 +3,7 @@
  * The commands that commands.c lists. Each stands in the file that its name suggests: put.c, get.c,
  * list.c (ls, match, stat of keys), change.c (rm, touch, pin, unpin, expire, prefetch), ns.c, top.c, ssd.c,
  * topo.c, cluster.c (nodes, slots, locate), balance.c (drain, rebalance, forget), tasks.c (copy, tasks), route.c, bench.c,
- * gen.c, replay.c, run.c, sim.c (with sim_cluster.c), main.c (version).
+ * gen.c, replay.c, run.c, sim.c (with sim_cluster.c), sched.c, main.c (version).
  */
 #ifndef YOLK_COMMANDS_H
 #define YOLK_COMMANDS_H
@@ -41,6 +41,7 @@ extern const struct yolk_cmd yolk_cmd_gen;
 extern const struct yolk_cmd yolk_cmd_replay;
 extern const struct yolk_cmd yolk_cmd_run;
 extern const struct yolk_cmd yolk_cmd_sim;
+extern const struct yolk_cmd yolk_cmd_sched;
 extern const struct yolk_cmd yolk_cmd_version;
 
 #endif

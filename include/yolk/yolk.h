@@ -445,6 +445,10 @@ YK_API int yk_register(yk_client *client, void *addr, size_t bytes);
 /* The range that begins at addr. When it returns 0 no device knows it; operations under way in it go on without
  * (their memory is the caller's to keep, as ever). -YK_ENOENT; -YK_ETIMEDOUT: what is under way there does not end. */
 YK_API int yk_unregister(yk_client *client, void *addr);
+/* What the policy of a node that learns thinks of a key of the handle's namespace, as a JSON object (docs/api.md), the
+ * caller's to free(). It is no use of the block. YK_MISS: the policy does not know it; -YK_ENOTSUP: it does not learn;
+ * -YK_EPROTO: the node is too old. Takes a message. */
+YK_API int yk_explain_json(yk_client *client, yk_key key, char **ret_json);
 
 typedef struct yk_client_stats {
     uint64_t hits, misses, hit_bytes, puts, put_bytes, conflicts, retries, verify_failures;

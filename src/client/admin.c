@@ -441,34 +441,58 @@ int yk_list(yk_client *c, yk_key prefix, yk_list_fn fn, void *arg) {
     return ours ? yk_fail(rc, "list: %s", yk_status_text(rc)) : rc;
 }
 
+/* A reply of a status, a length and a text: *ret_text is the caller's to free. */
+static int text_call(yk_client *c, unsigned op, struct yk_wr *w, char **ret_text) {
+    struct kept k = {NULL, 0, 0};
+    struct yk_rd r;
+    int rc = call(c, op, w, kept_reply, &k, 0);
+    if (rc == 0)
+        rc = k.status;
+    if (rc == 0) {
+        yk_rd_init(&r, k.data, k.len);
+        rc = (int32_t)yk_rd_u32(&r);
+        uint32_t len = rc == 0 ? yk_rd_u32(&r) : 0;
+        if (r.bad || rc > YK_MISS || (rc == 0 && len != yk_rd_left(&r)))
+            rc = -YK_EPROTO;
+    }
+    if (rc != 0) {
+        free(k.data);
+        return rc;
+    }
+    char *text = k.data; /* the text moves to the front of its own buffer */
+    memmove(text, text + 8, k.len - 8);
+    text[k.len - 8] = 0;
+    *ret_text = text;
+    return 0;
+}
+
 int yk_stats_json(yk_client *c, char **ret_json) {
     unsigned char none[1];
     struct yk_wr w;
-    struct yk_rd r;
-    struct kept k = {NULL, 0, 0};
     int rc = yk_client_enter(c);
     if (rc < 0)
         return rc;
     if (ret_json == NULL)
         return yk_fail(-YK_EINVAL, "yk_stats_json: ret_json is NULL");
     yk_wr_init(&w, none, 0);
-    rc = call(c, YK_MSG_STATS, &w, kept_reply, &k, 0);
-    if (rc == 0)
-        rc = k.status;
-    if (rc == 0) {
-        yk_rd_init(&r, k.data, k.len);
-        rc = (int32_t)yk_rd_u32(&r);
-        uint32_t len = yk_rd_u32(&r);
-        if (rc > 0 || r.bad || len != yk_rd_left(&r))
-            rc = -YK_EPROTO;
-    }
-    if (rc < 0) {
-        free(k.data);
-        return yk_fail(rc, "statistics: %s", yk_status_text(rc));
-    }
-    char *text = k.data; /* the text moves to the front of its own buffer */
-    memmove(text, text + 8, k.len - 8);
-    text[k.len - 8] = 0;
-    *ret_json = text;
+    rc = text_call(c, YK_MSG_STATS, &w, ret_json);
+    if (rc != 0)
+        return yk_fail(rc < 0 ? rc : -YK_EPROTO, "statistics: %s", yk_status_text(rc < 0 ? rc : -YK_EPROTO));
     return 0;
+}
+
+int yk_explain_json(yk_client *c, yk_key key, char **ret_json) {
+    unsigned char body[1 + YK_KEY_MAX];
+    struct yk_wr w;
+    int rc = yk_client_enter(c);
+    if (rc < 0)
+        return rc;
+    if (ret_json == NULL)
+        return yk_fail(-YK_EINVAL, "yk_explain_json: ret_json is NULL");
+    if (key.len == 0 || key.len > YK_KEY_MAX || key.data == NULL)
+        return yk_fail(-YK_EKEY, "yk_explain_json: %s", yk_status_text(-YK_EKEY));
+    yk_wr_init(&w, body, sizeof(body));
+    yk_wr_str8(&w, key.data, key.len);
+    rc = text_call(c, YK_MSG_EXPLAIN, &w, ret_json);
+    return rc < 0 ? yk_fail(rc, "explain: %s", yk_status_text(rc)) : rc;
 }

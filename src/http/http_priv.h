@@ -35,6 +35,8 @@ int http_ssd_add(struct http_ssd *ssd, struct yk_node *node, struct yk_metrics *
                  struct yk_err *err);
 void http_ssd_copy(struct http_ssd *ssd); /* before each render */
 
+/* page_learned.c */
+int http_learned_add(struct yk_node *node, struct yk_metrics *metrics, struct yk_err *err);
 /* route.c: is that a path of the router's that takes a body; and what a body to it says. 0 with `out`, which may stay
  * empty; YK_MISS or -YK_E... with a text. */
 int http_route_takes(const char *path);

@@ -329,6 +329,8 @@ int http_page_new(struct yk_node *node, struct http_page **ret_page, struct yk_e
     if (rc == 0)
         rc = add_cluster(p, err);
     if (rc == 0)
+        rc = http_learned_add(node, p->metrics, err);
+    if (rc == 0)
         rc = http_ssd_add(&p->ssd, node, p->metrics, err);
     if (rc < 0) {
         http_page_free(p);

@@ -101,6 +101,8 @@ static inline int conn_is_blind(const struct conn *c) {
 
 /* handle_look.c */
 int handle_announce(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err);
+/* stats_learned.c: what a policy that learns thinks of a block. */
+int handle_explain(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err);
 
 /* handle_raise.c. need: asks for one block; a status as of yk_store_raise. wait: HANDLE_PARKED when
  * something is on its way; 0: go on. */

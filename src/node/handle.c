@@ -744,6 +744,8 @@ int handle_frame(struct conn *c, const struct yk_frame *f, struct yk_rd *r, stru
         return handle_list(c, f, r, err);
     case YK_MSG_STATS:
         return do_stats(c, f);
+    case YK_MSG_EXPLAIN:
+        return handle_explain(c, f, r, err);
     case YK_MSG_DRAIN:
         yk_store_drain(c->node->store);
         return 0;

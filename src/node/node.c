@@ -231,6 +231,7 @@ static void ns_snapshot(struct yk_node *node) {
     for (uint32_t i = 0; i < YK_SHM_NAMESPACES; i++)
         if (yk_store_ns_info(node->store, i, &node->ns_snapshot[i]) != 0)
             node->ns_snapshot[i].name[0] = 0;
+    node_learned_snapshot(node);
     pthread_mutex_unlock(&node->lock);
 }
 
@@ -500,6 +501,7 @@ static void node_free(struct yk_node *node, int clean) {
     free(node->waiters);
     free(node->jobs);
     free(node->saving.path);
+    free(node->learned_shots);
     park_fini(node);
     pool_fini(node);
     pthread_mutex_destroy(&node->lock);
@@ -530,6 +532,9 @@ static int node_alloc(struct yk_node *node, struct yk_err *err) {
         return rc;
     node->seg = yk_store_segment(node->store);
     node->opts.store.policy = yk_store_policy(node->store);
+    if (yk_store_learns(node->store) &&
+        (node->learned_shots = calloc(YK_SHM_NAMESPACES, sizeof(*node->learned_shots))) == NULL)
+        return yk_err_set(err, -YK_ENOMEM, "out of memory");
     node->ssd_wait_ns = node->opts.store.ssd.wait_ms * 1000000ull;
     memset(&node->opts.store.ssd, 0, sizeof(node->opts.store.ssd)); /* the caller's strings are its own */
     node->opts.pool = node->opts.store.pool = NULL; /* likewise */

@@ -13,6 +13,7 @@
 #include "base/hist.h"
 #include "base/parse.h"
 #include "node/store.h"
+#include "sched/learned.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -112,6 +113,9 @@ int yk_node_ns_info(struct yk_node *node, uint32_t ns, yk_ns_info *ret_info);
 
 /* Lookups in namespace number ns. Any thread. */
 void yk_node_ns_lookups(const struct yk_node *node, uint32_t ns, struct yk_ns_lookups *ret);
+
+/* How the policy of the `at`-th namespace that has one does, if it learns; YK_MISS: there are no more. Any thread. */
+int yk_node_learned(struct yk_node *node, uint32_t at, char ret_name[64], struct yk_learned_report *ret_report);
 
 /* The statistics as one JSON object, terminated; the caller frees it. Any thread. -YK_ENOMEM. */
 int yk_node_stats_json(struct yk_node *node, char **ret_json);

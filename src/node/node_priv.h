@@ -125,6 +125,13 @@ struct saving {
     char name[64];
 };
 
+/* How a namespace's policy does, as of the last tick (stats_learned.c). */
+struct learned_shot {
+    uint32_t ns;
+    char name[64];
+    struct yk_learned_report report;
+};
+
 struct yk_node {
     struct yk_node_opts opts;
     struct yk_store *store;
@@ -183,6 +190,8 @@ struct yk_node {
     uint32_t handover_count;
     int stop_asked;
     yk_ns_info ns_snapshot[YK_SHM_NAMESPACES]; /* name "" = none */
+    struct learned_shot *learned_shots; /* under the lock; NULL: the policy learns nothing */
+    uint32_t learned_count;
     char peers[300]; /* under the lock: node.h, yk_node_set_peers */
 
     /* helpers (upkeep.c) */
@@ -300,6 +309,10 @@ void posts_close(struct yk_node *node);
 /* stats_ssd.c: appends `,"ssd":...`. Any thread. */
 struct yk_buf;
 void node_stats_ssd(const struct yk_node *node, struct yk_buf *out);
+
+/* stats_learned.c: a copy of how policies do, under the lock; and appends `,"learned":[...]`. */
+void node_learned_snapshot(struct yk_node *node);
+void node_stats_learned(struct yk_node *node, struct yk_buf *out);
 
 /* learn.c. learn: has a policy seen enough? Then the helper makes the model that decides from what it saw. */
 void node_learn(struct yk_node *node);

@@ -245,6 +245,7 @@ int yk_node_stats_json(struct yk_node *node, char **ret_json) {
     node_stats_ssd(node, &b);
     put_peers(node, &b);
     put_cluster(node, &b);
+    node_stats_learned(node, &b);
     yk_buf_puts(&b, "}");
     if (b.status < 0 || b.data == NULL) {
         yk_buf_fini(&b);

@@ -63,6 +63,10 @@ void yk_store_learned_forget(struct yk_store *s) {
     s->learned = NULL;
 }
 
+const struct yk_policy *yk_store_policy_of(const struct yk_store *s, uint32_t ns) {
+    return ns < YK_SHM_NAMESPACES ? s->shares[ns].policy : NULL;
+}
+
 const struct yk_policy *yk_store_learned_next(struct yk_store *s, uint32_t *io_which, uint32_t *ret_ns,
                                               char ret_name[64]) {
     while (yk_store_learns(s) && *io_which < s->policy_count) {

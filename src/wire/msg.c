@@ -30,6 +30,7 @@ static const char *const op_names[YK_MSG_OPS] = {
     [YK_MSG_DRAIN] = "drain",
     [YK_MSG_RAISE] = "raise",
     [YK_MSG_ANNOUNCE] = "announce",
+    [YK_MSG_EXPLAIN] = "explain",
 };
 
 const char *yk_wire_op_name(unsigned op) {

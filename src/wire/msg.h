@@ -83,6 +83,8 @@
  *            matches, two or more, are announced by that; a mapped client's by its ring (src/shm/layout.h). A node grants
  *            YK_HELLO_ANNOUNCE, asked for or not, if it has a use for it.
  * STATS      empty -> i32 status, u32 len, JSON text
+ * EXPLAIN    key -> i32 status, and if it is 0: u32 len, JSON text: what a policy that learns thinks of a block.
+ *            -YK_ENOTSUP: it does not; YK_MISS: it does not know the block
  * ERROR      (reply only) i32 status, u16 len + text
  *
  * In a COMMIT's items and a PUT, behind the parent: if flags have YK_ATTR_PREFER, str8 name of a node.
@@ -142,6 +144,7 @@ enum yk_wire_op {
     YK_MSG_DRAIN, /* empty, no reply: the access ring is half full and the node dozes */
     YK_MSG_RAISE,
     YK_MSG_ANNOUNCE,
+    YK_MSG_EXPLAIN,
     YK_MSG_OPS
 };
 

@@ -39,6 +39,7 @@ static const char *const requests[YK_MSG_OPS] = {
     [YK_MSG_STATS] = "",
     [YK_MSG_DRAIN] = "",
     [YK_MSG_ANNOUNCE] = "88444n[s]",
+    [YK_MSG_EXPLAIN] = "s",
 };
 
 /* Of a node with a transfer engine. */
@@ -63,6 +64,7 @@ static const char *const replies[YK_MSG_OPS] = {
     [YK_MSG_NS_LIST] = "4n[s8888]*",
     [YK_MSG_LIST] = "48n[si]",
     [YK_MSG_STATS] = "4*",
+    [YK_MSG_EXPLAIN] = "4*",
     [YK_MSG_ERROR] = "4t",
 };
 

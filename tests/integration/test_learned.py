@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the learned policy knows, through restarts of its node: kept in the state directory, read again, and left out where
-it was damaged."""
+"""The learned policy in its node: what it tells of itself, and what it knows through restarts: kept in the state directory,
+read again, and left out where it was damaged."""
+import json
+import re
 import signal
+import urllib.request
 
 import pytest
 
@@ -117,3 +120,76 @@ def test_nothing_is_kept_where_nothing_can_be(place, make_node, trace):
     ephemeral = make_node("--policy", "learned", "--ephemeral", "--state-dir", str(place.dir / "state"), name="e").start()
     teach(ephemeral, trace)
     assert ephemeral.stop() == 0 and not kept(place).exists()
+
+
+# ---- what it tells --------------------------------------------------------------------------------
+
+
+def a_key(node, *options):
+    return node.yolk("--namespace", "replay", "ls", *options).stdout.split()[0]
+
+
+def test_sched_shows_what_is_followed_and_how_it_does(learner, trace):
+    learner.start()
+    assert learner.json("sched") == []  # no namespace has had a block
+    teach(learner, trace)
+    wait_for(lambda: learner.json("sched")[0]["trainings"] > 0, "a tick has seen the training")
+    row, = learner.json("sched")
+    assert row["namespace"] == "replay" and row["follows"] in ("lru", "s3fifo", "learned")
+    assert row["blocks"] == ROOM and row["room_blocks"] > ROOM // 2 and row["model_age_ms"] >= 0
+    assert 0 < row["hit_blocks"]["real"] < row["requested_blocks"]
+    assert all(0 < row["late_hit_ratio"][cache] < 1 for cache in ("lru", "s3fifo", "learned"))
+    assert len(row["calibration"]["tenths"]) == 10
+    assert learner.stats()["learned"][0]["namespace"] == "replay"
+    head, line = learner.yolk("sched").stdout.splitlines()
+    assert head.split()[:3] == ["NAMESPACE", "FOLLOWS", "ROOM"] and line.split()[:2] == ["replay", row["follows"]]
+
+
+def test_explain_says_what_is_thought_of_a_block(learner, trace):
+    learner.start()
+    teach(learner, trace)
+    key = a_key(learner)
+    block, = learner.json("--namespace", "replay", "sched", "explain", key)
+    assert block["here"] and block["uses"] >= 1 and block["uses_per_s"] > 0
+    assert len(block["features"]) == 19 and all(0 <= step < 64 for step in block["features"].values())
+    assert block["go_before"] <= block["leaves"]
+    again, = learner.json("--namespace", "replay", "sched", "explain", key)
+    assert again["uses"] == block["uses"]  # it is no use
+    text = learner.yolk("--namespace", "replay", "sched", "explain", key).stdout
+    assert re.search(r"^here; \w+ is followed and has it", text) and "features, in steps: age=" in text
+    known = learner.json("--namespace", "replay", "sched", "explain", "--hex", key.encode().hex())
+    assert known[0]["uses"] == block["uses"]
+
+
+def test_what_cannot_be_explained_is_said(learner, make_node, trace):
+    learner.start()
+    teach(learner, trace)
+    done = learner.yolk("--namespace", "replay", "sched", "explain", "never-seen")
+    assert done.returncode == 3 and "does not know this key" in done.stderr
+    assert learner.yolk("--namespace", "nobody", "sched", "explain", "x").returncode == 3
+    assert learner.yolk("sched", "explain").returncode == 2
+    assert learner.yolk("sched", "expalin", "x").returncode == 2
+    other = make_node("--policy", "lru", name="other").start()
+    for args in (["sched"], ["sched", "explain", "x"]):
+        done = other.yolk(*args)
+        assert done.returncode != 0 and "learns nothing" in done.stderr
+    assert "learned" not in other.stats()
+
+
+def test_metrics_have_it_by_namespace(place, make_node, trace):
+    node = make_node("--policy", "learned", "--capacity-blocks", str(ROOM), "--http", "127.0.0.1:0").start()
+    port = re.search(r"127\.0\.0\.1:(\d+)", node.log()).group(1)
+    teach(node, trace)
+
+    def page():
+        return urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
+
+    wait_for(lambda: "yolk_policy_model_age_seconds{" in page(), "a tick has seen the training")
+    text = page()
+    followed = re.findall(r'yolk_policy_follows\{cache="(\w+)",namespace="replay"\} ([01])', text)
+    assert sorted(c for c, _ in followed) == ["learned", "lru", "s3fifo"] and sum(int(v) for _, v in followed) == 1
+    for cache in ("real", "lru", "s3fifo", "learned"):
+        assert f'yolk_policy_hit_blocks_total{{cache="{cache}",namespace="replay"}}' in text
+    assert len(re.findall(r"^yolk_policy_expected_uses\{", text, re.M)) == 10
+    stats = json.loads(urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/stats", timeout=10).read())
+    assert stats["learned"][0]["trainings"] > 0
