@@ -281,6 +281,7 @@ void posts_close(struct yk_node *node);
 
 /* stats_ssd.c: appends `,"ssd":...`. Any thread. */
 struct yk_buf;
+void node_stats_cxl(const struct yk_node *node, struct yk_buf *out);
 void node_stats_ssd(const struct yk_node *node, struct yk_buf *out);
 
 /* upkeep.c. learn: has a policy seen enough? Then the helper makes the model that decides from what it saw. */
