@@ -125,6 +125,29 @@ static const struct figure {
     {COUNT, "puts waiting for space", "waiting"},
 };
 
+/* Of a node with slow memory: the object "cxl". */
+static const struct figure slow[] = {
+    {HEAD, "slow memory", NULL},
+    {BYTES, "capacity", "capacity_bytes"},
+    {COUNT, "blocks", "blocks"},
+    {BYTES, "in blocks", "block_bytes"},
+    {BYTES, "free", "free_bytes"},
+    {COUNT, "hits", "hits"},
+    {BYTES, "bytes of them", "hit_bytes"},
+    {COUNT, "sank", "sunk"},
+    {BYTES, "bytes of them", "sunk_bytes"},
+    {COUNT, "waited for a turn to sink", "sink_waits"},
+    {COUNT, "found no place to sink", "sink_refused"},
+    {COUNT, "rose", "risen"},
+    {BYTES, "bytes of them", "risen_bytes"},
+    {COUNT, "found no place to rise", "rise_refused"},
+    {COUNT, "left, to SSD or for good", "left"},
+    {COUNT, "latency, ns", "latency_ns"},
+    {BYTES, "bandwidth, a second", "bytes_per_s"},
+    {COUNT, "of DRAM: latency, ns", "dram_latency_ns"},
+    {BYTES, "bandwidth, a second", "dram_bytes_per_s"},
+};
+
 /* Of a node with an SSD tier: its own figures, and those of the object "ssd". */
 static const struct figure moves[] = {
     {HEAD, "between memory and SSD", NULL},
@@ -205,6 +228,15 @@ static void print_devices(const json_t *ssd) {
 
 #define PRINT(of, list) print_figures((of), (list), sizeof(list) / sizeof((list)[0]))
 
+static void print_cxl(const struct yolk_sample *s) {
+    const json_t *cxl = json_object_get(s->root, "cxl");
+    if (!json_is_object(cxl))
+        return;
+    PRINT(cxl, slow);
+    if (!json_is_true(json_object_get(cxl, "used")))
+        puts("  it is no quicker than an SSD, and nothing is put there");
+}
+
 static void print_ssd(const struct yolk_sample *s) {
     const json_t *ssd = json_object_get(s->root, "ssd");
     if (!json_is_object(ssd))
@@ -242,6 +274,7 @@ static void print_node(const struct yolk_sample *s) {
     if (!isnan(ratio))
         printf("hit ratio %.2f %%\n", ratio * 100);
     PRINT(s->root, figures);
+    print_cxl(s);
     print_ssd(s);
     print_latency(s);
 }

@@ -93,6 +93,33 @@ static void put_dram(const struct yolk_sample *s, struct yk_buf *out) {
                   yk_fmt_bytes(yolk_sample_get(s, "free_bytes"), free_text));
 }
 
+static uint64_t cxl_get(const json_t *cxl, const char *name) {
+    return (uint64_t)json_integer_value(json_object_get(cxl, name));
+}
+
+/* Nothing for a node without slow memory. */
+static void put_cxl(const struct yolk_top_view *v, struct yk_buf *out) {
+    char bar[YOLK_TOP_BAR + 1], used[YK_FMT_MAX], all[YK_FMT_MAX], blocks[YK_FMT_MAX], rates[3][YK_FMT_MAX];
+    static const char *const names[3] = {"hits", "sunk_bytes", "risen_bytes"};
+    const json_t *cxl = json_object_get(v->now.root, "cxl"), *old = json_object_get(v->before.root, "cxl");
+    double seconds = yolk_sample_seconds(&v->before, &v->now);
+    if (!json_is_object(cxl))
+        return;
+    for (int i = 0; i < 3; i++) {
+        uint64_t a = cxl_get(old, names[i]), b = cxl_get(cxl, names[i]);
+        uint64_t rate = seconds > 0 && b > a ? (uint64_t)((double)(b - a) / seconds + 0.5) : 0;
+        if (i == 0)
+            yk_fmt_count(rate, rates[i]);
+        else
+            yk_fmt_bytes(rate, rates[i]);
+    }
+    yolk_top_bar(cxl_get(cxl, "block_bytes"), cxl_get(cxl, "capacity_bytes"), bar);
+    yk_buf_printf(out, "cxl        [%s] %s of %s in %s blocks%s\n", bar, yk_fmt_bytes(cxl_get(cxl, "block_bytes"), used),
+                  yk_fmt_bytes(cxl_get(cxl, "capacity_bytes"), all), yk_fmt_count(cxl_get(cxl, "blocks"), blocks),
+                  json_is_true(json_object_get(cxl, "used")) ? "" : ", NOT USED: no quicker than SSD");
+    yk_buf_printf(out, "           %s hits/s, %s/s sink, %s/s rise\n", rates[0], rates[1], rates[2]);
+}
+
 static void put_clients(const struct yolk_sample *s, struct yk_buf *out) {
     yk_buf_printf(out, "clients    %llu mapped, %llu connections, %llu puts waiting for space",
                   (unsigned long long)yolk_sample_get(s, "clients"),
@@ -204,6 +231,7 @@ static void put_namespaces(const struct yolk_top_view *v, struct yk_buf *out) {
 void yolk_top_text(const struct yolk_top_view *v, struct yk_buf *out) {
     put_head(v, out);
     put_dram(&v->now, out);
+    put_cxl(v, out);
     yolk_top_ssd_text(v, out);
     put_clients(&v->now, out);
     put_flows(v, out);
@@ -249,6 +277,18 @@ static void json_latency(const struct yolk_top_view *v, struct yk_json *json) {
     yk_json_end_object(json);
 }
 
+static void json_cxl(const struct yolk_top_view *v, struct yk_json *json) {
+    static const char *const names[] = {"blocks", "block_bytes", "capacity_bytes", "hits", "sunk", "risen"};
+    const json_t *cxl = json_object_get(v->now.root, "cxl");
+    if (!json_is_object(cxl))
+        return;
+    yk_json_key(json, "cxl");
+    yk_json_begin_object(json);
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        yk_json_put_uint(json, names[i], cxl_get(cxl, names[i]));
+    yk_json_end_object(json);
+}
+
 void yolk_top_json(const struct yolk_top_view *v, struct yk_json *json) {
     static const char *const gauges[] = {"blocks",  "block_bytes", "capacity_bytes", "free_bytes",
                                          "clients", "connections", "waiting"};
@@ -263,6 +303,7 @@ void yolk_top_json(const struct yolk_top_view *v, struct yk_json *json) {
     json_flows(v, done, json);
     json_flows(v, gone, json);
     json_latency(v, json);
+    json_cxl(v, json);
     yolk_top_ssd_json(v, json);
     yk_json_end_object(json);
     yk_json_newline(json);

@@ -146,9 +146,43 @@ static const struct row rows[] = {
     NODE_ROW(C, "yolk_scrubbed_bytes_total", "Bytes read by the scrubber.", scrubbed_bytes),
 };
 
-static int add_rows(struct http_page *p, struct yk_err *err) {
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        const struct row *r = &rows[i];
+/* Of a node with slow memory alone. */
+static const struct row cxl_rows[] = {
+    STORE_ROW(G, "yolk_blocks", "Blocks that can be found.", cxl_blocks, "tier", "cxl"),
+    STORE_ROW(G, "yolk_block_bytes", "Payload bytes of blocks that can be found.", cxl_block_bytes, "tier", "cxl"),
+    STORE_ROW(G, "yolk_tier_capacity_bytes", "Size of the tier.", cxl_capacity_bytes, "tier", "cxl"),
+    STORE_ROW(C, "yolk_tier_hits_total", "Lookups of payload that hit, by the tier that the block was in.", cxl_hits, "tier",
+              "cxl"),
+    STORE_ROW(C, "yolk_tier_hit_bytes_total", "Payload bytes of hits, by tier.", cxl_hit_bytes, "tier", "cxl"),
+    STORE_ROW(G, "yolk_cxl_bytes", "Free bytes of slow memory: in no class of sizes, in one.", cxl_free_bytes, "use", "free"),
+    STORE_ROW(G, "yolk_cxl_bytes", "Free bytes of slow memory: in no class of sizes, in one.", cxl_idle_bytes, "use",
+              "free_in_class"),
+    STORE_ROW(C, "yolk_cxl_moves_total", "Blocks that sank from DRAM into slow memory, that rose from it, that left it.", sunk,
+              "way", "sunk"),
+    STORE_ROW(C, "yolk_cxl_moves_total", "Blocks that sank from DRAM into slow memory, that rose from it, that left it.", risen,
+              "way", "risen"),
+    STORE_ROW(C, "yolk_cxl_moves_total", "Blocks that sank from DRAM into slow memory, that rose from it, that left it.",
+              cxl_evicted, "way", "left"),
+    STORE_ROW(C, "yolk_cxl_moved_bytes_total", "Payload bytes of these.", sunk_bytes, "way", "sunk"),
+    STORE_ROW(C, "yolk_cxl_moved_bytes_total", "Payload bytes of these.", risen_bytes, "way", "risen"),
+    STORE_ROW(C, "yolk_cxl_refused_total", "Blocks that found no place where they should have gone.", sink_refused, "way", "sunk"),
+    STORE_ROW(C, "yolk_cxl_refused_total", "Blocks that found no place where they should have gone.", rise_refused, "way",
+              "risen"),
+    STORE_ROW(C, "yolk_cxl_waits_total", "Times that a block waited for its turn to sink.", sink_waits, NULL, NULL),
+    STORE_ROW(G, "yolk_memory_latency_nanoseconds", "Latency of dependent loads, as measured at the start.",
+              cxl_dram_latency_ns, "tier", "dram"),
+    STORE_ROW(G, "yolk_memory_latency_nanoseconds", "Latency of dependent loads, as measured at the start.", cxl_latency_ns,
+              "tier", "cxl"),
+    STORE_ROW(G, "yolk_memory_bytes_per_second", "Bandwidth of a copy, as measured at the start.", cxl_dram_bytes_per_s, "tier",
+              "dram"),
+    STORE_ROW(G, "yolk_memory_bytes_per_second", "Bandwidth of a copy, as measured at the start.", cxl_bytes_per_s, "tier",
+              "cxl"),
+    STORE_ROW(G, "yolk_cxl_used", "0: slow memory is no quicker than SSD, and nothing sinks into it.", cxl_used, NULL, NULL),
+};
+
+static int add_rows(struct http_page *p, const struct row *list, size_t count, struct yk_err *err) {
+    for (size_t i = 0; i < count; i++) {
+        const struct row *r = &list[i];
         struct yk_metric_desc d = {r->name, r->help, r->type, 0};
         struct yk_label l = {r->label, r->value};
         const uint64_t *word = (const uint64_t *)(const void *)((char *)&p->now + r->offset);
@@ -320,8 +354,11 @@ int http_page_new(struct yk_node *node, struct http_page **ret_page, struct yk_e
         return yk_err_set(err, -YK_ENOMEM, "out of memory");
     p->node = node;
     int rc = yk_metrics_new(1024, &p->metrics);
+    yk_node_stats(node, &p->now);
     if (rc == 0)
-        rc = add_rows(p, err);
+        rc = add_rows(p, rows, sizeof(rows) / sizeof(rows[0]), err);
+    if (rc == 0 && p->now.store.cxl_capacity_bytes != 0)
+        rc = add_rows(p, cxl_rows, sizeof(cxl_rows) / sizeof(cxl_rows[0]), err);
     if (rc == 0)
         rc = add_ops(p, err);
     if (rc == 0)

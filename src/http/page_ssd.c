@@ -214,10 +214,10 @@ void http_ssd_copy(struct http_ssd *s) {
     const struct yk_ssd *ssd = yk_node_ssd(s->node);
     const struct yk_counters *n = &s->now.store;
     yk_node_stats(s->node, &s->now);
-    s->dram_hits = less(n->local_hits + n->node_hits, n->ssd_hits);
+    s->dram_hits = less(n->local_hits + n->node_hits, n->ssd_hits + n->cxl_hits);
     s->dram_misses = n->local_misses + n->node_misses + n->ssd_hits;
     s->ssd_misses = ssd != NULL ? n->local_misses + n->node_misses : 0;
-    s->dram_hit_bytes = less(n->local_hit_bytes + n->node_get_bytes, n->ssd_hit_bytes);
+    s->dram_hit_bytes = less(n->local_hit_bytes + n->node_get_bytes, n->ssd_hit_bytes + n->cxl_hit_bytes);
     if (ssd == NULL)
         return;
     yk_ssd_counters_get(ssd, &s->ssd);

@@ -63,8 +63,10 @@ int cxl_may_copy(const struct yk_store *s, uint64_t len) {
 }
 
 void yk_store_cxl_turn(struct yk_store *s) {
-    if (s->cxl != NULL)
-        s->cxl->turn_bytes = 0;
+    if (s->cxl == NULL)
+        return;
+    s->cxl->turn_bytes = 0;
+    s->cxl->turn_full = 0;
 }
 
 /* ---- orders --------------------------------------------------------------------------------------- */

@@ -38,6 +38,7 @@ struct cxl_side {
     uint32_t policy_count;
     uint8_t *uses; /* by descriptor: since it came here; stays at its most */
     uint64_t turn_bytes; /* copied between the ranges in this turn of the loop */
+    int turn_full;       /* and nothing there could make way in it: no more is tried */
     struct rise rises[RISES_MAX];
     uint32_t rise_head, rise_tail;
 };

@@ -17,6 +17,7 @@
 #include "node/cxl_priv.h"
 
 #define EVICT_MAX 64u /* blocks that sink for one that rises */
+#define TICK_MAX  64u /* that rise in one tick, or find no place */
 
 /* Free bytes of DRAM that nobody else has to make way for. */
 static int has_room(const struct yk_store *s, uint64_t cap) {
@@ -30,8 +31,8 @@ static int worth_it(const struct yk_store *s, uint32_t idx) {
     const struct yk_cxl_figures *f = &s->cxl->figures;
     uint64_t len = desc_at(s, idx)->len;
     uint64_t near = cxl_use_ns(f->dram_lat_ns, f->dram_bps, len), far = cxl_use_ns(f->slow_lat_ns, f->slow_bps, len);
-    uint64_t copies = has_room(s, rest_at(s, idx)->cap) ? 1u : 2u;
-    return far > near && s->cxl->uses[idx] * (far - near) > copies * far;
+    uint64_t saved = far > near ? s->cxl->uses[idx] * (far - near) : 0;
+    return saved > far && (saved > 2u * far || has_room(s, rest_at(s, idx)->cap));
 }
 
 void yk_store_cxl_used(struct yk_store *s, uint32_t idx) {
@@ -109,14 +110,13 @@ static void rise(struct yk_store *s, const struct rise *r) {
 
 int cxl_rise_step(struct yk_store *s) {
     struct cxl_side *c = s->cxl;
-    while (c->rise_head != c->rise_tail) {
+    for (uint32_t n = 0; c->rise_head != c->rise_tail; c->rise_head++) {
         struct rise r = c->rises[c->rise_head % RISES_MAX];
-        if (still(s, &r) && worth_it(s, r.idx)) {
-            if (!cxl_may_copy(s, desc_at(s, r.idx)->len))
-                return 1;
-            rise(s, &r);
-        }
-        c->rise_head++;
+        if (!still(s, &r) || !worth_it(s, r.idx))
+            continue;
+        if (n++ == TICK_MAX || !cxl_may_copy(s, desc_at(s, r.idx)->len))
+            return 1;
+        rise(s, &r);
     }
     return 0;
 }

@@ -88,7 +88,7 @@ static void rescan(struct yk_store *s) {
 /* A place for a block that sinks, by eviction if need be. 0; -YK_EAGAIN: when writes to SSD are done; -YK_ENOSPC. */
 static int place_for(struct yk_store *s, uint64_t cap, uint64_t *ret_offset) {
     uint64_t want = cap;
-    if (cap > s->cxl->bytes)
+    if (cap > s->cxl->bytes || s->cxl->turn_full)
         return -YK_ENOSPC;
     int rc = cxl_get(s, cap, ret_offset);
     if (rc < 0 && s->slow_limbo_bytes > 0) {
@@ -103,7 +103,10 @@ static int place_for(struct yk_store *s, uint64_t cap, uint64_t *ret_offset) {
         rescan(s);
         rc = cxl_get(s, cap, ret_offset);
     }
-    return rc < 0 && s->slow_leaving_bytes > 0 ? -YK_EAGAIN : rc;
+    if (rc < 0 && s->slow_leaving_bytes > 0)
+        return -YK_EAGAIN;
+    s->cxl->turn_full = rc < 0;
+    return rc;
 }
 
 /* Whoever came for one reader, or is another node's, goes when it yields; what is dead goes as well. */

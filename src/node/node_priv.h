@@ -308,6 +308,7 @@ void posts_close(struct yk_node *node);
 
 /* stats_ssd.c: appends `,"ssd":...`. Any thread. */
 struct yk_buf;
+void node_stats_cxl(const struct yk_node *node, struct yk_buf *out);
 void node_stats_ssd(const struct yk_node *node, struct yk_buf *out);
 
 /* stats_learned.c: a copy of how policies do, under the lock; and appends `,"learned":[...]`. */

@@ -242,6 +242,7 @@ int yk_node_stats_json(struct yk_node *node, char **ret_json) {
         yk_buf_printf(&b, ",\"%s\":%llu", fields[i].name, (unsigned long long)v);
     }
     put_latency(node, &b);
+    node_stats_cxl(node, &b);
     node_stats_ssd(node, &b);
     put_peers(node, &b);
     put_cluster(node, &b);
