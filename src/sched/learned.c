@@ -19,6 +19,7 @@
 #include "sched/learned.h"
 #include "sched/lessons_priv.h"
 #include "sched/order_priv.h"
+#include "sched/place_priv.h"
 #include "sched/shadow_priv.h"
 
 #include <math.h>
@@ -27,6 +28,7 @@
 /* The model in use, and the next one with what it is made from. */
 struct yk_learned_training {
     struct yk_trees trees[2];
+    struct yk_place place; /* the models of the near wait */
     uint32_t used; /* of the two */
     bool is_taken, is_made;
     struct yk_fit fit;
@@ -77,7 +79,7 @@ struct learned {
     double room; /* blocks; 0: none had to go yet */
     uint32_t peak; /* blocks that were here at a time */
     uint32_t capacity, capacity_max, chain_max, follows;
-    bool has_below; /* each block is kept for itself: what is not here costs a read, and its children nothing */
+    bool has_below; /* what is not here costs a read, and its children nothing */
     uint32_t walk, walk_left; /* the next record to see whether it is followed, and blocks that are to be seen */
 };
 
@@ -347,6 +349,7 @@ static void request(struct learned *l, const struct yk_policy_request *q, uint32
     if (announced || l->last_ms > 0) /* else it is found again at a start, before there is any time */
         yk_lessons_request(&l->lessons, l->chain, n);
     choose(l, n);
+    yk_place_see(&l->training->place, &l->lru);
     follow_steps(l, FOLLOW_STEPS + 4 * n);
     move_capacity(l, ROOM_STEPS + n);
 }
@@ -364,19 +367,24 @@ struct yk_learned_training *yk_learned_training_begin(struct yk_policy *p) {
     l->training->is_taken = true;
     l->training->is_made = false;
     l->training->count = yk_lessons_copy(&l->lessons, l->training->examples);
+    yk_place_begin(&l->training->place);
     return l->training;
 }
 
 void yk_learned_training_run(struct yk_learned_training *t) {
     yk_fit_run(&t->fit, t->examples, t->count, &t->trees[!t->used]);
+    yk_place_run(&t->place, &t->fit, t->examples, t->count);
     t->is_made = true;
 }
 
 void yk_learned_training_end(struct yk_policy *p) {
     struct learned *l = of(p);
-    if (l->training->is_taken && l->training->is_made)
+    if (l->training->is_taken && l->training->is_made) {
         l->training->used = !l->training->used;
+        yk_place_end(&l->training->place);
+    }
     l->training->is_taken = false;
+    l->keeper.near_trees = yk_place_near(&l->training->place);
     l->keeper.trees = &l->training->trees[l->training->used];
 }
 
@@ -417,7 +425,8 @@ int yk_learned_explain(const struct yk_policy *p, uint64_t key_hash, struct yk_l
                                      .life_ms = h->now_ms - r->first_ms};
     yk_history_features(h, record, ret->features);
     if (l->keeper.trees->count > 0)
-        ret->rate = exp(yk_trees_score(l->keeper.trees, ret->features) + yk_history_prior(h, record));
+        ret->rate = exp(yk_place_score(l->keeper.trees, l->keeper.near_trees, ret->features) +
+                        yk_history_prior(h, record));
     return 0;
 }
 
@@ -462,7 +471,6 @@ static int make_parts(struct learned *l, struct yk_policy_space *space, const st
         rc = yk_lessons_init(&l->lessons, &l->history, opts->seed);
     if (rc == 0)
         rc = yk_keeper_init(&l->keeper, &l->history, NULL, l->capacity, l->chain_max, 1u << FOLLOW_KEEPER);
-    l->keeper.is_flat = l->has_below;
     if (rc == 0)
         rc = make_training(l, opts->seed);
     yk_shadow_lru_init(&l->lru, &l->history, l->capacity, 1u << FOLLOW_LRU);
@@ -515,7 +523,7 @@ static int learned_insert(struct yk_policy *p, uint32_t id, const struct yk_poli
     uint32_t other = l->history.records[record].id;
     if (other != YK_POLICY_NONE)
         l->record_of[other] = 0; /* the same hash twice: the younger has the record */
-    yk_order_enter(&l->order, 0, id, l->has_below ? YK_POLICY_NONE : block->parent_id);
+    yk_order_enter(&l->order, 0, id, block->parent_id);
     bind(l, id, record);
     see_count(l);
     return 0;
