@@ -3,6 +3,7 @@
  * The heap of predicted rates (keeper_priv.h).
  */
 #include "sched/keeper_priv.h"
+#include "sched/place_priv.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -57,7 +58,7 @@ static float predict(struct yk_keeper *k, uint32_t record) {
     if (k->trees->count == 0)
         return 0; /* all alike: the least recently used goes */
     yk_history_features(k->history, record, x);
-    return yk_trees_score(k->trees, x) + yk_history_prior(k->history, record);
+    return yk_place_score(k->trees, k->near_trees, x) + yk_history_prior(k->history, record);
 }
 
 static void refresh(struct yk_keeper *k, uint32_t i) {
@@ -79,13 +80,9 @@ static void leave_heap(struct yk_keeper *k, uint32_t record) {
         sift(k, i, last);
 }
 
-static uint32_t parent_of(const struct yk_keeper *k, const struct yk_record *r) {
-    return k->is_flat ? YK_RECORD_NONE : yk_history_parent(k->history, r);
-}
-
 void yk_keeper_use(struct yk_keeper *k, uint32_t record) {
     struct yk_record *r = at(k, record);
-    uint32_t parent = parent_of(k, r);
+    uint32_t parent = yk_history_parent(k->history, r);
     if (r->in & k->bit) {
         if (r->heap_at != YK_RECORD_NONE)
             sift(k, r->heap_at, (struct yk_keeper_place){predict(k, record), record});
@@ -101,7 +98,7 @@ void yk_keeper_use(struct yk_keeper *k, uint32_t record) {
 
 void yk_keeper_drop(struct yk_keeper *k, uint32_t record) {
     struct yk_record *r = at(k, record);
-    uint32_t parent = parent_of(k, r);
+    uint32_t parent = yk_history_parent(k->history, r);
     if (!(r->in & k->bit))
         return;
     r->in &= (uint8_t)~k->bit;

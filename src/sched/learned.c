@@ -309,6 +309,7 @@ static void request(struct learned *l, const struct yk_policy_request *q, uint32
     if (announced || l->last_ms > 0) /* else it is found again at a start, before there is any time */
         yk_lessons_request(&l->lessons, l->chain, n);
     choose(l, n);
+    yk_place_see(&l->training->place, &l->lru);
     follow_steps(l, FOLLOW_STEPS + 4 * n);
     move_capacity(l, ROOM_STEPS + n);
 }
@@ -326,11 +327,13 @@ struct yk_learned_training *yk_learned_training_begin(struct yk_policy *p) {
     l->training->is_taken = true;
     l->training->is_made = false;
     l->training->count = yk_lessons_copy(&l->lessons, l->training->examples);
+    yk_place_begin(&l->training->place);
     return l->training;
 }
 
 void yk_learned_training_run(struct yk_learned_training *t) {
     yk_fit_run(&t->fit, t->examples, t->count, &t->trees[!t->used]);
+    yk_place_run(&t->place, &t->fit, t->examples, t->count);
     t->is_made = true;
 }
 
@@ -340,8 +343,10 @@ void yk_learned_training_end(struct yk_policy *p) {
         l->training->used = !l->training->used;
         l->model_ms = l->last_ms;
         l->trainings++;
+        yk_place_end(&l->training->place);
     }
     l->training->is_taken = false;
+    l->keeper.near_trees = yk_place_near(&l->training->place);
     l->keeper.trees = l->lessons.trees = &l->training->trees[l->training->used];
 }
 
@@ -395,7 +400,6 @@ static int make_parts(struct learned *l, struct yk_policy_space *space, const st
         rc = yk_lessons_init(&l->lessons, &l->history, opts->seed);
     if (rc == 0)
         rc = yk_keeper_init(&l->keeper, &l->history, NULL, l->capacity, l->chain_max, 1u << FOLLOW_KEEPER);
-    l->keeper.is_flat = l->has_below;
     if (rc == 0)
         rc = make_training(l, opts->seed);
     yk_shadow_lru_init(&l->lru, &l->history, l->capacity, 1u << FOLLOW_LRU);
@@ -475,7 +479,7 @@ static int learned_insert(struct yk_policy *p, uint32_t id, const struct yk_poli
     uint32_t other = l->history.records[record].id;
     if (other != YK_POLICY_NONE)
         l->record_of[other] = 0; /* the same hash twice: the younger has the record */
-    yk_order_enter(&l->order, 0, id, l->has_below ? YK_POLICY_NONE : block->parent_id);
+    yk_order_enter(&l->order, 0, id, block->parent_id);
     bind(l, id, record);
     see_count(l);
     return 0;

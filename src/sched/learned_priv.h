@@ -11,11 +11,13 @@
 #include "sched/learned.h"
 #include "sched/lessons_priv.h"
 #include "sched/order_priv.h"
+#include "sched/place_priv.h"
 #include "sched/shadow_priv.h"
 
 /* The model in use, and the next one with what it is made from. */
 struct yk_learned_training {
     struct yk_trees trees[2];
+    struct yk_place place; /* the models of the near wait */
     uint32_t used; /* of the two */
     bool is_taken, is_made;
     struct yk_fit fit;
@@ -45,7 +47,7 @@ struct learned {
     double room; /* blocks; 0: none had to go yet */
     uint32_t peak; /* blocks that were here at a time */
     uint32_t capacity, capacity_max, chain_max, follows;
-    bool has_below; /* each block is kept for itself: what is not here costs a read, and its children nothing */
+    bool has_below; /* what is not here costs a read, and its children nothing */
     uint32_t walk, walk_left; /* the next record to see whether it is followed, and blocks that are to be seen */
 };
 

@@ -101,7 +101,7 @@ typedef enum yk_policy_answer (*yk_policy_can_fn)(void *arg, uint32_t id);
 #define YK_POLICY_CAP_CHAIN (1u << 0)
 /* Proposes exactly the least recently accessed of all candidates that are not cut off. */
 #define YK_POLICY_CAP_EXACT_LRU (1u << 1)
-/* Never proposes a block that has a child in the instance, unless it has_below. */
+/* Never proposes a block that has a child in the instance. */
 #define YK_POLICY_CAP_PARENTS (1u << 4)
 /* Wants to be told of requests, and of the time. */
 #define YK_POLICY_CAP_REQUESTS (1u << 2)
@@ -154,8 +154,8 @@ struct yk_policy_ops {
 
     /* A block of the tier below was asked for and comes in. Does it deserve a place here, in that of
      * another? used: it was used before, since it went down. Changes nothing; before its insert.
-     * Where all is below (opts.has_below) a block without its parent is worth as much as any other: what it saves is
-     * one read of its own. So a policy that orders by what a block saves keeps no parent for its children then. */
+     * A policy that remembers what left, and whose opts.has_below said that all of it comes back, may answer by that
+     * alone. */
     bool (*rises)(const struct yk_policy *p, uint64_t key_hash, bool used);
 
     /* Who it came in for has had it, and it did not deserve to rise: it goes before all others, as what is
