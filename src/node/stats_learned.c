@@ -167,7 +167,7 @@ int handle_explain(struct conn *c, const struct yk_frame *f, struct yk_rd *r, st
     if (!yk_store_learns(c->node->store))
         return reply_status(c, f->op, f->id, -YK_ENOTSUP);
     yk_store_drain(c->node->store); /* what was used before is heard of before */
-    const struct yk_policy *p = c->ns != YK_NO_NS && len > 0 ? yk_store_policy_of(c->node->store, c->ns) : NULL;
+    const struct yk_policy *p = c->ns != YK_NO_NS && len > 0 ? yk_store_policy_of_ns(c->node->store, c->ns) : NULL;
     if (p == NULL || yk_learned_explain(p, yk_hash_key(c->ns, key, len), &block) != 0)
         return reply_status(c, f->op, f->id, len > 0 ? YK_MISS : -YK_EKEY);
     yk_buf_init(&text, 1u << 16);

@@ -345,7 +345,7 @@ struct yk_policy;
 const struct yk_policy *yk_store_learned_next(struct yk_store *store, uint32_t *io_which, uint32_t *ret_ns,
                                               char ret_name[64]);
 /* The namespace's policy, to be asked; NULL: it has none. */
-const struct yk_policy *yk_store_policy_of(const struct yk_store *store, uint32_t ns);
+const struct yk_policy *yk_store_policy_of_ns(const struct yk_store *store, uint32_t ns);
 /* What was found at the start of what policies had learned is not waited for any longer. */
 void yk_store_learned_forget(struct yk_store *store);
 /* Counts a lookup of payload that the node answered; bytes of a hit. */

@@ -63,7 +63,7 @@ void yk_store_learned_forget(struct yk_store *s) {
     s->learned = NULL;
 }
 
-const struct yk_policy *yk_store_policy_of(const struct yk_store *s, uint32_t ns) {
+const struct yk_policy *yk_store_policy_of_ns(const struct yk_store *s, uint32_t ns) {
     return ns < YK_SHM_NAMESPACES ? s->shares[ns].policy : NULL;
 }
 

@@ -101,7 +101,7 @@ static void part_with(struct yk_shard *s, void *arg) {
     const struct yk_peer *p = arg;
     if (p->index >= s->route_cap || s->routes[p->index] == NULL)
         return;
-    yk_route_gone(s->routes[p->index], "it was revoked");
+    yk_route_lost(s->routes[p->index], "it was revoked");
     yk_rails_reap(s); /* so that no device is at it when this returns */
 }
 

@@ -412,7 +412,7 @@ void yk_lane_is_up(struct yk_lane *lane) {
     link_up(l);
 }
 
-void yk_route_gone(struct yk_route *t, const char *why) {
+void yk_route_lost(struct yk_route *t, const char *why) {
     __atomic_store_n(&t->peer->gone, 1, __ATOMIC_RELAXED);
     for (uint32_t i = 0; i < t->rail_count; i++)
         yk_rail_out(&t->rails[i], why);
@@ -477,7 +477,7 @@ void yk_lane_is_down(struct yk_lane *lane, int code, enum yk_scope scope, const 
     r->stranger |= scope == YK_SCOPE_RAIL;
     yk_rail_out(r, text);
     if (scope == YK_SCOPE_PEER || (scope == YK_SCOPE_RAIL && all_say_so(r)))
-        yk_route_gone(r->route, text);
+        yk_route_lost(r->route, text);
 }
 
 /* ---- rails that fail ------------------------------------------------------------------------------ */

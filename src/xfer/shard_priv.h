@@ -264,7 +264,7 @@ void yk_part_last(struct yk_shard *s, struct yk_part *part);
 struct yk_route *yk_route_get(struct yk_shard *s, struct yk_peer *peer); /* NULL: no memory */
 void yk_route_free(struct yk_route *t);
 /* Its peer is gone for good: requests to it end, lanes are given up, none is dialled. */
-void yk_route_gone(struct yk_route *t, const char *why);
+void yk_route_lost(struct yk_route *t, const char *why);
 /* Finds the ways to the peer once. */
 void yk_route_rails(struct yk_route *t);
 /* One more, or one less, thing to do for a route. */
