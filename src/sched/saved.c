@@ -12,7 +12,7 @@
  * Rejected: to copy all of it at once (the loop would stand still), and a lock or marks on records that are not
  * copied yet (each request would pay for them).
  *
- * The bytes: a head with the sizes of all that follows and a sum over it, then the model, records (least recently used
+ * The bytes: a head with the sizes of all that follows and a sum over it, then the models, records (least recently used
  * first), the keeper's leaves, the three queues of s3fifo, examples, and moments that are planned. Integers and
  * floats are this machine's; other machines' are another version. A record is named by its place among the records.
  *
@@ -29,12 +29,13 @@
 #include <string.h>
 
 #define MAGIC   UINT64_C(0x64656e7261656c79) /* "ylearned"; another order of bytes reads otherwise */
-#define VERSION 1u                           /* another model, other features: another version */
+#define VERSION 2u                           /* another model, other features: another version */
 #define NONE    YK_RECORD_NONE
 
 /* Longer is longer than 24 days for an age, which is modulo 49. */
 #define AGE_MAX_MS INT32_MAX
 #define QUEUES     3 /* SMALL, MAIN, GHOST */
+#define MODELS     2 /* of the long wait, of the near one */
 /* Far above what lessons.c waits for: a policy that waited for more would never learn. */
 #define REQUESTS_DUE_MAX 10000u
 
@@ -45,7 +46,7 @@ struct saved_head {
     uint64_t sum;   /* of what follows this */
     uint64_t now_ms;
     uint64_t model_ms, lessons_random, blocks, blocks_ever, fit_random;
-    double hits[FOLLOWED], long_hits[FOLLOWED], long_real_hits, room;
+    double hits[FOLLOWED], long_hits[FOLLOWED], long_real_hits, room, stay_ms;
     uint32_t request, peak, capacity, follows, next_refreshed;
     uint32_t records, leaves, queued[QUEUES], lessons, planned;
     uint32_t lessons_next, requests_due, requests;
@@ -93,7 +94,7 @@ struct yk_learned_saving {
     uint64_t since; /* records that were touched before are left out */
     struct seen *seen;
     struct saved_head head;
-    struct yk_trees trees;
+    struct yk_trees trees[MODELS];
     struct yk_fit_example *examples;
     struct yk_lesson *lessons;
     struct yk_plan *plans;
@@ -181,7 +182,7 @@ static void see_rest(struct yk_learned_saving *s) {
     *h = (struct saved_head){.magic = MAGIC, .version = VERSION, .head_bytes = sizeof(*h), .now_ms = l->last_ms, .model_ms = l->model_ms,
                              .lessons_random = l->lessons.random, .blocks = l->lessons.blocks,
                              .blocks_ever = l->lessons.blocks_ever, .long_real_hits = l->long_real_hits,
-                             .room = l->room, .request = l->history.request, .peak = l->peak,
+                             .room = l->room, .stay_ms = l->training->place.stay_ms, .request = l->history.request, .peak = l->peak,
                              .capacity = l->capacity, .follows = l->follows,
                              .next_refreshed = l->keeper.next_refreshed, .lessons = l->lessons.count,
                              .planned = l->lessons.planned, .lessons_next = l->lessons.next,
@@ -193,7 +194,8 @@ static void see_rest(struct yk_learned_saving *s) {
         h->fit_random = l->training->fit.random;
         memcpy(h->fit_features, l->training->fit.features, sizeof(h->fit_features));
     }
-    s->trees = *l->keeper.trees;
+    s->trees[0] = *l->keeper.trees;
+    s->trees[1] = *yk_place_near(&l->training->place);
     memcpy(s->examples, l->lessons.examples, h->lessons * sizeof(*s->examples));
     memcpy(s->lessons, l->lessons.lessons, h->lessons * sizeof(*s->lessons));
     memcpy(s->plans, l->lessons.plans, h->planned * sizeof(*s->plans));
@@ -335,7 +337,7 @@ struct parts {
 static struct parts parts_of(const struct saved_head *h) {
     struct parts p;
     p.trees = (sizeof(*h) + 7) & ~(size_t)7;
-    p.records = p.trees + ((sizeof(struct yk_trees) + 7) & ~(size_t)7);
+    p.records = p.trees + ((MODELS * sizeof(struct yk_trees) + 7) & ~(size_t)7);
     p.leaves = p.records + (size_t)h->records * sizeof(struct saved_record);
     p.queues = p.leaves + (size_t)h->leaves * sizeof(struct saved_leaf);
     p.examples = p.queues + ((size_t)h->queued[0] + h->queued[1] + h->queued[2]) * sizeof(uint32_t);
@@ -365,7 +367,7 @@ static int put_all(struct yk_learned_saving *s, unsigned char *bytes) {
     if (rc != 0)
         return rc;
     p = parts_of(&s->head);
-    memcpy(bytes + p.trees, &s->trees, sizeof(s->trees));
+    memcpy(bytes + p.trees, s->trees, sizeof(s->trees));
     put_records(s, (struct saved_record *)(void *)(bytes + p.records));
     memcpy(bytes + p.examples, s->examples, s->head.lessons * sizeof(*s->examples));
     put_lessons(s, (struct saved_lesson *)(void *)(bytes + p.lessons), (struct saved_plan *)(void *)(bytes + p.plans));
@@ -415,7 +417,7 @@ static bool head_is_sane(const struct saved_head *h) {
     bool sane = h->records <= YK_LEARNED_SAVED_MAX && h->leaves <= h->records && h->lessons <= YK_LESSONS &&
                 h->planned <= YK_LESSONS_PLANNED && h->lessons_next < YK_LESSONS && h->follows < FOLLOWED &&
                 h->requests_due >= 1 && h->requests_due <= REQUESTS_DUE_MAX &&
-                is_share(h->long_real_hits) && is_share(h->room) &&
+                is_share(h->long_real_hits) && is_share(h->room) && is_share(h->stay_ms) &&
                 (uint64_t)h->queued[0] + h->queued[1] + h->queued[2] <= h->records;
     for (uint32_t i = 0; i < FOLLOWED; i++)
         sane = sane && is_share(h->hits[i]) && is_share(h->long_hits[i]);
@@ -486,7 +488,7 @@ static bool lessons_are_sane(const struct saved_head *h, const unsigned char *by
 
 static int look(const void *bytes, size_t len, struct saved_head *ret_head, struct yk_err *err) {
     struct saved_head h;
-    struct yk_trees trees;
+    struct yk_trees trees[MODELS];
     if (len < sizeof(h))
         return yk_err_set(err, -YK_ECORRUPT, "%zu bytes are less than a head", len);
     memcpy(&h, bytes, sizeof(h));
@@ -499,8 +501,8 @@ static int look(const void *bytes, size_t len, struct saved_head *ret_head, stru
     if (h.sum != yk_hash64((const unsigned char *)bytes + SUM_FROM, len - SUM_FROM))
         return yk_err_set(err, -YK_ECORRUPT, "its sum is wrong");
     const struct parts p = parts_of(&h);
-    memcpy(&trees, (const unsigned char *)bytes + p.trees, sizeof(trees));
-    if (!trees_are_sane(&trees) || !records_are_sane(&h, (const unsigned char *)bytes + p.records) ||
+    memcpy(trees, (const unsigned char *)bytes + p.trees, sizeof(trees));
+    if (!trees_are_sane(&trees[0]) || !trees_are_sane(&trees[1]) || !records_are_sane(&h, (const unsigned char *)bytes + p.records) ||
         !places_are_sane(&h, bytes, &p) || !lessons_are_sane(&h, bytes, &p))
         return yk_err_set(err, -YK_ECORRUPT, "its sum is right, and what it says is not");
     *ret_head = h;
@@ -642,14 +644,20 @@ static bool is_permutation(const uint8_t *features) {
 }
 
 /* The last leaf is left over of every tree whatever is asked (trees_priv.h): so a score stays within its trees. */
-static void load_model(const struct loading *o) {
-    struct yk_learned_training *t = o->l->training;
-    struct yk_trees *trees = &t->trees[t->used];
-    memcpy(trees, o->bytes + o->p.trees, sizeof(*trees));
+static void load_trees(const struct loading *o, uint32_t model, struct yk_trees *trees) {
+    memcpy(trees, o->bytes + o->p.trees + model * sizeof(*trees), sizeof(*trees));
     for (uint32_t f = 0; f < YK_TREES_FEATURES; f++)
         for (uint32_t v = 0; v < YK_TREES_VALUES; v++)
             for (uint32_t k = 0; k < YK_TREES_MAX; k++)
                 trees->left_over[f][v][k] |= 1u << (YK_TREES_LEAVES - 1);
+}
+
+static void load_model(const struct loading *o) {
+    struct yk_learned_training *t = o->l->training;
+    load_trees(o, 0, &t->trees[t->used]);
+    load_trees(o, 1, &t->place.near[t->place.used]);
+    t->place.stay_ms = o->h.stay_ms;
+    o->l->keeper.near_trees = yk_place_near(&t->place);
     uint64_t age_ms = o->h.now_ms > o->h.model_ms ? o->h.now_ms - o->h.model_ms : 0;
     o->l->model_ms = o->l->last_ms - (age_ms + o->away_ms); /* by a clock that may have begun since */
     if (o->h.has_fit && is_permutation(o->h.fit_features)) {
