@@ -154,7 +154,7 @@ void yk_store_cxl_ready(struct yk_store *s) {
 
 void yk_store_cxl_gauges(struct yk_store *s) {
     struct yk_alloc_stats st;
-    if (s->cxl == NULL)
+    if (s->cxl == NULL || s->cxl->alloc == NULL) /* its open failed */
         return;
     yk_alloc_stats(s->cxl->alloc, &st);
     STORE(&s->n.cxl_capacity_bytes, st.capacity_bytes);

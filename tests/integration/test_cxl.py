@@ -51,7 +51,11 @@ def test_every_byte_over_both_ranges(place):
 def test_three_tiers(place):
     node = slow_node(place, "--ssd", f"{place.dir}/low:256M", "--ssd-segment", "1M", cxl="16M").start()
     workers, ledger, until = start_workers(node, 2, keys=600, length=65536)
-    wait_for(lambda: node.stats()["cxl"]["left"] > 50 and node.stats()["demoted"] > 50, "blocks go down both steps")
+    wait_for(lambda: node.stats()["demoted"] > 50, "blocks go down to SSD")
+    if node.stats()["cxl"]["used"]:
+        wait_for(lambda: node.stats()["cxl"]["left"] > 50, "blocks go down both steps")
+    else:  # this machine is busy, or slow
+        assert "It is no quicker than an SSD, and nothing is put there" in node.log() and node.stats()["cxl"]["sunk"] == 0
     finish(workers, until)
     found = node.check(ledger, 2, keys=600, len=65536)
     assert found["wrong"] == 0 and found["hits"] > 0
