@@ -8,15 +8,18 @@
 #include "xfer/rdma/verbs.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -508,6 +511,25 @@ static void order_is_relaxed_where_it_can_be(void **state) {
     }
 }
 
+/* Who logs at debug is told how far it is, and the last line says that it is done. */
+static void large_memory_is_told_of(void **state) {
+    struct rig r;
+    char text[4096] = "";
+    FILE *log = tmpfile();
+    (void)state;
+    assert_non_null(log);
+    yk_log_init(fileno(log), YK_LOG_DEBUG);
+    set(&script.passes, UINT32_MAX);
+    rig_open(&r, 18 * CHUNK);
+    yk_rdma_mem_want(r.mem, "dev0", YK_RDMA_ALL);
+    settle(&r);
+    yk_log_init(STDERR_FILENO, YK_LOG_INFO);
+    assert_true(pread(fileno(log), text, sizeof(text) - 1, 0) > 0);
+    assert_non_null(strstr(text, "dev0 knows 1.1 of 1.1 GiB of memory, and was refused 0.0"));
+    fclose(log);
+    rig_close(&r);
+}
+
 /* Several regions share a device's thread, and one that goes leaves the others theirs. */
 static void regions_come_and_go(void **state) {
     struct rig r[4];
@@ -547,6 +569,7 @@ int main(void) {
         CASE(a_device_that_opens_slowly),
         CASE(what_is_not_pinned_is_paged),
         CASE(order_is_relaxed_where_it_can_be),
+        CASE(large_memory_is_told_of),
         CASE(regions_come_and_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
