@@ -299,10 +299,10 @@ static uint32_t look(struct yk_feeds *fs, struct feed *live[YK_FEEDS_MAX], bool 
     pthread_mutex_lock(&fs->lock);
     for (uint32_t i = 0; i < fs->n; i++) {
         struct feed *f = fs->feeds[i];
-        if (f != NULL && f->state == NEW) {
+        if (f != NULL && f->state == NEW && !fs->ends) {
             open_feed(fs, f);
             f->state = LIVE;
-        } else if (f != NULL && (f->state == GOING || (fs->ends && f->state == LIVE))) {
+        } else if (f != NULL && f->state != FREE && (f->state == GOING || fs->ends)) { /* a socket that stays open keeps libzmq */
             close_feed(fs, f);
             f->state = FREE;
             pthread_cond_broadcast(&fs->changed);
