@@ -94,7 +94,8 @@ YK_API int yk_route_gone(yk_routes *routes, const char *name);
 enum yk_route_tier { YK_ROUTE_VRAM = 0, YK_ROUTE_DRAM = 1, YK_ROUTE_SSD = 2 };
 
 /* Makes a holder known that reports no load, too. An instance of which nothing is told, here or by its events, is
- * taken to keep in VRAM what it was given to compute. -YK_EINVAL, -YK_ELIMIT. */
+ * taken to keep in VRAM what it was given to compute; any other for ten seconds, by when it will have told.
+ * -YK_EINVAL, -YK_ELIMIT. */
 YK_API int yk_route_stored(yk_routes *routes, const char *name, unsigned tier, const uint64_t *blocks, size_t n);
 YK_API int yk_route_removed(yk_routes *routes, const char *name, unsigned tier, const uint64_t *blocks, size_t n);
 YK_API int yk_route_cleared(yk_routes *routes, const char *name);
@@ -163,7 +164,8 @@ typedef struct yk_route_answer {
     double wait_ms;     /* of REJECT: in about how long it would be admitted; 0: waiting does not help */
     uint8_t hot;        /* many ask for its chain */
     uint8_t replicate;  /* worth keeping a copy where the request goes */
-    uint8_t drawn;      /* others are about as good as the first */
+    uint8_t thrifty;    /* the first is not the quickest: it brings less, and is about as good */
+    uint8_t drawn;      /* others are as good as the first */
 } yk_route_answer;
 
 /* -YK_EINVAL: a name, a chain longer than YK_ROUTE_CHAIN_MAX, max 0. */

@@ -299,11 +299,11 @@ static uint32_t look(struct yk_feeds *fs, struct feed *live[YK_FEEDS_MAX], bool 
     pthread_mutex_lock(&fs->lock);
     for (uint32_t i = 0; i < fs->n; i++) {
         struct feed *f = fs->feeds[i];
-        if (f != NULL && f->state == NEW) {
+        if (f != NULL && f->state == NEW && !fs->ends) {
             open_feed(fs, f);
             f->state = LIVE;
-        } else if (f != NULL && (f->state == GOING || (fs->ends && f->state == LIVE))) {
-            close_feed(fs, f);
+        } else if (f != NULL && f->state != FREE && (f->state == GOING || fs->ends)) {
+            close_feed(fs, f); /* at the end all: a socket that stays open keeps libzmq */
             f->state = FREE;
             pthread_cond_broadcast(&fs->changed);
         }
@@ -371,7 +371,7 @@ void yk_feeds_free(struct yk_feeds *fs) {
 
 /* Under the lock. */
 static int start(struct yk_feeds *fs, struct yk_err *err) {
-    int rc = zmq_load(&fs->z, err);
+    int rc = fs->runs ? 0 : zmq_load(&fs->z, err); /* the thread reads it without the lock */
     if (rc < 0 || fs->runs)
         return rc;
     fs->ctx = fs->z->ctx_new();

@@ -239,6 +239,7 @@ static void put_answer(struct yk_json *j, const yk_route_answer *a, const yk_rou
     yk_json_put_double(j, "wait_ms", a->wait_ms);
     yk_json_put_bool(j, "hot", a->hot != 0);
     yk_json_put_bool(j, "replicate", a->replicate != 0);
+    yk_json_put_bool(j, "thrifty", a->thrifty != 0);
     yk_json_key(j, "ranked");
     yk_json_begin_array(j);
     for (uint32_t i = 0; i < a->ranked; i++)

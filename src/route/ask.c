@@ -50,6 +50,8 @@ static int find_leads(struct ask *a) {
     uint32_t n = q->chain != NULL ? yk_where_leads(r->where, q->chain, q->blocks, r->leads, r->holders_max) : 0;
     for (uint32_t i = 0; i < n; i++)
         raise_lead(r->holders[r->leads[i].holder].lead, r->leads[i].blocks);
+    if (q->chain != NULL)
+        routes_recent_raise(r, q->chain, q->blocks);
     for (size_t i = 0; i < q->n_held; i++) {
         int rc = routes_make(r, q->held[i].name, &at);
         if (rc < 0)
@@ -211,12 +213,14 @@ static void fill_choice(const struct yk_routes *r, const struct yk_router_choice
         memcpy(ret->peer_name, r->holders[c->peer].name, sizeof(ret->peer_name));
 }
 
-/* Nobody tells what it has: it is taken to keep what it is given. */
-static void assume(struct ask *a, uint32_t at) {
+/* It will have the chain. If nobody tells what it has, it is taken to keep what it is given. */
+static void expect(struct ask *a, uint32_t at, uint64_t decision) {
     const yk_route_request *q = a->request;
-    if (a->r->holders[at].told)
+    if (q->chain == NULL || q->blocks == 0)
         return;
-    for (uint32_t i = 0; q->chain != NULL && i < q->blocks && i < ASSUMED_MAX; i++)
+    if (a->r->holders[at].told)
+        routes_recent_add(a->r, at, decision, q->chain, q->blocks);
+    for (uint32_t i = 0; !a->r->holders[at].told && i < q->blocks && i < ASSUMED_MAX; i++)
         yk_where_add(a->r->where, at, q->chain[i], YK_WHERE_VRAM);
 }
 
@@ -250,12 +254,13 @@ static int ask(struct ask *a, yk_route_choice *ret_choices, size_t max, yk_route
     if (rc < 0)
         return rc;
     *ret = (yk_route_answer){.verdict = answer.verdict, .ranked = answer.ranked, .wait_ms = answer.wait_s * 1e3,
-                             .hot = answer.hot, .replicate = answer.replicate, .drawn = answer.drawn};
+                             .hot = answer.hot, .replicate = answer.replicate, .thrifty = answer.thrifty,
+                             .drawn = answer.drawn};
     for (uint32_t i = 0; i < answer.ranked; i++)
         fill_choice(a->r, &choices[i], &ret_choices[i]);
     if (answer.verdict == YK_ROUTER_ADMIT && (a->request->flags & YK_ROUTE_TAKE) != 0) {
         ret->decision = yk_router_take(a->r->router, &request, &choices[0]);
-        assume(a, choices[0].id);
+        expect(a, choices[0].id, ret->decision);
     }
     return 0;
 }
@@ -295,6 +300,7 @@ int yk_route_outcome(yk_routes *r, uint64_t decision, const yk_route_result *res
 int yk_route_drop(yk_routes *r, uint64_t decision) {
     pthread_mutex_lock(&r->lock);
     int rc = yk_router_drop(r->router, decision);
+    routes_recent_drop(r, decision);
     pthread_mutex_unlock(&r->lock);
     return rc;
 }

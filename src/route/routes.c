@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #define INSTANCES   1024u
 #define BLOCKS      (1u << 20)
@@ -58,14 +59,23 @@ static int make_router(struct yk_routes *r, const yk_route_opts *o) {
     return rc == -YK_EINVAL ? routes_fail(rc, "quantile or overlap is out of range") : rc;
 }
 
+/* That engines cannot know. */
+static uint64_t secret(void) {
+    uint64_t value = yk_now_ns();
+    if (getrandom(&value, sizeof(value), GRND_NONBLOCK) != sizeof(value))
+        value ^= (uint64_t)(uintptr_t)&value;
+    return value;
+}
+
 static int make_tables(struct yk_routes *r, const yk_route_opts *o) {
     r->holders = calloc(r->holders_max, sizeof(*r->holders));
+    r->recent = routes_recent_new();
     r->leads = calloc(r->holders_max, sizeof(*r->leads));
     r->nodes = calloc(r->holders_max, sizeof(*r->nodes));
     r->sources = calloc((size_t)r->holders_max * ROUTES_SOURCES, sizeof(*r->sources));
-    if (r->holders == NULL || r->leads == NULL || r->nodes == NULL || r->sources == NULL)
+    if (r->holders == NULL || r->recent == NULL || r->leads == NULL || r->nodes == NULL || r->sources == NULL)
         return -YK_ENOMEM;
-    int rc = yk_where_new(o->blocks_max != 0 ? o->blocks_max : BLOCKS, r->holders_max, &r->where);
+    int rc = yk_where_new(o->blocks_max != 0 ? o->blocks_max : BLOCKS, r->holders_max, secret(), &r->where);
     return rc < 0 ? rc : yk_feeds_new(&r->feeds);
 }
 
@@ -104,6 +114,7 @@ void yk_route_close(yk_routes *r) {
     yk_router_free(r->router);
     yk_where_free(r->where);
     free(r->holders);
+    free(r->recent);
     free(r->leads);
     free(r->nodes);
     free(r->sources);
@@ -138,6 +149,7 @@ static bool is_old(const struct yk_routes *r, const struct routes_holder *h, uin
 static void forget(struct yk_routes *r, uint32_t at) {
     yk_router_forget(r->router, at);
     yk_where_clear(r->where, at);
+    routes_recent_forget(r, at);
     r->holders[at] = (struct routes_holder){.node_at = ROUTES_NONE};
 }
 

@@ -5,6 +5,7 @@
  *
  *   routes.c   life, names, load reports
  *   told.c     who has what: what is told, and engines' events
+ *   recent.c   chains that are being computed
  *   ask.c      a request: candidates, sources of blocks, the answer; outcomes
  *   show.c     all of it as JSON
  *
@@ -54,6 +55,8 @@ struct yk_routes {
     struct yk_router *router;
     struct yk_where *where;
     struct yk_feeds *feeds;
+    struct routes_recent *recent;
+    uint32_t next_recent;
     struct routes_holder *holders;
     uint32_t holders_max, n; /* n: numbers ever used */
     uint32_t silent_ms, forget_ms;
@@ -65,6 +68,13 @@ struct yk_routes {
 };
 
 uint64_t routes_now_ms(void);
+
+/* recent.c, under the lock. raise: leads of holders, by what was given to them. */
+struct routes_recent *routes_recent_new(void);
+void routes_recent_add(struct yk_routes *routes, uint32_t holder, uint64_t decision, const uint64_t *chain, uint32_t n);
+void routes_recent_drop(struct yk_routes *routes, uint64_t decision);
+void routes_recent_forget(struct yk_routes *routes, uint32_t holder);
+void routes_recent_raise(struct yk_routes *routes, const uint64_t *chain, uint32_t n);
 
 /* Writes the calling thread's text and returns the code. */
 int routes_fail(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -48,8 +48,10 @@ int yk_route_removed(yk_routes *r, const char *name, unsigned tier, const uint64
 int yk_route_cleared(yk_routes *r, const char *name) {
     pthread_mutex_lock(&r->lock);
     uint32_t at = routes_find(r, name);
-    if (at != ROUTES_NONE)
+    if (at != ROUTES_NONE) {
         yk_where_clear(r->where, at);
+        routes_recent_forget(r, at);
+    }
     pthread_mutex_unlock(&r->lock);
     return at != ROUTES_NONE ? 0 : YK_MISS;
 }
@@ -84,6 +86,7 @@ static void cleared(void *arg) {
     struct routes_holder *h = arg;
     pthread_mutex_lock(&h->routes->lock);
     yk_where_clear(h->routes->where, number_of(h));
+    routes_recent_forget(h->routes, number_of(h));
     pthread_mutex_unlock(&h->routes->lock);
 }
 

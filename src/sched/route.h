@@ -10,8 +10,9 @@
  * how long requests took (cost.h), for each node with what all nodes have in common as the prior.
  *
  * Decisions that the nodes' reports cannot know of yet count as if they were in them, so requests of one moment do
- * not all go to one node. Of nodes that are about as good, one of two drawn at random is taken, the one with less
- * decided for it. A chain that many ask for, whose holder's queue costs more than another node's fetch, goes to that
+ * not all go to one node. Of nodes that are about as good the one is taken that brings least, fetched from others or
+ * computed: what is saved there is saved for all. Where that does not tell them apart one of two drawn at random is
+ * taken, the one with less decided for it. A chain that many ask for, whose holder's queue costs more than another node's fetch, goes to that
  * other node, and the answer says that the copy is worth keeping there.
  *
  * Nothing that a node says is trusted beyond this: values out of range are cut, what is not finite is unknown, a
@@ -122,7 +123,8 @@ struct yk_router_answer {
     uint32_t ranked;     /* choices written, best first */
     bool hot;            /* its chain is asked for often */
     bool replicate;      /* the first choice fetches or computes what a busier node holds, and it is worth keeping */
-    bool drawn;          /* others are about as good as the first, which was drawn among them */
+    bool thrifty;        /* the first is not the quickest: it brings less, and is about as good */
+    bool drawn;          /* others are as good as the first, which was drawn among them */
 };
 
 struct yk_router_opts {
@@ -130,7 +132,10 @@ struct yk_router_opts {
     uint32_t decisions_max; /* open ones, whose outcome may be told; 0: 65,536. The oldest are given up. */
     uint32_t chains_max;    /* hot ones counted; 0: 4,096 */
     uint64_t seed;
-    double near_share;      /* nodes within that of the best are about equal; 0: 0.03; below 0: none */
+    /* Nodes that take no longer than the best by this share and this time are about as good: the one of them that
+     * brings least is first. 0: 0.3 and 0.2 s; a share below 0: none is. */
+    double good_share, good_s;
+    double near_share;      /* of those that bring as little, these are equal, and drawn from; 0: 0.03; below 0: none */
     double quantile;        /* 0: 0.9 */
     double silent_ms;       /* 0: 10,000; a node without a report for so long is silent. Below 0: never */
     double overlap;         /* share of the queue's time in which transfers go on, 0 to 1. 0: queue + transfer */

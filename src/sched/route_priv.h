@@ -63,7 +63,8 @@ struct yk_router {
     uint64_t random;
     uint64_t now_ms;      /* the latest that was told */
     double mean_tokens;   /* of a prompt */
-    double *scores;       /* of one call: what it ranks by */
+    double *scores;       /* of one call: what it ranks by, */
+    uint32_t *brought;    /* and blocks that would be fetched from others or computed */
 };
 
 /* The node with what is learned of it, or of all. */

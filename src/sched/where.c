@@ -30,13 +30,14 @@ struct yk_where {
     struct copy *copies;
     uint32_t *index;
     struct holder *holders;
+    uint64_t seed;
     uint32_t copies_max, holders_max, mask;
     uint32_t first, last, count, free, used; /* used: copies that ever were */
 };
 
 /* ---- making it ---- */
 
-int yk_where_new(uint32_t copies_max, uint32_t holders_max, struct yk_where **ret_where) {
+int yk_where_new(uint32_t copies_max, uint32_t holders_max, uint64_t seed, struct yk_where **ret_where) {
     if (copies_max == 0 || copies_max > YK_WHERE_COPIES_MAX || holders_max == 0 || holders_max > YK_WHERE_HOLDERS_MAX)
         return -YK_EINVAL;
     struct yk_where *w = calloc(1, sizeof(*w));
@@ -45,7 +46,7 @@ int yk_where_new(uint32_t copies_max, uint32_t holders_max, struct yk_where **re
     uint32_t places = 2;
     while (places < copies_max)
         places *= 2;
-    *w = (struct yk_where){.copies_max = copies_max, .holders_max = holders_max, .mask = places - 1,
+    *w = (struct yk_where){.copies_max = copies_max, .holders_max = holders_max, .mask = places - 1, .seed = seed,
                            .first = NONE, .last = NONE, .free = NONE};
     w->copies = calloc(copies_max, sizeof(*w->copies));
     w->index = malloc((size_t)places * sizeof(*w->index));
@@ -73,7 +74,8 @@ void yk_where_free(struct yk_where *w) {
 /* ---- lists ---- */
 
 static uint32_t *place_of(const struct yk_where *w, uint64_t block) {
-    uint64_t x = (block ^ (block >> 31)) * UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t x = (block ^ w->seed) * UINT64_C(0x9e3779b97f4a7c15);
+    x = (x ^ (x >> 32) ^ w->seed >> 7) * UINT64_C(0xbf58476d1ce4e5b9);
     return &w->index[(uint32_t)(x >> 32) & w->mask];
 }
 

@@ -33,8 +33,9 @@ enum yk_where_tier { YK_WHERE_VRAM, YK_WHERE_DRAM, YK_WHERE_SSD, YK_WHERE_TIERS 
 
 struct yk_where;
 
-/* copies_max 1 to YK_WHERE_COPIES_MAX, holders_max 1 to YK_WHERE_HOLDERS_MAX. -YK_EINVAL, -YK_ENOMEM. */
-int yk_where_new(uint32_t copies_max, uint32_t holders_max, struct yk_where **ret_where);
+/* copies_max 1 to YK_WHERE_COPIES_MAX, holders_max 1 to YK_WHERE_HOLDERS_MAX. Who does not know the seed cannot make
+ * hashes that are slow to find. -YK_EINVAL, -YK_ENOMEM. */
+int yk_where_new(uint32_t copies_max, uint32_t holders_max, uint64_t seed, struct yk_where **ret_where);
 void yk_where_free(struct yk_where *where); /* NULL is fine */
 
 /* The holder (below holders_max) has it in that tier, besides others that were told. A holder that has half of all

@@ -316,6 +316,23 @@ static void what_is_removed_is_told_no_more(void **state) {
     end(&r);
 }
 
+/* Before its thread has looked once. */
+static void what_has_just_been_added_may_end_at_once(void **state) {
+    for (int i = 0; i < 50; i++) {
+        struct told told = {.lock = PTHREAD_MUTEX_INITIALIZER};
+        struct yk_feed_opts opts = {.endpoint = "tcp://127.0.0.1:1", .replay = "tcp://127.0.0.1:1",
+                                    .sink = {stored, removed, cleared, &told}, .lost = lost};
+        struct yk_feeds *feeds;
+        uint32_t id;
+        assert_int_equal(yk_feeds_new(&feeds), 0);
+        assert_int_equal(yk_feeds_add(feeds, &opts, &id, NULL), 0);
+        if (i % 2 == 0)
+            assert_int_equal(yk_feeds_remove(feeds, id), 0);
+        assert_int_equal(yk_feeds_add(feeds, &opts, &id, NULL), 0);
+        yk_feeds_free(feeds);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(events_arrive),
@@ -326,6 +343,7 @@ int main(void) {
         cmocka_unit_test(an_engine_begins_anew),
         cmocka_unit_test(what_cannot_be_read_takes_all_back),
         cmocka_unit_test(what_is_removed_is_told_no_more),
+        cmocka_unit_test(what_has_just_been_added_may_end_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -158,6 +158,37 @@ static void what_was_given_is_assumed(void **state) {
     yk_route_close(r);
 }
 
+/* Both tell what they have, and the first has not yet computed what it was given. */
+static void what_is_being_computed_counts_as_there(void **state) {
+    yk_routes *r = make(NULL);
+    yk_route_request q = request_of(YK_ROUTE_TAKE);
+    yk_route_choice c[8];
+    char first[YK_ROUTE_NAME_MAX + 1];
+    report(r, "a", 0, 0);
+    report(r, "b", 0, 0);
+    yk_route_stored(r, "a", YK_ROUTE_VRAM, chain + 9, 1);
+    yk_route_stored(r, "b", YK_ROUTE_VRAM, chain + 9, 1);
+    uint64_t decision = ask(r, &q, c).decision;
+    memcpy(first, c[0].name, sizeof(first));
+    q.flags = 0;
+    ask(r, &q, c);
+    for (int i = 0; i < 2; i++) {
+        bool same = strcmp(c[i].name, first) == 0;
+        assert_int_equal(c[i].vram, same ? 10 : 0);
+        assert_int_equal(c[i].in_flight, same);
+    }
+    assert_int_equal(yk_route_drop(r, decision), 0);
+    ask(r, &q, c);
+    assert_int_equal(c[0].vram + c[1].vram, 0);
+    q.flags = YK_ROUTE_TAKE;
+    ask(r, &q, c);
+    assert_int_equal(yk_route_gone(r, c[0].name), 0);
+    q.flags = 0;
+    assert_int_equal(ask(r, &q, c).ranked, 1);
+    assert_int_equal(c[0].vram, 0);
+    yk_route_close(r);
+}
+
 static void targets_objective_and_refusal(void **state) {
     yk_routes *r = make(NULL);
     yk_route_request q = request_of(YK_ROUTE_TAKE);
@@ -291,6 +322,7 @@ int main(void) {
         cmocka_unit_test(blocks_come_from_node_and_peers),
         cmocka_unit_test(private_caches_are_not_fetched_from),
         cmocka_unit_test(what_was_given_is_assumed),
+        cmocka_unit_test(what_is_being_computed_counts_as_there),
         cmocka_unit_test(targets_objective_and_refusal),
         cmocka_unit_test(names_and_limits),
         cmocka_unit_test(options_are_checked),

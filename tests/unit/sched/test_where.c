@@ -12,7 +12,7 @@
 
 static struct yk_where *make(uint32_t copies, uint32_t holders) {
     struct yk_where *w;
-    assert_int_equal(yk_where_new(copies, holders, &w), 0);
+    assert_int_equal(yk_where_new(copies, holders, 1, &w), 0);
     return w;
 }
 
@@ -74,8 +74,8 @@ static void what_is_out_of_range_is_refused(void **state) {
     struct yk_where *w;
     struct yk_where_lead lead;
     const uint64_t chain[] = {1};
-    assert_int_equal(yk_where_new(0, 1, &w), -YK_EINVAL);
-    assert_int_equal(yk_where_new(1, YK_WHERE_HOLDERS_MAX + 1, &w), -YK_EINVAL);
+    assert_int_equal(yk_where_new(0, 1, 1, &w), -YK_EINVAL);
+    assert_int_equal(yk_where_new(1, YK_WHERE_HOLDERS_MAX + 1, 1, &w), -YK_EINVAL);
     w = make(1, 2);
     assert_int_equal(yk_where_add(w, 2, 1, V), -YK_EINVAL);
     assert_int_equal(yk_where_add(w, 0, 1, YK_WHERE_TIERS), -YK_EINVAL);
