@@ -8,7 +8,7 @@ import vm
 from host import INSIDE, assert_good, boot, programs, suite
 
 TRACES = Path(os.environ.get("YOLK_TRACES", vm.HERE.parents[2] / "shared" / "traces"))
-REQUESTS = 100
+REQUESTS = 60
 BLOCK = 32 << 10
 PACKET = 4096
 

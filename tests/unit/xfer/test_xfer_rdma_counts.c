@@ -44,7 +44,8 @@
 /* System calls at most, of a slice that shares nothing with others: */
 #define ALONE      6u  /* doorbell, arming, the sleep, and three reads: event, no other event, what woke the loop */
 #define MESSAGE    4u  /* of a message of the stream and its answer: sent, slept for, received, nothing more there */
-#define AROUND     64u /* of a batch: submitted, waited for, signs of life, timers */
+#define AROUND     64u /* of a batch: submitted, waited for */
+#define TIMED      8u  /* of a second: a slow machine has many in one batch */
 
 static const char *listen_at;
 
@@ -241,6 +242,7 @@ static void warm(struct rig *r, uint32_t op) {
 struct cost {
     struct yk_device_counts here, there;
     uint64_t slices, calls_here, calls_there;
+    uint64_t by_time; /* calls that may be due to time that passed: timers, signs of life */
 };
 
 static struct yk_device_counts difference(struct yk_device_counts a, struct yk_device_counts b) {
@@ -276,7 +278,9 @@ static struct cost cost_of(struct rig *r, const char *what, uint32_t op, uint32_
         c.here = counts_here();
         system_calls_of(getpid(), &ours);
         system_calls_of(r->pid, &theirs);
+        uint64_t began = yk_now_ns();
         move(r, op, n, bytes, guarded);
+        c.by_time = TIMED * ((yk_now_ns() - began) / YK_NS_PER_S);
         snprintf(who, sizeof(who), "%s, initiator", what);
         c.calls_here = system_calls_since(getpid(), &ours, who);
         snprintf(who, sizeof(who), "%s, target", what);
@@ -305,7 +309,7 @@ static void assert_whole(const struct yk_device_counts *c) {
     assert_true(c->signalled <= c->requests);
     assert_true(c->doorbells <= c->signalled); /* the last of a list asks */
     assert_true(c->arms <= c->doorbells + c->wakeups);
-    assert_true(c->wakeups <= c->completions);
+    assert_true(c->wakeups <= c->completions + 1); /* an event may be left of what was polled before */
 }
 
 static void a_read_is_one_request_of_this_side(void **state) {
@@ -318,8 +322,8 @@ static void a_read_is_one_request_of_this_side(void **state) {
     assert_int_equal(c.here.bytes, REQUESTS * (64u << 10)); /* all of it, and none over the stream */
     assert_int_equal(c.there.requests, 0);
     /* Nobody at the target has anything to do; what there is are signs of life, and our question for its counts. */
-    assert_true(c.calls_there <= c.slices / 4);
-    assert_true(c.calls_here <= ALONE * c.slices + AROUND);
+    assert_true(c.calls_there <= c.slices / 4 + c.by_time);
+    assert_true(c.calls_here <= ALONE * c.slices + AROUND + c.by_time);
     rig_close(&r);
 }
 
@@ -333,8 +337,8 @@ static void small_reads_share_doorbells_and_completions(void **state) {
     assert_int_equal(c.here.bytes, REQUESTS * (4u << 10));
     assert_true(c.here.doorbells <= c.slices / 2); /* 16 requests are a list when they are there at once */
     assert_true(c.here.completions <= c.slices / 2);
-    assert_true(c.calls_here <= ALONE * c.slices / 2 + AROUND);
-    assert_true(c.calls_there <= c.slices / 4);
+    assert_true(c.calls_here <= ALONE * c.slices / 2 + AROUND + c.by_time);
+    assert_true(c.calls_there <= c.slices / 4 + c.by_time);
     rig_close(&r);
 }
 
@@ -347,8 +351,8 @@ static void a_guarded_read_is_one_request_and_two_messages(void **state) {
     assert_int_equal(c.here.requests, c.slices);
     assert_int_equal(c.here.bytes, REQUESTS * (64u << 10));
     assert_int_equal(c.there.requests, 0);
-    assert_true(c.calls_here <= (ALONE + 2 * MESSAGE) * c.slices + AROUND);
-    assert_true(c.calls_there <= 2 * MESSAGE * c.slices + AROUND);
+    assert_true(c.calls_here <= (ALONE + 2 * MESSAGE) * c.slices + AROUND + c.by_time);
+    assert_true(c.calls_there <= 2 * MESSAGE * c.slices + AROUND + c.by_time);
     rig_close(&r);
 }
 
@@ -362,8 +366,8 @@ static void a_write_is_one_request_of_the_target(void **state) {
     assert_int_equal(c.there.requests, c.slices);
     assert_int_equal(c.there.bytes, REQUESTS * (64u << 10));
     assert_int_equal(c.here.requests, 0);
-    assert_true(c.calls_here <= MESSAGE * c.slices + AROUND);
-    assert_true(c.calls_there <= (ALONE + MESSAGE) * c.slices + AROUND);
+    assert_true(c.calls_here <= MESSAGE * c.slices + AROUND + c.by_time);
+    assert_true(c.calls_there <= (ALONE + MESSAGE) * c.slices + AROUND + c.by_time);
     rig_close(&r);
 }
 

@@ -55,6 +55,7 @@ def yolk(number, *args):
 def sees_all(number):
     """Whether a node answers, and knows of as many members as there are."""
     done = run(number, "nodes")
+    tell(f"node {number}: {done.stderr.strip() or done.stdout.count('member')}")
     return done.returncode == 0 and len(re.findall('"state": *"member"', done.stdout)) == len(OWN)
 
 
@@ -102,7 +103,7 @@ class Cluster:
     def node(self, n):
         rdma = ["--rdma", ",".join(f"device={device}" for device in OWN[n])] if "rdma" in self.transports else []
         return self.spawn(f"n{n}", BIN / "yolkd", "--etcd", ETCD, "--node-name", f"n{n}", "--name", f"n{n}",
-                          "--dram", "160M", "--http", "none", "--listen", f"unix:/tmp/n{n}.sock",
+                          "--dram", "96M", "--http", "none", "--listen", f"unix:/tmp/n{n}.sock",
                           "--peer-listen", f"127.0.0.1:770{n}", "--transfer", f"0.0.0.0:771{n}", "--advertise", ADDRESS[n],
                           "--insecure-network", "--transports", self.transports, *rdma, "--state-dir", self.dir / f"n{n}")
 
