@@ -39,6 +39,8 @@
 
 #define LIBRARY     "librdmacm.so.1"
 #define STEP_MS     10000 /* of finding the way */
+#define TRY_MS      500   /* of one try at the address: the kernel may miss an answer that is quicker than its question, and
+                             looks again when this is over */
 #define CONNECT_MS  30000 /* of the connection; who dialled the lane gives up earlier (connect_ms) */
 #define PENDING_MAX 64u   /* of the process, not up or not gone: each may come to have a thread */
 #define BACKLOG     8
@@ -131,7 +133,8 @@ struct yk_cm {
     uint8_t halfway;             /* a step is under way whose end its own would wait for */
     uint8_t call;                /* atomic, enum call: who comes second of the thread and yk_cm_end clears up */
     int call_errno;              /* of the call; written before `returned` is, read behind it */
-    uint32_t refused;
+    uint32_t refused, tries;
+    struct yk_sockaddr from, to; /* who dials, who is dialled */
     uint32_t qpn;
     uint8_t answers, asks, traffic_class;
     uint8_t token[YK_CM_TOKEN];
@@ -300,6 +303,11 @@ static void call(struct yk_cm *cm) {
     }
 }
 
+static int resolve(struct yk_cm *cm) {
+    cm->tries++;
+    return lib.resolve_addr(cm->id, &cm->from.u.any, &cm->to.u.any, TRY_MS);
+}
+
 /* ---- events ----------------------------------------------------------------------------------------- */
 
 /* What is of interest in one; it is given back before anything is made of it, since its id may be destroyed. */
@@ -353,14 +361,18 @@ static void handle(struct yk_cm *cm, const struct said *said) {
     case RDMA_CM_EVENT_ADDR_RESOLVED:
         if (cm->state != RESOLVING)
             break;
-        if (strcmp(cm->id->verbs->device->name, cm->device) != 0) {
-            fail(cm, -YK_EIO, "the way to the peer goes over another device", cm->id->verbs->device->name);
+        if (cm->id->verbs == NULL || strcmp(cm->id->verbs->device->name, cm->device) != 0) {
+            fail(cm, -YK_EIO, "the way to the peer goes over another device", "");
             break;
         }
         cm->state = ROUTING;
         deadline(cm, STEP_MS);
         if (lib.resolve_route(cm->id, STEP_MS) != 0)
             fail_errno(cm, "no way to the peer is found", errno);
+        break;
+    case RDMA_CM_EVENT_ADDR_ERROR:
+        if (cm->state == RESOLVING && (cm->tries >= STEP_MS / TRY_MS || resolve(cm) != 0))
+            fail(cm, -YK_ETIMEDOUT, "the peer's address is not found", "");
         break;
     case RDMA_CM_EVENT_ROUTE_RESOLVED:
         if (cm->state == ROUTING)
@@ -461,15 +473,14 @@ static int undo(struct yk_cm *cm, int rc) {
 
 int yk_cm_dial(const struct yk_cm_opts *o, const char *remote, uint16_t port, struct yk_cm **ret_cm,
                struct yk_err *err) {
-    struct yk_sockaddr from, to;
     struct yk_cm *cm = cm_new(o, err);
     if (cm == NULL)
         return err->code;
     int rc = set_up(cm, &cm->id, err);
     cm->state = RESOLVING;
-    if (rc == 0 && (yk_sock_parse(o->host, 0, &from) < 0 || yk_sock_parse(remote, port, &to) < 0))
+    if (rc == 0 && (yk_sock_parse(o->host, 0, &cm->from) < 0 || yk_sock_parse(remote, port, &cm->to) < 0))
         rc = yk_err_set(err, -YK_EINVAL, "no way from %s to %s", o->host, remote);
-    if (rc == 0 && lib.resolve_addr(cm->id, &from.u.any, &to.u.any, STEP_MS) != 0)
+    if (rc == 0 && resolve(cm) != 0)
         rc = yk_err_set(err, -YK_EIO, "%s: no way to %s: %s", o->device, remote, strerror(errno));
     if (rc < 0)
         return undo(cm, rc);

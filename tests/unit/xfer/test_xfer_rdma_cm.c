@@ -2,7 +2,8 @@
  *
  * Connections of iWARP queue pairs, by themselves: who is let in and who is not, what is told when nobody comes or
  * answers, and their end in each state. It needs two ports of iWARP, each with an address that reaches the other:
- * YOLK_IWARP=1 says that the first two of this host are such; without it all is skipped. tests/vm has a guest with them.
+ * YOLK_IWARP=1 says that the first of this host is such, and the next of the same family on another device; without it all
+ * is skipped. YOLK_RDMA_CASE: one case alone. tests/vm has a guest with them.
  */
 #include "xfer/rdma/rdma_priv.h"
 
@@ -134,11 +135,13 @@ static int open_all(void **state) {
     assert_int_equal(yk_rdma_settings_parse(NULL, &settings, &err), 0);
     assert_int_equal(yk_loop_new(&loop, &err), 0);
     uint32_t found = yk_rdma_ports_now(&settings, ports, YK_RDMA_PORTS_MAX);
-    for (uint32_t i = 0; i < found; i++)
-        if (ports[i].iwarp)
+    for (uint32_t i = 0; i < found && n < 2; i++)
+        if (ports[i].iwarp && (n == 0 || (strcmp(ports[i].device, ports[0].device) != 0 &&
+                                          (strchr(ports[i].host, ':') == NULL) == (strchr(ports[0].host, ':') == NULL))))
             ports[n++] = ports[i];
     if (n < 2)
-        fail_msg("%u ports of iWARP with an address, of %u ports", n, found);
+        fail_msg("%u ports of iWARP that could reach each other, of %u addresses of ports", n, found);
+    print_message("%s of %s, %s of %s\n", ports[0].host, ports[0].device, ports[1].host, ports[1].device);
     return 0;
 }
 
@@ -274,11 +277,15 @@ static void too_many_are_awaited(void **state) {
     NEEDS_PORTS
     static struct end targets[AWAITED + 1];
     struct yk_rdma_offer offer;
+    uint32_t n = 0;
+    int rc;
     UNTIL(connections() == 0);
-    for (uint32_t i = 0; i < AWAITED; i++)
-        assert_int_equal(await(&targets[i], &offer), 0);
-    assert_int_equal(await(&targets[AWAITED], &offer), -YK_ELIMIT);
-    for (uint32_t i = 0; i <= AWAITED; i++)
+    while ((rc = await(&targets[n], &offer)) == 0 && n < AWAITED)
+        n++;
+    print_message("%u are awaited; the next: %s\n", n, targets[n].text);
+    assert_int_equal(rc, -YK_ELIMIT);
+    assert_true(n >= 8); /* a device may have less room than that */
+    for (uint32_t i = 0; i <= n; i++)
         end(&targets[i]);
     UNTIL(connections() == 0);
     one_comes_up();
@@ -324,5 +331,7 @@ int main(void) {
         cmocka_unit_test(nobody_comes),
         cmocka_unit_test(offers_that_do_not_fit),
     };
+    if (getenv("YOLK_RDMA_CASE") != NULL)
+        cmocka_set_test_filter(getenv("YOLK_RDMA_CASE"));
     return cmocka_run_group_tests(tests, open_all, close_all);
 }
