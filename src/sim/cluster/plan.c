@@ -5,14 +5,16 @@
  * The leading run is followed block by block: what a tier of the node itself has is taken from the fastest, what none
  * has from another node, of whose copies a few are looked at for the one that leads farthest and has the least to
  * send. What came over a link or from SSD is in DRAM from when all of it has arrived; what was computed, from when it
- * is. What DRAM lets go is written to SSD, unless it is there or the SSD is more than WRITES_S behind, as a node does.
+ * is. What DRAM lets go is written to SSD, unless it is there or too much waits for the SSD as it is: what waits stays
+ * in memory, beside DRAM's blocks, up to a part of them, and what comes on top is dropped unwritten, as a node does.
  */
 #include "sim/cluster/cluster_priv.h"
 
 #define SOURCES_MAX   8u  /* of one request; what more nodes have is computed */
 #define HOLDERS_MAX   8u  /* looked at for a block */
 #define AHEAD_MAX     64u /* blocks, for the one that leads farthest */
-#define WRITES_S      2.0
+#define WAITS_ONE_IN  8u  /* of DRAM's blocks; WAITS_MIN at least */
+#define WAITS_MIN     64u
 #define SSD_LATENCY_S 100e-6
 
 struct source {
@@ -189,11 +191,12 @@ static int demote(struct cluster *c, uint32_t node, uint32_t block) {
     if (block == NONE || c->opts->blocks[YK_SIM_SSD] == 0 || copies_find(&c->copies, cache, block) != NONE)
         return 0;
     n->written_until = n->written_until > c->now ? n->written_until : c->now;
-    if (n->written_until > c->now + WRITES_S) {
+    double waits = c->opts->blocks[YK_SIM_DRAM] / WAITS_ONE_IN, write_s = c->cost.block_bytes / (c->opts->ssd_bytes_s / 2);
+    if (n->written_until > c->now + (waits > WAITS_MIN ? waits : WAITS_MIN) * write_s) {
         c->result->not_demoted++;
         return 0;
     }
-    n->written_until += c->cost.block_bytes / (c->opts->ssd_bytes_s / 2);
+    n->written_until += write_s;
     c->result->demoted++;
     c->result->written_bytes += c->cost.block_bytes;
     return copies_use(&c->copies, cache, block, NONE, &gone);

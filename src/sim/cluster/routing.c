@@ -22,10 +22,15 @@
 #define RANKED        16u
 #define CANDIDATES    64u
 
-/* A choice is as good as the best if it takes no longer than this: times, seconds. Measured on the two public traces:
- * with 1.1 and 0.02 s a third more bytes move, with 1.5 and 0.5 s chats wait longer. */
-#define AS_GOOD_TIMES 1.3
+/* A choice is about as good as the best if it takes no longer than 0.2 s and 0.3 of the best's time more, of which at
+ * most 0.3 s count: measured on the two public traces (record 0027). */
 #define AS_GOOD_S     0.2
+#define AS_GOOD_SHARE 0.3
+#define AS_GOOD_MAX_S 0.3
+
+/* Of the objective between tokens, beyond which a node refuses: what waits for its prefill comes on top. */
+#define FULL_SHARE 0.5
+#define FULL_KEY_S 1e6 /* such nodes are shown after all others */
 
 const char *const yk_sim_router_names[] = {"round-robin", "least-loaded", "cache-aware", "learned", NULL};
 
@@ -106,13 +111,25 @@ static void add_source(struct yk_router_node *node, struct yk_router_source *sou
         sources[node->n_sources++] = source;
 }
 
+static uint64_t to_ms(double seconds) {
+    return (uint64_t)(seconds * 1e3 + 0.5);
+}
+
+/* Another request would make the tokens of all in its batch come too slowly. */
+static bool is_full(const struct cluster *c, uint32_t i, const struct job *j) {
+    const struct node *n = &c->node[i];
+    return c->opts->tbt_objective_s > 0 &&
+           cost_step_s(&c->cost, n->n_batch + 1, n->context + j->tokens) > c->opts->tbt_objective_s * FULL_SHARE;
+}
+
 /* As the place-th of those that the router is shown. */
-static void describe(struct cluster *c, uint32_t place, uint32_t i, uint32_t peer, uint64_t now_ms) {
+static void describe(struct cluster *c, uint32_t place, uint32_t i, uint32_t peer, const struct job *j) {
     struct yk_router_node *node = &c->router_nodes[place];
     struct yk_router_source *sources = &c->router_sources[place * SOURCES];
     *node = (struct yk_router_node){.id = i,
                                     .zone = zone_of(c, i),
-                                    .reported_ms = now_ms,
+                                    .reported_ms = to_ms(c->now),
+                                    .refuses = is_full(c, i, j),
                                     .waiting = c->node[i].waiting,
                                     .waiting_tokens = (uint64_t)(c->node[i].waiting_tokens + 0.5),
                                     .sources = sources};
@@ -150,11 +167,11 @@ static void placed(void *owner, uint32_t item, uint32_t place) {
 }
 
 /* Which nodes the router is shown; returns how many. A heap with the worst of the best at its top. */
-static uint32_t choose_candidates(struct cluster *c) {
+static uint32_t choose_candidates(struct cluster *c, const struct job *j) {
     uint32_t nodes = c->opts->nodes, n = 0, i = c->turn++ % nodes;
     double block_s = 2 * c->cost.active_params * c->opts->block_tokens / c->cost.prefill_flops_s;
     for (uint32_t k = 0; k < nodes; k++, i = i + 1 < nodes ? i + 1 : 0) {
-        c->keys[i] = c->node[i].backlog_s - *reach_of(c, i, YK_SIM_SSD) * block_s;
+        c->keys[i] = c->node[i].backlog_s - *reach_of(c, i, YK_SIM_SSD) * block_s + (is_full(c, i, j) ? FULL_KEY_S : 0);
         if (n < CANDIDATES) {
             n++;
             yk_heap_sift(c->shown, n, n - 1, i, is_worse, placed, c);
@@ -173,12 +190,12 @@ static uint32_t farthest(struct cluster *c) {
     return best;
 }
 
-static struct yk_router_request ask_of(const struct cluster *c, const struct job *j, uint64_t now_ms) {
+static struct yk_router_request ask_of(const struct cluster *c, const struct job *j) {
     const struct yk_sim_req *q = job_req(c, j);
     uint64_t ids[2] = {0, 0};
     for (uint32_t i = 0; i < q->n && i < 2; i++)
         ids[i] = (c->trace->id[c->trace->blocks[q->first + i]] + 1) * UINT64_C(0xff51afd7ed558ccd);
-    return (struct yk_router_request){.now_ms = now_ms,
+    return (struct yk_router_request){.now_ms = to_ms(c->now),
                                       .tokens = (uint32_t)j->tokens,
                                       .blocks = q->n,
                                       .block_tokens = c->opts->block_tokens,
@@ -192,25 +209,30 @@ static uint32_t brought(const struct yk_router_choice *choice) {
 }
 
 static uint32_t least_moved(const struct yk_router_choice *choices, uint32_t n) {
+    double share_s = choices[0].ttft_s * AS_GOOD_SHARE;
+    double longest = choices[0].ttft_s + AS_GOOD_S + (share_s < AS_GOOD_MAX_S ? share_s : AS_GOOD_MAX_S);
     uint32_t best = 0;
     for (uint32_t i = 1; i < n; i++)
-        if (choices[i].ttft_s <= choices[0].ttft_s * AS_GOOD_TIMES + AS_GOOD_S && brought(&choices[i]) < brought(&choices[best]))
+        if (choices[i].ttft_s <= longest && brought(&choices[i]) < brought(&choices[best]))
             best = i;
     return best;
 }
 
 static int ask_router(struct cluster *c, struct job *j) {
-    uint64_t now_ms = (uint64_t)(c->now * 1e3 + 0.5);
-    struct yk_router_request request = ask_of(c, j, now_ms);
+    struct yk_router_request request = ask_of(c, j);
     struct yk_router_choice choice[RANKED];
     struct yk_router_answer answer;
     find_reach(c, j);
-    uint32_t peer = farthest(c), shown = choose_candidates(c);
+    uint32_t peer = farthest(c), shown = choose_candidates(c, j);
     for (uint32_t i = 0; i < shown; i++)
-        describe(c, i, c->shown[i], peer, now_ms);
+        describe(c, i, c->shown[i], peer, j);
     int rc = yk_router_rank(c->router, &request, c->router_nodes, shown, choice, RANKED, &answer);
     if (rc < 0)
         return rc;
+    if (answer.ranked == 0) { /* all are full */
+        j->node = least_loaded(c);
+        return 0;
+    }
     const struct yk_router_choice *taken = &choice[least_moved(choice, answer.ranked)];
     j->node = taken->id;
     j->decision = yk_router_take(c->router, &request, taken);
