@@ -178,9 +178,13 @@ static void save_begin(struct yk_node *node, uint64_t now_ms) {
     yk_store_learned_forget(node->store); /* who has not come for it until now has lost it */
 }
 
+static uint32_t save_ms(const struct yk_node *node) {
+    return node->opts.learned_save_ms != 0 ? node->opts.learned_save_ms : SAVE_MS;
+}
+
 static int save_is_due(const struct yk_node *node, uint64_t now_ms) {
     const struct saving *v = &node->saving;
-    return node->learn_started && v->path != NULL && now_ms - v->last_ms >= SAVE_MS && seen(node) != v->seen;
+    return node->learn_started && v->path != NULL && now_ms - v->last_ms >= save_ms(node) && seen(node) != v->seen;
 }
 
 /* The next namespace, or the end: 1 it is over. */

@@ -39,6 +39,7 @@ struct yk_node_opts {
     uint32_t scrub_interval_s; /* between two passes */
     int populate;              /* touch a fresh tier in the background; with an SSD tier any */
     uint32_t compact_percent;  /* fragments above which an idle node moves blocks; 0 = never */
+    uint32_t learned_save_ms;  /* between two writes of store.learned_path; 0 = 300,000 */
     int allow_remote;          /* tcp on other than loopback addresses: nobody is authenticated */
     /* Where the transfer engine listens for peers that cannot map the memory: "HOST:PORT" (port 0: any free
      * one), "auto" (the host of the first tcp listener; without one there is no engine), or "off" = NULL.

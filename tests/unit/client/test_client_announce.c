@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What a node whose policy learns hears of requests: chains that are matched, by the ring of a mapped handle and by the
- * message of another; what is announced with hints; and that it learns from them beside its owner's thread.
+ * message of another; what is announced with hints; that it learns from them beside its owner's thread, writes what
+ * it has learned while it serves, and says what it thinks of a block.
  */
 #include "fixture.h"
 
 #include "base/clock.h"
+#include "node/learned_file.h"
 
 #include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define CHAIN 300u
 
@@ -145,12 +149,88 @@ static void test_it_learns_beside_its_owner(void **state) {
     end(&f);
 }
 
+static char kept[128]; /* the file of what was learned */
+
+static void learns_and_keeps(struct yk_node_opts *o) {
+    learns(o);
+    o->store.learned_path = kept;
+    o->learned_save_ms = 20;
+}
+
+static void remove_kept(void) {
+    unlink(kept);
+    *strrchr(kept, '/') = 0;
+    assert_int_equal(rmdir(kept), 0); /* nothing is left beside it */
+}
+
+/* Written again and again beside requests, each time whole; what a node without its memory then finds is what it had. */
+static void test_what_it_learns_is_kept_while_it_serves(void **state) {
+    struct fixture f;
+    struct stat before = {0}, now;
+    struct yk_learned_file *file;
+    unsigned versions = 0, n = 0;
+    size_t len;
+    (void)state;
+    fixture_init(&f, 0);
+    f.tune = learns_and_keeps;
+    snprintf(kept, sizeof(kept), "%s/state/learned", f.dir); /* its folder is made */
+    fixture_start(&f);
+    yk_client *c = open_client(&f);
+    uint64_t until = yk_now_ns() + 120 * YK_NS_PER_S;
+    for (; (versions < 5 || counters(&f).trainings < 1) && yk_now_ns() < until; n++) {
+        use(c, n % 3 != 0 ? n % 40 : n);
+        if (stat(kept, &now) != 0 || now.st_ino == before.st_ino)
+            continue;
+        before = now;
+        versions++;
+        assert_int_equal(yk_learned_file_read(kept, &file, NULL), 0);
+        assert_non_null(yk_learned_file_find(file, "default", 0, &len));
+        yk_learned_file_free(file);
+    }
+    assert_true(versions >= 5);
+    yk_close(c);
+    fixture_stop(&f);
+    fixture_start(&f);
+    c = open_client(&f);
+    use(c, 1);
+    assert_int_equal(counters(&f).learned_loaded, 1);
+    yk_close(c);
+    fixture_stop(&f);
+    remove_kept();
+    fixture_fini(&f);
+}
+
+static void test_it_says_what_it_thinks(void **state) {
+    struct fixture f;
+    char *json = NULL;
+    (void)state;
+    start_with(&f, learns);
+    yk_client *c = open_client(&f);
+    use(c, 7);
+    assert_status(yk_explain_json(c, chain_of(7)[3], &json), 0);
+    assert_non_null(strstr(json, "\"here\""));
+    assert_non_null(strstr(json, "\"from_tail\""));
+    free(json);
+    assert_status(yk_explain_json(c, yk_key_str("never seen"), &json), YK_MISS);
+    assert_status(yk_explain_json(c, yk_key_str(""), &json), -YK_EKEY);
+    assert_status(yk_explain_json(c, chain_of(7)[3], NULL), -YK_EINVAL);
+    yk_close(c);
+    end(&f);
+    start_with(&f, NULL);
+    c = open_client(&f);
+    assert_status(yk_explain_json(c, chain_of(7)[3], &json), -YK_ENOTSUP);
+    yk_close(c);
+    end(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_match_is_heard),
         cmocka_unit_test(test_what_is_announced_is_not_heard_twice),
         cmocka_unit_test(test_a_node_that_does_not_learn_hears_nothing),
         cmocka_unit_test(test_it_learns_beside_its_owner),
+        cmocka_unit_test(test_what_it_learns_is_kept_while_it_serves),
+        cmocka_unit_test(test_it_says_what_it_thinks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
