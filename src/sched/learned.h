@@ -46,6 +46,12 @@ struct yk_learned_training *yk_learned_training_begin(struct yk_policy *p);
 void yk_learned_training_run(struct yk_learned_training *training);
 void yk_learned_training_end(struct yk_policy *p);
 
+/* A chain that is likely to be wanted soon and has blocks that the policy let go: hashes of those, head first, at most
+ * `most` (a chain of more is left alone). They are to be fetched from the tier below and inserted with is_ahead. 0: none
+ * for now; else ask again. Where timing is not predictable it is 0 for long. Takes up to 0.1 ms. Of hashes
+ * YK_POLICY_HASH_BITS count. */
+uint32_t yk_learned_prefetch(struct yk_policy *p, uint64_t now_ms, uint64_t *ret_hashes, uint32_t most);
+
 #define YK_LEARNED_FEATURES 19u
 
 /* What is thought of a block, here or not. */
