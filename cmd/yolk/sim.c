@@ -19,7 +19,7 @@ struct sim_config {
     char *trace, *ssd;
     int64_t capacity, seed;
     int policy;
-    bool cost;
+    bool prefetch, cost;
 };
 
 #define ROW(name_, type_, field_)                                                                  \
@@ -35,6 +35,9 @@ static const struct yk_opt rows[] = {
     {ROW("ssd", YK_OPT_STR, ssd), .metavar = "BLOCKS|unlimited",
      .help = "A tier below of so many blocks (with --nodes of each node), to which goes what leaves the cache, which is "
              "DRAM then. Without --nodes for lru, lfu, s3fifo, gdsf, opt and learned."},
+    {ROW("prefetch-ahead", YK_OPT_BOOL, prefetch),
+     .help = "Bring up chains from SSD before they are wanted, where that can be predicted. For learned with --ssd, "
+             "without --nodes."},
     {ROW("seed", YK_OPT_INT, seed), .def = "1", .min = "0",
      .help = "The same trace, options and seed give the same result everywhere."},
     {ROW("cost", YK_OPT_BOOL, cost),
@@ -50,11 +53,15 @@ static double ratio_of(uint64_t part, uint64_t all) {
     return all > 0 ? (double)part / (double)all : 0;
 }
 
-static void print_tiers_json(struct yk_json *json, const struct yk_sim_result *r) {
+static void print_tiers_json(const struct sim_config *c, struct yk_json *json, const struct yk_sim_result *r) {
     yk_json_put_uint(json, "dram_hit_blocks", r->hit_blocks - r->below_hit_blocks);
     yk_json_put_uint(json, "ssd_hit_blocks", r->below_hit_blocks);
     yk_json_put_double(json, "ssd_share", ratio_of(r->below_hit_blocks, r->hit_blocks));
     yk_json_put_uint(json, "ssd_written_blocks", r->below_written);
+    if (!c->prefetch)
+        return;
+    yk_json_put_uint(json, "prefetched_blocks", r->moved);
+    yk_json_put_uint(json, "prefetched_used_blocks", r->moved_used);
 }
 
 static void print_text(const struct sim_config *c, const struct yk_sim_result *r, double ratio) {
@@ -63,6 +70,8 @@ static void print_text(const struct sim_config *c, const struct yk_sim_result *r
     if (c->ssd != NULL)
         printf("%" PRIu64 " of them on SSD (%.2f %%), %" PRIu64 " blocks written there\n", r->below_hit_blocks,
                100 * ratio_of(r->below_hit_blocks, r->hit_blocks), r->below_written);
+    if (c->prefetch)
+        printf("%" PRIu64 " blocks came up ahead, %" PRIu64 " of them were used\n", r->moved, r->moved_used);
     if (c->cost)
         printf("CPU time: %.3f us a block for decisions, %.3f us a block for %" PRIu64 " trainings\n",
                us_a_block(r->decision_ns, r), us_a_block(r->training_ns, r), r->trainings);
@@ -80,7 +89,7 @@ static void print_json(const struct sim_config *c, const struct yk_sim_result *r
     yk_json_put_uint(&json, "hit_blocks", r->hit_blocks);
     yk_json_put_double(&json, "hit_ratio", ratio);
     if (c->ssd != NULL)
-        print_tiers_json(&json, r);
+        print_tiers_json(c, &json, r);
     if (c->cost) {
         yk_json_put_double(&json, "decision_us_per_block", us_a_block(r->decision_ns, r));
         yk_json_put_double(&json, "training_us_per_block", us_a_block(r->training_ns, r));
@@ -133,7 +142,8 @@ static int run_cache(const struct sim_config *c, const struct yk_sim_trace *trac
     struct yk_sim_opts opts = {.policy = yk_sim_policy_names[c->policy],
                                .capacity = (uint32_t)c->capacity,
                                .seed = (uint64_t)c->seed,
-                               .below = below};
+                               .below = below,
+                               .prefetches = c->prefetch};
     struct yk_sim_result result;
     struct yk_err err = {0};
     int rc = yk_sim_run(trace, &opts, &result, &err);

@@ -33,6 +33,7 @@ struct yk_record {
     uint8_t turn;                 /* how many its session had at the last request */
     uint8_t in;                   /* bits: which of the caches without payload have it */
     uint8_t queue, freq;          /* shadow_priv.h */
+    uint8_t lifted;               /* it came up ahead of a use that it waits for (wanted_priv.h) */
     uint8_t announced;            /* its last use was of a request that was announced */
 };
 

@@ -41,6 +41,9 @@ void yk_keeper_use(struct yk_keeper *k, uint32_t record);
 /* If there are more than capacity, the next to go is out: true and *ret_record. */
 bool yk_keeper_trim(struct yk_keeper *k, uint32_t *ret_record);
 
+/* The value of the next to go, as of now. false: nobody is in. */
+bool yk_keeper_peek(struct yk_keeper *k, float *ret_value);
+
 /* Out, whatever it is worth. */
 void yk_keeper_drop(struct yk_keeper *k, uint32_t record);
 

@@ -57,6 +57,8 @@ static bool is_followed(const struct learned *l, uint32_t record) {
 
 /* The record is no longer in this one of the three; YK_RECORD_NONE is fine. */
 static void left(struct learned *l, uint32_t which, uint32_t record) {
+    if (which == FOLLOW_KEEPER)
+        yk_wanted_lost(&l->wanted, record);
     if (which != l->follows || record == YK_RECORD_NONE)
         return;
     uint32_t id = l->history.records[record].id;
@@ -301,11 +303,14 @@ static void request(struct learned *l, const struct yk_policy_request *q, uint32
     struct yk_history_request common = features_of(l, q, n, known);
     l->requests_clock = l->history.clock;
     count_hits(l, n);
+    yk_wanted_use(&l->wanted, l->chain, n);
     touch_chain(l, n, &common, announced);
     for (uint32_t i = n; i-- > 0;)
         yk_keeper_use(&l->keeper, l->chain[i]);
     while (yk_keeper_trim(&l->keeper, &gone))
         left(l, FOLLOW_KEEPER, gone);
+    if (announced)
+        yk_wanted_end(&l->wanted, l->chain, n);
     if (announced || l->last_ms > 0) /* else it is found again at a start, before there is any time */
         yk_lessons_request(&l->lessons, l->chain, n);
     choose(l, n);
@@ -316,6 +321,22 @@ static void request(struct learned *l, const struct yk_policy_request *q, uint32
 
 static void learned_request(struct yk_policy *p, const struct yk_policy_request *q) {
     request(of(p), q, YK_RECORD_NONE, true);
+}
+
+/* The chain is free between requests. */
+uint32_t yk_learned_prefetch(struct yk_policy *p, uint64_t now_ms, uint64_t *ret_hashes, uint32_t most) {
+    struct learned *l = of(p);
+    uint32_t gone;
+    set_time(l, now_ms);
+    if (l->follows != FOLLOW_KEEPER)
+        return 0;
+    uint32_t n = yk_wanted_next(&l->wanted, l->training->place.used_s, most < l->chain_max ? most : l->chain_max, l->chain);
+    yk_wanted_lift(&l->wanted, l->chain, n);
+    for (uint32_t i = 0; i < n; i++)
+        ret_hashes[i] = l->history.records[l->chain[n - 1 - i]].key_hash;
+    while (yk_keeper_trim(&l->keeper, &gone))
+        left(l, FOLLOW_KEEPER, gone);
+    return n;
 }
 
 /* ---- training ---------------------------------------------------------------------------------- */
@@ -402,6 +423,7 @@ static int make_parts(struct learned *l, struct yk_policy_space *space, const st
         rc = yk_keeper_init(&l->keeper, &l->history, NULL, l->capacity, l->chain_max, 1u << FOLLOW_KEEPER);
     if (rc == 0)
         rc = make_training(l, opts->seed);
+    yk_wanted_init(&l->wanted, &l->history, &l->keeper);
     yk_shadow_lru_init(&l->lru, &l->history, l->capacity, 1u << FOLLOW_LRU);
     yk_shadow_s3fifo_init(&l->s3fifo, &l->history, l->capacity, 1u << FOLLOW_S3FIFO);
     l->chain = malloc(l->chain_max * sizeof(*l->chain));
@@ -475,7 +497,9 @@ static int learned_insert(struct yk_policy *p, uint32_t id, const struct yk_poli
     if (rc != 0)
         return rc;
     uint32_t parent = block->parent_id != YK_POLICY_NONE ? record_at(l, block->parent_id) : YK_RECORD_NONE;
-    uint32_t record = block->found ? record_found(l, block->key_hash, parent) : record_for(l, block->key_hash, parent);
+    uint32_t record = block->is_ahead ? yk_history_find(&l->history, block->key_hash) : YK_RECORD_NONE;
+    if (record == YK_RECORD_NONE)
+        record = block->found ? record_found(l, block->key_hash, parent) : record_for(l, block->key_hash, parent);
     uint32_t other = l->history.records[record].id;
     if (other != YK_POLICY_NONE)
         l->record_of[other] = 0; /* the same hash twice: the younger has the record */

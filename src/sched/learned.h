@@ -75,6 +75,11 @@ int yk_learned_load(struct yk_policy *p, const void *bytes, size_t len, uint64_t
 /* All that was found at a start is in: the order among those is that of their last uses, as far as it was loaded. 0.1 to
  * 0.2 us a record. */
 void yk_learned_found(struct yk_policy *p);
+/* A chain that is likely to be wanted soon and has blocks that the policy let go: hashes of those, head first, at most
+ * `most` (a chain of more is left alone). They are to be fetched from the tier below and inserted with is_ahead. 0: none
+ * for now; else ask again. Where timing is not predictable it is 0 for long. Takes up to 0.1 ms. Of hashes
+ * YK_POLICY_HASH_BITS count. */
+uint32_t yk_learned_prefetch(struct yk_policy *p, uint64_t now_ms, uint64_t *ret_hashes, uint32_t most);
 
 #define YK_LEARNED_FEATURES 19u
 

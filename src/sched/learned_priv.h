@@ -13,6 +13,7 @@
 #include "sched/order_priv.h"
 #include "sched/place_priv.h"
 #include "sched/shadow_priv.h"
+#include "sched/wanted_priv.h"
 
 /* The model in use, and the next one with what it is made from. */
 struct yk_learned_training {
@@ -33,6 +34,7 @@ struct learned {
     struct yk_history history;
     struct yk_lessons lessons;
     struct yk_keeper keeper;
+    struct yk_wanted wanted;
     struct yk_shadow_lru lru;
     struct yk_shadow_s3fifo s3fifo;
     struct yk_learned_training *training;

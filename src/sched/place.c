@@ -43,4 +43,5 @@ void yk_place_run(struct yk_place *p, struct yk_fit *fit, struct yk_fit_example 
 
 void yk_place_end(struct yk_place *p) {
     p->used = !p->used;
+    p->used_s = p->next_s;
 }

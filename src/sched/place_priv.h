@@ -27,7 +27,7 @@
 struct yk_place {
     struct yk_trees near[2]; /* the model in use and the next; no trees: the long one alone decides */
     uint32_t used;           /* of the two */
-    float next_s;            /* the wait of the next; 0: it has no trees */
+    float used_s, next_s;    /* their waits; 0: it has no trees */
     double stay_ms;          /* how long lru keeps a block, a mean of late; 0: not known */
 };
 

@@ -70,6 +70,7 @@ struct yk_policy_block {
     uint32_t parent_id;    /* in, or to come; YK_POLICY_NONE, or another instance's: no parent */
     uint32_t depth_tokens; /* tokens from the start of the chain to this block's end */
     bool cut_off;          /* its parent was evicted and is in no tier: see YK_POLICY_CAP_CHAIN */
+    bool is_ahead;         /* nobody has used it: it is fetched ahead */
     bool parent_yields;    /* its parent goes first because it was told to yield, not since it is cut off */
     bool found;            /* it was here before this start: no use */
 };

@@ -27,6 +27,8 @@ struct yk_sim_cache_ops {
     void (*fini)(struct yk_sim_cache *cache); /* half-built ones too */
     /* The request of this number begins: its hits are counted, its blocks will be used. 0 or a failure. Or NULL. */
     int (*request)(struct yk_sim_cache *cache, uint64_t number);
+    /* What is wanted soon comes up, at a moment between two requests. 0 or a failure. NULL: it never does. */
+    int (*prefetch)(struct yk_sim_cache *cache, uint64_t at_ms);
     bool (*has)(const struct yk_sim_cache *cache, uint32_t block);
     int (*use)(struct yk_sim_cache *cache, uint32_t block); /* 0 or a failure that ends the run */
 };
@@ -35,6 +37,7 @@ struct yk_sim_cache_ops {
 struct yk_sim_cache {
     const struct yk_sim_cache_ops *ops;
     struct yk_sim_below *below; /* where what leaves goes, if says_left; NULL: nowhere */
+    uint64_t moved, moved_used; /* as in the result */
     uint64_t training_ns; /* CPU time, and how often: learned */
     uint32_t trainings;
 };

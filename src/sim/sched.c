@@ -14,7 +14,9 @@ struct sched {
     const struct yk_sim_trace *trace;
     struct yk_policy_space *space;
     struct yk_policy *policy;
-    uint8_t *in; /* by block */
+    uint8_t *in; /* by block: 1, or 2: it came up ahead and was not used yet */
+    uint32_t *by_hash; /* learned with prefetch: block + 1, or 0; open addressing, a power of two */
+    uint64_t by_hash_mask;
     uint64_t *hashes; /* learned: of the request, grown to the longest */
     uint32_t hashes_max;
     uint32_t capacity, count;
@@ -29,6 +31,7 @@ static void sched_fini(struct yk_sim_cache *c) {
     yk_policy_space_free(of(c)->space);
     free(of(c)->in);
     free(of(c)->hashes);
+    free(of(c)->by_hash);
 }
 
 static int sched_init(struct yk_sim_cache *c, const struct yk_sim_trace *t, const struct yk_sim_opts *o) {
@@ -62,21 +65,81 @@ static int evict_one(struct sched *s) {
     return 0;
 }
 
-static int sched_use(struct yk_sim_cache *c, uint32_t block) {
-    struct sched *s = of(c);
+enum { IN = 1, IN_AHEAD = 2 };
+
+static int come_in(struct sched *s, uint32_t block, bool is_ahead) {
     struct yk_policy_block info = {.key_hash = hash_of(s, block),
                                    .size_bytes = 1,
-                                   .parent_id = s->trace->parent[block]};
-    if (s->in[block])
-        return yk_policy_access(s->policy, block);
+                                   .parent_id = s->trace->parent[block],
+                                   .is_ahead = is_ahead};
     int rc = s->count == s->capacity ? evict_one(s) : 0;
     if (rc == 0)
         rc = yk_policy_insert(s->policy, block, &info);
     if (rc != 0)
         return rc;
-    s->in[block] = 1;
+    s->in[block] = is_ahead ? IN_AHEAD : IN;
     s->count++;
     return 0;
+}
+
+static int sched_use(struct yk_sim_cache *c, uint32_t block) {
+    struct sched *s = of(c);
+    if (!s->in[block])
+        return come_in(s, block, false);
+    s->base.moved_used += s->in[block] == IN_AHEAD;
+    s->in[block] = IN;
+    return yk_policy_access(s->policy, block);
+}
+
+/* ---- what comes up ahead: the policy names hashes ------------------------------------------------- */
+
+#define AHEAD_MAX 65536u /* blocks of a chain */
+#define AHEAD_CHAINS 8   /* at one moment */
+
+static uint32_t *bucket_of(const struct sched *s, uint64_t hash) {
+    uint64_t i = hash & s->by_hash_mask;
+    while (s->by_hash[i] != 0 && ((hash_of(s, s->by_hash[i] - 1) ^ hash) & YK_POLICY_HASH_BITS) != 0)
+        i = (i + 1) & s->by_hash_mask;
+    return &s->by_hash[i];
+}
+
+static int index_hashes(struct sched *s) {
+    s->by_hash_mask = 1023;
+    while (s->by_hash_mask < 2 * s->trace->distinct)
+        s->by_hash_mask = s->by_hash_mask * 2 + 1;
+    s->by_hash = calloc(s->by_hash_mask + 1, sizeof(*s->by_hash));
+    if (s->by_hash == NULL)
+        return -YK_ENOMEM;
+    for (uint32_t block = 0; block < s->trace->distinct; block++)
+        *bucket_of(s, hash_of(s, block)) = block + 1;
+    return 0;
+}
+
+static int bring_up(struct sched *s, const uint64_t *hashes, uint32_t n) {
+    for (uint32_t i = n; i-- > 0;) { /* the head becomes the youngest, as with a use */
+        uint32_t block = *bucket_of(s, hashes[i]) - 1;
+        if (block == YK_SIM_NONE || s->in[block] || !yk_sim_below_has(s->base.below, block))
+            continue;
+        int rc = come_in(s, block, true);
+        if (rc != 0)
+            return rc;
+        s->base.moved++;
+    }
+    return 0;
+}
+
+static int learned_prefetch(struct yk_sim_cache *c, uint64_t at_ms) {
+    struct sched *s = of(c);
+    uint64_t *hashes = malloc(AHEAD_MAX * sizeof(*hashes));
+    int rc = hashes == NULL ? -YK_ENOMEM : s->by_hash == NULL ? index_hashes(s) : 0;
+    for (int i = 0; rc == 0 && i < AHEAD_CHAINS; i++) {
+        uint32_t n = yk_learned_prefetch(s->policy, at_ms, hashes, AHEAD_MAX);
+        if (n == 0)
+            break;
+        rc = bring_up(s, hashes, n);
+    }
+    free(hashes);
+    return rc;
 }
 
 /* At once, on this thread, so that a run repeats. */
@@ -120,6 +183,7 @@ const struct yk_sim_cache_ops yk_sim_learned = {.name = "learned",
                                                 .init = sched_init,
                                                 .fini = sched_fini,
                                                 .request = learned_request,
+                                                .prefetch = learned_prefetch,
                                                 .has = sched_has,
                                                 .use = sched_use};
 const struct yk_sim_cache_ops yk_sim_lru = {.name = "lru",

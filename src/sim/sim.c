@@ -63,14 +63,30 @@ static int run_request(const struct yk_sim_trace *t, uint64_t number, struct yk_
     return rc;
 }
 
+#define TICK_MS   1000u
+#define TICKS_MAX 60u /* between two requests: a pause of a night is no reason for more */
+
+static int prefetch(struct yk_sim_cache *c, uint64_t from_ms, uint64_t to_ms) {
+    int rc = 0;
+    for (uint64_t i = 1; rc == 0 && i <= TICKS_MAX && (from_ms / TICK_MS + i) * TICK_MS < to_ms; i++)
+        rc = c->ops->prefetch(c, (from_ms / TICK_MS + i) * TICK_MS);
+    return rc;
+}
+
 static int run(const struct yk_sim_trace *t, const struct yk_sim_opts *o, struct yk_sim_cache *c,
                struct yk_sim_result *r) {
     int rc = c->below != NULL ? yk_sim_below_init(c->below, t, o->below) : 0;
     if (rc == 0)
         rc = c->ops->init(c, t, o);
     uint64_t began_ns = yk_sim_cpu_ns();
-    for (uint64_t i = 0; rc == 0 && i < t->req_count; i++)
-        rc = run_request(t, i, c, r);
+    for (uint64_t i = 0; rc == 0 && i < t->req_count; i++) {
+        if (o->prefetches && i > 0)
+            rc = prefetch(c, t->reqs[i - 1].at_ms, t->reqs[i].at_ms);
+        if (rc == 0)
+            rc = run_request(t, i, c, r);
+    }
+    r->moved = c->moved;
+    r->moved_used = c->moved_used;
     r->trainings = c->trainings;
     r->training_ns = c->training_ns;
     r->decision_ns = yk_sim_cpu_ns() - began_ns - c->training_ns;
@@ -94,6 +110,8 @@ int yk_sim_run(const struct yk_sim_trace *t, const struct yk_sim_opts *o, struct
                           o->capacity, (unsigned long long)t->distinct, YK_SIM_CAPACITY_MAX);
     if (o->below != 0 && !ops->says_left)
         return yk_err_set(err, -YK_EINVAL, "found policy '%s' with two tiers, expected one that knows them", o->policy);
+    if (o->prefetches && (ops->prefetch == NULL || o->below == 0))
+        return yk_err_set(err, -YK_EINVAL, "found policy '%s' with prefetch, expected learned, and two tiers", o->policy);
     c = calloc(1, ops->size);
     if (c == NULL)
         return yk_err_set(err, -YK_ENOMEM, "no memory for %s", o->policy);

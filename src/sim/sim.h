@@ -18,6 +18,8 @@
 
 #include "sim/load.h"
 
+#include <stdbool.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -29,6 +31,7 @@ struct yk_sim_opts {
     uint32_t capacity;  /* blocks, 1 to YK_SIM_CAPACITY_MAX */
     uint64_t seed;
     uint64_t below;     /* blocks that the tier below has room for; 0: there is none, YK_SIM_BELOW_ALL: for all */
+    bool prefetches;    /* chains come up from below before they are wanted, each second of the trace: learned */
 };
 
 #define YK_SIM_BELOW_ALL UINT64_MAX
@@ -37,6 +40,7 @@ struct yk_sim_result {
     uint64_t requests, blocks, hit_blocks;
     uint64_t below_hit_blocks; /* of hit_blocks: those that only the tier below had */
     uint64_t below_written;    /* blocks that went there */
+    uint64_t moved, moved_used; /* blocks that came up ahead, and those of them that were used before they left */
     uint64_t trainings;
     uint64_t decision_ns, training_ns; /* CPU time of the run, without its trainings and of those */
 };
@@ -44,7 +48,7 @@ struct yk_sim_result {
 /* NULL at the end. */
 extern const char *const yk_sim_policy_names[];
 
-/* 0; -YK_EINVAL: no such policy, not one for two tiers, or a capacity out of range; -YK_ENOMEM. */
+/* 0; -YK_EINVAL: no such policy, not one for two tiers or for prefetch, or a capacity out of range; -YK_ENOMEM. */
 int yk_sim_run(const struct yk_sim_trace *trace, const struct yk_sim_opts *opts,
                struct yk_sim_result *ret_result, struct yk_err *err);
 

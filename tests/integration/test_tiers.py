@@ -55,3 +55,12 @@ def test_a_node_with_an_ssd_serves_from_it_what_sim_predicts(place, trace, capac
     assert result["wrong_bytes"] == 0 and result["hit_blocks"] == seeds[0]["hit_blocks"]
     share = result["ssd"]["hits"] / result["hit_blocks"]
     assert min(s["ssd_share"] for s in seeds) - 0.01 < share < max(s["ssd_share"] for s in seeds) + 0.01
+
+
+def test_tells_what_came_up_ahead(trace):
+    both = ("--capacity", 500, "--policy", "learned", "--ssd", "unlimited")
+    found = sim(trace, *both, "--prefetch-ahead")
+    assert 0 <= found["prefetched_used_blocks"] <= found["prefetched_blocks"]
+    assert "prefetched_blocks" not in sim(trace, *both)
+    done = yolk("sim", "--trace", trace, "--prefetch-ahead", "--policy", "learned")
+    assert done.returncode == 2 and "two tiers" in done.stderr and done.stderr.count("\n") == 1

@@ -143,8 +143,83 @@ static void test_who_cannot_say_what_left_is_refused(void **state) {
     yk_sim_trace_fini(&t);
 }
 
+/* ---- prefetch ---------------------------------------------------------------------------------------- */
+
+/* Sessions of chains that are used every PERIOD_MS, or at random, one after the other. */
+static void add_sessions(struct yk_sim_trace *t, bool is_regular) {
+    enum { SESSIONS = 40, BLOCKS = 20, ROUNDS = 100, PERIOD_MS = 40000 };
+    uint64_t ids[BLOCKS], random = 1;
+    for (uint64_t turn = 0; turn < (uint64_t)SESSIONS * ROUNDS; turn++) {
+        random = random * UINT64_C(6364136223846793005) + 1442695040888963407u;
+        uint64_t session = is_regular ? turn % SESSIONS : (random >> 33) % SESSIONS;
+        for (uint64_t i = 0; i < BLOCKS; i++)
+            ids[i] = session * 1000 + i;
+        add_at(t, turn * PERIOD_MS / SESSIONS + 500, ids, BLOCKS);
+    }
+}
+
+static struct yk_sim_result run_prefetching(const struct yk_sim_trace *t, bool prefetches) {
+    struct yk_sim_opts opts = {
+        .policy = "learned", .capacity = 200, .seed = 1, .below = YK_SIM_BELOW_ALL, .prefetches = prefetches};
+    struct yk_sim_result r;
+    assert_int_equal(yk_sim_run(t, &opts, &r, NULL), 0);
+    assert_true(r.moved_used <= r.moved && r.moved_used <= r.hit_blocks - r.below_hit_blocks);
+    return r;
+}
+
+/* Who comes back on time is there before: more than a cache without foresight can hold. */
+static void test_what_comes_on_time_is_there_before(void **state) {
+    struct yk_sim_trace t = {0};
+    (void)state;
+    add_sessions(&t, true);
+    struct yk_sim_result without = run_prefetching(&t, false), with = run_prefetching(&t, true);
+    assert_int_equal(without.moved, 0);
+    assert_true(with.moved_used * 10 >= with.moved * 6 && with.moved > 0);
+    assert_true(with.below_hit_blocks * 10 < without.below_hit_blocks * 9);
+    assert_int_equal(with.hit_blocks, without.hit_blocks);
+    yk_sim_trace_fini(&t);
+}
+
+/* Where nobody can tell who comes next, little is moved, and nothing lost. */
+static void test_what_comes_at_random_costs_no_hits(void **state) {
+    struct yk_sim_trace t = {0};
+    (void)state;
+    add_sessions(&t, false);
+    struct yk_sim_result without = run_prefetching(&t, false), with = run_prefetching(&t, true);
+    assert_true(with.moved * 5 < with.blocks);
+    assert_true(with.below_hit_blocks * 100 <= without.below_hit_blocks * 101);
+    yk_sim_trace_fini(&t);
+}
+
+static void test_prefetch_repeats_by_seed(void **state) {
+    struct yk_sim_trace t = {0};
+    (void)state;
+    generate(&t, YK_TRACE_AGENT, 9, 1500);
+    struct yk_sim_result a = run_prefetching(&t, true), b = run_prefetching(&t, true);
+    assert_true(a.below_hit_blocks == b.below_hit_blocks && a.moved == b.moved && a.moved_used == b.moved_used);
+    yk_sim_trace_fini(&t);
+}
+
+static void test_prefetch_needs_learned_and_two_tiers(void **state) {
+    static const struct yk_sim_opts bad[] = {
+        {.policy = "lru", .capacity = 5, .below = YK_SIM_BELOW_ALL, .prefetches = true},
+        {.policy = "learned", .capacity = 5, .prefetches = true}};
+    uint64_t ids[] = {1};
+    struct yk_sim_trace t = {0};
+    struct yk_sim_result r;
+    (void)state;
+    add_at(&t, 0, ids, 1);
+    for (size_t i = 0; i < 2; i++)
+        assert_int_equal(yk_sim_run(&t, &bad[i], &r, NULL), -YK_EINVAL);
+    yk_sim_trace_fini(&t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_comes_on_time_is_there_before),
+        cmocka_unit_test(test_what_comes_at_random_costs_no_hits),
+        cmocka_unit_test(test_prefetch_repeats_by_seed),
+        cmocka_unit_test(test_prefetch_needs_learned_and_two_tiers),
         cmocka_unit_test(test_lru_equals_the_model),
         cmocka_unit_test(test_where_all_is_below_all_hit_the_same),
         cmocka_unit_test(test_a_tier_below_never_costs_hits),
