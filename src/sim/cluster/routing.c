@@ -171,7 +171,10 @@ static uint32_t choose_candidates(struct cluster *c, const struct job *j) {
     uint32_t nodes = c->opts->nodes, n = 0, i = c->turn++ % nodes;
     double block_s = 2 * c->cost.active_params * c->opts->block_tokens / c->cost.prefill_flops_s;
     for (uint32_t k = 0; k < nodes; k++, i = i + 1 < nodes ? i + 1 : 0) {
-        c->keys[i] = c->node[i].backlog_s - *reach_of(c, i, YK_SIM_SSD) * block_s + (is_full(c, i, j) ? FULL_KEY_S : 0);
+        c->keys[i] = c->node[i].backlog_s - *reach_of(c, i, YK_SIM_SSD) * block_s;
+        if (n == CANDIDATES && c->keys[i] >= c->keys[c->shown[0]])
+            continue; /* most nodes of a large cluster end here, before more is asked of them */
+        c->keys[i] += is_full(c, i, j) ? FULL_KEY_S : 0;
         if (n < CANDIDATES) {
             n++;
             yk_heap_sift(c->shown, n, n - 1, i, is_worse, placed, c);
