@@ -14,6 +14,11 @@ int yk_rdma_check(const char *settings, struct yk_err *err) {
     return yk_err_set(err, -YK_ENOTSUP, "no RDMA: this build is without it (infiniband/verbs.h was not there)");
 }
 
+uint32_t yk_rdma_devices(struct yk_device_counts *ret_counts, uint32_t cap) {
+    (void)ret_counts, (void)cap;
+    return 0;
+}
+
 static int has(const struct yk_xfer_opts *opts, const char *host) {
     (void)opts, (void)host;
     return 0;
