@@ -21,7 +21,7 @@
 #include "base/clock.h"
 #include "base/status.h"
 #include "xfer/rdma/rdma_priv.h"
-#if __has_include(<infiniband/verbs.h>)
+#ifdef YK_TEST_VERBS /* the transport is built, not none.c */
 #include "xfer/rdma/device_priv.h"
 #endif
 
@@ -519,7 +519,7 @@ static void a_device_is_taken_out(void **state) {
     rig_close(&r, 0);
 }
 
-#if __has_include(<infiniband/verbs.h>)
+#ifdef YK_TEST_VERBS /* the transport is built, not none.c */
 static uint32_t polled; /* atomic */
 
 static int poll_nothing(struct ibv_cq *cq, int count, struct ibv_wc *wc) {
@@ -701,7 +701,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_stopped_peer_is_read),   cmocka_unit_test(tcp_is_left),
         cmocka_unit_test(an_address_is_removed),    cmocka_unit_test(an_address_changes),
         cmocka_unit_test(a_device_is_taken_out),
-#if __has_include(<infiniband/verbs.h>)
+#ifdef YK_TEST_VERBS /* the transport is built, not none.c */
         cmocka_unit_test(a_completion_never_comes),
 #endif
     };
