@@ -198,8 +198,8 @@ int copies_request(struct copies *s, uint32_t node, uint64_t number, double now)
 /* ---- making it ---- */
 
 static int cache_init(struct cache *c, uint32_t base, uint32_t capacity, const struct yk_policy_ops *ops,
-                      uint64_t seed) {
-    struct yk_policy_opts opts = {.capacity_objects = capacity, .seed = seed};
+                      uint64_t seed, bool has_below) {
+    struct yk_policy_opts opts = {.capacity_objects = capacity, .seed = seed, .has_below = has_below};
     *c = (struct cache){.base = base, .capacity = capacity, .free = NONE, .reserved = NONE};
     if (capacity == 0)
         return 0;
@@ -242,7 +242,8 @@ int copies_init(struct copies *s, const struct yk_sim_trace *trace, const struct
     int rc = make_arrays(s, of_node * o->nodes);
     for (uint32_t i = 0; rc == 0 && i < s->caches; i++) {
         uint32_t capacity = o->blocks[i % YK_SIM_TIERS];
-        rc = cache_init(&s->cache[i], (uint32_t)places, capacity, ops, o->seed + i / YK_SIM_TIERS);
+        bool has_below = i % YK_SIM_TIERS == YK_SIM_DRAM && o->blocks[YK_SIM_SSD] > 0;
+        rc = cache_init(&s->cache[i], (uint32_t)places, capacity, ops, o->seed + i / YK_SIM_TIERS, has_below);
         places += capacity + 1ull;
     }
     return rc == 0 ? 0 : yk_err_set(err, rc, "no memory for %llu blocks of capacity", (unsigned long long)places);

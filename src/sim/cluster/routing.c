@@ -19,14 +19,7 @@
 
 #define SOURCES       4u /* of a node: its tiers, and the node that leads farthest */
 #define DECISIONS_MAX (1u << 18)
-#define RANKED        16u
 #define CANDIDATES    64u
-
-/* A choice is about as good as the best if it takes no longer than 0.2 s and 0.3 of the best's time more, of which at
- * most 0.3 s count: measured on the two public traces (record 0027). */
-#define AS_GOOD_S     0.2
-#define AS_GOOD_SHARE 0.3
-#define AS_GOOD_MAX_S 0.3
 
 /* Of the objective between tokens, beyond which a node refuses: what waits for its prefill comes on top. */
 #define FULL_SHARE 0.5
@@ -207,38 +200,23 @@ static struct yk_router_request ask_of(const struct cluster *c, const struct job
                                       .chain = yk_router_chain(ids, q->n)};
 }
 
-static uint32_t brought(const struct yk_router_choice *choice) {
-    return choice->fetch[YK_ROUTER_PEER] + choice->compute_blocks;
-}
-
-static uint32_t least_moved(const struct yk_router_choice *choices, uint32_t n) {
-    double share_s = choices[0].ttft_s * AS_GOOD_SHARE;
-    double longest = choices[0].ttft_s + AS_GOOD_S + (share_s < AS_GOOD_MAX_S ? share_s : AS_GOOD_MAX_S);
-    uint32_t best = 0;
-    for (uint32_t i = 1; i < n; i++)
-        if (choices[i].ttft_s <= longest && brought(&choices[i]) < brought(&choices[best]))
-            best = i;
-    return best;
-}
-
 static int ask_router(struct cluster *c, struct job *j) {
     struct yk_router_request request = ask_of(c, j);
-    struct yk_router_choice choice[RANKED];
+    struct yk_router_choice choice;
     struct yk_router_answer answer;
     find_reach(c, j);
     uint32_t peer = farthest(c), shown = choose_candidates(c, j);
     for (uint32_t i = 0; i < shown; i++)
         describe(c, i, c->shown[i], peer, j);
-    int rc = yk_router_rank(c->router, &request, c->router_nodes, shown, choice, RANKED, &answer);
+    int rc = yk_router_rank(c->router, &request, c->router_nodes, shown, &choice, 1, &answer);
     if (rc < 0)
         return rc;
     if (answer.ranked == 0) { /* all are full */
         j->node = least_loaded(c);
         return 0;
     }
-    const struct yk_router_choice *taken = &choice[least_moved(choice, answer.ranked)];
-    j->node = taken->id;
-    j->decision = yk_router_take(c->router, &request, taken);
+    j->node = choice.id;
+    j->decision = yk_router_take(c->router, &request, &choice);
     return 0;
 }
 
