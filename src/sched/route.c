@@ -32,6 +32,7 @@
  * with 0.5 and 0.5 s chats wait longer. */
 #define GOOD_SHARE 0.3
 #define GOOD_S     0.2
+#define GOOD_MAX_S 0.3 /* of the share: under load, when all is slow, more makes it slower for all (record 0027) */
 #define NEAR_S     0.001 /* so close nodes are equal whatever their share */
 
 /* ---- making it ---- */
@@ -199,8 +200,8 @@ static uint32_t select_best(const struct ranking *k, struct yk_router_choice *ch
 
 /* What a score may be to be no more than a share and a time longer. Scores of late and of silent nodes are of another
  * size, and so never are. */
-static double within(double score, double share, double seconds) {
-    return score + fmod(score, MISSES_S) * share + seconds;
+static double within(double score, double share, double share_max_s, double seconds) {
+    return score + fmin(fmod(score, MISSES_S) * share, share_max_s) + seconds;
 }
 
 /* The quickest of those about as good as the best that bring least; ret_least: how much that is. */
@@ -256,9 +257,9 @@ static void settle_first(struct ranking *k, struct yk_router_choice *choices, ui
         return;
     first = choices[0].index;
     if (o->good_share >= 0)
-        first = thriftiest(k, within(k->best, o->good_share, o->good_s), &least);
+        first = thriftiest(k, within(k->best, o->good_share, GOOD_MAX_S, o->good_s), &least);
     a->thrifty = first != choices[0].index && k->router->brought[first] < k->router->brought[choices[0].index];
-    double limit = within(k->router->scores[first], o->near_share, NEAR_S);
+    double limit = within(k->router->scores[first], o->near_share, INFINITY, NEAR_S);
     if (o->near_share >= 0 && draw_two(k, limit, least, o->good_share < 0, two) > 1) {
         first = freer(k, two);
         a->drawn = true;

@@ -132,8 +132,8 @@ struct yk_router_opts {
     uint32_t decisions_max; /* open ones, whose outcome may be told; 0: 65,536. The oldest are given up. */
     uint32_t chains_max;    /* hot ones counted; 0: 4,096 */
     uint64_t seed;
-    /* Nodes that take no longer than the best by this share and this time are about as good: the one of them that
-     * brings least is first. 0: 0.3 and 0.2 s; a share below 0: none is. */
+    /* Nodes that take no longer than the best by this share (0.3 s at most) and this time are about as good: the one of
+     * them that brings least is first. 0: 0.3 and 0.2 s; a share below 0: none is. */
     double good_share, good_s;
     double near_share;      /* of those that bring as little, these are equal, and drawn from; 0: 0.03; below 0: none */
     double quantile;        /* 0: 0.9 */
