@@ -137,7 +137,7 @@ def test_what_was_removed_while_a_node_was_away_stays_removed(three):
     kill(three, 0)
     three.until_members(1, ["n1", "n2"])
     for key in keys[:10]:
-        b.remove(key)
+        wait_for(lambda: b.is_removed(key), f"{key} is removed")  # who is told that the deadline has passed asks again
     three.nodes[0].start()
     three.until_members(1, ["n0", "n1", "n2"])
     for key in keys[10:]:
