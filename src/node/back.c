@@ -9,7 +9,8 @@
  *
  *   payload  a bitmap says of which chunks the pages were had once; they stay. A place whose pages are
  *            not to be had is put aside as if it were allocated, with the free runs beside it, so that
- *            the allocator goes on with memory that is there; a tick tries again every RETRY_MS.
+ *            the allocator goes on with memory that is there; a tick tries again every RETRY_MS. So
+ *            in slow memory, too.
  *   tables   descriptors, keys and index may grow up to a limit of pages that were had; it is raised
  *            MARGIN ahead of need. At the limit they are full, as at the end of their region.
  *
@@ -172,37 +173,48 @@ static int all_backed(const struct yk_store *s, uint64_t offset, uint64_t len) {
     return 1;
 }
 
-/* Free runs that are not all there: one after the other, the longest first. */
-static void runs_aside(struct yk_store *s) {
+/* Free runs of a range that are not all there: one after the other, the longest first. */
+static void runs_aside(struct yk_store *s, struct yk_alloc *alloc, uint64_t base) {
     struct yk_alloc_stats st;
     uint64_t offset;
     for (;;) {
-        yk_alloc_stats(s->alloc, &st);
+        yk_alloc_stats(alloc, &st);
         uint64_t n =
             st.largest_free_bytes < YK_ALLOC_LEN_MAX ? st.largest_free_bytes : YK_ALLOC_LEN_MAX;
-        if (n < CHUNK || yk_alloc_get(s->alloc, n, &offset) < 0)
+        if (n < CHUNK || yk_alloc_get(alloc, n, &offset) < 0)
             return;
-        if (!all_backed(s, offset, n) && aside(s, offset, n) == 0)
+        if (!all_backed(s, base + offset, n) && aside(s, base + offset, n) == 0)
             continue;
-        yk_alloc_put(s->alloc, offset, n);
+        yk_alloc_put(alloc, offset, n);
         return;
     }
 }
 
-int yk_store_alloc_get(struct yk_store *s, uint64_t len, uint64_t *ret_offset) {
+int yk_store_range_get(struct yk_store *s, struct yk_alloc *alloc, uint64_t base, uint64_t len,
+                       uint64_t *ret_offset) {
+    uint8_t range = base == 0 ? 1u : 2u;
     for (;;) {
-        int rc = yk_alloc_get(s->alloc, len, ret_offset);
-        if (rc < 0 || yk_store_back(s, *ret_offset, len) == 0)
+        uint64_t at;
+        int rc = yk_alloc_get(alloc, len, &at);
+        if (rc < 0)
             return rc;
-        if (aside(s, *ret_offset, len) < 0) {
-            yk_alloc_put(s->alloc, *ret_offset, len);
+        *ret_offset = base + at;
+        if (yk_store_back(s, base + at, len) == 0)
+            return 0;
+        if (aside(s, base + at, len) < 0) {
+            yk_alloc_put(alloc, at, len);
             return -YK_ENOSPC;
         }
-        if (s->aside_count == 1) {
-            runs_aside(s);
+        if (s->aside_count == 1)
             s->aside_retry_ms = yk_boot_ms() + RETRY_MS;
-        }
+        if ((s->aside_ranges & range) == 0)
+            runs_aside(s, alloc, base);
+        s->aside_ranges |= range;
     }
+}
+
+int yk_store_alloc_get(struct yk_store *s, uint64_t len, uint64_t *ret_offset) {
+    return yk_store_range_get(s, s->alloc, 0, len, ret_offset);
 }
 
 void yk_store_back_tick(struct yk_store *s, uint64_t boot_ms) {
@@ -214,7 +226,8 @@ void yk_store_back_tick(struct yk_store *s, uint64_t boot_ms) {
         return;
     while (s->aside_count > 0) {
         const struct aside *a = &s->aside[--s->aside_count];
-        yk_alloc_put(s->alloc, a->offset, a->len);
+        yk_store_place_put(s, a->offset, a->len);
         COUNT_SUB(s, unbacked_bytes, a->len);
     }
+    s->aside_ranges = 0;
 }

@@ -46,15 +46,7 @@ int yk_store_place_claim(struct yk_store *s, uint64_t offset, uint64_t len) {
 }
 
 int cxl_get(struct yk_store *s, uint64_t len, uint64_t *ret_offset) {
-    uint64_t at;
-    if (yk_alloc_get(s->cxl->alloc, len, &at) < 0)
-        return -YK_ENOSPC;
-    if (yk_store_back(s, s->dram_bytes + at, len) < 0) {
-        yk_alloc_put(s->cxl->alloc, at, len);
-        return -YK_ENOSPC;
-    }
-    *ret_offset = s->dram_bytes + at;
-    return 0;
+    return yk_store_range_get(s, s->cxl->alloc, s->dram_bytes, len, ret_offset) < 0 ? -YK_ENOSPC : 0;
 }
 
 int cxl_may_copy(const struct yk_store *s, uint64_t len) {

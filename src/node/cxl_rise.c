@@ -76,9 +76,12 @@ static void count_risen(struct yk_store *s, uint64_t len) {
 /* 0, or why it stays where it is. */
 static int move_up(struct yk_store *s, uint32_t idx, uint64_t offset) {
     uint32_t ns = desc_at(s, idx)->ns;
-    struct yk_policy *from = s->cxl->of[ns], *to = s->shares[ns].policy;
+    struct yk_policy *from = s->cxl->of[ns];
     struct yk_policy_block pb = yk_store_policy_block(s, idx, 0);
-    if (from == NULL || to == NULL || yk_policy_insert(to, idx, &pb) < 0)
+    if (from == NULL || yk_store_policy_make(s, ns) < 0) /* a start found none of it in DRAM */
+        return -YK_ENOSPC;
+    struct yk_policy *to = s->shares[ns].policy;
+    if (yk_policy_insert(to, idx, &pb) < 0)
         return -YK_ENOSPC;
     if (yk_store_move(s, idx, offset) < 0) {
         yk_policy_remove(to, idx);

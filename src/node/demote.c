@@ -299,17 +299,21 @@ static void entry_failed(struct yk_store *s, uint32_t id) {
         yk_store_tell_key(s, info.ns, key, len, NULL, 0);
 }
 
-/* Those that are queued and leave: their bytes. */
+/* Those that are queued and leave, until so many bytes of DRAM are free (the put waits for those), and no more than as
+ * many of slow memory, which what sinks needs. Returns those of DRAM. */
 static uint64_t drop_queued(struct yk_store *s, uint64_t len) {
     struct ssd_side *l = s->low;
-    uint64_t freed = 0;
+    uint64_t freed = 0, slow_freed = 0;
     for (uint32_t at = l->queue_head; at != l->queue_tail && freed < len; at++) {
         uint32_t idx = l->queue[at & l->queue_mask];
         uint8_t m = *mark_of(s, idx);
         if ((m & (MARK_QUEUED | MARK_LEAVING | MARK_WRITING)) != (MARK_QUEUED | MARK_LEAVING) ||
             !desc_live(desc_at(s, idx)))
             continue;
-        freed += in_slow(s, idx) ? 0 : rest_at(s, idx)->cap; /* the put waits for DRAM */
+        uint64_t *sum = in_slow(s, idx) ? &slow_freed : &freed;
+        if (*sum >= len)
+            continue;
+        *sum += rest_at(s, idx)->cap;
         COUNT(s, demote_hurried);
         yk_store_retire(s, idx, RETIRE_SPACE, 0); /* which takes it off the queue; the pump skips its place */
     }

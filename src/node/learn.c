@@ -182,9 +182,14 @@ static uint32_t save_ms(const struct yk_node *node) {
     return node->opts.learned_save_ms != 0 ? node->opts.learned_save_ms : SAVE_MS;
 }
 
-static int save_is_due(const struct yk_node *node, uint64_t now_ms) {
+static int save_is_time(const struct yk_node *node, uint64_t now_ms) {
     const struct saving *v = &node->saving;
-    return node->learn_started && v->path != NULL && now_ms - v->last_ms >= save_ms(node) && seen(node) != v->seen;
+    return node->learn_started && v->path != NULL && now_ms - v->last_ms >= save_ms(node);
+}
+
+/* Is there what the last whole file has not? The helper has nothing. */
+static int save_is_due(const struct yk_node *node) {
+    return node->saving.failed || seen(node) != node->saving.seen;
 }
 
 /* The next namespace, or the end: 1 it is over. */
@@ -206,9 +211,9 @@ static int save_next(struct yk_node *node) {
 void node_save(struct yk_node *node) {
     struct saving *v = &node->saving;
     uint64_t now_ms = yk_boot_ms();
-    if (!v->under_way && !save_is_due(node, now_ms))
+    if (!v->under_way && !save_is_time(node, now_ms))
         return;
-    if (is_handed(node))
+    if (is_handed(node) || (!v->under_way && !save_is_due(node)))
         return;
     if (!v->under_way)
         save_begin(node, now_ms);
@@ -226,12 +231,13 @@ int node_saves(const struct yk_node *node) {
 
 void node_save_all(struct yk_node *node) {
     struct saving *v = &node->saving;
+    int given_up = v->under_way || v->handed;
     yk_learned_saving_free(v->copying);
     if (v->handed)
         yk_learned_saving_free(v->copy);
     v->copying = v->copy = NULL;
     yk_learned_file_abandon(&v->file);
-    if (!yk_store_learns(node->store) || v->path == NULL || seen(node) == v->seen)
+    if (!yk_store_learns(node->store) || v->path == NULL || (!given_up && !save_is_due(node)))
         return;
     save_begin(node, yk_boot_ms());
     const struct yk_policy *p;

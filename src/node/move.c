@@ -29,7 +29,7 @@ static uint32_t map_slot(const struct yk_store *s, uint64_t offset) {
     return (uint32_t)((offset / 64u * 0x9e3779b97f4a7c15ull) >> 32) & s->move_map_mask;
 }
 
-/* Places live blocks by offset. -YK_ENOMEM leaves no table. */
+/* Places live blocks of DRAM by offset. -YK_ENOMEM leaves no table. */
 static int map_build(struct yk_store *s) {
     uint64_t now = yk_boot_ms();
     if (s->move_map != NULL && now - s->move_map_ms < MAP_FRESH_MS)
@@ -47,7 +47,7 @@ static int map_build(struct yk_store *s) {
     for (uint32_t idx = 0; idx < top; idx++) {
         const struct yk_desc *d = desc_at(s, idx);
         const struct yk_rest *rest = rest_at(s, idx);
-        if (!desc_live(d))
+        if (!desc_live(d) || in_slow(s, idx)) /* the planner knows of none there */
             continue;
         uint32_t at = map_slot(s, rest->offset);
         for (uint32_t probes = 0; s->move_map[at] != 0 && probes < size; probes++)

@@ -422,6 +422,11 @@ static void stop_now(struct yk_node *node) {
         node_unwatch(node, slot);
     while (node->conns != NULL)
         conn_close(node->conns);
+    helpers_stop(node);
+    if (!node->discarded) { /* before the policies are emptied */
+        yk_store_drain(node->store);
+        node_save_all(node);
+    }
     /* Before the handle that its workers wake is closed. */
     if (node->opts.settle_ms > 0 && !yk_node_tier_lost(node))
         yk_store_ssd_settle(node->store, yk_now_ns() + node->opts.settle_ms * 1000000ull);
@@ -578,6 +583,7 @@ static void loop_init(struct yk_node *node) {
 
 /* Ends the loop of a node whose thread never ran. */
 static void loop_abandon(struct yk_node *node) {
+    node->discarded = 1;
     stop_now(node);
     for (uint32_t i = 0; i < node->listener_count; i++)
         close(node->listener_fds[i]);
@@ -647,14 +653,12 @@ static void end(struct yk_node *node, int discard) {
     if (node == NULL)
         return;
     pthread_mutex_lock(&node->lock);
+    node->discarded = discard;
     node->stop_asked = 1;
     pthread_mutex_unlock(&node->lock);
     uv_async_send(&node->wake);
     pthread_join(node->thread, NULL);
-    helpers_stop(node);
     uv_loop_close(&node->loop);
-    if (!discard)
-        node_save_all(node);
     struct yk_counters n;
     yk_store_counters(node->store, &n);
     if (discard && node->seg->found == YK_SEGMENT_FRESH && n.blocks == 0)

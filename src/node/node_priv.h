@@ -189,6 +189,7 @@ struct yk_node {
     int handover[64];
     uint32_t handover_count;
     int stop_asked;
+    int discarded; /* nothing of this life is kept; set before the loop hears of the stop */
     yk_ns_info ns_snapshot[YK_SHM_NAMESPACES]; /* name "" = none */
     struct learned_shot *learned_shots; /* under the lock; NULL: the policy learns nothing */
     uint32_t learned_count;
@@ -322,7 +323,7 @@ int node_learn_start(struct yk_node *node);
 /* A step of what is saved, if it is due. */
 void node_save(struct yk_node *node);
 int node_saves(const struct yk_node *node);  /* steps are to follow */
-void node_save_all(struct yk_node *node);    /* at a stop, when neither loop nor helpers run */
+void node_save_all(struct yk_node *node);    /* at a stop, when no helper runs */
 
 /* upkeep.c */
 int helpers_start(struct yk_node *node);

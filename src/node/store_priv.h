@@ -115,6 +115,7 @@ struct yk_store {
     uint64_t turn_backed; /* bytes of pages had in this turn of the loop */
     struct aside aside[ASIDE_MAX];
     uint32_t aside_count;
+    uint8_t aside_ranges; /* whose free runs were looked at: 1 DRAM, 2 slow memory */
     uint64_t aside_retry_ms;           /* boot clock */
     uint32_t desc_backed, rest_backed; /* descriptors whose line, whose rest has its pages */
 
@@ -259,6 +260,8 @@ int yk_store_place_claim(struct yk_store *s, uint64_t offset, uint64_t len);
 int yk_store_back(struct yk_store *s, uint64_t offset, uint64_t len);
 /* As yk_alloc_get, of memory whose pages are there. */
 int yk_store_alloc_get(struct yk_store *s, uint64_t len, uint64_t *ret_offset);
+/* The same of the range that begins at base. */
+int yk_store_range_get(struct yk_store *s, struct yk_alloc *alloc, uint64_t base, uint64_t len, uint64_t *ret_offset);
 void yk_store_back_tick(struct yk_store *s, uint64_t boot_ms);
 /* Pages had in one turn above which no place is granted ahead of need: some milliseconds. */
 #define TURN_BACKED (4ull << 20)

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "node/learned_file.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -200,6 +201,70 @@ static void test_what_it_learns_is_kept_while_it_serves(void **state) {
     fixture_fini(&f);
 }
 
+static void learns_keeps_and_settles(struct yk_node_opts *o) {
+    learns_and_keeps(o);
+    o->learned_save_ms = 1u << 30; /* by the stop alone */
+    o->settle_ms = 20000;
+    o->store.ssd.no_preload = 1;
+}
+
+/* A stop that writes blocks down empties the policies for it: what they had learned is kept from before. */
+static void test_a_stop_keeps_what_was_learned_though_blocks_are_written_down(void **state) {
+    struct fixture f;
+    char *json = NULL;
+    (void)state;
+    fixture_init(&f, 0);
+    f.tune = learns_keeps_and_settles;
+    f.ssd = 64u * MIB;
+    snprintf(kept, sizeof(kept), "%s/state/learned", f.dir);
+    fixture_start(&f);
+    for (int stopped = 0; stopped < 2; stopped++) {
+        yk_client *c = open_client(&f);
+        use(c, stopped);
+        if (!stopped)
+            use(c, 2);
+        assert_status(yk_explain_json(c, chain_of(2)[3], &json), 0);
+        assert_non_null(strstr(json, "\"in_lru\": true"));
+        assert_non_null(strstr(json, "\"in_s3fifo\": true"));
+        assert_non_null(strstr(json, "\"in_learned\": true"));
+        free(json);
+        yk_close(c);
+        fixture_stop(&f);
+        if (!stopped)
+            fixture_start(&f);
+    }
+    remove_kept();
+    fixture_fini(&f);
+}
+
+/* What could not be written is written when it can be, without a request more. */
+static void test_what_was_not_kept_is_kept_later(void **state) {
+    struct fixture f;
+    char beside[160];
+    struct stat st;
+    (void)state;
+    fixture_init(&f, 0);
+    f.tune = learns_and_keeps;
+    snprintf(kept, sizeof(kept), "%s/state", f.dir);
+    assert_int_equal(mkdir(kept, 0700), 0);
+    snprintf(kept, sizeof(kept), "%s/state/learned", f.dir);
+    snprintf(beside, sizeof(beside), "%s.new", kept);
+    assert_int_equal(mkfifo(beside, 0600), 0);
+    int fd = open(beside, O_RDONLY | O_NONBLOCK);
+    assert_true(fd >= 0);
+    fixture_start(&f);
+    yk_client *c = open_client(&f);
+    put_ok(c, "one", 10, 1);
+    yk_close(c);
+    for (uint64_t until = yk_now_ns() + 60 * YK_NS_PER_S; stat(beside, &st) == 0 && S_ISFIFO(st.st_mode);)
+        assert_true(yk_now_ns() < until);
+    fixture_stop(&f);
+    close(fd);
+    assert_int_equal(stat(kept, &st), 0);
+    remove_kept();
+    fixture_fini(&f);
+}
+
 static void test_it_says_what_it_thinks(void **state) {
     struct fixture f;
     char *json = NULL;
@@ -230,6 +295,8 @@ int main(void) {
         cmocka_unit_test(test_a_node_that_does_not_learn_hears_nothing),
         cmocka_unit_test(test_it_learns_beside_its_owner),
         cmocka_unit_test(test_what_it_learns_is_kept_while_it_serves),
+        cmocka_unit_test(test_a_stop_keeps_what_was_learned_though_blocks_are_written_down),
+        cmocka_unit_test(test_what_was_not_kept_is_kept_later),
         cmocka_unit_test(test_it_says_what_it_thinks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

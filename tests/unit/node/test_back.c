@@ -44,17 +44,22 @@ struct fixture {
     uint64_t epoch;
 };
 
-static void fixture_open(struct fixture *f) {
+static void open_with(struct fixture *f, uint64_t dram, uint64_t slow) {
     struct yk_store_opts o = {.policy = "lru", .reserve_percent = 2, .held_percent = 50};
     struct yk_err err = {0};
     full = 0;
-    o.segment.data_bytes = 64 * MIB;
+    o.segment.data_bytes = dram;
+    o.cxl = (struct yk_store_cxl_opts){slow, -1, {100, 10000000000ull, 250, 4000000000ull}};
     o.segment.max_blocks = 1u << 17;
     o.segment.max_clients = 4;
     o.segment.numa_node = -1;
     assert_int_equal(yk_store_open(&o, &f->s, &err), 0);
     assert_int_equal(yk_store_ns_open(f->s, "default", 7, 1, &f->ns, &err), 0);
     f->epoch = yk_store_ns_epoch(f->s, f->ns);
+}
+
+static void fixture_open(struct fixture *f) {
+    open_with(f, 64 * MIB, 0);
 }
 
 static int put(struct fixture *f, uint32_t key, uint32_t len) {
@@ -134,6 +139,41 @@ static void puts_make_room_where_no_page_is_to_be_had(void **state) {
     yk_store_close(f.s, 0);
 }
 
+/* Slow memory goes on with the pages that it has: what is there does not make way for a place without pages. */
+static void slow_memory_keeps_what_its_pages_hold(void **state) {
+    struct fixture f;
+    uint32_t key = 0;
+    open_with(&f, 16 * MIB, 64 * MIB);
+    const struct yk_segment *seg = yk_store_segment(f.s);
+    while (counters(&f).cxl_block_bytes < 24 * MIB) {
+        uint32_t len = key % 10 == 0 ? 2 * MIB : key % 3 == 0 ? MIB : 300000;
+        assert_int_equal(put(&f, key++, len), 0);
+    }
+    uint64_t data = taken(seg->fd_data), least = UINT64_MAX;
+    full = 1;
+    for (uint32_t end = key + 300; key < end; key++) {
+        assert_int_equal(put(&f, key, key % 10 == 0 ? 2 * MIB : key % 3 == 0 ? MIB : 300000), 0);
+        assert_true(there(&f, key));
+        uint64_t now = counters(&f).cxl_block_bytes;
+        least = now < least ? now : least;
+    }
+    for (uint32_t i = 0; i < key; i++)
+        (void)there(&f, i);
+    assert_int_equal(taken(seg->fd_data), data);
+    assert_false(seg->lost);
+    assert_true(least > 12 * MIB);
+    full = 0;
+    for (int ms = 0; counters(&f).unbacked_bytes > 0 && ms < WAIT_MS; ms += 10) {
+        poll(NULL, 0, 10);
+        (void)yk_store_tick(f.s);
+    }
+    assert_int_equal(counters(&f).unbacked_bytes, 0);
+    for (uint32_t i = 0; i < 80; i++)
+        assert_int_equal(put(&f, key++, MIB), 0);
+    assert_true(counters(&f).cxl_block_bytes > 40 * MIB); /* there is memory again */
+    yk_store_close(f.s, 0);
+}
+
 /* Descriptors, keys and index: as if they were no longer than the pages that are there. */
 static void tables_grow_no_further_than_their_pages(void **state) {
     enum { N = 60000 };
@@ -174,6 +214,7 @@ static void a_start_without_memory_is_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(puts_make_room_where_no_page_is_to_be_had),
+        cmocka_unit_test(slow_memory_keeps_what_its_pages_hold),
         cmocka_unit_test(tables_grow_no_further_than_their_pages),
         cmocka_unit_test(a_start_without_memory_is_refused),
     };

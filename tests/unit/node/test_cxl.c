@@ -325,6 +325,63 @@ static void what_has_risen_begins_anew(void **state) {
     fixture_close(&f);
 }
 
+/* A start finds a namespace in slow memory alone: what it has there rises as any other's does. */
+static void what_has_nothing_in_dram_rises_after_a_restart(void **state) {
+    struct fixture f;
+    struct yk_err err = {0};
+    uint32_t other, first;
+    slow_open(&f, 8 * MIB, 8 * MIB, 10, "lru", 250);
+    first = f.ns;
+    assert_int_equal(yk_store_ns_open(f.s, "other", 5, 1, &other, &err), 0);
+    put_block(&f, 0);
+    f.ns = other;
+    for (uint32_t i = 1; i < 15; i++)
+        put_block(&f, i);
+    yk_store_close(f.s, 1);
+    store_open(&f);
+    assert_int_equal(f.ns, first);
+    assert_int_equal(tier_of(&f, 0), YK_TIER_CXL);
+    for (int i = 0; i < 6; i++) {
+        use(&f, 0);
+        yk_store_turn(f.s);
+        yk_store_tick(f.s);
+    }
+    assert_int_equal(tier_of(&f, 0), YK_TIER_DRAM);
+    assert_true(exact(&f, 0, 0));
+    fixture_close(&f);
+}
+
+/* ---- compaction ----------------------------------------------------------------------------------------- */
+
+/* Gaps of DRAM close, however much more is in slow memory than in DRAM. */
+static void gaps_close_beneath_much_slow_memory(void **state) {
+    enum { SMALL = 4096, STAY = 300, ALL = 6000 };
+    struct fixture f;
+    char key[32];
+    slow_init(&f, 8 * MIB, 32 * MIB, 400, "lru", 250);
+    f.o.segment.max_blocks = 1u << 14;
+    store_open(&f);
+    for (uint32_t i = 0; i < ALL; i++) {
+        yk_store_turn(f.s);
+        assert_int_equal(put_as(&f, 0, key_of(i), NULL, bytes_of(i, 0), SMALL, 0), 0);
+        for (uint32_t k = 0; k < STAY && i > STAY && i % 50 == 0; k++)
+            use(&f, k);
+    }
+    assert_true(counters(&f).cxl_blocks > 5000);
+    for (uint32_t i = 0; i < STAY; i += 2)
+        assert_int_equal(change(&f, YK_CHANGE_REMOVE, 0, key_of(i)), 0);
+    counters(&f);
+    uint32_t moved = yk_store_compact(f.s, 0, 1000);
+    struct yk_counters n = counters(&f);
+    assert_true(moved > 0);
+    assert_int_equal(n.moves_refused, 0);
+    for (uint32_t i = 0; i < ALL; i++) {
+        snprintf(key, sizeof(key), "%s", key_of(i));
+        assert_int_equal(same(&f, key, bytes_of(i, 0), SMALL), here(&f, key));
+    }
+    fixture_close(&f);
+}
+
 /* ---- held -------------------------------------------------------------------------------------------------- */
 
 struct reader {
@@ -790,6 +847,8 @@ int main(void) {
         cmocka_unit_test(chains_keep_their_parents_over_both_ranges),
         cmocka_unit_test(a_block_rises_when_its_uses_are_worth_two_moves),
         cmocka_unit_test(what_has_risen_begins_anew),
+        cmocka_unit_test(what_has_nothing_in_dram_rises_after_a_restart),
+        cmocka_unit_test(gaps_close_beneath_much_slow_memory),
         cmocka_unit_test(what_is_held_stays_where_it_is),
         cmocka_unit_test(schedules_agree_with_a_model_of_two_orders),
         cmocka_unit_test(both_ranges_survive_a_restart),

@@ -111,6 +111,30 @@ static void a_put_that_has_waited_enough_drops_blocks(void **state) {
     fixture_close(&f);
 }
 
+/* It needs one block's place in DRAM, and for that one in slow memory: what else waits for the SSD is written. */
+static void a_put_that_has_waited_enough_drops_no_more_than_it_needs(void **state) {
+    struct fixture f;
+    struct yk_counters n;
+    three_init(&f, 16 * MIB, 128 * MIB, 192 * MIB, YK_SSD_ON_DEMOTION);
+    f.o.ssd.write_limit_bps = 64u << 10;
+    store_open(&f);
+    uint32_t i = 0;
+    for (n = figures(&f); n.leaving_blocks < 30 && i < 4000; n = figures(&f)) {
+        yk_store_turn(f.s);
+        if (put_flags(&f, i++, 0, BLOCK, 0, 0) != 0)
+            break;
+        yk_store_tick(f.s);
+    }
+    assert_true(n.leaving_blocks >= 30);
+    uint64_t before = n.demote_hurried;
+    yk_store_turn(f.s);
+    yk_store_ssd_hurry(f.s, BLOCK);
+    n = figures(&f);
+    assert_true(n.demote_hurried > before);
+    assert_true(n.demote_hurried <= before + 4);
+    fixture_close(&f);
+}
+
 static void memory_slower_than_ssd_is_not_used(void **state) {
     struct fixture f;
     uint32_t tiers;
@@ -214,6 +238,7 @@ int main(void) {
         cmocka_unit_test(a_pool_of_three_tiers_keeps_everything),
         cmocka_unit_test(write_through_writes_from_either_range),
         cmocka_unit_test(a_put_that_has_waited_enough_drops_blocks),
+        cmocka_unit_test(a_put_that_has_waited_enough_drops_no_more_than_it_needs),
         cmocka_unit_test(memory_slower_than_ssd_is_not_used),
         cmocka_unit_test(a_stop_writes_both_ranges),
         cmocka_unit_test(nothing_wrong_comes_back),
