@@ -38,6 +38,8 @@
 #define MODELS     2 /* of the long wait, of the near one */
 /* Far above what lessons.c waits for: a policy that waited for more would never learn. */
 #define REQUESTS_DUE_MAX 10000u
+/* A logarithm, -22 at the least as it is made; from 87 on its rate is no float, and no model comes of it. */
+#define PRIOR_MAX 40.0f
 
 struct saved_head {
     uint64_t magic;
@@ -482,7 +484,7 @@ static bool lessons_are_sane(const struct saved_head *h, const unsigned char *by
     for (uint32_t i = 0; i < h->lessons; i++) {
         memcpy(&e, bytes + p->examples + (size_t)i * sizeof(e), sizeof(e));
         memcpy(&l, bytes + p->lessons + (size_t)i * sizeof(l), sizeof(l));
-        if (!features_are_sane(e.x) || !(fabsf(e.prior) < 100) || (l.record != NONE && l.record >= h->records))
+        if (!features_are_sane(e.x) || !(fabsf(e.prior) < PRIOR_MAX) || (l.record != NONE && l.record >= h->records))
             return false;
     }
     return true;
