@@ -21,7 +21,7 @@ static const char *const from_names[YK_SIM_FROMS] = {"vram", "dram", "ssd", "rem
 /* ---- options ---- */
 
 int sim_cluster_check(const struct yk_opts *opts, bool is_cluster) {
-    static const char *const single[] = {"capacity", "cost", NULL};
+    static const char *const single[] = {"capacity", "cost", "prefetch-ahead", NULL};
     const struct yk_opt_spec *spec = opts->spec;
     for (size_t i = 0; !is_cluster && i < spec->n_options; i++) {
         const struct yk_opt *o = &spec->options[i];
@@ -31,7 +31,8 @@ int sim_cluster_check(const struct yk_opts *opts, bool is_cluster) {
     }
     for (size_t i = 0; is_cluster && single[i] != NULL; i++)
         if (yk_opt_is_set(opts, single[i]))
-            return yolk_fail(YOLK_USAGE, "found --%s with --nodes, expected one of them: a cluster has --vram, --dram, --ssd",
+            return yolk_fail(YOLK_USAGE, "found --%s with --nodes, expected one of them: it is of a single cache, a "
+                             "cluster has --vram, --dram, --ssd",
                              single[i]);
     return YOLK_OK;
 }

@@ -32,6 +32,10 @@ int yk_feeds_check(struct yk_err *err) {
     return yk_err_set(err, -YK_ENOTSUP, "KV events are not in this build: zmq.h was not there (libzmq3-dev)");
 }
 
+int yk_feeds_look(const struct yk_feed_opts *opts, struct yk_err *err) {
+    return yk_feeds_check(err);
+}
+
 int yk_feeds_add(struct yk_feeds *feeds, const struct yk_feed_opts *opts, uint32_t *ret_id, struct yk_err *err) {
     return yk_feeds_check(err);
 }
@@ -179,8 +183,10 @@ static int ask(struct yk_feeds *fs, struct feed *f, uint64_t from) {
     if (f->dealer != NULL)
         z->close(f->dealer);
     int zero = 0;
+    int64_t most = YK_KV_BATCH_MAX;
     f->dealer = z->socket(fs->ctx, ZMQ_DEALER);
     if (f->dealer == NULL || z->setsockopt(f->dealer, ZMQ_LINGER, &zero, sizeof(zero)) != 0 ||
+        z->setsockopt(f->dealer, ZMQ_MAXMSGSIZE, &most, sizeof(most)) != 0 ||
         z->connect(f->dealer, f->replay) != 0 || z->send(f->dealer, "", 0, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0 ||
         z->send(f->dealer, number, sizeof(number), ZMQ_DONTWAIT) < 0)
         return -YK_EIO;
@@ -412,14 +418,21 @@ static void fill(struct feed *f, const struct yk_feed_opts *o) {
     strncpy(f->topic, o->topic != NULL ? o->topic : "", sizeof(f->topic) - 1);
 }
 
-int yk_feeds_add(struct yk_feeds *fs, const struct yk_feed_opts *o, uint32_t *ret_id, struct yk_err *err) {
+int yk_feeds_look(const struct yk_feed_opts *o, struct yk_err *err) {
     const char *wrong = !is_address(o->endpoint)                                             ? o->endpoint
                         : o->replay != NULL && o->replay[0] != '\0' && !is_address(o->replay) ? o->replay
                                                                                               : NULL;
     if (wrong != NULL)
         return yk_err_set(err, -YK_EINVAL, "found '%.80s', expected tcp://HOST:PORT or ipc://PATH", wrong);
+    return yk_feeds_check(err);
+}
+
+int yk_feeds_add(struct yk_feeds *fs, const struct yk_feed_opts *o, uint32_t *ret_id, struct yk_err *err) {
+    int rc = yk_feeds_look(o, err);
+    if (rc < 0)
+        return rc;
     pthread_mutex_lock(&fs->lock);
-    int rc = start(fs, err);
+    rc = start(fs, err);
     if (rc == 0) {
         struct feed *f = place(fs, ret_id);
         if (f != NULL)

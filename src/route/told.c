@@ -90,13 +90,27 @@ static void cleared(void *arg) {
     pthread_mutex_unlock(&h->routes->lock);
 }
 
-/* Under the lock. */
+/* Under both locks, of which it lets go of one. */
+static void unsubscribe(yk_routes *r, uint32_t at) {
+    uint32_t feed = r->holders[at].feed;
+    pthread_mutex_unlock(&r->lock);
+    yk_feeds_remove(r->feeds, feed);
+    pthread_mutex_lock(&r->lock);
+    r->holders[at].has_feed = false;
+    yk_where_clear(r->where, at);
+}
+
+/* Under both locks, of which it may let go of one. */
 static int subscribe(yk_routes *r, uint32_t at, const char *endpoint, const char *replay, const char *topic) {
     struct routes_holder *h = &r->holders[at];
     struct yk_err err = {0};
     struct yk_feed_opts opts = {.endpoint = endpoint, .replay = replay, .topic = topic,
                                 .sink = {stored, removed, cleared, h}, .lost = cleared};
-    int rc = yk_feeds_add(r->feeds, &opts, &h->feed, &err);
+    int rc = yk_feeds_look(&opts, &err);
+    if (rc == 0 && h->has_feed)
+        unsubscribe(r, at); /* not before: an address that is none leaves the one there is */
+    if (rc == 0)
+        rc = yk_feeds_add(r->feeds, &opts, &h->feed, &err);
     if (rc < 0)
         return routes_fail(rc, "%s", err.text);
     snprintf(h->endpoint, sizeof(h->endpoint), "%s", endpoint);
@@ -105,23 +119,12 @@ static int subscribe(yk_routes *r, uint32_t at, const char *endpoint, const char
     return 0;
 }
 
-/* Under both locks, of which it lets go of one. */
-static void unsubscribe(yk_routes *r, uint32_t at) {
-    uint32_t feed = r->holders[at].feed;
-    pthread_mutex_unlock(&r->lock);
-    yk_feeds_remove(r->feeds, feed);
-    pthread_mutex_lock(&r->lock);
-    r->holders[at].has_feed = false;
-}
-
 int yk_route_events(yk_routes *r, const char *name, const char *endpoint, const char *replay, const char *topic) {
     uint32_t at;
     pthread_mutex_lock(&r->control);
     pthread_mutex_lock(&r->lock);
     int rc = endpoint != NULL ? routes_make(r, name, &at) : routes_fail(-YK_EINVAL, "an endpoint is wanted");
-    if (rc == 0 && r->holders[at].has_feed && strcmp(r->holders[at].endpoint, endpoint) != 0)
-        unsubscribe(r, at);
-    if (rc == 0 && !r->holders[at].has_feed)
+    if (rc == 0 && (!r->holders[at].has_feed || strcmp(r->holders[at].endpoint, endpoint) != 0))
         rc = subscribe(r, at, endpoint, replay, topic);
     pthread_mutex_unlock(&r->lock);
     pthread_mutex_unlock(&r->control);

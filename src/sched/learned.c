@@ -489,6 +489,7 @@ void yk_learned_found(struct yk_policy *p) {
         if (id != YK_POLICY_NONE && is_followed(l, record))
             yk_order_renew(&l->order, 0, id);
     }
+    l->requests_clock = l->history.clock; /* no request announced them */
 }
 
 static int learned_insert(struct yk_policy *p, uint32_t id, const struct yk_policy_block *block) {

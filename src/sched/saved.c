@@ -29,7 +29,7 @@
 #include <string.h>
 
 #define MAGIC   UINT64_C(0x64656e7261656c79) /* "ylearned"; another order of bytes reads otherwise */
-#define VERSION 2u                           /* another model, other features: another version */
+#define VERSION 3u                           /* another model, other features: another version */
 #define NONE    YK_RECORD_NONE
 
 /* Longer is longer than 24 days for an age, which is modulo 49. */
@@ -38,6 +38,8 @@
 #define MODELS     2 /* of the long wait, of the near one */
 /* Far above what lessons.c waits for: a policy that waited for more would never learn. */
 #define REQUESTS_DUE_MAX 10000u
+/* A logarithm, -22 at the least as it is made; from 87 on its rate is no float, and no model comes of it. */
+#define PRIOR_MAX 40.0f
 
 struct saved_head {
     uint64_t magic;
@@ -46,7 +48,7 @@ struct saved_head {
     uint64_t sum;   /* of what follows this */
     uint64_t now_ms;
     uint64_t model_ms, lessons_random, blocks, blocks_ever, fit_random;
-    double hits[FOLLOWED], long_hits[FOLLOWED], long_real_hits, room, stay_ms;
+    double hits[FOLLOWED], long_hits[FOLLOWED], long_real_hits, room, stay_ms, near_s;
     uint32_t request, peak, capacity, follows, next_refreshed;
     uint32_t records, leaves, queued[QUEUES], lessons, planned;
     uint32_t lessons_next, requests_due, requests;
@@ -182,7 +184,8 @@ static void see_rest(struct yk_learned_saving *s) {
     *h = (struct saved_head){.magic = MAGIC, .version = VERSION, .head_bytes = sizeof(*h), .now_ms = l->last_ms, .model_ms = l->model_ms,
                              .lessons_random = l->lessons.random, .blocks = l->lessons.blocks,
                              .blocks_ever = l->lessons.blocks_ever, .long_real_hits = l->long_real_hits,
-                             .room = l->room, .stay_ms = l->training->place.stay_ms, .request = l->history.request, .peak = l->peak,
+                             .room = l->room, .stay_ms = l->training->place.stay_ms,
+                             .near_s = (double)l->training->place.used_s, .request = l->history.request, .peak = l->peak,
                              .capacity = l->capacity, .follows = l->follows,
                              .next_refreshed = l->keeper.next_refreshed, .lessons = l->lessons.count,
                              .planned = l->lessons.planned, .lessons_next = l->lessons.next,
@@ -418,6 +421,7 @@ static bool head_is_sane(const struct saved_head *h) {
                 h->planned <= YK_LESSONS_PLANNED && h->lessons_next < YK_LESSONS && h->follows < FOLLOWED &&
                 h->requests_due >= 1 && h->requests_due <= REQUESTS_DUE_MAX &&
                 is_share(h->long_real_hits) && is_share(h->room) && is_share(h->stay_ms) &&
+                is_share(h->near_s) &&
                 (uint64_t)h->queued[0] + h->queued[1] + h->queued[2] <= h->records;
     for (uint32_t i = 0; i < FOLLOWED; i++)
         sane = sane && is_share(h->hits[i]) && is_share(h->long_hits[i]);
@@ -480,7 +484,7 @@ static bool lessons_are_sane(const struct saved_head *h, const unsigned char *by
     for (uint32_t i = 0; i < h->lessons; i++) {
         memcpy(&e, bytes + p->examples + (size_t)i * sizeof(e), sizeof(e));
         memcpy(&l, bytes + p->lessons + (size_t)i * sizeof(l), sizeof(l));
-        if (!features_are_sane(e.x) || !(fabsf(e.prior) < 100) || (l.record != NONE && l.record >= h->records))
+        if (!features_are_sane(e.x) || !(fabsf(e.prior) < PRIOR_MAX) || (l.record != NONE && l.record >= h->records))
             return false;
     }
     return true;
@@ -657,6 +661,7 @@ static void load_model(const struct loading *o) {
     load_trees(o, 0, &t->trees[t->used]);
     load_trees(o, 1, &t->place.near[t->place.used]);
     t->place.stay_ms = o->h.stay_ms;
+    t->place.used_s = (float)o->h.near_s;
     o->l->keeper.near_trees = yk_place_near(&t->place);
     uint64_t age_ms = o->h.now_ms > o->h.model_ms ? o->h.now_ms - o->h.model_ms : 0;
     o->l->model_ms = o->l->last_ms - (age_ms + o->away_ms); /* by a clock that may have begun since */

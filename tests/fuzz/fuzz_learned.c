@@ -4,7 +4,7 @@
  *
  * The input is first loaded as it is. Since a sum guards it, it is then read as damage to what a policy that has seen
  * and learned something saves: sets of (place, byte), after which the sum is made right. A policy that accepts
- * it goes on with requests, evictions and a training. And it is read as the file around that.
+ * it goes on with requests, evictions, what comes up ahead and a training. And it is read as the file around that.
  *
  * Thread: one.
  */
@@ -38,12 +38,8 @@ static struct yk_policy *make(struct yk_policy_space **ret_space) {
     return p;
 }
 
-static void use(struct yk_policy *p, uint32_t key, bool *in) {
+static void put(struct yk_policy *p, uint32_t key, bool *in, bool is_ahead) {
     uint32_t victim;
-    if (in[key]) {
-        require(yk_policy_access(p, key) == 0);
-        return;
-    }
     if (yk_policy_count(p) == ROOM) {
         require(yk_policy_victim_any(p, &victim) == 0 && victim < KEYS && in[victim]);
         require(yk_policy_evict(p, victim, hash_of(victim)) == 0);
@@ -51,8 +47,27 @@ static void use(struct yk_policy *p, uint32_t key, bool *in) {
     }
     require(yk_policy_insert(p, key, &(struct yk_policy_block){.key_hash = hash_of(key),
                                                                .parent_id = key % 2 ? key - 1 : YK_POLICY_NONE,
+                                                               .is_ahead = is_ahead,
                                                                .found = key % 7 == 0}) == 0);
     in[key] = true;
+}
+
+static void use(struct yk_policy *p, uint32_t key, bool *in) {
+    if (in[key])
+        require(yk_policy_access(p, key) == 0);
+    else
+        put(p, key, in, false);
+}
+
+/* What comes up ahead; damage may name keys that are none. */
+static void bring_up(struct yk_policy *p, uint64_t now_ms, bool *in) {
+    uint64_t hashes[8];
+    uint32_t n = yk_learned_prefetch(p, now_ms, hashes, 8);
+    require(n <= 8);
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t key = 0; key < KEYS; key++)
+            if (hash_of(key) == hashes[i] && !in[key])
+                put(p, key, in, true);
 }
 
 static void play(struct yk_policy *p, uint64_t now_ms, uint32_t requests) {
@@ -70,13 +85,17 @@ static void play(struct yk_policy *p, uint64_t now_ms, uint32_t requests) {
         }
         use(p, (key + 1) % KEYS, in);
         use(p, key % KEYS, in);
+        if (i % 4 == 0)
+            bring_up(p, now_ms + i * 100 + 50, in);
     }
     yk_learned_found(p);
     for (uint32_t key = 0; key < KEYS; key++) {
         struct yk_learned_block b;
-        if (yk_learned_explain(p, hash_of(key), &b) == 0)
-            for (uint32_t f = 0; f < YK_LEARNED_FEATURES; f++)
-                require(b.features[f] < 64);
+        if (yk_learned_explain(p, hash_of(key), &b) != 0)
+            continue;
+        require(b.rate >= 0);
+        for (uint32_t f = 0; f < YK_LEARNED_FEATURES; f++)
+            require(b.features[f] < 64);
     }
 }
 

@@ -118,6 +118,8 @@ def test_a_cluster_in_text(trace):
     (("--dram", "10"), "--dram without --nodes"),
     (("--router", "learned"), "--router without --nodes"),
     (("--nodes", "2", "--capacity", "10"), "--capacity with --nodes"),
+    (("--nodes", "2", "--cost"), "--cost with --nodes"),
+    (("--nodes", "2", "--ssd", "9", "--policy", "learned", "--prefetch-ahead"), "--prefetch-ahead with --nodes"),
     (("--nodes", "2", "--policy", "arc"), "arc"),
     (("--nodes", "2", "--zones", "3"), "zones"),
     (("--nodes", "2", "--dram", "0"), "DRAM"),

@@ -11,9 +11,8 @@
  * block i and led as far as i leads to i + 1. So it costs as much as there are copies, not nodes times blocks.
  *
  * The learned router predicts each node it is shown with some care, 0.3 us a node and more. Of a larger cluster it is
- * shown CANDIDATES nodes: those whose queue, less what their blocks save, is shortest. It ranks by time alone, and a
- * transfer that hides behind a queue takes none; so of the choices that are about as good as the best, the one is taken
- * that has to move and compute the fewest blocks. Nodes fetch what they find whatever the router, which only says where.
+ * shown CANDIDATES nodes: those whose queue, less what their blocks save, is shortest. Its first choice is taken, without
+ * drawing among equals. Nodes fetch what they find whatever the router, which only says where.
  */
 #include "sim/cluster/cluster_priv.h"
 

@@ -266,6 +266,30 @@ static void nobody_answers(void **state) {
     end(&r);
 }
 
+/* Nothing longer than a batch may be is read, when the past is sent again neither. */
+static void what_is_too_long_is_not_read(void **state) {
+    size_t len = YK_KV_BATCH_MAX + 1u;
+    unsigned char id[64], be[8] = {0}, *data = calloc(1, len);
+    struct rig r;
+    int id_len;
+    assert_non_null(data);
+    make(&r, true, 1000);
+    publish(&r, 0);
+    WAIT_FOR(has(&r, 0));
+    publish(&r, 3);
+    assert_int_equal(question(&r, id, &id_len), 1);
+    be[7] = 1;
+    zmq_send(r.router, id, (size_t)id_len, ZMQ_SNDMORE);
+    zmq_send(r.router, "", 0, ZMQ_SNDMORE);
+    zmq_send(r.router, be, 8, ZMQ_SNDMORE);
+    zmq_send(r.router, data, len, 0);
+    WAIT_FOR(has(&r, 3));
+    assert_int_equal(stats(&r).malformed, 0);
+    assert_int_equal(stats(&r).replayed, 0);
+    end(&r);
+    free(data);
+}
+
 static void an_engine_begins_anew(void **state) {
     struct rig r;
     make(&r, false, 0);
@@ -340,6 +364,7 @@ int main(void) {
         cmocka_unit_test(what_was_before_is_asked_for),
         cmocka_unit_test(a_gap_that_stays_takes_all_back),
         cmocka_unit_test(nobody_answers),
+        cmocka_unit_test(what_is_too_long_is_not_read),
         cmocka_unit_test(an_engine_begins_anew),
         cmocka_unit_test(what_cannot_be_read_takes_all_back),
         cmocka_unit_test(what_is_removed_is_told_no_more),

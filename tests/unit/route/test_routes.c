@@ -252,6 +252,30 @@ static void names_and_limits(void **state) {
     yk_route_close(r);
 }
 
+/* What is no address is refused, and what was subscribed to before goes on. */
+static void a_wrong_address_leaves_the_old_one(void **state) {
+    yk_routes *r = make(NULL);
+    char *json;
+    int rc = yk_route_events(r, "e", "tcp://127.0.0.1:9", NULL, NULL);
+    if (rc == -YK_ENOTSUP) {
+        yk_route_close(r);
+        skip();
+    }
+    assert_int_equal(rc, 0);
+    assert_int_equal(yk_route_events(r, "e", "http://127.0.0.1:9", NULL, NULL), -YK_EINVAL);
+    assert_int_equal(yk_route_events(r, "e", "tcp://127.0.0.1:10", "nowhere", NULL), -YK_EINVAL);
+    assert_int_equal(yk_route_json(r, &json), 0);
+    assert_non_null(strstr(json, "\"tcp://127.0.0.1:9\""));
+    free(json);
+    assert_int_equal(yk_route_stored(r, "e", YK_ROUTE_VRAM, chain, 3), 0); /* of the old one */
+    assert_int_equal(yk_route_events(r, "e", "tcp://127.0.0.1:10", NULL, NULL), 0);
+    assert_int_equal(yk_route_json(r, &json), 0);
+    assert_non_null(strstr(json, "\"tcp://127.0.0.1:10\""));
+    assert_non_null(strstr(json, "{\"blocks\": 0,"));
+    free(json);
+    yk_route_close(r);
+}
+
 static void options_are_checked(void **state) {
     yk_route_opts opts = {.size = sizeof(opts), .model = "unheard of"};
     yk_routes *r;
@@ -325,6 +349,7 @@ int main(void) {
         cmocka_unit_test(what_is_being_computed_counts_as_there),
         cmocka_unit_test(targets_objective_and_refusal),
         cmocka_unit_test(names_and_limits),
+        cmocka_unit_test(a_wrong_address_leaves_the_old_one),
         cmocka_unit_test(options_are_checked),
         cmocka_unit_test(many_threads_at_once),
     };

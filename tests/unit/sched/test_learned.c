@@ -41,6 +41,25 @@ static void test_wrong_and_late_events_are_answered(void **state) {
     yk_policy_space_free(space);
 }
 
+/* A start is no request: a use after it counts, announced or not. */
+static void test_a_use_of_what_was_found_counts(void **state) {
+    struct yk_policy_space *space = make_space(64);
+    struct yk_policy *p = make_learned(space, 10);
+    struct yk_policy_block block = {.key_hash = 5, .size_bytes = 1, .parent_id = YK_POLICY_NONE, .found = true};
+    struct yk_learned_report r;
+    (void)state;
+    assert_int_equal(yk_policy_insert(p, 1, &block), 0);
+    yk_learned_found(p);
+    yk_learned_report(p, &r);
+    assert_int_equal(r.blocks, 0);
+    assert_int_equal(yk_policy_access(p, 1), 0);
+    yk_learned_report(p, &r);
+    assert_int_equal(r.blocks, 1);
+    assert_int_equal(r.real_hits, 1);
+    yk_policy_free(p);
+    yk_policy_space_free(space);
+}
+
 /* Two ids of one key hash, as a collision or a spoiled descriptor would have it. */
 static void test_a_hash_that_comes_twice(void **state) {
     struct yk_policy_space *space = make_space(64);
@@ -322,6 +341,7 @@ static void test_learns_on_another_thread(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wrong_and_late_events_are_answered),
+        cmocka_unit_test(test_a_use_of_what_was_found_counts),
         cmocka_unit_test(test_a_hash_that_comes_twice),
         cmocka_unit_test(test_pinned_blocks_stay_and_children_go_before_parents),
         cmocka_unit_test(test_a_chain_does_not_push_out_its_own_beginning),

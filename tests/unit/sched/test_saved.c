@@ -36,8 +36,7 @@ static void close_cache(struct cache *c) {
     yk_policy_space_free(c->space);
 }
 
-static void put(struct cache *c, uint32_t key, uint32_t parent, bool found) {
-    struct yk_policy_block block = {.key_hash = hash_of(key), .size_bytes = 1, .parent_id = parent, .found = found};
+static void put_block(struct cache *c, uint32_t key, struct yk_policy_block block) {
     uint32_t victim;
     if (yk_policy_count(c->policy) == ROOM) {
         assert_int_equal(yk_policy_victim_any(c->policy, &victim), 0);
@@ -46,6 +45,11 @@ static void put(struct cache *c, uint32_t key, uint32_t parent, bool found) {
     }
     assert_int_equal(yk_policy_insert(c->policy, key, &block), 0);
     c->in[key] = true;
+}
+
+static void put(struct cache *c, uint32_t key, uint32_t parent, bool found) {
+    put_block(c, key,
+              (struct yk_policy_block){.key_hash = hash_of(key), .size_bytes = 1, .parent_id = parent, .found = found});
 }
 
 /* A chain of three keys of one of KEYS / 3 sessions, of which some come much more often than others. */
@@ -265,6 +269,75 @@ static void test_less_room_than_it_had(void **state) {
     free(bytes);
 }
 
+/* ---- prefetch ---- */
+
+static uint32_t key_of(uint64_t hash) {
+    uint32_t key = 0;
+    while (key < KEYS && hash_of(key) != hash)
+        key++;
+    assert_true(key < KEYS);
+    return key;
+}
+
+/* What is wanted soon comes up; returns how many blocks. */
+static uint32_t tick(struct cache *c, uint64_t now_ms) {
+    uint64_t hashes[3];
+    uint32_t n, moved = 0;
+    for (int chains = 0; chains < 8 && (n = yk_learned_prefetch(c->policy, now_ms, hashes, 3)) > 0; chains++)
+        for (uint32_t i = n; i-- > 0;) {
+            uint32_t key = key_of(hashes[i]);
+            if (c->in[key])
+                continue;
+            moved++;
+            put_block(c, key, (struct yk_policy_block){.key_hash = hashes[i], .size_bytes = 1, .is_ahead = true,
+                                                       .parent_id = key % 3 != 0 ? key - 1 : YK_POLICY_NONE});
+        }
+    return moved;
+}
+
+/* More sessions than there is room for, each on time, one every 100 ms. Returns what came up ahead. */
+static uint32_t play_on_time(struct cache *c, uint64_t *now_ms, uint32_t requests) {
+    enum { SESSIONS = ROOM * 4 / 3, EVERY_MS = 100 };
+    uint32_t moved = 0;
+    for (uint32_t i = 0; i < requests; i++) {
+        *now_ms += EVERY_MS;
+        if (*now_ms % 1000 == 0)
+            moved += tick(c, *now_ms);
+        use(c, *now_ms, (uint32_t)(*now_ms / EVERY_MS % SESSIONS));
+    }
+    return moved;
+}
+
+static uint64_t trainings_of(const struct cache *c) {
+    struct yk_learned_report r;
+    yk_learned_report(c->policy, &r);
+    return r.trainings;
+}
+
+/* What was learned of timing is loaded, too, and counts before the next training. */
+static void test_what_is_due_comes_up_after_a_load(void **state) {
+    enum { REQUESTS = 350 }; /* fewer than between two trainings; and as of which sessions are known is not saved */
+    struct cache one, two;
+    uint64_t now_ms = 0;
+    void *bytes;
+    size_t len;
+    (void)state;
+    open_cache(&one, ROOM * 2);
+    play_on_time(&one, &now_ms, 30000);
+    for (uint64_t before = trainings_of(&one); trainings_of(&one) == before;)
+        play_on_time(&one, &now_ms, 1);
+    assert_int_equal(yk_learned_save(one.policy, &bytes, &len), 0);
+    restart(&two, &one, bytes, len, now_ms, 0);
+    free(bytes);
+    uint64_t now_two_ms = now_ms;
+    uint32_t moved = play_on_time(&one, &now_ms, REQUESTS), moved_two = play_on_time(&two, &now_two_ms, REQUESTS);
+    assert_int_equal(trainings_of(&two), 0);
+    if (moved == 0 || moved_two == 0)
+        fail_msg("%u blocks came up, and %u after a restart", moved, moved_two);
+    close_cache(&one);
+    close_cache(&two);
+}
+
 static struct yk_policy *make_large(uint32_t blocks, struct yk_policy_space **ret_space) {
     struct yk_policy_opts opts = {.capacity_objects = blocks, .seed = 42};
     struct yk_policy *p;
@@ -313,6 +386,7 @@ int main(void) {
         cmocka_unit_test(test_damage_is_seen_and_changes_nothing),
         cmocka_unit_test(test_is_saved_while_requests_go_on),
         cmocka_unit_test(test_less_room_than_it_had),
+        cmocka_unit_test(test_what_is_due_comes_up_after_a_load),
         cmocka_unit_test(test_the_longest_untouched_are_left_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
