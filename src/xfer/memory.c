@@ -3,8 +3,8 @@
  * Registering memory, and taking it back while it is in use (R16).
  *
  * Unregister marks a region dying (no new references), has the server turn what it receives into it
- * away, cancels this engine's requests in it, and waits until the last reference is put. Waiting looks
- * again after short sleeps: a lock-free count cannot wake anybody, and this is no hot path.
+ * away, cancels this engine's requests in it, and waits until the last reference is put; only then its keys
+ * go. Waiting looks again after short sleeps: a lock-free count cannot wake anybody, and this is no hot path.
  *
  * Threads: any.
  */
@@ -71,7 +71,6 @@ int yk_engine_retire(struct yk_xfer *e, struct yk_region *r, uint64_t wait_ns) {
      * can still touch is its own mapping. */
     if (yk_remote_forget(e, r, start + patience) < 0 && wait_ns != UINT64_MAX)
         return -YK_ETIMEDOUT;
-    drop_keys(e, r);
     for (;;) {
         uint64_t now = yk_now_ns();
         if (now >= again && r->base != NULL) {
@@ -79,6 +78,8 @@ int yk_engine_retire(struct yk_xfer *e, struct yk_region *r, uint64_t wait_ns) {
                 yk_shard_call(e->shards[i], cancel_in, r);
             again = now + AGAIN_NS;
         }
+        if (yk_registry_is_idle(r)) /* who holds a region may look at its keys at any time */
+            drop_keys(e, r);
         if (yk_registry_remove(e->registry, r)) {
             if (len > 0)
                 yk_places_sub(e->places, location, len);

@@ -225,7 +225,7 @@ static void move_in(struct yk_rail *r) {
     to->lane = from->lane;
     to->lane->core = to;
     to->state = YK_LINK_UP;
-    to->moved_ns = yk_now_ns();
+    to->up_ns = to->moved_ns = yk_now_ns();
     from->lane = NULL;
     from->state = YK_LINK_NONE;
 }
@@ -233,7 +233,7 @@ static void move_in(struct yk_rail *r) {
 static void link_up(struct yk_link *l) {
     struct yk_rail *r = l->rail;
     l->state = YK_LINK_UP;
-    l->moved_ns = l->stirred_ns = yk_now_ns();
+    l->up_ns = l->moved_ns = l->stirred_ns = yk_now_ns();
     r->answered = 1;
     r->stranger = 0;
     if (l == &r->beside)
@@ -306,13 +306,14 @@ static int for_want(int code) {
     return code == -YK_ELIMIT || code == -YK_ENOMEM;
 }
 
-/* Of another rail, and least useful: what has not been used for longest. */
+/* Of another rail, and least useful: what has not been used for longest. One that came up only just now waits for what it
+ * was dialled for. */
 static void look_for_idle(const struct yk_rail *r, const struct yk_rail *wants, uint64_t before_ns,
                           struct yk_link **ret_link) {
     if (r == wants || r->used_ns > before_ns || (*ret_link != NULL && r->used_ns >= (*ret_link)->rail->used_ns))
         return;
     for (uint32_t k = 0; k < r->link_count; k++)
-        if (r->links[k].state == YK_LINK_UP && r->links[k].count == 0)
+        if (r->links[k].state == YK_LINK_UP && r->links[k].count == 0 && r->links[k].up_ns <= before_ns)
             *ret_link = (struct yk_link *)(uintptr_t)&r->links[k];
 }
 

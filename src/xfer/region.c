@@ -300,6 +300,10 @@ int yk_registry_doom_any(struct yk_registry *g, struct yk_region **ret_region) {
     return r != NULL ? 0 : -YK_ENOENT;
 }
 
+int yk_registry_is_idle(const struct yk_region *r) {
+    return __atomic_load_n(&r->refs, __ATOMIC_ACQUIRE) == 0; /* pairs with put; up it goes no more */
+}
+
 int yk_registry_remove(struct yk_registry *g, struct yk_region *r) {
     pthread_mutex_lock(&g->lock);
     int gone = __atomic_load_n(&r->refs, __ATOMIC_ACQUIRE) == 0;

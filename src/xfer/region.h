@@ -71,6 +71,8 @@ int yk_registry_doom(struct yk_registry *g, void *addr, struct yk_region **ret_r
 int yk_registry_doom_id(struct yk_registry *g, uint64_t id, struct yk_region **ret_region);
 /* Dooms some region, one that is dying already too. -YK_ENOENT: there is none left. */
 int yk_registry_doom_any(struct yk_registry *g, struct yk_region **ret_region);
+/* Of a dying region: nobody holds it any more, and so nobody will. */
+int yk_registry_is_idle(const struct yk_region *region);
 /* 1: nobody holds it any more, and it is gone; 0: references are out. */
 int yk_registry_remove(struct yk_registry *g, struct yk_region *region);
 

@@ -87,6 +87,7 @@ struct yk_link {
     uint32_t count;
     uint64_t bytes;
     uint64_t since_ns; /* CONNECTING: when it began */
+    uint64_t up_ns;    /* UP: since when */
     uint64_t moved, moved_ns;
     uint64_t proven; /* of that, by the rail's devices */
     int moved_known;

@@ -290,12 +290,23 @@ static uint64_t fake_lost(struct yk_lane *lane) {
     return (uint64_t)r->loses * r->slices;
 }
 
+static int fake_reg(struct yk_region *region, struct yk_err *err) {
+    (void)err;
+    region->keys[0] = region;
+    return 0;
+}
+
+static void fake_unreg(struct yk_region *region) {
+    fake.torn += __atomic_load_n(&region->refs, __ATOMIC_RELAXED) != 0;
+    region->keys[0] = NULL;
+}
+
 #define OPS(name_, open_)                                                                          \
     {                                                                                              \
         .name = (name_), .bit = YK_XFER_TCP, .open = (open_), .close = fake_close,                 \
         .rails = fake_rails, .connect = fake_connect, .disconnect = fake_disconnect,               \
         .room = fake_room, .post = fake_post_slice, .cancel = fake_cancel, .moved = fake_moved,    \
-        .proven = fake_proven, .lost = fake_lost                                                                          \
+        .proven = fake_proven, .lost = fake_lost, .reg = fake_reg, .unreg = fake_unreg             \
     }
 static const struct yk_xport_ops ops = OPS("fake", fake_open), other_ops = OPS("other", other_open);
 const struct yk_xport_ops *const fake_xports[] = {&ops, &other_ops, NULL};
@@ -328,6 +339,7 @@ void fake_begin(struct fake_rig *rig, uint32_t rails, double bytes_per_s, uint64
 void fake_end(struct fake_rig *rig) {
     yk_xfer_destroy(rig->engine);
     assert_int_equal(fake.overwrites, 0);
+    assert_int_equal(fake.torn, 0);
     free(rig->local);
     free(fake.memory);
     fake.memory = NULL;

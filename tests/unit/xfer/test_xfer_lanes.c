@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Lanes of one rail, over the scripted transport: those that a burst got go again, and one that cannot be had does not
- * take the others down, nor keeps others waiting. Afterwards nothing runs. (One that is silent: test_xfer_slows.c, which makes its own time.)
+ * take the others down, nor keeps others waiting. Afterwards nothing runs, and no key of memory goes that one of them uses. (One that is silent: test_xfer_slows.c, which makes its own time.)
  */
 #include "fake.h"
 
@@ -211,6 +211,53 @@ static void idle_lanes_make_room(void **state) {
     fake_end(&rig);
 }
 
+/* As it is of a rail whose lanes came up just now. */
+static void not_used_yet(struct yk_shard *s, void *arg) {
+    (void)arg;
+    for (uint32_t p = 0; p < s->route_cap; p++)
+        if (s->routes[p] != NULL)
+            s->routes[p]->rails[0].used_ns = 0;
+}
+
+/* A lane that has just come up, and was not used yet, is not one that has been idle for long. */
+static void a_new_lane_is_not_idle(void **state) {
+    yk_xfer_submit_opts so = {.size = sizeof(so), .timeout_ms = 300};
+    struct yk_peer_info info = {.incarnation = 5000};
+    struct yk_err err;
+    (void)state;
+    fake_begin(&rig, 1, 400e6, MB, NULL);
+    struct yk_seg seg = {.region = 1, .len = fake.bytes, .access = YK_XFER_REMOTE_READ | YK_XFER_REMOTE_WRITE};
+    rig.engine->evict_ns = 3600 * YK_NS_PER_S;
+    move_all(YK_XFER_READ, MB, 1);
+    yk_shard_call(rig.engine->shards[0], not_used_yet, NULL);
+    rig.engine->lanes_kept = lanes_now();
+    assert_int_equal(yk_engine_peer(rig.engine, &info, 0, &seg.peer, &err), 0);
+    assert_int_equal(yk_engine_segment(rig.engine, &seg, 0, &rig.segment, &err), 0);
+    yk_peer_put(seg.peer);
+    yk_xfer_request q = fake_request(&rig, YK_XFER_READ, 0, MB);
+    assert_int_equal(yk_xfer_run(rig.engine, &q, 1, &so), -YK_ETIMEDOUT);
+    assert_int_equal(fake.rail[0].downs, 0);
+    fake_end(&rig);
+}
+
+/* Memory that is unregistered while a lane is at it: its keys are there until the lane has done (fake.torn). */
+static void keys_go_last(void **state) {
+    yk_xfer_submit_opts so = {.size = sizeof(so), .timeout_ms = 60000};
+    yk_xfer_batch b;
+    (void)state;
+    fake_begin(&rig, 1, 20e6, 4 * MB, NULL);
+    fake.keeps_on = 1;
+    yk_xfer_request q = fake_request(&rig, YK_XFER_READ, 0, 4 * MB);
+    void *addr = rig.local;
+    assert_int_equal(yk_xfer_submit(rig.engine, &q, 1, &so, &b), 0);
+    fake_wait(&fake.rail[0].slices, 1);
+    assert_int_equal(yk_xfer_unregister(rig.engine, &addr, 1), 0);
+    assert_int_equal(fake.torn, 0);
+    (void)yk_xfer_wait(rig.engine, b, 60000);
+    assert_int_equal(yk_xfer_batch_free(rig.engine, b), 0);
+    fake_end(&rig);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lanes_of_a_burst_go_again),
@@ -218,6 +265,8 @@ int main(void) {
         cmocka_unit_test(a_lane_that_lacks_something_in_the_end),
         cmocka_unit_test(a_rail_that_is_long_in_connecting),
         cmocka_unit_test(idle_lanes_make_room),
+        cmocka_unit_test(a_new_lane_is_not_idle),
+        cmocka_unit_test(keys_go_last),
 #ifndef __SANITIZE_THREAD__
         cmocka_unit_test(nothing_runs_when_all_has_ended),
 #endif
