@@ -16,6 +16,7 @@ void yk_store_policy_access(struct yk_store *s, uint32_t idx) {
     struct yk_policy *p = yk_store_policy_of(s, idx);
     if (p != NULL)
         yk_policy_access(p, idx);
+    yk_store_partition_use(s, idx);
 }
 
 void yk_store_access(struct yk_store *s, uint32_t idx) {
@@ -51,6 +52,7 @@ void yk_store_request(struct yk_store *s, uint32_t ns, const struct yk_policy_re
     if (!s->replays)
         q.now_ms = yk_boot_ms();
     yk_policy_request(s->shares[ns].policy, &q);
+    yk_store_partition_request(s, ns, &q);
     COUNT(s, requests);
 }
 

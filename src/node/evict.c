@@ -176,11 +176,8 @@ enum yk_policy_answer yk_store_can_go(void *arg, uint32_t id) {
 }
 
 static int choose_victim(struct yk_store *s, uint32_t ns, struct can_arg *arg, uint32_t *ret_idx) {
-    size_t which;
     if (ns == YK_SHM_NONE)
-        return s->policy_count == 0 ? YK_MISS
-                                    : yk_policy_victim_oldest(s->policies, s->policy_count, yk_store_can_go,
-                                                              arg, &which, ret_idx);
+        return s->policy_count == 0 ? YK_MISS : yk_store_partition_victim(s, yk_store_can_go, arg, ret_idx);
     struct yk_policy *p = s->shares[ns].policy;
     return p == NULL ? YK_MISS : yk_policy_victim(p, yk_store_can_go, arg, ret_idx);
 }
@@ -425,6 +422,7 @@ int yk_store_tick(struct yk_store *s) {
     uint64_t boot_ms = yk_boot_ms();
     tick_clock(s, boot_ms);
     yk_store_pass_time(s);
+    yk_store_partition_step(s);
     yk_store_back_tick(s, boot_ms);
     if (s->sweep_cursor < s->sweep_end)
         sweep_step(s);

@@ -195,7 +195,9 @@ int yk_store_policy_make(struct yk_store *s, uint32_t ns) {
                                 .has_below = s->low != NULL || s->cxl != NULL};
     if (sh->policy != NULL)
         return 0;
-    int rc = yk_policy_new(s->policy_ops, s->space, &po, &sh->policy);
+    int rc = yk_store_partition_join(s, ns);
+    if (rc == 0)
+        rc = yk_policy_new(s->policy_ops, s->space, &po, &sh->policy);
     if (rc < 0)
         return rc;
     s->policy_ns[s->policy_count] = (uint16_t)ns;
@@ -247,6 +249,7 @@ int yk_store_share_add(struct yk_store *s, uint32_t idx, int cut_off) {
         return rc;
     sh->blocks++;
     sh->bytes += d->len;
+    yk_store_partition_use(s, idx);
     if (LOAD(&rest_at(s, idx)->ssd) != 0)
         yk_store_both(s, d, 1);
     if (in_slow(s, idx)) {

@@ -99,6 +99,8 @@ static int open_parts(struct yk_store *s, const struct yk_store_opts *opts, stru
         if (s->marks == NULL)
             return yk_err_set(err, -YK_ENOMEM, "out of memory");
     }
+    if (yk_store_partition_open(s) < 0)
+        return yk_err_set(err, -YK_ENOMEM, "out of memory");
     rc = yk_store_cxl_open(s, opts, err);
     if (rc == 0)
         rc = yk_store_ssd_open(s, opts, err);
@@ -156,6 +158,7 @@ void yk_store_close(struct yk_store *s, int clean) {
     for (uint32_t i = 0; i < s->policy_count; i++)
         yk_policy_free(s->policies[i]);
     yk_store_learned_forget(s);
+    yk_store_partition_close(s);
     yk_policy_space_free(s->space);
     yk_store_cxl_close(s);
     yk_alloc_free(s->alloc);

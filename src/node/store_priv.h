@@ -16,6 +16,7 @@
 struct ssd_side;
 struct yk_learned_file;
 struct cxl_side;
+struct yk_shares;
 
 /* Retired descriptors that are gathered before the hazards are scanned, if nobody is short. */
 #define LIMBO_BATCH 64u
@@ -27,6 +28,7 @@ struct share {
     uint64_t bytes;
     uint64_t both, both_blocks; /* of these: bytes, blocks with a copy on SSD */
     struct yk_ns_lookups n;
+    uint8_t announces; /* a request of it was announced in this period of shares */
 };
 
 /* What the node remembers of a client slot beside the shared page; of a connection with places of its own
@@ -72,6 +74,7 @@ struct yk_store {
     struct yk_policy *policies[YK_SHM_NAMESPACES]; /* those of shares that exist, dense */
     uint16_t policy_ns[YK_SHM_NAMESPACES];
     uint32_t policy_count;
+    struct yk_shares *partition; /* NULL: who gives way is the oldest */
 
     struct client *clients; /* max_clients */
     struct client *peers; /* peer_count: connections with places (places.c) */
@@ -380,6 +383,18 @@ void yk_store_tell(struct yk_store *s, uint32_t idx);
 
 /* The namespace's share gets its policy, with what it had learned. 0 (it had one, too), -YK_ENOMEM, -YK_ELIMIT. */
 int yk_store_policy_make(struct yk_store *s, uint32_t ns);
+
+/* partition.c */
+int yk_store_partition_open(struct yk_store *s); /* 0, -YK_ENOMEM */
+void yk_store_partition_close(struct yk_store *s);
+int yk_store_partition_join(struct yk_store *s, uint32_t ns); /* 0, -YK_ENOMEM */
+/* A request of a namespace that has a policy; a block's put or use, which counts where requests are not announced. */
+void yk_store_partition_request(struct yk_store *s, uint32_t ns, const struct yk_policy_request *request);
+void yk_store_partition_use(struct yk_store *s, uint32_t idx);
+/* Shares move, if it is time. */
+void yk_store_partition_step(struct yk_store *s);
+/* Of all namespaces, of which one has a policy, the block that is to go: as yk_policy_victim. */
+int yk_store_partition_victim(struct yk_store *s, yk_policy_can_fn can, void *arg, uint32_t *ret_idx);
 
 /* store_learned.c */
 void yk_store_learned_open(struct yk_store *s, const char *path); /* may be NULL */
