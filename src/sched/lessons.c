@@ -85,6 +85,8 @@ static void look_at(struct yk_lessons *l, uint32_t record) {
         l->count++;
     yk_history_features(l->history, record, l->examples[lesson].x);
     l->examples[lesson].prior = yk_history_prior(l->history, record);
+    l->examples[lesson].event = 0; /* until it has ended: it is saved before that, too */
+    l->examples[lesson].waited_s = 0;
     l->lessons[lesson] = (struct yk_lesson){
         .record = record, .at_ms = l->history->now_ms, .next = r->lessons,
         .rate = predict(l, &l->examples[lesson]), .open = true};
