@@ -151,6 +151,7 @@ static void forget(struct yk_routes *r, uint32_t at) {
     yk_where_clear(r->where, at);
     routes_recent_forget(r, at);
     r->holders[at] = (struct routes_holder){.node_at = ROUTES_NONE};
+    r->names++;
 }
 
 int routes_make(struct yk_routes *r, const char *name, uint32_t *ret_at) {
@@ -171,6 +172,7 @@ int routes_make(struct yk_routes *r, const char *name, uint32_t *ret_at) {
         r->holders[at] = (struct routes_holder){.routes = r, .node_at = ROUTES_NONE, .dram_s = DRAM_S, .ssd_s = SSD_S,
                                                 .peer_s = PEER_S, .far_s = FAR_S};
         memcpy(r->holders[at].name, name, strlen(name) + 1);
+        r->names++;
     }
     r->holders[at].seen_ms = now_ms;
     *ret_at = at;
@@ -182,6 +184,7 @@ static void leave(struct yk_routes *r, uint32_t at) {
     bool has_feed = r->holders[at].has_feed;
     uint32_t feed = r->holders[at].feed;
     r->holders[at].leaving = true;
+    r->names++;
     pthread_mutex_unlock(&r->lock);
     if (has_feed)
         yk_feeds_remove(r->feeds, feed);
@@ -234,6 +237,7 @@ static void set_load(struct routes_holder *h, const yk_route_load_report *p) {
     h->network_load = p->network_load;
     set_text(h->zone, p->zone);
     set_text(h->node, p->node);
+    h->node_names = p->node != NULL ? 0 : h->node_names;
     set_rate(&h->dram_s, p->dram_bytes_per_s);
     set_rate(&h->ssd_s, p->ssd_bytes_per_s);
     set_rate(&h->peer_s, p->peer_bytes_per_s);

@@ -110,6 +110,35 @@ static void blocks_come_from_node_and_peers(void **state) {
     yk_route_close(r);
 }
 
+/* It may become known after its engine, be another one's, and go. */
+static void an_engines_node_comes_changes_and_goes(void **state) {
+    yk_routes *r = make(NULL);
+    yk_route_request q = request_of(0);
+    yk_route_choice c[8];
+    yk_route_load_report p = {.size = sizeof(p), .name = "one", .node = "n1"};
+    assert_int_equal(yk_route_load(r, &p), 0);
+    ask(r, &q, c);
+    assert_int_equal(c[0].dram, 0);
+    assert_int_equal(yk_route_stored(r, "n1", YK_ROUTE_DRAM, chain, 6), 0);
+    assert_int_equal(yk_route_stored(r, "n2", YK_ROUTE_DRAM, chain, 9), 0);
+    p.node = NULL; /* as before */
+    assert_int_equal(yk_route_load(r, &p), 0);
+    ask(r, &q, c);
+    assert_int_equal(c[0].dram, 6);
+    p.node = "n2";
+    assert_int_equal(yk_route_load(r, &p), 0);
+    ask(r, &q, c);
+    assert_int_equal(c[0].dram, 9);
+    assert_int_equal(yk_route_gone(r, "n2"), 0);
+    assert_int_equal(yk_route_stored(r, "x", YK_ROUTE_DRAM, chain, 9), 0); /* in its place */
+    ask(r, &q, c);
+    assert_int_equal(c[0].dram, 0);
+    assert_int_equal(yk_route_stored(r, "n2", YK_ROUTE_DRAM, chain, 4), 0);
+    ask(r, &q, c);
+    assert_int_equal(c[0].dram, 4);
+    yk_route_close(r);
+}
+
 /* Engines share nothing unless they say so. */
 static void private_caches_are_not_fetched_from(void **state) {
     yk_routes *r = make(NULL);
@@ -344,6 +373,7 @@ int main(void) {
         cmocka_unit_test(nobody_is_there),
         cmocka_unit_test(who_has_the_chain_is_first),
         cmocka_unit_test(blocks_come_from_node_and_peers),
+        cmocka_unit_test(an_engines_node_comes_changes_and_goes),
         cmocka_unit_test(private_caches_are_not_fetched_from),
         cmocka_unit_test(what_was_given_is_assumed),
         cmocka_unit_test(what_is_being_computed_counts_as_there),
