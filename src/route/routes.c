@@ -216,6 +216,11 @@ static void leave_old(struct yk_routes *r) {
 
 /* ---- load reports ---- */
 
+/* NULL and "": none is said. */
+static bool may_be(const char *name) {
+    return name == NULL || name[0] == '\0' || is_name(name);
+}
+
 static void set_text(char into[YK_ROUTE_NAME_MAX + 1], const char *text) {
     if (text != NULL)
         snprintf(into, YK_ROUTE_NAME_MAX + 1, "%s", text);
@@ -234,7 +239,7 @@ static void set_load(struct routes_holder *h, const yk_route_load_report *p) {
     h->running = p->running;
     h->waiting_tokens = p->waiting_tokens;
     h->tokens_s = p->tokens_per_s;
-    h->network_load = p->network_load;
+    h->network_load = isfinite(p->network_load) ? p->network_load : 0; /* as if it was not said */
     set_text(h->zone, p->zone);
     set_text(h->node, p->node);
     h->node_names = p->node != NULL ? 0 : h->node_names;
@@ -248,6 +253,8 @@ int yk_route_load(yk_routes *r, const yk_route_load_report *report) {
     yk_route_load_report p = {.size = sizeof(p)};
     uint32_t at;
     memcpy(&p, report, report->size < sizeof(p) ? report->size : sizeof(p));
+    if (!may_be(p.zone) || !may_be(p.node))
+        return routes_fail(-YK_EINVAL, "zone, node: a name has 1 to %u bytes and no control characters", YK_ROUTE_NAME_MAX);
     pthread_mutex_lock(&r->control);
     pthread_mutex_lock(&r->lock);
     leave_old(r);
