@@ -83,7 +83,7 @@ typedef struct yk_route_load_report {
     double network_load;      /* share of its network that is in use, 0 to 1 */
 } yk_route_load_report;
 
-/* -YK_EINVAL: a name; -YK_ELIMIT: instances_max. */
+/* -YK_EINVAL: name, zone or node; -YK_ELIMIT: instances_max. */
 YK_API int yk_route_load(yk_routes *routes, const yk_route_load_report *report);
 
 /* It is gone, with all that was known of it. 0, YK_MISS. */

@@ -68,7 +68,7 @@ struct message {
 
 struct feed {
     enum state state; /* lock */
-    char endpoint[YK_FEED_ADDRESS_MAX + 1], replay[YK_FEED_ADDRESS_MAX + 1], topic[64];
+    char endpoint[YK_FEED_ADDRESS_MAX + 1], replay[YK_FEED_ADDRESS_MAX + 1], topic[YK_FEED_TOPIC_MAX + 1];
     uint32_t replay_ms;
     struct yk_kv_sink sink;
     void (*lost)(void *arg);
@@ -424,6 +424,8 @@ int yk_feeds_look(const struct yk_feed_opts *o, struct yk_err *err) {
                                                                                               : NULL;
     if (wrong != NULL)
         return yk_err_set(err, -YK_EINVAL, "found '%.80s', expected tcp://HOST:PORT or ipc://PATH", wrong);
+    if (o->topic != NULL && strlen(o->topic) > YK_FEED_TOPIC_MAX)
+        return yk_err_set(err, -YK_EINVAL, "found a topic of %zu bytes, expected at most %u", strlen(o->topic), YK_FEED_TOPIC_MAX);
     return yk_feeds_check(err);
 }
 

@@ -26,6 +26,7 @@ extern "C" {
 
 #define YK_FEEDS_MAX        1024u
 #define YK_FEED_ADDRESS_MAX 255u
+#define YK_FEED_TOPIC_MAX   63u
 
 struct yk_feeds;
 
@@ -49,10 +50,10 @@ void yk_feeds_free(struct yk_feeds *feeds); /* ends the thread; NULL is fine */
 /* Is it there? 0, or -YK_ENOTSUP with the reason. */
 int yk_feeds_check(struct yk_err *err);
 
-/* Could it be subscribed to, by its addresses? -YK_ENOTSUP, -YK_EINVAL. */
+/* Could it be subscribed to, by its addresses and topic? -YK_ENOTSUP, -YK_EINVAL. */
 int yk_feeds_look(const struct yk_feed_opts *opts, struct yk_err *err);
 
-/* Subscribes; *ret_id names it. The engine need not be there yet. -YK_ENOTSUP, -YK_EINVAL (an address), -YK_ELIMIT,
+/* Subscribes; *ret_id names it. The engine need not be there yet. -YK_ENOTSUP, -YK_EINVAL (an address, the topic), -YK_ELIMIT,
  * -YK_ENOMEM. */
 int yk_feeds_add(struct yk_feeds *feeds, const struct yk_feed_opts *opts, uint32_t *ret_id, struct yk_err *err);
 

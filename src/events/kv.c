@@ -109,10 +109,13 @@ static uint64_t hash_of(struct yk_pack *p, const struct yk_pack_item *item) {
     return item->number;
 }
 
-static int tell_blocks(struct reader *r, const struct event *e) {
+/* end: of the event. */
+static int tell_blocks(struct reader *r, const struct yk_pack *end, const struct event *e) {
+    if (!e->fields[HASHES].is_there)
+        return wrong(r, end, "an event has no block_hashes");
     struct yk_pack p = e->fields[HASHES].at;
     struct yk_pack_item list = yk_pack_next(&p);
-    if (!e->fields[HASHES].is_there || list.kind != YK_PACK_ARRAY)
+    if (list.kind != YK_PACK_ARRAY)
         return wrong(r, &p, "block_hashes is no list");
     for (uint32_t i = 0; i < list.n; i++) {
         struct yk_pack_item item = yk_pack_next(&p);
@@ -153,7 +156,7 @@ static int read_event(struct reader *r, struct yk_pack *p) {
         return 0;
     }
     if (e.kind != YK_KV_CLEARED)
-        return tell_blocks(r, &e);
+        return tell_blocks(r, p, &e);
     if (r->sink != NULL)
         r->sink->cleared(r->sink->arg);
     return 0;

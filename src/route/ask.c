@@ -67,7 +67,10 @@ static int find_leads(struct ask *a) {
 static void find_nodes(struct yk_routes *r) {
     for (uint32_t i = 0; i < r->n; i++) {
         struct routes_holder *h = &r->holders[i];
-        h->node_at = h->name[0] != '\0' ? routes_find(r, h->node) : ROUTES_NONE;
+        if (h->node_names != r->names) { /* a look at all names for each instance is not for each request */
+            h->node_at = h->name[0] != '\0' ? routes_find(r, h->node) : ROUTES_NONE;
+            h->node_names = r->names;
+        }
         if (h->node_at != ROUTES_NONE) {
             struct routes_holder *node = &r->holders[h->node_at];
             node->flags |= YK_ROUTE_SHARES;

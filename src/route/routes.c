@@ -151,6 +151,7 @@ static void forget(struct yk_routes *r, uint32_t at) {
     yk_where_clear(r->where, at);
     routes_recent_forget(r, at);
     r->holders[at] = (struct routes_holder){.node_at = ROUTES_NONE};
+    r->names++;
 }
 
 int routes_make(struct yk_routes *r, const char *name, uint32_t *ret_at) {
@@ -171,6 +172,7 @@ int routes_make(struct yk_routes *r, const char *name, uint32_t *ret_at) {
         r->holders[at] = (struct routes_holder){.routes = r, .node_at = ROUTES_NONE, .dram_s = DRAM_S, .ssd_s = SSD_S,
                                                 .peer_s = PEER_S, .far_s = FAR_S};
         memcpy(r->holders[at].name, name, strlen(name) + 1);
+        r->names++;
     }
     r->holders[at].seen_ms = now_ms;
     *ret_at = at;
@@ -182,6 +184,7 @@ static void leave(struct yk_routes *r, uint32_t at) {
     bool has_feed = r->holders[at].has_feed;
     uint32_t feed = r->holders[at].feed;
     r->holders[at].leaving = true;
+    r->names++;
     pthread_mutex_unlock(&r->lock);
     if (has_feed)
         yk_feeds_remove(r->feeds, feed);
@@ -213,6 +216,11 @@ static void leave_old(struct yk_routes *r) {
 
 /* ---- load reports ---- */
 
+/* NULL and "": none is said. */
+static bool may_be(const char *name) {
+    return name == NULL || name[0] == '\0' || is_name(name);
+}
+
 static void set_text(char into[YK_ROUTE_NAME_MAX + 1], const char *text) {
     if (text != NULL)
         snprintf(into, YK_ROUTE_NAME_MAX + 1, "%s", text);
@@ -231,9 +239,10 @@ static void set_load(struct routes_holder *h, const yk_route_load_report *p) {
     h->running = p->running;
     h->waiting_tokens = p->waiting_tokens;
     h->tokens_s = p->tokens_per_s;
-    h->network_load = p->network_load;
+    h->network_load = isfinite(p->network_load) ? p->network_load : 0; /* as if it was not said */
     set_text(h->zone, p->zone);
     set_text(h->node, p->node);
+    h->node_names = p->node != NULL ? 0 : h->node_names;
     set_rate(&h->dram_s, p->dram_bytes_per_s);
     set_rate(&h->ssd_s, p->ssd_bytes_per_s);
     set_rate(&h->peer_s, p->peer_bytes_per_s);
@@ -244,6 +253,8 @@ int yk_route_load(yk_routes *r, const yk_route_load_report *report) {
     yk_route_load_report p = {.size = sizeof(p)};
     uint32_t at;
     memcpy(&p, report, report->size < sizeof(p) ? report->size : sizeof(p));
+    if (!may_be(p.zone) || !may_be(p.node))
+        return routes_fail(-YK_EINVAL, "zone, node: a name has 1 to %u bytes and no control characters", YK_ROUTE_NAME_MAX);
     pthread_mutex_lock(&r->control);
     pthread_mutex_lock(&r->lock);
     leave_old(r);

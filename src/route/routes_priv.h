@@ -45,9 +45,10 @@ struct routes_holder {
     uint64_t waiting_tokens;
     double tokens_s, dram_s, ssd_s, peer_s, far_s, network_load;
     char endpoint[YK_FEED_ADDRESS_MAX + 1];
+    uint32_t node_at;    /* number of its node, */
+    uint64_t node_names; /* as of these names; 0: it was not looked for yet */
     /* of one call of ask */
     uint32_t lead[YK_WHERE_TIERS];
-    uint32_t node_at; /* number of its node */
 };
 
 struct yk_routes {
@@ -61,6 +62,7 @@ struct yk_routes {
     uint32_t holders_max, n; /* n: numbers ever used */
     uint32_t silent_ms, forget_ms;
     uint32_t kv_bytes_per_token;
+    uint64_t names; /* grows whenever a name comes or goes */
     /* of one call of ask */
     struct yk_where_lead *leads;
     struct yk_router_node *nodes;

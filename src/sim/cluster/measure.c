@@ -5,8 +5,8 @@
 #include "sim/cluster/cluster_priv.h"
 
 static struct yk_sim_step *step_of(struct cluster *c, double at) {
-    uint32_t i = (uint32_t)(at / c->result->step_s);
-    return &c->result->steps[i < YK_SIM_STEPS ? i : YK_SIM_STEPS - 1];
+    double i = at / c->result->step_s; /* may be more than a uint32_t has: a trace's last time need not be its latest */
+    return &c->result->steps[i < YK_SIM_STEPS ? (uint32_t)i : YK_SIM_STEPS - 1];
 }
 
 static uint64_t to_ns(double seconds) {

@@ -178,6 +178,22 @@ static void lies_about_sizes_are_refused(void **state) {
     assert_int_equal(yk_kv_decode("", 0, NULL, &batch, &err), -YK_EPROTO);
 }
 
+/* What is wrong is said with a place in the batch. */
+static void an_event_without_hashes_is_refused_at_its_place(void **state) {
+    struct yk_kv_batch batch;
+    struct yk_err err = {0};
+    struct packing p;
+    pack_batch(&p, 1);
+    pack_list(&p, 1);
+    pack_str(&p, "BlockStored");
+    size_t at = p.len, said = 0;
+    pack_batch_end(&p, 0);
+    assert_int_equal(yk_kv_decode(p.data, p.len, NULL, &batch, &err), -YK_EPROTO);
+    assert_non_null(strstr(err.text, "block_hashes"));
+    assert_int_equal(sscanf(strstr(err.text, "at byte"), "at byte %zu", &said), 1);
+    assert_int_equal(said, at);
+}
+
 /* Lists in lists: no recursion, so no stack to run out of. */
 static void depth_costs_nothing(void **state) {
     size_t n = 1u << 20;
@@ -197,6 +213,7 @@ int main(void) {
         cmocka_unit_test(what_is_not_known_is_passed_over),
         cmocka_unit_test(what_is_malformed_tells_nothing),
         cmocka_unit_test(lies_about_sizes_are_refused),
+        cmocka_unit_test(an_event_without_hashes_is_refused_at_its_place),
         cmocka_unit_test(depth_costs_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -110,6 +110,56 @@ static void blocks_come_from_node_and_peers(void **state) {
     yk_route_close(r);
 }
 
+/* It may become known after its engine, be another one's, and go. */
+static void an_engines_node_comes_changes_and_goes(void **state) {
+    yk_routes *r = make(NULL);
+    yk_route_request q = request_of(0);
+    yk_route_choice c[8];
+    yk_route_load_report p = {.size = sizeof(p), .name = "one", .node = "n1"};
+    assert_int_equal(yk_route_load(r, &p), 0);
+    ask(r, &q, c);
+    assert_int_equal(c[0].dram, 0);
+    assert_int_equal(yk_route_stored(r, "n1", YK_ROUTE_DRAM, chain, 6), 0);
+    assert_int_equal(yk_route_stored(r, "n2", YK_ROUTE_DRAM, chain, 9), 0);
+    p.node = NULL; /* as before */
+    assert_int_equal(yk_route_load(r, &p), 0);
+    ask(r, &q, c);
+    assert_int_equal(c[0].dram, 6);
+    p.node = "n2";
+    assert_int_equal(yk_route_load(r, &p), 0);
+    ask(r, &q, c);
+    assert_int_equal(c[0].dram, 9);
+    assert_int_equal(yk_route_gone(r, "n2"), 0);
+    assert_int_equal(yk_route_stored(r, "x", YK_ROUTE_DRAM, chain, 9), 0); /* in its place */
+    ask(r, &q, c);
+    assert_int_equal(c[0].dram, 0);
+    assert_int_equal(yk_route_stored(r, "n2", YK_ROUTE_DRAM, chain, 4), 0);
+    ask(r, &q, c);
+    assert_int_equal(c[0].dram, 4);
+    yk_route_close(r);
+}
+
+/* What is no number is not known: no reason to fetch less. */
+static void a_load_that_is_no_number_is_none(void **state) {
+    yk_routes *r = make(NULL);
+    yk_route_request q = request_of(0);
+    yk_route_held held = {"store", {0, 10, 10}};
+    yk_route_choice c[8];
+    yk_route_load_report p = {.size = sizeof(p), .name = "one", .peer_bytes_per_s = 2e10},
+                         store = {.size = sizeof(store), .name = "store", .flags = YK_ROUTE_STORE};
+    double ms[2];
+    q.held = &held;
+    q.n_held = 1;
+    assert_int_equal(yk_route_load(r, &store), 0);
+    for (int i = 0; i < 2; i++, p.network_load = NAN) {
+        assert_int_equal(yk_route_load(r, &p), 0);
+        ask(r, &q, c);
+        ms[i] = c[0].ttft_ms;
+    }
+    assert_true(c[0].peer == 10 && ms[0] == ms[1]);
+    yk_route_close(r);
+}
+
 /* Engines share nothing unless they say so. */
 static void private_caches_are_not_fetched_from(void **state) {
     yk_routes *r = make(NULL);
@@ -227,6 +277,12 @@ static void names_and_limits(void **state) {
         assert_int_equal(yk_route_load(r, &p), -YK_EINVAL);
         assert_true(yk_route_error_text()[0] != '\0');
     }
+    for (size_t i = 2; i < 4; i++) {
+        yk_route_load_report zone = {.size = sizeof(zone), .name = "a", .zone = wrong[i]},
+                             node = {.size = sizeof(node), .name = "a", .node = wrong[i]};
+        assert_int_equal(yk_route_load(r, &zone), -YK_EINVAL);
+        assert_int_equal(yk_route_load(r, &node), -YK_EINVAL);
+    }
     assert_int_equal(yk_route_stored(r, "a", 3, chain, 1), -YK_EINVAL);
     assert_int_equal(yk_route_gone(r, "a"), YK_MISS);
     for (int i = 0; i < 100; i++) { /* those before are forgotten after a millisecond */
@@ -264,6 +320,9 @@ static void a_wrong_address_leaves_the_old_one(void **state) {
     assert_int_equal(rc, 0);
     assert_int_equal(yk_route_events(r, "e", "http://127.0.0.1:9", NULL, NULL), -YK_EINVAL);
     assert_int_equal(yk_route_events(r, "e", "tcp://127.0.0.1:10", "nowhere", NULL), -YK_EINVAL);
+    char topic[65] = {0}; /* cut short it would be more topics */
+    memset(topic, 'x', sizeof(topic) - 1);
+    assert_int_equal(yk_route_events(r, "e", "tcp://127.0.0.1:10", NULL, topic), -YK_EINVAL);
     assert_int_equal(yk_route_json(r, &json), 0);
     assert_non_null(strstr(json, "\"tcp://127.0.0.1:9\""));
     free(json);
@@ -344,6 +403,8 @@ int main(void) {
         cmocka_unit_test(nobody_is_there),
         cmocka_unit_test(who_has_the_chain_is_first),
         cmocka_unit_test(blocks_come_from_node_and_peers),
+        cmocka_unit_test(an_engines_node_comes_changes_and_goes),
+        cmocka_unit_test(a_load_that_is_no_number_is_none),
         cmocka_unit_test(private_caches_are_not_fetched_from),
         cmocka_unit_test(what_was_given_is_assumed),
         cmocka_unit_test(what_is_being_computed_counts_as_there),

@@ -307,6 +307,22 @@ static void test_compute_follows_the_load(void **state) {
 }
 
 /* Two requests decode together from when the second has its first token on. */
+/* A trace that ends before it began: what comes after its last time is in the last step. */
+static void test_what_is_late_is_in_the_last_step(void **state) {
+    struct yk_sim_trace t = {0};
+    struct yk_sim_cluster_opts o;
+    (void)state;
+    add_tokens(&t, 0, 1, 1, 512, 1);
+    add_tokens(&t, UINT64_C(1) << 32, 2, 2, 1024, 1);
+    add_tokens(&t, 1, 4, 4, 2048, 1);
+    yk_sim_cluster_opts_init(&o);
+    struct yk_sim_cluster_result r = run(&t, &o);
+    assert_int_equal(r.steps[0].blocks, 1);
+    assert_int_equal(r.steps[YK_SIM_STEPS - 1].blocks, 6);
+    yk_sim_cluster_result_fini(&r);
+    yk_sim_trace_fini(&t);
+}
+
 static void test_decode_shares_its_steps(void **state) {
     struct yk_sim_trace t = {0};
     struct yk_sim_cluster_opts o;
@@ -480,6 +496,7 @@ int main(void) {
         cmocka_unit_test(test_flows_share_a_link),
         cmocka_unit_test(test_a_crowd_shares_a_link),
         cmocka_unit_test(test_compute_follows_the_load),
+        cmocka_unit_test(test_what_is_late_is_in_the_last_step),
         cmocka_unit_test(test_decode_shares_its_steps),
         cmocka_unit_test(test_the_directory_is_what_the_tiers_have),
         cmocka_unit_test(test_routers),
