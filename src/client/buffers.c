@@ -100,7 +100,9 @@ static int take_out(struct yk_buffers *b, void *addr) {
     if (addr == NULL || at == 0 || b->all[at - 1].addr != addr)
         return yk_fail(-YK_ENOENT, "no memory is registered that begins at %p", addr);
     int rc = b->all[at - 1].registered ? yk_xfer_unregister(b->engine, &addr, 1) : 0;
-    if (rc == -YK_ETIMEDOUT)
+    if (rc == -YK_ENOENT) /* an earlier call was not waited out: it goes with the engine */
+        return yk_fail(-YK_ETIMEDOUT, "%p is still in use: it goes with the handle", addr);
+    if (rc < 0)
         return yk_fail(rc, "%s", yk_xfer_error_text());
     memmove(&b->all[at - 1], &b->all[at], (b->count - at) * sizeof(*b->all));
     b->count--;

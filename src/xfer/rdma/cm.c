@@ -69,6 +69,12 @@ static struct {
 } lib;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static char why[200]; /* "" = it is loaded */
+static uint32_t pending; /* connections; atomic: a count, which orders nothing */
+
+/* Its parent's connections, and the threads that would end them, are not there. */
+static void in_child(void) {
+    pending = 0;
+}
 
 static void load(void) {
     const struct {
@@ -92,6 +98,7 @@ static void load(void) {
         {"rdma_ack_cm_event", &lib.ack_cm_event},
         {"rdma_event_str", &lib.event_str},
     };
+    (void)pthread_atfork(NULL, NULL, in_child);
     void *so = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
     if (so == NULL) {
         snprintf(why, sizeof(why), "%s", dlerror());
@@ -145,8 +152,6 @@ struct yk_cm {
     void (*then)(void *user);
     void *then_user;
 };
-
-static uint32_t pending; /* atomic: a count, which orders nothing */
 
 static int count_in(struct yk_cm *cm, struct yk_err *err) {
     if (__atomic_fetch_add(&pending, 1, __ATOMIC_RELAXED) >= PENDING_MAX) {

@@ -64,6 +64,7 @@ static void in_child(void) {
     pthread_mutex_init(&table_lock, NULL);
     pthread_cond_init(&opened, NULL);
     memset(table, 0, sizeof(table));
+    memset(counts, 0, sizeof(counts));
 }
 
 static void mind_forks(void) {

@@ -103,7 +103,9 @@ static int target_open(const struct yk_xfer_opts *opts, struct yk_loop *loop, co
 static int target_key(struct yk_target *t, struct yk_region *region, uint64_t offset, uint64_t len, void *ret_key) {
     struct yk_rdma_mem *m = yk_rdma_mem_of(region);
     struct yk_rdma_key key;
-    int rc = m != NULL ? yk_rdma_mem_key(m, t->dev, offset, len, &key) : -YK_ENOTSUP;
+    yk_qp_catch_up(t->qp);
+    /* Who has a key reads: the end of a queue pair that is not known to be up is waited for by nobody (iWARP). */
+    int rc = m != NULL && yk_qp_is_up(t->qp) ? yk_rdma_mem_key(m, t->dev, offset, len, &key) : -YK_ENOTSUP;
     if (rc == 0)
         yk_rdma_key_encode(ret_key, &key);
     yk_rdma_mem_put(m);

@@ -10,6 +10,7 @@
  * batches and asynchronous operations, of sizes at both sides of each limit.
  */
 #include "fixture.h"
+#include "held.h"
 #include "proxy.h"
 
 #include "client/client_priv.h"
@@ -506,6 +507,28 @@ static void test_memory_that_is_taken_back(void **state) {
     rig_close(&r);
 }
 
+/* The engine gives up waiting for what uses the memory: it stays declared, however often it is asked, since whoever is told
+ * that it is not may unmap it. */
+static void test_memory_that_is_not_let_go(void **state) {
+    (void)state;
+    static char buffer[MIB];
+    struct rig r;
+    yk_client *c = NULL;
+    yk_open_opts o = {.size = sizeof(o), .flags = YK_OPEN_NO_MAP, .transports = "rdma,tcp"};
+    rig_open(&r, 0, 0);
+    assert_status(yk_open(r.f.url, &o, &c), 0);
+    assert_status(yk_register(c, buffer, sizeof(buffer)), 0);
+    void *held = held_take(c->far.engine, buffer);
+    assert_non_null(held);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(yk_unregister(c, buffer), -YK_ETIMEDOUT);
+    assert_int_equal(regions_of(c), 1);
+    there_and_back(c, "k", buffer, MIB, 'x'); /* through the connection */
+    held_give(c->far.engine, held);
+    yk_close(c);
+    rig_close(&r);
+}
+
 /* ---- the block goes between its being located and its being read ---------------------------------- */
 
 struct between {
@@ -967,6 +990,7 @@ int main(void) {
         cmocka_unit_test(test_transports_that_are_not_used),
         cmocka_unit_test(test_declared_memory),
         cmocka_unit_test(test_memory_that_is_taken_back),
+        cmocka_unit_test(test_memory_that_is_not_let_go),
         cmocka_unit_test(test_block_goes_after_it_was_located),
         cmocka_unit_test(test_located_by_another_node),
         cmocka_unit_test(test_get_is_cancelled_while_it_moves),

@@ -4,8 +4,7 @@
  * test lets it, and refuses what the test says, which no device does on request. That real devices move bytes by these
  * keys is for test_xfer_rdma.c.
  */
-#include "xfer/rdma/rdma_priv.h"
-#include "xfer/rdma/verbs.h"
+#include "xfer/rdma/device_priv.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -18,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -555,6 +555,24 @@ static void regions_come_and_go(void **state) {
     assert_int_equal(progress("dev0").bytes, 0);
 }
 
+/* What a child has its devices do is its own; its parent's counts are not. */
+static void a_child_counts_from_the_beginning(void **state) {
+    struct yk_device_counts c[YK_RDMA_DEVICES_MAX];
+    struct rig r;
+    int status = -1;
+    (void)state;
+    rig_open(&r, 4096);
+    r.dev[0]->counts->bytes++;
+    assert_true(yk_rdma_devices(c, YK_RDMA_DEVICES_MAX) >= DEVICES);
+    pid_t child = fork();
+    if (child == 0)
+        _exit((int)yk_rdma_devices(c, YK_RDMA_DEVICES_MAX));
+    assert_true(child > 0 && waitpid(child, &status, 0) == child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_true(yk_rdma_devices(c, YK_RDMA_DEVICES_MAX) >= DEVICES);
+    rig_close(&r);
+}
+
 #define CASE(fn) cmocka_unit_test_setup_teardown(fn, begin, end)
 
 int main(void) {
@@ -571,6 +589,7 @@ int main(void) {
         CASE(order_is_relaxed_where_it_can_be),
         CASE(large_memory_is_told_of),
         CASE(regions_come_and_go),
+        CASE(a_child_counts_from_the_beginning),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
