@@ -94,12 +94,14 @@ static int64_t above(const struct yk_store *s, uint32_t ns) {
     return (int64_t)s->shares[ns].bytes - (int64_t)yk_shares_bytes(s->partition, ns);
 }
 
-/* The one that is most above, of those that come after (`last` above, number `last_ns`) in that order. */
+/* The one with blocks that is most above, of those that come after (`last` above, number `last_ns`) in that order. */
 static uint32_t next_giver(const struct yk_store *s, int64_t last, uint32_t last_ns) {
     uint32_t best = YK_SHM_NONE;
     for (uint32_t i = 0; i < s->policy_count; i++) {
         uint32_t ns = s->policy_ns[i];
         int64_t by = above(s, ns);
+        if (yk_policy_count(s->policies[i]) == 0)
+            continue;
         if (by > last || (by == last && (last_ns == YK_SHM_NONE || ns <= last_ns)))
             continue;
         if (best == YK_SHM_NONE || by > above(s, best) || (by == above(s, best) && ns < best))

@@ -228,8 +228,8 @@ static uint32_t skewed(uint64_t *rng, uint32_t working_set) {
     return (uint32_t)((uint64_t)random_below(rng, working_set) * part / 1000);
 }
 
-/* The hits of an LRU, counted: of the second half of the stream. */
-static double lru_ratio(uint32_t capacity, uint32_t working_set, uint32_t n) {
+/* The hits of an LRU, counted from so many requests on. */
+static double lru_ratio(uint32_t capacity, uint32_t working_set, uint32_t from, uint32_t n) {
     struct yk_policy_space *space = make_space(IDS);
     struct yk_policy *p = make_policy("lru", space, capacity);
     uint32_t hits = 0, id;
@@ -237,7 +237,7 @@ static double lru_ratio(uint32_t capacity, uint32_t working_set, uint32_t n) {
     for (uint32_t i = 0; i < n; i++) {
         uint32_t block = skewed(&rng, working_set);
         if (yk_policy_access(p, block) == 0) {
-            hits += i >= n / 2;
+            hits += i >= from;
             continue;
         }
         while (yk_policy_count(p) >= capacity && (id = next_victim(p, take_all, NULL)) != YK_POLICY_NONE)
@@ -246,7 +246,20 @@ static double lru_ratio(uint32_t capacity, uint32_t working_set, uint32_t n) {
     }
     yk_policy_free(p);
     yk_policy_space_free(space);
-    return (double)hits / (n - n / 2);
+    return (double)hits / (n - from);
+}
+
+/* Of 256 blocks each is sampled and counted by itself. */
+static void a_small_curve_is_exact(void **state) {
+    struct yk_shares *s = make(1, 256);
+    uint64_t rng = 11, hash;
+    for (uint32_t i = 0; i < 20000; i++) {
+        hash = hash_of(0, skewed(&rng, 500));
+        yk_shares_request(s, 0, &hash, 1);
+    }
+    for (uint32_t size = 1; size <= 256; size += 15)
+        assert_true(fabs(yk_shares_hit_ratio(s, 0, size) - lru_ratio(size, 500, 0, 20000)) < 1e-9);
+    yk_shares_free(s);
 }
 
 /* The same stream. One block in eight is sampled. */
@@ -256,7 +269,7 @@ static void a_curve_says_what_an_lru_hits(void **state) {
     for (uint32_t i = 0; i < 200000; i++)
         ask(s, 0, skewed(&rng, 20000));
     for (uint32_t size = 1000; size <= 16000; size *= 2)
-        assert_true(fabs(yk_shares_hit_ratio(s, 0, size) - lru_ratio(size, 20000, 200000)) < 0.03);
+        assert_true(fabs(yk_shares_hit_ratio(s, 0, size) - lru_ratio(size, 20000, 100000, 200000)) < 0.03);
     yk_shares_free(s);
 }
 
@@ -458,6 +471,7 @@ int main(void) {
         cmocka_unit_test(shares_follow_by_bounded_steps),
         cmocka_unit_test(who_leaves_leaves_room),
         cmocka_unit_test(shares_grow_with_the_capacity),
+        cmocka_unit_test(a_small_curve_is_exact),
         cmocka_unit_test(a_curve_says_what_an_lru_hits),
         cmocka_unit_test(chains_with_one_head_are_seen),
         cmocka_unit_test(a_scan_does_not_flush_anothers_working_set),
