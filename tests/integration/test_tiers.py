@@ -49,7 +49,7 @@ def test_a_node_with_an_ssd_serves_from_it_what_sim_predicts(place, trace, capac
     seeds = [sim(trace, "--capacity", capacity, "--policy", "learned", "--ssd", "unlimited", "--seed", seed)
              for seed in range(1, 7)]
     done = yolk("--json", "replay", trace, "--capacity", capacity, "--ssd-capacity", 20000, "--block", "512",
-                "--ssd", place.dir, "--policy", "learned")
+                "--ssd", place.dir, "--policy", "learned", "--exact")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["wrong_bytes"] == 0 and result["hit_blocks"] == seeds[0]["hit_blocks"]
