@@ -12,6 +12,10 @@ INSIDE = vm.HERE / "inside"
 INTEGRATION = vm.HERE.parent / "integration"
 BUILD = Path(os.environ.get("YOLK_BUILD", "build")).resolve()
 
+# Not seen to end in an emulated guest yet: it proves nothing there, and takes its whole deadline.
+not_seen_to_end = pytest.mark.skipif(os.environ.get("YOLK_LONG") != "1",
+                                     reason="not seen to end in an emulated guest: YOLK_LONG=1 runs it")
+
 
 def boot(command, cut=None, **options):
     """Runs a command in a guest with these devices (vm.Guest) and returns the outcome."""
