@@ -117,9 +117,9 @@ static int load_failed(const char *path, const struct yk_err *err) {
     return yolk_fail(code, "%s: %s", yk_quote(path, quoted), err->text);
 }
 
-static int run_cluster(const struct sim_config *c, const struct yk_sim_trace *trace) {
+static int run_cluster(const struct sim_config *c, const struct yk_sim_trace *trace, uint64_t below) {
     struct sim_cluster_common common = {.policy = yk_sim_policy_names[c->policy],
-                                        .ssd = c->ssd,
+                                        .ssd_blocks = below,
                                         .seed = (uint64_t)c->seed,
                                         .json = c->common.json};
     return sim_cluster(&c->cluster, &common, trace);
@@ -163,11 +163,11 @@ static int sim(struct yolk_ctx *ctx) {
     if (c->trace == NULL)
         return yolk_fail(YOLK_USAGE, "found no --trace, expected --trace FILE");
     uint64_t below = 0;
-    if (c->cluster.nodes == 0 && read_ssd(c->ssd, &below, &err) < 0)
+    if (read_ssd(c->ssd, &below, &err) < 0)
         return yolk_fail(YOLK_USAGE, "--ssd: %s", err.text);
     if (yk_sim_load(c->trace, &trace, &err) < 0)
         return load_failed(c->trace, &err);
-    code = c->cluster.nodes > 0 ? run_cluster(c, &trace) : run_cache(c, &trace, below);
+    code = c->cluster.nodes > 0 ? run_cluster(c, &trace, below) : run_cache(c, &trace, below);
     yk_sim_trace_fini(&trace);
     return yolk_finish(code);
 }

@@ -37,19 +37,6 @@ int sim_cluster_check(const struct yk_opts *opts, bool is_cluster) {
     return YOLK_OK;
 }
 
-/* An SSD that takes all there is needs no more places than the trace has blocks. */
-static int read_ssd(const char *text, const struct yk_sim_trace *trace, uint32_t *ret_blocks, struct yk_err *err) {
-    uint64_t blocks = 0;
-    if (text != NULL && strcmp(text, "unlimited") == 0)
-        blocks = trace->distinct;
-    else if (text != NULL && yk_parse_count(text, &blocks, err) < 0)
-        return -YK_EINVAL;
-    if (blocks > YK_SIM_CAPACITY_MAX)
-        return yk_err_set(err, -YK_EINVAL, "found %" PRIu64 ", expected at most %u blocks", blocks, YK_SIM_CAPACITY_MAX);
-    *ret_blocks = (uint32_t)blocks;
-    return 0;
-}
-
 static int make_opts(const struct sim_cluster_config *c, const struct sim_cluster_common *common,
                      const struct yk_sim_trace *trace, struct yk_sim_cluster_opts *o) {
     struct yk_err err = {0};
@@ -74,8 +61,11 @@ static int make_opts(const struct sim_cluster_config *c, const struct sim_cluste
     o->seed = common->seed;
     if (yk_sim_link_parse(c->link, &o->link, &err) < 0)
         return yolk_fail(YOLK_USAGE, "--link: %s", err.text);
-    if (read_ssd(common->ssd, trace, &o->blocks[YK_SIM_SSD], &err) < 0)
-        return yolk_fail(YOLK_USAGE, "--ssd: %s", err.text);
+    /* One that takes all there is needs no more places than the trace has blocks. */
+    uint64_t ssd = common->ssd_blocks == YK_SIM_BELOW_ALL ? trace->distinct : common->ssd_blocks;
+    if (ssd > YK_SIM_CAPACITY_MAX)
+        return yolk_fail(YOLK_USAGE, "--ssd: found %" PRIu64 ", expected at most %u blocks", ssd, YK_SIM_CAPACITY_MAX);
+    o->blocks[YK_SIM_SSD] = (uint32_t)ssd;
     bool found = false;
     for (size_t i = 0; yk_sim_cluster_policy_names[i] != NULL; i++)
         found |= strcmp(yk_sim_cluster_policy_names[i], o->policy) == 0;

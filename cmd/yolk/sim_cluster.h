@@ -19,7 +19,8 @@ struct sim_cluster_config {
 
 /* What the cluster takes of sim's other options. */
 struct sim_cluster_common {
-    const char *policy, *ssd; /* ssd: blocks, unlimited, or NULL */
+    const char *policy;
+    uint64_t ssd_blocks; /* 0: none; YK_SIM_BELOW_ALL: as many as there are */
     uint64_t seed;
     bool json, quiet;
 };

@@ -10,7 +10,6 @@
  * batches and asynchronous operations, of sizes at both sides of each limit.
  */
 #include "fixture.h"
-#include "held.h"
 #include "proxy.h"
 
 #include "client/client_priv.h"
@@ -413,118 +412,6 @@ static void test_transports_that_are_not_used(void **state) {
     assert_non_null(strstr(yk_error_text(NULL), "shm alone"));
     o.flags |= YK_OPEN_NO_XFER; /* then none is needed */
     assert_status(yk_open(r.f.url, &o, &c), 0);
-    yk_close(c);
-    rig_close(&r);
-}
-
-/* ---- declared memory -------------------------------------------------------------------------------- */
-
-static uint64_t regions_of(yk_client *c) {
-    char *text = NULL;
-    assert_status(yk_xfer_links_json(c->far.engine, &text), 0);
-    const char *at = strstr(text, "\"regions\":");
-    assert_non_null(at);
-    uint64_t n = strtoull(at + strlen("\"regions\":"), NULL, 10);
-    free(text);
-    return n;
-}
-
-/* Whether a block goes from there to the node and comes back there. */
-static void there_and_back(yk_client *c, const char *key, char *at, size_t len, char byte) {
-    size_t got = 0;
-    memset(at, byte, len);
-    assert_status(yk_put(c, yk_key_str(key), at, len, NULL), 0);
-    memset(at, 0, len);
-    assert_status(yk_get(c, yk_key_str(key), at, len, &got), 0);
-    assert_int_equal(got, len);
-    assert_true(at[0] == byte && memcmp(at, at + 1, len - 1) == 0);
-}
-
-static void test_declared_memory(void **state) {
-    (void)state;
-    static char buffer[4 * MIB];
-    struct rig r;
-    yk_client *c = NULL;
-    yk_open_opts o = {.size = sizeof(o), .flags = YK_OPEN_NO_MAP, .transports = "rdma,tcp"};
-    rig_open(&r, 0, 0);
-    assert_status(yk_open(r.f.url, &o, &c), 0);
-    assert_int_equal(yk_register(c, NULL, 1), -YK_EINVAL);
-    assert_int_equal(yk_register(c, buffer, 0), -YK_EINVAL);
-    assert_int_equal(yk_unregister(c, buffer), -YK_ENOENT);
-    assert_status(yk_register(c, buffer + MIB, 2 * MIB), 0);
-    assert_int_equal(yk_register(c, buffer, MIB + 1), -YK_EINVAL);
-    assert_int_equal(yk_register(c, buffer + 3 * MIB - 1, MIB), -YK_EINVAL);
-    assert_int_equal(regions_of(c), 1);
-    there_and_back(c, "within", buffer + MIB, MIB, 'a');
-    assert_int_equal(STAT(c, xfer_bytes), 2 * MIB);
-    there_and_back(c, "beside", buffer, MIB, 'b');
-    assert_int_equal(STAT(c, xfer_bytes), 4 * MIB);
-    there_and_back(c, "across", buffer + MIB / 2, MIB, 'c'); /* through the connection */
-    assert_int_equal(STAT(c, xfer_bytes), 4 * MIB);
-    there_and_back(c, "within", buffer + 2 * MIB, MIB, 'a'); /* the path is none the worse for it */
-    assert_int_equal(STAT(c, xfer_bytes), 6 * MIB);
-    assert_int_equal(yk_unregister(c, buffer + MIB + 1), -YK_ENOENT);
-    assert_status(yk_unregister(c, buffer + MIB), 0);
-    assert_int_equal(regions_of(c), 0);
-    there_and_back(c, "again", buffer + MIB / 2, MIB, 'd');
-    assert_status(yk_register(c, buffer, sizeof(buffer)), 0);
-    yk_close(c); /* with what is declared */
-    rig_close(&r);
-}
-
-/* In the middle of gets into it: they end well, by another way. */
-static void test_memory_that_is_taken_back(void **state) {
-    (void)state;
-    enum { BLOCKS = 16 };
-    static char buffer[BLOCKS * MIB];
-    struct iovec iov[BLOCKS];
-    yk_op ops[BLOCKS], *done[BLOCKS];
-    struct rig r;
-    yk_client *c = NULL;
-    yk_open_opts o = {.size = sizeof(o), .flags = YK_OPEN_NO_MAP, .transports = "rdma,tcp"};
-    rig_open(&r, 0, 0);
-    assert_status(yk_open(r.f.url, &o, &c), 0);
-    there_and_back(c, "k", buffer, MIB, 'x');
-    for (uint32_t round = 0; round < 8; round++) {
-        memset(buffer, 0, sizeof(buffer));
-        assert_status(yk_register(c, buffer, sizeof(buffer)), 0);
-        for (uint32_t i = 0; i < BLOCKS; i++) {
-            iov[i] = (struct iovec){buffer + i * MIB, MIB};
-            ops[i] = (yk_op){.opcode = YK_OP_GET, .key = yk_key_str("k"), .iov = &iov[i], .iov_count = 1};
-        }
-        assert_status(yk_submit(c, ops, BLOCKS, LONG), 0);
-        assert_status(yk_unregister(c, buffer), 0);
-        for (uint32_t left = BLOCKS; left > 0;) {
-            int n = yk_poll(c, done, BLOCKS, LONG);
-            assert_true(n > 0);
-            for (int i = 0; i < n; i++)
-                assert_status(done[i]->status, 0);
-            left -= (uint32_t)n;
-        }
-        assert_true(buffer[0] == 'x' && memcmp(buffer, buffer + 1, sizeof(buffer) - 1) == 0);
-    }
-    yk_close(c);
-    rig_close(&r);
-}
-
-/* The engine gives up waiting for what uses the memory: it stays declared, however often it is asked, since whoever is told
- * that it is not may unmap it. */
-static void test_memory_that_is_not_let_go(void **state) {
-    (void)state;
-    static char buffer[MIB];
-    struct rig r;
-    yk_client *c = NULL;
-    yk_open_opts o = {.size = sizeof(o), .flags = YK_OPEN_NO_MAP, .transports = "rdma,tcp"};
-    rig_open(&r, 0, 0);
-    assert_status(yk_open(r.f.url, &o, &c), 0);
-    assert_status(yk_register(c, buffer, sizeof(buffer)), 0);
-    void *held = held_take(c->far.engine, buffer);
-    assert_non_null(held);
-    for (int i = 0; i < 2; i++)
-        assert_int_equal(yk_unregister(c, buffer), -YK_ETIMEDOUT);
-    assert_int_equal(regions_of(c), 1);
-    there_and_back(c, "k", buffer, MIB, 'x'); /* through the connection */
-    held_give(c->far.engine, held);
     yk_close(c);
     rig_close(&r);
 }
@@ -988,9 +875,6 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_mapped_and_rdma, with_node, without_node),
         cmocka_unit_test(test_rails_that_are_not_there),
         cmocka_unit_test(test_transports_that_are_not_used),
-        cmocka_unit_test(test_declared_memory),
-        cmocka_unit_test(test_memory_that_is_taken_back),
-        cmocka_unit_test(test_memory_that_is_not_let_go),
         cmocka_unit_test(test_block_goes_after_it_was_located),
         cmocka_unit_test(test_located_by_another_node),
         cmocka_unit_test(test_get_is_cancelled_while_it_moves),
