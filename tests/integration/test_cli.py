@@ -265,10 +265,18 @@ def test_progress_of_a_long_transfer(node, place):
         return select.select([master], [], [], 0)[0]
 
     wait_for(shown, "a line of progress")
-    assert re.match(rb"\rput: \d+ B, \d+ B/s\x1b\[K", os.read(master, 4096))
+
+    def read_until(end):  # a terminal may give it in pieces
+        text = b""
+        while not text.endswith(end):
+            assert select.select([master], [], [], 60)[0], text
+            text += os.read(master, 4096)
+        return text
+
+    assert re.match(rb"\rput: \d+ B, \d+ B/s\x1b\[K", read_until(b"\x1b[K"))
     p.stdin.close()
     assert p.wait(60) == 0
-    assert os.read(master, 4096).endswith(b"\r\x1b[K")
+    read_until(b"\r\x1b[K")
     os.close(master)
     os.close(slave)
 

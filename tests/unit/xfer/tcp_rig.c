@@ -197,6 +197,14 @@ void rig_sync(struct rig *r) {
         yk_server_forget(r->server, (const struct yk_region *)(const void *)r);
 }
 
+void rig_no_lanes(struct rig *r) {
+    struct yk_server_counts c = {.lanes = 1};
+    uint64_t until = yk_now_ns() + RIG_WAIT_NS;
+    for (yk_server_stat(r->server, &c); c.lanes > 0 && yk_now_ns() < until; yk_server_stat(r->server, &c))
+        yk_loop_turn(r->loop, YK_NS_PER_MS);
+    assert_int_equal(c.lanes, 0);
+}
+
 void rig_pattern(char *at, uint64_t len, uint64_t seed) {
     for (uint64_t i = 0; i < len; i++)
         at[i] = (char)((seed + i) * 0x9e3779b97f4a7c15ull >> 56);

@@ -80,6 +80,8 @@ void rig_finish(struct rig *r);
 /* Posts, flushes, waits; its status. */
 int rig_run(struct rig *r, struct rig_lane *l, uint8_t op, char *local, uint64_t len, uint64_t offset);
 void rig_sync(struct rig *r);
+/* Waits until the server has no lane any more: what a lane that was hung up had sent may arrive until then. */
+void rig_no_lanes(struct rig *r);
 
 /* Bytes that depend on where they stand, and their check. */
 void rig_pattern(char *at, uint64_t len, uint64_t seed);
