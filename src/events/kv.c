@@ -240,6 +240,8 @@ int yk_kv_decode(const void *data, size_t len, const struct yk_kv_sink *sink, st
     r.sink = sink;
     if (sink != NULL)
         read_batch(&r, data, len);
+    if (sink != NULL && sink->ended != NULL)
+        sink->ended(sink->arg);
     *ret_batch = batch;
     return 0;
 }

@@ -29,7 +29,8 @@
 extern "C" {
 #endif
 
-#define YK_KV_BATCH_MAX (16u << 20) /* bytes of one payload */
+/* Bytes of one payload. What an engine with a step of 64 K tokens publishes of it is below 1 MiB for each group of layers. */
+#define YK_KV_BATCH_MAX (4u << 20)
 
 enum yk_kv_kind { YK_KV_STORED = 1, YK_KV_REMOVED, YK_KV_CLEARED };
 
@@ -41,6 +42,7 @@ struct yk_kv_sink {
     void (*stored)(void *arg, uint64_t block, enum yk_kv_medium medium, uint32_t block_tokens);
     void (*removed)(void *arg, uint64_t block, enum yk_kv_medium medium);
     void (*cleared)(void *arg);
+    void (*ended)(void *arg); /* the batch has been told; NULL: not wanted */
     void *arg;
 };
 

@@ -9,7 +9,8 @@
  *   /v1/route...    the router: which engine should serve a request (route.c; yolk/route.h)
  *
  * One thread of libmicrohttpd's own answers; it only reads relaxed copies of counters, so a slow
- * scraper costs the node nothing, and the router is its own. Loopback addresses only, until there is
+ * scraper costs the node nothing. What concerns the router is done on another (later.h), so that
+ * probes and scrapers do not wait behind it. Loopback addresses only, until there is
  * authentication. Requests other than GET and HEAD are refused but for the router's POSTs of JSON.
  *
  * Threads: start and stop from one thread.

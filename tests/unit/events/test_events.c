@@ -38,7 +38,7 @@ static void cleared(void *arg) {
 }
 
 static int decode(const struct packing *p, struct told *t, struct yk_kv_batch *batch) {
-    struct yk_kv_sink sink = {stored, removed, cleared, t};
+    struct yk_kv_sink sink = {stored, removed, cleared, NULL, t};
     struct yk_err err;
     *t = (struct told){0};
     int rc = yk_kv_decode(p->data, p->len, &sink, batch, &err);
@@ -142,7 +142,7 @@ static void what_is_malformed_tells_nothing(void **state) {
     pack_batch_end(&p, 0);
     for (size_t cut = 0; cut < p.len; cut++) {
         unsigned char *exact = malloc(cut + 1);
-        struct yk_kv_sink sink = {stored, removed, cleared, &t};
+        struct yk_kv_sink sink = {stored, removed, cleared, NULL, &t};
         t.len = 0;
         memcpy(exact, p.data, cut);
         assert_int_equal(yk_kv_decode(exact, cut, &sink, &batch, NULL), -YK_EPROTO);
