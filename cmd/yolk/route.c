@@ -212,8 +212,9 @@ static void print_errors(const json_t *f) {
 }
 
 static void print_figures(const json_t *f) {
-    printf("engines    %lld, %lld of them silent; %lld other holders of blocks; %lld forgotten\n", count_at(f, "instances"),
-           count_at(f, "silent"), count_at(f, "others"), count_at(f, "forgotten"));
+    printf("engines    %lld, %lld of them silent; %lld other holders of blocks; %lld nodes measure; %lld forgotten\n",
+           count_at(f, "instances"), count_at(f, "silent"), count_at(f, "others"), count_at(f, "nodes"),
+           count_at(f, "forgotten"));
     printf("requests   %lld: %lld admitted; rejected %lld for the queues, %lld late even without; nobody there for %lld, all "
            "refuse %lld\n",
            count_at(f, "asked"), count_at(f, "admitted"), count_at(f, "late_queue"), count_at(f, "late_work"),

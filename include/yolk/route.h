@@ -87,6 +87,23 @@ typedef struct yk_route_load_report {
 /* -YK_EINVAL: name, zone or node; -YK_ELIMIT: instances_max. */
 YK_API int yk_route_load(yk_routes *routes, const yk_route_load_report *report);
 
+/* What a node of Yolk measures of its links and its SSD, by which transfers to it and from it are reckoned, unless an
+ * engine that names it as its own reports something else. 0: not known. */
+typedef struct yk_route_node_report {
+    uint32_t size;
+    uint32_t ssd_reads;       /* under way */
+    const char *name;
+    const char *zone;         /* NULL: as before, or none */
+    double near_bytes_per_s, far_bytes_per_s; /* how blocks came from nodes of its zone, and of others, while any did */
+    double in_load, out_load; /* share of its network that is in use, 0 to 1, each way */
+    double ssd_bytes_per_s, ssd_latency_ms;   /* of one read; latency with its wait */
+    uint64_t dram_bytes, dram_free_bytes, ssd_bytes, ssd_free_bytes;
+} yk_route_node_report;
+
+/* Makes the node known as a holder that shares its blocks, and serves no requests but if an engine of the name reports.
+ * -YK_EINVAL, -YK_ELIMIT. */
+YK_API int yk_route_node(yk_routes *routes, const yk_route_node_report *report);
+
 /* It is gone, with all that was known of it. 0, YK_MISS. */
 YK_API int yk_route_gone(yk_routes *routes, const char *name);
 
@@ -196,6 +213,7 @@ typedef struct yk_route_figures {
     uint32_t size;
     uint32_t instances, silent; /* that take requests; of these, without a report lately */
     uint32_t others;            /* known holders of blocks that take none */
+    uint32_t nodes;             /* of all these: nodes that reported what they measure, lately */
     uint32_t blocks;            /* of who has what */
     uint32_t open;              /* decisions whose outcome was not told */
     uint32_t hot_chains;

@@ -301,6 +301,10 @@ uint16_t yk_http_port(const struct yk_http *h) {
     return info != NULL ? info->port : 0;
 }
 
+struct yk_routes *yk_http_routes(const struct yk_http *h) {
+    return http_routes(h);
+}
+
 void yk_http_stop(struct yk_http *h) {
     if (h == NULL)
         return;

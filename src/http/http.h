@@ -42,6 +42,10 @@ int yk_http_start(const struct yk_http_opts *opts, struct yk_node *node, struct 
 /* The port that is listened on. */
 uint16_t yk_http_port(const struct yk_http *http);
 
+/* The router that it answers with (yolk/route.h): NULL before somebody has asked or told it something. Valid until
+ * the stop. Any thread. */
+struct yk_routes *yk_http_routes(const struct yk_http *http);
+
 /* Waits for answers under way. NULL is fine. */
 void yk_http_stop(struct yk_http *http);
 

@@ -20,6 +20,7 @@ static void instances(struct yk_metrics_page *page, const yk_route_figures *f) {
     one(page, "state", "heard", f->instances - f->silent);
     one(page, "state", "silent", f->silent);
     one(page, "state", "other", f->others);
+    one(page, "state", "node", f->nodes);
 }
 
 static void forgotten(struct yk_metrics_page *page, const yk_route_figures *f) {
@@ -132,7 +133,7 @@ static const struct {
     struct yk_metric_desc d;
     yk_metrics_collect_fn fn;
 } list[] = {
-    {{"yolk_route_instances", "Engines that the router hears of, that are silent, and others that hold blocks.", G, 0},
+    {{"yolk_route_instances", "Engines that the router hears of, that are silent, others that hold blocks, and nodes that measure.", G, 0},
      collect_instances},
     {{"yolk_route_forgotten_total", "Of these, forgotten for their silence.", C, 0}, collect_forgotten},
     {{"yolk_route_requests_total",

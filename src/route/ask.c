@@ -97,17 +97,16 @@ static void find_most(struct ask *a) {
 /* ---- sources of one instance ---- */
 
 static void add_source(struct yk_router_node *n, struct yk_router_source *into, enum yk_router_from from,
-                       uint32_t blocks, double bytes_s, double load, uint32_t peer) {
+                       uint32_t blocks, struct routes_cost cost, uint32_t peer) {
     if (blocks > 0)
-        into[n->n_sources++] = (struct yk_router_source){.from = from, .blocks = blocks, .bytes_s = bytes_s,
-                                                         .load = load, .peer = peer};
+        into[n->n_sources++] = (struct yk_router_source){.from = from, .blocks = blocks, .bytes_s = cost.bytes_s,
+                                                         .latency_s = cost.latency_s, .load = cost.load, .peer = peer};
 }
 
 static void add_peer(const struct ask *a, struct yk_router_node *n, struct yk_router_source *into, uint32_t at,
                      uint32_t blocks) {
-    const struct routes_holder *own = &a->r->holders[n->id], *peer = &a->r->holders[at];
-    bool near = own->zone_hash == peer->zone_hash;
-    add_source(n, into, YK_ROUTER_PEER, blocks, near ? own->peer_s : own->far_s, own->network_load, at);
+    bool from_ssd = blocks > a->r->holders[at].lead[YK_WHERE_DRAM];
+    add_source(n, into, YK_ROUTER_PEER, blocks, routes_cost_peer(a->r, n->id, at, from_ssd), at);
 }
 
 static void add_most(const struct ask *a, struct yk_router_node *n, struct yk_router_source *into,
@@ -122,9 +121,9 @@ static void add_most(const struct ask *a, struct yk_router_node *n, struct yk_ro
 
 /* In its zone, if what is anywhere is not. */
 static void add_near(const struct ask *a, struct yk_router_node *n, struct yk_router_source *into) {
-    uint64_t zone = a->r->holders[n->id].zone_hash;
+    uint64_t zone = routes_zone_of(a->r, n->id);
     const struct routes_most *near = routes_zones_find(a->r, zone);
-    if (near != NULL && a->r->holders[a->memory.at[0]].zone_hash != zone)
+    if (near != NULL && routes_zone_of(a->r, a->memory.at[0]) != zone)
         add_most(a, n, into, near);
 }
 
@@ -140,9 +139,9 @@ static void add_candidate(const struct ask *a, uint32_t at, struct yk_router_nod
     *n = (struct yk_router_node){.id = at, .reported_ms = h->reported_ms, .waiting = h->waiting, .running = h->running,
                                  .waiting_tokens = h->waiting_tokens, .tokens_s = h->tokens_s,
                                  .refuses = (h->flags & YK_ROUTE_REFUSES) != 0, .sources = into};
-    add_source(n, into, YK_ROUTER_VRAM, lead[YK_WHERE_VRAM], 0, 0, at);
-    add_source(n, into, YK_ROUTER_DRAM, lead[YK_WHERE_DRAM], h->dram_s, 0, at);
-    add_source(n, into, YK_ROUTER_SSD, lead[YK_WHERE_SSD], h->ssd_s, 0, at);
+    add_source(n, into, YK_ROUTER_VRAM, lead[YK_WHERE_VRAM], (struct routes_cost){0}, at);
+    add_source(n, into, YK_ROUTER_DRAM, lead[YK_WHERE_DRAM], routes_cost_dram(a->r, at), at);
+    add_source(n, into, YK_ROUTER_SSD, lead[YK_WHERE_SSD], routes_cost_ssd(a->r, at), at);
     add_most(a, n, into, &a->memory);
     add_near(a, n, into);
     add_most(a, n, into, &a->any);

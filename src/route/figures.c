@@ -42,6 +42,7 @@ static void count_holders(const struct yk_routes *r, uint64_t now_ms, yk_route_f
         bool serves = h->has_load && (h->flags & YK_ROUTE_STORE) == 0;
         f->instances += serves;
         f->others += !serves;
+        f->nodes += routes_measures(h, now_ms);
         f->silent += serves && now_ms > h->reported_ms && now_ms - h->reported_ms > r->silent_ms;
         f->feeds += h->has_feed;
     }

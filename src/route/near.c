@@ -33,6 +33,12 @@ void routes_most_keep(struct routes_most *m, uint32_t at, uint32_t blocks) {
     m->blocks[i] = blocks;
 }
 
+uint64_t routes_zone_of(const struct yk_routes *r, uint32_t at) {
+    const struct routes_holder *h = &r->holders[at];
+    uint64_t node = h->node_at != ROUTES_NONE ? r->holders[h->node_at].zone_hash : 0;
+    return node != 0 ? node : h->zone_hash;
+}
+
 /* Its place, or the free one where it would be: there are twice as many as holders. */
 static struct routes_zone *place_of(const struct yk_routes *r, uint64_t hash) {
     uint32_t i = (uint32_t)(hash >> 20) & r->zones_mask;
@@ -43,11 +49,12 @@ static struct routes_zone *place_of(const struct yk_routes *r, uint64_t hash) {
 
 void routes_zones_note(struct yk_routes *r, uint32_t at) {
     const struct routes_holder *h = &r->holders[at];
-    if (h->zone_hash == 0 || h->lead[YK_WHERE_DRAM] == 0)
+    uint64_t hash = routes_zone_of(r, at);
+    if (hash == 0 || h->lead[YK_WHERE_DRAM] == 0)
         return;
-    struct routes_zone *z = place_of(r, h->zone_hash);
+    struct routes_zone *z = place_of(r, hash);
     if (z->asked != r->asks)
-        *z = (struct routes_zone){.hash = h->zone_hash, .asked = r->asks};
+        *z = (struct routes_zone){.hash = hash, .asked = r->asks};
     routes_most_keep(&z->memory, at, h->lead[YK_WHERE_DRAM]);
 }
 

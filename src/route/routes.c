@@ -20,10 +20,6 @@
 #define FORGET_MS   600000u
 #define FLOPS_S     2e14
 #define START_S     0.01 /* of a prefill, before anything is known */
-#define DRAM_S      20e9
-#define SSD_S       5e9
-#define PEER_S      2e9
-#define FAR_S       0.5e9
 #define ROOM_STEPS  4096u /* of an old holder's blocks, for one newcomer */
 
 static _Thread_local struct yk_err last;
@@ -187,8 +183,7 @@ int routes_make(struct yk_routes *r, const char *name, uint32_t *ret_at) {
         at = free_number(r, now_ms);
         if (at == ROUTES_NONE)
             return routes_fail(-YK_ELIMIT, "%u instances and holders are known, and no more", r->n);
-        r->holders[at] = (struct routes_holder){.routes = r, .node_at = ROUTES_NONE, .dram_s = DRAM_S, .ssd_s = SSD_S,
-                                                .peer_s = PEER_S, .far_s = FAR_S};
+        r->holders[at] = (struct routes_holder){.routes = r, .node_at = ROUTES_NONE};
         memcpy(r->holders[at].name, name, strlen(name) + 1);
         routes_names_add(r, at);
     }

@@ -7,6 +7,7 @@
  *   names.c    names of holders
  *   told.c     who has what: what is told, and engines' events
  *   recent.c   chains that are being computed
+ *   costs.c    what is known of links and SSDs
  *   ask.c      a request: candidates, sources of blocks, the answer; outcomes
  *   near.c     for each zone who has most of a request's chain
  *   show.c     all of it as JSON
@@ -55,6 +56,9 @@ struct routes_holder {
     uint32_t waiting, running;
     uint64_t waiting_tokens;
     double tokens_s, dram_s, ssd_s, peer_s, far_s, network_load;
+    bool is_node; /* measures; so `measured`, at measured_ms */
+    uint64_t measured_ms;
+    yk_route_node_report measured; /* without its texts */
     char endpoint[YK_FEED_ADDRESS_MAX + 1];
     uint32_t node_at;    /* number of its node, */
     uint64_t node_names; /* as of these names; 0: it was not looked for yet */
@@ -147,12 +151,22 @@ int routes_make(struct yk_routes *routes, const char *name, uint32_t *ret_at);
 /* Under the lock, which it lets go of between pieces: nothing is known of what it has. */
 void routes_clear(struct yk_routes *routes, uint32_t at);
 
+/* costs.c, under the lock: what a source of blocks costs an instance. */
+struct routes_cost {
+    double bytes_s, latency_s, load; /* 0: not known */
+};
+struct routes_cost routes_cost_dram(const struct yk_routes *routes, uint32_t at);
+struct routes_cost routes_cost_ssd(const struct yk_routes *routes, uint32_t at);
+struct routes_cost routes_cost_peer(const struct yk_routes *routes, uint32_t at, uint32_t peer, bool from_ssd);
+bool routes_measures(const struct routes_holder *holder, uint64_t now_ms);
+
 void routes_set_zone(struct routes_holder *holder); /* its name has changed */
 
 /* figures.c, under the lock. */
 void routes_figures(const struct yk_routes *routes, yk_route_figures *ret_figures);
 
 /* near.c, under the lock. */
+uint64_t routes_zone_of(const struct yk_routes *routes, uint32_t at); /* its node's, else its own; 0: none */
 int routes_zones_new(struct yk_routes *routes);
 void routes_most_keep(struct routes_most *most, uint32_t at, uint32_t blocks);
 void routes_zones_note(struct yk_routes *routes, uint32_t at); /* of this call */

@@ -44,6 +44,27 @@ static void put_events(struct yk_json *j, const struct yk_routes *r, const struc
     yk_json_end_object(j);
 }
 
+static void put_measured(struct yk_json *j, const struct routes_holder *h, uint64_t now_ms) {
+    const yk_route_node_report *m = &h->measured;
+    if (!h->is_node)
+        return;
+    yk_json_key(j, "measured");
+    yk_json_begin_object(j);
+    yk_json_put_uint(j, "age_ms", now_ms - h->measured_ms);
+    yk_json_put_double(j, "near_bytes_per_s", m->near_bytes_per_s);
+    yk_json_put_double(j, "far_bytes_per_s", m->far_bytes_per_s);
+    yk_json_put_double(j, "in_load", m->in_load);
+    yk_json_put_double(j, "out_load", m->out_load);
+    yk_json_put_double(j, "ssd_bytes_per_s", m->ssd_bytes_per_s);
+    yk_json_put_double(j, "ssd_latency_ms", m->ssd_latency_ms);
+    yk_json_put_uint(j, "ssd_reads", m->ssd_reads);
+    yk_json_put_uint(j, "dram_bytes", m->dram_bytes);
+    yk_json_put_uint(j, "dram_free_bytes", m->dram_free_bytes);
+    yk_json_put_uint(j, "ssd_bytes", m->ssd_bytes);
+    yk_json_put_uint(j, "ssd_free_bytes", m->ssd_free_bytes);
+    yk_json_end_object(j);
+}
+
 static void put_holder(struct yk_json *j, const struct yk_routes *r, uint32_t at, uint64_t now_ms) {
     const struct routes_holder *h = &r->holders[at];
     struct yk_router_learned learned;
@@ -63,6 +84,7 @@ static void put_holder(struct yk_json *j, const struct yk_routes *r, uint32_t at
     }
     if (yk_router_learned(r->router, at, &learned) == 0)
         put_learned(j, &learned);
+    put_measured(j, h, now_ms);
     put_events(j, r, h);
     yk_json_end_object(j);
 }
@@ -94,6 +116,7 @@ static void put_figures(struct yk_json *j, const yk_route_figures *f) {
     PUT(j, f, instances);
     PUT(j, f, silent);
     PUT(j, f, others);
+    PUT(j, f, nodes);
     PUT(j, f, blocks);
     PUT(j, f, open);
     PUT(j, f, hot_chains);

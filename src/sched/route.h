@@ -21,7 +21,7 @@
  *
  * Pure: no I/O, no clock (the caller's now_ms, which may stand still), no globals; deterministic by seed. Nothing is
  * allocated after yk_router_new. Memory: about 500 bytes a node, 110 an open decision, 24 a hot chain. Ranking
- * takes 0.2 to 0.3 us a node with four sources (docs/scheduler.md). Thread: one at a time.
+ * takes 0.2 us a node (docs/performance.md). Thread: one at a time.
  */
 #ifndef YK_SCHED_ROUTE_H
 #define YK_SCHED_ROUTE_H

@@ -484,6 +484,61 @@ static void who_leaves_with_much_is_gone(void **state) {
     yk_route_close(r);
 }
 
+/* ---- what nodes measure ---- */
+
+static double transfer_ms(yk_routes *r, const yk_route_held *held, size_t n) {
+    const char *only[] = {"one"};
+    yk_route_request q = request_of(0);
+    yk_route_choice c[8];
+    q.block_bytes = 1000000;
+    q.held = held;
+    q.n_held = n;
+    q.targets = only;
+    q.n_targets = 1;
+    assert_int_equal(ask(r, &q, c).ranked, 1);
+    assert_int_equal(c[0].compute_blocks, 0);
+    return c[0].transfer_ms;
+}
+
+static void transfers_go_by_what_nodes_measure(void **state) {
+    yk_routes *r = make(NULL);
+    yk_route_load_report one = {.size = sizeof(one), .name = "one", .node = "n1"},
+                         two = {.size = sizeof(two), .name = "two", .node = "n2"};
+    yk_route_node_report n1 = {.size = sizeof(n1), .name = "n1", .zone = "a", .near_bytes_per_s = 1e9, .far_bytes_per_s = 2e8,
+                               .ssd_bytes_per_s = 5e8, .ssd_latency_ms = 4},
+                         n2 = {.size = sizeof(n2), .name = "n2", .zone = "a"};
+    yk_route_held there[] = {{"n2", {0, 10, 10}}}, here[] = {{"n1", {0, 0, 10}}}, low[] = {{"n2", {0, 0, 10}}};
+    assert_int_equal(yk_route_load(r, &one), 0);
+    assert_int_equal(yk_route_load(r, &two), 0);
+    assert_float_equal(transfer_ms(r, there, 1), 5, 0.01); /* 10 MB at 2 GB/s, as nothing is known */
+    assert_int_equal(yk_route_node(r, &n1), 0);
+    assert_int_equal(yk_route_node(r, &n2), 0);
+    assert_float_equal(transfer_ms(r, there, 1), 10, 0.01);
+    assert_float_equal(transfer_ms(r, here, 1), 24, 0.01);
+    n1.in_load = 0.5;
+    assert_int_equal(yk_route_node(r, &n1), 0);
+    assert_float_equal(transfer_ms(r, there, 1), 20, 0.01);
+    n2.out_load = 0.75;
+    n2.ssd_latency_ms = 3;
+    assert_int_equal(yk_route_node(r, &n2), 0);
+    assert_float_equal(transfer_ms(r, there, 1), 40, 0.01); /* the busier end */
+    assert_float_equal(transfer_ms(r, low, 1), 43, 0.01);
+    n2.zone = "b";
+    n2.out_load = NAN;
+    assert_int_equal(yk_route_node(r, &n2), 0);
+    assert_float_equal(transfer_ms(r, there, 1), 100, 0.01); /* far */
+    one.far_bytes_per_s = 4e8;
+    assert_int_equal(yk_route_load(r, &one), 0);
+    assert_float_equal(transfer_ms(r, there, 1), 50, 0.01); /* what the engine says itself comes first */
+    yk_route_figures f = {.size = sizeof(f)};
+    assert_int_equal(yk_route_figures_get(r, 60000, &f), 0);
+    assert_int_equal(f.nodes, 2);
+    assert_int_equal(f.instances, 2);
+    n2.name = "";
+    assert_int_equal(yk_route_node(r, &n2), -YK_EINVAL);
+    yk_route_close(r);
+}
+
 /* ---- figures ---- */
 
 static yk_route_figures figures(yk_routes *r) {
@@ -554,6 +609,7 @@ int main(void) {
         cmocka_unit_test(long_requests_are_refused),
         cmocka_unit_test(what_is_told_at_length_holds_up_nobody),
         cmocka_unit_test(who_leaves_with_much_is_gone),
+        cmocka_unit_test(transfers_go_by_what_nodes_measure),
         cmocka_unit_test(what_it_did_is_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
