@@ -170,7 +170,7 @@ static int op_decode(void *arg, uint64_t i) {
     struct bench *b = arg;
     const struct yk_kv_sink sink = {on_stored, on_removed, on_cleared, NULL, b};
     struct yk_kv_batch told;
-    return yk_kv_decode(b->batch, b->batch_len, &sink, &told, NULL);
+    return yk_kv_decode(b->batch, b->batch_len, &sink, NULL, &told, NULL);
 }
 
 /* What a plain pass over the bytes of a batch costs. */

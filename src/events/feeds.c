@@ -85,6 +85,7 @@ struct feed {
     void *sub, *dealer;
     bool begun, asking;
     uint64_t next, live, until_ns;
+    struct yk_kv_groups groups;
     struct message held; /* the message that showed the gap */
 };
 
@@ -177,7 +178,7 @@ static void miss_until(struct yk_feeds *fs, struct feed *f, uint64_t number) {
 static void apply(struct yk_feeds *fs, struct feed *f, struct message *m, uint64_t number) {
     struct yk_kv_batch batch;
     f->next = number + 1;
-    int rc = yk_kv_decode(fs->z->msg_data(&m->batch), fs->z->msg_size(&m->batch), &f->sink, &batch, NULL);
+    int rc = yk_kv_decode(fs->z->msg_data(&m->batch), fs->z->msg_size(&m->batch), &f->sink, &f->groups, &batch, NULL);
     if (rc == 0) {
         COUNT(fs, f, blocks, batch.blocks);
         COUNT(fs, f, batches, 1);
@@ -242,6 +243,7 @@ static void on_live(struct yk_feeds *fs, struct feed *f, struct message *m) {
         COUNT(fs, f, restarts, 1);
         lose(fs, f);
         f->begun = false;
+        f->groups = (struct yk_kv_groups){0};
     }
     if (!f->begun)
         f->next = 0;
