@@ -15,6 +15,7 @@ const struct yk_bench yk_benches[] = {
     {"xfer", "the transfer engine: memory, shared memory, TCP, several rails", yk_bench_xfer, false},
     {"cluster", "several nodes: look-ups, blocks from node to node, nodes and etcd killed", yk_bench_cluster,
      false},
+    {"route", "the router: decisions by targets and length of the chain, events", yk_bench_route, false},
     {NULL, NULL, NULL, false},
 };
 

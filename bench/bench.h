@@ -73,6 +73,7 @@ int yk_bench_peers(const struct yk_bench_opts *opts);
 int yk_bench_ssd(const struct yk_bench_opts *opts);
 int yk_bench_xfer(const struct yk_bench_opts *opts);
 int yk_bench_cluster(const struct yk_bench_opts *opts);
+int yk_bench_route(const struct yk_bench_opts *opts);
 
 #ifdef __cplusplus
 }

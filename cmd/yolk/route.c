@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * yolk route: asks a node's router which engine should serve a request, and shows why.
+ * yolk route: asks a node's router which engine should serve a request, and shows why; or what it has done so far.
  *
  * Keys are those of a chain's blocks in Yolk; with --cluster its nodes are asked how far it reaches at each. Hashes of
  * engines' blocks (--hash) are what their KV events have.
@@ -25,7 +25,7 @@ struct config {
     struct yk_opt_list targets;
     int64_t tokens, output, block_tokens, count;
     uint64_t block_bytes, objective_ns;
-    bool ask_cluster, hash, hex, take, state;
+    bool ask_cluster, hash, hex, take, state, status;
 };
 
 #define ROW(name_, type_, field_) .name = (name_), .type = (type_), YK_OPT_AT(struct config, field_)
@@ -57,6 +57,8 @@ static const struct yk_opt rows[] = {
      .help = "Ask each node of the cluster how far the chain reaches there; engines say in their reports which node "
              "is theirs."},
     {ROW("state", YK_OPT_BOOL, state), .help = "Show what the router knows of engines, and what it has learned, as JSON."},
+    {ROW("status", YK_OPT_BOOL, status),
+     .help = "Show what the router has done and how far off its predictions were; --json: as one object."},
     YOLK_PEER_ROW,
 };
 
@@ -199,6 +201,49 @@ static int print_json(const json_t *value) {
     return YOLK_OK;
 }
 
+/* ---- what it has done -------------------------------------------------------------------------- */
+
+static void print_errors(const json_t *f) {
+    const char *part;
+    json_t *e;
+    printf("%-10s %9s %9s %9s\n", "ERROR OF", "OUTCOMES", "MEAN %", "P90 %");
+    json_object_foreach(json_object_get(f, "error"), part, e)
+        printf("%-10s %9lld %9.1f %9.1f\n", part, count_at(e, "outcomes"), ms_at(e, "mean") * 100, ms_at(e, "p90") * 100);
+}
+
+static void print_figures(const json_t *f) {
+    printf("engines    %lld, %lld of them silent; %lld other holders of blocks; %lld nodes measure; %lld forgotten\n",
+           count_at(f, "instances"), count_at(f, "silent"), count_at(f, "others"), count_at(f, "nodes"),
+           count_at(f, "forgotten"));
+    printf("requests   %lld: %lld admitted; rejected %lld for the queues, %lld late even without; nobody there for %lld, all "
+           "refuse %lld\n",
+           count_at(f, "asked"), count_at(f, "admitted"), count_at(f, "late_queue"), count_at(f, "late_work"),
+           count_at(f, "unknown"), count_at(f, "refused"));
+    printf("decisions  %lld taken, %lld open; not the quickest: %lld for thrift, %lld drawn\n", count_at(f, "taken"),
+           count_at(f, "open"), count_at(f, "thrifty"), count_at(f, "drawn"));
+    printf("outcomes   %lld learned from, %lld dropped, %lld of no decision\n", count_at(f, "outcomes"),
+           count_at(f, "dropped"), count_at(f, "strays"));
+    printf("chains     %lld hot now; %lld requests for hot ones, %lld worth a copy\n", count_at(f, "hot_chains"),
+           count_at(f, "hot"), count_at(f, "replicate"));
+    printf("blocks     %lld known, with who has them\n", count_at(f, "blocks"));
+    printf("events     of %lld engines: %lld batches, %lld blocks; %lld gaps, %lld replayed, %lld missed, %lld malformed, "
+           "%lld restarts; forgotten %lld times\n",
+           count_at(f, "feeds"), count_at(f, "batches"), count_at(f, "event_blocks"), count_at(f, "gaps"),
+           count_at(f, "replayed"), count_at(f, "missed"), count_at(f, "malformed"), count_at(f, "restarts"),
+           count_at(f, "lost"));
+    print_errors(f);
+}
+
+static int show_status(const json_t *answer, bool json) {
+    const json_t *f = json_object_get(answer, "figures");
+    if (f == NULL)
+        return yolk_fail(YOLK_FAIL, "route: the router has not been asked or told anything yet");
+    if (json)
+        return print_json(f);
+    print_figures(f);
+    return YOLK_OK;
+}
+
 /* ---- the command ------------------------------------------------------------------------------ */
 
 /* The node's own words are one line. */
@@ -232,14 +277,17 @@ static int ask(struct yolk_ctx *ctx, const json_t *q, json_t **ret_answer) {
 static int run_route(struct yolk_ctx *ctx) {
     const struct config *o = ctx->config;
     json_t *q = json_object(), *answer = NULL;
-    int code = o->state ? 0 : make_question(ctx, q);
+    bool looks = o->state || o->status;
+    int code = looks ? 0 : make_question(ctx, q);
     if (code == 0)
-        code = ask(ctx, o->state ? NULL : q, &answer);
-    if (code == 0 && (o->state || ctx->common->json))
+        code = ask(ctx, looks ? NULL : q, &answer);
+    if (code == 0 && o->status)
+        code = show_status(answer, ctx->common->json);
+    else if (code == 0 && (o->state || ctx->common->json))
         code = print_json(answer);
     else if (code == 0 && json_array_size(json_object_get(answer, "ranked")) > 0)
         print_table(answer);
-    if (code == 0 && !o->state)
+    if (code == 0 && !looks)
         code = verdict_code(answer);
     json_decref(q);
     json_decref(answer);

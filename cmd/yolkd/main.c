@@ -14,6 +14,7 @@
  */
 #include "config.h"
 #include "machine.h"
+#include "reports.h"
 #include "ssd.h"
 #include "systemd.h"
 
@@ -54,6 +55,7 @@ struct yolkd {
     struct yk_node *node;
     struct yk_dir *dir; /* NULL: this node is alone */
     struct yk_http *http;
+    struct yolkd_reports *reports; /* NULL: no cluster, or no HTTP */
     struct yolkd_ssd ssd;
     uint64_t said_ns; /* when the log was last told what the start waits for */
     int stop_fd; /* readable once a signal asked for a stop */
@@ -346,10 +348,13 @@ static int start(struct yolkd *d, struct yk_err *err) {
         rc = join(d, err);
     if (rc == 0)
         rc = start_http(d, err);
+    if (rc == 0 && d->dir != NULL && d->http != NULL)
+        rc = yolkd_reports_start(d->dir, d->http, &d->reports, err);
     if (rc == 0) {
         log_start(d, yk_buf_text(&sockets));
         yolkd_ssd_started(&d->ssd, d->node);
     } else {
+        yk_http_stop(d->http);
         yk_dir_stop(d->dir);
         yk_node_discard(d->node);
         yk_dir_free(d->dir);
@@ -394,6 +399,7 @@ static void stop(struct yolkd *d) {
     yolkd_systemd_notify(&d->systemd, "STOPPING=1\nSTATUS=stopping");
     yk_node_stats(d->node, &n);
     bool lost = yk_node_tier_lost(d->node) != 0;
+    yolkd_reports_stop(d->reports);
     yk_http_stop(d->http);
     yk_dir_stop(d->dir);
     yk_node_stop(d->node);

@@ -37,7 +37,8 @@ extern "C" {
 #endif
 
 #define YK_ROUTE_NAME_MAX  63u
-#define YK_ROUTE_CHAIN_MAX 1048576u /* blocks of one request */
+#define YK_ROUTE_CHAIN_MAX 65536u /* blocks of one request: a million tokens in blocks of 16 */
+#define YK_ROUTE_NAMES_MAX 4096u  /* targets of one, and holders that it tells of */
 
 typedef struct yk_routes yk_routes;
 
@@ -85,6 +86,23 @@ typedef struct yk_route_load_report {
 
 /* -YK_EINVAL: name, zone or node; -YK_ELIMIT: instances_max. */
 YK_API int yk_route_load(yk_routes *routes, const yk_route_load_report *report);
+
+/* What a node of Yolk measures of its links and its SSD, by which transfers to it and from it are reckoned, unless an
+ * engine that names it as its own reports something else. 0: not known. */
+typedef struct yk_route_node_report {
+    uint32_t size;
+    uint32_t ssd_reads;       /* under way */
+    const char *name;
+    const char *zone;         /* NULL: as before, or none */
+    double near_bytes_per_s, far_bytes_per_s; /* how blocks came from nodes of its zone, and of others, while any did */
+    double in_load, out_load; /* share of its network that is in use, 0 to 1, each way */
+    double ssd_bytes_per_s, ssd_latency_ms;   /* of one read; latency with its wait */
+    uint64_t dram_bytes, dram_free_bytes, ssd_bytes, ssd_free_bytes;
+} yk_route_node_report;
+
+/* Makes the node known as a holder that shares its blocks, and serves no requests but if an engine of the name reports.
+ * -YK_EINVAL, -YK_ELIMIT. */
+YK_API int yk_route_node(yk_routes *routes, const yk_route_node_report *report);
 
 /* It is gone, with all that was known of it. 0, YK_MISS. */
 YK_API int yk_route_gone(yk_routes *routes, const char *name);
@@ -168,7 +186,7 @@ typedef struct yk_route_answer {
     uint8_t drawn;      /* others are as good as the first */
 } yk_route_answer;
 
-/* -YK_EINVAL: a name, a chain longer than YK_ROUTE_CHAIN_MAX, max 0. */
+/* -YK_EINVAL: a name, a chain longer than YK_ROUTE_CHAIN_MAX, more names than YK_ROUTE_NAMES_MAX, max 0. */
 YK_API int yk_route_ask(yk_routes *routes, const yk_route_request *request, yk_route_choice *ret_choices, size_t max,
                         yk_route_answer *ret_answer);
 
@@ -183,6 +201,37 @@ YK_API int yk_route_outcome(yk_routes *routes, uint64_t decision, const yk_route
 
 /* It was not sent after all. 0, YK_MISS. */
 YK_API int yk_route_drop(yk_routes *routes, uint64_t decision);
+
+/* How far off predictions of one part were: |predicted - actual| / actual (of 1 ms at least). */
+typedef struct yk_route_error {
+    uint32_t outcomes; /* the last ones that told the part, 512 at most; 0: there is nothing yet */
+    double mean, p90;
+} yk_route_error;
+
+/* What it has done since it was opened, and how it stands. */
+typedef struct yk_route_figures {
+    uint32_t size;
+    uint32_t instances, silent; /* that take requests; of these, without a report lately */
+    uint32_t others;            /* known holders of blocks that take none */
+    uint32_t nodes;             /* of all these: nodes that reported what they measure, lately */
+    uint32_t blocks;            /* of who has what */
+    uint32_t open;              /* decisions whose outcome was not told */
+    uint32_t hot_chains;
+    uint64_t forgotten;         /* instances and holders, for their silence */
+    uint64_t asked, admitted;
+    uint64_t late_queue, late_work; /* rejected: for the queues; it would be late even without them */
+    uint64_t unknown, refused;      /* nobody: none was there, or asked for; all refuse */
+    uint64_t taken, thrifty, drawn; /* of the admitted: taken, and where the quickest was not first */
+    uint64_t hot, replicate;
+    uint64_t outcomes, strays, dropped; /* strays: for decisions that are not known */
+    yk_route_error queue, transfer, compute, ttft;
+    /* engines' KV events */
+    uint32_t feeds;
+    uint64_t batches, event_blocks, gaps, missed, replayed, lost, malformed, restarts; /* missed: batches never seen */
+} yk_route_figures;
+
+/* -YK_EAGAIN: it was busy for wait_ms. ret_figures->size is the caller's to set. */
+YK_API int yk_route_figures_get(yk_routes *routes, uint32_t wait_ms, yk_route_figures *ret_figures);
 
 /* Instances and what was learned of each, as one JSON object, terminated; the caller frees it. -YK_ENOMEM. */
 YK_API int yk_route_json(yk_routes *routes, char **ret_json);

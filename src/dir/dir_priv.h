@@ -384,6 +384,15 @@ void dir_drain_free(struct yk_dir *d);
 
 /* ---- dir.c ------------------------------------------------------------------------------------------ */
 
+/* meter.c: reads that are under way, and what came of those that ended. */
+struct dir_meter {
+    uint64_t bytes, busy_ns, since_ns;
+    uint32_t under_way;
+};
+void dir_meter_begin(struct dir_meter *meter);
+void dir_meter_end(struct dir_meter *meter, uint64_t bytes);
+uint64_t dir_meter_busy_ns(const struct dir_meter *meter);
+
 struct yk_dir {
     struct yk_dir_opts opts; /* texts are its own */
     char address[300]; /* that others reach it by */
@@ -452,6 +461,7 @@ struct yk_dir {
     struct dir_job *outbox, **outbox_tail; /* the loop's */
     struct yk_dir_stats shown;
     struct yk_dir_stats n; /* the loop's */
+    struct dir_meter near, far; /* the loop's: reads of other nodes' blocks, in this zone and in others */
     struct yk_err fail; /* why start has failed */
     int ready;          /* start may return; written by the loop, under the lock */
     int stop_begun;     /* stop may close the membership */

@@ -7,7 +7,9 @@
  */
 #include "dir/dir_priv.h"
 
+#include "base/hist.h"
 #include "base/json.h"
+#include "tier/ssd/ssd.h"
 
 void dir_figures(void *arg, struct yk_pool_figures *ret) {
     struct yk_dir_stats n;
@@ -74,6 +76,43 @@ static void put_store(const struct yk_dir *d, struct yk_json *j) {
     yk_json_put_uint(j, "copy_bytes", n.store.copy_bytes);
 }
 
+static void put_meter(struct yk_json *j, const char *key, const struct dir_meter *m) {
+    yk_json_key(j, key);
+    yk_json_begin_object(j);
+    yk_json_put_uint(j, "bytes", m->bytes);
+    yk_json_put_uint(j, "busy_ns", dir_meter_busy_ns(m));
+    yk_json_end_object(j);
+}
+
+static void put_ssd(const struct yk_ssd *ssd, struct yk_json *j) {
+    struct yk_ssd_counters n;
+    struct yk_hist reads;
+    yk_ssd_counters_get(ssd, &n);
+    yk_hist_snapshot(yk_ssd_latency(ssd, 0), &reads);
+    yk_json_key(j, "ssd");
+    yk_json_begin_object(j);
+    yk_json_put_uint(j, "capacity_bytes", n.capacity_bytes);
+    yk_json_put_uint(j, "free_bytes", n.free_bytes);
+    yk_json_put_uint(j, "reads", yk_hist_count(&reads));
+    yk_json_put_uint(j, "read_ns", reads.sum_ns);
+    yk_json_put_uint(j, "read_bytes", n.read_bytes);
+    yk_json_put_uint(j, "reads_now", n.reads_now);
+    yk_json_end_object(j);
+}
+
+/* What a transfer to here, or from here, has to do with: for routers (cmd/yolkd/reports.c). */
+static void put_transfers(const struct yk_dir *d, struct yk_json *j) {
+    struct yk_node_stats n;
+    const struct yk_ssd *ssd = yk_node_ssd(d->node);
+    yk_node_stats(d->node, &n);
+    put_meter(j, "near", &d->near);
+    put_meter(j, "far", &d->far);
+    yk_json_put_uint(j, "sent_bytes", n.store.remote_read_bytes);
+    yk_json_put_uint(j, "free_bytes", n.store.free_bytes + n.store.idle_bytes);
+    if (ssd != NULL)
+        put_ssd(ssd, j);
+}
+
 static void put_spaces(const struct yk_dir *d, struct yk_json *j) {
     yk_ns_info info;
     yk_json_key(j, "namespaces");
@@ -102,6 +141,7 @@ void dir_figures_json(const struct yk_dir *d, struct yk_buf *out) {
     yk_json_put_str(&j, "name", d->opts.name);
     yk_json_put_uint(&j, "id", d->self);
     put_store(d, &j);
+    put_transfers(d, &j);
 #define PUT(field, type, metric, label, value, help) yk_json_put_uint(&j, #field, f.field);
     YK_POOL_FIGURES(PUT)
 #undef PUT

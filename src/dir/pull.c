@@ -53,6 +53,7 @@ struct dir_pull {
     uint32_t copy;           /* the next to be tried */
     uint32_t member;         /* that is tried now */
     uint8_t cached, again, xclass, cancelled;
+    uint8_t far;     /* the read is from another zone */
     uint8_t refused; /* it is asked for again after a rest */
     uint8_t busy;    /* a holder that lives had no time to answer */
     uint8_t broken;  /* a holder that lives could not be read from just now */
@@ -243,6 +244,7 @@ static void read_over(struct dir_job *job) {
     struct dir_pull *p = PULL(job);
     struct yk_dir *d = job->dir;
     struct dir_peer *peer = dir_peer_of(d, p->member);
+    dir_meter_end(p->far ? &d->far : &d->near, p->status == 0 ? p->there.len : 0);
     if (p->status == 0) {
         commit(p);
         return;
@@ -286,6 +288,8 @@ static void read_begin(struct dir_pull *p) {
         return;
     }
     p->state = READING;
+    p->far = is_far(p->job.dir, p->member) != 0;
+    dir_meter_begin(p->far ? &p->job.dir->far : &p->job.dir->near);
     int rc = yk_xfer_submit(p->job.dir->engine, &request, 1, &opts, &p->batch);
     if (rc < 0) {
         p->status = rc;

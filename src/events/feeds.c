@@ -17,6 +17,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #ifndef YK_HAVE_ZMQ
 
@@ -44,6 +47,10 @@ int yk_feeds_remove(struct yk_feeds *feeds, uint32_t id) {
     return YK_MISS;
 }
 
+void yk_feeds_total(struct yk_feeds *feeds, struct yk_feed_stats *ret_stats) {
+    *ret_stats = (struct yk_feed_stats){0};
+}
+
 int yk_feeds_stats(struct yk_feeds *feeds, uint32_t id, struct yk_feed_stats *ret_stats) {
     return YK_MISS;
 }
@@ -54,8 +61,9 @@ int yk_feeds_stats(struct yk_feeds *feeds, uint32_t id, struct yk_feed_stats *re
 
 #define LOOK_MS     50
 #define REPLAY_MS   2000u
-#define BURST       64u /* messages of one feed before the next one's */
-#define QUEUE_MAX   1000 /* messages that libzmq keeps for one feed */
+#define BURST       64u /* messages of one feed before the next one's, */
+#define BURST_BYTES (1u << 20) /* and bytes */
+#define NICE        5 /* below what answers requests: a flood takes what is left */
 #define NUMBER_LEN  8u
 #define NUMBER_END  UINT64_MAX
 
@@ -77,6 +85,7 @@ struct feed {
     void *sub, *dealer;
     bool begun, asking;
     uint64_t next, live, until_ns;
+    struct yk_kv_groups groups;
     struct message held; /* the message that showed the gap */
 };
 
@@ -90,6 +99,7 @@ struct yk_feeds {
     bool runs, ends;
     struct feed *feeds[YK_FEEDS_MAX];
     uint32_t n; /* ever used */
+    struct yk_feed_stats total; /* lock */
 };
 
 /* ---- messages ---- */
@@ -149,6 +159,7 @@ static int message_read(const struct yk_feeds *fs, void *socket, struct message 
     do {                                                                                                               \
         pthread_mutex_lock(&(fs)->lock);                                                                               \
         (f)->stats.field += (by);                                                                                      \
+        (fs)->total.field += (by);                                                                                     \
         (f)->stats.next = (f)->next;                                                                                   \
         pthread_mutex_unlock(&(fs)->lock);                                                                             \
     } while (0)
@@ -158,10 +169,16 @@ static void lose(struct yk_feeds *fs, struct feed *f) {
     COUNT(fs, f, lost, 1);
 }
 
+/* Those before this number will not come. */
+static void miss_until(struct yk_feeds *fs, struct feed *f, uint64_t number) {
+    COUNT(fs, f, missed, number - f->next);
+    lose(fs, f);
+}
+
 static void apply(struct yk_feeds *fs, struct feed *f, struct message *m, uint64_t number) {
     struct yk_kv_batch batch;
     f->next = number + 1;
-    int rc = yk_kv_decode(fs->z->msg_data(&m->batch), fs->z->msg_size(&m->batch), &f->sink, &batch, NULL);
+    int rc = yk_kv_decode(fs->z->msg_data(&m->batch), fs->z->msg_size(&m->batch), &f->sink, &f->groups, &batch, NULL);
     if (rc == 0) {
         COUNT(fs, f, blocks, batch.blocks);
         COUNT(fs, f, batches, 1);
@@ -182,10 +199,11 @@ static int ask(struct yk_feeds *fs, struct feed *f, uint64_t from) {
     /* A new socket each time: what an earlier question is still answered with is nobody's. */
     if (f->dealer != NULL)
         z->close(f->dealer);
-    int zero = 0;
+    int zero = 0, queue = YK_FEED_QUEUE;
     int64_t most = YK_KV_BATCH_MAX;
     f->dealer = z->socket(fs->ctx, ZMQ_DEALER);
     if (f->dealer == NULL || z->setsockopt(f->dealer, ZMQ_LINGER, &zero, sizeof(zero)) != 0 ||
+        z->setsockopt(f->dealer, ZMQ_RCVHWM, &queue, sizeof(queue)) != 0 ||
         z->setsockopt(f->dealer, ZMQ_MAXMSGSIZE, &most, sizeof(most)) != 0 ||
         z->connect(f->dealer, f->replay) != 0 || z->send(f->dealer, "", 0, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0 ||
         z->send(f->dealer, number, sizeof(number), ZMQ_DONTWAIT) < 0)
@@ -205,7 +223,7 @@ static void go_on(struct yk_feeds *fs, struct feed *f) {
         return;
     uint64_t number = number_of(fs, &f->held.number);
     if (number > f->next)
-        lose(fs, f);
+        miss_until(fs, f, number);
     if (number >= f->next)
         apply(fs, f, &f->held, number);
     message_fini(fs, &f->held);
@@ -225,6 +243,7 @@ static void on_live(struct yk_feeds *fs, struct feed *f, struct message *m) {
         COUNT(fs, f, restarts, 1);
         lose(fs, f);
         f->begun = false;
+        f->groups = (struct yk_kv_groups){0};
     }
     if (!f->begun)
         f->next = 0;
@@ -249,26 +268,33 @@ static void on_replayed(struct yk_feeds *fs, struct feed *f, struct message *m) 
     if (number < f->next)
         return;
     if (number > f->next && f->next > 0)
-        lose(fs, f); /* it has forgotten some: what is told from here on is right, as far as it goes */
+        miss_until(fs, f, number); /* it has forgotten some: what is told from here on is right, as far as it goes */
     apply(fs, f, m, number);
     COUNT(fs, f, replayed, 1);
     f->until_ns = yk_now_ns() + f->replay_ms * YK_NS_PER_MS;
 }
 
+/* A message, if there is one; its bytes, or 0. */
+static size_t read_one(struct yk_feeds *fs, struct feed *f) {
+    struct message m = {.is_there = false};
+    bool asking = f->asking;
+    int rc = message_read(fs, asking ? f->dealer : f->sub, &m);
+    size_t bytes = rc > 0 ? NUMBER_LEN + fs->z->msg_size(&m.batch) : rc < 0;
+    if (rc < 0)
+        COUNT(fs, f, malformed, 1);
+    else if (rc > 0 && asking)
+        on_replayed(fs, f, &m);
+    else if (rc > 0)
+        on_live(fs, f, &m);
+    message_fini(fs, &m);
+    return bytes;
+}
+
 static void read_feed(struct yk_feeds *fs, struct feed *f) {
-    for (uint32_t i = 0; i < BURST; i++) {
-        struct message m = {.is_there = false};
-        bool asking = f->asking;
-        int rc = message_read(fs, asking ? f->dealer : f->sub, &m);
-        if (rc == 0)
-            break;
-        if (rc < 0)
-            COUNT(fs, f, malformed, 1);
-        else if (asking)
-            on_replayed(fs, f, &m);
-        else
-            on_live(fs, f, &m);
-        message_fini(fs, &m);
+    size_t bytes = 0, more = 1;
+    for (uint32_t i = 0; i < BURST && bytes < BURST_BYTES && more > 0; i++) {
+        more = read_one(fs, f);
+        bytes += more;
     }
     if (f->asking && yk_now_ns() > f->until_ns)
         go_on(fs, f);
@@ -278,7 +304,7 @@ static void read_feed(struct yk_feeds *fs, struct feed *f) {
 
 static void open_feed(struct yk_feeds *fs, struct feed *f) {
     const struct zmq_fns *z = fs->z;
-    int zero = 0, queue = QUEUE_MAX;
+    int zero = 0, queue = YK_FEED_QUEUE;
     int64_t most = YK_KV_BATCH_MAX;
     f->sub = z->socket(fs->ctx, ZMQ_SUB);
     if (f->sub == NULL)
@@ -326,6 +352,8 @@ static void *run(void *arg) {
     struct feed *live[YK_FEEDS_MAX];
     zmq_pollitem_t items[YK_FEEDS_MAX];
     bool ends = false;
+    pthread_setname_np(pthread_self(), "yolk-events");
+    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE); /* Linux: of this thread */
     for (;;) {
         uint32_t n = look(fs, live, &ends);
         if (ends)
@@ -458,6 +486,12 @@ int yk_feeds_remove(struct yk_feeds *fs, uint32_t id) {
     }
     pthread_mutex_unlock(&fs->lock);
     return rc;
+}
+
+void yk_feeds_total(struct yk_feeds *fs, struct yk_feed_stats *ret_stats) {
+    pthread_mutex_lock(&fs->lock);
+    *ret_stats = fs->total;
+    pthread_mutex_unlock(&fs->lock);
 }
 
 int yk_feeds_stats(struct yk_feeds *fs, uint32_t id, struct yk_feed_stats *ret_stats) {

@@ -9,10 +9,16 @@
  * (`lost`) and it goes on from there: less is known then, and nothing is wrong. So it is with a batch that cannot be
  * read, and with an engine whose numbers begin anew.
  *
+ * Memory: libzmq keeps at most YK_FEED_QUEUE messages of YK_KV_BATCH_MAX bytes of what one engine publishes, and as
+ * much of what it sends again; what is longer ends the connection. The rest waits in the engine's own queue, which
+ * drops what is over its limit: a gap. So an engine that floods costs 128 MiB at worst, and one that is read as quickly
+ * as it writes next to nothing. (What libzmq cannot bound is a message of endless parts: no engine sends such.)
+ * Engines take turns: of each at most BURST_BYTES are read before the next one's.
+ *
  * libzmq is loaded when the first subscription is made (libzmq.so.5); a build without its header, and a machine
  * without the library, refuse with -YK_ENOTSUP and a text that says which.
  *
- * Threads: one of their own for all subscriptions, which calls the sinks; libzmq has more. Functions: any thread but
+ * Threads: one of their own for all subscriptions, below others in priority, which calls the sinks; libzmq has more. Functions: any thread but
  * that one.
  */
 #ifndef YK_EVENTS_FEEDS_H
@@ -27,6 +33,7 @@ extern "C" {
 #define YK_FEEDS_MAX        1024u
 #define YK_FEED_ADDRESS_MAX 255u
 #define YK_FEED_TOPIC_MAX   63u
+#define YK_FEED_QUEUE       16
 
 struct yk_feeds;
 
@@ -41,6 +48,7 @@ struct yk_feed_opts {
 
 struct yk_feed_stats {
     uint64_t batches, blocks, gaps, replayed, lost, malformed, restarts;
+    uint64_t missed; /* batches that are known to have been sent, and were never seen */
     uint64_t next; /* number that is expected */
 };
 
@@ -59,6 +67,9 @@ int yk_feeds_add(struct yk_feeds *feeds, const struct yk_feed_opts *opts, uint32
 
 /* When it returns the sink is called no more. Must not be called under a lock that a sink takes. YK_MISS. */
 int yk_feeds_remove(struct yk_feeds *feeds, uint32_t id);
+
+/* Of all that there are and were; `next` says nothing. */
+void yk_feeds_total(struct yk_feeds *feeds, struct yk_feed_stats *ret_stats);
 
 /* 0, YK_MISS. */
 int yk_feeds_stats(struct yk_feeds *feeds, uint32_t id, struct yk_feed_stats *ret_stats);

@@ -15,24 +15,25 @@ struct field {
     struct yk_pack at; /* before it */
 };
 
-enum name { TYPE, HASHES, BLOCK_SIZE, MEDIUM, GROUP, NAMES };
-static const char *const names[NAMES] = {"type", "block_hashes", "block_size", "medium", "group_idx"};
+enum name { TYPE, HASHES, BLOCK_SIZE, MEDIUM, GROUP, KIND, NAMES };
+static const char *const names[NAMES] = {"type", "block_hashes", "block_size", "medium", "group_idx", "kv_cache_spec_kind"};
 
 /* Where the names stand in events that are arrays; those of the later places are there in some releases only. */
-static const enum name stored_places[] = {TYPE, HASHES, NAMES, NAMES, BLOCK_SIZE, NAMES, MEDIUM, NAMES, NAMES, GROUP};
+static const enum name stored_places[] = {TYPE, HASHES, NAMES, NAMES, BLOCK_SIZE, NAMES, MEDIUM, NAMES, NAMES, GROUP, KIND};
 static const enum name removed_places[] = {TYPE, HASHES, MEDIUM, GROUP};
 
 struct event {
     enum yk_kv_kind kind; /* 0: not known */
     enum yk_kv_medium medium;
     uint32_t block_tokens;
-    bool other_group;
+    uint32_t group;
     struct field fields[NAMES];
 };
 
 struct reader {
     const struct yk_kv_sink *sink; /* NULL: only looks */
     struct yk_kv_batch *batch;
+    struct yk_kv_groups groups;
     const unsigned char *start;
     struct yk_err *err;
 };
@@ -109,6 +110,23 @@ static uint64_t hash_of(struct yk_pack *p, const struct yk_pack_item *item) {
     return item->number;
 }
 
+/* Layers that see the whole prefix. */
+static bool sees_all(const struct yk_pack_item *kind) {
+    return is_text(kind, "full_attention") || is_text(kind, "mla_attention") || is_text(kind, "sink_full_attention");
+}
+
+/* Are the blocks of this event those that count? What it says of its group's kind is remembered; of the lowest group
+ * that sees all if there are several, which are stored and evicted alike. */
+static bool counts(struct yk_kv_groups *g, const struct event *e) {
+    struct yk_pack_item kind = value_of(e, KIND);
+    bool whole = sees_all(&kind);
+    if (kind.kind == YK_PACK_STR && !whole)
+        return false;
+    if (whole && (!g->known || e->group < g->whole))
+        *g = (struct yk_kv_groups){.known = true, .whole = e->group};
+    return e->group == (g->known ? g->whole : 0);
+}
+
 /* end: of the event. */
 static int tell_blocks(struct reader *r, const struct yk_pack *end, const struct event *e) {
     if (!e->fields[HASHES].is_there)
@@ -149,9 +167,9 @@ static int read_event(struct reader *r, struct yk_pack *p) {
     e.kind = kind_of(&type);
     e.medium = medium_of(&medium);
     e.block_tokens = size.kind == YK_PACK_UINT && size.number <= UINT32_MAX ? (uint32_t)size.number : 0;
-    e.other_group = group.kind == YK_PACK_UINT && group.number > 0;
+    e.group = group.kind != YK_PACK_UINT ? 0 : group.number < UINT32_MAX ? (uint32_t)group.number : UINT32_MAX;
     r->batch->events++;
-    if (e.kind == 0 || (e.other_group && e.kind != YK_KV_CLEARED)) {
+    if (e.kind == 0 || (e.kind != YK_KV_CLEARED && !counts(&r->groups, &e))) {
         r->batch->passed_over++;
         return 0;
     }
@@ -228,18 +246,24 @@ static int read_batch(struct reader *r, const void *data, size_t len) {
     return rc == 0 && p.at != p.end ? wrong(r, &p, "more follows its end") : rc;
 }
 
-int yk_kv_decode(const void *data, size_t len, const struct yk_kv_sink *sink, struct yk_kv_batch *ret_batch,
-                 struct yk_err *err) {
+int yk_kv_decode(const void *data, size_t len, const struct yk_kv_sink *sink, struct yk_kv_groups *io_groups,
+                 struct yk_kv_batch *ret_batch, struct yk_err *err) {
     struct yk_kv_batch batch;
-    struct reader r = {.batch = &batch, .start = data, .err = err};
+    struct yk_kv_groups before = io_groups != NULL ? *io_groups : (struct yk_kv_groups){0};
+    struct reader r = {.batch = &batch, .start = data, .err = err, .groups = before};
     if (len > YK_KV_BATCH_MAX)
         return yk_err_set(err, -YK_ETOOBIG, "a batch of KV events has %zu bytes, at most %u are taken", len, YK_KV_BATCH_MAX);
     int rc = read_batch(&r, data, len);
     if (rc < 0)
         return rc;
     r.sink = sink;
+    r.groups = before; /* the second time as the first */
     if (sink != NULL)
         read_batch(&r, data, len);
+    if (io_groups != NULL)
+        *io_groups = r.groups;
+    if (sink != NULL && sink->ended != NULL)
+        sink->ended(sink->arg);
     *ret_batch = batch;
     return 0;
 }

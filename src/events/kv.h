@@ -10,8 +10,13 @@
  * or, as later releases have it, with maps in place of these arrays: {"ts": .., "events": [{"type": "BlockStored",
  * "block_hashes": .., ..}]}. Fields are read by place in the one and by name in the other; more of them, and kinds of
  * events that are not known, are passed over. A hash is an integer, or bytes, which yk_hash64 makes one of.
- * Blocks of the second and later groups of layers of a hybrid model (group_idx above 0) are passed over: the first
- * group's stand for all.
+ *
+ * Groups of a hybrid model: layers that see the whole prefix are in other groups than those that see a window of it or
+ * keep a state, each with its own blocks under the same hashes, and its own evictions (group_idx). A run from the head
+ * is what the former have; of a window the head is gone while it can still be used. So of one group the blocks are
+ * told, the first that is said to see all (kv_cache_spec_kind), and where no kind is said the first one. That is the
+ * most that can be used: whether the window before its end is still there is not looked at, nor whether a state was
+ * kept at its end. Of a model without a group that sees all nothing is told.
  *
  * Nothing is copied or allocated, depth and work are bounded by the length. A batch that is malformed somewhere is
  * refused as a whole, before anything of it is told. Pure. Thread: any.
@@ -29,7 +34,8 @@
 extern "C" {
 #endif
 
-#define YK_KV_BATCH_MAX (16u << 20) /* bytes of one payload */
+/* Bytes of one payload. What an engine with a step of 64 K tokens publishes of it is below 1 MiB for each group of layers. */
+#define YK_KV_BATCH_MAX (4u << 20)
 
 enum yk_kv_kind { YK_KV_STORED = 1, YK_KV_REMOVED, YK_KV_CLEARED };
 
@@ -41,7 +47,14 @@ struct yk_kv_sink {
     void (*stored)(void *arg, uint64_t block, enum yk_kv_medium medium, uint32_t block_tokens);
     void (*removed)(void *arg, uint64_t block, enum yk_kv_medium medium);
     void (*cleared)(void *arg);
+    void (*ended)(void *arg); /* the batch has been told; NULL: not wanted */
     void *arg;
+};
+
+/* What an engine has told of its groups; all 0: nothing yet. The caller keeps it from batch to batch. */
+struct yk_kv_groups {
+    bool known;    /* there was one that sees all, */
+    uint32_t whole; /* the lowest of them */
 };
 
 struct yk_kv_batch {
@@ -50,9 +63,9 @@ struct yk_kv_batch {
     int64_t rank; /* -1: not said */
 };
 
-/* 0; -YK_EPROTO with a text that says what is wrong where; -YK_ETOOBIG. */
-int yk_kv_decode(const void *data, size_t len, const struct yk_kv_sink *sink, struct yk_kv_batch *ret_batch,
-                 struct yk_err *err);
+/* io_groups NULL: none are remembered. 0; -YK_EPROTO with a text that says what is wrong where; -YK_ETOOBIG. */
+int yk_kv_decode(const void *data, size_t len, const struct yk_kv_sink *sink, struct yk_kv_groups *io_groups,
+                 struct yk_kv_batch *ret_batch, struct yk_err *err);
 
 #ifdef __cplusplus
 }

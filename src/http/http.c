@@ -5,11 +5,13 @@
 #include "http/http_priv.h"
 
 #include "base/buf.h"
+#include "http/later.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -18,7 +20,9 @@
  * nobody can be told from anybody by an address of this host. */
 #define MAX_CONNS 512u
 #define TIMEOUT_S 3u
-#define BODY_MAX  (4u << 20) /* a chain of some 200,000 blocks */
+#define BODY_MAX  (4u << 20) /* a list of some 200,000 blocks */
+#define ANSWER_MAX (16u << 20) /* the router with all that it knows */
+#define BODIES_MAX (64u << 20) /* of all bodies that are being read or wait */
 
 static enum MHD_Result answer(struct MHD_Connection *c, unsigned status, const char *type,
                               const char *text, size_t len, enum MHD_ResponseMemoryMode mode) {
@@ -42,7 +46,7 @@ static enum MHD_Result answer_text(struct MHD_Connection *c, unsigned status, co
 static enum MHD_Result get_metrics(struct yk_http *h, struct MHD_Connection *c) {
     struct yk_buf page;
     yk_buf_init(&page, 4u << 20);
-    if (http_page_render(h->page, &page) < 0) {
+    if (http_page_render(h->page, http_routes(h), &page) < 0) {
         yk_buf_fini(&page);
         return answer_text(c, MHD_HTTP_INTERNAL_SERVER_ERROR, "the page could not be made\n");
     }
@@ -67,20 +71,11 @@ static enum MHD_Result get_health(struct yk_http *h, struct MHD_Connection *c, c
     return answer_text(c, MHD_HTTP_OK, ok);
 }
 
-static enum MHD_Result get_route(struct yk_http *h, struct MHD_Connection *c) {
-    char *json;
-    if (http_route_get(h, &json) < 0)
-        return answer_text(c, MHD_HTTP_INTERNAL_SERVER_ERROR, "out of memory\n");
-    return answer(c, MHD_HTTP_OK, "application/json", json, strlen(json), MHD_RESPMEM_MUST_FREE);
-}
-
 static enum MHD_Result get(struct yk_http *h, struct MHD_Connection *c, const char *url) {
     if (strcmp(url, "/metrics") == 0)
         return get_metrics(h, c);
     if (strcmp(url, "/v1/stats") == 0)
         return get_stats(h, c);
-    if (strcmp(url, "/v1/route") == 0)
-        return get_route(h, c);
     if (strcmp(url, "/healthz") == 0)
         return get_health(h, c, "ok\n");
     if (strcmp(url, "/readyz") == 0)
@@ -91,10 +86,18 @@ static enum MHD_Result get(struct yk_http *h, struct MHD_Connection *c, const ch
 
 /* ---- bodies ---------------------------------------------------------------------------------- */
 
-/* A request whose headers are there. */
+/* A request whose headers are there. What concerns the router goes READING -> WAITING (its connection is suspended,
+ * and the router's thread has it) -> DONE (it was resumed, and is answered); the others are answered from READING. */
 struct request {
-    struct yk_buf body;
-    int posts;
+    struct yk_later_job job; /* first */
+    struct MHD_Connection *connection;
+    enum { READING, WAITING, DONE } stage;
+    struct yk_buf body, out;
+    size_t counted; /* of yk_http.body_bytes */
+    bool posts, is_too_much;
+    char path[32];
+    int rc;
+    struct yk_err err;
 };
 
 static unsigned status_of(int rc) {
@@ -104,6 +107,7 @@ static unsigned status_of(int rc) {
     case -YK_EINVAL:
         return MHD_HTTP_BAD_REQUEST;
     case -YK_ELIMIT:
+    case -YK_EGONE:
         return MHD_HTTP_SERVICE_UNAVAILABLE;
     case -YK_ENOTSUP:
         return MHD_HTTP_NOT_IMPLEMENTED;
@@ -112,25 +116,61 @@ static unsigned status_of(int rc) {
     }
 }
 
-static enum MHD_Result post(struct yk_http *h, struct MHD_Connection *c, const char *url, const struct request *q) {
-    struct yk_err err = {0};
-    struct yk_buf out;
-    enum MHD_Result result;
+static int get_router(struct yk_http *h, struct yk_buf *out) {
+    char *json;
+    int rc = http_route_get(h, &json);
+    if (rc < 0)
+        return rc;
+    yk_buf_append(out, json, strlen(json));
+    free(json);
+    return out->status;
+}
+
+/* On the router's thread; after its end on the server's, to be told so. */
+static void do_later(void *arg, struct yk_later_job *job, bool ends) {
+    struct request *q = (struct request *)(void *)job;
+    yk_buf_init(&q->out, ANSWER_MAX);
+    if (ends)
+        q->rc = yk_err_set(&q->err, -YK_EGONE, "the node stops");
+    else if (q->posts)
+        q->rc = http_route_post(arg, q->path, yk_buf_text(&q->body), q->body.len, &q->out, &q->err);
+    else
+        q->rc = get_router(arg, &q->out);
+    q->stage = DONE;
+    MHD_resume_connection(q->connection); /* q may be gone at once */
+}
+
+static enum MHD_Result put_off(struct yk_http *h, struct MHD_Connection *c, struct request *q) {
     if (q->body.status < 0)
         return answer_text(c, MHD_HTTP_CONTENT_TOO_LARGE, "a body of more than 4 MiB is not taken\n");
-    yk_buf_init(&out, BODY_MAX);
-    int rc = http_route_post(h, url, yk_buf_text(&q->body), q->body.len, &out, &err);
-    if (rc != 0) {
-        yk_buf_clear(&out);
-        yk_buf_printf(&out, "%s\n", err.text[0] != '\0' ? err.text : yk_status_text(rc));
-        result = answer_text(c, status_of(rc), yk_buf_text(&out));
-    } else if (out.len == 0) {
-        result = answer(c, MHD_HTTP_NO_CONTENT, "text/plain", "", 0, MHD_RESPMEM_PERSISTENT);
-    } else {
-        result = answer(c, MHD_HTTP_OK, "application/json", yk_buf_text(&out), out.len, MHD_RESPMEM_MUST_COPY);
-    }
-    yk_buf_fini(&out);
-    return result;
+    if (q->is_too_much || !yk_later_room(h->later))
+        return answer_text(c, MHD_HTTP_SERVICE_UNAVAILABLE, "the router has more to do than it takes: ask again\n");
+    q->connection = c;
+    q->stage = WAITING;
+    MHD_suspend_connection(c);
+    yk_later_put(h->later, &q->job);
+    return MHD_YES;
+}
+
+static enum MHD_Result answer_router(struct MHD_Connection *c, struct request *q) {
+    if (q->rc == 0 && q->out.len == 0)
+        return answer(c, MHD_HTTP_NO_CONTENT, "text/plain", "", 0, MHD_RESPMEM_PERSISTENT);
+    if (q->rc == 0)
+        return answer(c, MHD_HTTP_OK, "application/json", yk_buf_text(&q->out), q->out.len, MHD_RESPMEM_MUST_COPY);
+    yk_buf_clear(&q->out);
+    yk_buf_printf(&q->out, "%s\n", q->err.text[0] != '\0' ? q->err.text : yk_status_text(q->rc));
+    return answer_text(c, status_of(q->rc), yk_buf_text(&q->out));
+}
+
+/* Bodies take memory until their requests are answered, and hundreds of connections may send such. */
+static void read_body(struct yk_http *h, struct request *q, const char *upload, size_t len) {
+    if (h->body_bytes + len > BODIES_MAX)
+        q->is_too_much = true;
+    if (q->is_too_much || q->body.status < 0)
+        return;
+    yk_buf_append(&q->body, upload, len);
+    q->counted += len;
+    h->body_bytes += len;
 }
 
 /* A page in a browser on this host may send text to here unasked, but JSON only after it was allowed to. */
@@ -151,6 +191,7 @@ static enum MHD_Result begin(struct MHD_Connection *c, const char *url, const ch
         return MHD_NO;
     yk_buf_init(&q->body, BODY_MAX);
     q->posts = posts;
+    snprintf(q->path, sizeof(q->path), "%s", url);
     *state = q;
     return MHD_YES;
 }
@@ -162,20 +203,26 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *c, const cha
     struct request *q = *state;
     if (q == NULL)
         return begin(c, url, method, state);
+    if (q->stage == DONE)
+        return answer_router(c, q);
     if (*upload_len > 0) {
         if (q->posts)
-            yk_buf_append(&q->body, upload, *upload_len);
+            read_body(h, q, upload, *upload_len);
         *upload_len = 0;
         return MHD_YES;
     }
-    return q->posts ? post(h, c, url, q) : get(h, c, url);
+    return q->posts || strcmp(url, "/v1/route") == 0 ? put_off(h, c, q) : get(h, c, url);
 }
 
 static void on_end(void *cls, struct MHD_Connection *c, void **state, enum MHD_RequestTerminationCode why) {
+    struct yk_http *h = cls;
     struct request *q = *state;
     if (q == NULL)
         return;
+    h->body_bytes -= q->counted;
     yk_buf_fini(&q->body);
+    if (q->stage == DONE)
+        yk_buf_fini(&q->out);
     free(q);
     *state = NULL;
 }
@@ -209,13 +256,13 @@ static int address(const struct yk_http_opts *opts, struct sockaddr_storage *sa,
 
 static struct MHD_Daemon *daemon_start(struct yk_http *h, const struct yk_http_opts *opts,
                                        const struct sockaddr_storage *sa) {
-    unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL;
+    unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME;
     if (sa->ss_family == AF_INET6)
         flags |= MHD_USE_IPv6;
     return MHD_start_daemon(
         flags, 0, NULL, NULL, on_request, h, MHD_OPTION_SOCK_ADDR, sa, MHD_OPTION_CONNECTION_LIMIT,
         opts->max_conns != 0 ? opts->max_conns : MAX_CONNS, MHD_OPTION_CONNECTION_TIMEOUT,
-        opts->timeout_s != 0 ? opts->timeout_s : TIMEOUT_S, MHD_OPTION_NOTIFY_COMPLETED, on_end, NULL,
+        opts->timeout_s != 0 ? opts->timeout_s : TIMEOUT_S, MHD_OPTION_NOTIFY_COMPLETED, on_end, h,
         MHD_OPTION_END);
 }
 
@@ -230,6 +277,8 @@ int yk_http_start(const struct yk_http_opts *opts, struct yk_node *node, struct 
         return yk_err_set(err, -YK_ENOMEM, "out of memory");
     h->node = node;
     rc = http_page_new(node, &h->page, err);
+    if (rc == 0)
+        rc = yk_later_new(do_later, h, &h->later, err);
     if (rc < 0) {
         yk_http_stop(h);
         return rc;
@@ -252,11 +301,18 @@ uint16_t yk_http_port(const struct yk_http *h) {
     return info != NULL ? info->port : 0;
 }
 
+struct yk_routes *yk_http_routes(const struct yk_http *h) {
+    return http_routes(h);
+}
+
 void yk_http_stop(struct yk_http *h) {
     if (h == NULL)
         return;
+    if (h->later != NULL)
+        yk_later_end(h->later); /* before the server: no connection may be suspended at its end */
     if (h->daemon != NULL)
         MHD_stop_daemon(h->daemon);
+    yk_later_free(h->later);
     http_page_free(h->page);
     yk_route_close(h->routes);
     free(h);

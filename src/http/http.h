@@ -9,7 +9,8 @@
  *   /v1/route...    the router: which engine should serve a request (route.c; yolk/route.h)
  *
  * One thread of libmicrohttpd's own answers; it only reads relaxed copies of counters, so a slow
- * scraper costs the node nothing, and the router is its own. Loopback addresses only, until there is
+ * scraper costs the node nothing. What concerns the router is done on another (later.h), so that
+ * probes and scrapers do not wait behind it. Loopback addresses only, until there is
  * authentication. Requests other than GET and HEAD are refused but for the router's POSTs of JSON.
  *
  * Threads: start and stop from one thread.
@@ -40,6 +41,10 @@ int yk_http_start(const struct yk_http_opts *opts, struct yk_node *node, struct 
 
 /* The port that is listened on. */
 uint16_t yk_http_port(const struct yk_http *http);
+
+/* The router that it answers with (yolk/route.h): NULL before somebody has asked or told it something. Valid until
+ * the stop. Any thread. */
+struct yk_routes *yk_http_routes(const struct yk_http *http);
 
 /* Waits for answers under way. NULL is fine. */
 void yk_http_stop(struct yk_http *http);

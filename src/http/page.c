@@ -22,6 +22,7 @@ struct http_page {
     struct yk_node_stats now;
     struct yk_pool_figures cluster;
     struct http_ssd ssd;
+    struct http_route_page route;
 };
 
 struct row {
@@ -369,6 +370,8 @@ int http_page_new(struct yk_node *node, struct http_page **ret_page, struct yk_e
         rc = http_learned_add(node, p->metrics, err);
     if (rc == 0)
         rc = http_ssd_add(&p->ssd, node, p->metrics, err);
+    if (rc == 0)
+        rc = http_route_page_add(&p->route, p->metrics, err);
     if (rc < 0) {
         http_page_free(p);
         return rc;
@@ -384,9 +387,10 @@ void http_page_free(struct http_page *p) {
     free(p);
 }
 
-int http_page_render(struct http_page *p, struct yk_buf *out) {
+int http_page_render(struct http_page *p, yk_routes *routes, struct yk_buf *out) {
     yk_node_stats(p->node, &p->now);
     (void)yk_node_pool_figures(p->node, &p->cluster);
     http_ssd_copy(&p->ssd);
+    http_route_page_copy(&p->route, routes);
     return yk_metrics_render(p->metrics, out);
 }

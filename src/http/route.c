@@ -10,7 +10,7 @@
  *
  * The router is made by the first POST: nodes that are not asked pay nothing for it. docs/api.md has the fields.
  *
- * Thread: libmicrohttpd's one.
+ * Thread: the one for what may take long (later.h).
  */
 #include "http/fields.h"
 #include "http/http_priv.h"
@@ -27,6 +27,7 @@
 #define CHOICES_MAX  64u
 #define CHOICES      8u
 #define HELD_MAX     1024u
+#define BLOCKS_MAX   1048576u /* told at once */
 #define WHOLE_DIGITS 16u /* hex digits of a hash that is taken as it is; longer ones are hashed */
 
 static int refuse(struct yk_err *err, const char *what) {
@@ -87,11 +88,11 @@ static int read_key(const json_t *value, uint64_t *ret) {
 }
 
 /* The caller frees *ret. */
-static int read_list(const json_t *list, int (*read)(const json_t *, uint64_t *), const char *wrong, uint64_t **ret,
-                     uint32_t *ret_n, struct yk_err *err) {
+static int read_list(const json_t *list, uint32_t most, int (*read)(const json_t *, uint64_t *), const char *wrong,
+                     uint64_t **ret, uint32_t *ret_n, struct yk_err *err) {
     size_t n = json_array_size(list);
-    if (n > YK_ROUTE_CHAIN_MAX)
-        return refuse(err, "more than 1048576 blocks");
+    if (n > most)
+        return yk_err_set(err, -YK_EINVAL, "found %zu blocks, at most %u are taken", n, most);
     *ret = malloc((n > 0 ? n : 1) * sizeof(**ret));
     if (*ret == NULL)
         return yk_err_set(err, -YK_ENOMEM, "out of memory");
@@ -178,8 +179,8 @@ static int read_targets(struct ask *a, struct yk_err *err) {
 
 static int read_chain(struct ask *a, struct yk_err *err) {
     uint32_t said = a->request.blocks;
-    int rc = a->chain != NULL ? read_list(a->chain, read_hash, HASH_TEXT, &a->hashes, &a->request.blocks, err)
-                              : read_list(a->keys, read_key, KEY_TEXT, &a->hashes, &a->request.blocks, err);
+    int rc = a->chain != NULL ? read_list(a->chain, YK_ROUTE_CHAIN_MAX, read_hash, HASH_TEXT, &a->hashes, &a->request.blocks, err)
+                              : read_list(a->keys, YK_ROUTE_CHAIN_MAX, read_key, KEY_TEXT, &a->hashes, &a->request.blocks, err);
     if (rc == 0 && said != 0 && said != a->request.blocks)
         return refuse(err, "'blocks' is another number than there are in the chain");
     a->request.chain = a->hashes;
@@ -388,7 +389,7 @@ static int tell(yk_routes *r, const struct blocks *b, unsigned tier, const json_
     uint32_t n = 0;
     if (list == NULL)
         return 0;
-    int rc = read_list(list, read_hash, HASH_TEXT, &hashes, &n, err);
+    int rc = read_list(list, BLOCKS_MAX, read_hash, HASH_TEXT, &hashes, &n, err);
     if (rc == 0)
         rc = router_err(fn(r, b->name, tier, hashes, n), err);
     free(hashes);
@@ -436,24 +437,34 @@ int http_route_takes(const char *path) {
     return find_post(path) != NULL;
 }
 
+yk_routes *http_routes(const struct yk_http *h) {
+    return __atomic_load_n(&h->routes, __ATOMIC_ACQUIRE); /* pairs with open_router */
+}
+
+static int open_router(struct yk_http *h, struct yk_err *err) {
+    yk_routes *r = NULL;
+    int rc = router_err(yk_route_open(NULL, &r), err);
+    if (rc == 0)
+        __atomic_store_n(&h->routes, r, __ATOMIC_RELEASE); /* pairs with http_routes */
+    return rc;
+}
+
 int http_route_post(struct yk_http *h, const char *path, const char *body, size_t len, struct yk_buf *out,
                     struct yk_err *err) {
     json_error_t why;
-    if (h->routes == NULL) {
-        int rc = router_err(yk_route_open(NULL, &h->routes), err);
-        if (rc < 0)
-            return rc;
-    }
+    int rc = http_routes(h) == NULL ? open_router(h, err) : 0;
+    if (rc < 0)
+        return rc;
     json_t *json = json_loadb(body, len, JSON_REJECT_DUPLICATES, &why);
     if (json == NULL)
         return yk_err_set(err, -YK_EINVAL, "no JSON: line %d: %.150s", why.line, why.text);
-    int rc = find_post(path)(h->routes, json, out, err);
+    rc = find_post(path)(h->routes, json, out, err);
     json_decref(json);
     return rc;
 }
 
 int http_route_get(struct yk_http *h, char **ret_json) {
-    if (h->routes == NULL) {
+    if (http_routes(h) == NULL) {
         *ret_json = strdup("{\"blocks\": 0, \"instances\": []}");
         return *ret_json != NULL ? 0 : -YK_ENOMEM;
     }

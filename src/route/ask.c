@@ -13,17 +13,13 @@
 #include <string.h>
 
 #define CHOICES_MAX 64u
-#define ASSUMED_MAX 4096u /* blocks of one request that are taken to be kept where it goes */
-
-/* The two that have most, as one may be the one that asks. */
-struct most {
-    uint32_t at[2], blocks[2];
-};
+#define ASSUMED_MAX 4096u /* blocks of one request that are taken to be kept where it goes, */
+#define ASSUMED_STEPS 16384u /* in so many looks at the table */
 
 struct ask {
     struct yk_routes *r;
     const yk_route_request *request;
-    struct most memory, any;
+    struct routes_most memory, any;
 };
 
 /* ---- who has what of the chain ---- */
@@ -45,6 +41,7 @@ static int find_leads(struct ask *a) {
     struct yk_routes *r = a->r;
     const yk_route_request *q = a->request;
     uint32_t at;
+    r->asks++;
     for (uint32_t i = 0; i < r->n; i++)
         memset(r->holders[i].lead, 0, sizeof(r->holders[i].lead));
     uint32_t n = q->chain != NULL ? yk_where_leads(r->where, q->chain, q->blocks, r->leads, r->holders_max) : 0;
@@ -74,21 +71,11 @@ static void find_nodes(struct yk_routes *r) {
         if (h->node_at != ROUTES_NONE) {
             struct routes_holder *node = &r->holders[h->node_at];
             node->flags |= YK_ROUTE_SHARES;
-            if (node->zone[0] == '\0')
+            if (node->zone[0] == '\0') {
                 memcpy(node->zone, h->zone, sizeof(node->zone));
+                routes_set_zone(node);
+            }
         }
-    }
-}
-
-static void keep_most(struct most *m, uint32_t at, uint32_t blocks) {
-    if (blocks > m->blocks[0]) {
-        m->at[1] = m->at[0];
-        m->blocks[1] = m->blocks[0];
-        m->at[0] = at;
-        m->blocks[0] = blocks;
-    } else if (blocks > m->blocks[1]) {
-        m->at[1] = at;
-        m->blocks[1] = blocks;
     }
 }
 
@@ -101,30 +88,31 @@ static void find_most(struct ask *a) {
         const struct routes_holder *h = &a->r->holders[i];
         if (!shares(h))
             continue;
-        keep_most(&a->memory, i, h->lead[YK_WHERE_DRAM]);
-        keep_most(&a->any, i, h->lead[YK_WHERE_SSD]);
+        routes_most_keep(&a->memory, i, h->lead[YK_WHERE_DRAM]);
+        routes_most_keep(&a->any, i, h->lead[YK_WHERE_SSD]);
+        routes_zones_note(a->r, i);
     }
 }
 
 /* ---- sources of one instance ---- */
 
 static void add_source(struct yk_router_node *n, struct yk_router_source *into, enum yk_router_from from,
-                       uint32_t blocks, double bytes_s, double load, uint32_t peer) {
+                       uint32_t blocks, struct routes_cost cost, uint32_t peer) {
     if (blocks > 0)
-        into[n->n_sources++] = (struct yk_router_source){.from = from, .blocks = blocks, .bytes_s = bytes_s,
-                                                         .load = load, .peer = peer};
+        into[n->n_sources++] = (struct yk_router_source){.from = from, .blocks = blocks, .bytes_s = cost.bytes_s,
+                                                         .latency_s = cost.latency_s, .load = cost.load, .peer = peer};
 }
 
 static void add_peer(const struct ask *a, struct yk_router_node *n, struct yk_router_source *into, uint32_t at,
                      uint32_t blocks) {
-    const struct routes_holder *own = &a->r->holders[n->id], *peer = &a->r->holders[at];
-    bool near = strcmp(own->zone, peer->zone) == 0;
-    add_source(n, into, YK_ROUTER_PEER, blocks, near ? own->peer_s : own->far_s, own->network_load, at);
+    bool from_ssd = blocks > a->r->holders[at].lead[YK_WHERE_DRAM];
+    add_source(n, into, YK_ROUTER_PEER, blocks, routes_cost_peer(a->r, n->id, at, from_ssd), at);
 }
 
-static void add_most(const struct ask *a, struct yk_router_node *n, struct yk_router_source *into, const struct most *m) {
-    for (int i = 0; i < 2; i++) {
-        if (m->blocks[i] == 0 || m->at[i] == n->id || m->at[i] == a->r->holders[n->id].node_at)
+static void add_most(const struct ask *a, struct yk_router_node *n, struct yk_router_source *into,
+                     const struct routes_most *m) {
+    for (uint32_t i = 0; i < ROUTES_MOST && m->blocks[i] > 0; i++) {
+        if (m->at[i] == n->id || m->at[i] == a->r->holders[n->id].node_at)
             continue;
         add_peer(a, n, into, m->at[i], m->blocks[i]);
         return;
@@ -133,19 +121,10 @@ static void add_most(const struct ask *a, struct yk_router_node *n, struct yk_ro
 
 /* In its zone, if what is anywhere is not. */
 static void add_near(const struct ask *a, struct yk_router_node *n, struct yk_router_source *into) {
-    const struct routes_holder *own = &a->r->holders[n->id];
-    uint32_t best = ROUTES_NONE;
-    if (own->zone[0] == '\0' || a->memory.blocks[0] == 0 || strcmp(a->r->holders[a->memory.at[0]].zone, own->zone) == 0)
-        return;
-    for (uint32_t i = 0; i < a->r->n; i++) {
-        const struct routes_holder *h = &a->r->holders[i];
-        if (i != n->id && i != own->node_at && h->lead[YK_WHERE_DRAM] > 0 && shares(h) &&
-            strcmp(h->zone, own->zone) == 0 &&
-            (best == ROUTES_NONE || h->lead[YK_WHERE_DRAM] > a->r->holders[best].lead[YK_WHERE_DRAM]))
-            best = i;
-    }
-    if (best != ROUTES_NONE)
-        add_peer(a, n, into, best, a->r->holders[best].lead[YK_WHERE_DRAM]);
+    uint64_t zone = routes_zone_of(a->r, n->id);
+    const struct routes_most *near = routes_zones_find(a->r, zone);
+    if (near != NULL && routes_zone_of(a->r, a->memory.at[0]) != zone)
+        add_most(a, n, into, near);
 }
 
 static void add_candidate(const struct ask *a, uint32_t at, struct yk_router_node *n, struct yk_router_source *into) {
@@ -160,26 +139,34 @@ static void add_candidate(const struct ask *a, uint32_t at, struct yk_router_nod
     *n = (struct yk_router_node){.id = at, .reported_ms = h->reported_ms, .waiting = h->waiting, .running = h->running,
                                  .waiting_tokens = h->waiting_tokens, .tokens_s = h->tokens_s,
                                  .refuses = (h->flags & YK_ROUTE_REFUSES) != 0, .sources = into};
-    add_source(n, into, YK_ROUTER_VRAM, lead[YK_WHERE_VRAM], 0, 0, at);
-    add_source(n, into, YK_ROUTER_DRAM, lead[YK_WHERE_DRAM], h->dram_s, 0, at);
-    add_source(n, into, YK_ROUTER_SSD, lead[YK_WHERE_SSD], h->ssd_s, 0, at);
+    add_source(n, into, YK_ROUTER_VRAM, lead[YK_WHERE_VRAM], (struct routes_cost){0}, at);
+    add_source(n, into, YK_ROUTER_DRAM, lead[YK_WHERE_DRAM], routes_cost_dram(a->r, at), at);
+    add_source(n, into, YK_ROUTER_SSD, lead[YK_WHERE_SSD], routes_cost_ssd(a->r, at), at);
     add_most(a, n, into, &a->memory);
     add_near(a, n, into);
     add_most(a, n, into, &a->any);
+}
+
+/* Those that are named, marked: a look at all names for each instance is not for each request. */
+static void mark_targets(struct ask *a) {
+    for (size_t i = 0; i < a->request->n_targets; i++) {
+        uint32_t at = routes_find(a->r, a->request->targets[i]);
+        if (at != ROUTES_NONE)
+            a->r->holders[at].asked = a->r->asks;
+    }
 }
 
 static bool is_target(const struct ask *a, uint32_t at) {
     const struct routes_holder *h = &a->r->holders[at];
     if (h->name[0] == '\0' || h->leaving || !h->has_load || (h->flags & YK_ROUTE_STORE) != 0)
         return false;
-    for (size_t i = 0; i < a->request->n_targets; i++)
-        if (a->request->targets[i] != NULL && strcmp(a->request->targets[i], h->name) == 0)
-            return true;
-    return a->request->targets == NULL || a->request->n_targets == 0;
+    return a->request->targets == NULL || a->request->n_targets == 0 || h->asked == a->r->asks;
 }
 
 static uint32_t find_candidates(struct ask *a) {
     uint32_t n = 0;
+    if (a->request->targets != NULL)
+        mark_targets(a);
     find_nodes(a->r);
     find_most(a);
     for (uint32_t i = 0; i < a->r->n; i++) {
@@ -223,8 +210,10 @@ static void expect(struct ask *a, uint32_t at, uint64_t decision) {
         return;
     if (a->r->holders[at].told)
         routes_recent_add(a->r, at, decision, q->chain, q->blocks);
+    uint64_t until = yk_where_steps(a->r->where) + ASSUMED_STEPS;
     for (uint32_t i = 0; !a->r->holders[at].told && i < q->blocks && i < ASSUMED_MAX; i++)
-        yk_where_add(a->r->where, at, q->chain[i], YK_WHERE_VRAM);
+        if (yk_where_steps(a->r->where) < until)
+            yk_where_add(a->r->where, at, q->chain[i], YK_WHERE_VRAM);
 }
 
 static void fill_request(const struct ask *a, struct yk_router_request *ret) {
@@ -252,6 +241,7 @@ static int ask(struct ask *a, yk_route_choice *ret_choices, size_t max, yk_route
         return rc;
     fill_request(a, &request);
     uint32_t n = find_candidates(a);
+    a->r->counts.unknown += n == 0;
     rc = yk_router_rank(a->r->router, &request, a->r->nodes, n, choices,
                         max < CHOICES_MAX ? (uint32_t)max : CHOICES_MAX, &answer);
     if (rc < 0)
@@ -259,6 +249,7 @@ static int ask(struct ask *a, yk_route_choice *ret_choices, size_t max, yk_route
     *ret = (yk_route_answer){.verdict = answer.verdict, .ranked = answer.ranked, .wait_ms = answer.wait_s * 1e3,
                              .hot = answer.hot, .replicate = answer.replicate, .thrifty = answer.thrifty,
                              .drawn = answer.drawn};
+    a->r->counts.refused += n > 0 && answer.ranked == 0;
     for (uint32_t i = 0; i < answer.ranked; i++)
         fill_choice(a->r, &choices[i], &ret_choices[i]);
     if (answer.verdict == YK_ROUTER_ADMIT && (a->request->flags & YK_ROUTE_TAKE) != 0) {
@@ -268,6 +259,28 @@ static int ask(struct ask *a, yk_route_choice *ret_choices, size_t max, yk_route
     return 0;
 }
 
+static int check(const yk_route_request *q) {
+    if (q->blocks > YK_ROUTE_CHAIN_MAX)
+        return routes_fail(-YK_EINVAL, "a chain of %u blocks, at most %u are taken", q->blocks, YK_ROUTE_CHAIN_MAX);
+    if (q->n_targets > YK_ROUTE_NAMES_MAX || q->n_held > YK_ROUTE_NAMES_MAX)
+        return routes_fail(-YK_EINVAL, "%zu names, at most %u are taken",
+                           q->n_targets > q->n_held ? q->n_targets : q->n_held, YK_ROUTE_NAMES_MAX);
+    return 0;
+}
+
+static void count(struct yk_routes *r, const yk_route_request *q, const yk_route_answer *a) {
+    struct routes_counts *c = &r->counts;
+    c->asked++;
+    c->admitted += a->verdict == YK_ROUTE_ADMIT;
+    c->late_queue += a->verdict == YK_ROUTE_REJECT && a->wait_ms > 0;
+    c->late_work += a->verdict == YK_ROUTE_REJECT && !(a->wait_ms > 0);
+    c->taken += a->decision != 0;
+    c->thrifty += a->verdict == YK_ROUTE_ADMIT && a->thrifty;
+    c->drawn += a->verdict == YK_ROUTE_ADMIT && a->drawn;
+    c->hot += a->hot;
+    c->replicate += a->replicate;
+}
+
 int yk_route_ask(yk_routes *r, const yk_route_request *request, yk_route_choice *ret_choices, size_t max,
                  yk_route_answer *ret_answer) {
     yk_route_request q = {.size = sizeof(q)};
@@ -275,11 +288,14 @@ int yk_route_ask(yk_routes *r, const yk_route_request *request, yk_route_choice 
     memcpy(&q, request, request->size < sizeof(q) ? request->size : sizeof(q));
     if (max == 0)
         return routes_fail(-YK_EINVAL, "no room for a choice");
-    if (q.blocks > YK_ROUTE_CHAIN_MAX)
-        return routes_fail(-YK_EINVAL, "a chain of %u blocks, at most %u are taken", q.blocks, YK_ROUTE_CHAIN_MAX);
-    pthread_mutex_lock(&r->lock);
-    int rc = ask(&a, ret_choices, max, ret_answer);
-    pthread_mutex_unlock(&r->lock);
+    int rc = check(&q);
+    if (rc < 0)
+        return rc;
+    routes_lock(r);
+    rc = ask(&a, ret_choices, max, ret_answer);
+    if (rc == 0)
+        count(r, &q, ret_answer);
+    routes_unlock(r);
     return rc;
 }
 
@@ -294,16 +310,19 @@ int yk_route_outcome(yk_routes *r, uint64_t decision, const yk_route_result *res
     memcpy(&o, result, result->size < sizeof(o) ? result->size : sizeof(o));
     struct yk_router_outcome outcome = {seconds(o.queue_ms), seconds(o.transfer_ms), seconds(o.compute_ms),
                                         seconds(o.ttft_ms), o.new_tokens};
-    pthread_mutex_lock(&r->lock);
+    routes_lock(r);
     int rc = yk_router_outcome(r->router, decision, &outcome);
-    pthread_mutex_unlock(&r->lock);
+    r->counts.outcomes += rc == 0;
+    r->counts.strays += rc != 0;
+    routes_unlock(r);
     return rc;
 }
 
 int yk_route_drop(yk_routes *r, uint64_t decision) {
-    pthread_mutex_lock(&r->lock);
+    routes_lock(r);
     int rc = yk_router_drop(r->router, decision);
+    r->counts.dropped += rc == 0;
     routes_recent_drop(r, decision);
-    pthread_mutex_unlock(&r->lock);
+    routes_unlock(r);
     return rc;
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The router's handle: life, names, load reports (routes_priv.h).
+ * The router's handle: life, holders, load reports (routes_priv.h).
  */
 #include "route/routes_priv.h"
 
 #include "base/clock.h"
+#include "base/hash.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -19,10 +20,7 @@
 #define FORGET_MS   600000u
 #define FLOPS_S     2e14
 #define START_S     0.01 /* of a prefill, before anything is known */
-#define DRAM_S      20e9
-#define SSD_S       5e9
-#define PEER_S      2e9
-#define FAR_S       0.5e9
+#define ROOM_STEPS  4096u /* of an old holder's blocks, for one newcomer */
 
 static _Thread_local struct yk_err last;
 
@@ -73,7 +71,8 @@ static int make_tables(struct yk_routes *r, const yk_route_opts *o) {
     r->leads = calloc(r->holders_max, sizeof(*r->leads));
     r->nodes = calloc(r->holders_max, sizeof(*r->nodes));
     r->sources = calloc((size_t)r->holders_max * ROUTES_SOURCES, sizeof(*r->sources));
-    if (r->holders == NULL || r->recent == NULL || r->leads == NULL || r->nodes == NULL || r->sources == NULL)
+    if (r->holders == NULL || r->recent == NULL || r->leads == NULL || r->nodes == NULL || r->sources == NULL ||
+        routes_names_new(r) < 0 || routes_zones_new(r) < 0)
         return -YK_ENOMEM;
     int rc = yk_where_new(o->blocks_max != 0 ? o->blocks_max : BLOCKS, r->holders_max, secret(), &r->where);
     return rc < 0 ? rc : yk_feeds_new(&r->feeds);
@@ -97,6 +96,7 @@ int yk_route_open(const yk_route_opts *opts, yk_routes **ret_routes) {
     if (r == NULL)
         return routes_fail(-YK_ENOMEM, "out of memory");
     pthread_mutex_init(&r->lock, NULL);
+    pthread_mutex_init(&r->next, NULL);
     pthread_mutex_init(&r->control, NULL);
     int rc = make(&o, r);
     if (rc < 0) {
@@ -115,90 +115,105 @@ void yk_route_close(yk_routes *r) {
     yk_where_free(r->where);
     free(r->holders);
     free(r->recent);
+    free(r->heads);
     free(r->leads);
     free(r->nodes);
     free(r->sources);
+    free(r->zones);
     pthread_mutex_destroy(&r->lock);
+    pthread_mutex_destroy(&r->next);
     pthread_mutex_destroy(&r->control);
     free(r);
 }
 
-/* ---- names ---- */
-
-static bool is_name(const char *name) {
-    size_t n = name != NULL ? strnlen(name, YK_ROUTE_NAME_MAX + 1) : 0;
-    for (size_t i = 0; i < n; i++)
-        if ((unsigned char)name[i] < 0x20 || name[i] == 0x7f)
-            return false;
-    return n > 0 && n <= YK_ROUTE_NAME_MAX;
-}
-
-uint32_t routes_find(const struct yk_routes *r, const char *name) {
-    if (name == NULL || name[0] == '\0')
-        return ROUTES_NONE;
-    for (uint32_t i = 0; i < r->n; i++)
-        if (!r->holders[i].leaving && strcmp(r->holders[i].name, name) == 0)
-            return i;
-    return ROUTES_NONE;
-}
+/* ---- holders ---- */
 
 static bool is_old(const struct yk_routes *r, const struct routes_holder *h, uint64_t now_ms) {
     return h->name[0] != '\0' && !h->leaving && now_ms > h->seen_ms && now_ms - h->seen_ms > r->forget_ms;
 }
 
+/* Nobody finds it any more; what was known of it goes in pieces. */
+static void begin_to_leave(struct yk_routes *r, uint32_t at) {
+    if (r->holders[at].leaving)
+        return;
+    routes_names_remove(r, at);
+    r->holders[at].leaving = true;
+    routes_recent_forget(r, at);
+    yk_router_forget(r->router, at);
+}
+
 static void forget(struct yk_routes *r, uint32_t at) {
     yk_router_forget(r->router, at);
-    yk_where_clear(r->where, at);
-    routes_recent_forget(r, at);
     r->holders[at] = (struct routes_holder){.node_at = ROUTES_NONE};
-    r->names++;
+}
+
+/* An old one makes room, as far as that goes at once. */
+static bool make_room(struct yk_routes *r, uint32_t at) {
+    begin_to_leave(r, at);
+    if (yk_where_clear(r->where, at, ROOM_STEPS) > 0)
+        return false;
+    r->forgotten++;
+    forget(r, at);
+    return true;
+}
+
+/* A number for a newcomer, or ROUTES_NONE. */
+static uint32_t free_number(struct yk_routes *r, uint64_t now_ms) {
+    for (uint32_t i = 0; i < r->n; i++) {
+        struct routes_holder *h = &r->holders[i];
+        bool goes = h->name[0] != '\0' && !h->has_feed && (is_old(r, h, now_ms) || h->goes);
+        if (goes) {
+            h->goes = true;
+            if (make_room(r, i))
+                return i;
+            break; /* one a call: the next call goes on */
+        }
+        if (h->name[0] == '\0')
+            return i;
+    }
+    return r->n < r->holders_max ? r->n++ : ROUTES_NONE;
 }
 
 int routes_make(struct yk_routes *r, const char *name, uint32_t *ret_at) {
     uint64_t now_ms = routes_now_ms();
-    uint32_t at = routes_find(r, name), free_at = ROUTES_NONE;
-    if (!is_name(name))
+    if (!routes_is_name(name))
         return routes_fail(-YK_EINVAL, "a name has 1 to %u bytes and no control characters", YK_ROUTE_NAME_MAX);
-    for (uint32_t i = 0; i < r->n && at == ROUTES_NONE && free_at == ROUTES_NONE; i++) {
-        if (is_old(r, &r->holders[i], now_ms) && !r->holders[i].has_feed)
-            forget(r, i);
-        if (r->holders[i].name[0] == '\0')
-            free_at = i;
-    }
-    if (at == ROUTES_NONE && free_at == ROUTES_NONE && r->n == r->holders_max)
-        return routes_fail(-YK_ELIMIT, "%u instances and holders are known, and no more", r->n);
+    uint32_t at = routes_find(r, name);
     if (at == ROUTES_NONE) {
-        at = free_at != ROUTES_NONE ? free_at : r->n++;
-        r->holders[at] = (struct routes_holder){.routes = r, .node_at = ROUTES_NONE, .dram_s = DRAM_S, .ssd_s = SSD_S,
-                                                .peer_s = PEER_S, .far_s = FAR_S};
+        at = free_number(r, now_ms);
+        if (at == ROUTES_NONE)
+            return routes_fail(-YK_ELIMIT, "%u instances and holders are known, and no more", r->n);
+        r->holders[at] = (struct routes_holder){.routes = r, .node_at = ROUTES_NONE};
         memcpy(r->holders[at].name, name, strlen(name) + 1);
-        r->names++;
+        routes_names_add(r, at);
     }
     r->holders[at].seen_ms = now_ms;
     *ret_at = at;
     return 0;
 }
 
-/* Under both locks, of which it lets go of one. What subscribes for it is ended first. */
+/* Under both locks, of which it lets go of the inner one. What subscribes for it is ended first. */
 static void leave(struct yk_routes *r, uint32_t at) {
     bool has_feed = r->holders[at].has_feed;
     uint32_t feed = r->holders[at].feed;
-    r->holders[at].leaving = true;
-    r->names++;
-    pthread_mutex_unlock(&r->lock);
-    if (has_feed)
+    begin_to_leave(r, at);
+    if (has_feed) {
+        routes_unlock(r);
         yk_feeds_remove(r->feeds, feed);
-    pthread_mutex_lock(&r->lock);
+        routes_lock(r);
+    }
+    while (yk_where_count(r->where, at) > 0)
+        routes_clear(r, at); /* what is entered for it now was under way when it left: little */
     forget(r, at);
 }
 
 int yk_route_gone(yk_routes *r, const char *name) {
     pthread_mutex_lock(&r->control);
-    pthread_mutex_lock(&r->lock);
+    routes_lock(r);
     uint32_t at = routes_find(r, name);
     if (at != ROUTES_NONE)
         leave(r, at);
-    pthread_mutex_unlock(&r->lock);
+    routes_unlock(r);
     pthread_mutex_unlock(&r->control);
     return at != ROUTES_NONE ? 0 : YK_MISS;
 }
@@ -207,9 +222,10 @@ int yk_route_gone(yk_routes *r, const char *name) {
 static void leave_old(struct yk_routes *r) {
     uint64_t now_ms = routes_now_ms();
     for (uint32_t i = 0; i < r->n; i++) {
-        if (!is_old(r, &r->holders[i], now_ms))
+        if (!is_old(r, &r->holders[i], now_ms) || r->holders[i].goes)
             continue;
         leave(r, i);
+        r->forgotten++;
         return;
     }
 }
@@ -218,7 +234,7 @@ static void leave_old(struct yk_routes *r) {
 
 /* NULL and "": none is said. */
 static bool may_be(const char *name) {
-    return name == NULL || name[0] == '\0' || is_name(name);
+    return name == NULL || name[0] == '\0' || routes_is_name(name);
 }
 
 static void set_text(char into[YK_ROUTE_NAME_MAX + 1], const char *text) {
@@ -231,6 +247,10 @@ static void set_rate(double *into, double rate) {
         *into = rate;
 }
 
+void routes_set_zone(struct routes_holder *h) {
+    h->zone_hash = h->zone[0] != '\0' ? yk_hash64(h->zone, strlen(h->zone)) | 1 : 0;
+}
+
 static void set_load(struct routes_holder *h, const yk_route_load_report *p) {
     h->has_load = true;
     h->flags = p->flags;
@@ -241,6 +261,7 @@ static void set_load(struct routes_holder *h, const yk_route_load_report *p) {
     h->tokens_s = p->tokens_per_s;
     h->network_load = isfinite(p->network_load) ? p->network_load : 0; /* as if it was not said */
     set_text(h->zone, p->zone);
+    routes_set_zone(h);
     set_text(h->node, p->node);
     h->node_names = p->node != NULL ? 0 : h->node_names;
     set_rate(&h->dram_s, p->dram_bytes_per_s);
@@ -256,12 +277,12 @@ int yk_route_load(yk_routes *r, const yk_route_load_report *report) {
     if (!may_be(p.zone) || !may_be(p.node))
         return routes_fail(-YK_EINVAL, "zone, node: a name has 1 to %u bytes and no control characters", YK_ROUTE_NAME_MAX);
     pthread_mutex_lock(&r->control);
-    pthread_mutex_lock(&r->lock);
+    routes_lock(r);
     leave_old(r);
     int rc = routes_make(r, p.name, &at);
     if (rc == 0)
         set_load(&r->holders[at], &p);
-    pthread_mutex_unlock(&r->lock);
+    routes_unlock(r);
     pthread_mutex_unlock(&r->control);
     return rc;
 }

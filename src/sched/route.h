@@ -20,8 +20,8 @@
  * reported lately comes after all that have.
  *
  * Pure: no I/O, no clock (the caller's now_ms, which may stand still), no globals; deterministic by seed. Nothing is
- * allocated after yk_router_new. Memory: about 500 bytes a node, 90 an open decision, 24 a hot chain. Ranking
- * takes 0.2 to 0.3 us a node with four sources (docs/scheduler.md). Thread: one at a time.
+ * allocated after yk_router_new. Memory: about 500 bytes a node, 110 an open decision, 24 a hot chain. Ranking
+ * takes 0.2 us a node (docs/performance.md). Thread: one at a time.
  */
 #ifndef YK_SCHED_ROUTE_H
 #define YK_SCHED_ROUTE_H
@@ -175,6 +175,19 @@ struct yk_router_outcome {
 
 /* 0; YK_MISS: not known, given up or told before. */
 int yk_router_outcome(struct yk_router *router, uint64_t decision, const struct yk_router_outcome *outcome);
+
+/* How far off predictions were: |predicted - actual| / actual (of 1 ms at least), of the last 512 outcomes that told
+ * the part. */
+enum yk_router_part { YK_ROUTER_QUEUE, YK_ROUTER_TRANSFER, YK_ROUTER_COMPUTE, YK_ROUTER_TTFT, YK_ROUTER_PARTS };
+struct yk_router_error {
+    uint32_t outcomes; /* that this is of */
+    double mean, p90;
+};
+void yk_router_error(const struct yk_router *router, enum yk_router_part part, struct yk_router_error *ret_error);
+
+/* What is held now: open decisions, chains that are asked for often. Looks at all that could be: microseconds. */
+uint32_t yk_router_open(const struct yk_router *router);
+uint32_t yk_router_hot_chains(const struct yk_router *router, uint64_t now_ms);
 
 /* The node is another one now (or came back empty): what was learned of it and decided for it is forgotten. */
 void yk_router_forget(struct yk_router *router, uint32_t id);

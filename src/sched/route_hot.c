@@ -29,11 +29,22 @@ static struct route_chain *place(struct yk_router *router, uint64_t chain, uint6
     return least;
 }
 
+static bool is_hot(const struct yk_router *router, float count) {
+    return (double)count * LN2 / (HALF_LIFE_MS / 1e3) >= router->opts.hot_per_s;
+}
+
+uint32_t yk_router_hot_chains(const struct yk_router *router, uint64_t now_ms) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < router->sets * ROUTE_WAYS; i++)
+        n += router->chains[i].hash != 0 && is_hot(router, faded(&router->chains[i], now_ms));
+    return n;
+}
+
 bool route_hot(struct yk_router *router, uint64_t chain, uint64_t now_ms) {
     if (chain == 0)
         return false;
     struct route_chain *c = place(router, chain, now_ms);
     float count = fmaxf(faded(c, now_ms), 0) + 1;
     *c = (struct route_chain){.hash = chain, .at_ms = now_ms, .count = count};
-    return count * LN2 / (HALF_LIFE_MS / 1e3) >= router->opts.hot_per_s;
+    return is_hot(router, count);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Inside of the router: what it keeps of nodes, decisions and chains. route.c makes and frees it and ranks,
- * route_cost.c predicts one node, route_told.c takes decisions and outcomes, route_hot.c counts chains.
+ * route_cost.c predicts one node, route_told.c takes decisions and outcomes, route_hot.c counts chains, route_error.c says
+ * how far off predictions were.
  *
  * Thread: one at a time.
  */
@@ -25,6 +26,7 @@ struct route_decision {
     bool flies;          /* is among them */
     uint32_t tokens, new_tokens;
     float ttft_s, work_s, slow;
+    float part_s[ROUTE_CURVES]; /* as predicted */
     float x[ROUTE_CURVES][YK_COST_FEATURES];
 };
 
@@ -45,6 +47,13 @@ struct route_node {
     uint64_t doubted_ms; /* when that was seen: it fades */
 };
 
+/* How far off the last predictions of one part were. */
+#define ROUTE_ERRORS 512u
+struct route_errors {
+    uint32_t n; /* ever */
+    float last[ROUTE_ERRORS];
+};
+
 struct route_chain {
     uint64_t hash; /* 0: free */
     uint64_t at_ms;
@@ -60,6 +69,8 @@ struct yk_router {
     struct route_chain *chains;
     uint32_t sets;        /* of chains */
     uint64_t last;        /* number of the last decision */
+    uint32_t open;        /* decisions */
+    struct route_errors errors[YK_ROUTER_PARTS];
     uint64_t random;
     uint64_t now_ms;      /* the latest that was told */
     double mean_tokens;   /* of a prompt */
@@ -79,6 +90,9 @@ double route_believed(const struct yk_router *router, uint32_t id, uint64_t now_
 
 /* Decisions that a report of that time knows of, or that are too old, no longer count. */
 void route_land(struct yk_router *router, uint32_t id, uint64_t reported_ms, uint64_t now_ms);
+
+/* Seconds below 0 are not known. */
+void route_note_error(struct yk_router *router, enum yk_router_part part, double predicted_s, double actual_s);
 
 /* Counts a request for the chain; is it hot? */
 bool route_hot(struct yk_router *router, uint64_t chain, uint64_t now_ms);

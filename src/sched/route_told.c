@@ -62,6 +62,12 @@ static void land(struct yk_router *router, struct route_decision *d) {
     node->work_s = node->in_flight > 0 ? fmax(node->work_s - (double)d->work_s, 0) : 0;
 }
 
+static void close_decision(struct yk_router *router, struct route_decision *d) {
+    land(router, d);
+    d->number = ROUTE_NO_DECISION;
+    router->open--;
+}
+
 void route_land(struct yk_router *router, uint32_t id, uint64_t reported_ms, uint64_t now_ms) {
     struct route_node *node = &router->nodes[id];
     while (node->first != ROUTE_NONE) {
@@ -82,13 +88,17 @@ uint64_t yk_router_take(struct yk_router *router, const struct yk_router_request
     if (choice->id >= router->opts.nodes_max)
         return number;
     if (d->number != ROUTE_NO_DECISION)
-        land(router, d);
+        close_decision(router, d);
+    router->open++;
     *d = (struct route_decision){.number = number, .at_ms = request->now_ms, .node = choice->id};
     d->tokens = request->tokens;
     d->new_tokens = choice->new_tokens;
     d->ttft_s = (float)choice->ttft_s;
     d->work_s = choice->compute_s > 0 && isfinite(choice->compute_s) ? (float)choice->compute_s : 0;
     d->slow = (float)choice->slow;
+    d->part_s[ROUTE_QUEUE] = (float)choice->queue_s;
+    d->part_s[ROUTE_TRANSFER] = (float)choice->transfer_s;
+    d->part_s[ROUTE_COMPUTE] = (float)choice->compute_s;
     for (uint32_t i = 0; i < YK_COST_FEATURES; i++) {
         d->x[ROUTE_QUEUE][i] = (float)choice->x_queue[i];
         d->x[ROUTE_TRANSFER][i] = (float)choice->x_transfer[i];
@@ -102,8 +112,7 @@ int yk_router_drop(struct yk_router *router, uint64_t decision) {
     struct route_decision *d = find(router, decision);
     if (d == NULL)
         return YK_MISS;
-    land(router, d);
-    d->number = ROUTE_NO_DECISION;
+    close_decision(router, d);
     return 0;
 }
 
@@ -174,6 +183,13 @@ static double whole_s(const struct yk_router_outcome *o) {
     return o->queue_s + o->transfer_s + o->compute_s;
 }
 
+static void note_errors(struct yk_router *router, const struct route_decision *d, const struct yk_router_outcome *o) {
+    route_note_error(router, YK_ROUTER_QUEUE, (double)d->part_s[ROUTE_QUEUE], o->queue_s);
+    route_note_error(router, YK_ROUTER_TRANSFER, (double)d->part_s[ROUTE_TRANSFER], o->transfer_s);
+    route_note_error(router, YK_ROUTER_COMPUTE, (double)d->part_s[ROUTE_COMPUTE], o->compute_s);
+    route_note_error(router, YK_ROUTER_TTFT, (double)d->ttft_s, whole_s(o));
+}
+
 static void learn_tail(const struct yk_router *router, struct route_curves *curves, double predicted_s, double actual_s) {
     yk_cost_tail_learn(&curves->tail, router->opts.quantile, predicted_s, actual_s);
     curves->tail_ratio = yk_cost_tail_ratio(&curves->tail);
@@ -185,12 +201,12 @@ int yk_router_outcome(struct yk_router *router, uint64_t decision, const struct 
         return YK_MISS;
     struct route_node *node = &router->nodes[d->node];
     begin_node(router, node);
+    note_errors(router, d, outcome);
     learn_parts(router, d, outcome);
     learn_doubt(router, d, outcome->new_tokens);
     learn_tail(router, &router->common, (double)d->ttft_s, whole_s(outcome));
     learn_tail(router, &node->learned, (double)d->ttft_s, whole_s(outcome));
-    land(router, d);
-    d->number = ROUTE_NO_DECISION;
+    close_decision(router, d);
     return 0;
 }
 
@@ -200,10 +216,13 @@ void yk_router_forget(struct yk_router *router, uint32_t id) {
     struct route_node *node = &router->nodes[id];
     while (node->first != ROUTE_NONE) {
         struct route_decision *d = &router->decisions[node->first];
-        land(router, d);
-        d->number = ROUTE_NO_DECISION;
+        close_decision(router, d);
     }
     *node = (struct route_node){.first = ROUTE_NONE, .last = ROUTE_NONE};
+}
+
+uint32_t yk_router_open(const struct yk_router *router) {
+    return router->open;
 }
 
 int yk_router_learned(const struct yk_router *router, uint32_t id, struct yk_router_learned *ret_learned) {

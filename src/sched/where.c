@@ -33,6 +33,7 @@ struct yk_where {
     uint64_t seed;
     uint32_t copies_max, holders_max, mask;
     uint32_t first, last, count, free, used; /* used: copies that ever were */
+    uint64_t steps; /* copies looked at, ever */
 };
 
 /* ---- making it ---- */
@@ -79,9 +80,9 @@ static uint32_t *place_of(const struct yk_where *w, uint64_t block) {
     return &w->index[(uint32_t)(x >> 32) & w->mask];
 }
 
-static uint32_t find(const struct yk_where *w, uint32_t holder, uint64_t block) {
+static uint32_t find(struct yk_where *w, uint32_t holder, uint64_t block) {
     uint32_t at = *place_of(w, block);
-    while (at != NONE && (w->copies[at].block != block || w->copies[at].holder != holder))
+    for (w->steps++; at != NONE && (w->copies[at].block != block || w->copies[at].holder != holder); w->steps++)
         at = w->copies[at].next;
     return at;
 }
@@ -112,7 +113,7 @@ static void unlink_lists(struct yk_where *w, uint32_t at) {
 
 static void drop(struct yk_where *w, uint32_t at) {
     uint32_t *link = place_of(w, w->copies[at].block);
-    while (*link != at)
+    for (w->steps++; *link != at; w->steps++)
         link = &w->copies[*link].next;
     *link = w->copies[at].next;
     unlink_lists(w, at);
@@ -168,9 +169,17 @@ int yk_where_remove(struct yk_where *w, uint32_t holder, uint64_t block, enum yk
     return 0;
 }
 
-void yk_where_clear(struct yk_where *w, uint32_t holder) {
-    while (holder < w->holders_max && w->holders[holder].first != NONE)
+uint32_t yk_where_clear(struct yk_where *w, uint32_t holder, uint32_t steps) {
+    uint64_t until = w->steps + steps;
+    if (holder >= w->holders_max)
+        return 0;
+    while (w->holders[holder].first != NONE && w->steps < until)
         drop(w, w->holders[holder].first);
+    return w->holders[holder].count;
+}
+
+uint64_t yk_where_steps(const struct yk_where *w) {
+    return w->steps;
 }
 
 uint32_t yk_where_count(const struct yk_where *w, uint32_t holder) {
@@ -197,6 +206,7 @@ static bool look(struct yk_where *w, uint64_t block, uint32_t i, struct yk_where
     for (uint32_t at = *place_of(w, block); at != NONE; at = w->copies[at].next) {
         const struct copy *c = &w->copies[at];
         struct holder *h = &w->holders[c->holder];
+        w->steps++;
         if (c->block != block)
             continue;
         if (i == 0 && *n < max) {
@@ -212,7 +222,8 @@ static bool look(struct yk_where *w, uint64_t block, uint32_t i, struct yk_where
 uint32_t yk_where_leads(struct yk_where *w, const uint64_t *blocks, uint32_t n, struct yk_where_lead *ret_leads,
                         uint32_t max) {
     uint32_t found = 0;
-    for (uint32_t i = 0; i < n; i++)
+    uint64_t until = w->steps + YK_WHERE_STEPS_MAX;
+    for (uint32_t i = 0; i < n && w->steps < until; i++)
         if (!look(w, blocks[i], i, ret_leads, max, &found))
             break;
     for (uint32_t i = 0; i < found; i++)

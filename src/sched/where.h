@@ -27,6 +27,7 @@ extern "C" {
 
 #define YK_WHERE_HOLDERS_MAX 4096u
 #define YK_WHERE_COPIES_MAX  (1u << 28)
+#define YK_WHERE_STEPS_MAX   (1u << 17) /* copies that one look at a chain goes over */
 
 /* Quickest first; a block in several counts as in the quickest. */
 enum yk_where_tier { YK_WHERE_VRAM, YK_WHERE_DRAM, YK_WHERE_SSD, YK_WHERE_TIERS };
@@ -46,8 +47,13 @@ int yk_where_add(struct yk_where *where, uint32_t holder, uint64_t block, enum y
 /* It has left that tier. 0, YK_MISS, -YK_EINVAL. */
 int yk_where_remove(struct yk_where *where, uint32_t holder, uint64_t block, enum yk_where_tier tier);
 
-/* The holder has nothing any more, as far as is known. Takes time in proportion to what it had. */
-void yk_where_clear(struct yk_where *where, uint32_t holder);
+/* The holder has nothing any more, as far as is known: its oldest first, until about so many copies were looked at.
+ * Returns how many it still has; 0: done. */
+uint32_t yk_where_clear(struct yk_where *where, uint32_t holder, uint32_t steps);
+
+/* Copies looked at by all calls so far: by it a caller cuts what it does under a lock into pieces of about one
+ * length, as a block that a thousand have costs a thousand steps. */
+uint64_t yk_where_steps(const struct yk_where *where);
 
 /* How far a chain reaches at a holder: blocks from its head on that are in VRAM, in VRAM or DRAM, in any tier. */
 struct yk_where_lead {
@@ -56,7 +62,8 @@ struct yk_where_lead {
 };
 
 /* Of holders that have the first block, in no order: writes at most max and returns how many. Ends at the first
- * block that nobody has who had all before it: a chain of which nothing is known costs one look. */
+ * block that nobody has who had all before it: a chain of which nothing is known costs one look. Ends after
+ * YK_WHERE_STEPS_MAX copies, too: of a long chain that hundreds have what follows then is not seen. */
 uint32_t yk_where_leads(struct yk_where *where, const uint64_t *blocks, uint32_t n, struct yk_where_lead *ret_leads,
                         uint32_t max);
 

@@ -39,9 +39,9 @@ static void cleared(void *arg) {
 }
 
 static int decode(const uint8_t *data, size_t size, struct seen *s, struct yk_kv_batch *batch, struct yk_err *err) {
-    struct yk_kv_sink sink = {stored, removed, cleared, s};
+    struct yk_kv_sink sink = {stored, removed, cleared, NULL, s};
     *s = (struct seen){0};
-    return yk_kv_decode(data, size, &sink, batch, err);
+    return yk_kv_decode(data, size, &sink, NULL, batch, err);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

@@ -5,6 +5,7 @@ the nodes of a cluster have a chain.
 import json
 import re
 import shutil
+import threading
 import urllib.error
 import urllib.request
 
@@ -67,6 +68,34 @@ def test_what_is_wrong_is_said_in_one_line(router):
     assert "in no cluster" in one_line(yolk("--url", router.url, "route", "--cluster", "a"), 1)
 
 
+def metric(node, name, **labels):
+    """A sample's value; None where there is none."""
+    with urllib.request.urlopen(f"http://{address(node)}/metrics", timeout=DEADLINE_S) as answer:
+        page = answer.read().decode()
+    inside = ",".join(f'{key}="{value}"' for key, value in sorted(labels.items()))
+    found = re.search(rf"^{name}{re.escape('{' + inside + '}') if labels else ''} (\S+)$", page, re.M)
+    return float(found.group(1)) if found else None
+
+
+def test_what_it_did_is_shown(router):
+    assert "not been asked" in one_line(yolk("route", "--http", address(router), "--status"), 1)
+    assert metric(router, "yolk_route_decisions_total") is None
+    post(router, "/v1/route/load", name="e")
+    answer = route(router, "--hash", "1", "2", "--take")
+    post(router, "/v1/route/outcome", decision=answer["decision"], compute_ms=50)
+    yolk("route", "--http", address(router), "--tokens", "9000", "--objective", "1ms")
+    status = json.loads(yolk("--json", "route", "--http", address(router), "--status").stdout)
+    assert status["asked"] == 2 and status["admitted"] == 1 and status["late_work"] == 1
+    assert status["outcomes"] == 1 and status["error"]["compute"]["outcomes"] == 1
+    assert metric(router, "yolk_route_requests_total", verdict="admit") == 1
+    assert metric(router, "yolk_route_requests_total", verdict="late_work") == 1
+    assert metric(router, "yolk_route_outcomes_total", result="learned") == 1
+    assert metric(router, "yolk_route_error_ratio", part="compute", stat="p90") == pytest.approx(
+        status["error"]["compute"]["p90"], rel=1e-3)
+    text = yolk("route", "--http", address(router), "--status").stdout
+    assert "1 admitted" in text and re.search(r"^compute +1 ", text, re.M)
+
+
 # ---- events ------------------------------------------------------------------------------------
 
 
@@ -121,6 +150,51 @@ def test_events_of_an_engine_are_listened_to(router):
         assert engine.poll(DEADLINE_S * 1000) and engine.recv() == b"\x00kv"
 
 
+def resident_bytes(node):
+    with open(f"/proc/{node.process.pid}/status") as status:
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status.read()).group(1)) << 10
+
+
+def test_a_flood_of_events_holds_up_nobody(router):
+    """An engine publishes as fast as it can; probes, scrapers and requests are answered all the while."""
+    zmq = pytest.importorskip("zmq", reason="python3-zmq is missing")
+    with zmq.Context() as context, context.socket(zmq.XPUB) as engine:
+        engine.setsockopt(zmq.LINGER, 0)
+        engine.setsockopt(zmq.SNDHWM, 16)
+        port = engine.bind_to_random_port("tcp://127.0.0.1")
+        try:
+            post(router, "/v1/route/load", name="e1", events={"endpoint": f"tcp://127.0.0.1:{port}"})
+        except urllib.error.HTTPError as error:
+            assert error.code == 501
+            pytest.skip(error.read().decode())
+        assert engine.poll(DEADLINE_S * 1000) and engine.recv() == b"\x01"
+        before = resident_bytes(router)
+        batches = [packed([None, [["BlockStored", list(range(i << 32, (i << 32) + 50000)), None, [], 16, None, "GPU"]], 0])
+                   for i in range(1, 41)]
+        ends = threading.Event()
+
+        def flood():
+            number = 0
+            while not ends.is_set():
+                engine.send_multipart([b"kv", number.to_bytes(8, "big"), batches[number % len(batches)]])
+                number += 1
+        thread = threading.Thread(target=flood)
+        thread.start()
+        try:
+            wait_for(lambda: (metric(router, "yolk_route_blocks") or 0) == 1 << 20, "the table is full")
+            for _ in range(20):
+                with urllib.request.urlopen(f"http://{address(router)}/healthz", timeout=DEADLINE_S) as answer:
+                    assert answer.status == 200
+                assert post(router, "/v1/route", tokens=100)["verdict"] == "admit"
+                assert metric(router, "yolk_route_blocks") <= 1 << 20
+            # The table (1,048,576 copies of 40 bytes), and what libzmq may keep of one engine: 16 messages of 4 MiB.
+            assert resident_bytes(router) - before < (1 << 20) * 48 + (16 * 4 << 20) + (32 << 20)
+        finally:
+            ends.set()
+            thread.join()
+        assert metric(router, "yolk_route_event_blocks_total") > 1 << 20
+
+
 # ---- a cluster ---------------------------------------------------------------------------------
 
 
@@ -142,3 +216,28 @@ def test_nodes_of_a_cluster_say_what_they_have(make_cluster):
     assert blocks["e0"][0]["dram"] == 4 and blocks["e0"][0]["compute"] == 2
     for other in ("e1", "e2"):
         assert blocks[other][0]["dram"] == 0 and blocks[other][0]["peer"] == 4 and blocks[other][1] == "n0"
+
+
+@pytest.mark.skipif(shutil.which("etcd") is None, reason="etcd is missing (etcd-server)")
+def test_nodes_report_what_they_measure(make_cluster):
+    cluster = make_cluster(3, "--http", "127.0.0.1:0")
+    cluster.until_members(0, ["n0", "n1", "n2"])
+    router = cluster.nodes[0]
+    size = 4 << 20
+    for i in range(4):
+        cluster.client(1).put(b"b%d" % i, data(b"b%d" % i, size))
+    for i in range(4):
+        until_there(cluster.client(2), b"b%d" % i)
+        assert cluster.client(2).get(b"b%d" % i) == data(b"b%d" % i, size)
+    post(router, "/v1/route/load", name="e2", node="n2")
+
+    def measured():
+        state = json.loads(yolk("route", "--http", address(router), "--state").stdout)
+        return {i["name"]: i["measured"] for i in state["instances"] if "measured" in i}
+    wait_for(lambda: set(measured()) == {"n0", "n1", "n2"}, "all nodes report")
+    assert measured()["n2"]["near_bytes_per_s"] > 0 and measured()["n1"]["near_bytes_per_s"] == 0
+    assert measured()["n1"]["dram_bytes"] > measured()["n1"]["dram_free_bytes"] > 0
+    assert metric(router, "yolk_route_instances", state="node") == 3
+    cluster.nodes[2].stop()
+    wait_for(lambda: measured()["n2"]["age_ms"] > 3000, "who is gone reports no more")
+    assert measured()["n1"]["age_ms"] < 1000 * DEADLINE_S

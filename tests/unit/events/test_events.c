@@ -38,10 +38,10 @@ static void cleared(void *arg) {
 }
 
 static int decode(const struct packing *p, struct told *t, struct yk_kv_batch *batch) {
-    struct yk_kv_sink sink = {stored, removed, cleared, t};
+    struct yk_kv_sink sink = {stored, removed, cleared, NULL, t};
     struct yk_err err;
     *t = (struct told){0};
-    int rc = yk_kv_decode(p->data, p->len, &sink, batch, &err);
+    int rc = yk_kv_decode(p->data, p->len, &sink, NULL, batch, &err);
     if (rc < 0)
         assert_int_equal(t->len, 0);
     return rc;
@@ -130,6 +130,100 @@ static void what_is_not_known_is_passed_over(void **state) {
     assert_int_equal(batch.passed_over, 2);
 }
 
+/* ---- groups of hybrid models ---- */
+
+static void pack_group_stored(struct packing *p, uint64_t block, uint64_t group, const char *kind) {
+    pack_map(p, kind != NULL ? 5 : 4);
+    pack_str(p, "type");
+    pack_str(p, "BlockStored");
+    pack_str(p, "block_hashes");
+    pack_list(p, 1);
+    pack_uint(p, block);
+    pack_str(p, "block_size");
+    pack_uint(p, 16);
+    pack_str(p, "group_idx");
+    pack_uint(p, group);
+    if (kind == NULL)
+        return;
+    pack_str(p, "kv_cache_spec_kind");
+    pack_str(p, kind);
+}
+
+static void pack_group_removed(struct packing *p, uint64_t block, uint64_t group) {
+    pack_list(p, 4);
+    pack_str(p, "BlockRemoved");
+    pack_list(p, 1);
+    pack_uint(p, block);
+    pack_nil(p);
+    pack_uint(p, group);
+}
+
+static void expect_told(const struct packing *p, struct yk_kv_groups *groups, const char *want, uint32_t passed_over) {
+    struct told t = {0};
+    struct yk_kv_sink sink = {stored, removed, cleared, NULL, &t};
+    struct yk_kv_batch batch;
+    assert_int_equal(yk_kv_decode(p->data, p->len, &sink, groups, &batch, NULL), 0);
+    assert_string_equal(t.text, want);
+    assert_int_equal(batch.passed_over, passed_over);
+}
+
+/* A window's blocks go while those of the whole prefix stay; they have the same hashes. */
+static void of_groups_the_one_that_sees_all_counts(void **state) {
+    struct yk_kv_groups groups = {0};
+    struct packing p;
+    pack_batch(&p, 4);
+    pack_group_stored(&p, 7, 0, "sliding_window");
+    pack_group_stored(&p, 7, 1, "mla_attention");
+    pack_group_removed(&p, 7, 0);
+    pack_group_stored(&p, 8, 2, "mamba");
+    pack_batch_end(&p, 0);
+    expect_told(&p, &groups, "+ 7 0 16;", 3);
+    assert_true(groups.known && groups.whole == 1);
+    pack_batch(&p, 2); /* later, and without a kind */
+    pack_group_removed(&p, 7, 0);
+    pack_group_removed(&p, 7, 1);
+    pack_batch_end(&p, 0);
+    expect_told(&p, &groups, "- 7 0 0;", 1);
+}
+
+static void of_several_that_see_all_the_first_counts(void **state) {
+    struct yk_kv_groups groups = {0};
+    struct packing p;
+    pack_batch(&p, 4);
+    pack_group_stored(&p, 7, 3, "full_attention");
+    pack_group_stored(&p, 7, 1, "sink_full_attention");
+    pack_group_stored(&p, 8, 3, "full_attention");
+    pack_group_stored(&p, 8, 1, "sink_full_attention");
+    pack_batch_end(&p, 0);
+    expect_told(&p, &groups, "+ 7 0 16;+ 7 0 16;+ 8 0 16;", 1);
+    assert_int_equal(groups.whole, 1);
+}
+
+static void without_a_kind_the_first_group_counts(void **state) {
+    struct yk_kv_groups groups = {0};
+    struct packing p;
+    pack_batch(&p, 3);
+    pack_group_stored(&p, 7, 0, NULL);
+    pack_group_stored(&p, 8, 1, NULL);
+    pack_group_removed(&p, 7, 1);
+    pack_batch_end(&p, 0);
+    expect_told(&p, &groups, "+ 7 0 16;", 2);
+    assert_false(groups.known);
+}
+
+/* A batch that is malformed at its end has taught nothing. */
+static void what_is_malformed_teaches_nothing(void **state) {
+    struct yk_kv_groups groups = {0};
+    struct yk_kv_batch batch;
+    struct packing p;
+    pack_batch(&p, 2);
+    pack_group_stored(&p, 7, 4, "full_attention");
+    pack_uint(&p, 5);
+    pack_batch_end(&p, 0);
+    assert_int_equal(yk_kv_decode(p.data, p.len, NULL, &groups, &batch, NULL), -YK_EPROTO);
+    assert_false(groups.known);
+}
+
 /* Every shorter one, and every one with one byte changed, is refused or is another batch; nothing reads past it. */
 static void what_is_malformed_tells_nothing(void **state) {
     const uint64_t blocks[] = {1, 300, 70000, 1ull << 40};
@@ -142,10 +236,10 @@ static void what_is_malformed_tells_nothing(void **state) {
     pack_batch_end(&p, 0);
     for (size_t cut = 0; cut < p.len; cut++) {
         unsigned char *exact = malloc(cut + 1);
-        struct yk_kv_sink sink = {stored, removed, cleared, &t};
+        struct yk_kv_sink sink = {stored, removed, cleared, NULL, &t};
         t.len = 0;
         memcpy(exact, p.data, cut);
-        assert_int_equal(yk_kv_decode(exact, cut, &sink, &batch, NULL), -YK_EPROTO);
+        assert_int_equal(yk_kv_decode(exact, cut, &sink, NULL, &batch, NULL), -YK_EPROTO);
         assert_int_equal(t.len, 0);
         free(exact);
     }
@@ -173,9 +267,9 @@ static void lies_about_sizes_are_refused(void **state) {
     struct yk_kv_batch batch;
     struct yk_err err;
     for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++)
-        assert_int_equal(yk_kv_decode(lies[i], sizeof(lies[i]), NULL, &batch, &err), -YK_EPROTO);
-    assert_int_equal(yk_kv_decode("", YK_KV_BATCH_MAX + 1, NULL, &batch, &err), -YK_ETOOBIG);
-    assert_int_equal(yk_kv_decode("", 0, NULL, &batch, &err), -YK_EPROTO);
+        assert_int_equal(yk_kv_decode(lies[i], sizeof(lies[i]), NULL, NULL, &batch, &err), -YK_EPROTO);
+    assert_int_equal(yk_kv_decode("", YK_KV_BATCH_MAX + 1, NULL, NULL, &batch, &err), -YK_ETOOBIG);
+    assert_int_equal(yk_kv_decode("", 0, NULL, NULL, &batch, &err), -YK_EPROTO);
 }
 
 /* What is wrong is said with a place in the batch. */
@@ -188,7 +282,7 @@ static void an_event_without_hashes_is_refused_at_its_place(void **state) {
     pack_str(&p, "BlockStored");
     size_t at = p.len, said = 0;
     pack_batch_end(&p, 0);
-    assert_int_equal(yk_kv_decode(p.data, p.len, NULL, &batch, &err), -YK_EPROTO);
+    assert_int_equal(yk_kv_decode(p.data, p.len, NULL, NULL, &batch, &err), -YK_EPROTO);
     assert_non_null(strstr(err.text, "block_hashes"));
     assert_int_equal(sscanf(strstr(err.text, "at byte"), "at byte %zu", &said), 1);
     assert_int_equal(said, at);
@@ -202,7 +296,7 @@ static void depth_costs_nothing(void **state) {
     memset(deep, 0x91, n);
     deep[n - 1] = 0xc0;
     deep[0] = 0x92;
-    assert_int_equal(yk_kv_decode(deep, n, NULL, &batch, NULL), -YK_EPROTO);
+    assert_int_equal(yk_kv_decode(deep, n, NULL, NULL, &batch, NULL), -YK_EPROTO);
     free(deep);
 }
 
@@ -211,6 +305,10 @@ int main(void) {
         cmocka_unit_test(lists_are_read),
         cmocka_unit_test(maps_are_read),
         cmocka_unit_test(what_is_not_known_is_passed_over),
+        cmocka_unit_test(of_groups_the_one_that_sees_all_counts),
+        cmocka_unit_test(of_several_that_see_all_the_first_counts),
+        cmocka_unit_test(without_a_kind_the_first_group_counts),
+        cmocka_unit_test(what_is_malformed_teaches_nothing),
         cmocka_unit_test(what_is_malformed_tells_nothing),
         cmocka_unit_test(lies_about_sizes_are_refused),
         cmocka_unit_test(an_event_without_hashes_is_refused_at_its_place),

@@ -114,7 +114,7 @@ static void make(struct rig *r, bool with_replay, uint32_t replay_ms) {
     r->router = bind_any(r->ctx, ZMQ_ROUTER, r->replay);
     assert_int_equal(yk_feeds_new(&r->feeds), 0);
     struct yk_feed_opts opts = {.endpoint = r->endpoint, .replay = with_replay ? r->replay : NULL, .topic = "kv",
-                                .replay_ms = replay_ms, .sink = {stored, removed, cleared, &r->told}, .lost = lost};
+                                .replay_ms = replay_ms, .sink = {stored, removed, cleared, NULL, &r->told}, .lost = lost};
     if (yk_feeds_add(r->feeds, &opts, &r->feed, &err) != 0)
         fail_msg("%s", err.text);
     wait_for_subscriber(r);
@@ -333,7 +333,7 @@ static void what_is_removed_is_told_no_more(void **state) {
     wait_for_subscriber(&r); /* that it went */
     publish(&r, 1);
     assert_false(has(&r, 1));
-    struct yk_feed_opts opts = {.endpoint = "http://127.0.0.1:1", .sink = {stored, removed, cleared, &r.told}, .lost = lost};
+    struct yk_feed_opts opts = {.endpoint = "http://127.0.0.1:1", .sink = {stored, removed, cleared, NULL, &r.told}, .lost = lost};
     assert_int_equal(yk_feeds_add(r.feeds, &opts, &r.feed, &err), -YK_EINVAL);
     opts.endpoint = "tcp://*:5557";
     assert_int_equal(yk_feeds_add(r.feeds, &opts, &r.feed, &err), -YK_EINVAL);
@@ -345,7 +345,7 @@ static void what_has_just_been_added_may_end_at_once(void **state) {
     for (int i = 0; i < 50; i++) {
         struct told told = {.lock = PTHREAD_MUTEX_INITIALIZER};
         struct yk_feed_opts opts = {.endpoint = "tcp://127.0.0.1:1", .replay = "tcp://127.0.0.1:1",
-                                    .sink = {stored, removed, cleared, &told}, .lost = lost};
+                                    .sink = {stored, removed, cleared, NULL, &told}, .lost = lost};
         struct yk_feeds *feeds;
         uint32_t id;
         assert_int_equal(yk_feeds_new(&feeds), 0);

@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The router over HTTP: a round trip of reports, a request and its outcome; every refusal says what was wrong.
+ * The router over HTTP: a round trip of reports, a request and its outcome; every refusal says what was wrong; probes and
+ * scrapers do not wait for it, and what waits for it is bounded.
  */
-#include "http/http.h"
+#include "http/http_priv.h"
+
+#include "base/clock.h"
+#include "route/routes_priv.h"
 
 #include <arpa/inet.h>
 #include <jansson.h>
 #include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -217,6 +223,105 @@ static void other_requests_are_refused(void **state) {
     free(large);
 }
 
+static void long_lists_are_refused(void **state) {
+    size_t cap = 600000, at;
+    char *body = malloc(cap);
+    at = (size_t)snprintf(body, cap, "{\"tokens\": 5, \"chain\": [1");
+    for (uint32_t i = 0; i < YK_ROUTE_CHAIN_MAX; i++)
+        at += (size_t)snprintf(body + at, cap - at, ",%u", i);
+    snprintf(body + at, cap - at, "]}");
+    char *answer = post_as("/v1/route", "application/json", body, strlen(body));
+    assert_int_equal(strncmp(answer, "HTTP/1.1 400", 12), 0);
+    assert_non_null(strstr(answer, "found 65537 blocks, at most 65536 are taken"));
+    free(answer);
+    free(body);
+}
+
+/* ---- a router that is busy ---- */
+
+#define ASKED "{\"tokens\": 100}"
+
+static int dial(void) {
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(yk_http_port(http)),
+                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct timeval tv = {PATIENCE_S, 0};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
+    assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+    return fd;
+}
+
+static int post_unread(void) {
+    static const char text[] = "POST /v1/route HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+                               "Content-Length: 15\r\n\r\n" ASKED;
+    int fd = dial();
+    assert_int_equal(send(fd, text, sizeof(text) - 1, MSG_NOSIGNAL), sizeof(text) - 1);
+    return fd;
+}
+
+static int status_of(int fd) {
+    char text[4096];
+    size_t got = 0;
+    ssize_t n;
+    int status = 0;
+    while (got + 1 < sizeof(text) && (n = recv(fd, text + got, sizeof(text) - 1 - got, 0)) > 0)
+        got += (size_t)n;
+    text[got] = '\0';
+    sscanf(text, "HTTP/1.1 %d", &status);
+    close(fd);
+    return status;
+}
+
+static bool is_answered(int fd) {
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    return poll(&p, 1, 0) > 0;
+}
+
+static void probes_do_not_wait_for_the_router(void **state) {
+    assert_int_equal(post("/v1/route/load", "{\"name\": \"e1\"}", NULL), 204);
+    expect_status(send_all("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "", 0), "HTTP/1.1 200");
+    yk_routes *r = http_routes(http);
+    routes_lock(r);
+    int fd = post_unread();
+    expect_status(send_all("GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "", 0), "HTTP/1.1 200");
+    expect_status(send_all("GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "", 0), "HTTP/1.1 200");
+    char *page = send_all("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "", 0);
+    assert_non_null(strstr(page, "yolk_route_instances{state=\"heard\"} 1")); /* as it was */
+    free(page);
+    assert_false(is_answered(fd));
+    routes_unlock(r);
+    assert_int_equal(status_of(fd), 200);
+}
+
+/* One is with the router and as many as may wait do; the next is told so at once. */
+static void what_waits_for_the_router_is_bounded(void **state) {
+    enum { N = YK_LATER_MAX + 4 };
+    struct pollfd polls[N];
+    int answered[2] = {0, 0};
+    yk_routes *r = http_routes(http);
+    routes_lock(r);
+    for (int i = 0; i < N; i++)
+        polls[i] = (struct pollfd){.fd = post_unread(), .events = POLLIN};
+    assert_true(poll(polls, N, PATIENCE_S * 1000) > 0);
+    routes_unlock(r);
+    for (int i = 0; i < N; i++) {
+        int status = status_of(polls[i].fd);
+        assert_true(status == 200 || status == 503);
+        answered[status == 503]++;
+    }
+    assert_true(answered[0] >= 1 && answered[1] >= 1);
+}
+
+static void it_stops_while_requests_wait(void **state) {
+    int fds[20];
+    for (int i = 0; i < 20; i++)
+        fds[i] = post_unread();
+    teardown(state);
+    for (int i = 0; i < 20; i++)
+        (void)status_of(fds[i]); /* an answer, or the end */
+    assert_int_equal(setup(state), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_is_known_before_it_is_told),
@@ -224,6 +329,10 @@ int main(void) {
         cmocka_unit_test(held_targets_and_dry_runs),
         cmocka_unit_test(what_is_wrong_is_said),
         cmocka_unit_test(other_requests_are_refused),
+        cmocka_unit_test(long_lists_are_refused),
+        cmocka_unit_test(probes_do_not_wait_for_the_router),
+        cmocka_unit_test(what_waits_for_the_router_is_bounded),
+        cmocka_unit_test(it_stops_while_requests_wait),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -398,6 +398,199 @@ static void many_threads_at_once(void **state) {
     yk_route_close(r);
 }
 
+/* ---- bounds ---- */
+
+static void long_requests_are_refused(void **state) {
+    yk_routes *r = make(NULL);
+    yk_route_request q = request_of(0);
+    yk_route_choice c[8];
+    yk_route_answer a;
+    static const char *names[YK_ROUTE_NAMES_MAX + 1];
+    report(r, "e", 0, 0);
+    q.blocks = YK_ROUTE_CHAIN_MAX + 1;
+    assert_int_equal(yk_route_ask(r, &q, c, 8, &a), -YK_EINVAL);
+    assert_non_null(strstr(yk_route_error_text(), "a chain of 65537 blocks, at most 65536 are taken"));
+    q = request_of(0);
+    q.targets = names;
+    q.n_targets = YK_ROUTE_NAMES_MAX + 1;
+    assert_int_equal(yk_route_ask(r, &q, c, 8, &a), -YK_EINVAL);
+    assert_non_null(strstr(yk_route_error_text(), "4097 names, at most 4096 are taken"));
+    yk_route_close(r);
+}
+
+struct teller {
+    yk_routes *r;
+    uint64_t *blocks;
+    uint32_t n;
+    int tells, ends; /* atomic */
+};
+
+static void *tell_much(void *arg) {
+    struct teller *t = arg;
+    while (!__atomic_load_n(&t->ends, __ATOMIC_ACQUIRE)) {
+        yk_route_stored(t->r, "much", YK_ROUTE_VRAM, t->blocks, t->n);
+        yk_route_cleared(t->r, "much");
+        __atomic_add_fetch(&t->tells, 1, __ATOMIC_RELEASE);
+    }
+    return NULL;
+}
+
+/* Several requests are answered while one call tells of many blocks, and forgets them. */
+static void what_is_told_at_length_holds_up_nobody(void **state) {
+    enum { N = 400000 };
+    struct teller t = {.r = make(NULL), .n = N, .blocks = calloc(N, sizeof(uint64_t))};
+    yk_route_request q = request_of(0);
+    yk_route_choice c[8];
+    pthread_t thread;
+    uint32_t most = 0, now = 0;
+    int seen = 0;
+    for (uint64_t i = 0; i < N; i++)
+        t.blocks[i] = i * 7919 + 1000;
+    report(t.r, "e", 0, 0);
+    assert_int_equal(pthread_create(&thread, NULL, tell_much, &t), 0);
+    while (most < 3) {
+        ask(t.r, &q, c);
+        int tells = __atomic_load_n(&t.tells, __ATOMIC_ACQUIRE);
+        now = tells == seen ? now + 1 : 0;
+        seen = tells;
+        most = now > most ? now : most;
+    }
+    __atomic_store_n(&t.ends, 1, __ATOMIC_RELEASE);
+    pthread_join(thread, NULL);
+    yk_route_close(t.r);
+    free(t.blocks);
+}
+
+/* One that leaves with much goes as a whole, and its name is another's at once. */
+static void who_leaves_with_much_is_gone(void **state) {
+    enum { N = 100000 };
+    yk_routes *r = make(NULL);
+    yk_route_request q = request_of(0);
+    yk_route_choice c[8];
+    uint64_t *blocks = calloc(N, sizeof(*blocks));
+    memcpy(blocks, chain, sizeof(chain));
+    for (uint64_t i = 10; i < N; i++)
+        blocks[i] = i + 1000;
+    report(r, "e", 0, 0);
+    assert_int_equal(yk_route_stored(r, "e", YK_ROUTE_VRAM, blocks, N), 0);
+    ask(r, &q, c);
+    assert_int_equal(c[0].vram, 10);
+    assert_int_equal(yk_route_gone(r, "e"), 0);
+    assert_int_equal(ask(r, &q, c).verdict, YK_ROUTE_NOBODY);
+    report(r, "e", 0, 0);
+    ask(r, &q, c);
+    assert_int_equal(c[0].vram, 0);
+    free(blocks);
+    yk_route_close(r);
+}
+
+/* ---- what nodes measure ---- */
+
+static double transfer_ms(yk_routes *r, const yk_route_held *held, size_t n) {
+    const char *only[] = {"one"};
+    yk_route_request q = request_of(0);
+    yk_route_choice c[8];
+    q.block_bytes = 1000000;
+    q.held = held;
+    q.n_held = n;
+    q.targets = only;
+    q.n_targets = 1;
+    assert_int_equal(ask(r, &q, c).ranked, 1);
+    assert_int_equal(c[0].compute_blocks, 0);
+    return c[0].transfer_ms;
+}
+
+static void transfers_go_by_what_nodes_measure(void **state) {
+    yk_routes *r = make(NULL);
+    yk_route_load_report one = {.size = sizeof(one), .name = "one", .node = "n1"},
+                         two = {.size = sizeof(two), .name = "two", .node = "n2"};
+    yk_route_node_report n1 = {.size = sizeof(n1), .name = "n1", .zone = "a", .near_bytes_per_s = 1e9, .far_bytes_per_s = 2e8,
+                               .ssd_bytes_per_s = 5e8, .ssd_latency_ms = 4},
+                         n2 = {.size = sizeof(n2), .name = "n2", .zone = "a"};
+    yk_route_held there[] = {{"n2", {0, 10, 10}}}, here[] = {{"n1", {0, 0, 10}}}, low[] = {{"n2", {0, 0, 10}}};
+    assert_int_equal(yk_route_load(r, &one), 0);
+    assert_int_equal(yk_route_load(r, &two), 0);
+    assert_float_equal(transfer_ms(r, there, 1), 5, 0.01); /* 10 MB at 2 GB/s, as nothing is known */
+    assert_int_equal(yk_route_node(r, &n1), 0);
+    assert_int_equal(yk_route_node(r, &n2), 0);
+    assert_float_equal(transfer_ms(r, there, 1), 10, 0.01);
+    assert_float_equal(transfer_ms(r, here, 1), 24, 0.01);
+    n1.in_load = 0.5;
+    assert_int_equal(yk_route_node(r, &n1), 0);
+    assert_float_equal(transfer_ms(r, there, 1), 20, 0.01);
+    n2.out_load = 0.75;
+    n2.ssd_latency_ms = 3;
+    assert_int_equal(yk_route_node(r, &n2), 0);
+    assert_float_equal(transfer_ms(r, there, 1), 40, 0.01); /* the busier end */
+    assert_float_equal(transfer_ms(r, low, 1), 43, 0.01);
+    n2.zone = "b";
+    n2.out_load = NAN;
+    assert_int_equal(yk_route_node(r, &n2), 0);
+    assert_float_equal(transfer_ms(r, there, 1), 100, 0.01); /* far */
+    one.far_bytes_per_s = 4e8;
+    assert_int_equal(yk_route_load(r, &one), 0);
+    assert_float_equal(transfer_ms(r, there, 1), 50, 0.01); /* what the engine says itself comes first */
+    yk_route_figures f = {.size = sizeof(f)};
+    assert_int_equal(yk_route_figures_get(r, 60000, &f), 0);
+    assert_int_equal(f.nodes, 2);
+    assert_int_equal(f.instances, 2);
+    n2.name = "";
+    assert_int_equal(yk_route_node(r, &n2), -YK_EINVAL);
+    yk_route_close(r);
+}
+
+/* ---- figures ---- */
+
+static yk_route_figures figures(yk_routes *r) {
+    yk_route_figures f = {.size = sizeof(f)};
+    assert_int_equal(yk_route_figures_get(r, 60000, &f), 0);
+    return f;
+}
+
+static void what_it_did_is_counted(void **state) {
+    yk_routes *r = make(NULL);
+    yk_route_request q = request_of(YK_ROUTE_TAKE);
+    yk_route_choice c[8];
+    ask(r, &q, c);
+    assert_int_equal(figures(r).unknown, 1);
+    report(r, "e", 0, 0);
+    yk_route_load_report full = {.size = sizeof(full), .name = "full", .flags = YK_ROUTE_REFUSES};
+    assert_int_equal(yk_route_load(r, &full), 0);
+    assert_int_equal(yk_route_stored(r, "store", YK_ROUTE_DRAM, chain, 10), 0);
+    yk_route_answer a = ask(r, &q, c), b = ask(r, &q, c);
+    yk_route_result done = {.size = sizeof(done), .queue_ms = c[0].queue_ms * 2, .transfer_ms = -1,
+                            .compute_ms = c[0].compute_ms / 2, .ttft_ms = c[0].ttft_ms};
+    assert_int_equal(yk_route_outcome(r, b.decision, &done), 0);
+    assert_int_equal(yk_route_outcome(r, b.decision, &done), YK_MISS);
+    assert_int_equal(yk_route_drop(r, a.decision), 0);
+    q.objective_ms = 1e-3;
+    assert_int_equal(ask(r, &q, c).verdict, YK_ROUTE_REJECT);
+    const char *only[] = {"full"};
+    q.targets = only;
+    q.n_targets = 1;
+    assert_int_equal(ask(r, &q, c).verdict, YK_ROUTE_NOBODY);
+    yk_route_figures f = figures(r);
+    assert_int_equal(f.instances, 2);
+    assert_int_equal(f.others, 1);
+    assert_int_equal(f.silent, 0);
+    assert_int_equal(f.blocks, 10 + 10); /* what e was given is assumed */
+    assert_int_equal(f.asked, 5);
+    assert_int_equal(f.admitted, 2);
+    assert_int_equal(f.late_work + f.late_queue, 1);
+    assert_int_equal(f.refused, 1);
+    assert_int_equal(f.taken, 2);
+    assert_int_equal(f.outcomes, 1);
+    assert_int_equal(f.strays, 1);
+    assert_int_equal(f.dropped, 1);
+    assert_int_equal(f.open, 0);
+    assert_int_equal(f.queue.outcomes, 1);
+    assert_float_equal(f.queue.mean, 0.5, 0.01);
+    assert_int_equal(f.transfer.outcomes, 0);
+    assert_float_equal(f.compute.p90, 1, 0.01);
+    assert_float_equal(f.ttft.mean, 0, 0.01);
+    yk_route_close(r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nobody_is_there),
@@ -413,6 +606,11 @@ int main(void) {
         cmocka_unit_test(a_wrong_address_leaves_the_old_one),
         cmocka_unit_test(options_are_checked),
         cmocka_unit_test(many_threads_at_once),
+        cmocka_unit_test(long_requests_are_refused),
+        cmocka_unit_test(what_is_told_at_length_holds_up_nobody),
+        cmocka_unit_test(who_leaves_with_much_is_gone),
+        cmocka_unit_test(transfers_go_by_what_nodes_measure),
+        cmocka_unit_test(what_it_did_is_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

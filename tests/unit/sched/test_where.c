@@ -65,7 +65,7 @@ static void what_leaves_a_tier_may_be_in_another(void **state) {
     assert_int_equal(yk_where_remove(w, 0, 1, D), 0);
     check(w, chain, 2, 0, 0, 0, 0);
     assert_int_equal(yk_where_count(w, YK_WHERE_ALL), 1);
-    yk_where_clear(w, 0);
+    yk_where_clear(w, 0, UINT32_MAX);
     assert_int_equal(yk_where_count(w, YK_WHERE_ALL), 0);
     yk_where_free(w);
 }
@@ -80,7 +80,7 @@ static void what_is_out_of_range_is_refused(void **state) {
     assert_int_equal(yk_where_add(w, 2, 1, V), -YK_EINVAL);
     assert_int_equal(yk_where_add(w, 0, 1, YK_WHERE_TIERS), -YK_EINVAL);
     assert_int_equal(yk_where_remove(w, UINT32_MAX, 1, V), -YK_EINVAL);
-    yk_where_clear(w, 2);
+    yk_where_clear(w, 2, UINT32_MAX);
     assert_int_equal(yk_where_add(w, 0, 1, V), 0);
     assert_int_equal(yk_where_add(w, 1, 1, V), 0); /* in place of it */
     assert_int_equal(yk_where_count(w, 0), 0);
@@ -98,8 +98,45 @@ static void a_flood_stays_within_its_half(void **state) {
         yk_where_add(w, 2, 1000 + i, V);
     assert_int_equal(yk_where_count(w, YK_WHERE_ALL), 1000);
     assert_int_equal(yk_where_count(w, 1), 400);
-    yk_where_clear(w, 2);
+    yk_where_clear(w, 2, UINT32_MAX);
     assert_int_equal(yk_where_count(w, YK_WHERE_ALL), 400);
+    yk_where_free(w);
+}
+
+/* By pieces, so that nobody who waits has to wait for all of it. */
+static void a_holder_is_cleared_by_pieces(void **state) {
+    struct yk_where *w = make(1000, 4);
+    uint32_t before = 600, pieces = 0;
+    for (uint64_t i = 0; i < 600; i++)
+        yk_where_add(w, 1, i, V);
+    yk_where_add(w, 2, 7, V);
+    for (uint32_t left = before; left > 0; pieces++, before = left) {
+        uint64_t steps = yk_where_steps(w);
+        left = yk_where_clear(w, 1, 100);
+        assert_true(left < before && yk_where_steps(w) - steps <= 102);
+    }
+    assert_true(pieces >= 6);
+    assert_int_equal(yk_where_count(w, YK_WHERE_ALL), 1);
+    yk_where_free(w);
+}
+
+/* A chain of one hash that many have would be looked at for each of its blocks at each of them. */
+static void a_look_at_a_chain_is_bounded(void **state) {
+    enum { HOLDERS_HERE = 1000, LONG = 65536 };
+    struct yk_where *w = make(4096, HOLDERS_HERE);
+    struct yk_where_lead *leads = calloc(HOLDERS_HERE, sizeof(*leads));
+    uint64_t *chain = calloc(LONG, sizeof(*chain));
+    for (uint32_t h = 0; h < HOLDERS_HERE; h++)
+        yk_where_add(w, h, 5, V);
+    for (uint32_t i = 0; i < LONG; i++)
+        chain[i] = 5;
+    uint64_t steps = yk_where_steps(w);
+    uint32_t n = yk_where_leads(w, chain, LONG, leads, HOLDERS_HERE);
+    assert_int_equal(n, HOLDERS_HERE);
+    assert_true(yk_where_steps(w) - steps <= YK_WHERE_STEPS_MAX + HOLDERS_HERE);
+    assert_true(leads[0].blocks[V] >= YK_WHERE_STEPS_MAX / HOLDERS_HERE);
+    free(leads);
+    free(chain);
     yk_where_free(w);
 }
 
@@ -136,7 +173,7 @@ static void it_is_what_was_told(void **state) {
             plain[h][b] &= (uint8_t)~(1u << t);
         }
         if (random_below(&rng, 5000) == 0) {
-            yk_where_clear(w, h);
+            yk_where_clear(w, h, UINT32_MAX);
             memset(plain[h], 0, BLOCKS);
         }
         if (i % 20 == 0)
@@ -151,6 +188,8 @@ int main(void) {
         cmocka_unit_test(what_leaves_a_tier_may_be_in_another),
         cmocka_unit_test(what_is_out_of_range_is_refused),
         cmocka_unit_test(a_flood_stays_within_its_half),
+        cmocka_unit_test(a_holder_is_cleared_by_pieces),
+        cmocka_unit_test(a_look_at_a_chain_is_bounded),
         cmocka_unit_test(it_is_what_was_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
