@@ -61,6 +61,7 @@ struct fake {
     uint32_t overwrites;  /* writes where a dead lane might still write: must stay 0 */
     uint32_t keeps_on;    /* cancelled slices do not end by themselves */
     uint32_t torn;        /* keys of memory that were dropped while it was held: must stay 0 */
+    uint32_t pins;        /* any: atomic; a device does not let go of memory */
     uint32_t split;       /* rails from 1 on are another transport's */
 };
 extern struct fake fake;
