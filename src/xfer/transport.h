@@ -151,11 +151,17 @@ struct yk_device_counts {
 
 /* ---- the core's side --------------------------------------------------------------------------- */
 
+/* What a peer says that it could not do for a lane, as lane_down has it: its want is not ours. */
+static inline int yk_peer_said(int status) {
+    return status == -YK_ELIMIT || status == -YK_ENOMEM ? -YK_EBUSY : status;
+}
+
 /* Given to open; lives as long as the shard. */
 struct yk_shard_events {
     void (*slice_done)(struct yk_lane *lane, struct yk_slice *slice);
     void (*lane_up)(struct yk_lane *lane);
-    /* code and text say why; scope LANE, RAIL or PEER. */
+    /* code and text say why; scope LANE, RAIL or PEER. -YK_ELIMIT, -YK_ENOMEM: for want of something of this process, for
+     * which an idle lane may go; -YK_EBUSY: the peer has no room for it. */
     void (*lane_down)(struct yk_lane *lane, int code, enum yk_scope scope, const char *text);
 };
 

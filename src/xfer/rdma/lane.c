@@ -285,7 +285,7 @@ static void set_up(struct lane *l, struct op *op) {
     struct yk_rdma_offer theirs;
     struct yk_err err;
     if (op->sub.status != 0)
-        fail(l, op->sub.status < 0 ? op->sub.status : -YK_EPROTO, YK_SCOPE_LANE,
+        fail(l, op->sub.status < 0 ? yk_peer_said(op->sub.status) : -YK_EPROTO, YK_SCOPE_LANE,
              op->sub.op == YK_SLICE_OFFER ? "the peer makes no queue pair" : "the peer says nothing of its queue pair");
     else if (op->sub.op == YK_SLICE_TAKE && l->state == SETTING) {
         if (yk_rdma_offer_decode(op->answer, &theirs, &err) < 0 || yk_qp_connect(l->qp, &theirs, l->rail.remote, &err) < 0) {

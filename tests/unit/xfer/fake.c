@@ -147,7 +147,7 @@ static void due(struct yk_timer *t) {
             return;
         }
         if (__atomic_load_n(&r->meagre, __ATOMIC_ACQUIRE)) {
-            ev->lane_down(&l->lane, -YK_ELIMIT, YK_SCOPE_LANE, "fake: no queue pair");
+            ev->lane_down(&l->lane, r->refusal < 0 ? r->refusal : -YK_ELIMIT, YK_SCOPE_LANE, "fake: no queue pair");
             return;
         }
         l->up = 1;

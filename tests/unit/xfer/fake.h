@@ -30,6 +30,7 @@ struct fake_rail {
     uint32_t refuse;     /* any: atomic; so many connections fail */
     uint32_t poor;       /* any: atomic; there is no descriptor for a connection */
     uint32_t meagre;     /* any: atomic; a connection is answered, and then lacks something */
+    int refusal;         /* what it is told of that; 0: -YK_ELIMIT */
     uint32_t silent;     /* any: atomic; nothing moves */
     uint32_t vain;       /* any: atomic; nothing moves either, but connections are answered */
     uint64_t aside_max;  /* slices up to that length go beside the devices, and so move in spite of that; 0: none */

@@ -259,6 +259,46 @@ static void keys_go_last(void **state) {
     fake_end(&rig);
 }
 
+/* A lane that does not come up since the peer has no room costs none of ours, as one for which this process lacks
+ * something does; what is up goes on in both cases. */
+static void want_of_the_peer_is_not_ours(void **state) {
+    static const int codes[] = {-YK_EBUSY, -YK_ELIMIT};
+    (void)state;
+    for (uint32_t i = 0; i < 2; i++) {
+        yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 40};
+        yk_xfer_submit_opts so = {.size = sizeof(so), .timeout_ms = 60000};
+        yk_xfer_batch b;
+        struct yk_peer_info info = {.incarnation = 6000};
+        struct yk_seg seg = {.region = 1, .len = 4 * MB, .access = YK_XFER_REMOTE_READ | YK_XFER_REMOTE_WRITE};
+        struct yk_err err;
+        fake_begin(&rig, 1, 400e6, 4 * MB, &o);
+        rig.engine->evict_ns = 0;
+        yk_xfer_segment first = rig.segment, second;
+        move_all(YK_XFER_READ, MB, i);
+        assert_int_equal(yk_engine_peer(rig.engine, &info, 0, &seg.peer, &err), 0);
+        assert_int_equal(yk_engine_segment(rig.engine, &seg, 0, &second, &err), 0);
+        yk_peer_put(seg.peer);
+        fake.rail[0].refusal = codes[i];
+        __atomic_store_n(&fake.rail[0].meagre, 1, __ATOMIC_RELEASE);
+        rig.segment = second;
+        yk_xfer_request q = fake_request(&rig, YK_XFER_READ, 0, 4096);
+        uint32_t before = __atomic_load_n(&fake.rail[0].connects, __ATOMIC_ACQUIRE);
+        assert_int_equal(yk_xfer_submit(rig.engine, &q, 1, &so, &b), 0);
+        fake_wait(&fake.rail[0].connects, before + 3); /* the first has failed by the time of the last */
+        assert_int_equal(yk_xfer_cancel(rig.engine, b), 0);
+        (void)yk_xfer_wait(rig.engine, b, 60000);
+        assert_int_equal(yk_xfer_batch_free(rig.engine, b), 0);
+        __atomic_store_n(&fake.rail[0].meagre, 0, __ATOMIC_RELEASE);
+        rig.segment = first;
+        before = __atomic_load_n(&fake.rail[0].connects, __ATOMIC_ACQUIRE);
+        move_all(YK_XFER_READ, MB, i);
+        assert_int_equal(fake.rail[0].connects == before, codes[i] == -YK_EBUSY);
+        fake_end(&rig);
+    }
+    assert_int_equal(yk_peer_said(-YK_ELIMIT), -YK_EBUSY);
+    assert_int_equal(yk_peer_said(-YK_EPERM), -YK_EPERM);
+}
+
 static void *let_go_soon(void *arg) {
     (void)arg;
     (void)poll(NULL, 0, 30);
@@ -324,6 +364,7 @@ int main(void) {
 #ifndef __SANITIZE_THREAD__
         cmocka_unit_test(nothing_runs_when_all_has_ended),
 #endif
+        cmocka_unit_test(want_of_the_peer_is_not_ours),
         cmocka_unit_test(a_device_that_does_not_let_go),
         cmocka_unit_test(allocated_memory_that_is_not_let_go),
     };
