@@ -69,6 +69,7 @@ struct lane {
     struct yk_rdma_dev *dev; /* held from the dialling on: one that cannot be opened is not dialled for */
     struct yk_qp *qp;      /* NULL while it is CONNECTING: a device makes none for peers that are gone */
     struct yk_timer timer; /* OPENING: the next look; FAILED: that is to be told */
+    struct yk_timer later; /* what this turn's answers and completions led to is to be posted and sent */
     const struct yk_peer_info *peer; /* these are to dial by */
     struct yk_rail_desc rail;
     int bulk;
@@ -134,6 +135,22 @@ static void on_timer(struct yk_timer *t) {
         open_or_wait(l);
     else
         tell(l);
+}
+
+/* Answers and completions come several at a time, and each leads to a read or to a message: these are gathered until the
+ * end of the turn (timers run behind descriptors), or of the look. */
+static void on_later(struct yk_timer *t) {
+    struct lane *l = t->user;
+    (void)yk_loop_timer(l->base.xport->env->loop, t, 0);
+    if (l->state != UP)
+        return;
+    yk_qp_flush(l->qp);
+    yk_stream_flush(l->stream);
+}
+
+static void flush_later(struct lane *l) {
+    if (l->later.slot == 0 && yk_loop_timer(l->base.xport->env->loop, &l->later, 1) < 0)
+        on_later(&l->later);
 }
 
 /* ---- ops -------------------------------------------------------------------------------------------- */
@@ -326,7 +343,7 @@ static void lent(struct op *op) {
         return;
     }
     go_read(op, &key); /* cancelled, too: it has its pin, which goes back behind it */
-    yk_qp_flush(l->qp);
+    flush_later(l);
 }
 
 static void sub_done(struct yk_lane *inner, struct yk_slice *sub) {
@@ -408,7 +425,7 @@ static void give_back(struct lane *l, uint64_t number) {
     op->sub.op = YK_SLICE_GIVEBACK;
     op->sub.priv[1] = number;
     send_sub(op);
-    yk_stream_flush(l->stream);
+    flush_later(l);
 }
 
 static void read_done(void *user, uint64_t tag) {
@@ -519,7 +536,10 @@ static void rdma_look(struct yk_lane *lane) {
     if (l->state != UP)
         return;
     yk_stream_look(l->stream);
-    yk_qp_look(l->qp);
+    if (l->state == UP) /* which that may have ended */
+        yk_qp_look(l->qp);
+    if (l->later.slot != 0)
+        on_later(&l->later);
 }
 
 /* ---- lanes --------------------------------------------------------------------------------------------- */
@@ -530,6 +550,7 @@ static void rdma_disconnect(struct yk_lane *lane) {
     l->closing = 1;
     l->state = FAILED;
     (void)yk_loop_timer(l->base.xport->env->loop, &l->timer, 0);
+    (void)yk_loop_timer(l->base.xport->env->loop, &l->later, 0);
     yk_qp_free(l->qp);
     l->qp = NULL;
     for (uint32_t i = 0; i < OPS; i++)
@@ -547,6 +568,7 @@ static struct lane *lane_new(struct yk_xport *xport) {
     l->base = l->inner = (struct yk_lane){.ops = xport->ops, .xport = xport};
     l->inner.core = l;
     l->timer = (struct yk_timer){.fn = on_timer, .user = l};
+    l->later = (struct yk_timer){.fn = on_later, .user = l};
     for (uint32_t i = 0; i < OPS; i++) {
         l->ops[i].lane = l;
         l->ops[i].next = l->free_ops;

@@ -129,10 +129,14 @@ static int target_pull(struct yk_target *t, uint32_t tag, struct yk_region *regi
     }
     t->held[tag] = m;
     yk_qp_read(t->qp, region->base + offset, key.lkey, (uint32_t)len, addr, rkey, tag);
-    yk_qp_flush(t->qp);
     return 0;
+}
+
+static void target_flush(struct yk_target *t) {
+    yk_qp_flush(t->qp);
 }
 
 const struct yk_target_ops yk_target_rdma = {
     .has = target_has, .open = target_open, .close = target_close, .key = target_key, .pull = target_pull,
+    .flush = target_flush,
 };
