@@ -111,7 +111,9 @@ typedef struct yk_xfer_opts {
  * without insecure_network, -YK_EBUSY it is in use, -YK_ENOMEM, -YK_ELIMIT. */
 YK_API int yk_xfer_create(const yk_xfer_opts *opts, yk_xfer **ret_engine);
 
-/* Cancels what is under way, waits for it to end, withdraws segments, frees. NULL is fine. */
+/* Cancels what is under way, waits for it to end, withdraws segments, frees. NULL is fine. Nothing touches memory
+ * that was registered when it returns; an RDMA device that hangs is given up after five seconds, and may have it
+ * pinned for longer, while no connection is left over which it would read or write there. */
 YK_API void yk_xfer_destroy(yk_xfer *engine);
 
 /* Shuts another engine out, by the "engine=ID" that a list of its addresses begins with (what is behind is not looked
@@ -155,8 +157,10 @@ YK_API int yk_xfer_register(yk_xfer *engine, const yk_xfer_memory *memory, size_
 
 /* Unregisters the ranges that begin at addrs; segments in them are withdrawn. Requests of this engine
  * under way in them end with -YK_ECANCELED, those of peers fail; when it returns nothing touches the
- * memory. All or none: -YK_ENOENT which one is not registered. -YK_ETIMEDOUT: requests of this engine
- * did not end within five seconds; the range stays registered and is refused to new ones. */
+ * memory. All or none: -YK_ENOENT which one is not registered. -YK_ETIMEDOUT: within five seconds requests of
+ * this engine did not end, or an RDMA device did not let go (the text says which). No request and no peer gets
+ * at the ranges any more, but they may yet be read or written by what has them: they stay taken, and must be
+ * kept and not be used for anything else, until a call with the same addresses, which waits again, returns 0. */
 YK_API int yk_xfer_unregister(yk_xfer *engine, void *const *addrs, size_t n);
 
 /* Memory that peers of the host can map: allocated, registered, zero. Freed by yk_xfer_free (which

@@ -444,7 +444,8 @@ YK_API int yk_stats_json(yk_client *client, char **ret_json);
 YK_API int yk_register(yk_client *client, void *addr, size_t bytes);
 /* The range that begins at addr. When it returns 0 no device knows it; operations under way in it go on without
  * (their memory is the caller's to keep, as ever). -YK_ENOENT; -YK_ETIMEDOUT: what is under way there does not
- * end: it stays declared until yk_close, and is used for nothing new. */
+ * end, or a device does not let go: it stays declared, is used for nothing new, and must be kept as it is until a call,
+ * which waits again, returns 0, or yk_close. */
 YK_API int yk_unregister(yk_client *client, void *addr);
 /* What the policy of a node that learns thinks of a key of the handle's namespace, as a JSON object (docs/api.md), the
  * caller's to free(). It is no use of the block. YK_MISS: the policy does not know it; -YK_ENOTSUP: it does not learn;

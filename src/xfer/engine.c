@@ -166,6 +166,7 @@ int yk_engine_create(const struct yk_xfer_opts *opts, const struct yk_xport_ops 
     e->lanes_idle_ns = YK_LANES_IDLE_NS;
     e->evict_ns = YK_LANES_EVICT_NS;
     e->lanes_kept = YK_LANES_KEPT;
+    e->unregister_ns = YK_UNREGISTER_NS;
     pthread_mutex_init(&e->tables, NULL);
     pthread_mutex_init(&e->events, NULL);
     pthread_mutex_init(&e->notes, NULL);
@@ -229,7 +230,6 @@ static void free_notes(struct yk_xfer *e) {
 }
 
 void yk_xfer_destroy(yk_xfer *e) {
-    struct yk_region *r;
     if (e == NULL || (e->local != NULL && e->forks != yk_inproc_forks()))
         return; /* a child has none of its threads */
     end_requests(e);
@@ -237,8 +237,8 @@ void yk_xfer_destroy(yk_xfer *e) {
     yk_remote_stop(e);
     if (e->local != NULL)
         yk_inproc_close(e->local);
-    while (e->registry != NULL && yk_registry_doom_any(e->registry, &r) == 0)
-        (void)yk_engine_retire(e, r, UINT64_MAX);
+    if (e->registry != NULL)
+        yk_engine_retire_all(e);
     yk_remote_free(e);
     for (uint32_t i = 0; i < e->shard_count; i++)
         yk_shard_free(e->shards[i]);

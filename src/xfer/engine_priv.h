@@ -26,6 +26,7 @@ extern "C" {
 #define YK_PEER_IDLE_NS  60000000000ull /* a peer of which nothing was open for so long may go */
 #define YK_LANES_KEPT    4096u           /* of a shard; one that lies idle makes room for another beyond that */
 #define YK_LANES_EVICT_NS 1000000000ull /* if it has been for so long */
+#define YK_UNREGISTER_NS 5000000000ull /* that unregistering waits for requests and devices */
 #define YK_LANES_IDLE_NS 10000000000ull /* lanes that a burst got stay so long after it: the next may come soon */
 
 /* Another engine, or this one; its files count as a peer of their own, with other rails. One for each
@@ -108,9 +109,11 @@ struct yk_xfer {
     uint64_t lanes_idle_ns;          /* YK_LANES_IDLE_NS, but for tests */
     uint64_t evict_ns;               /* likewise YK_LANES_EVICT_NS */
     uint32_t lanes_kept;             /* and YK_LANES_KEPT */
+    uint64_t unregister_ns;          /* and YK_UNREGISTER_NS */
     struct yk_seg_slot *segments;
     uint32_t seg_cap, seg_free; /* + 1 */
     struct yk_alloc *allocs;
+    uint64_t devices_until_ns; /* at its end: so long devices are waited for */
     struct yk_named *named;
 
     pthread_mutex_t events; /* ended batches for yk_xfer_poll, oldest first */
@@ -167,8 +170,11 @@ void yk_segments_free(struct yk_xfer *e);
 
 /* ---- memory.c -------------------------------------------------------------------------------- */
 
-/* Ends all use of a region that is dying: 0, or -YK_ETIMEDOUT after wait_ns. */
+/* Ends all use of a region that is dying: 0, or, after wait_ns, -YK_ETIMEDOUT (requests are under way in it) or -YK_EBUSY
+ * (a device has it). */
 int yk_engine_retire(struct yk_xfer *e, struct yk_region *region, uint64_t wait_ns);
+/* Of all regions, at the engine's end: devices that have them longer than five seconds are not waited for. */
+void yk_engine_retire_all(struct yk_xfer *e);
 void yk_memory_free(struct yk_xfer *e);
 
 /* ---- resolve.c ------------------------------------------------------------------------------- */

@@ -4,7 +4,9 @@
  *
  * Unregister marks a region dying (no new references), has the server turn what it receives into it
  * away, cancels this engine's requests in it, and waits until the last reference is put; only then its keys
- * go. Waiting looks again after short sleeps: a lock-free count cannot wake anybody, and this is no hot path.
+ * go, and devices forget it. Waiting looks again after short sleeps: a lock-free count cannot wake anybody, and this is
+ * no hot path. It ends, whatever a device does: then the region stays as it is, dead, its place taken, and who
+ * unregisters it again learns how it is.
  *
  * Threads: any.
  */
@@ -21,15 +23,21 @@
 #include <unistd.h>
 
 #define PEER_NS       (5 * YK_NS_PER_S)
-#define UNREGISTER_NS (5 * YK_NS_PER_S)
 #define AGAIN_NS      (20 * YK_NS_PER_MS) /* requests that took a reference just before are caught then */
 
 /* ---- keys ------------------------------------------------------------------------------------------- */
 
-static void drop_keys(struct yk_xfer *e, struct yk_region *r) {
-    for (uint32_t i = 0; e->xports[i] != NULL && i < YK_REGION_KEYS; i++)
-        if (r->keys[i] != NULL && e->xports[i]->unreg != NULL)
-            e->xports[i]->unreg(r);
+/* 0, or -YK_EBUSY: a device has not forgotten it yet. last: it is not asked again. */
+static int drop_keys(struct yk_xfer *e, struct yk_region *r, int last) {
+    int rc = 0;
+    for (uint32_t i = 0; e->xports[i] != NULL && i < YK_REGION_KEYS; i++) {
+        const struct yk_xport_ops *x = e->xports[i];
+        if (r->keys[i] != NULL && x->unready != NULL && x->unready(r, last) < 0 && !last)
+            rc = -YK_EBUSY;
+        else if (r->keys[i] != NULL && x->unreg != NULL)
+            x->unreg(r);
+    }
+    return rc;
 }
 
 static int make_keys(struct yk_xfer *e, struct yk_region *r, struct yk_err *err) {
@@ -60,13 +68,34 @@ static void forget_file(struct yk_shard *s, void *arg) {
             s->xports[i]->ops->forget(s->xports[i], *(const uint64_t *)arg);
 }
 
+static void cancel_all_in(struct yk_xfer *e, struct yk_region *r) {
+    for (uint32_t i = 0; i < e->shard_count; i++)
+        yk_shard_call(e->shards[i], cancel_in, r);
+}
+
+/* 1: it is gone; 0: requests are under way in it; -YK_EBUSY: a device has it. */
+static int is_over(struct yk_xfer *e, struct yk_region *r, int last) {
+    char location[sizeof(r->location)];
+    uint64_t len = r->base != NULL ? r->len : 0, file = r->file ? r->id : 0; /* it is gone when it is told */
+    if (!yk_registry_is_idle(r)) /* who holds a region may look at its keys at any time */
+        return 0;
+    int rc = drop_keys(e, r, last);
+    if (rc < 0)
+        return rc;
+    memcpy(location, r->location, sizeof(location));
+    if (!yk_registry_remove(e->registry, r))
+        return 0;
+    if (len > 0)
+        yk_places_sub(e->places, location, len);
+    for (uint32_t i = 0; file != 0 && i < e->shard_count; i++)
+        yk_shard_call(e->shards[i], forget_file, &file);
+    return 1;
+}
+
 int yk_engine_retire(struct yk_xfer *e, struct yk_region *r, uint64_t wait_ns) {
     struct timespec pause = {.tv_nsec = 20000};
     uint64_t start = yk_now_ns(), again = start;
     uint64_t patience = wait_ns < PEER_NS ? wait_ns : PEER_NS;
-    char location[sizeof(r->location)];
-    uint64_t len = r->base != NULL ? r->len : 0, file = r->file ? r->id : 0; /* it is gone when it is told */
-    memcpy(location, r->location, sizeof(location));
     /* A peer that was stopped within a copy is not waited for without end: at the end of an engine what it
      * can still touch is its own mapping. */
     if (yk_remote_forget(e, r, start + patience) < 0 && wait_ns != UINT64_MAX)
@@ -74,25 +103,25 @@ int yk_engine_retire(struct yk_xfer *e, struct yk_region *r, uint64_t wait_ns) {
     for (;;) {
         uint64_t now = yk_now_ns();
         if (now >= again && r->base != NULL) {
-            for (uint32_t i = 0; i < e->shard_count; i++)
-                yk_shard_call(e->shards[i], cancel_in, r);
+            cancel_all_in(e, r);
             again = now + AGAIN_NS;
         }
-        if (yk_registry_is_idle(r)) /* who holds a region may look at its keys at any time */
-            drop_keys(e, r);
-        if (yk_registry_remove(e->registry, r)) {
-            if (len > 0)
-                yk_places_sub(e->places, location, len);
-            for (uint32_t i = 0; file != 0 && i < e->shard_count; i++)
-                yk_shard_call(e->shards[i], forget_file, &file);
+        int over = is_over(e, r, wait_ns == UINT64_MAX && now >= e->devices_until_ns);
+        if (over == 1)
             return 0;
-        }
         if (now - start >= wait_ns)
-            return -YK_ETIMEDOUT;
+            return over < 0 ? over : -YK_ETIMEDOUT;
         nanosleep(&pause, NULL);
         if (pause.tv_nsec < 1000000)
             pause.tv_nsec *= 2;
     }
+}
+
+void yk_engine_retire_all(struct yk_xfer *e) {
+    struct yk_region *r;
+    e->devices_until_ns = yk_now_ns() + e->unregister_ns;
+    while (yk_registry_doom_any(e->registry, &r) == 0)
+        (void)yk_engine_retire(e, r, UINT64_MAX);
 }
 
 /* ---- register, unregister ------------------------------------------------------------------------------ */
@@ -140,17 +169,10 @@ int yk_xfer_register(yk_xfer *e, const yk_xfer_memory *memory, size_t n) {
         return 0;
     for (size_t i = 0; i < n; i++) {
         struct yk_region *r;
-        if (yk_registry_doom(e->registry, memory[i].addr, &r) == 0)
-            (void)yk_engine_retire(e, r, UNREGISTER_NS);
+        if (yk_registry_doom(e->registry, memory[i].addr, &r) == 0 && yk_engine_retire(e, r, e->unregister_ns) < 0)
+            yk_registry_leave(e->registry, r);
     }
     return yk_xfer_fail_err(&err);
-}
-
-static int is_registered(struct yk_xfer *e, const void *addr) {
-    struct yk_region *r = yk_registry_find(e->registry, addr, 1);
-    int yes = r != NULL && r->base == (const char *)addr;
-    yk_registry_put(e->registry, r);
-    return yes;
 }
 
 static int by_address(const void *a, const void *b) {
@@ -172,6 +194,22 @@ static int check_twice(void *const *addrs, size_t n) {
     return rc;
 }
 
+/* Of the ranges, one that began there when it was looked at. late: as yk_engine_retire says. */
+static int unregister(struct yk_xfer *e, void *addr, uint64_t until_ns, int *ret_late) {
+    struct yk_region *r;
+    int rc = yk_registry_doom(e->registry, addr, &r);
+    if (rc < 0)
+        return rc;
+    yk_segments_withdraw(e, r->id);
+    uint64_t now = yk_now_ns();
+    rc = yk_engine_retire(e, r, now < until_ns ? until_ns - now : 0);
+    if (rc < 0) {
+        yk_registry_leave(e->registry, r);
+        *ret_late = rc;
+    }
+    return 0;
+}
+
 int yk_xfer_unregister(yk_xfer *e, void *const *addrs, size_t n) {
     int rc = yk_xfer_enter(e), late = 0;
     if (rc < 0)
@@ -179,20 +217,20 @@ int yk_xfer_unregister(yk_xfer *e, void *const *addrs, size_t n) {
     if (addrs == NULL || n == 0)
         return yk_xfer_fail(-YK_EINVAL, "no memory to unregister");
     for (size_t i = 0; i < n; i++)
-        if (addrs[i] == NULL || !is_registered(e, addrs[i]))
+        if (addrs[i] == NULL || !yk_registry_begins(e->registry, addrs[i]))
             return yk_xfer_fail(-YK_ENOENT, "address %zu: no registered memory begins at %p", i,
                                 addrs[i]);
     if (n > 1 && (rc = check_twice(addrs, n)) < 0)
         return rc;
-    for (size_t i = 0; i < n; i++) {
-        struct yk_region *r;
-        if (yk_registry_doom(e->registry, addrs[i], &r) < 0)
+    uint64_t until_ns = yk_now_ns() + e->unregister_ns;
+    for (size_t i = 0; i < n; i++)
+        if (unregister(e, addrs[i], until_ns, &late) < 0)
             return yk_xfer_fail(-YK_ENOENT, "address %zu: %p was given twice, or unregistered meanwhile",
                                 i, addrs[i]);
-        yk_segments_withdraw(e, r->id);
-        late |= yk_engine_retire(e, r, UNREGISTER_NS) < 0;
-    }
-    return late ? yk_xfer_fail(-YK_ETIMEDOUT, "requests in the memory did not end within 5 seconds") : 0;
+    return late == 0           ? 0
+           : late == -YK_EBUSY ? yk_xfer_fail(-YK_ETIMEDOUT, "an RDMA device did not let go of the memory within 5 "
+                                                             "seconds: keep it, and unregister it again")
+                               : yk_xfer_fail(-YK_ETIMEDOUT, "requests in the memory did not end within 5 seconds");
 }
 
 /* ---- memory that can be mapped --------------------------------------------------------------------------- */

@@ -452,7 +452,7 @@ static int all_say_so(const struct yk_rail *r) {
  * (yk_rail_connect): those go on. */
 static int starves(struct yk_link *l, int code, const char *text) {
     struct yk_rail *r = l->rail;
-    if (l->state != YK_LINK_CONNECTING || !for_want(code) || !is_up(r))
+    if (l->state != YK_LINK_CONNECTING || (!for_want(code) && code != -YK_EBUSY) || !is_up(r))
         return 0;
     r->starved = 1;
     snprintf(r->why, sizeof(r->why), "a lane: %.70s", text);

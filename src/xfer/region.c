@@ -258,19 +258,34 @@ static void withdraw_all(struct yk_registry *g, uint64_t id) {
 
 static void doom(struct yk_registry *g, struct yk_region *r) {
     __atomic_store_n(&r->dying, 1, __ATOMIC_RELEASE);
+    r->taken = 1;
     withdraw_all(g, r->id);
 }
 
 int yk_registry_doom(struct yk_registry *g, void *addr, struct yk_region **ret_region) {
     pthread_mutex_lock(&g->lock);
     struct yk_region *r = at_addr(g, addr);
-    r = r != NULL && !r->dying ? r : NULL;
+    r = r != NULL && !r->taken ? r : NULL;
     if (r != NULL) {
         doom(g, r);
         *ret_region = r;
     }
     pthread_mutex_unlock(&g->lock);
     return r != NULL ? 0 : -YK_ENOENT;
+}
+
+void yk_registry_leave(struct yk_registry *g, struct yk_region *r) {
+    pthread_mutex_lock(&g->lock);
+    r->taken = 0;
+    pthread_mutex_unlock(&g->lock);
+}
+
+int yk_registry_begins(struct yk_registry *g, const void *addr) {
+    pthread_mutex_lock(&g->lock);
+    const struct yk_region *r = at_addr(g, addr);
+    int yes = r != NULL && !r->taken;
+    pthread_mutex_unlock(&g->lock);
+    return yes;
 }
 
 int yk_registry_doom_id(struct yk_registry *g, uint64_t id, struct yk_region **ret_region) {
@@ -292,8 +307,7 @@ int yk_registry_doom_any(struct yk_registry *g, struct yk_region **ret_region) {
     for (uint32_t i = 0; i < g->slot_cap && r == NULL; i++)
         r = g->slots[i].region;
     if (r != NULL) {
-        if (!r->dying)
-            doom(g, r);
+        doom(g, r);
         *ret_region = r;
     }
     pthread_mutex_unlock(&g->lock);

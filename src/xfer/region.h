@@ -41,6 +41,7 @@ struct yk_region {
     void *keys[YK_REGION_KEYS]; /* by index of the transport in yk_xports */
     uint32_t refs;       /* atomic */
     uint32_t dying;      /* atomic; pairs with refs: see region.c */
+    int taken;           /* under the lock: dying, and somebody sees to its end */
 };
 
 /* A published segment: a range of a region under a name. */
@@ -66,11 +67,16 @@ int yk_registry_add(struct yk_registry *g, const yk_xfer_memory *memory, size_t 
 int yk_registry_add_file(struct yk_registry *g, int fd, uint64_t len, uint32_t access,
                          uint64_t *ret_id);
 /* Marks it dying and withdraws its segments: no reference is given any more. ret_region stays until
- * yk_registry_remove. -YK_ENOENT. */
+ * yk_registry_remove, and is the caller's alone until then or yk_registry_leave: one that was left is given
+ * again. -YK_ENOENT. */
 int yk_registry_doom(struct yk_registry *g, void *addr, struct yk_region **ret_region);
 int yk_registry_doom_id(struct yk_registry *g, uint64_t id, struct yk_region **ret_region);
 /* Dooms some region, one that is dying already too. -YK_ENOENT: there is none left. */
 int yk_registry_doom_any(struct yk_registry *g, struct yk_region **ret_region);
+/* Its end is not seen to any more, but by who dooms it again. */
+void yk_registry_leave(struct yk_registry *g, struct yk_region *region);
+/* Whether one begins there that doom would give. */
+int yk_registry_begins(struct yk_registry *g, const void *addr);
 /* Of a dying region: nobody holds it any more, and so nobody will. */
 int yk_registry_is_idle(const struct yk_region *region);
 /* 1: nobody holds it any more, and it is gone; 0: references are out. */

@@ -194,6 +194,8 @@ int yk_in_serve(struct yk_in_lane *l) {
         yk_in_close(l, "no memory for its requests");
     if (!l->dead)
         more = yk_in_rx(l);
+    if (!l->dead)
+        yk_in_one_flush(l);
     if (!l->dead) {
         int crowded = l->work->tail - l->work->head == YK_SERVER_REQUESTS;
         int left = yk_in_tx(l);

@@ -168,6 +168,11 @@ static int giveback(struct yk_in_lane *l, uint64_t number) {
     return -YK_ENOENT;
 }
 
+void yk_in_one_flush(struct yk_in_lane *l) {
+    if (l->one != NULL && l->one->target != NULL)
+        yk_target->flush(l->one->target);
+}
+
 static void pull(struct yk_in_lane *l, struct yk_in_req *q) {
     uint32_t tag = (uint32_t)(q - l->work->ring);
     q->pending = q->status == 0; /* before it can be over */

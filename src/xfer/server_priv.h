@@ -165,6 +165,8 @@ const char *yk_in_one_failed(const struct yk_in_lane *l);
 int yk_in_one_uses(const struct yk_in_lane *l, const struct yk_region *region);
 /* Whether pins are lent. */
 int yk_in_one_lends(const struct yk_in_lane *l);
+/* Behind the requests that came together: what is to be read for them is posted as one list. */
+void yk_in_one_flush(struct yk_in_lane *l);
 
 /* A notification, unless it came before. 0 or its status; -YK_EAGAIN: the queue is full, it shall be
  * sent again. */

@@ -138,7 +138,7 @@ static void welcomed(struct yk_stream *s, const struct yk_xans *ans) {
         return;
     }
     if (status != 0 || w.credit_requests == 0) {
-        yk_stream_fail(s, status < 0 ? status : -YK_EPROTO,
+        yk_stream_fail(s, status < 0 ? yk_peer_said(status) : -YK_EPROTO,
                        status == -YK_EVERSION ? YK_SCOPE_RAIL : YK_SCOPE_LANE,
                        w.text[0] != 0 ? w.text : "the peer refused the lane");
         return;

@@ -43,6 +43,8 @@ struct yk_target_ops {
      * -YK_ENOTSUP as above, or it cannot be begun. */
     int (*pull)(struct yk_target *t, uint32_t tag, struct yk_region *region, uint64_t offset, uint64_t len,
                 uint64_t addr, uint32_t rkey);
+    /* What was pulled starts now at the latest: called behind the requests that came together. */
+    void (*flush)(struct yk_target *t);
 };
 
 /* The one that there is, or NULL (xports.c). */

@@ -25,8 +25,8 @@
  * Device memory and RDMA fit by the same table: reg gives a region its key for the transport, caps say
  * what it can, a rail has its distance, post is one-sided.
  *
- * Threads: all but reg, ready and unreg are called by whoever owns the shard, on objects of that shard.
- * reg, ready and unreg: by who registers, before register returns, and who unregisters, while the region is dying.
+ * Threads: all but reg, ready, unready and unreg are called by whoever owns the shard, on objects of that shard.
+ * reg, ready; unready, unreg: by who registers, before register returns; by who unregisters, while the region is dying.
  */
 #ifndef YK_XFER_TRANSPORT_H
 #define YK_XFER_TRANSPORT_H
@@ -151,11 +151,17 @@ struct yk_device_counts {
 
 /* ---- the core's side --------------------------------------------------------------------------- */
 
+/* What a peer says that it could not do for a lane, as lane_down has it: its want is not ours. */
+static inline int yk_peer_said(int status) {
+    return status == -YK_ELIMIT || status == -YK_ENOMEM ? -YK_EBUSY : status;
+}
+
 /* Given to open; lives as long as the shard. */
 struct yk_shard_events {
     void (*slice_done)(struct yk_lane *lane, struct yk_slice *slice);
     void (*lane_up)(struct yk_lane *lane);
-    /* code and text say why; scope LANE, RAIL or PEER. */
+    /* code and text say why; scope LANE, RAIL or PEER. -YK_ELIMIT, -YK_ENOMEM: for want of something of this process, for
+     * which an idle lane may go; -YK_EBUSY: the peer has no room for it. */
     void (*lane_down)(struct yk_lane *lane, int code, enum yk_scope scope, const char *text);
 };
 
@@ -199,6 +205,9 @@ struct yk_xport_ops {
     void (*unreg)(struct yk_region *region);
     /* Begins what takes long to make ready for its use, behind reg; waits a moment at most. Or NULL. */
     void (*ready)(const struct yk_xfer_opts *opts, struct yk_region *region);
+    /* In place of unreg, where devices that know the region have to forget it: 0 when they have; -YK_EAGAIN: to be called
+     * again, until then or with `last`, when the rest is the transport's. Does not block. Or NULL. */
+    int (*unready)(struct yk_region *region, int last);
 
     /* The ways to peer from here, at most cap, best guess first; 0: none. */
     uint32_t (*rails)(struct yk_xport *xport, const struct yk_peer_info *peer,

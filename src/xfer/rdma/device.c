@@ -2,10 +2,10 @@
  *
  * Devices that are open.
  *
- * A device is opened for the first lane, queue pair or memory and closed with the last thing that stands on it, so that
+ * A device is opened for the first lane or memory and closed when nothing stands on it any more, so that
  * a driver can be taken out of a host whose engines have ended. There is one table for the process: several engines
- * share a device as they share the kernel's. Opening one may take seconds: it is done without the lock, and holds up those
- * alone that want the same one. A forked child has none of it: what is open belongs to its parent.
+ * share a device as they share the kernel's. Opening one may take seconds: its helper does it (registrar.c), without the
+ * lock; closing it is the helper's, too, who is its last user. A forked child has none of it: what is open belongs to its parent.
  *
  * Threads: any; locks docs/locks.md.
  */
@@ -185,10 +185,19 @@ int yk_rdma_dev_get(const char *name, struct yk_rdma_dev **ret_dev, struct yk_er
     return rc;
 }
 
-int yk_rdma_dev_is_open(const char *name) {
+struct yk_rdma_dev *yk_rdma_dev_ref(const char *name) {
     pthread_mutex_lock(&table_lock);
     uint32_t at = place_of(name);
-    int yes = at < DEVICES_MAX && table[at] != NULL && !table[at]->opening;
+    struct yk_rdma_dev *d = at < DEVICES_MAX && table[at] != NULL && !table[at]->opening ? table[at] : NULL;
+    if (d != NULL)
+        d->refs++;
+    pthread_mutex_unlock(&table_lock);
+    return d;
+}
+
+int yk_rdma_dev_is_shared(const struct yk_rdma_dev *d) {
+    pthread_mutex_lock(&table_lock);
+    int yes = d->refs > 1;
     pthread_mutex_unlock(&table_lock);
     return yes;
 }

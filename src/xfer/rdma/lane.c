@@ -3,7 +3,9 @@
  * The RDMA transport at the initiator: a lane is a stream (xfer/stream.h) with a queue pair beside it
  * (docs/decisions/0019-rdma.md).
  *
- *   CONNECTING --stream is up: OFFER, TAKE--> SETTING --both answered--> UP --anything fails--> FAILED
+ *   OPENING --dial--> CONNECTING --stream is up: OFFER, TAKE--> SETTING --both answered--> UP --anything fails--> FAILED
+ *
+ * OPENING: the device's helper thread opens it (registrar.c), which may take long, or not end: this thread goes on.
  *
  * A slice is an op, in one of these ways:
  *
@@ -36,10 +38,12 @@
 #define OPS        (3 * SLICES_MAX) /* and pins on their way back: fewer than the stream has places */
 #define KEYS       64u          /* kept; a power of two */
 #define SMALL      (16u << 10)  /* below, a message to the target costs more than its bytes in it */
+#define OPEN_NS     (1 * YK_NS_PER_MS) /* after which it is seen whether the device is open; doubled each time, */
+#define OPEN_MAX_NS (100 * YK_NS_PER_MS) /* up to that */
 #define BORROW_MIN (64u << 10)  /* below, registering and letting go (two system calls) cost more than copies */
 
 enum way { FREE, SETUP, STREAM, LEND, READ, PULL, GIVEBACK };
-enum state { CONNECTING, SETTING, UP, FAILED };
+enum state { OPENING, CONNECTING, SETTING, UP, FAILED };
 
 struct lane;
 
@@ -62,10 +66,14 @@ struct lane {
     struct yk_lane inner; /* what the stream knows as its lane */
     struct yk_stream *stream;
     struct yk_rdma_port port;
-    char remote[YK_PEER_HOST];
     struct yk_rdma_dev *dev; /* held from the dialling on: one that cannot be opened is not dialled for */
     struct yk_qp *qp;      /* NULL while it is CONNECTING: a device makes none for peers that are gone */
-    struct yk_timer timer; /* a failure is to be told */
+    struct yk_timer timer; /* OPENING: the next look; FAILED: that is to be told */
+    struct yk_timer later; /* what this turn's answers and completions led to is to be posted and sent */
+    const struct yk_peer_info *peer; /* these are to dial by */
+    struct yk_rail_desc rail;
+    int bulk;
+    uint64_t look_ns;
     uint64_t dialled_ns;
     struct yk_err fail;
     uint8_t state;         /* enum state */
@@ -119,8 +127,30 @@ static void tell(struct lane *l) {
     core_of(l)->lane_down(&l->base, why.code, (enum yk_scope)l->scope, why.text);
 }
 
+static void open_or_wait(struct lane *l);
+
 static void on_timer(struct yk_timer *t) {
-    tell(t->user);
+    struct lane *l = t->user;
+    if (l->state == OPENING)
+        open_or_wait(l);
+    else
+        tell(l);
+}
+
+/* Answers and completions come several at a time, and each leads to a read or to a message: these are gathered until the
+ * end of the turn (timers run behind descriptors), or of the look. */
+static void on_later(struct yk_timer *t) {
+    struct lane *l = t->user;
+    (void)yk_loop_timer(l->base.xport->env->loop, t, 0);
+    if (l->state != UP)
+        return;
+    yk_qp_flush(l->qp);
+    yk_stream_flush(l->stream);
+}
+
+static void flush_later(struct lane *l) {
+    if (l->later.slot == 0 && yk_loop_timer(l->base.xport->env->loop, &l->later, 1) < 0)
+        on_later(&l->later);
 }
 
 /* ---- ops -------------------------------------------------------------------------------------------- */
@@ -272,10 +302,10 @@ static void set_up(struct lane *l, struct op *op) {
     struct yk_rdma_offer theirs;
     struct yk_err err;
     if (op->sub.status != 0)
-        fail(l, op->sub.status < 0 ? op->sub.status : -YK_EPROTO, YK_SCOPE_LANE,
+        fail(l, op->sub.status < 0 ? yk_peer_said(op->sub.status) : -YK_EPROTO, YK_SCOPE_LANE,
              op->sub.op == YK_SLICE_OFFER ? "the peer makes no queue pair" : "the peer says nothing of its queue pair");
     else if (op->sub.op == YK_SLICE_TAKE && l->state == SETTING) {
-        if (yk_rdma_offer_decode(op->answer, &theirs, &err) < 0 || yk_qp_connect(l->qp, &theirs, l->remote, &err) < 0) {
+        if (yk_rdma_offer_decode(op->answer, &theirs, &err) < 0 || yk_qp_connect(l->qp, &theirs, l->rail.remote, &err) < 0) {
             fail(l, err.code, YK_SCOPE_LANE, err.text);
         } else if (yk_qp_is_up(l->qp)) {
             op_free(op);
@@ -313,7 +343,7 @@ static void lent(struct op *op) {
         return;
     }
     go_read(op, &key); /* cancelled, too: it has its pin, which goes back behind it */
-    yk_qp_flush(l->qp);
+    flush_later(l);
 }
 
 static void sub_done(struct yk_lane *inner, struct yk_slice *sub) {
@@ -395,7 +425,7 @@ static void give_back(struct lane *l, uint64_t number) {
     op->sub.op = YK_SLICE_GIVEBACK;
     op->sub.priv[1] = number;
     send_sub(op);
-    yk_stream_flush(l->stream);
+    flush_later(l);
 }
 
 static void read_done(void *user, uint64_t tag) {
@@ -482,7 +512,7 @@ static void rdma_cancel(struct yk_lane *lane, struct yk_slice *s) {
 
 static uint64_t rdma_moved(struct yk_lane *lane) {
     struct lane *l = lane_of(lane);
-    return yk_stream_moved(l->stream) + (l->qp != NULL ? yk_qp_bytes(l->qp) : 0);
+    return (l->stream != NULL ? yk_stream_moved(l->stream) : 0) + (l->qp != NULL ? yk_qp_bytes(l->qp) : 0);
 }
 
 /* By queue pairs: what passes over the stream would make a network look well that drops all of RDMA's packets. */
@@ -492,7 +522,8 @@ static uint64_t rdma_proven(struct yk_lane *lane) {
 }
 
 static uint64_t rdma_lost(struct yk_lane *lane) {
-    return yk_stream_lost(lane_of(lane)->stream);
+    const struct lane *l = lane_of(lane);
+    return l->stream != NULL ? yk_stream_lost(l->stream) : 0;
 }
 
 static int rdma_progress(struct yk_lane *lane, uint64_t bytes) {
@@ -505,7 +536,10 @@ static void rdma_look(struct yk_lane *lane) {
     if (l->state != UP)
         return;
     yk_stream_look(l->stream);
-    yk_qp_look(l->qp);
+    if (l->state == UP) /* which that may have ended */
+        yk_qp_look(l->qp);
+    if (l->later.slot != 0)
+        on_later(&l->later);
 }
 
 /* ---- lanes --------------------------------------------------------------------------------------------- */
@@ -516,6 +550,7 @@ static void rdma_disconnect(struct yk_lane *lane) {
     l->closing = 1;
     l->state = FAILED;
     (void)yk_loop_timer(l->base.xport->env->loop, &l->timer, 0);
+    (void)yk_loop_timer(l->base.xport->env->loop, &l->later, 0);
     yk_qp_free(l->qp);
     l->qp = NULL;
     for (uint32_t i = 0; i < OPS; i++)
@@ -533,12 +568,48 @@ static struct lane *lane_new(struct yk_xport *xport) {
     l->base = l->inner = (struct yk_lane){.ops = xport->ops, .xport = xport};
     l->inner.core = l;
     l->timer = (struct yk_timer){.fn = on_timer, .user = l};
+    l->later = (struct yk_timer){.fn = on_later, .user = l};
     for (uint32_t i = 0; i < OPS; i++) {
         l->ops[i].lane = l;
         l->ops[i].next = l->free_ops;
         l->free_ops = &l->ops[i];
     }
     return l;
+}
+
+static int dial(struct lane *l, struct yk_err *err) {
+    struct xport *x = (struct xport *)(void *)l->base.xport;
+    struct yk_stream_opts o = {.lane = &l->inner, .env = &x->env, .peer = l->peer, .bulk = l->bulk};
+    l->state = CONNECTING;
+    l->dialled_ns = yk_now_ns();
+    int rc = o.fd = yk_rail_dial(&l->rail, err);
+    if (rc < 0)
+        return rc;
+    rc = yk_stream_new(&o, &l->stream, err);
+    if (rc < 0)
+        close(o.fd);
+    return rc;
+}
+
+/* 0: it dials, or will when the device is open. */
+static int look(struct lane *l, struct yk_err *err) {
+    struct yk_loop *loop = l->base.xport->env->loop;
+    int rc = yk_rdma_dev_soon(l->port.device, l->base.xport->env->opts, &l->dev, err);
+    if (rc == 0)
+        return dial(l, err);
+    if (rc != -YK_EAGAIN)
+        return rc;
+    l->look_ns = l->look_ns == 0 ? OPEN_NS : l->look_ns < OPEN_MAX_NS ? 2 * l->look_ns : OPEN_MAX_NS;
+    rc = yk_loop_timer(loop, &l->timer, yk_now_ns() + l->look_ns);
+    return rc < 0 ? yk_err_set(err, rc, "no memory for a timer") : 0;
+}
+
+static void open_or_wait(struct lane *l) {
+    struct yk_err err;
+    if (look(l, &err) == 0)
+        return;
+    fail(l, err.code, YK_SCOPE_LANE, err.text);
+    tell(l);
 }
 
 static int rdma_connect(struct yk_xport *xport, const struct yk_peer_info *peer, const struct yk_rail_desc *rail,
@@ -551,23 +622,16 @@ static int rdma_connect(struct yk_xport *xport, const struct yk_peer_info *peer,
     struct lane *l = lane_new(xport);
     if (l == NULL)
         return yk_err_set(err, -YK_ENOMEM, "no memory for a lane");
-    struct yk_stream_opts o = {.lane = &l->inner, .env = &((struct xport *)xport)->env, .peer = peer, .bulk = bulk};
     int rc = getrandom(&l->base.id, sizeof(l->base.id), 0) == (ssize_t)sizeof(l->base.id)
                  ? 0
                  : yk_err_set(err, -YK_EIO, "no random number for a lane");
     l->inner.id = l->base.id;
     l->port = *port;
-    snprintf(l->remote, sizeof(l->remote), "%s", rail->remote);
+    l->peer = peer;
+    l->rail = *rail;
+    l->bulk = bulk;
     if (rc == 0)
-        rc = yk_rdma_dev_get(port->device, &l->dev, err);
-    l->dialled_ns = yk_now_ns(); /* after that: opening a device takes long */
-    if (rc == 0)
-        rc = o.fd = yk_rail_dial(rail, err);
-    if (rc >= 0) {
-        rc = yk_stream_new(&o, &l->stream, err);
-        if (rc < 0)
-            close(o.fd);
-    }
+        rc = look(l, err);
     if (rc < 0) {
         yk_rdma_dev_put(l->dev);
         free(l);
@@ -615,8 +679,8 @@ const struct yk_xport_ops yk_xport_rdma = {
     .open = rdma_open,
     .close = rdma_close,
     .reg = yk_rdma_reg,
-    .unreg = yk_rdma_unreg,
     .ready = yk_rdma_ready,
+    .unready = yk_rdma_unready,
     .rails = rdma_rails,
     .connect = rdma_connect,
     .disconnect = rdma_disconnect,

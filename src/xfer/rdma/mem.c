@@ -63,11 +63,12 @@ static uint32_t slot(void) {
     return i;
 }
 
-struct yk_rdma_mem *yk_rdma_mem_new(void *base, uint64_t len) {
+struct yk_rdma_mem *yk_rdma_mem_new(void *base, uint64_t len, const void *owner) {
     struct yk_rdma_mem *m = calloc(1, sizeof(*m));
     if (m == NULL)
         return NULL;
     m->refs = 1;
+    m->owner = owner;
     m->base = base;
     m->len = len;
     yk_rdma_mem_open(m);
@@ -77,7 +78,7 @@ struct yk_rdma_mem *yk_rdma_mem_new(void *base, uint64_t len) {
 int yk_rdma_reg(struct yk_region *region, struct yk_err *err) {
     if (region->file || region->base == NULL)
         return 0;
-    region->keys[slot()] = yk_rdma_mem_new(region->base, region->len);
+    region->keys[slot()] = yk_rdma_mem_new(region->base, region->len, NULL);
     return region->keys[slot()] != NULL ? 0 : yk_err_set(err, -YK_ENOMEM, "no memory to register memory");
 }
 
@@ -88,6 +89,7 @@ void yk_rdma_ready(const struct yk_xfer_opts *opts, struct yk_region *region) {
     struct yk_rdma_mem *m = region->keys[slot()];
     if (m == NULL || yk_rdma_settings_parse(opts->rdma, &s, NULL) < 0)
         return;
+    yk_rdma_mem_own(m, opts);
     uint32_t n = yk_rdma_ports_now(&s, ports, YK_RDMA_PORTS_MAX);
     for (uint32_t i = 0; i < n; i++)
         yk_rdma_mem_want(m, ports[i].device, YK_RDMA_ALL);
@@ -97,13 +99,12 @@ void yk_rdma_ready(const struct yk_xfer_opts *opts, struct yk_region *region) {
         __atomic_store_n(&hasty_until_ns, now + HASTY_NS, __ATOMIC_RELAXED);
 }
 
-void yk_rdma_unreg(struct yk_region *region) {
+int yk_rdma_unready(struct yk_region *region, int last) {
     struct yk_rdma_mem *m = region->keys[slot()];
-    if (m == NULL)
-        return;
-    yk_rdma_mem_close(m);
-    region->keys[slot()] = NULL;
-    yk_rdma_mem_put(m);
+    int rc = m != NULL ? yk_rdma_mem_end(m, last) : 0;
+    if (rc == 0 || last)
+        region->keys[slot()] = NULL;
+    return rc;
 }
 
 struct yk_rdma_mem *yk_rdma_mem_of(const struct yk_region *region) {
@@ -111,13 +112,6 @@ struct yk_rdma_mem *yk_rdma_mem_of(const struct yk_region *region) {
     if (m != NULL)
         __atomic_fetch_add(&m->refs, 1, __ATOMIC_RELAXED); /* the region's reference is held meanwhile */
     return m;
-}
-
-void yk_rdma_mem_put(struct yk_rdma_mem *m) {
-    if (m == NULL || __atomic_sub_fetch(&m->refs, 1, __ATOMIC_ACQ_REL) > 0) /* the last sees what all did */
-        return;
-    yk_rdma_jobs_free(m);
-    free(m);
 }
 
 static const struct yk_rdma_job *job_of(const struct yk_rdma_mem *m, const struct yk_rdma_dev *dev) {

@@ -22,7 +22,9 @@ struct yk_rdma_job {
     uint64_t wanted;                 /* atomic: a chunk that something needs now, + 1; 0: none */
     uint64_t again_ns;               /* atomic: what was refused is not tried before */
     uint64_t known, refused;         /* bytes */
-    uint8_t queued, busy;
+    uint8_t queued;
+    uint8_t busy;   /* a chunk is being registered */
+    uint8_t ending; /* what the device knows is to be forgotten */
 };
 
 struct yk_rdma_mem {
@@ -30,8 +32,11 @@ struct yk_rdma_mem {
     uint32_t job_count; /* atomic: released when the job is whole */
     char *base;
     uint64_t len;
+    const void *owner; /* whose it is: devices that another chose are not told of it */
     struct yk_rdma_mem *next, *prev; /* all of the process, until it is closed */
     int closed;
+    uint32_t pinned; /* jobs that are not gone: devices may know it */
+    int awaited;     /* somebody is to be told when they do not any more */
     struct yk_rdma_job *jobs[YK_RDMA_DEVICES_MAX];
 };
 
@@ -50,7 +55,5 @@ struct ibv_mr *yk_rdma_reg_chunk(struct yk_rdma_dev *dev, const struct yk_rdma_m
 /* ---- registrar.c ---- */
 
 void yk_rdma_mem_open(struct yk_rdma_mem *m); /* into the list of all */
-/* Of memory that nobody uses any more: what devices know of it is forgotten, and its jobs are freed. */
-void yk_rdma_jobs_free(struct yk_rdma_mem *m);
 
 #endif

@@ -370,9 +370,8 @@ int yk_qp_new(const struct yk_rdma_settings *settings, const struct yk_rdma_port
     if (getrandom(&q->psn, sizeof(q->psn), GRND_NONBLOCK) != (ssize_t)sizeof(q->psn))
         q->psn = (uint32_t)yk_now_ns();
     q->psn &= 0xffffffu;
-    int rc = yk_rdma_dev_get(port->device, &q->dev, err);
-    if (rc == 0)
-        rc = make(q, err);
+    q->dev = yk_rdma_dev_ref(port->device);
+    int rc = q->dev != NULL ? make(q, err) : yk_err_set(err, -YK_EGONE, "%s is not open", port->device);
     if (rc < 0) {
         if (q->dev == NULL)
             free(q);

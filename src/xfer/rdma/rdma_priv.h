@@ -122,10 +122,12 @@ int yk_rdma_key_covers(const struct yk_rdma_key *k, uint64_t offset, uint64_t le
 
 struct yk_rdma_dev;
 
-/* Opens it, or counts one more user. Thread: any. -YK_ENOTSUP (no library), -YK_ENOENT, -YK_EIO. */
+/* Opens it, or counts one more user; as long as that takes. Thread: any; in an engine the device's helper alone.
+ * -YK_ENOTSUP (no library), -YK_ENOENT, -YK_EIO. */
 int yk_rdma_dev_get(const char *name, struct yk_rdma_dev **ret_dev, struct yk_err *err);
 void yk_rdma_dev_put(struct yk_rdma_dev *dev); /* NULL is fine */
-int yk_rdma_dev_is_open(const char *name); /* then to get it takes no time */
+struct yk_rdma_dev *yk_rdma_dev_ref(const char *name); /* one more user of one that is open; NULL: it is not (yet) */
+int yk_rdma_dev_is_shared(const struct yk_rdma_dev *dev); /* the caller is not its only user */
 
 /* Devices that this process has had open, with what it had them do (yk_xport_ops.devices). Thread: any. */
 uint32_t yk_rdma_devices(struct yk_device_counts *ret_counts, uint32_t cap);
@@ -135,7 +137,8 @@ uint32_t yk_rdma_devices(struct yk_device_counts *ret_counts, uint32_t cap);
 
 /* A region's memory as devices know it. Counted: what is under way holds it. Thread: any. */
 struct yk_rdma_mem;
-struct yk_rdma_mem *yk_rdma_mem_new(void *base, uint64_t len); /* NULL: no memory */
+/* owner: whose it is (an engine's options), or NULL. NULL: no memory. */
+struct yk_rdma_mem *yk_rdma_mem_new(void *base, uint64_t len, const void *owner);
 struct yk_rdma_mem *yk_rdma_mem_of(const struct yk_region *region); /* one more reference; NULL: it has none */
 void yk_rdma_mem_put(struct yk_rdma_mem *m); /* NULL is fine */
 /* The key by which the device reaches [offset, offset + len): to a chunk, never to a byte beside the region. Does not
@@ -143,14 +146,16 @@ void yk_rdma_mem_put(struct yk_rdma_mem *m); /* NULL is fine */
  * is not known (yet), or the range lies in two chunks. */
 int yk_rdma_mem_key(struct yk_rdma_mem *m, struct yk_rdma_dev *dev, uint64_t offset, uint64_t len,
                     struct yk_rdma_key *ret_key);
+void yk_rdma_mem_own(struct yk_rdma_mem *m, const void *owner); /* where it was not known before */
 /* Has the helper of that device register all of it, in order; one chunk of it before others. */
 #define YK_RDMA_ALL UINT64_MAX
 void yk_rdma_mem_want(struct yk_rdma_mem *m, const char *device, uint64_t chunk);
-/* For a thread that must not wait for a device to be opened: 1: it is open; 0: a helper is at it, and all memory of the
- * process that devices shall know is made known to it; -YK_ENOENT: there is none, or it failed a moment ago. */
-int yk_rdma_dev_soon(const char *device);
-/* Nothing more is registered, and when it returns nothing is being registered. */
-void yk_rdma_mem_close(struct yk_rdma_mem *m);
+/* A device for who must not wait until it is open: 0, and one more user; -YK_EAGAIN: a helper is at it (ask again; it is
+ * kept for some seconds), and the owner's memory is made known to it; others: it could not be opened a moment ago. */
+int yk_rdma_dev_soon(const char *device, const void *owner, struct yk_rdma_dev **ret_dev, struct yk_err *err);
+/* The end of who made it, in place of put: no key is given any more. 0: no device knows it, and nobody uses it;
+ * -YK_EAGAIN: to be called again, until then or once with `last`, when it ends by itself. Does not block. */
+int yk_rdma_mem_end(struct yk_rdma_mem *m, int last);
 /* Waits until all that is wanted was registered or refused: 0, or -YK_ETIMEDOUT. */
 int yk_rdma_mem_wait(struct yk_rdma_mem *m, uint64_t deadline_ns);
 
@@ -168,7 +173,7 @@ int yk_rdma_sink(struct yk_rdma_dev *dev, void *addr, uint64_t len, struct yk_rd
 void yk_rdma_return(struct yk_rdma_dev *dev, struct yk_rdma_loan *loan);
 
 int yk_rdma_reg(struct yk_region *region, struct yk_err *err);
-void yk_rdma_unreg(struct yk_region *region);
+int yk_rdma_unready(struct yk_region *region, int last);
 void yk_rdma_ready(const struct yk_xfer_opts *opts, struct yk_region *region);
 
 /* ---- qp.c ------------------------------------------------------------------------------------------ */

@@ -1,17 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Threads that make memory known to devices: one for each device, so that several do it at the same time.
+ * Threads that open devices and make memory known to them: one for each device, so that several do it at the same time,
+ * and one that hangs holds up nobody but itself.
  *
- * A helper comes with the first memory that its device shall know and goes with the last. It opens the device, which may
- * take long, and then has a queue of jobs, a job being a region's memory: chunk by chunk in order, but what something
- * waits for first. Of 180 GB that are registered with four devices each of four threads does 2,880 calls of 5 to 20 ms,
- * while the node starts and serves over TCP what is not known yet.
+ * A helper comes with the first that wants its device, memory or a lane. It opens the device, which may take long, and
+ * then has a queue of jobs, a job being a region's memory: a chunk of each in turn, so that a small region waits for one
+ * chunk of a large one, but what something waits for first. Of 180 GB that are registered with four devices each of four
+ * threads does 2,880 calls of 5 to 20 ms, while the node starts and serves over TCP what is not known yet.
+ *
+ * Who unregisters does not call the library either: the helper has the device forget the memory, before anything else,
+ * and says when that is done. What the device was never told is gone at once, though the device should hang in being
+ * opened. It goes, and closes its device, with the last job, or some seconds after a lane asked for it, if none uses it.
  *
  * What a device refuses (a limit of locked memory) is passed over, and tried again when something needs it, once a
  * second at most: each attempt is a system call that may have pinned a lot before it fails. The same where a device
  * cannot be opened.
  *
  *   job   idle --wanted--> queued --taken--> busy --chunk done--> queued, or idle when nothing is left
+ *          \______________ \______________ \___ memory is done with --> ending --forgotten--> gone
  *
  * The lock is held for steps of lists, never over a call of the library: threads that move bytes take it, too, where a
  * chunk is not known.
@@ -34,16 +40,19 @@
 #define LARGE    (1ull << 30) /* of which it says how far it is, from time to time */
 #define TELL_NS  (5 * YK_NS_PER_S)
 #define GIB      ((double)(1ull << 30))
+#define KEEP_NS  (3 * YK_NS_PER_S) /* that a device stays open for a lane that asked for it: it comes back at once */
 
 /* Under the lock, but for dev, the thread's own until a job has it. */
 struct yk_rdma_helper {
-    pthread_t thread;
     pthread_cond_t work;
     char device[64];
     struct yk_rdma_dev *dev;
     struct yk_rdma_job *first, *last;
-    uint32_t users; /* jobs, queued or not */
-    int stop;
+    uint32_t users;    /* jobs, queued or not */
+    uint64_t asked_ns; /* when a lane asked for the device, or was seen to use it; 0: none does */
+    int to_open;       /* it was asked for, and not tried since */
+    uint64_t again_ns; /* it could not be opened: not to be tried before */
+    struct yk_err why;
     uint64_t bytes, known, refused;
     uint64_t told_ns;
 };
@@ -133,7 +142,7 @@ static void tell(struct yk_rdma_helper *h) {
 /* The device could not be opened: the whole job waits until something needs it. */
 static void no_device(struct yk_rdma_job *j) {
     __atomic_store_n(&j->wanted, 0, __ATOMIC_RELAXED);
-    __atomic_store_n(&j->again_ns, yk_now_ns() + AGAIN_NS, __ATOMIC_RELAXED);
+    __atomic_store_n(&j->again_ns, j->helper->again_ns, __ATOMIC_RELAXED);
     count(j, 0, (int64_t)(j->mem->len - j->known - j->refused));
     dequeue(j);
 }
@@ -149,100 +158,164 @@ static void chunk_done(struct yk_rdma_job *j, uint64_t chunk, struct ibv_mr *mr)
     tell(j->helper);
 }
 
-/* One chunk of the job in front; the lock is given up meanwhile. */
-static void one(struct yk_rdma_helper *h) {
-    struct yk_rdma_job *j = h->first;
-    struct yk_err err;
-    int rc = 0;
+/* The lock is given up meanwhile; so it is below. */
+static void open_device(struct yk_rdma_helper *h) {
+    h->to_open = 0;
+    h->dev = yk_rdma_dev_ref(h->device);
+    int rc = h->dev == NULL && yk_now_ns() < h->again_ns ? h->why.code : 0;
+    if (h->dev == NULL && rc == 0) {
+        pthread_mutex_unlock(&lock);
+        rc = yk_rdma_dev_get(h->device, &h->dev, &h->why);
+        pthread_mutex_lock(&lock);
+        h->again_ns = rc < 0 ? yk_now_ns() + AGAIN_NS : 0;
+    }
+    while (rc < 0 && h->first != NULL && !h->first->ending) /* those that are stand in front, and know of a device */
+        no_device(h->first);
+    pthread_cond_broadcast(&settled);
+}
+
+static void close_device(struct yk_rdma_helper *h) {
+    struct yk_rdma_dev *dev = h->dev;
+    h->dev = NULL;
+    pthread_mutex_unlock(&lock);
+    yk_rdma_dev_put(dev);
+    pthread_mutex_lock(&lock);
+}
+
+/* Nobody waits for it and nobody uses it any more. */
+static void mem_freed(struct yk_rdma_mem *m) {
+    if (__atomic_load_n(&m->refs, __ATOMIC_RELAXED) == 0 && m->pinned == 0 && !m->awaited)
+        free(m);
+}
+
+/* No device knows anything of it. */
+static void job_gone(struct yk_rdma_job *j) {
+    struct yk_rdma_mem *m = j->mem;
+    count(j, -(int64_t)j->known, -(int64_t)j->refused);
+    j->helper->bytes -= m->len;
+    j->helper->users--;
+    pthread_cond_signal(&j->helper->work);
+    free(j->mrs);
+    free(j);
+    m->pinned--;
+    mem_freed(m);
+}
+
+static void end_job(struct yk_rdma_job *j) {
+    struct yk_rdma_helper *h = j->helper;
+    dequeue(j);
+    pthread_mutex_unlock(&lock);
+    for (uint64_t k = 0; k < j->chunks; k++)
+        if (j->mrs[k] != NULL && j->mrs[k] != &yk_rdma_refused)
+            j->dev->v->dereg_mr(j->mrs[k]);
+    pthread_mutex_lock(&lock);
+    if (h->users == 1 && h->asked_ns == 0) /* who waits for the end of the last may take the driver out then */
+        close_device(h);
+    job_gone(j);
+}
+
+/* One chunk. Then it is others' turn, unless something waits for another of it. */
+static void one(struct yk_rdma_job *j) {
+    struct yk_rdma_helper *h = j->helper;
     uint64_t k = take_chunk(j);
+    dequeue(j);
     if (j->mrs[k] == NULL || j->mrs[k] == &yk_rdma_refused) {
-        struct ibv_mr *mr = NULL;
         j->busy = 1;
         pthread_mutex_unlock(&lock);
-        if (h->dev == NULL)
-            rc = yk_rdma_dev_get(h->device, &h->dev, &err);
-        if (rc == 0)
-            mr = yk_rdma_reg_chunk(h->dev, j->mem, k);
+        struct ibv_mr *mr = yk_rdma_reg_chunk(h->dev, j->mem, k);
         pthread_mutex_lock(&lock);
         j->busy = 0;
-        if (rc == 0) {
-            if (j->dev == NULL)
-                __atomic_store_n(&j->dev, h->dev, __ATOMIC_RELEASE);
-            chunk_done(j, k, mr);
-        }
+        if (j->dev == NULL)
+            __atomic_store_n(&j->dev, h->dev, __ATOMIC_RELEASE);
+        chunk_done(j, k, mr);
     }
-    if (rc < 0) {
-        j->at = k < j->at ? k : j->at;
-        no_device(j);
-    } else if (!has_work(j)) {
-        dequeue(j);
-    }
+    if (j->ending || (has_work(j) && !j->queued && !j->mem->closed))
+        enqueue(j, j->ending || j->wanted != 0);
     pthread_cond_broadcast(&settled);
+}
+
+static void sleep_until(struct yk_rdma_helper *h, uint64_t ns) {
+    struct timespec until = {.tv_sec = (time_t)(ns / YK_NS_PER_S), .tv_nsec = (long)(ns % YK_NS_PER_S)};
+    (void)pthread_cond_timedwait(&h->work, &lock, &until);
+}
+
+/* Nothing is queued. 0: it is not needed any more. */
+static int rest(struct yk_rdma_helper *h) {
+    if (h->users > 0) {
+        pthread_cond_wait(&h->work, &lock);
+        return 1;
+    }
+    if (h->asked_ns != 0 && yk_now_ns() < h->asked_ns + KEEP_NS) {
+        sleep_until(h, h->asked_ns + KEEP_NS);
+        return 1;
+    }
+    h->asked_ns = h->dev != NULL && yk_rdma_dev_is_shared(h->dev) ? yk_now_ns() : 0;
+    if (h->asked_ns == 0 && h->dev != NULL)
+        close_device(h);
+    return h->asked_ns != 0 || h->users > 0 || h->first != NULL || h->to_open;
+}
+
+static int step(struct yk_rdma_helper *h) {
+    struct yk_rdma_job *j = h->first;
+    if (j != NULL && j->ending)
+        end_job(j);
+    else if (h->dev == NULL && (j != NULL || h->to_open))
+        open_device(h);
+    else if (j != NULL)
+        one(j);
+    else
+        return rest(h);
+    return 1;
 }
 
 static void *helper_main(void *arg) {
     struct yk_rdma_helper *h = arg;
     pthread_mutex_lock(&lock);
-    while (!h->stop)
-        if (h->first == NULL)
-            pthread_cond_wait(&h->work, &lock);
-        else
-            one(h);
+    while (step(h))
+        ;
+    for (uint32_t i = 0; i < YK_RDMA_DEVICES_MAX; i++)
+        if (helpers[i] == h)
+            helpers[i] = NULL;
     pthread_mutex_unlock(&lock);
+    pthread_cond_destroy(&h->work);
+    free(h);
     return NULL;
 }
 
+/* It ends by itself: who would wait for its end would wait for its device. */
 static int start(struct yk_rdma_helper *h) {
     sigset_t all, before;
+    pthread_attr_t attr;
+    pthread_t thread;
     sigfillset(&all);
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the program's threads' */
-    int rc = pthread_create(&h->thread, NULL, helper_main, h);
+    int rc = pthread_create(&thread, &attr, helper_main, h);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attr);
     return rc;
 }
 
-/* The device's, one more user; NULL: there is no place, memory or thread for it. */
+/* The device's; NULL: there is no place, memory or thread for it. With the lock held until it is given something to do. */
 static struct yk_rdma_helper *helper_of(const char *device) {
     uint32_t at = YK_RDMA_DEVICES_MAX;
     for (uint32_t i = 0; i < YK_RDMA_DEVICES_MAX; i++)
         if (helpers[i] == NULL)
             at = at == YK_RDMA_DEVICES_MAX ? i : at;
-        else if (strcmp(helpers[i]->device, device) == 0) {
-            helpers[i]->users++;
+        else if (strcmp(helpers[i]->device, device) == 0)
             return helpers[i];
-        }
     struct yk_rdma_helper *h = at < YK_RDMA_DEVICES_MAX ? calloc(1, sizeof(*h)) : NULL;
     if (h == NULL)
         return NULL;
     cond_init(&h->work);
     snprintf(h->device, sizeof(h->device), "%s", device);
-    h->users = 1;
     if (start(h) != 0) {
         pthread_cond_destroy(&h->work);
         free(h);
         return NULL;
     }
     helpers[at] = h;
-    return h;
-}
-
-/* It has no job left. */
-static void helper_end(struct yk_rdma_helper *h) {
-    (void)pthread_join(h->thread, NULL);
-    yk_rdma_dev_put(h->dev);
-    pthread_cond_destroy(&h->work);
-    free(h);
-}
-
-/* One user less; the helper, if it was the last: it is to be ended, without the lock. */
-static struct yk_rdma_helper *helper_leave(struct yk_rdma_helper *h) {
-    if (--h->users > 0)
-        return NULL;
-    for (uint32_t i = 0; i < YK_RDMA_DEVICES_MAX; i++)
-        if (helpers[i] == h)
-            helpers[i] = NULL;
-    h->stop = 1;
-    pthread_cond_signal(&h->work);
     return h;
 }
 
@@ -266,7 +339,9 @@ static struct yk_rdma_job *job_new(struct yk_rdma_mem *m, const char *device) {
         return NULL;
     }
     *j = (struct yk_rdma_job){.mem = m, .helper = h, .mrs = mrs, .chunks = chunks};
+    h->users++;
     h->bytes += m->len;
+    m->pinned++;
     m->jobs[m->job_count] = j;
     __atomic_store_n(&m->job_count, m->job_count + 1, __ATOMIC_RELEASE);
     return j;
@@ -284,6 +359,12 @@ void yk_rdma_mem_open(struct yk_rdma_mem *m) {
     if (mems != NULL)
         mems->prev = m;
     mems = m;
+    pthread_mutex_unlock(&lock);
+}
+
+void yk_rdma_mem_own(struct yk_rdma_mem *m, const void *owner) {
+    pthread_mutex_lock(&lock);
+    m->owner = owner;
     pthread_mutex_unlock(&lock);
 }
 
@@ -308,32 +389,37 @@ void yk_rdma_mem_want(struct yk_rdma_mem *m, const char *device, uint64_t chunk)
     pthread_mutex_unlock(&lock);
 }
 
-int yk_rdma_dev_soon(const char *device) {
-    int begun = 0;
-    if (yk_rdma_dev_is_open(device))
-        return 1;
-    (void)pthread_once(&once, begin);
-    pthread_mutex_lock(&lock);
-    for (struct yk_rdma_mem *m = mems; m != NULL; m = m->next) {
-        want(m, device, YK_RDMA_ALL);
-        const struct yk_rdma_job *j = job_named(m, device);
-        begun |= j != NULL && (j->queued || j->busy);
-    }
-    pthread_mutex_unlock(&lock);
-    return begun ? 0 : yk_rdma_dev_is_open(device) ? 1 : -YK_ENOENT;
+/* The helper of a device that is not open, told to open it. */
+static int ask(const char *device, struct yk_err *err) {
+    struct yk_rdma_helper *h = helper_of(device);
+    if (h == NULL)
+        return yk_err_set(err, -YK_ELIMIT, "no memory or thread to open %s", device);
+    h->asked_ns = yk_now_ns();
+    if (h->asked_ns < h->again_ns)
+        return yk_err_set(err, h->why.code, "%s", h->why.text);
+    h->to_open = h->dev == NULL;
+    pthread_cond_signal(&h->work);
+    return yk_err_set(err, -YK_EAGAIN, "%s is being opened", device);
 }
 
-static int is_busy(const struct yk_rdma_mem *m) {
-    int busy = 0;
-    for (uint32_t i = 0; i < m->job_count; i++)
-        busy |= m->jobs[i]->busy;
-    return busy;
+int yk_rdma_dev_soon(const char *device, const void *owner, struct yk_rdma_dev **ret_dev, struct yk_err *err) {
+    *ret_dev = yk_rdma_dev_ref(device);
+    if (*ret_dev != NULL)
+        return 0;
+    (void)pthread_once(&once, begin);
+    pthread_mutex_lock(&lock);
+    for (struct yk_rdma_mem *m = mems; m != NULL; m = m->next)
+        if (m->owner == owner)
+            want(m, device, YK_RDMA_ALL);
+    int rc = ask(device, err);
+    pthread_mutex_unlock(&lock);
+    return rc;
 }
 
 static int has_jobs(const struct yk_rdma_mem *m) {
-    int left = is_busy(m);
+    int left = 0;
     for (uint32_t i = 0; i < m->job_count; i++)
-        left |= m->jobs[i]->queued;
+        left |= m->jobs[i]->queued || m->jobs[i]->busy;
     return left;
 }
 
@@ -349,43 +435,69 @@ int yk_rdma_mem_wait(struct yk_rdma_mem *m, uint64_t deadline_ns) {
     return rc;
 }
 
-void yk_rdma_mem_close(struct yk_rdma_mem *m) {
-    (void)pthread_once(&once, begin);
-    pthread_mutex_lock(&lock);
-    if (!m->closed) {
-        *(m->prev != NULL ? &m->prev->next : &mems) = m->next;
-        if (m->next != NULL)
-            m->next->prev = m->prev;
-    }
+/* Nothing more is registered of it. */
+static void mem_close(struct yk_rdma_mem *m) {
+    if (m->closed)
+        return;
+    *(m->prev != NULL ? &m->prev->next : &mems) = m->next;
+    if (m->next != NULL)
+        m->next->prev = m->prev;
     m->closed = 1;
     for (uint32_t i = 0; i < m->job_count; i++)
         dequeue(m->jobs[i]);
-    while (is_busy(m))
-        pthread_cond_wait(&settled, &lock);
-    pthread_mutex_unlock(&lock);
+    pthread_cond_broadcast(&settled);
 }
 
-static void job_free(struct yk_rdma_job *j) {
-    for (uint64_t k = 0; k < j->chunks; k++)
-        if (j->mrs[k] != NULL && j->mrs[k] != &yk_rdma_refused)
-            j->dev->v->dereg_mr(j->mrs[k]);
+/* Devices forget it: nobody has a key of it any more, and none is asked for. */
+static void mem_ends(struct yk_rdma_mem *m) {
+    mem_close(m);
+    m->pinned++; /* it stays until all of them have been told */
+    for (uint32_t i = 0; i < m->job_count; i++) {
+        struct yk_rdma_job *j = m->jobs[i];
+        j->ending = 1;
+        if (j->busy)
+            continue; /* its helper sees it */
+        if (j->known > 0)
+            enqueue(j, 1);
+        else
+            job_gone(j);
+    }
+    m->pinned--;
+}
+
+/* One reference less, and the last under the lock: who is told that none is left may free it. */
+static void mem_leave(struct yk_rdma_mem *m) {
+    if (__atomic_sub_fetch(&m->refs, 1, __ATOMIC_ACQ_REL) == 0) /* the last sees what all did */
+        mem_ends(m);
+}
+
+void yk_rdma_mem_put(struct yk_rdma_mem *m) {
+    uint32_t n = m != NULL ? __atomic_load_n(&m->refs, __ATOMIC_RELAXED) : 0;
+    while (n > 1)
+        if (__atomic_compare_exchange_n(&m->refs, &n, n - 1, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+            return;
+    if (n == 0)
+        return;
     pthread_mutex_lock(&lock);
-    struct yk_rdma_helper *h = j->helper;
-    count(j, -(int64_t)j->known, -(int64_t)j->refused);
-    h->bytes -= j->mem->len;
-    h = helper_leave(h);
+    mem_leave(m);
+    mem_freed(m);
     pthread_mutex_unlock(&lock);
-    if (h != NULL)
-        helper_end(h);
-    free(j->mrs);
-    free(j);
 }
 
-void yk_rdma_jobs_free(struct yk_rdma_mem *m) {
-    yk_rdma_mem_close(m);
-    for (uint32_t i = 0; i < m->job_count; i++)
-        job_free(m->jobs[i]);
-    m->job_count = 0;
+int yk_rdma_mem_end(struct yk_rdma_mem *m, int last) {
+    pthread_mutex_lock(&lock);
+    if (!m->awaited) {
+        m->awaited = 1;
+        mem_close(m);
+        mem_leave(m);
+    }
+    int rc = __atomic_load_n(&m->refs, __ATOMIC_RELAXED) == 0 && m->pinned == 0 ? 0 : -YK_EAGAIN;
+    if (rc == 0 || last) {
+        m->awaited = 0;
+        mem_freed(m);
+    }
+    pthread_mutex_unlock(&lock);
+    return rc;
 }
 
 uint32_t yk_rdma_progress(struct yk_rdma_progress ret_progress[YK_RDMA_DEVICES_MAX]) {

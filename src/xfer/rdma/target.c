@@ -77,17 +77,20 @@ static int target_open(const struct yk_xfer_opts *opts, struct yk_loop *loop, co
         yk_rdma_port_of(ports, yk_rdma_ports_now(&s, ports, YK_RDMA_PORTS_MAX), host);
     if (port == NULL)
         return yk_err_set(err, -YK_ENOTSUP, "no active RDMA port has the address %s", host);
-    if (yk_rdma_dev_soon(port->device) == 0) /* a server does not wait for that: its peer comes again */
-        return yk_err_set(err, -YK_EAGAIN, "%s is being opened", port->device);
+    struct yk_rdma_dev *dev;
+    rc = yk_rdma_dev_soon(port->device, opts, &dev, err); /* a server does not wait for that: its peer comes again */
+    if (rc < 0)
+        return rc;
     struct yk_target *t = calloc(1, sizeof(*t));
-    if (t == NULL)
+    if (t == NULL) {
+        yk_rdma_dev_put(dev);
         return yk_err_set(err, -YK_ENOMEM, "no memory for a queue pair");
+    }
+    t->dev = dev;
     t->events = events;
     t->user = user;
     t->iwarp = port->iwarp;
-    rc = yk_rdma_dev_get(port->device, &t->dev, err);
-    if (rc == 0)
-        rc = yk_qp_new(&s, port, loop, &qp_events, t, &t->qp, err);
+    rc = yk_qp_new(&s, port, loop, &qp_events, t, &t->qp, err);
     if (rc == 0)
         rc = yk_qp_connect(t->qp, &theirs, NULL, err);
     if (rc < 0) {
@@ -126,10 +129,14 @@ static int target_pull(struct yk_target *t, uint32_t tag, struct yk_region *regi
     }
     t->held[tag] = m;
     yk_qp_read(t->qp, region->base + offset, key.lkey, (uint32_t)len, addr, rkey, tag);
-    yk_qp_flush(t->qp);
     return 0;
+}
+
+static void target_flush(struct yk_target *t) {
+    yk_qp_flush(t->qp);
 }
 
 const struct yk_target_ops yk_target_rdma = {
     .has = target_has, .open = target_open, .close = target_close, .key = target_key, .pull = target_pull,
+    .flush = target_flush,
 };

@@ -47,6 +47,8 @@ static void load(void) {
         {"ibv_dealloc_pd", &verbs.dealloc_pd},
         {"ibv_reg_mr", &verbs.reg_mr},
         {"ibv_dereg_mr", &verbs.dereg_mr},
+        {"ibv_get_async_event", &verbs.get_async_event},
+        {"ibv_ack_async_event", &verbs.ack_async_event},
         {"ibv_create_comp_channel", &verbs.create_comp_channel},
         {"ibv_destroy_comp_channel", &verbs.destroy_comp_channel},
         {"ibv_create_cq", &verbs.create_cq},

@@ -27,6 +27,9 @@ struct yk_verbs {
     /* The same, and takes flags that a kernel may not know; NULL: the library is older than it. */
     struct ibv_mr *(*reg_mr_iova2)(struct ibv_pd *pd, void *addr, size_t len, uint64_t iova, unsigned int access);
     int (*dereg_mr)(struct ibv_mr *mr);
+    /* What a device has to say that is of no completion: that it is taken out. NULL (in tests): nothing. */
+    int (*get_async_event)(struct ibv_context *ctx, struct ibv_async_event *event);
+    void (*ack_async_event)(struct ibv_async_event *event);
     struct ibv_comp_channel *(*create_comp_channel)(struct ibv_context *ctx);
     int (*destroy_comp_channel)(struct ibv_comp_channel *channel);
     struct ibv_cq *(*create_cq)(struct ibv_context *ctx, int cqe, void *user, struct ibv_comp_channel *channel,

@@ -147,7 +147,7 @@ static void due(struct yk_timer *t) {
             return;
         }
         if (__atomic_load_n(&r->meagre, __ATOMIC_ACQUIRE)) {
-            ev->lane_down(&l->lane, -YK_ELIMIT, YK_SCOPE_LANE, "fake: no queue pair");
+            ev->lane_down(&l->lane, r->refusal < 0 ? r->refusal : -YK_ELIMIT, YK_SCOPE_LANE, "fake: no queue pair");
             return;
         }
         l->up = 1;
@@ -301,12 +301,18 @@ static void fake_unreg(struct yk_region *region) {
     region->keys[0] = NULL;
 }
 
+static int fake_unready(struct yk_region *region, int last) {
+    fake.torn += __atomic_load_n(&region->refs, __ATOMIC_RELAXED) != 0;
+    return __atomic_load_n(&fake.pins, __ATOMIC_ACQUIRE) && !last ? -YK_EAGAIN : 0;
+}
+
 #define OPS(name_, open_)                                                                          \
     {                                                                                              \
         .name = (name_), .bit = YK_XFER_TCP, .open = (open_), .close = fake_close,                 \
         .rails = fake_rails, .connect = fake_connect, .disconnect = fake_disconnect,               \
         .room = fake_room, .post = fake_post_slice, .cancel = fake_cancel, .moved = fake_moved,    \
-        .proven = fake_proven, .lost = fake_lost, .reg = fake_reg, .unreg = fake_unreg             \
+        .proven = fake_proven, .lost = fake_lost, .reg = fake_reg, .unreg = fake_unreg,            \
+        .unready = fake_unready                                                                    \
     }
 static const struct yk_xport_ops ops = OPS("fake", fake_open), other_ops = OPS("other", other_open);
 const struct yk_xport_ops *const fake_xports[] = {&ops, &other_ops, NULL};

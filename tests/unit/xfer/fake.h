@@ -30,6 +30,7 @@ struct fake_rail {
     uint32_t refuse;     /* any: atomic; so many connections fail */
     uint32_t poor;       /* any: atomic; there is no descriptor for a connection */
     uint32_t meagre;     /* any: atomic; a connection is answered, and then lacks something */
+    int refusal;         /* what it is told of that; 0: -YK_ELIMIT */
     uint32_t silent;     /* any: atomic; nothing moves */
     uint32_t vain;       /* any: atomic; nothing moves either, but connections are answered */
     uint64_t aside_max;  /* slices up to that length go beside the devices, and so move in spite of that; 0: none */
@@ -61,6 +62,7 @@ struct fake {
     uint32_t overwrites;  /* writes where a dead lane might still write: must stay 0 */
     uint32_t keeps_on;    /* cancelled slices do not end by themselves */
     uint32_t torn;        /* keys of memory that were dropped while it was held: must stay 0 */
+    uint32_t pins;        /* any: atomic; a device does not let go of memory */
     uint32_t split;       /* rails from 1 on are another transport's */
 };
 extern struct fake fake;

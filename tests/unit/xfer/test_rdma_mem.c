@@ -205,6 +205,10 @@ static int begin(void **state) {
 /* Nothing is left of what was made. */
 static int end(void **state) {
     (void)state;
+    uint64_t until = yk_now_ns() + LOOK_NS;
+    struct timespec ms = {.tv_nsec = 1000000};
+    while (get(&script.opened) != get(&script.closed) && yk_now_ns() < until) /* a device that a lane asked for is kept */
+        nanosleep(&ms, NULL);
     return script.made == script.gone && script.opened == script.closed && script.inside == 0 ? 0 : -1;
 }
 
@@ -221,15 +225,23 @@ static void rig_open(struct rig *r, uint64_t len) {
     r->len = len;
     r->base = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     assert_true(r->base != MAP_FAILED);
-    r->mem = yk_rdma_mem_new(r->base, len);
+    r->mem = yk_rdma_mem_new(r->base, len, NULL);
     assert_non_null(r->mem);
     for (uint32_t i = 0; i < DEVICES; i++)
         assert_int_equal(yk_rdma_dev_get(devices[i].name, &r->dev[i], NULL), 0);
 }
 
+/* As who unregisters it. */
+static int mem_end(struct yk_rdma_mem *m, uint64_t until_ns) {
+    struct timespec ms = {.tv_nsec = 1000000};
+    int rc;
+    while ((rc = yk_rdma_mem_end(m, 0)) < 0 && yk_now_ns() < until_ns)
+        nanosleep(&ms, NULL);
+    return rc;
+}
+
 static void rig_close(struct rig *r) {
-    yk_rdma_mem_close(r->mem);
-    yk_rdma_mem_put(r->mem);
+    assert_int_equal(mem_end(r->mem, yk_now_ns() + LOOK_NS), 0);
     for (uint32_t i = 0; i < DEVICES; i++)
         yk_rdma_dev_put(r->dev[i]);
     munmap(r->base, r->len);
@@ -366,34 +378,117 @@ static void a_device_that_cannot_be_opened(void **state) {
     rig_close(&r);
 }
 
-static void *let_all_pass(void *arg) {
-    struct timespec ms = {.tv_nsec = 20000000};
-    (void)arg;
-    nanosleep(&ms, NULL);
-    set(&script.passes, UINT32_MAX);
-    return NULL;
-}
-
-/* Memory that is unregistered in the middle of it: when that returns, no device is at it, and none will be. */
+/* Memory that is unregistered in the middle of it: when that is over no device is at it, and none will be. Until then who
+ * unregisters is told so, and not held up. */
 static void the_end_waits_for_what_is_under_way(void **state) {
     struct rig r;
     struct yk_rdma_key k;
-    pthread_t other;
     (void)state;
     rig_open(&r, 8 * CHUNK);
+    struct yk_rdma_mem *at_work = r.mem;
     yk_rdma_mem_want(r.mem, "dev0", YK_RDMA_ALL);
     yk_rdma_mem_want(r.mem, "dev1", YK_RDMA_ALL);
     await(&script.inside, 2);
-    assert_int_equal(pthread_create(&other, NULL, let_all_pass, NULL), 0);
-    yk_rdma_mem_close(r.mem);
-    uint32_t begun = get(&script.begun);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(yk_rdma_mem_end(at_work, 0), -YK_EAGAIN);
+    assert_int_equal(get(&script.inside), 2);
+    set(&script.passes, 1);
+    await(&script.gone, 1);
+    assert_int_equal(yk_rdma_mem_end(at_work, 0), -YK_EAGAIN); /* the other device */
+    set(&script.passes, UINT32_MAX);
+    assert_int_equal(mem_end(at_work, yk_now_ns() + LOOK_NS), 0);
     assert_int_equal(get(&script.inside), 0);
-    assert_int_equal(pthread_join(other, NULL), 0);
+    assert_int_equal(get(&script.begun), 2);
+    assert_int_equal(get(&script.gone), 2);
+    r.mem = yk_rdma_mem_new(r.base, r.len, NULL);
     assert_int_equal(key(&r, 0, 7 * CHUNK, 1, &k), -YK_ENOTSUP);
-    yk_rdma_mem_want(r.mem, "dev0", 5);
     settle(&r);
-    assert_int_equal(get(&script.begun), begun);
     rig_close(&r);
+}
+
+/* A device that hangs in a registration: nobody who has an end to wait for is held up by it, and what it was never told
+ * is free at once. When it goes on by itself it forgets what it was to forget. */
+static void a_device_that_hangs(void **state) {
+    struct rig r;
+    struct yk_rdma_key k;
+    char *other = mmap(NULL, CHUNK, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    (void)state;
+    rig_open(&r, 2 * CHUNK);
+    yk_rdma_mem_want(r.mem, "dev0", YK_RDMA_ALL);
+    await(&script.inside, 1);
+    struct yk_rdma_mem *behind = yk_rdma_mem_new(other, CHUNK, NULL);
+    yk_rdma_mem_want(behind, "dev0", YK_RDMA_ALL);
+    assert_int_equal(yk_rdma_mem_wait(behind, yk_now_ns() + 1), -YK_ETIMEDOUT);
+    assert_int_equal(yk_rdma_mem_end(behind, 0), 0);
+    assert_int_equal(yk_rdma_mem_end(r.mem, 0), -YK_EAGAIN);
+    assert_int_equal(yk_rdma_mem_end(r.mem, 1), -YK_EAGAIN); /* it is given up */
+    assert_int_equal(progress("dev0").bytes, r.len);
+    r.mem = yk_rdma_mem_new(r.base, r.len, NULL);
+    assert_int_equal(key(&r, 0, 0, 1, &k), -YK_ENOTSUP);
+    set(&script.passes, UINT32_MAX);
+    await(&script.gone, 1);
+    settle(&r);
+    assert_int_equal(key(&r, 0, 0, 1, &k), 0);
+    rig_close(&r);
+    munmap(other, CHUNK);
+}
+
+/* One that hangs while it is opened has no memory. */
+static void a_device_that_hangs_in_its_opening(void **state) {
+    struct rig r = {.len = CHUNK};
+    (void)state;
+    set(&script.passes, UINT32_MAX);
+    set(&script.slow, 1);
+    r.base = mmap(NULL, r.len, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    r.mem = yk_rdma_mem_new(r.base, r.len, NULL);
+    yk_rdma_mem_want(r.mem, "dev0", YK_RDMA_ALL);
+    await(&script.opening, 1);
+    assert_int_equal(yk_rdma_mem_end(r.mem, 0), 0);
+    munmap(r.base, r.len);
+    set(&script.slow, 0);
+    await(&script.closed, 1);
+    assert_int_equal(get(&script.begun), 0);
+}
+
+/* A chunk of each region in turn: a small one waits for one chunk of the large one before it. */
+static void small_memory_does_not_wait_for_large(void **state) {
+    struct rig r;
+    char *other = mmap(NULL, CHUNK, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    (void)state;
+    rig_open(&r, 8 * CHUNK);
+    yk_rdma_mem_want(r.mem, "dev0", YK_RDMA_ALL);
+    await(&script.inside, 1);
+    struct yk_rdma_mem *small = yk_rdma_mem_new(other, CHUNK, NULL);
+    yk_rdma_mem_want(small, "dev0", YK_RDMA_ALL);
+    set(&script.passes, 2); /* the one that is under way, and the next */
+    assert_int_equal(yk_rdma_mem_wait(small, yk_now_ns() + LOOK_NS), 0);
+    assert_true(script.log[1] == (uint64_t)(uintptr_t)other);
+    set(&script.passes, UINT32_MAX);
+    assert_int_equal(mem_end(small, yk_now_ns() + LOOK_NS), 0);
+    settle(&r);
+    assert_int_equal(progress("dev0").known, r.len);
+    rig_close(&r);
+    munmap(other, CHUNK);
+}
+
+/* What one engine's settings leave out is not told of its memory because another engine has a lane over it. */
+static void a_device_is_told_of_its_engines_memory(void **state) {
+    static const int one, two;
+    char *base = mmap(NULL, 2 * CHUNK, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    struct yk_rdma_dev *dev;
+    struct yk_err err;
+    (void)state;
+    set(&script.passes, UINT32_MAX);
+    struct yk_rdma_mem *a = yk_rdma_mem_new(base, CHUNK, &one), *b = yk_rdma_mem_new(base + CHUNK, CHUNK, &two);
+    assert_int_equal(yk_rdma_dev_soon("dev0", &one, &dev, &err), -YK_EAGAIN);
+    assert_int_equal(yk_rdma_mem_wait(a, yk_now_ns() + LOOK_NS), 0);
+    assert_int_equal(yk_rdma_mem_wait(b, yk_now_ns() + LOOK_NS), 0);
+    assert_int_equal(progress("dev0").known, CHUNK);
+    assert_int_equal(get(&script.begun), 1);
+    assert_true(script.log[0] == (uint64_t)(uintptr_t)base);
+    assert_int_equal(mem_end(a, yk_now_ns() + LOOK_NS), 0);
+    assert_int_equal(mem_end(b, yk_now_ns() + LOOK_NS), 0);
+    munmap(base, 2 * CHUNK);
 }
 
 /* No key has a byte that is not the region's, nor lets a peer write. */
@@ -426,45 +521,61 @@ static void keys_end_with_the_region(void **state) {
     }
 }
 
+/* How asking for a device ends that is being opened. */
+static int opened_soon(const char *device, struct yk_rdma_dev **ret_dev) {
+    uint64_t until = yk_now_ns() + LOOK_NS;
+    struct timespec ms = {.tv_nsec = 1000000};
+    struct yk_err err;
+    int rc;
+    while ((rc = yk_rdma_dev_soon(device, NULL, ret_dev, &err)) == -YK_EAGAIN && yk_now_ns() < until)
+        nanosleep(&ms, NULL);
+    return rc;
+}
+
 /* Who must not wait for a device has a helper open it, and is told; others are opened meanwhile. */
 static void a_device_that_opens_slowly(void **state) {
     struct rig r = {.len = 2 * CHUNK};
     struct yk_rdma_dev *other, *same;
+    struct yk_err err;
     (void)state;
     set(&script.passes, UINT32_MAX);
-    assert_int_equal(yk_rdma_dev_soon("dev0"), -YK_ENOENT); /* for nothing */
     r.base = mmap(NULL, r.len, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     assert_true(r.base != MAP_FAILED);
-    r.mem = yk_rdma_mem_new(r.base, r.len);
+    r.mem = yk_rdma_mem_new(r.base, r.len, NULL);
     assert_non_null(r.mem);
     set(&script.slow, 1);
-    assert_int_equal(yk_rdma_dev_soon("dev0"), 0);
-    await(&script.opening, 1);
     for (int i = 0; i < 3; i++)
-        assert_int_equal(yk_rdma_dev_soon("dev0"), 0);
-    assert_int_equal(yk_rdma_dev_get("dev1", &other, NULL), 0);
-    assert_int_equal(yk_rdma_dev_soon("dev1"), 1);
-    assert_false(yk_rdma_dev_is_open("dev0"));
+        assert_int_equal(yk_rdma_dev_soon("dev0", NULL, &same, &err), -YK_EAGAIN);
+    await(&script.opening, 1);
+    assert_int_equal(yk_rdma_dev_soon("dev0", NULL, &same, &err), -YK_EAGAIN);
+    assert_int_equal(opened_soon("dev1", &other), 0);
+    assert_null(yk_rdma_dev_ref("dev0"));
     set(&script.slow, 0);
-    assert_int_equal(yk_rdma_dev_get("dev0", &same, NULL), 0); /* waits for it, and opens no second one */
+    assert_int_equal(opened_soon("dev0", &same), 0);
     assert_int_equal(get(&script.opened), 2);
-    assert_int_equal(yk_rdma_dev_soon("dev0"), 1);
     settle(&r);
     assert_int_equal(progress("dev0").known, r.len);
     yk_rdma_dev_put(other);
     yk_rdma_dev_put(same);
-    assert_int_equal(get(&script.closed), 1); /* the memory has it yet */
-    yk_rdma_mem_close(r.mem);
-    yk_rdma_mem_put(r.mem);
-    assert_int_equal(get(&script.closed), 2);
+    assert_int_equal(mem_end(r.mem, yk_now_ns() + LOOK_NS), 0);
+    await(&script.closed, 2); /* some seconds after the lanes that asked for them */
     set(&script.absent, 1);
-    r.mem = yk_rdma_mem_new(r.base, r.len);
-    assert_int_equal(yk_rdma_dev_soon("dev0"), 0);
+    r.mem = yk_rdma_mem_new(r.base, r.len, NULL);
+    assert_int_equal(opened_soon("dev0", &same), -YK_ENOENT);
     settle(&r);
     assert_int_equal(progress("dev0").refused, r.len); /* it is not there */
-    assert_int_not_equal(yk_rdma_dev_soon("dev0"), 1);
-    yk_rdma_mem_put(r.mem);
+    assert_int_equal(mem_end(r.mem, yk_now_ns() + LOOK_NS), 0);
     munmap(r.base, r.len);
+}
+
+/* A lane has its device without any memory that it shall know, and for as long as it wants. */
+static void a_device_without_memory(void **state) {
+    struct yk_rdma_dev *dev;
+    (void)state;
+    assert_int_equal(opened_soon("dev1", &dev), 0); /* the other one has only just not been there */
+    assert_int_equal(get(&script.opened), 1);
+    yk_rdma_dev_put(dev);
+    await(&script.closed, 1);
 }
 
 /* Memory that cannot be pinned, with devices that page: they know it all the same. */
@@ -583,8 +694,13 @@ int main(void) {
         CASE(what_was_refused_is_tried_again),
         CASE(a_device_that_cannot_be_opened),
         CASE(the_end_waits_for_what_is_under_way),
+        CASE(a_device_that_hangs),
+        CASE(a_device_that_hangs_in_its_opening),
+        CASE(small_memory_does_not_wait_for_large),
+        CASE(a_device_is_told_of_its_engines_memory),
         CASE(keys_end_with_the_region),
         CASE(a_device_that_opens_slowly),
+        CASE(a_device_without_memory),
         CASE(what_is_not_pinned_is_paged),
         CASE(order_is_relaxed_where_it_can_be),
         CASE(large_memory_is_told_of),

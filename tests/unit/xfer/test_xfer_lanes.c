@@ -14,6 +14,7 @@
 
 #include <dirent.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -258,6 +259,99 @@ static void keys_go_last(void **state) {
     fake_end(&rig);
 }
 
+/* A lane that does not come up since the peer has no room costs none of ours, as one for which this process lacks
+ * something does; what is up goes on in both cases. */
+static void want_of_the_peer_is_not_ours(void **state) {
+    static const int codes[] = {-YK_EBUSY, -YK_ELIMIT};
+    (void)state;
+    for (uint32_t i = 0; i < 2; i++) {
+        yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 40};
+        yk_xfer_submit_opts so = {.size = sizeof(so), .timeout_ms = 60000};
+        yk_xfer_batch b;
+        struct yk_peer_info info = {.incarnation = 6000};
+        struct yk_seg seg = {.region = 1, .len = 4 * MB, .access = YK_XFER_REMOTE_READ | YK_XFER_REMOTE_WRITE};
+        struct yk_err err;
+        fake_begin(&rig, 1, 400e6, 4 * MB, &o);
+        rig.engine->evict_ns = 0;
+        yk_xfer_segment first = rig.segment, second;
+        move_all(YK_XFER_READ, MB, i);
+        assert_int_equal(yk_engine_peer(rig.engine, &info, 0, &seg.peer, &err), 0);
+        assert_int_equal(yk_engine_segment(rig.engine, &seg, 0, &second, &err), 0);
+        yk_peer_put(seg.peer);
+        fake.rail[0].refusal = codes[i];
+        __atomic_store_n(&fake.rail[0].meagre, 1, __ATOMIC_RELEASE);
+        rig.segment = second;
+        yk_xfer_request q = fake_request(&rig, YK_XFER_READ, 0, 4096);
+        uint32_t before = __atomic_load_n(&fake.rail[0].connects, __ATOMIC_ACQUIRE);
+        assert_int_equal(yk_xfer_submit(rig.engine, &q, 1, &so, &b), 0);
+        fake_wait(&fake.rail[0].connects, before + 3); /* the first has failed by the time of the last */
+        assert_int_equal(yk_xfer_cancel(rig.engine, b), 0);
+        (void)yk_xfer_wait(rig.engine, b, 60000);
+        assert_int_equal(yk_xfer_batch_free(rig.engine, b), 0);
+        __atomic_store_n(&fake.rail[0].meagre, 0, __ATOMIC_RELEASE);
+        rig.segment = first;
+        before = __atomic_load_n(&fake.rail[0].connects, __ATOMIC_ACQUIRE);
+        move_all(YK_XFER_READ, MB, i);
+        assert_int_equal(fake.rail[0].connects == before, codes[i] == -YK_EBUSY);
+        fake_end(&rig);
+    }
+    assert_int_equal(yk_peer_said(-YK_ELIMIT), -YK_EBUSY);
+    assert_int_equal(yk_peer_said(-YK_EPERM), -YK_EPERM);
+}
+
+static void *let_go_soon(void *arg) {
+    (void)arg;
+    (void)poll(NULL, 0, 30);
+    __atomic_store_n(&fake.pins, 0, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+/* A device that does not let go of memory: unregistering ends, the memory is used for nothing new and its place stays
+ * taken, and who asks again learns when it is free. */
+static void a_device_that_does_not_let_go(void **state) {
+    yk_xfer_opts o = {.size = sizeof(o)};
+    pthread_t other;
+    (void)state;
+    fake_begin(&rig, 1, 1e9, MB, &o);
+    rig.engine->unregister_ns = 20 * YK_NS_PER_MS;
+    void *addr = rig.local;
+    fake.pins = 1;
+    assert_int_equal(yk_xfer_unregister(rig.engine, &addr, 1), -YK_ETIMEDOUT);
+    assert_non_null(strstr(yk_xfer_error_text(), "device"));
+    batch[0] = fake_request(&rig, YK_XFER_READ, 0, 4096);
+    assert_true(yk_xfer_run(rig.engine, batch, 1, NULL) < 0);
+    yk_xfer_memory again = {.addr = rig.local, .length = MB, .fd = -1};
+    assert_int_equal(yk_xfer_register(rig.engine, &again, 1), -YK_EINVAL);
+    assert_int_equal(yk_xfer_unregister(rig.engine, &addr, 1), -YK_ETIMEDOUT);
+    rig.engine->unregister_ns = 10 * YK_NS_PER_S;
+    assert_int_equal(pthread_create(&other, NULL, let_go_soon, NULL), 0);
+    assert_int_equal(yk_xfer_unregister(rig.engine, &addr, 1), 0);
+    assert_int_equal(pthread_join(other, NULL), 0);
+    assert_int_equal(yk_xfer_unregister(rig.engine, &addr, 1), -YK_ENOENT);
+    assert_int_equal(yk_xfer_register(rig.engine, &again, 1), 0);
+    fake.pins = 1; /* the engine's end does not wait for it without end, */
+    rig.engine->unregister_ns = 20 * YK_NS_PER_MS;
+    fake_end(&rig);
+}
+
+/* nor the end of memory that the engine has allocated. */
+static void allocated_memory_that_is_not_let_go(void **state) {
+    yk_xfer_opts o = {.size = sizeof(o)};
+    void *addr;
+    (void)state;
+    fake_begin(&rig, 1, 1e9, MB, &o);
+    rig.engine->unregister_ns = 20 * YK_NS_PER_MS;
+    assert_int_equal(yk_xfer_alloc(rig.engine, MB, 0, &addr), 0);
+    fake.pins = 1;
+    assert_int_equal(yk_xfer_free(rig.engine, addr), -YK_ETIMEDOUT);
+    memset(addr, 1, MB); /* it is there yet */
+    fake.pins = 0;
+    rig.engine->unregister_ns = 10 * YK_NS_PER_S;
+    assert_int_equal(yk_xfer_free(rig.engine, addr), 0);
+    assert_int_equal(yk_xfer_free(rig.engine, addr), -YK_ENOENT);
+    fake_end(&rig);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lanes_of_a_burst_go_again),
@@ -270,6 +364,9 @@ int main(void) {
 #ifndef __SANITIZE_THREAD__
         cmocka_unit_test(nothing_runs_when_all_has_ended),
 #endif
+        cmocka_unit_test(want_of_the_peer_is_not_ours),
+        cmocka_unit_test(a_device_that_does_not_let_go),
+        cmocka_unit_test(allocated_memory_that_is_not_let_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -351,6 +351,7 @@ static void a_guarded_read_is_one_request_and_two_messages(void **state) {
     assert_int_equal(c.here.requests, c.slices);
     assert_int_equal(c.here.bytes, REQUESTS * (64u << 10));
     assert_int_equal(c.there.requests, 0);
+    assert_true(c.here.doorbells <= c.slices * 3 / 4); /* those whose keys come together share one */
     assert_true(c.calls_here <= (ALONE + 2 * MESSAGE) * c.slices + AROUND + c.by_time);
     assert_true(c.calls_there <= 2 * MESSAGE * c.slices + AROUND + c.by_time);
     rig_close(&r);
@@ -366,6 +367,7 @@ static void a_write_is_one_request_of_the_target(void **state) {
     assert_int_equal(c.there.requests, c.slices);
     assert_int_equal(c.there.bytes, REQUESTS * (64u << 10));
     assert_int_equal(c.here.requests, 0);
+    assert_true(c.there.doorbells <= c.slices * 3 / 4); /* likewise those that are asked for together */
     assert_true(c.calls_here <= MESSAGE * c.slices + AROUND + c.by_time);
     assert_true(c.calls_there <= (ALONE + MESSAGE) * c.slices + AROUND + c.by_time);
     rig_close(&r);
