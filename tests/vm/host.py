@@ -20,7 +20,7 @@ not_seen_to_end = pytest.mark.skipif(os.environ.get("YOLK_LONG") != "1",
 def boot(command, cut=None, **options):
     """Runs a command in a guest with these devices (vm.Guest) and returns the outcome."""
     try:
-        return vm.Guest(**options).run(command, cut=cut)
+        return vm.Guest(**options).run(command, cut=cut, show=lambda line: print(line, flush=True))
     except vm.NoGuest as why:
         pytest.skip(str(why))
 
