@@ -4,24 +4,28 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
 import vm
-from host import INSIDE, assert_good, boot, not_seen_to_end, programs, suite
+from host import INSIDE, assert_good, boot, programs, suite
 
 TRACES = Path(os.environ.get("YOLK_TRACES", vm.HERE.parents[2] / "shared" / "traces"))
-REQUESTS = 60
+REQUESTS = 200 if os.environ.get("YOLK_LONG") == "1" else 20
 BLOCK = 32 << 10
 PACKET = 4096
 
 
-@not_seen_to_end
-def test_a_trace_over_three_nodes():
-    """Every byte right, and what is got from another node is read by devices: the packets that they count are as many as
-    its bytes take, and what TCP carries beside them is no payload."""
+@pytest.mark.parametrize("kind", ["rxe", "siw"])
+def test_a_trace_over_three_nodes(kind):
+    """Every byte right, and what is got from another node is read by devices: the engines of the nodes that have it send
+    none of it, which over TCP is all. Where devices count packets, those of the reader receive as many as its bytes take,
+    the others little more than the requests."""
     suite("test_xfer_rdma")
     bin_dir = programs("etcd")
     trace = TRACES / "conversation_trace.jsonl"  # else one is generated there
-    outcome = boot(["/usr/bin/python3", "-B", INSIDE / "rdma_cluster.py", bin_dir, trace if trace.exists() else "none", REQUESTS,
-                    BLOCK], nics=3, memory=1536, seconds=840)
+    command = ["/usr/bin/python3", "-B", INSIDE / "rdma_cluster.py", kind, bin_dir, trace if trace.exists() else "none",
+               REQUESTS, BLOCK]
+    outcome = boot(["sh", "-c", 'ulimit -l unlimited; exec "$@"', "sh", *command], nics=3, kind=kind, memory=1024, seconds=840)
     assert_good(outcome)
     lines = [json.loads(line) for line in outcome.output.splitlines() if line.startswith('{"transports"')]
     assert [(line["transports"], line["node"]) for line in lines] == [("rdma,tcp", 1), ("rdma,tcp", 2), ("rdma,tcp", 3),
@@ -31,13 +35,15 @@ def test_a_trace_over_three_nodes():
         assert result["wrong_bytes"] == 0 and result["requests"] == REQUESTS, line
         assert result["checked_bytes"] == result["get_bytes"], line
         if line["node"] == 1:
-            assert line["pulled_bytes"] == 0, line
+            assert line["pulled_bytes"] == 0 and result["put_bytes"] > 0, line
             continue
-        assert result["hit_blocks"] == result["blocks"] and line["pulled_bytes"] >= line["payload_bytes"] > 0, line
-        packets = sum(line["packets"].values())
+        # Who asks an emulated node may hear too late what others have, and put it again: not often.
+        assert result["hit_blocks"] >= 0.5 * result["blocks"] and line["pulled_bytes"] > 0, line
         if line["transports"] == "tcp":
-            assert packets == 0 and line["loopback_bytes"] >= line["pulled_bytes"], line
+            assert line["received"] == 0 and line["sent_by_others_bytes"] >= line["pulled_bytes"], line
             continue
-        # A transfer that an emulated device was too slow for goes over TCP: some may, not most.
-        assert packets * PACKET >= 0.8 * line["pulled_bytes"], line
-        assert line["loopback_bytes"] < 0.4 * line["pulled_bytes"], line
+        # What an emulated device was too slow for goes over TCP: some may, not most.
+        assert line["sent_by_others_bytes"] < 0.25 * line["pulled_bytes"], line
+        if kind == "rxe":
+            assert line["received"] * PACKET >= 0.8 * line["pulled_bytes"], line
+            assert sum(line["packets"].values()) < 1.25 * line["received"], line

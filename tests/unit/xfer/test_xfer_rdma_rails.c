@@ -30,6 +30,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -104,8 +105,8 @@ static void target_start(struct target *t, uint32_t transports, int pin) {
     assert_int_equal(ftruncate(t->memory_fd, BYTES), 0);
     t->memory = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, t->memory_fd, 0);
     assert_true(t->memory != MAP_FAILED);
-    assert_int_equal(pipe(in), 0);
-    assert_int_equal(pipe(out), 0);
+    assert_int_equal(pipe2(in, O_CLOEXEC), 0); /* a command that is run meanwhile would hold its end open */
+    assert_int_equal(pipe2(out, O_CLOEXEC), 0);
     snprintf(fd, sizeof(fd), "%d", t->memory_fd);
     snprintf(bits, sizeof(bits), "%u", transports);
     t->pid = fork();
