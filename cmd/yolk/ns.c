@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * yolk ns: namespaces, their quota, copies and epoch.
+ * yolk ns: namespaces, their quota, copies, epoch, and what they have of memory that is shared.
  */
 #include "commands.h"
 #include "keys.h"
+#include "sample.h"
 #include "top_cluster.h"
 
 #include "base/fmt.h"
@@ -18,8 +19,8 @@
 
 struct ns_config {
     struct yolk_common common;
-    uint64_t quota_bytes;
-    int64_t copies;
+    uint64_t quota_bytes, guarantee_bytes;
+    int64_t copies, priority;
     bool force, cluster;
 };
 
@@ -29,14 +30,29 @@ static const struct yk_opt rows[] = {
      .type = YK_OPT_SIZE,
      YK_OPT_AT(struct ns_config, quota_bytes),
      .def = "0",
-     .help = "Of create: bytes that it may hold; 0 is no limit."},
+     .help = "Of create and set: bytes that it may hold; 0 is no limit."},
+    {.name = "guarantee",
+     .letter = 'g',
+     .type = YK_OPT_SIZE,
+     YK_OPT_AT(struct ns_config, guarantee_bytes),
+     .def = "0",
+     .help = "Of create and set, where a node divides its memory among namespaces (--policy learned): bytes of it that are "
+             "its own whatever others ask for; 0 is none."},
+    {.name = "priority",
+     .letter = 'p',
+     .type = YK_OPT_INT,
+     YK_OPT_AT(struct ns_config, priority),
+     .def = "100",
+     .min = "1",
+     .max = "10000",
+     .help = "Of create and set, likewise: what a hit of it counts beside one of the others."},
     {.name = "copies",
      .type = YK_OPT_INT,
      YK_OPT_AT(struct ns_config, copies),
      .def = "0",
      .min = "0",
      .max = "8",
-     .help = "Of create, in a cluster: copies of a put that names none; 0 is one."},
+     .help = "Of create and set, in a cluster: copies of a put that names none; 0 is one."},
     {.name = "force",
      .letter = 'f',
      .type = YK_OPT_BOOL,
@@ -57,6 +73,12 @@ static void print_json(const yk_ns_info *info) {
     yk_json_put_uint(&json, "epoch", info->epoch);
     yk_json_put_uint(&json, "quota_bytes", info->quota_bytes);
     yk_json_put_uint(&json, "copies", info->copies);
+    yk_json_put_uint(&json, "guarantee_bytes", info->guarantee_bytes);
+    yk_json_put_uint(&json, "guaranteed_bytes", info->guaranteed_bytes);
+    yk_json_put_uint(&json, "priority", info->priority != 0 ? info->priority : YK_PRIORITY_DEFAULT);
+    yk_json_put_uint(&json, "share_bytes", info->share_bytes);
+    yk_json_put_uint(&json, "share_used_bytes", info->share_used_bytes);
+    yk_json_put_double(&json, "share_hit_ratio", info->share_hit_ratio);
     yk_json_put_uint(&json, "used_bytes", info->used_bytes);
     yk_json_put_uint(&json, "blocks", info->blocks);
     yk_json_end_object(&json);
@@ -64,18 +86,26 @@ static void print_json(const yk_ns_info *info) {
     yk_json_finish(&json);
 }
 
+static const char *bytes_or_none(uint64_t bytes, char buf[YK_FMT_MAX]) {
+    return bytes != 0 ? yk_fmt_bytes(bytes, buf) : "-";
+}
+
 static void print_row(const yk_ns_info *info) {
-    char used[YK_FMT_MAX], quota[YK_FMT_MAX], name[YOLK_KEY_TEXT_MAX], wanted[16];
+    char used[YK_FMT_MAX], quota[YK_FMT_MAX], guarantee[YK_FMT_MAX], share[YK_FMT_MAX], name[YOLK_KEY_TEXT_MAX];
+    char wanted[16], priority[16];
     snprintf(wanted, sizeof(wanted), "%u", info->copies);
-    printf("%10llu %10s %10s %6s %12llu  %s\n", (unsigned long long)info->blocks,
-           yk_fmt_bytes(info->used_bytes, used),
-           info->quota_bytes != 0 ? yk_fmt_bytes(info->quota_bytes, quota) : "-", info->copies != 0 ? wanted : "-",
-           (unsigned long long)info->epoch, yolk_safe_text(info->name, name));
+    snprintf(priority, sizeof(priority), "%u", info->priority);
+    printf("%10llu %10s %10s %10s %6s %10s %6s %12llu  %s\n", (unsigned long long)info->blocks,
+           yk_fmt_bytes(info->used_bytes, used), bytes_or_none(info->quota_bytes, quota),
+           bytes_or_none(info->guarantee_bytes, guarantee), info->priority != 0 ? priority : "-",
+           bytes_or_none(info->share_bytes, share), info->copies != 0 ? wanted : "-", (unsigned long long)info->epoch,
+           yolk_safe_text(info->name, name));
 }
 
 static void print(const struct yolk_ctx *ctx, const yk_ns_info *infos, int n) {
     if (!ctx->common->json)
-        printf("%10s %10s %10s %6s %12s  %s\n", "BLOCKS", "USED", "QUOTA", "COPIES", "EPOCH", "NAME");
+        printf("%10s %10s %10s %10s %6s %10s %6s %12s  %s\n", "BLOCKS", "USED", "QUOTA", "GUARANTEE", "PRIO", "SHARE",
+               "COPIES", "EPOCH", "NAME");
     for (int i = 0; i < n && i < NS_LIST_MAX; i++) {
         if (ctx->common->json)
             print_json(&infos[i]);
@@ -91,7 +121,7 @@ static uint64_t number(const json_t *o, const char *key) {
     return n > 0 ? (uint64_t)n : 0;
 }
 
-/* Blocks and bytes are added up; epoch and quota are the cluster's, so the newest that a node has heard of. */
+/* Blocks and bytes are added up; all settings are the cluster's, so the newest that a node has heard of. */
 static void add_space(const json_t *o, yk_ns_info *infos, int *io_n) {
     const char *name = json_string_value(json_object_get(o, "name"));
     uint64_t epoch = number(o, "epoch");
@@ -107,9 +137,12 @@ static void add_space(const json_t *o, yk_ns_info *infos, int *io_n) {
     }
     infos[i].blocks += number(o, "blocks");
     infos[i].used_bytes += number(o, "used_bytes");
+    infos[i].share_bytes += number(o, "share_bytes");
     if (epoch >= infos[i].epoch) {
         infos[i].quota_bytes = number(o, "quota_bytes");
         infos[i].copies = (uint32_t)number(o, "copies");
+        infos[i].guarantee_bytes = number(o, "guarantee_bytes");
+        infos[i].priority = (uint32_t)number(o, "priority");
     }
     infos[i].epoch = epoch > infos[i].epoch ? epoch : infos[i].epoch;
 }
@@ -188,12 +221,61 @@ static int changed(struct yolk_ctx *ctx, int rc, const char *what) {
     return YOLK_OK;
 }
 
+/* More may be promised than there is, and where nothing is divided a promise is none. Both are said, and no failure. */
+static void warn_of_guarantees(struct yolk_ctx *ctx) {
+    char sum[YK_FMT_MAX], there[YK_FMT_MAX];
+    struct yolk_sample sample = {0};
+    if (yolk_sample_take(ctx->client, &sample) < 0)
+        return;
+    uint64_t divided = number(sample.root, "divided_bytes"), guaranteed = number(sample.root, "guaranteed_bytes");
+    if (divided == 0)
+        fprintf(stderr, "yolk: this node's policy is %s, which divides no memory: guarantee and priority count where it does\n",
+                yolk_sample_text(&sample, "policy"));
+    else if (guaranteed > divided)
+        fprintf(stderr, "yolk: namespaces are guaranteed %s together, and this node divides %s: each gets less, in proportion\n",
+                yk_fmt_bytes(guaranteed, sum), yk_fmt_bytes(divided, there));
+    yolk_sample_free(&sample);
+}
+
+/* What was given, one after the other. */
+static int apply(struct yolk_ctx *ctx) {
+    const struct ns_config *config = ctx->config;
+    const char *name = ctx->args[1];
+    int rc = 0, of_shares = 0;
+    if (yk_opt_is_set(ctx->opts, "copies"))
+        rc = yk_ns_set_copies(ctx->client, name, (uint32_t)config->copies);
+    if (rc == 0 && yk_opt_is_set(ctx->opts, "guarantee") && ++of_shares)
+        rc = yk_ns_set_guarantee(ctx->client, name, config->guarantee_bytes);
+    if (rc == 0 && yk_opt_is_set(ctx->opts, "priority") && ++of_shares)
+        rc = yk_ns_set_priority(ctx->client, name, (uint32_t)config->priority);
+    if (rc == 0 && of_shares > 0)
+        warn_of_guarantees(ctx);
+    return rc;
+}
+
 static int create(struct yolk_ctx *ctx) {
     const struct ns_config *config = ctx->config;
     int rc = yk_ns_create(ctx->client, ctx->args[1], config->quota_bytes);
-    if (rc == 0 && config->copies > 0)
-        rc = yk_ns_set_copies(ctx->client, ctx->args[1], (uint32_t)config->copies);
-    return changed(ctx, rc, "ns create");
+    return changed(ctx, rc == 0 ? apply(ctx) : rc, "ns create");
+}
+
+static int set(struct yolk_ctx *ctx) {
+    static const char *const settings[] = {"quota", "copies", "guarantee", "priority"};
+    const struct ns_config *config = ctx->config;
+    char quoted[YK_QUOTE_MAX];
+    yk_ns_info info;
+    int given = 0;
+    for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++)
+        given += yk_opt_is_set(ctx->opts, settings[i]);
+    if (given == 0)
+        return yolk_fail(YOLK_USAGE, "ns set: found nothing to set, expected --quota, --guarantee, --priority or --copies");
+    int rc = find(ctx, ctx->args[1], &info); /* a slip of the pen makes no namespace */
+    if (rc == YK_MISS)
+        return yolk_fail(YOLK_FAIL, "namespace %s: there is none of that name (yolk ns create)",
+                         yk_quote(ctx->args[1], quoted));
+    if (rc == 0 && yk_opt_is_set(ctx->opts, "quota"))
+        rc = yk_ns_create(ctx->client, ctx->args[1], config->quota_bytes);
+    return changed(ctx, rc == 0 ? apply(ctx) : rc, "ns set");
 }
 
 static int copies(struct yolk_ctx *ctx) {
@@ -261,6 +343,7 @@ static const struct verb {
 } verbs[] = {
     {"list", "", 1, list},          {"create", " NAME", 2, create}, {"quota", " NAME SIZE", 3, quota},
     {"epoch", " NAME N", 3, epoch}, {"rm", " NAME", 2, remove_ns},  {"copies", " NAME N", 3, copies},
+    {"set", " NAME", 2, set},
 };
 
 static int ns(struct yolk_ctx *ctx) {
@@ -275,19 +358,20 @@ static int ns(struct yolk_ctx *ctx) {
         int code = verbs[i].fn == list && ((const struct ns_config *)ctx->config)->cluster ? 0 : yolk_open_node(ctx);
         return yolk_finish(code != 0 ? code : verbs[i].fn(ctx));
     }
-    return yolk_fail(YOLK_USAGE, "ns: found '%.40s', expected list, create, quota, copies, epoch or rm",
+    return yolk_fail(YOLK_USAGE, "ns: found '%.40s', expected list, create, set, quota, copies, epoch or rm",
                      name);
 }
 
 const struct yolk_cmd yolk_cmd_ns = {
     .name = "ns",
-    .args = "[list|create|quota|copies|epoch|rm [NAME [VALUE]]]",
+    .args = "[VERB [NAME [VALUE]]]",
     .max_args = 3,
     .help = "list, make, limit, renew and remove namespaces",
     .more =
-        "list (or nothing) prints them; create NAME makes one; quota NAME SIZE limits its bytes, 0 "
-        "takes the limit away; copies NAME N says how many copies in a cluster puts want that name none; epoch NAME N raises its epoch (new weights), which makes every "
-        "older block invisible at once; rm NAME removes it and its blocks, in a cluster at all nodes.",
+        "VERB: list (or nothing) prints them; create NAME makes one; set NAME changes what its options name, and nothing "
+        "else; quota NAME SIZE limits its bytes, 0 takes the limit away; copies NAME N says how many copies in a cluster "
+        "puts want that name none; epoch NAME N raises its epoch (new weights), which makes every older block invisible at "
+        "once; rm NAME removes it and its blocks, in a cluster at all nodes.",
     YOLK_CMD_OPTIONS(rows),
     .config_bytes = sizeof(struct ns_config),
     .fn = ns,

@@ -43,20 +43,22 @@ static const char *duration(double ms, char buf[YK_FMT_MAX]) {
 /* ---- the table ------------------------------------------------------------------------------- */
 
 static void print_head(void) {
-    printf("%-16s %-8s %9s %9s  %6s %6s %6s %6s  %9s %9s %6s %6s\n", "NAMESPACE", "FOLLOWS", "ROOM", "REQUESTED",
-           "HIT %", "LRU", "S3FIFO", "LEARN", "TRAININGS", "MODEL AGE", "RATIO", "BITS");
+    printf("%-16s %-8s %9s %9s  %6s %6s %6s %6s  %9s %9s %6s %6s  %9s %9s %6s\n", "NAMESPACE", "FOLLOWS", "ROOM", "REQUESTED",
+           "HIT %", "LRU", "S3FIFO", "LEARN", "TRAININGS", "MODEL AGE", "RATIO", "BITS", "SHARE", "USED", "EXP %");
 }
 
 static void print_row(const json_t *row) {
-    char name[YOLK_KEY_TEXT_MAX], age[YK_FMT_MAX];
+    char name[YOLK_KEY_TEXT_MAX], age[YK_FMT_MAX], share[YK_FMT_MAX], used[YK_FMT_MAX];
     const json_t *late = json_object_get(row, "late_hit_ratio"), *c = json_object_get(row, "calibration");
     double blocks = number(row, "requested_blocks"), hits = number(json_object_get(row, "hit_blocks"), "real");
     bool has_model = !json_is_null(json_object_get(row, "model_age_ms"));
-    printf("%-16s %-8s %9.0f %9.0f  %6.2f %6.2f %6.2f %6.2f  %9.0f %9s %6.2f %6.2f\n",
+    printf("%-16s %-8s %9.0f %9.0f  %6.2f %6.2f %6.2f %6.2f  %9.0f %9s %6.2f %6.2f  %9s %9s %6.2f\n",
            yolk_safe_text(text(row, "namespace"), name), text(row, "follows"), number(row, "room_blocks"), blocks,
            blocks > 0 ? 100 * hits / blocks : 0, 100 * number(late, "lru"), 100 * number(late, "s3fifo"),
            100 * number(late, "learned"), number(row, "trainings"),
-           has_model ? duration(number(row, "model_age_ms"), age) : "-", number(c, "ratio"), number(c, "bits_per_use"));
+           has_model ? duration(number(row, "model_age_ms"), age) : "-", number(c, "ratio"), number(c, "bits_per_use"),
+           yk_fmt_bytes((uint64_t)number(row, "share_bytes"), share),
+           yk_fmt_bytes((uint64_t)number(row, "share_used_bytes"), used), 100 * number(row, "share_hit_ratio"));
 }
 
 static void print_table(const json_t *learned) {

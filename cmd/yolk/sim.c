@@ -4,6 +4,7 @@
  */
 #include "commands.h"
 #include "sim_cluster.h"
+#include "sim_tenants.h"
 
 #include "base/parse.h"
 #include "base/text.h"
@@ -17,10 +18,13 @@ struct sim_config {
     struct yolk_common common;
     struct sim_cluster_config cluster;
     char *trace, *ssd;
+    struct yk_opt_list beside;
     int64_t capacity, seed;
-    int policy;
+    int policy, shares;
     bool prefetch, cost;
 };
+
+static const char *const on_off[] = {"off", "on", NULL};
 
 #define ROW(name_, type_, field_)                                                                  \
     .name = (name_), .type = (type_), YK_OPT_AT(struct sim_config, field_)
@@ -38,12 +42,30 @@ static const struct yk_opt rows[] = {
     {ROW("prefetch-ahead", YK_OPT_BOOL, prefetch),
      .help = "Bring up chains from SSD before they are wanted, where that can be predicted. For learned with --ssd, "
              "without --nodes."},
+    {ROW("beside", YK_OPT_LIST, beside), .metavar = "FILE,...",
+     .help = "Requests of other tenants, a trace each, at the traces' times: as namespaces of a node they have one capacity "
+             "together. For lru, s3fifo and learned, of one tier."},
+    {ROW("shares", YK_OPT_ENUM, shares), .def = "on", .values = on_off,
+     .help = "With --beside: on: the tenant that is most above its share gives; off: the oldest block of all goes."},
     {ROW("seed", YK_OPT_INT, seed), .def = "1", .min = "0",
      .help = "The same trace, options and seed give the same result everywhere."},
     {ROW("cost", YK_OPT_BOOL, cost),
-     .help = "Say what it cost, too: CPU time a block of deciding, and of learning. That differs from run to run."},
+     .help = "Say what it cost, too: CPU time a block of deciding, of learning, and of shares. That differs from run to run."},
     SIM_CLUSTER_ROWS(struct sim_config),
 };
+
+static struct sim_tenants tenants_of(const struct sim_config *c, const char *const *files, const struct yk_sim_trace *traces,
+                                     uint32_t count) {
+    return (struct sim_tenants){.files = files,
+                                .traces = traces,
+                                .count = count,
+                                .policy = yk_sim_policy_names[c->policy],
+                                .capacity = (uint32_t)c->capacity,
+                                .seed = (uint64_t)c->seed,
+                                .shares = c->shares != 0,
+                                .cost = c->cost,
+                                .json = c->common.json};
+}
 
 static double us_a_block(uint64_t ns, const struct yk_sim_result *r) {
     return r->blocks > 0 ? (double)ns / 1e3 / (double)r->blocks : 0;
@@ -77,7 +99,11 @@ static void print_text(const struct sim_config *c, const struct yk_sim_result *r
                us_a_block(r->decision_ns, r), us_a_block(r->training_ns, r), r->trainings);
 }
 
-static void print_json(const struct sim_config *c, const struct yk_sim_result *r, double ratio) {
+static int print_json(const struct sim_config *c, const struct yk_sim_trace *trace, const struct yk_sim_result *r,
+                      double ratio) {
+    const char *file = c->trace;
+    struct sim_tenants one = tenants_of(c, &file, trace, 1);
+    int code = YOLK_OK;
     struct yk_json json;
     yk_json_init_file(&json, stdout);
     yk_json_begin_object(&json);
@@ -94,18 +120,22 @@ static void print_json(const struct sim_config *c, const struct yk_sim_result *r
         yk_json_put_double(&json, "decision_us_per_block", us_a_block(r->decision_ns, r));
         yk_json_put_double(&json, "training_us_per_block", us_a_block(r->training_ns, r));
         yk_json_put_uint(&json, "trainings", r->trainings);
+        code = sim_shares_cost(&one, &json);
     }
     yk_json_end_object(&json);
     yk_json_newline(&json);
     (void)yk_json_finish(&json);
+    return code;
 }
 
-static void print(const struct sim_config *c, const struct yk_sim_result *r) {
+static int print(const struct sim_config *c, const struct yk_sim_trace *trace, const struct yk_sim_result *r) {
+    const char *file = c->trace;
+    struct sim_tenants one = tenants_of(c, &file, trace, 1);
     double ratio = ratio_of(r->hit_blocks, r->blocks);
     if (c->common.json)
-        print_json(c, r, ratio);
-    else
-        print_text(c, r, ratio);
+        return print_json(c, trace, r, ratio);
+    print_text(c, r, ratio);
+    return c->cost ? sim_shares_cost(&one, NULL) : YOLK_OK;
 }
 
 static int load_failed(const char *path, const struct yk_err *err) {
@@ -149,8 +179,41 @@ static int run_cache(const struct sim_config *c, const struct yk_sim_trace *trac
     int rc = yk_sim_run(trace, &opts, &result, &err);
     if (rc < 0)
         return yolk_fail(rc == -YK_EINVAL ? YOLK_USAGE : YOLK_FAIL, "%s", err.text);
-    print(c, &result);
+    return print(c, trace, &result);
+}
+
+static int check_beside(const struct yolk_ctx *ctx) {
+    static const char *const alone[] = {"ssd", "prefetch-ahead", "nodes", NULL};
+    const struct sim_config *c = ctx->config;
+    for (size_t i = 0; c->beside.n > 0 && alone[i] != NULL; i++)
+        if (yk_opt_is_set(ctx->opts, alone[i]))
+            return yolk_fail(YOLK_USAGE, "found --%s with --beside, expected one of them", alone[i]);
+    if (c->beside.n == 0 && yk_opt_is_set(ctx->opts, "shares"))
+        return yolk_fail(YOLK_USAGE, "found --shares without --beside, expected both: one tenant has all");
+    if (c->beside.n + 1 > YK_SIM_TENANTS_MAX)
+        return yolk_fail(YOLK_USAGE, "found %zu files with --beside, expected at most %u", c->beside.n, YK_SIM_TENANTS_MAX - 1);
     return YOLK_OK;
+}
+
+/* Takes the first trace over. */
+static int run_beside(const struct sim_config *c, struct yk_sim_trace *first) {
+    struct yk_sim_trace traces[YK_SIM_TENANTS_MAX] = {*first};
+    const char *files[YK_SIM_TENANTS_MAX] = {c->trace};
+    struct yk_err err = {0};
+    uint32_t count = 1;
+    int code = YOLK_OK;
+    for (; code == YOLK_OK && count <= c->beside.n; count++) {
+        files[count] = c->beside.items[count - 1];
+        if (yk_sim_load(files[count], &traces[count], &err) < 0)
+            code = load_failed(files[count], &err);
+    }
+    struct sim_tenants what = tenants_of(c, files, traces, count);
+    if (code == YOLK_OK)
+        code = sim_tenants(&what);
+    for (uint32_t i = 0; i < count; i++)
+        yk_sim_trace_fini(&traces[i]);
+    *first = (struct yk_sim_trace){0};
+    return code;
 }
 
 static int sim(struct yolk_ctx *ctx) {
@@ -158,6 +221,8 @@ static int sim(struct yolk_ctx *ctx) {
     struct yk_sim_trace trace = {0};
     struct yk_err err = {0};
     int code = sim_cluster_check(ctx->opts, c->cluster.nodes > 0);
+    if (code == YOLK_OK)
+        code = check_beside(ctx);
     if (code != YOLK_OK)
         return code;
     if (c->trace == NULL)
@@ -167,7 +232,9 @@ static int sim(struct yolk_ctx *ctx) {
         return yolk_fail(YOLK_USAGE, "--ssd: %s", err.text);
     if (yk_sim_load(c->trace, &trace, &err) < 0)
         return load_failed(c->trace, &err);
-    code = c->cluster.nodes > 0 ? run_cluster(c, &trace, below) : run_cache(c, &trace, below);
+    code = c->beside.n > 0           ? run_beside(c, &trace)
+           : c->cluster.nodes > 0    ? run_cluster(c, &trace, below)
+                                     : run_cache(c, &trace, below);
     yk_sim_trace_fini(&trace);
     return yolk_finish(code);
 }
@@ -177,7 +244,7 @@ const struct yolk_cmd yolk_cmd_sim = {
     .help = "count what a policy hits on a request trace, without a node",
     .more = "One cache of one tier, or with --ssd of two. For each request the leading run of its blocks that is present is a hit; "
             "then all its blocks are used, tail first, and missing ones come in. hit_ratio is hit blocks by "
-            "all blocks. With --ssd a block of either tier is a hit; ssd_share is how many of those SSD served. With "
+            "all blocks. With --beside several tenants have one capacity together, and hits are told of each. With --ssd a block of either tier is a hit; ssd_share is how many of those SSD served. With "
             "--nodes it is a cluster: nodes with tiers, links, prefill and decode, requests at the trace's times.",
     YOLK_CMD_OPTIONS(rows),
     .config_bytes = sizeof(struct sim_config),

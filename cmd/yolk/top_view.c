@@ -215,15 +215,16 @@ static void put_latency(const struct yolk_top_view *v, struct yk_buf *out) {
 }
 
 static void put_namespaces(const struct yolk_top_view *v, struct yk_buf *out) {
-    char used[YK_FMT_MAX], quota[YK_FMT_MAX], name[YOLK_KEY_TEXT_MAX];
+    char used[YK_FMT_MAX], quota[YK_FMT_MAX], share[YK_FMT_MAX], name[YOLK_KEY_TEXT_MAX];
     if (v->n_namespaces == 0)
         return;
-    yk_buf_printf(out, "\n%11s%11s%11s  %s\n", "BLOCKS", "bytes", "quota", "namespace");
+    yk_buf_printf(out, "\n%11s%11s%11s%11s  %s\n", "BLOCKS", "bytes", "quota", "share", "namespace");
     for (int i = 0; i < v->n_namespaces; i++) {
         const yk_ns_info *ns = &v->namespaces[i];
-        yk_buf_printf(out, "%11llu%11s%11s  %s\n", (unsigned long long)ns->blocks,
+        yk_buf_printf(out, "%11llu%11s%11s%11s  %s\n", (unsigned long long)ns->blocks,
                       yk_fmt_bytes(ns->used_bytes, used),
                       ns->quota_bytes != 0 ? yk_fmt_bytes(ns->quota_bytes, quota) : "-",
+                      ns->share_bytes != 0 ? yk_fmt_bytes(ns->share_bytes, share) : "-",
                       yolk_safe_text(ns->name, name));
     }
 }

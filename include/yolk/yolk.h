@@ -399,9 +399,19 @@ typedef struct yk_ns_info {
     uint64_t used_bytes;  /* in both tiers, a block with two copies once */
     uint64_t blocks;      /* likewise */
     uint32_t copies;      /* of a put that names none (yk_put_opts.replicas); 0: one */
+    uint32_t priority;    /* what a hit of it counts where memory is divided; 0: YK_PRIORITY_DEFAULT */
+    uint64_t guarantee_bytes; /* of the node's memory, whatever others ask for; 0 = none */
+    /* Where the policy of the node divides its memory among namespaces (docs/scheduler.md), else 0: */
+    uint64_t guaranteed_bytes; /* what the guarantee comes to: less, if all together are more than there is */
+    uint64_t share_bytes;      /* what it should have; 0: not known yet */
+    uint64_t share_used_bytes; /* and has */
+    double share_hit_ratio;    /* what an LRU of its share would have hit of what it asked for of late */
 } yk_ns_info;
 
-/* In a cluster the next four, and opening a namespace that is new or has to be raised, are agreed by all:
+#define YK_PRIORITY_DEFAULT 100u
+#define YK_PRIORITY_MAX     10000u
+
+/* In a cluster the next six, and opening a namespace that is new or has to be raised, are agreed by all:
  * -YK_EAGAIN: that is not possible now; -YK_ETIMEDOUT: it was not confirmed in some 4.5 s, and may yet be made. */
 
 /* Creates a namespace, or changes the quota of one. -YK_ELIMIT: a node has 256 of them, and one that was
@@ -412,6 +422,13 @@ YK_API int yk_ns_create(yk_client *client, const char *name, uint64_t quota_byte
 /* Of a cluster's namespace: how many copies puts want that name none, 0 or 1 to 8; what is there already stays as it is.
  * -YK_ENOTSUP: the node is in no cluster. -YK_ENONS: there is none of that name. */
 YK_API int yk_ns_set_copies(yk_client *client, const char *name, uint32_t copies);
+
+/* Where a node divides its memory among namespaces: so much of it (0: nothing, at most INT64_MAX) is this one's as soon as
+ * it has use for it, and a hit of it counts so many hundredths of another's (0 = YK_PRIORITY_DEFAULT, at most
+ * YK_PRIORITY_MAX). In a cluster each node's. Guarantees that are more than a node has, together, count less there, each
+ * in proportion. -YK_ENONS: there is none of that name. An older node: -YK_EINVAL. */
+YK_API int yk_ns_set_guarantee(yk_client *client, const char *name, uint64_t bytes);
+YK_API int yk_ns_set_priority(yk_client *client, const char *name, uint32_t priority);
 
 /* Raises the epoch: every older block is invisible when this returns. -YK_ESTALE if the namespace's
  * is higher already. The handle's own epoch follows if the namespace is its own. */

@@ -300,6 +300,18 @@ int yk_ns_set_copies(yk_client *c, const char *name, uint32_t copies) {
     return ns_change(c, YK_NS_COPIES, name, copies);
 }
 
+int yk_ns_set_guarantee(yk_client *c, const char *name, uint64_t bytes) {
+    if (bytes > INT64_MAX)
+        return yk_fail(-YK_EINVAL, "a guarantee of %llu bytes, at most 2^63 - 1", (unsigned long long)bytes);
+    return ns_change(c, YK_NS_GUARANTEE, name, bytes);
+}
+
+int yk_ns_set_priority(yk_client *c, const char *name, uint32_t priority) {
+    if (priority > YK_PRIORITY_MAX)
+        return yk_fail(-YK_EINVAL, "priority %u, at most %u", priority, YK_PRIORITY_MAX);
+    return ns_change(c, YK_NS_PRIORITY, name, priority);
+}
+
 int yk_ns_raise_epoch(yk_client *c, const char *name, uint64_t epoch) {
     int own = c != NULL && name != NULL && strcmp(name, c->name_space) == 0;
     if (own) /* a reconnect in the middle of it greets with this one */
@@ -322,6 +334,15 @@ struct ns_listing {
     int32_t status;
     uint32_t count;
 };
+
+static void read_shares(struct yk_rd *r, yk_ns_info *io) {
+    io->priority = yk_rd_u32(r);
+    io->guarantee_bytes = yk_rd_u64(r);
+    io->guaranteed_bytes = yk_rd_u64(r);
+    io->share_bytes = yk_rd_u64(r);
+    io->share_used_bytes = yk_rd_u64(r);
+    io->share_hit_ratio = yk_rd_u32(r) / 1e6;
+}
 
 static int ns_list_reply(void *arg, struct yk_rd *r) {
     struct ns_listing *l = arg;
@@ -346,18 +367,22 @@ static int ns_list_reply(void *arg, struct yk_rd *r) {
         if (i < l->max)
             l->infos[i].copies = copies;
     }
+    for (uint32_t i = 0; i < l->count && yk_rd_left(r) > 0; i++) {
+        yk_ns_info info;
+        read_shares(r, i < l->max ? &l->infos[i] : &info);
+    }
     return yk_rd_ok(r) && l->status <= 0 && l->count <= INT32_MAX ? 0 : -YK_EPROTO;
 }
 
 int yk_ns_list(yk_client *c, yk_ns_info *ret_infos, size_t max) {
-    unsigned char with_copies[1];
+    unsigned char with_all[1];
     struct yk_wr w;
     struct ns_listing l = {ret_infos, ret_infos != NULL ? max : 0, 0, 0};
     int rc = yk_client_enter(c);
     if (rc < 0)
         return rc;
-    yk_wr_init(&w, with_copies, sizeof(with_copies));
-    yk_wr_u8(&w, 1);
+    yk_wr_init(&w, with_all, sizeof(with_all));
+    yk_wr_u8(&w, 2);
     rc = call(c, YK_MSG_NS_LIST, &w, ns_list_reply, &l, 0);
     if (rc == 0)
         rc = l.status;

@@ -106,6 +106,8 @@ static int put_space(struct yk_member *m, struct yk_member_seen_space *s, const 
             s->space.epoch = value->epoch;
             s->space.quota_bytes = value->quota_bytes;
             s->space.copies = value->copies;
+            s->space.guarantee_bytes = value->guarantee_bytes;
+            s->space.priority = value->priority;
             s->untold = 1;
             m->spaces_dirty = 1;
         }
@@ -144,7 +146,9 @@ static void take_heard(struct yk_member *m) {
 
 /* What etcd lacks, since it came back empty or old. */
 static int is_missing(const struct yk_member_seen_space *s) {
-    return s->revision == 0 ? s->space.epoch > 0 || s->space.quota_bytes > 0 || s->space.copies > 0 : s->in_etcd.epoch < s->space.epoch;
+    const struct yk_member_space *v = &s->space;
+    return s->revision == 0 ? v->epoch > 0 || v->quota_bytes > 0 || v->copies > 0 || v->guarantee_bytes > 0 || v->priority > 0
+                            : s->in_etcd.epoch < v->epoch;
 }
 
 void yk_member_step_spaces(struct yk_member *m, int good) {
@@ -158,6 +162,8 @@ void yk_member_step_spaces(struct yk_member *m, int good) {
         if (s->revision != 0) {
             value.quota_bytes = s->in_etcd.quota_bytes != YK_MEMBER_NO_SPACE ? s->in_etcd.quota_bytes : 0;
             value.copies = s->in_etcd.copies;
+            value.guarantee_bytes = s->in_etcd.guarantee_bytes;
+            value.priority = s->in_etcd.priority;
         }
         if ((rc = put_space(m, s, &value, &unsure)) != 1)
             m->turn_ms = YK_MEMBER_RETRY_MS;
@@ -190,8 +196,14 @@ static int do_space(struct yk_member *m, struct yk_member_job *j) {
         value.quota_bytes = 0; /* there again */
     if (j->space.copies != YK_MEMBER_KEEP_COPIES)
         value.copies = j->space.copies;
-    if (value.quota_bytes == YK_MEMBER_NO_SPACE)
-        value.copies = 0;
+    if (j->space.guarantee_bytes != YK_MEMBER_KEEP_GUARANTEE)
+        value.guarantee_bytes = j->space.guarantee_bytes;
+    if (j->space.priority != YK_MEMBER_KEEP_PRIORITY)
+        value.priority = j->space.priority;
+    if (value.quota_bytes == YK_MEMBER_NO_SPACE) {
+        value.copies = value.priority = 0;
+        value.guarantee_bytes = 0;
+    }
     if (value.quota_bytes == YK_MEMBER_NO_SPACE && !was_removed && value.epoch >= INT64_MAX) {
         yk_member_text(m, "'%.60s' has the last epoch that there is: it cannot be removed", value.name);
         return -YK_ELIMIT;
@@ -377,7 +389,8 @@ int yk_member_set_space(struct yk_member *m, const struct yk_member_space *space
     struct yk_member_job job = {.kind = YK_MEMBER_JOB_SPACE, .space = *space, .done = done, .user = user};
     size_t len = strnlen(space->name, sizeof(space->name));
     if (len == 0 || len > YK_MEMBER_SPACE_MAX || space->epoch > INT64_MAX ||
-        (space->quota_bytes > INT64_MAX && space->quota_bytes != YK_MEMBER_KEEP_QUOTA))
+        (space->quota_bytes > INT64_MAX && space->quota_bytes != YK_MEMBER_KEEP_QUOTA) ||
+        (space->guarantee_bytes > INT64_MAX && space->guarantee_bytes != YK_MEMBER_KEEP_GUARANTEE))
         return -YK_EINVAL;
     return add_job(m, job, timeout_ms);
 }

@@ -97,19 +97,23 @@ struct yk_member_space {
     uint64_t epoch;       /* only grows */
     uint64_t quota_bytes; /* 0: none; YK_MEMBER_NO_SPACE */
     uint32_t copies;      /* of puts that name none; 0: one */
+    uint32_t priority;    /* of shares of memory; 0: as all */
+    uint64_t guarantee_bytes; /* likewise; 0: none */
 };
 /* In place of a quota: it was removed, with all blocks of lower epochs. It is there again, at that epoch or a higher one,
  * when somebody asks for any other change of it. */
 #define YK_MEMBER_NO_SPACE ((uint64_t)INT64_MAX)
 #define YK_MEMBER_KEEP_QUOTA UINT64_MAX /* in a change: as it is */
 #define YK_MEMBER_KEEP_COPIES UINT32_MAX
+#define YK_MEMBER_KEEP_PRIORITY UINT32_MAX
+#define YK_MEMBER_KEEP_GUARANTEE UINT64_MAX
 
 struct yk_member_ops {
     /* A newer map, on disk already. The first may be the disk's own, before etcd was heard. */
     void (*map)(void *arg, const struct yk_dir_map *map);
     /* A node came or says something new of itself; gone: its lease ended (the map says if it is expelled). */
     void (*node)(void *arg, const struct yk_member_node *node, int gone);
-    /* A namespace is new, or its epoch, quota or number of copies has changed; on disk already. */
+    /* A namespace is new, or something of it has changed; on disk already. */
     void (*space)(void *arg, const struct yk_member_space *space);
     /* Something of it has changed. A map that a phase comes from is told before it. */
     void (*state)(void *arg, const struct yk_member_state *state);

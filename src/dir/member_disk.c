@@ -7,7 +7,7 @@
  *   lock     empty
  *   node     JSON: cluster, name, incarnation (of this life, or of the one about to be), stale, prefix
  *   map      map.h's encoding
- *   spaces   magic, count, (name, epoch, quota[, copies])..., XXH3-64; little-endian. With copies, and a magic of its
+ *   spaces   magic, count, (name, epoch, quota[, copies[, guarantee, priority]])..., XXH3-64; little-endian. With copies, and a magic of its
  *            own, where a namespace wants any: a node that knows of none reads the file of one that uses none
  */
 #include "dir/member_priv.h"
@@ -26,6 +26,7 @@
 
 #define SPACES_MAGIC 0x31734e59u /* "YNs1" */
 #define SPACES_COPIES_MAGIC 0x32734e59u /* "YNs2" */
+#define SPACES_TERMS_MAGIC 0x33734e59u /* "YNs3" */
 #define FILE_MAX     (4u << 20)
 
 /* ---- files ------------------------------------------------------------------------------------ */
@@ -146,7 +147,8 @@ static int take_spaces(struct yk_member *m, const void *bytes, size_t len) {
     yk_rd_init(&sum, (const char *)bytes + len - 8, 8);
     yk_rd_init(&r, bytes, len - 8);
     uint32_t magic = yk_rd_u32(&r);
-    if (yk_rd_u64(&sum) != yk_hash64(bytes, len - 8) || (magic != SPACES_MAGIC && magic != SPACES_COPIES_MAGIC))
+    if (yk_rd_u64(&sum) != yk_hash64(bytes, len - 8) || 
+        (magic != SPACES_MAGIC && magic != SPACES_COPIES_MAGIC && magic != SPACES_TERMS_MAGIC))
         return -YK_EPROTO;
     for (uint32_t n = yk_rd_u32(&r); n > 0 && !r.bad && m->view.space_count < YK_MEMBER_SPACES_MAX; n--) {
         uint32_t name_len;
@@ -159,7 +161,9 @@ static int take_spaces(struct yk_member *m, const void *bytes, size_t len) {
             memcpy(s->space.name, name, name_len);
         s->space.epoch = yk_rd_u64(&r);
         s->space.quota_bytes = yk_rd_u64(&r);
-        s->space.copies = magic == SPACES_COPIES_MAGIC ? yk_rd_u8(&r) : 0;
+        s->space.copies = magic != SPACES_MAGIC ? yk_rd_u8(&r) : 0;
+        s->space.guarantee_bytes = magic == SPACES_TERMS_MAGIC ? yk_rd_u64(&r) : 0;
+        s->space.priority = magic == SPACES_TERMS_MAGIC ? yk_rd_u32(&r) : 0;
         s->untold = 1;
     }
     return yk_rd_ok(&r) ? 0 : -YK_EPROTO;
@@ -239,30 +243,39 @@ int yk_member_disk_life(struct yk_member *m, uint64_t cluster, uint64_t incarnat
     return told(m, rc, &err);
 }
 
-static int any_copies(const struct yk_member_view *v) {
-    for (uint32_t i = 0; i < v->space_count; i++)
+/* The oldest form that has all of it, so that a program of before can be put back for as long as nothing new is used. */
+static uint32_t form_of(const struct yk_member_view *v) {
+    uint32_t magic = SPACES_MAGIC;
+    for (uint32_t i = 0; i < v->space_count; i++) {
+        if (v->spaces[i].space.guarantee_bytes > 0 || v->spaces[i].space.priority > 0)
+            return SPACES_TERMS_MAGIC;
         if (v->spaces[i].space.copies > 0)
-            return 1;
-    return 0;
+            magic = SPACES_COPIES_MAGIC;
+    }
+    return magic;
 }
 
 int yk_member_disk_spaces(struct yk_member *m) {
     const struct yk_member_view *v = &m->view;
     struct yk_err err = {0};
-    int with_copies = any_copies(v);
-    size_t cap = 16 + (size_t)v->space_count * (1 + YK_MEMBER_SPACE_MAX + 17);
+    uint32_t magic = form_of(v);
+    size_t cap = 16 + (size_t)v->space_count * (1 + YK_MEMBER_SPACE_MAX + 29);
     unsigned char *bytes = malloc(cap);
     struct yk_wr w;
     yk_wr_init(&w, bytes, cap);
-    yk_wr_u32(&w, with_copies ? SPACES_COPIES_MAGIC : SPACES_MAGIC);
+    yk_wr_u32(&w, magic);
     yk_wr_u32(&w, v->space_count);
     for (uint32_t i = 0; i < v->space_count; i++) {
         const struct yk_member_space *s = &v->spaces[i].space;
         yk_wr_str8(&w, s->name, strlen(s->name));
         yk_wr_u64(&w, s->epoch);
         yk_wr_u64(&w, s->quota_bytes);
-        if (with_copies)
+        if (magic != SPACES_MAGIC)
             yk_wr_u8(&w, (uint8_t)s->copies);
+        if (magic == SPACES_TERMS_MAGIC) {
+            yk_wr_u64(&w, s->guarantee_bytes);
+            yk_wr_u32(&w, s->priority);
+        }
     }
     if (bytes != NULL)
         yk_wr_u64(&w, yk_hash64(bytes, yk_wr_len(&w)));

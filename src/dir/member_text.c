@@ -169,26 +169,42 @@ void yk_member_put_space(struct yk_buf *b, const struct yk_member_space *s) {
     yk_json_put_uint(&j, "quota", s->quota_bytes);
     if (s->copies > 0)
         yk_json_put_uint(&j, "copies", s->copies);
+    if (s->guarantee_bytes > 0)
+        yk_json_put_uint(&j, "guarantee", s->guarantee_bytes);
+    if (s->priority > 0)
+        yk_json_put_uint(&j, "priority", s->priority);
     yk_json_end_object(&j);
     yk_json_finish(&j);
 }
 
+/* Later than the rest: 0 where it is not. */
+static int get_later(const json_t *o, const char *key, uint64_t *ret, struct yk_err *err) {
+    *ret = 0;
+    return json_object_get(o, key) != NULL ? get_number(o, "a namespace's key", key, ret, err) : 0;
+}
+
 int yk_member_read_space(const void *value, size_t len, struct yk_member_space *ret, struct yk_err *err) {
     struct yk_member_space s = {.epoch = 0};
-    uint64_t copies = 0;
+    uint64_t copies = 0, priority = 0;
     json_t *o = read_object(value, len, "a namespace's key", err);
     if (o == NULL)
         return -YK_EPROTO;
     int rc = get_number(o, "a namespace's key", "epoch", &s.epoch, err);
     if (rc == 0)
         rc = get_number(o, "a namespace's key", "quota", &s.quota_bytes, err);
-    if (rc == 0 && json_object_get(o, "copies") != NULL) /* later than the rest */
-        rc = get_number(o, "a namespace's key", "copies", &copies, err);
+    if (rc == 0)
+        rc = get_later(o, "copies", &copies, err);
+    if (rc == 0)
+        rc = get_later(o, "guarantee", &s.guarantee_bytes, err);
+    if (rc == 0)
+        rc = get_later(o, "priority", &priority, err);
     json_decref(o);
     if (rc == 0) {
         ret->copies = (uint32_t)(copies < YK_COPIES_MAX ? copies : YK_COPIES_MAX);
+        ret->priority = (uint32_t)(priority < YK_PRIORITY_MAX ? priority : YK_PRIORITY_MAX);
         ret->epoch = s.epoch;
         ret->quota_bytes = s.quota_bytes;
+        ret->guarantee_bytes = s.guarantee_bytes;
     }
     return rc;
 }

@@ -138,7 +138,8 @@ struct yk_member_seen_space *yk_member_view_space(struct yk_member *m, const cha
 
 /* But for the name. */
 int yk_member_same_space(const struct yk_member_space *a, const struct yk_member_space *b) {
-    return a->epoch == b->epoch && a->quota_bytes == b->quota_bytes && a->copies == b->copies;
+    return a->epoch == b->epoch && a->quota_bytes == b->quota_bytes && a->copies == b->copies &&
+           a->guarantee_bytes == b->guarantee_bytes && a->priority == b->priority;
 }
 
 /* Epochs never fall; all else counts unless it stands beside an epoch of before. */
@@ -154,11 +155,14 @@ static void take_space(struct yk_member *m, const char *name, const struct yk_me
         return;
     if (yk_member_read_space(n->value, n->value_len, &s->in_etcd, &err) < 0) {
         yk_member_text(m, "%s/ns: %s", m->prefix, err.text);
-        s->in_etcd.epoch = s->in_etcd.quota_bytes = s->in_etcd.copies = 0; /* and is written anew */
+        s->in_etcd.epoch = s->in_etcd.quota_bytes = s->in_etcd.guarantee_bytes = 0; /* and is written anew */
+        s->in_etcd.copies = s->in_etcd.priority = 0;
     } else if (s->in_etcd.epoch >= s->space.epoch && !yk_member_same_space(&s->in_etcd, &s->space)) {
         s->space.epoch = s->in_etcd.epoch;
         s->space.quota_bytes = s->in_etcd.quota_bytes;
         s->space.copies = s->in_etcd.copies;
+        s->space.guarantee_bytes = s->in_etcd.guarantee_bytes;
+        s->space.priority = s->in_etcd.priority;
         s->untold = 1;
         m->spaces_dirty = 1;
     }

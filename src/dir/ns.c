@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Namespaces of the cluster: their epochs, quotas and wanted copies stand in etcd (R9), and every node applies what it hears of
- * them, from the watch or from a peer.
+ * Namespaces of the cluster: their epochs, quotas, wanted copies and terms of shares stand in etcd (R9), and every node applies
+ * what it hears of them, from the watch or from a peer.
  *
  * A removal is a raise that says that nothing is left: in etcd stands the new epoch and that the namespace is removed, so a
  * node that hears of it late, when it returns or from a disk of before, has no block that anybody finds, and drops what
@@ -68,6 +68,10 @@ static int apply(struct yk_store *store, const struct yk_member_space *s, unsign
         rc = yk_store_ns_quota(store, ns, s->quota_bytes);
     if (rc == 0 && s->copies != YK_MEMBER_KEEP_COPIES)
         rc = yk_store_ns_set_copies(store, ns, s->copies);
+    if (rc == 0 && s->guarantee_bytes != YK_MEMBER_KEEP_GUARANTEE)
+        rc = yk_store_ns_set_guarantee(store, ns, s->guarantee_bytes);
+    if (rc == 0 && s->priority != YK_MEMBER_KEEP_PRIORITY)
+        rc = yk_store_ns_set_priority(store, ns, s->priority);
     return rc;
 }
 
@@ -132,6 +136,8 @@ int dir_space_learn(struct yk_dir *d, const char *ns, uint32_t ns_len, uint64_t 
     s->space.epoch = epoch;
     s->space.quota_bytes = YK_MEMBER_KEEP_QUOTA;
     s->space.copies = YK_MEMBER_KEEP_COPIES;
+    s->space.guarantee_bytes = YK_MEMBER_KEEP_GUARANTEE;
+    s->space.priority = YK_MEMBER_KEEP_PRIORITY;
     apply_soon(s);
     return 0;
 }
@@ -199,6 +205,8 @@ struct dir_job *dir_space_wish(struct yk_dir *d, unsigned what, const char *ns, 
                            : what == YK_NS_REMOVE ? YK_MEMBER_NO_SPACE
                                                   : YK_MEMBER_KEEP_QUOTA;
     s->space.copies = what == YK_NS_COPIES ? (uint32_t)value : YK_MEMBER_KEEP_COPIES;
+    s->space.guarantee_bytes = what == YK_NS_GUARANTEE ? value : YK_MEMBER_KEEP_GUARANTEE;
+    s->space.priority = what == YK_NS_PRIORITY ? (uint32_t)value : YK_MEMBER_KEEP_PRIORITY;
     s->t.job.back = begin;
     return &s->t.job;
 }

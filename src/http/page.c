@@ -238,41 +238,34 @@ static int add_ops(struct http_page *p, struct yk_err *err) {
 
 /* One sample a namespace; value picks the figure. */
 static void namespaces(struct http_page *p, struct yk_metrics_page *page,
-                       uint64_t (*value)(const yk_ns_info *)) {
+                       double (*value)(const yk_ns_info *)) {
     yk_ns_info info;
     for (uint32_t i = 0; i < YK_SHM_NAMESPACES; i++) {
         if (yk_node_ns_info(p->node, i, &info) != 0)
             continue;
         struct yk_label l = {"namespace", info.name};
-        yk_metrics_sample(page, &l, 1, (double)value(&info));
+        yk_metrics_sample(page, &l, 1, value(&info));
     }
 }
 
-static uint64_t ns_bytes(const yk_ns_info *i) {
-    return i->used_bytes;
-}
-static uint64_t ns_blocks(const yk_ns_info *i) {
-    return i->blocks;
-}
-static uint64_t ns_quota(const yk_ns_info *i) {
-    return i->quota_bytes;
-}
-static uint64_t ns_epoch(const yk_ns_info *i) {
-    return i->epoch;
-}
-
-static void collect_ns_bytes(void *p, struct yk_metrics_page *g) {
-    namespaces(p, g, ns_bytes);
-}
-static void collect_ns_blocks(void *p, struct yk_metrics_page *g) {
-    namespaces(p, g, ns_blocks);
-}
-static void collect_ns_quota(void *p, struct yk_metrics_page *g) {
-    namespaces(p, g, ns_quota);
-}
-static void collect_ns_epoch(void *p, struct yk_metrics_page *g) {
-    namespaces(p, g, ns_epoch);
-}
+#define NS_FIGURE(figure, value)                                                                    \
+    static double ns_##figure(const yk_ns_info *i) {                                                \
+        return (double)(value);                                                                     \
+    }                                                                                               \
+    static void collect_ns_##figure(void *p, struct yk_metrics_page *g) {                           \
+        namespaces(p, g, ns_##figure);                                                              \
+    }
+NS_FIGURE(bytes, i->used_bytes)
+NS_FIGURE(blocks, i->blocks)
+NS_FIGURE(quota, i->quota_bytes)
+NS_FIGURE(epoch, i->epoch)
+NS_FIGURE(guarantee, i->guarantee_bytes)
+NS_FIGURE(guaranteed, i->guaranteed_bytes)
+NS_FIGURE(priority, i->priority != 0 ? i->priority : YK_PRIORITY_DEFAULT)
+NS_FIGURE(share, i->share_bytes)
+NS_FIGURE(share_used, i->share_used_bytes)
+NS_FIGURE(share_hit_ratio, i->share_hit_ratio)
+#undef NS_FIGURE
 
 /* A sample of each namespace and tier. A lookup that SSD answers has missed in DRAM. */
 static void collect_ns_lookups(struct http_page *p, struct yk_metrics_page *page, int hits) {
@@ -333,6 +326,16 @@ static int add_collectors(struct http_page *p, struct yk_err *err) {
         {{"yolk_namespace_blocks", "Blocks of a namespace in both tiers, each once.", G, 0}, collect_ns_blocks},
         {{"yolk_namespace_quota_bytes", "Quota of a namespace, 0 = none.", G, 0}, collect_ns_quota},
         {{"yolk_namespace_epoch", "Epoch of a namespace's weights.", G, 0}, collect_ns_epoch},
+        {{"yolk_namespace_guarantee_bytes", "Memory that a namespace is guaranteed, as it was set; 0 = none.", G, 0},
+         collect_ns_guarantee},
+        {{"yolk_namespace_guaranteed_bytes", "What that comes to beside the guarantees of the others.", G, 0},
+         collect_ns_guaranteed},
+        {{"yolk_namespace_priority", "What a hit of a namespace counts where memory is divided.", G, 0}, collect_ns_priority},
+        {{"yolk_namespace_share_bytes", "Memory that a namespace should have; 0 = none is divided, or not yet.", G, 0},
+         collect_ns_share},
+        {{"yolk_namespace_share_used_bytes", "Memory that it has of what is divided.", G, 0}, collect_ns_share_used},
+        {{"yolk_namespace_share_hit_ratio", "What an LRU of its share would have hit of what it asked for of late.", G, 0},
+         collect_ns_share_hit_ratio},
         {{"yolk_namespace_hits_total", "Lookups of payload that hit, by namespace and tier.", C, 0},
          collect_ns_hits},
         {{"yolk_namespace_misses_total",

@@ -66,11 +66,14 @@ void yk_store_cxl_turn(struct yk_store *s) {
 struct yk_policy *cxl_policy_need(struct yk_store *s, uint32_t ns) {
     struct cxl_side *c = s->cxl;
     if (c->of[ns] == NULL) {
+        if (yk_store_partition_join(s, ns) < 0)
+            return NULL;
         struct yk_policy_opts po = {.capacity_objects = yk_store_capacity_objects(s),
                                     .seed = s->seed ^ ns,
                                     .has_below = s->low != NULL};
         if (yk_policy_new(c->policy_ops, c->space, &po, &c->of[ns]) < 0)
             return NULL;
+        c->policy_ns[c->policy_count] = (uint16_t)ns;
         c->policies[c->policy_count++] = c->of[ns];
     }
     return c->of[ns];

@@ -35,6 +35,7 @@ struct cxl_side {
     const struct yk_policy_ops *policy_ops;
     struct yk_policy *of[YK_SHM_NAMESPACES];       /* made with its first block */
     struct yk_policy *policies[YK_SHM_NAMESPACES]; /* those that exist, dense */
+    uint16_t policy_ns[YK_SHM_NAMESPACES];         /* whose */
     uint32_t policy_count;
     uint8_t *uses; /* by descriptor: since it came here; stays at its most */
     uint64_t turn_bytes; /* copied between the ranges in this turn of the loop */

@@ -64,7 +64,8 @@ static int place_for(struct yk_store *s, uint64_t cap, uint64_t *ret_offset) {
     return yk_store_alloc_get(s, cap, ret_offset);
 }
 
-static void count_risen(struct yk_store *s, uint64_t len) {
+static void count_risen(struct yk_store *s, uint32_t ns, uint64_t len) {
+    bytes_sub(&s->shares[ns].slow_bytes, len);
     COUNT(s, risen);
     COUNT_ADD(s, risen_bytes, len);
     COUNT(s, blocks);
@@ -106,7 +107,7 @@ static void rise(struct yk_store *s, const struct rise *r) {
         return;
     }
     s->cxl->uses[r->idx] = 0;
-    count_risen(s, len);
+    count_risen(s, desc_at(s, r->idx)->ns, len);
     if (yk_store_tells(s))
         yk_store_tell(s, r->idx);
 }

@@ -30,14 +30,11 @@ uint64_t cxl_room(const struct yk_store *s) {
     return st.free_bytes + st.idle_bytes + s->slow_limbo_bytes + s->slow_leaving_bytes;
 }
 
-static int choose(const struct yk_store *s, uint32_t ns, struct can_arg *arg, uint32_t *ret_idx) {
+static int choose(struct yk_store *s, uint32_t ns, struct can_arg *arg, uint32_t *ret_idx) {
     const struct cxl_side *c = s->cxl;
-    size_t which;
     if (ns != YK_SHM_NONE)
         return c->of[ns] == NULL ? YK_MISS : yk_policy_victim(c->of[ns], yk_store_can_go, arg, ret_idx);
-    return c->policy_count == 0
-               ? YK_MISS
-               : yk_policy_victim_oldest(c->policies, c->policy_count, yk_store_can_go, arg, &which, ret_idx);
+    return c->policy_count == 0 ? YK_MISS : yk_store_partition_victim_slow(s, yk_store_can_go, arg, ret_idx);
 }
 
 int yk_store_cxl_evict(struct yk_store *s, uint32_t ns, enum retire_reason why, uint64_t *ret_cap) {
@@ -133,7 +130,8 @@ static int change_range(struct yk_store *s, uint32_t idx, struct yk_policy *from
     return 0;
 }
 
-static void count_sunk(struct yk_store *s, uint64_t len) {
+static void count_sunk(struct yk_store *s, uint32_t ns, uint64_t len) {
+    s->shares[ns].slow_bytes += len;
     COUNT(s, sunk);
     COUNT_ADD(s, sunk_bytes, len);
     COUNT_SUB(s, blocks, 1);
@@ -164,7 +162,7 @@ int yk_store_sink(struct yk_store *s, uint32_t idx) {
     if (rc < 0)
         return rc == -YK_ENOSPC ? 0 : rc;
     c->uses[idx] = 0;
-    count_sunk(s, len);
+    count_sunk(s, ns, len);
     if (yk_store_tells(s))
         yk_store_tell(s, idx);
     return 1;

@@ -549,8 +549,17 @@ void handle_put_end(struct conn *c) {
 
 /* Can it be made at all? Else it fails as without a pool. */
 static int ns_may(unsigned what, uint64_t arg, uint32_t len) {
-    return len > 0 && len <= YK_NAMESPACE_MAX && what >= YK_NS_CREATE && what <= YK_NS_COPIES &&
-           (what != YK_NS_RAISE || arg != UINT64_MAX) && (what != YK_NS_COPIES || arg <= YK_COPIES_MAX);
+    uint64_t most = what == YK_NS_RAISE       ? UINT64_MAX - 1u
+                    : what == YK_NS_COPIES    ? YK_COPIES_MAX
+                    : what == YK_NS_GUARANTEE ? INT64_MAX
+                    : what == YK_NS_PRIORITY  ? YK_PRIORITY_MAX
+                                              : UINT64_MAX;
+    return len > 0 && len <= YK_NAMESPACE_MAX && what >= YK_NS_CREATE && what <= YK_NS_PRIORITY && arg <= most;
+}
+
+/* Of what is there already. */
+static int ns_is_setting(unsigned what) {
+    return what == YK_NS_COPIES || what == YK_NS_GUARANTEE || what == YK_NS_PRIORITY;
 }
 
 /* The cluster has made it, and told this node perhaps: then it is as it should be, or further. */
@@ -567,6 +576,19 @@ static int ns_copies(const struct conn *c, uint32_t ns, uint64_t copies, struct 
     return yk_store_ns_set_copies(c->node->store, ns, (uint32_t)copies);
 }
 
+static int ns_guarantee(const struct conn *c, uint32_t ns, uint64_t bytes, struct yk_err *err) {
+    if (bytes > INT64_MAX)
+        return yk_err_set(err, -YK_EINVAL, "found %llu bytes, expected at most 2^63 - 1", (unsigned long long)bytes);
+    return yk_store_ns_set_guarantee(c->node->store, ns, bytes);
+}
+
+static int ns_priority(const struct conn *c, uint32_t ns, uint64_t priority, struct yk_err *err) {
+    if (priority > YK_PRIORITY_MAX)
+        return yk_err_set(err, -YK_EINVAL, "found priority %llu, expected at most %u", (unsigned long long)priority,
+                          YK_PRIORITY_MAX);
+    return yk_store_ns_set_priority(c->node->store, ns, (uint32_t)priority);
+}
+
 static int do_ns(struct conn *c, const struct yk_frame *f, struct yk_rd *r, struct yk_err *err) {
     const void *body = r->at;
     uint32_t len, ns = 0;
@@ -579,7 +601,7 @@ static int do_ns(struct conn *c, const struct yk_frame *f, struct yk_rd *r, stru
         return handle_bad_body(err, f);
     const struct yk_pool_found *said = pool_answer(c, 0);
     int rc = said != NULL ? said->status : 0;
-    if (what == YK_NS_COPIES && !c->rerun && yk_store_ns_open(store, name, len, 0, &ns, &why) < 0)
+    if (ns_is_setting(what) && !c->rerun && yk_store_ns_open(store, name, len, 0, &ns, &why) < 0)
         return reply_text(c, f, why.code, why.text); /* the cluster would make it */
     if (c->node->pool != NULL && !c->rerun && ns_may(what, arg, len))
         rc = pool_space(c, f, body, what, name, len, arg);
@@ -608,6 +630,10 @@ static int do_ns(struct conn *c, const struct yk_frame *f, struct yk_rd *r, stru
         rc = yk_store_ns_remove(store, ns);
     else if (rc == 0 && what == YK_NS_COPIES)
         rc = ns_copies(c, ns, arg, &why);
+    else if (rc == 0 && what == YK_NS_GUARANTEE)
+        rc = ns_guarantee(c, ns, arg, &why);
+    else if (rc == 0 && what == YK_NS_PRIORITY)
+        rc = ns_priority(c, ns, arg, &why);
     else if (rc == 0)
         rc = -YK_EINVAL;
     node_more(c->node);
@@ -615,12 +641,22 @@ static int do_ns(struct conn *c, const struct yk_frame *f, struct yk_rd *r, stru
     return reply_text(c, f, rc, rc < 0 ? why.text : "");
 }
 
+static void put_ns_shares(struct yk_wr *w, const yk_ns_info *info) {
+    yk_wr_u32(w, info->priority);
+    yk_wr_u64(w, info->guarantee_bytes);
+    yk_wr_u64(w, info->guaranteed_bytes);
+    yk_wr_u64(w, info->share_bytes);
+    yk_wr_u64(w, info->share_used_bytes);
+    yk_wr_u32(w, (uint32_t)(info->share_hit_ratio * 1e6));
+}
+
 static int do_ns_list(struct conn *c, const struct yk_frame *f, struct yk_rd *r) {
-    int with_copies = yk_rd_left(r) > 0; /* an older client takes no more than it knows */
+    /* An older client takes no more than it knows. */
+    unsigned with = yk_rd_left(r) > 0 ? yk_rd_u8(r) : 0;
     struct yk_wr w;
     yk_ns_info info;
     uint32_t n = 0;
-    int rc = reply_begin(c, 8u + YK_SHM_NAMESPACES * (2u + sizeof(info)), &w);
+    int rc = reply_begin(c, 8u + YK_SHM_NAMESPACES * (4u + sizeof(info)), &w);
     if (rc < 0)
         return rc;
     for (uint32_t i = 0; i < YK_SHM_NAMESPACES; i++)
@@ -636,9 +672,12 @@ static int do_ns_list(struct conn *c, const struct yk_frame *f, struct yk_rd *r)
         yk_wr_u64(&w, info.used_bytes);
         yk_wr_u64(&w, info.blocks);
     }
-    for (uint32_t i = 0; i < YK_SHM_NAMESPACES && with_copies; i++)
+    for (uint32_t i = 0; i < YK_SHM_NAMESPACES && with > 0; i++)
         if (yk_store_ns_check(c->node->store, i) == 0)
             yk_wr_u8(&w, (uint8_t)yk_store_ns_copies(c->node->store, i));
+    for (uint32_t i = 0; i < YK_SHM_NAMESPACES && with > 1; i++)
+        if (yk_store_ns_info(c->node->store, i, &info) == 0)
+            put_ns_shares(&w, &info);
     reply_end(c, &w, f->op, f->id);
     return 0;
 }

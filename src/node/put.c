@@ -249,16 +249,17 @@ int yk_store_share_add(struct yk_store *s, uint32_t idx, int cut_off) {
         return rc;
     sh->blocks++;
     sh->bytes += d->len;
-    yk_store_partition_use(s, idx);
     if (LOAD(&rest_at(s, idx)->ssd) != 0)
         yk_store_both(s, d, 1);
     if (in_slow(s, idx)) {
+        sh->slow_bytes += d->len;
         COUNT(s, cxl_blocks);
         COUNT_ADD(s, cxl_block_bytes, d->len);
     } else {
         COUNT(s, blocks);
         COUNT_ADD(s, block_bytes, d->len);
     }
+    yk_store_partition_use(s, idx);
     return 0;
 }
 
@@ -288,6 +289,7 @@ void yk_store_share_drop(struct yk_store *s, uint32_t idx, int by_policy) {
     if (LOAD(&rest_at(s, idx)->ssd) != 0)
         yk_store_both(s, d, -1);
     if (slow) {
+        bytes_sub(&sh->slow_bytes, d->len);
         COUNT_SUB(s, cxl_blocks, 1);
         COUNT_SUB(s, cxl_block_bytes, d->len);
     } else {

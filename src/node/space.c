@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Namespaces: names, epochs, quotas, wanted copies.
+ * Namespaces: names, epochs, quotas, wanted copies, terms of shares.
  *
  * Entries live in the meta file; a reader compares the entry's epoch with its own before each
  * lookup, so that raising it hides every older block at once (R9). A removed namespace gets an
@@ -121,18 +121,39 @@ int yk_store_ns_quota(struct yk_store *s, uint32_t ns, uint64_t quota_bytes) {
         return rc;
     STORE(&entry_at(s, ns)->quota_bytes, quota_bytes);
     yk_store_ssd_ns(s, ns, 0);
+    yk_store_partition_terms(s, ns);
+    return 0;
+}
+
+int yk_store_ns_set_guarantee(struct yk_store *s, uint32_t ns, uint64_t bytes) {
+    int rc = yk_store_ns_check(s, ns);
+    if (rc < 0 || entry_at(s, ns)->guarantee_bytes == bytes)
+        return rc;
+    STORE(&entry_at(s, ns)->guarantee_bytes, bytes);
+    yk_store_ssd_ns(s, ns, 0);
+    yk_store_partition_terms(s, ns);
+    return 0;
+}
+
+int yk_store_ns_set_priority(struct yk_store *s, uint32_t ns, uint32_t priority) {
+    int rc = yk_store_ns_check(s, ns);
+    if (rc < 0 || entry_at(s, ns)->priority == priority)
+        return rc;
+    STORE(&entry_at(s, ns)->priority, priority);
+    yk_store_ssd_ns(s, ns, 0);
+    yk_store_partition_terms(s, ns);
     return 0;
 }
 
 int yk_store_ns_set_copies(struct yk_store *s, uint32_t ns, uint32_t copies) {
     int rc = yk_store_ns_check(s, ns);
     if (rc == 0)
-        STORE(&entry_at(s, ns)->copies, (uint64_t)copies);
+        STORE(&entry_at(s, ns)->copies, copies);
     return rc;
 }
 
 uint32_t yk_store_ns_copies(const struct yk_store *s, uint32_t ns) {
-    return yk_store_ns_check(s, ns) == 0 ? (uint32_t)entry_at(s, ns)->copies : 0;
+    return yk_store_ns_check(s, ns) == 0 ? entry_at(s, ns)->copies : 0;
 }
 
 int yk_store_ns_remove(struct yk_store *s, uint32_t ns) {
@@ -156,7 +177,10 @@ int yk_store_ns_info(const struct yk_store *s, uint32_t ns, yk_ns_info *ret_info
     memcpy(ret_info->name, e->name, YK_NAMESPACE_MAX);
     ret_info->epoch = e->epoch;
     ret_info->quota_bytes = e->quota_bytes;
-    ret_info->copies = (uint32_t)e->copies;
+    ret_info->copies = e->copies;
+    ret_info->priority = e->priority;
+    ret_info->guarantee_bytes = e->guarantee_bytes;
     ret_info->used_bytes = yk_store_used(s, ns, &ret_info->blocks);
+    yk_store_partition_info(s, ns, ret_info);
     return 0;
 }

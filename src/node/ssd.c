@@ -108,6 +108,8 @@ static void ns_out(const struct yk_store *s, uint32_t ns, struct yk_ssd_ns *to) 
     to->uid = e->uid;
     to->epoch = e->epoch;
     to->quota_bytes = e->quota_bytes;
+    to->guarantee_bytes = e->guarantee_bytes;
+    to->priority = e->priority;
     to->removed = e->state != 1;
     memcpy(to->name, e->name, sizeof(to->name));
 }
@@ -123,6 +125,8 @@ static void ns_in(struct yk_store *s, uint32_t ns, const struct yk_ssd_ns *from)
         e->name[sizeof(e->name) - 1] = 0;
         e->epoch = e->epoch_copy = from->epoch;
         e->quota_bytes = from->quota_bytes;
+        e->guarantee_bytes = from->guarantee_bytes;
+        e->priority = from->priority;
         e->uid = from->uid;
         e->state = 1;
         e->sum = yk_ns_entry_sum(e);

@@ -113,6 +113,8 @@ static const struct {
     F(requests),
     F(trainings),
     F(learned_loaded),
+    F(divided_bytes),
+    F(guaranteed_bytes),
     F(scans),
     F(moves),
     F(moves_refused),

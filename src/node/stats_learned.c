@@ -32,15 +32,22 @@ void node_learned_snapshot(struct yk_node *node) {
     }
 }
 
-int yk_node_learned(struct yk_node *node, uint32_t at, char ret_name[64], struct yk_learned_report *ret_report) {
+static int learned_at(struct yk_node *node, uint32_t at, char ret_name[64], uint32_t *ret_ns,
+                      struct yk_learned_report *ret_report) {
     pthread_mutex_lock(&node->lock);
     int rc = at < node->learned_count ? 0 : YK_MISS;
     if (rc == 0) {
         memcpy(ret_name, node->learned_shots[at].name, 64);
+        *ret_ns = node->learned_shots[at].ns;
         *ret_report = node->learned_shots[at].report;
     }
     pthread_mutex_unlock(&node->lock);
     return rc;
+}
+
+int yk_node_learned(struct yk_node *node, uint32_t at, char ret_name[64], struct yk_learned_report *ret_report) {
+    uint32_t ns;
+    return learned_at(node, at, ret_name, &ns, ret_report);
 }
 
 static void put_calibration(struct yk_json *json, const struct yk_learned_calibration *c) {
@@ -78,7 +85,20 @@ static void put_hits(struct yk_json *json, const struct yk_learned_report *r) {
     yk_json_end_object(json);
 }
 
-static void put_report(struct yk_json *json, const char *name, const struct yk_learned_report *r) {
+static void put_share(struct yk_node *node, struct yk_json *json, uint32_t ns) {
+    yk_ns_info i;
+    if (yk_node_ns_info(node, ns, &i) != 0)
+        return;
+    yk_json_put_uint(json, "share_bytes", i.share_bytes);
+    yk_json_put_uint(json, "share_used_bytes", i.share_used_bytes);
+    yk_json_put_double(json, "share_hit_ratio", i.share_hit_ratio);
+    yk_json_put_uint(json, "guarantee_bytes", i.guarantee_bytes);
+    yk_json_put_uint(json, "guaranteed_bytes", i.guaranteed_bytes);
+    yk_json_put_uint(json, "priority", i.priority != 0 ? i.priority : YK_PRIORITY_DEFAULT);
+}
+
+static void put_report(struct yk_node *node, struct yk_json *json, const char *name, uint32_t ns,
+                       const struct yk_learned_report *r) {
     yk_json_begin_object(json);
     yk_json_put_str(json, "namespace", name);
     yk_json_put_str(json, "follows", r->follows);
@@ -94,6 +114,7 @@ static void put_report(struct yk_json *json, const char *name, const struct yk_l
         yk_json_put_uint(json, "model_age_ms", r->model_age_ms);
     else
         yk_json_put_null(json, "model_age_ms");
+    put_share(node, json, ns);
     put_calibration(json, &r->calibration);
     yk_json_end_object(json);
 }
@@ -101,14 +122,15 @@ static void put_report(struct yk_json *json, const char *name, const struct yk_l
 void node_stats_learned(struct yk_node *node, struct yk_buf *out) {
     struct yk_learned_report report;
     struct yk_json json;
+    uint32_t ns;
     char name[64];
     if (node->learned_shots == NULL)
         return;
     yk_buf_puts(out, ",\"learned\":");
     yk_json_init_buf(&json, out);
     yk_json_begin_array(&json);
-    for (uint32_t i = 0; yk_node_learned(node, i, name, &report) == 0; i++)
-        put_report(&json, name, &report);
+    for (uint32_t i = 0; learned_at(node, i, name, &ns, &report) == 0; i++)
+        put_report(node, &json, name, ns, &report);
     yk_json_end_array(&json);
     (void)yk_json_finish(&json);
 }

@@ -135,6 +135,8 @@ struct yk_counters {
     uint64_t events, events_lost;
     uint64_t requests, trainings; /* that were announced; models that were made */
     uint64_t learned_loaded;      /* policies that went on with what they had learned before the start */
+    uint64_t divided_bytes;       /* of memory that namespaces share out among them; 0: the policy divides none */
+    uint64_t guaranteed_bytes;    /* of all namespaces together, as they were set */
     uint64_t scans, moves, moves_refused, moved_bytes, background_moves;
     uint64_t verified, verify_failed;
     uint64_t demoted, demoted_bytes, demote_failed, demote_refused; /* refused: by admission */
@@ -270,6 +272,10 @@ int yk_store_ns_quota(struct yk_store *store, uint32_t ns, uint64_t quota_bytes)
 /* How many copies puts want that name none; 0: one. -YK_ENONS. */
 int yk_store_ns_set_copies(struct yk_store *store, uint32_t ns, uint32_t copies);
 uint32_t yk_store_ns_copies(const struct yk_store *store, uint32_t ns);
+/* Of shares: what is its own of the node's memory, and what a hit of it counts (as yk_ns_set_guarantee, _priority). From
+ * the next division on. -YK_ENONS. */
+int yk_store_ns_set_guarantee(struct yk_store *store, uint32_t ns, uint64_t bytes);
+int yk_store_ns_set_priority(struct yk_store *store, uint32_t ns, uint32_t priority);
 /* Invisible at once; its blocks are swept by ticks. */
 int yk_store_ns_remove(struct yk_store *store, uint32_t ns);
 /* Fills info of namespace number ns; YK_MISS when there is none. */

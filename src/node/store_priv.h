@@ -26,9 +26,13 @@ struct share {
     struct yk_policy *policy; /* made with its first block */
     uint64_t blocks;
     uint64_t bytes;
+    uint64_t slow_bytes; /* of these: in slow memory */
     uint64_t both, both_blocks; /* of these: bytes, blocks with a copy on SSD */
     struct yk_ns_lookups n;
     uint8_t announces; /* a request of it was announced in this period of shares */
+    /* As the last division of memory left it, for whoever asks. */
+    uint64_t part_bytes, least_bytes;
+    double part_hit_ratio;
 };
 
 /* What the node remembers of a client slot beside the shared page; of a connection with places of its own
@@ -74,7 +78,8 @@ struct yk_store {
     struct yk_policy *policies[YK_SHM_NAMESPACES]; /* those of shares that exist, dense */
     uint16_t policy_ns[YK_SHM_NAMESPACES];
     uint32_t policy_count;
-    struct yk_shares *partition; /* NULL: who gives way is the oldest */
+    /* Shares of DRAM, and, where there is slow memory, of both together. NULL: who gives way is the oldest. */
+    struct yk_shares *partition, *partition_all;
 
     struct client *clients; /* max_clients */
     struct client *peers; /* peer_count: connections with places (places.c) */
@@ -393,8 +398,13 @@ void yk_store_partition_request(struct yk_store *s, uint32_t ns, const struct yk
 void yk_store_partition_use(struct yk_store *s, uint32_t idx);
 /* Shares move, if it is time. */
 void yk_store_partition_step(struct yk_store *s);
-/* Of all namespaces, of which one has a policy, the block that is to go: as yk_policy_victim. */
+/* Of all namespaces, of which one has a policy, the block that is to go: as yk_policy_victim. The other: from slow memory. */
 int yk_store_partition_victim(struct yk_store *s, yk_policy_can_fn can, void *arg, uint32_t *ret_idx);
+int yk_store_partition_victim_slow(struct yk_store *s, yk_policy_can_fn can, void *arg, uint32_t *ret_idx);
+/* Something of the namespace's settings has changed. */
+void yk_store_partition_terms(struct yk_store *s, uint32_t ns);
+/* Fills in what info says of shares. */
+void yk_store_partition_info(const struct yk_store *s, uint32_t ns, yk_ns_info *io_info);
 
 /* store_learned.c */
 void yk_store_learned_open(struct yk_store *s, const char *path); /* may be NULL */

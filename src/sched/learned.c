@@ -173,8 +173,16 @@ static uint32_t next_capacity(const struct learned *l, uint32_t wanted, uint32_t
     return l->capacity - wanted < most ? wanted : l->capacity - most;
 }
 
+/* What it has room for: as it has seen, or the share that it was told of, if that is more. Less it is not made by a share:
+ * what nobody else has use for may be its for long, and what they have they take, which it sees. */
+static double wanted_room(const struct learned *l) {
+    double room = l->room == 0 && l->share != 0 ? yk_order_count(&l->order) : l->room;
+    return room > l->share ? room : l->share;
+}
+
 static void move_capacity(struct learned *l, uint32_t most) {
-    uint32_t wanted = l->room == 0 || l->room > l->capacity_max ? l->capacity_max : (uint32_t)(l->room + 0.5), gone;
+    double room = wanted_room(l);
+    uint32_t wanted = room == 0 || room > l->capacity_max ? l->capacity_max : (uint32_t)(room + 0.5), gone;
     if (wanted == 0 || wanted == l->capacity)
         return;
     l->capacity = next_capacity(l, wanted, most);
@@ -185,6 +193,10 @@ static void move_capacity(struct learned *l, uint32_t most) {
         left(l, FOLLOW_S3FIFO, gone);
     while (yk_keeper_trim(&l->keeper, &gone))
         left(l, FOLLOW_KEEPER, gone);
+}
+
+void yk_learned_set_share(struct yk_policy *p, uint32_t blocks) {
+    of(p)->share = blocks;
 }
 
 /* ---- requests ---------------------------------------------------------------------------------- */

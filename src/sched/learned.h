@@ -12,7 +12,8 @@
  *
  * Room: what it is told when it is made (capacity_objects) is a limit. How much there is it sees from how many
  * blocks are here when one has to go, and its three caches have as much: in a node blocks have different sizes, some
- * are pinned, and namespaces share what there is.
+ * are pinned, and namespaces share what there is. Where it is known how much it should have (yk_learned_set_share), it
+ * does not wait until it has it.
  *
  * Memory: about 125 bytes for each of 4 x R + 100,000 blocks, R being the most that were here at a time, and 4 MiB.
  * All of it is mapped when it is made and touched as it is used. Threads: as every policy; training may leave its
@@ -127,6 +128,9 @@ struct yk_learned_report {
     struct yk_learned_calibration calibration;
 };
 void yk_learned_report(const struct yk_policy *p, struct yk_learned_report *ret);
+
+/* It may have so many blocks, when others have given what is not theirs. 0: nobody knows. */
+void yk_learned_set_share(struct yk_policy *p, uint32_t blocks);
 
 /* Blocks that the caches without payload have room for now. */
 uint32_t yk_learned_room(const struct yk_policy *p);

@@ -48,6 +48,7 @@ struct learned {
     double late_blocks; /* fades as hits do */
     double room; /* blocks; 0: none had to go yet */
     uint32_t peak; /* blocks that were here at a time */
+    uint32_t share; /* blocks that it was told that it may have; 0: nobody knows */
     uint32_t capacity, capacity_max, chain_max, follows;
     bool has_below; /* what is not here costs a read, and its children nothing */
     uint32_t walk, walk_left; /* the next record to see whether it is followed, and blocks that are to be seen */

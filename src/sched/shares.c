@@ -32,18 +32,27 @@
 struct tenant {
     struct yk_reuse *reuse; /* NULL: has not joined */
     struct yk_shares_terms terms;
-    double share, target;
+    double target;
+    double predicted; /* hits of its uses at its share, as of the last update */
     double at, most; /* while capacity is divided */
     double uses, hits[YK_REUSE_BUCKETS + 1];
     double next, gain; /* the best piece from `at` on: where it ends, weighted hits a byte */
 };
 
+/* Apart from the rest: all of them are looked at whenever something has to go. */
+struct has {
+    double share, used;
+};
+
 struct yk_shares {
     uint32_t tenants, joined;
+    uint16_t list[YK_SHARES_TENANTS_MAX]; /* those who joined, in no order */
+    struct has has[YK_SHARES_TENANTS_MAX];
     uint64_t seed;
     double capacity;
     double asked, asked_bytes; /* in this period */
     double least_gain;
+    double guaranteed; /* to all */
     bool known;
     struct tenant of[];
 };
@@ -84,6 +93,19 @@ void yk_shares_free(struct yk_shares *s) {
     free(s);
 }
 
+/* Nobody can have more than there is: one that was promised the moon counts as one that was promised everything. */
+static double least_wanted(const struct yk_shares *s, const struct tenant *t) {
+    uint64_t most = t->terms.most_bytes, least = t->terms.least_bytes;
+    return fmin((double)(most != 0 && most < least ? most : least), s->capacity);
+}
+
+static void count_guaranteed(struct yk_shares *s) {
+    s->guaranteed = 0;
+    for (uint32_t i = 0; i < s->tenants; i++)
+        if (s->of[i].reuse != NULL)
+            s->guaranteed += least_wanted(s, &s->of[i]);
+}
+
 void yk_shares_capacity(struct yk_shares *s, uint64_t capacity_bytes) {
     double capacity = sane_capacity(capacity_bytes), by = capacity / s->capacity;
     if (by == 1)
@@ -93,10 +115,11 @@ void yk_shares_capacity(struct yk_shares *s, uint64_t capacity_bytes) {
         struct tenant *t = &s->of[i];
         if (t->reuse == NULL)
             continue;
-        t->share *= by;
+        s->has[i].share *= by;
         t->target *= by;
         yk_reuse_resize(t->reuse, blocks_of(s, t));
     }
+    count_guaranteed(s);
 }
 
 int yk_shares_join(struct yk_shares *s, uint32_t tenant) {
@@ -108,7 +131,8 @@ int yk_shares_join(struct yk_shares *s, uint32_t tenant) {
     if (reuse == NULL)
         return -YK_ENOMEM;
     s->of[tenant] = (struct tenant){.reuse = reuse, .terms = {.priority = 1, .block_bytes = 1}};
-    s->joined++;
+    s->has[tenant] = (struct has){0};
+    s->list[s->joined++] = (uint16_t)tenant;
     return 0;
 }
 
@@ -117,7 +141,12 @@ void yk_shares_leave(struct yk_shares *s, uint32_t tenant) {
         return;
     yk_reuse_free(s->of[tenant].reuse);
     s->of[tenant] = (struct tenant){0};
-    s->joined--;
+    s->has[tenant] = (struct has){0};
+    uint32_t at = 0;
+    while (s->list[at] != tenant)
+        at++;
+    s->list[at] = s->list[--s->joined];
+    count_guaranteed(s);
 }
 
 static double sane_priority(double priority) {
@@ -134,6 +163,7 @@ int yk_shares_set_terms(struct yk_shares *s, uint32_t tenant, const struct yk_sh
     t->terms.priority = sane_priority(terms->priority);
     t->terms.block_bytes = terms->block_bytes == 0 ? 1 : terms->block_bytes;
     yk_reuse_resize(t->reuse, blocks_of(s, t));
+    count_guaranteed(s);
     return 0;
 }
 
@@ -175,23 +205,31 @@ static void find_next(struct tenant *t, double left) {
 
 /* ---- the division ---- */
 
+static double floor_of_all(const struct yk_shares *s) {
+    return s->capacity / FLOOR_PART;
+}
+
+/* What is guaranteed; of all together if that is more than there is, in proportion. */
+static double least_of(const struct yk_shares *s, const struct tenant *t) {
+    double most = s->capacity - floor_of_all(s);
+    return least_wanted(s, t) * (s->guaranteed > most ? most / s->guaranteed : 1);
+}
+
 /* Everybody at what is guaranteed, or their part of the floor. Returns what is left. */
 static double begin(struct yk_shares *s) {
-    double sum = 0, uses = 0, floor = s->capacity / FLOOR_PART / s->joined;
+    double sum = 0, uses = 0, floor = floor_of_all(s) / s->joined;
     for (uint32_t i = 0; i < s->tenants; i++) {
         struct tenant *t = &s->of[i];
         if (t->reuse == NULL)
             continue;
         t->uses = yk_reuse_curve(t->reuse, t->hits);
-        t->at = fmin(fmax(floor, (double)t->terms.least_bytes), s->capacity);
+        t->at = fmax(floor, least_of(s, t));
         t->most = t->terms.most_bytes == 0 ? s->capacity : fmin((double)t->terms.most_bytes, s->capacity);
         t->at = fmin(t->at, t->most);
         sum += t->at;
         uses += t->uses * t->terms.priority;
     }
     s->least_gain = uses / s->capacity / NOISE_PART;
-    for (uint32_t i = 0; i < s->tenants && sum > s->capacity; i++)
-        s->of[i].at *= s->capacity / sum;
     return fmax(s->capacity - sum, 0);
 }
 
@@ -250,12 +288,16 @@ static void give_rest(struct yk_shares *s, double left) {
 static void move_shares(struct yk_shares *s) {
     double most = 0, part = 1;
     for (uint32_t i = 0; i < s->tenants; i++)
-        most = fmax(most, fabs(s->of[i].target - s->of[i].share));
+        most = fmax(most, fabs(s->of[i].target - s->has[i].share));
     if (s->known && most > s->capacity / STEP_PART)
         part = s->capacity / STEP_PART / most;
     for (uint32_t i = 0; i < s->tenants; i++)
-        s->of[i].share += (s->of[i].target - s->of[i].share) * part;
+        s->has[i].share += (s->of[i].target - s->has[i].share) * part;
     s->known = true;
+}
+
+static double ratio_at(const struct tenant *t, double bytes) {
+    return t->uses > 0 ? fmin(hits_at(t, bytes) / t->uses, 1) : 0;
 }
 
 void yk_shares_update(struct yk_shares *s) {
@@ -272,6 +314,9 @@ void yk_shares_update(struct yk_shares *s) {
         yk_reuse_fade(t->reuse, KEEP);
     }
     move_shares(s);
+    for (uint32_t i = 0; i < s->tenants; i++)
+        if (s->of[i].reuse != NULL)
+            s->of[i].predicted = ratio_at(&s->of[i], s->has[i].share);
 }
 
 /* ---- what is asked for, and asked ---- */
@@ -293,7 +338,7 @@ bool yk_shares_are_known(const struct yk_shares *s) {
 }
 
 uint64_t yk_shares_bytes(const struct yk_shares *s, uint32_t tenant) {
-    return is_in(s, tenant) ? (uint64_t)s->of[tenant].share : 0;
+    return is_in(s, tenant) ? (uint64_t)s->has[tenant].share : 0;
 }
 
 uint64_t yk_shares_target_bytes(const struct yk_shares *s, uint32_t tenant) {
@@ -305,5 +350,46 @@ double yk_shares_hit_ratio(const struct yk_shares *s, uint32_t tenant, uint64_t 
         return 0;
     struct tenant t = s->of[tenant];
     t.uses = yk_reuse_curve(t.reuse, t.hits);
-    return t.uses > 0 ? fmin(hits_at(&t, (double)bytes) / t.uses, 1) : 0;
+    return ratio_at(&t, (double)bytes);
+}
+
+uint64_t yk_shares_least_bytes(const struct yk_shares *s, uint32_t tenant) {
+    return is_in(s, tenant) ? (uint64_t)least_of(s, &s->of[tenant]) : 0;
+}
+
+double yk_shares_predicted(const struct yk_shares *s, uint32_t tenant) {
+    return is_in(s, tenant) ? s->of[tenant].predicted : 0;
+}
+
+/* ---- who gives ---- */
+
+void yk_shares_set_used(struct yk_shares *s, uint32_t tenant, uint64_t bytes) {
+    if (is_in(s, tenant))
+        s->has[tenant].used = (double)bytes;
+}
+
+static double above(const struct yk_shares *s, uint32_t tenant) {
+    return s->has[tenant].used - s->has[tenant].share;
+}
+
+/* Of two that are as much above, the one of the lower number. */
+static bool gives_before(const struct yk_shares *s, uint32_t a, uint32_t b) {
+    double by_a = above(s, a), by_b = above(s, b);
+    return by_a > by_b || (by_a == by_b && a < b);
+}
+
+uint32_t yk_shares_giver(const struct yk_shares *s, uint32_t after) {
+    uint32_t best = YK_SHARES_NONE;
+    for (uint32_t i = 0; i < s->joined && s->known; i++) {
+        uint32_t t = s->list[i];
+        if (s->has[t].used <= 0 || (after < s->tenants && !gives_before(s, after, t)))
+            continue;
+        if (best == YK_SHARES_NONE || gives_before(s, t, best))
+            best = t;
+    }
+    return best;
+}
+
+bool yk_shares_is_guaranteed(const struct yk_shares *s, uint32_t tenant) {
+    return is_in(s, tenant) && s->of[tenant].terms.least_bytes > 0 && s->has[tenant].used <= least_of(s, &s->of[tenant]);
 }

@@ -50,7 +50,7 @@ int yk_shares_join(struct yk_shares *shares, uint32_t tenant);
 void yk_shares_leave(struct yk_shares *shares, uint32_t tenant);
 
 struct yk_shares_terms {
-    uint64_t least_bytes; /* guaranteed; together more than there is: each less in proportion */
+    uint64_t least_bytes; /* guaranteed; together more than there is, but for a 64th: each less in proportion */
     uint64_t most_bytes;  /* quota; 0: none. It is above the guarantee */
     double priority;      /* what a hit counts; 0, or not a number: 1. Cut to 1/1,000 to 1,000 */
     uint64_t block_bytes; /* the mean block; 0: 1 */
@@ -69,8 +69,24 @@ void yk_shares_update(struct yk_shares *shares);
 bool yk_shares_are_known(const struct yk_shares *shares);
 
 uint64_t yk_shares_bytes(const struct yk_shares *shares, uint32_t tenant);
+/* What its guarantee comes to beside those of the others. */
+uint64_t yk_shares_least_bytes(const struct yk_shares *shares, uint32_t tenant);
+/* As yk_shares_hit_ratio of its share, as of the last update. */
+double yk_shares_predicted(const struct yk_shares *shares, uint32_t tenant);
 /* What the last update found best; the share is on its way there. */
 uint64_t yk_shares_target_bytes(const struct yk_shares *shares, uint32_t tenant);
+
+/* ---- who gives --------------------------------------------------------------------------------- */
+
+#define YK_SHARES_NONE UINT32_MAX
+
+/* It has so much now. */
+void yk_shares_set_used(struct yk_shares *shares, uint32_t tenant, uint64_t bytes);
+/* Who gives next when something has to go: the tenant that has something and is most above its share, then (`after` that
+ * one) the next, down to who is most below. After the last, and as long as shares are not known: YK_SHARES_NONE. */
+uint32_t yk_shares_giver(const struct yk_shares *shares, uint32_t after);
+/* Is it within what it is guaranteed? That holds before shares are known, too, from the terms alone. */
+bool yk_shares_is_guaranteed(const struct yk_shares *shares, uint32_t tenant);
 
 /* Of what it asked for of late: the part that an LRU of so many bytes would have hit. 0 if nothing is known. */
 double yk_shares_hit_ratio(const struct yk_shares *shares, uint32_t tenant, uint64_t bytes);

@@ -144,8 +144,10 @@ struct yk_ns_entry {
     uint64_t epoch_copy;  /* stored after epoch; the higher one counts after a crash between */
     uint64_t sum;         /* over name and state: what changes in one store stays out */
     uint64_t uid;         /* never another namespace's; 0 = not given yet (no SSD tier was there) */
-    uint64_t copies;      /* of puts that name none; 0 = one */
-    uint64_t reserved[1];
+    uint32_t copies;      /* of puts that name none; 0 = one */
+    uint32_t priority;    /* 0: YK_PRIORITY_DEFAULT. (With copies one word of older programs, which see a large number
+                             of copies in it: their puts then wait for a reply, and go on) */
+    uint64_t guarantee_bytes; /* 0 = none */
 };
 
 /* Who holds a client slot. In the meta file, where no client can write. */

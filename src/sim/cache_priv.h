@@ -42,6 +42,14 @@ struct yk_sim_cache {
     uint32_t trainings;
 };
 
+#define YK_SIM_BLOCK_TOKENS 512u /* as in the public traces */
+
+/* Stands for a hash of the key: numbers that follow each other must not look alike. */
+static inline uint64_t yk_sim_hash(uint64_t id) {
+    uint64_t z = (id + 1) * UINT64_C(0xff51afd7ed558ccd);
+    return z ^ (z >> 32);
+}
+
 /* CPU time of the process. */
 uint64_t yk_sim_cpu_ns(void);
 

@@ -7,8 +7,6 @@
 #include "sched/learned.h"
 #include "sched/policy.h"
 
-#define BLOCK_TOKENS 512u /* as in the public traces */
-
 struct sched {
     struct yk_sim_cache base;
     const struct yk_sim_trace *trace;
@@ -48,10 +46,8 @@ static bool sched_has(const struct yk_sim_cache *c, uint32_t block) {
     return ((const struct sched *)c)->in[block] != 0;
 }
 
-/* Stands for a hash of the key: numbers that follow each other must not look alike. */
 static uint64_t hash_of(const struct sched *s, uint32_t block) {
-    uint64_t z = (s->trace->id[block] + 1) * UINT64_C(0xff51afd7ed558ccd);
-    return z ^ (z >> 32);
+    return yk_sim_hash(s->trace->id[block]);
 }
 
 static int evict_one(struct sched *s) {
@@ -169,7 +165,7 @@ static int learned_request(struct yk_sim_cache *c, uint64_t number) {
     struct yk_policy_request r = {.now_ms = q->at_ms,
                                    .key_hashes = s->hashes,
                                    .n = q->n,
-                                   .last_block_eighths = yk_trace_last_eighths(q->n, q->input_length, BLOCK_TOKENS),
+                                   .last_block_eighths = yk_trace_last_eighths(q->n, q->input_length, YK_SIM_BLOCK_TOKENS),
                                    .output_length = q->output_length,
                                    .stop = q->stop};
     yk_policy_request(s->policy, &r);

@@ -74,8 +74,10 @@
  *            -YK_EAGAIN or -YK_ETIMEDOUT it could not be raised now. Answered when all have ended.
  * PREFETCH   u8 tier, u32 deadline_ms, u32 n, n x key -> i32 status, u32 count, u16 len + text
  * NS         u8 what(enum yk_ns_op), u64 arg, str8 name -> i32 status, u16 len + text
- * NS_LIST    empty, or u8 1 -> i32 status, u32 n, n x { str8 name, u64 epoch, u64 quota, u64 used,
- *            u64 blocks }; and, if it was asked with 1, n x u8 copies (an older node leaves them out)
+ * NS_LIST    empty, or u8 1 or 2 -> i32 status, u32 n, n x { str8 name, u64 epoch, u64 quota, u64 used,
+ *            u64 blocks }; if it was asked with 1 or 2, n x u8 copies; and if with 2, n x { u32 priority, u64 guarantee,
+ *            u64 guaranteed, u64 share, u64 used of it, u32 predicted hits in a million }. An older node leaves out what
+ *            it does not know
  * LIST       u64 epoch, u64 cursor (0 first), u32 max, str8 prefix -> i32 status, u64 next cursor
  *            (0 = end), u32 n, n x { key, info }
  * ANNOUNCE   u64 epoch, u64 at_ms, u32 output_length, u32 stop, u32 last_eighths, u32 n, n x key -> i32 status:
@@ -166,6 +168,8 @@ enum yk_ns_op {
     YK_NS_RAISE,      /* arg = epoch */
     YK_NS_REMOVE,
     YK_NS_COPIES, /* arg = copies, 0 to YK_COPIES_MAX */
+    YK_NS_GUARANTEE, /* arg = bytes, at most INT64_MAX */
+    YK_NS_PRIORITY,  /* arg = priority, 0 to YK_PRIORITY_MAX */
 };
 
 struct yk_frame {

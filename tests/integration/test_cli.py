@@ -98,7 +98,7 @@ def test_version():
     (["match", "--keys", "/nonexistent"], "cannot open '/nonexistent': No such file"),
     (["expire", "k"], "--ttl: found nothing"),
     (["prefetch", "k", "--tier", "disk"], "--tier: found 'disk', expected one of any, dram"),
-    (["ns", "make"], "ns: found 'make', expected list, create, quota, copies, epoch or rm"),
+    (["ns", "make"], "ns: found 'make', expected list, create, set, quota, copies, epoch or rm"),
     (["ns", "epoch", "a"], "found 2 arguments, expected yolk ns epoch NAME N"),
     (["ns", "create"], "found 1 argument, expected yolk ns create NAME"),
     (["ns", "list", "x"], "found 2 arguments, expected yolk ns list\n"),
@@ -481,7 +481,7 @@ def test_ns_life(node):
     assert node.yolk("ns", "quota", "a", "2M").returncode == 0
     info = {line["name"]: line for line in node.json("ns", "list")}["a"]
     assert info["quota_bytes"] == 2 * MIB and info["blocks"] == 0
-    assert re.search(r"^ +0 +0 B +2 MiB +- +\d+  a$", node.yolk("ns").stdout, re.M)
+    assert re.search(r"^ +0 +0 B +2 MiB +- +- +- +- +\d+  a$", node.yolk("ns").stdout, re.M)
     assert node.json("ns", "quota", "a", "3M") == [{**info, "quota_bytes": 3 * MIB}]
     assert node.json("ns", "epoch", "a", 7)[0]["epoch"] == 7
     assert node.json("ns", "create", "b", "--quota", "1M")[0]["quota_bytes"] == MIB
@@ -542,7 +542,7 @@ def test_top_once(node):
     text = node.yolk("top", "--once", "--interval", "100ms").stdout
     assert f"{node.url}  process {node.process.pid}" in text
     assert re.search(r"^dram +\[.{30}\] 1 MiB of 64 MiB in 1 blocks", text, re.M)
-    assert re.search(r"^puts +0 +1 ", text, re.M) and re.search(r"1 +1 MiB +-  default$", text, re.M)
+    assert re.search(r"^puts +0 +1 ", text, re.M) and re.search(r"1 +1 MiB +- +-  default$", text, re.M)
     assert "\x1b" not in text
     assert re.search(r"^hits +0 +1 ", node.yolk("top", "--interval", "100ms").stdout, re.M)  # no terminal
 

@@ -143,6 +143,20 @@ def test_namespaces_are_counted_over_all_nodes(three):
     assert here["blocks"] == 2 and here["epoch"] == everywhere["epoch"]
 
 
+def test_what_a_namespace_is_promised_is_the_clusters(three):
+    here, there = three.nodes[0], three.nodes[1]
+
+    def told(node, *options):
+        return {n["name"]: (n["guarantee_bytes"], n["priority"]) for n in node.json("ns", "list", *options)}.get("paid")
+
+    assert here.yolk("ns", "create", "paid", "--guarantee", "8M", "--priority", 250).returncode == 0
+    wait_for(lambda: told(there) == (8 << 20, 250), "another node knows it")
+    wait_for(lambda: told(here, "--cluster") == (8 << 20, 250), "and so does the view of all")
+    assert there.yolk("ns", "set", "paid", "--guarantee", "0").returncode == 0
+    wait_for(lambda: told(here) == (0, 250), "each is set alone")
+    assert "there is none of that name" in here.yolk("ns", "set", "pa1d", "--priority", 2).stderr
+
+
 def test_a_namespace_wants_copies(three):
     here, there = three.nodes[0], three.nodes[2]
 

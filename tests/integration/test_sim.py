@@ -51,8 +51,50 @@ def test_the_same_seed_gives_the_same_result(trace, policy):
 def test_the_cost_is_told_when_it_is_asked_for(trace):
     plain = sim(trace, "--capacity", "2000", "--policy", "learned")
     found = sim(trace, "--capacity", "2000", "--policy", "learned", "--cost")
-    assert all(found.pop(name) > 0 for name in ("decision_us_per_block", "training_us_per_block", "trainings"))
+    assert all(found.pop(name) > 0 for name in ("decision_us_per_block", "training_us_per_block", "trainings",
+                                                "shares_us_per_block", "shares_us_per_eviction", "shares_divisions"))
     assert found == plain
+
+
+@pytest.fixture(name="scan", scope="module")
+def a_scan(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sim") / "scan.jsonl"
+    with open(path, "w") as out:
+        for i in range(60000):
+            out.write(json.dumps({"timestamp": 20 * i, "input_length": 512, "output_length": 1, "hash_ids": [i]}) + "\n")
+    return path
+
+
+def test_tenants_are_told_apart(trace, scan):
+    options = ("--beside", f"{scan},{trace}", "--capacity", "3000", "--policy", "lru")
+    found = sim(trace, *options)
+    assert found == sim(trace, *options, "--shares", "on") and found["shares"] is True
+    assert [t["trace"] for t in found["tenants"]] == [str(trace), str(scan), str(trace)]
+    for figure in ("requests", "total_blocks", "hit_blocks"):
+        assert found[figure] == sum(t[figure] for t in found["tenants"])
+    for t in found["tenants"]:
+        assert t["hit_ratio"] == pytest.approx(t["hit_blocks"] / t["total_blocks"])
+    assert sum(t["end_blocks"] for t in found["tenants"]) == 3000 >= sum(t["share_blocks"] for t in found["tenants"])
+    flushed = sim(trace, *options, "--shares", "off")
+    assert flushed["shares"] is False and "share_blocks" not in flushed["tenants"][0]
+    assert flushed["hit_blocks"] < found["hit_blocks"]
+    assert sim(trace, *options, "--cost")["shares_us_per_block"] > 0
+    text = yolk("sim", "--trace", trace, *options, "--cost").stdout
+    assert re.search(r"^CPU time of shares: .* a block with \d+ divisions", text, re.M) and text.count(str(trace)) == 2
+
+
+@pytest.mark.parametrize("options,said", [
+    (("--beside", "/nonexistent/x"), "/nonexistent/x"),
+    (("--beside", "TRACE", "--ssd", "9"), "--ssd with --beside"),
+    (("--beside", "TRACE", "--nodes", "2"), "--nodes with --beside"),
+    (("--beside", "TRACE", "--policy", "opt"), "opt"),
+    (("--beside", ",".join(["TRACE"] * 64)), "at most 63"),
+    (("--shares", "off"), "--shares without --beside"),
+    (("--beside", "TRACE", "--shares", "maybe"), "maybe"),
+])
+def test_options_of_tenants_are_checked(trace, options, said):
+    done = yolk("sim", "--trace", trace, *(o.replace("TRACE", str(trace)) for o in options))
+    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.skipif(shutil.which("zstd") is None, reason="no zstd program")

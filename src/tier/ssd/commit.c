@@ -283,6 +283,7 @@ uint64_t yk_ssd_ns_set(struct yk_ssd *ssd, uint32_t ns, const struct yk_ssd_ns *
                              .ns = *entry};
     uint64_t ticket = yk_ssd_ticket_new(ssd, YK_SSD_TAG_ALL);
     int made = ssd->ns[ns].uid != entry->uid;
+    int other_terms = ssd->ns[ns].guarantee_bytes != entry->guarantee_bytes || ssd->ns[ns].priority != entry->priority;
     yk_ssd_ns_apply(ssd, ns, entry);
     if (entry->uid == 0)
         return 0;
@@ -291,7 +292,7 @@ uint64_t yk_ssd_ns_set(struct yk_ssd *ssd, uint32_t ns, const struct yk_ssd_ns *
         ssd->ns_made[ns] = rec.gen;
     for (uint32_t i = 0; i < ssd->ndev; i++) {
         yk_ssd_log_record(ssd->devs[i], &rec, ticket >> YK_SSD_TICKET_BITS);
-        ssd->devs[i]->ckpt_want |= (uint8_t)made;
+        ssd->devs[i]->ckpt_want |= (uint8_t)(made || other_terms);
     }
     return ticket;
 }

@@ -102,11 +102,32 @@ static void ns_put(struct yk_wr *w, uint32_t number, const struct yk_ssd_ns *ns)
     yk_wr_str8(w, ns->name, strnlen(ns->name, sizeof(ns->name)));
 }
 
+/* Terms of shares came later: they stand behind all namespaces, where older programs do not look, and for those alone that
+ * have any. */
+static int has_terms(const struct yk_ssd_ns *ns) {
+    return ns->uid != 0 && (ns->guarantee_bytes != 0 || ns->priority != 0);
+}
+
+static void terms_put(struct yk_wr *w, uint32_t number, const struct yk_ssd_ns *ns) {
+    yk_wr_u8(w, (uint8_t)number);
+    yk_wr_u64(w, ns->guarantee_bytes);
+    yk_wr_u32(w, ns->priority);
+}
+
+static int terms_get(struct yk_rd *r, struct yk_ssd_ns *table) {
+    struct yk_ssd_ns *ns = &table[yk_rd_u8(r)];
+    ns->guarantee_bytes = yk_rd_u64(r);
+    ns->priority = yk_rd_u32(r);
+    return r->bad || ns->uid == 0 ? -YK_ECORRUPT : 0;
+}
+
 void yk_ssd_ckpt_put(void *slot, const struct yk_ssd_ckpt *c) {
     struct yk_wr w;
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < YK_SSD_NAMESPACES; i++)
+    uint32_t count = 0, with_terms = 0;
+    for (uint32_t i = 0; i < YK_SSD_NAMESPACES; i++) {
         count += c->ns[i].uid != 0;
+        with_terms += (uint32_t)has_terms(&c->ns[i]);
+    }
     memset(slot, 0, YK_SSD_CKPT_BYTES);
     yk_wr_init(&w, slot, YK_SSD_CKPT_BYTES - 8);
     yk_wr_u64(&w, MAGIC_CKPT);
@@ -120,10 +141,13 @@ void yk_ssd_ckpt_put(void *slot, const struct yk_ssd_ckpt *c) {
     yk_wr_u64(&w, c->wear_bytes);
     yk_wr_u16(&w, c->clean != 0);
     yk_wr_u16(&w, (uint16_t)count);
-    yk_wr_u32(&w, 0);
+    yk_wr_u32(&w, with_terms);
     for (uint32_t i = 0; i < YK_SSD_NAMESPACES; i++)
         if (c->ns[i].uid != 0)
             ns_put(&w, i, &c->ns[i]);
+    for (uint32_t i = 0; i < YK_SSD_NAMESPACES; i++)
+        if (has_terms(&c->ns[i]))
+            terms_put(&w, i, &c->ns[i]);
     u64_put_at((unsigned char *)slot + YK_SSD_CKPT_BYTES - 8,
                yk_hash64(slot, YK_SSD_CKPT_BYTES - 8));
 }
@@ -163,9 +187,12 @@ int yk_ssd_ckpt_get(const void *slot, uint64_t uid, struct yk_ssd_ckpt *c) {
     c->wear_bytes = yk_rd_u64(&r);
     c->clean = yk_rd_u16(&r) != 0;
     uint32_t count = yk_rd_u16(&r);
-    yk_rd_u32(&r);
+    uint32_t with_terms = yk_rd_u32(&r);
     for (uint32_t i = 0; i < count; i++)
         if (ns_get(&r, c->ns) < 0)
+            return -YK_ECORRUPT;
+    for (uint32_t i = 0; i < with_terms; i++)
+        if (terms_get(&r, c->ns) < 0)
             return -YK_ECORRUPT;
     return 0;
 }

@@ -373,12 +373,22 @@ static int ns_rec_order(const void *a, const void *b) {
     return x->gen < y->gen ? -1 : x->gen > y->gen;
 }
 
+/* A record says nothing of shares. */
+static void take_ns(struct yk_ssd_ns *now, const struct yk_ssd_ns *rec) {
+    struct yk_ssd_ns old = *now;
+    *now = *rec;
+    if (old.uid != rec->uid)
+        return;
+    now->guarantee_bytes = old.guarantee_bytes;
+    now->priority = old.priority;
+}
+
 static void namespaces_end(struct recover *r, struct yk_ssd_ns *ns) {
     struct ns_rec *recs = r->ns_recs.data;
     if (r->ns_recs.n > 0)
         qsort(recs, r->ns_recs.n, sizeof(*recs), ns_rec_order);
     for (uint64_t i = 0; i < r->ns_recs.n; i++)
-        r->dev_ns[recs[i].number] = recs[i].ns;
+        take_ns(&r->dev_ns[recs[i].number], &recs[i].ns);
     if (!r->node_has)
         memcpy(ns, r->dev_ns, sizeof(r->dev_ns));
     for (uint32_t i = 0; i < YK_SSD_NAMESPACES; i++) {

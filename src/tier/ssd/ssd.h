@@ -59,6 +59,8 @@ struct yk_ssd_ns {
     uint64_t uid; /* never that of another namespace, over all restarts; 0 = no namespace here */
     uint64_t epoch;
     uint64_t quota_bytes;
+    uint64_t guarantee_bytes; /* this and the priority stand in checkpoints alone */
+    uint32_t priority;
     uint8_t removed; /* its blocks are gone for good */
     char name[YK_SSD_NS_NAME];
 };

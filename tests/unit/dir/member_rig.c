@@ -291,6 +291,21 @@ void node_wait_copies(struct node *n, const char *name, uint32_t copies) {
     node_wait(n, "copies of a namespace", has_copies, &s);
 }
 
+static int has_terms(struct node *n, const void *arg) {
+    const struct yk_member_space *s = arg;
+    for (unsigned i = 0; i < n->space_count; i++)
+        if (strcmp(n->spaces[i].name, s->name) == 0 && n->spaces[i].guarantee_bytes == s->guarantee_bytes &&
+            n->spaces[i].priority == s->priority)
+            return 1;
+    return 0;
+}
+
+void node_wait_terms(struct node *n, const char *name, uint64_t guarantee, uint32_t priority) {
+    struct yk_member_space s = {.guarantee_bytes = guarantee, .priority = priority};
+    snprintf(s.name, sizeof(s.name), "%s", name);
+    node_wait(n, "terms of a namespace", has_terms, &s);
+}
+
 /* ---- changes ---------------------------------------------------------------------------------- */
 
 struct change {
@@ -325,7 +340,8 @@ static int wait_change(struct change *c, int rc) {
 
 int node_set_space(struct node *n, const char *name, uint64_t epoch, uint64_t quota, char text[YK_ERR_TEXT_MAX]) {
     struct change c = {.lock = PTHREAD_MUTEX_INITIALIZER, .news = PTHREAD_COND_INITIALIZER};
-    struct yk_member_space s = {.epoch = epoch, .quota_bytes = quota, .copies = YK_MEMBER_KEEP_COPIES};
+    struct yk_member_space s = {.epoch = epoch, .quota_bytes = quota, .copies = YK_MEMBER_KEEP_COPIES,
+                                .guarantee_bytes = YK_MEMBER_KEEP_GUARANTEE, .priority = YK_MEMBER_KEEP_PRIORITY};
     snprintf(s.name, sizeof(s.name), "%s", name);
     int rc = wait_change(&c, yk_member_set_space(n->member, &s, CHANGE_MS, changed, &c));
     if (text != NULL)
@@ -335,7 +351,16 @@ int node_set_space(struct node *n, const char *name, uint64_t epoch, uint64_t qu
 
 int node_set_copies(struct node *n, const char *name, uint32_t copies) {
     struct change c = {.lock = PTHREAD_MUTEX_INITIALIZER, .news = PTHREAD_COND_INITIALIZER};
-    struct yk_member_space s = {.quota_bytes = YK_MEMBER_KEEP_QUOTA, .copies = copies};
+    struct yk_member_space s = {.quota_bytes = YK_MEMBER_KEEP_QUOTA, .copies = copies,
+                                .guarantee_bytes = YK_MEMBER_KEEP_GUARANTEE, .priority = YK_MEMBER_KEEP_PRIORITY};
+    snprintf(s.name, sizeof(s.name), "%s", name);
+    return wait_change(&c, yk_member_set_space(n->member, &s, CHANGE_MS, changed, &c));
+}
+
+int node_set_terms(struct node *n, const char *name, uint64_t guarantee, uint32_t priority) {
+    struct change c = {.lock = PTHREAD_MUTEX_INITIALIZER, .news = PTHREAD_COND_INITIALIZER};
+    struct yk_member_space s = {.quota_bytes = YK_MEMBER_KEEP_QUOTA, .copies = YK_MEMBER_KEEP_COPIES,
+                                .guarantee_bytes = guarantee, .priority = priority};
     snprintf(s.name, sizeof(s.name), "%s", name);
     return wait_change(&c, yk_member_set_space(n->member, &s, CHANGE_MS, changed, &c));
 }

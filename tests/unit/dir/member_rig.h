@@ -75,11 +75,13 @@ void node_wait_state_of(struct node *n, const char *name, unsigned state);
 int node_set_space(struct node *n, const char *name, uint64_t epoch, uint64_t quota, char text[YK_ERR_TEXT_MAX]);
 /* Of one that stands already; all else of it stays. */
 int node_set_copies(struct node *n, const char *name, uint32_t copies);
+int node_set_terms(struct node *n, const char *name, uint64_t guarantee, uint32_t priority);
 int node_drain(struct node *n, const char *name, int drain);
 int node_forget(struct node *n, const char *name, char text[YK_ERR_TEXT_MAX]);
 int node_rebalance(struct node *n);
 void node_wait_space(struct node *n, const char *name, uint64_t epoch, uint64_t quota);
 void node_wait_copies(struct node *n, const char *name, uint32_t copies);
+void node_wait_terms(struct node *n, const char *name, uint64_t guarantee, uint32_t priority);
 
 /* Nodes n0, n1, ... of one metadata, all of them members; their state directories are TEST-n0 and so on. */
 void open_many(struct node *n, unsigned count, struct yk_meta *meta, const char *test);

@@ -207,6 +207,39 @@ static void test_removed_namespace(void **state) {
     yk_meta_close(meta);
 }
 
+/* So do guarantee and priority: each is left by changes of the other and of the rest, and none outlives its namespace. */
+static void test_terms_of_a_namespace(void **state) {
+    struct yk_meta *meta = rig_embedded();
+    struct node n[2];
+    open_many(n, 2, meta, "terms");
+    assert_int_equal(node_set_space(&n[0], "model", 5, 1000, NULL), 0);
+    assert_int_equal(node_set_terms(&n[1], "model", 1u << 30, YK_MEMBER_KEEP_PRIORITY), 0);
+    node_wait_terms(&n[0], "model", 1u << 30, 0);
+    assert_int_equal(node_set_terms(&n[0], "model", YK_MEMBER_KEEP_GUARANTEE, 300), 0);
+    assert_int_equal(node_set_copies(&n[0], "model", 2), 0);
+    node_wait_terms(&n[1], "model", 1u << 30, 300);
+    node_wait_copies(&n[1], "model", 2);
+    node_wait_space(&n[1], "model", 5, 1000);
+    assert_int_equal(node_set_terms(&n[0], "model", (uint64_t)INT64_MAX + 1, 0), -YK_EINVAL);
+    assert_int_equal(node_set_terms(&n[0], "other", 7, 8), 0);
+    node_wait_terms(&n[1], "other", 7, 8);
+    assert_int_equal(node_set_space(&n[0], "other", 0, YK_MEMBER_NO_SPACE, NULL), 0);
+    node_wait_terms(&n[1], "other", 0, 0);
+    node_close(&n[0], 1);
+    node_close(&n[1], 1);
+    yk_meta_close(meta);
+    meta = rig_embedded(); /* empty: filled from a disk */
+    node_open(&n[0], meta, "n0", "terms-n0", NULL);
+    node_wait_terms(&n[0], "model", 1u << 30, 300);
+    node_wait_phase(&n[0], YK_MEMBER_IN);
+    struct node fresh;
+    node_open(&fresh, meta, "fresh", "terms-fresh", NULL);
+    node_wait_terms(&fresh, "model", 1u << 30, 300);
+    node_close(&fresh, 1);
+    node_close(&n[0], 1);
+    yk_meta_close(meta);
+}
+
 /* The number of copies goes with the rest: all hear it, other changes leave it, a disk keeps it for an etcd filled anew. */
 static void test_copies_of_a_namespace(void **state) {
     struct yk_meta *meta = rig_embedded();
@@ -393,6 +426,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_epoch_of_a_message),
         cmocka_unit_test(test_removed_namespace),
         cmocka_unit_test(test_copies_of_a_namespace),
+        cmocka_unit_test(test_terms_of_a_namespace),
         cmocka_unit_test(test_many_epochs_while_it_hangs),
         cmocka_unit_test(test_filled_again_by_all),
         cmocka_unit_test(test_known_terms_are_outgrown),

@@ -275,6 +275,30 @@ static void test_follows_a_room_that_changes(void **state) {
     free(c);
 }
 
+/* Who is told a share plans for that, before it has it; and for what it has, where that is more. */
+static void test_plans_for_its_share(void **state) {
+    struct real *c = calloc(1, sizeof(*c));
+    uint64_t rng = 29, at = 0;
+    (void)state;
+    assert_non_null(c);
+    c->room = 300;
+    c->space = make_space(KEYS);
+    c->policy = make_learned(c->space, 1000);
+    for (uint32_t i = 0; i < 3000; i++)
+        use_real(c, ++at * 50, random_below(&rng, KEYS));
+    assert_in_range(yk_learned_room(c->policy), 299, 301);
+    static const uint32_t shares[] = {500, 200, 5000, 0}, rooms[] = {500, 300, 1000, 300};
+    for (uint32_t k = 0; k < 4; k++) {
+        yk_learned_set_share(c->policy, shares[k]);
+        for (uint32_t i = 0; i < 1000; i++)
+            use_real(c, ++at * 50, random_below(&rng, KEYS));
+        assert_in_range(yk_learned_room(c->policy), rooms[k] - 1, rooms[k] + 1);
+    }
+    yk_policy_free(c->policy);
+    yk_policy_space_free(c->space);
+    free(c);
+}
+
 /* Two clients: what one announced is used after the other has announced, and is not taken for requests of their own. */
 static void test_requests_overlap(void **state) {
     struct yk_policy_space *space = make_space(64);
@@ -349,6 +373,7 @@ int main(void) {
         cmocka_unit_test(test_removed_blocks_are_in_no_shadow_cache),
         cmocka_unit_test(test_sees_how_much_room_there_is),
         cmocka_unit_test(test_follows_a_room_that_changes),
+        cmocka_unit_test(test_plans_for_its_share),
         cmocka_unit_test(test_requests_overlap),
         cmocka_unit_test(test_learns_on_another_thread),
     };

@@ -136,7 +136,51 @@ static void more_is_guaranteed_than_there_is(void **state) {
     }
     run(s, of, 2, 2000);
     assert_in_range(sum_of(s, 2), CAPACITY - 2, CAPACITY);
-    assert_in_range(yk_shares_bytes(s, 0), 420, 435); /* 3 of 7 */
+    assert_in_range(yk_shares_bytes(s, 0), 420, 440); /* 3 of 7, but for the 64th that is nobody's */
+    yk_shares_free(s);
+}
+
+/* Down from who is most above, each once; who has nothing has nothing to give. */
+static void who_is_most_above_gives_first(void **state) {
+    struct yk_shares *s = make(4, CAPACITY);
+    struct source of[] = {{.working_set = 500, .often = 1}, {.often = 3}, {.often = 1}, {.often = 1}};
+    for (uint32_t i = 0; i < 3; i++)
+        yk_shares_set_used(s, i, 100);
+    assert_int_equal(yk_shares_giver(s, YK_SHARES_NONE), YK_SHARES_NONE); /* nothing is known yet */
+    run(s, of, 4, 5000);
+    yk_shares_set_used(s, 2, 300);
+    yk_shares_set_used(s, 3, 0);
+    assert_int_equal(yk_shares_giver(s, YK_SHARES_NONE), 2);
+    assert_int_equal(yk_shares_giver(s, 2), 1);
+    assert_int_equal(yk_shares_giver(s, 1), 0);
+    assert_int_equal(yk_shares_giver(s, 0), YK_SHARES_NONE);
+    yk_shares_leave(s, 2);
+    assert_int_equal(yk_shares_giver(s, YK_SHARES_NONE), 1);
+    yk_shares_free(s);
+}
+
+static void a_guarantee_holds_before_anything_is_known(void **state) {
+    struct yk_shares *s = make(2, CAPACITY);
+    struct yk_shares_terms t = {.least_bytes = 200, .block_bytes = 1};
+    assert_int_equal(yk_shares_set_terms(s, 0, &t), 0);
+    yk_shares_set_used(s, 0, 200);
+    yk_shares_set_used(s, 1, 1);
+    assert_true(yk_shares_is_guaranteed(s, 0) && !yk_shares_is_guaranteed(s, 1));
+    yk_shares_set_used(s, 0, 201);
+    assert_true(!yk_shares_is_guaranteed(s, 0));
+    assert_int_equal(yk_shares_least_bytes(s, 0), 200);
+    t.least_bytes = UINT64_MAX; /* as all there is, but for the part that others begin with */
+    assert_int_equal(yk_shares_set_terms(s, 0, &t), 0);
+    assert_in_range(yk_shares_least_bytes(s, 0), CAPACITY - CAPACITY / 64 - 1, CAPACITY - CAPACITY / 64);
+    yk_shares_free(s);
+}
+
+static void what_its_share_should_hit_is_told(void **state) {
+    struct yk_shares *s = make(2, CAPACITY);
+    struct source of[] = {{.working_set = 500, .often = 1}, {.often = 9}};
+    assert_true(yk_shares_predicted(s, 0) == 0);
+    run(s, of, 2, 5000);
+    assert_true(yk_shares_predicted(s, 0) > 0.95 && yk_shares_predicted(s, 1) < 0.02);
     yk_shares_free(s);
 }
 
@@ -466,6 +510,9 @@ int main(void) {
         cmocka_unit_test(a_loop_has_all_that_it_needs_or_nothing),
         cmocka_unit_test(terms_are_kept),
         cmocka_unit_test(more_is_guaranteed_than_there_is),
+        cmocka_unit_test(who_is_most_above_gives_first),
+        cmocka_unit_test(a_guarantee_holds_before_anything_is_known),
+        cmocka_unit_test(what_its_share_should_hit_is_told),
         cmocka_unit_test(priority_is_what_a_hit_counts),
         cmocka_unit_test(small_blocks_bring_more_for_a_byte),
         cmocka_unit_test(shares_follow_by_bounded_steps),

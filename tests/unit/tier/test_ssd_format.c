@@ -178,7 +178,8 @@ static void checkpoints(void **state) {
                               got;
     for (uint32_t i = 0; i < YK_SSD_NAMESPACES; i++) {
         c.ns[i] =
-            (struct yk_ssd_ns){.uid = i + 1, .epoch = i, .quota_bytes = 2 * i, .removed = i % 2};
+            (struct yk_ssd_ns){.uid = i + 1, .epoch = i, .quota_bytes = 2 * i, .removed = i % 2,
+                               .guarantee_bytes = i % 3 ? 0 : 3 * i, .priority = i % 5 ? 0 : i};
         memset(c.ns[i].name, 'a' + (int)(i % 26), i % 65);
     }
     yk_ssd_ckpt_put(buf, &c);
