@@ -130,6 +130,11 @@ static void waiting_remove(struct ssd_side *l, struct fetch *f) {
         list->tail = f->prev_waiting;
 }
 
+static void set_prio(struct ssd_side *l, struct fetch *f, unsigned prio) {
+    l->demand_count += (prio == YK_SSD_PRIO_DEMAND) - (f->prio == YK_SSD_PRIO_DEMAND);
+    f->prio = (uint8_t)prio;
+}
+
 /* Another asks for it, too. */
 static void fetch_join(struct ssd_side *l, struct fetch *f, unsigned prio, uint64_t deadline_ns) {
     if (deadline_ns > f->deadline_ns)
@@ -139,13 +144,13 @@ static void fetch_join(struct ssd_side *l, struct fetch *f, unsigned prio, uint6
     int waits = f->state == FETCH_WAITING;
     if (waits)
         waiting_remove(l, f);
-    f->prio = (uint8_t)prio;
+    set_prio(l, f, prio);
     if (waits)
         waiting_add(l, f);
 }
 
 static struct fetch *fetch_new(struct yk_store *s, uint32_t ns, uint64_t hash, const void *key,
-                               uint32_t key_len) {
+                               uint32_t key_len, unsigned prio) {
     struct ssd_side *l = s->low;
     if (l->fetch_free == 0)
         return NULL;
@@ -156,6 +161,8 @@ static struct fetch *fetch_new(struct yk_store *s, uint32_t ns, uint64_t hash, c
     f->key_len = (uint8_t)key_len;
     f->ns = ns;
     f->hash = hash;
+    f->prio = (uint8_t)prio;
+    l->demand_count += prio == YK_SSD_PRIO_DEMAND;
     f->tokens = f->few;
     f->token_cap = RAISE_TOKENS;
     f->next = *bucket_of(l, hash);
@@ -183,6 +190,7 @@ static void fetch_end(struct yk_store *s, struct fetch *f) {
     f->next = l->fetch_free;
     l->fetch_free = number(l, f) + 1u;
     l->fetch_count--;
+    l->demand_count -= f->prio == YK_SSD_PRIO_DEMAND;
     COUNT_SUB(s, raising, 1);
     for (uint32_t i = 0; i < n && l->raised != NULL; i++)
         l->raised(l->arg, heap ? tokens[i] : few[i]);
@@ -278,6 +286,12 @@ int yk_store_guest_leaves(struct yk_store *s, uint32_t idx) {
     return 1;
 }
 
+static enum arrival arrival(const struct fetch *f) {
+    if (f->token_count > 0 || f->prio == YK_SSD_PRIO_DEMAND)
+        return ARRIVES_USED;
+    return f->preload ? ARRIVES_FOUND : ARRIVES_AHEAD;
+}
+
 /* The bytes are in place: they become a block, unless what they are of has changed meanwhile. */
 static int publish(struct yk_store *s, struct fetch *f) {
     struct ssd_side *l = s->low;
@@ -286,6 +300,8 @@ static int publish(struct yk_store *s, struct fetch *f) {
     if (s->own.ns[f->ns].epoch != f->epoch ||
         yk_store_find(s, f->ns, f->epoch, f->key, f->key_len, &other) == 0 ||
         yk_store_ssd_find(s, f->ns, f->hash, f->key, f->key_len, &id) != 0 || id != f->id)
+        return YK_MISS;
+    if (f->ahead && f->token_count == 0 && !ssd_ahead_wanted(s, f->ns, f->hash))
         return YK_MISS;
     yk_ssd_info_get(l->ssd, id, &info);
     if (info.sum != f->sum || info.len != f->len)
@@ -307,7 +323,9 @@ static int publish(struct yk_store *s, struct fetch *f) {
     };
     c.parent = ssd_parent(s, &info, &room, &c.parent_len);
     int rises = deserves_it(s, f); /* before its insert, which the policy remembers */
+    s->arrives = (uint8_t)arrival(f);
     int rc = yk_store_commit_raised(s, f->ns, f->hash, &c, info.expiry_ms);
+    s->arrives = ARRIVES_USED;
     if (rc < 0)
         return rc;
     yk_store_copy_set(s, f->place.idx, id + 1u);
@@ -346,6 +364,8 @@ void ssd_on_read(void *arg, uint64_t cookie, int status) {
         yk_store_abort(s, 0, f->place.idx, f->place.gen);
         COUNT_SUB(s, aborts, 1);
     }
+    if (f->ahead)
+        ssd_ahead_ended(s, f->place.idx, rc);
     fetch_end(s, f);
 }
 
@@ -374,15 +394,49 @@ int yk_store_raise(struct yk_store *s, uint32_t ns, uint64_t epoch, const void *
         rc = token_add(f, token);
         return rc < 0 ? rc : YK_PENDING;
     }
-    f = fetch_new(s, ns, hash, key, key_len);
+    f = fetch_new(s, ns, hash, key, key_len, prio);
     if (f == NULL)
         return -YK_EAGAIN;
     f->epoch = epoch;
-    f->prio = (uint8_t)prio;
     f->deadline_ns = deadline_ns;
     token_add(f, token);
     fetch_go(s, f);
     return YK_PENDING;
+}
+
+/* A fetch of an entry that nobody has asked for: NULL, and *ret_rc as ssd_fetch_ahead. */
+static struct fetch *fetch_unasked(struct yk_store *s, uint32_t id, int *ret_rc) {
+    struct ssd_side *l = s->low;
+    struct yk_ssd_info info;
+    uint32_t key_len, idx;
+    *ret_rc = YK_MISS;
+    if (!yk_ssd_live(l->ssd, id))
+        return NULL;
+    const void *key = yk_ssd_key(l->ssd, id, &key_len);
+    yk_ssd_info_get(l->ssd, id, &info);
+    uint64_t hash = yk_hash_key(info.ns, key, key_len), epoch = s->own.ns[info.ns].epoch;
+    if (yk_store_find(s, info.ns, epoch, key, key_len, &idx) == 0 ||
+        fetch_find(l, info.ns, hash, key, key_len) != NULL)
+        return NULL;
+    struct fetch *f = fetch_new(s, info.ns, hash, key, key_len, YK_SSD_PRIO_PREFETCH);
+    *ret_rc = f != NULL ? 0 : -YK_EAGAIN;
+    if (f == NULL)
+        return NULL;
+    f->epoch = epoch;
+    f->deadline_ns = yk_now_ns() + WAIT_NS;
+    return f;
+}
+
+int ssd_fetch_ahead(struct yk_store *s, uint32_t id) {
+    int rc;
+    struct fetch *f = fetch_unasked(s, id, &rc);
+    if (f == NULL)
+        return rc;
+    rc = fetch_start(s, f);
+    f->ahead = rc == 0;
+    if (rc != 0)
+        fetch_end(s, f);
+    return rc;
 }
 
 /* ---- preloading --------------------------------------------------------------------------------------- */
@@ -433,24 +487,13 @@ static void preload_step(struct yk_store *s) {
     /* A block that was put or asked for meanwhile needs the room more. */
     int full = yk_store_short(s);
     while (l->preload_at < l->preload_count && !full && l->fetch_count < PRELOAD_FETCHES) {
-        uint32_t id = l->preload[l->preload_at++];
-        struct yk_ssd_info info;
-        uint32_t key_len, idx;
-        if (!yk_ssd_live(l->ssd, id))
-            continue;
-        const void *key = yk_ssd_key(l->ssd, id, &key_len);
-        yk_ssd_info_get(l->ssd, id, &info);
-        uint64_t hash = yk_hash_key(info.ns, key, key_len), epoch = s->own.ns[info.ns].epoch;
-        if (yk_store_find(s, info.ns, epoch, key, key_len, &idx) == 0 ||
-            fetch_find(l, info.ns, hash, key, key_len) != NULL)
-            continue;
-        struct fetch *f = fetch_new(s, info.ns, hash, key, key_len);
-        if (f == NULL)
+        int rc;
+        struct fetch *f = fetch_unasked(s, l->preload[l->preload_at++], &rc);
+        if (rc == -YK_EAGAIN)
             return;
-        f->epoch = epoch;
-        f->prio = YK_SSD_PRIO_PREFETCH;
+        if (f == NULL)
+            continue;
         f->preload = 1;
-        f->deadline_ns = yk_now_ns() + WAIT_NS;
         fetch_go(s, f);
     }
     if ((l->preload_at == l->preload_count || full) && l->fetch_count == 0) {
@@ -505,6 +548,7 @@ void ssd_raise_pump(struct yk_store *s) {
             list_start(s, &l->waiting[1]);
         waiting_expire(s);
     }
+    ssd_ahead_pump(s);
     if (l->preload != NULL)
         preload_step(s);
 }

@@ -81,6 +81,9 @@ void yk_learned_found(struct yk_policy *p);
  * YK_POLICY_HASH_BITS count. */
 uint32_t yk_learned_prefetch(struct yk_policy *p, uint64_t now_ms, uint64_t *ret_hashes, uint32_t most);
 
+/* Is a block that prefetch has named still to come up? Not when it was used since, or was let go of. */
+bool yk_learned_is_due(const struct yk_policy *p, uint64_t key_hash);
+
 #define YK_LEARNED_FEATURES 19u
 
 /* What is thought of a block, here or not. */

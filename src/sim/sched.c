@@ -93,8 +93,8 @@ static int sched_use(struct yk_sim_cache *c, uint32_t block) {
 
 /* ---- what comes up ahead: the policy names hashes ------------------------------------------------- */
 
-#define AHEAD_MAX 65536u /* blocks of a chain */
-#define AHEAD_CHAINS 8   /* at one moment */
+#define AHEAD_MAX    65536u /* blocks at one moment */
+#define AHEAD_CHAINS 8      /* likewise */
 
 static uint32_t *bucket_of(const struct sched *s, uint64_t hash) {
     uint64_t i = hash & s->by_hash_mask;
@@ -115,10 +115,12 @@ static int index_hashes(struct sched *s) {
     return 0;
 }
 
+/* As a node does: ancestors first, and not what the policy has let go of again for what it named after it. */
 static int bring_up(struct sched *s, const uint64_t *hashes, uint32_t n) {
-    for (uint32_t i = n; i-- > 0;) { /* the head becomes the youngest, as with a use */
+    for (uint32_t i = 0; i < n; i++) {
         uint32_t block = *bucket_of(s, hashes[i]) - 1;
-        if (block == YK_SIM_NONE || s->in[block] || !yk_sim_below_has(s->base.below, block))
+        if (block == YK_SIM_NONE || s->in[block] || !yk_sim_below_has(s->base.below, block) ||
+            !yk_learned_is_due(s->policy, hashes[i]))
             continue;
         int rc = come_in(s, block, true);
         if (rc != 0)
@@ -132,12 +134,13 @@ static int learned_prefetch(struct yk_sim_cache *c, uint64_t at_ms) {
     struct sched *s = of(c);
     uint64_t *hashes = malloc(AHEAD_MAX * sizeof(*hashes));
     int rc = hashes == NULL ? -YK_ENOMEM : s->by_hash == NULL ? index_hashes(s) : 0;
-    for (int i = 0; rc == 0 && i < AHEAD_CHAINS; i++) {
-        uint32_t n = yk_learned_prefetch(s->policy, at_ms, hashes, AHEAD_MAX);
-        if (n == 0)
-            break;
-        rc = bring_up(s, hashes, n);
+    uint32_t all = 0, n = 1;
+    for (int i = 0; rc == 0 && n > 0 && i < AHEAD_CHAINS; i++) {
+        n = yk_learned_prefetch(s->policy, at_ms, hashes + all, AHEAD_MAX - all);
+        all += n;
     }
+    if (rc == 0)
+        rc = bring_up(s, hashes, all);
     free(hashes);
     return rc;
 }
