@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Blocks come up from SSD: those that somebody waits for, those that are fetched ahead, and, after a
- * start with an empty DRAM tier, the most valuable ones.
+ * Blocks come up from SSD: those that somebody waits for, those that are fetched ahead (by clients, or as predicted:
+ * ahead.c), and, after a start with an empty DRAM tier, the most valuable ones (preload.c).
  *
  * The read goes straight into a place in DRAM, reserved for the node itself. What comes out is a
  * SUSPECT descriptor, so that its first user verifies the payload while copying it; the owner thread
@@ -11,10 +11,6 @@
  * deadline. The rest is tried only when no demand waits; what was fetched ahead and is demanded meanwhile
  * goes to the end of the demand. Deadlines hold wherever in its list a fetch stands. One block is fetched
  * once, however many ask for it.
- *
- * Preloading: the entries in order of use, as many as fit in what DRAM has beyond its reserve, are
- * read the youngest first (ancestors are younger than their descendants: tails are touched first). When
- * all are up, they are put into their order of use.
  */
 #include "node/ssd_priv.h"
 
@@ -24,7 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PRELOAD_FETCHES 32u /* under way at a time; a fraction of the device's depth */
 /* Of a fetch that names no deadline, and of others than demand at most, so that hints do not gather. */
 #define WAIT_NS (5ull * 1000000000ull)
 
@@ -41,20 +36,13 @@ int ssd_raise_init(struct yk_store *s) {
     return 0;
 }
 
-static void preload_end(struct ssd_side *l) {
-    free(l->preload);
-    free(l->preloaded);
-    l->preload = l->preloaded = NULL;
-    l->preload_count = l->preload_at = l->preloaded_count = 0;
-}
-
 void ssd_raise_fini(struct yk_store *s) {
     struct ssd_side *l = s->low;
     for (uint32_t i = 0; l->fetches != NULL && i < FETCHES_MAX; i++)
         if (l->fetches[i].tokens != l->fetches[i].few)
             free(l->fetches[i].tokens);
     free(l->fetches);
-    preload_end(l);
+    ssd_preload_end(l);
 }
 
 /* ---- the table of fetches ------------------------------------------------------------------------- */
@@ -439,68 +427,14 @@ int ssd_fetch_ahead(struct yk_store *s, uint32_t id) {
     return rc;
 }
 
-/* ---- preloading --------------------------------------------------------------------------------------- */
-
-void ssd_preload_plan(struct yk_store *s) {
-    struct ssd_side *l = s->low;
-    struct yk_ssd_counters n;
-    struct yk_ssd_info info;
-    if (l == NULL || l->opts.no_preload || s->seg.found != YK_SEGMENT_FRESH)
-        return;
-    yk_ssd_counters_get(l->ssd, &n);
-    uint64_t room = s->dram_bytes - s->high_bytes, bytes = 0;
-    uint64_t most = s->capacity_blocks != 0 ? s->capacity_blocks : s->own.layout.max_blocks;
-    most = n.blocks < most ? n.blocks : most;
-    if (most == 0)
-        return;
-    l->preload = malloc(most * sizeof(uint32_t));
-    l->preloaded = malloc(most * sizeof(uint32_t));
-    if (l->preload == NULL || l->preloaded == NULL) {
-        preload_end(l);
-        return;
-    }
-    for (uint32_t id = yk_ssd_older(l->ssd, YK_SSD_NONE);
-         id != YK_SSD_NONE && l->preload_count < most; id = yk_ssd_older(l->ssd, id)) {
-        yk_ssd_info_get(l->ssd, id, &info);
-        if (bytes + info.len > room)
-            break;
-        bytes += info.len;
-        l->preload[l->preload_count++] = id;
-    }
-    STORE(&s->n.preload_goal, bytes);
-}
-
-/* What was not used since it came up is older than what was; among themselves as they were. */
-static void preload_order(struct yk_store *s) {
-    struct ssd_side *l = s->low;
-    for (int used = 0; used < 2; used++) {
-        for (uint32_t i = l->preloaded_count; i-- > 0;) {
-            uint32_t idx = l->preloaded[i];
-            if (desc_live(desc_at(s, idx)) && ((*mark_of(s, idx) & MARK_USED) != 0) == used)
-                yk_store_policy_access(s, idx);
-        }
-    }
-}
-
-static void preload_step(struct yk_store *s) {
-    struct ssd_side *l = s->low;
-    /* A block that was put or asked for meanwhile needs the room more. */
-    int full = yk_store_short(s);
-    while (l->preload_at < l->preload_count && !full && l->fetch_count < PRELOAD_FETCHES) {
-        int rc;
-        struct fetch *f = fetch_unasked(s, l->preload[l->preload_at++], &rc);
-        if (rc == -YK_EAGAIN)
-            return;
-        if (f == NULL)
-            continue;
-        f->preload = 1;
-        fetch_go(s, f);
-    }
-    if ((l->preload_at == l->preload_count || full) && l->fetch_count == 0) {
-        preload_order(s);
-        preload_end(l);
-        STORE(&s->n.preload_goal, s->n.preloaded_bytes); /* who shows progress sees its end */
-    }
+int ssd_fetch_preload(struct yk_store *s, uint32_t id) {
+    int rc;
+    struct fetch *f = fetch_unasked(s, id, &rc);
+    if (f == NULL)
+        return rc;
+    f->preload = 1;
+    fetch_go(s, f);
+    return 0;
 }
 
 /* Begins what can be begun, in order. 1: the one at the head finds no place, and the rest waits behind. */
@@ -549,6 +483,5 @@ void ssd_raise_pump(struct yk_store *s) {
         waiting_expire(s);
     }
     ssd_ahead_pump(s);
-    if (l->preload != NULL)
-        preload_step(s);
+    ssd_preload_step(s);
 }

@@ -152,10 +152,16 @@ void ssd_raise_fini(struct yk_store *s);
 void ssd_on_read(void *arg, uint64_t cookie, int status);
 /* Begins reads of fetches that wait, and preloading. */
 void ssd_raise_pump(struct yk_store *s);
-void ssd_preload_plan(struct yk_store *s);
-/* Begins to read an entry that nobody has asked for. 0; YK_MISS: it is on its way, or cannot be had; -YK_EAGAIN: not
- * now. */
+/* Begins to read an entry that nobody has asked for, or, of preloading, lets it wait for its place. 0; YK_MISS: it is on
+ * its way, or cannot be had; -YK_EAGAIN: not now. */
 int ssd_fetch_ahead(struct yk_store *s, uint32_t id);
+int ssd_fetch_preload(struct yk_store *s, uint32_t id);
+
+/* preload.c */
+/* After a start: what is to come up. Then step, as often as something may go on. */
+void ssd_preload_plan(struct yk_store *s);
+void ssd_preload_step(struct yk_store *s);
+void ssd_preload_end(struct ssd_side *l);
 
 /* ahead.c */
 /* 0, -YK_ENOMEM. Without a policy that learns there is none. */

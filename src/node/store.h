@@ -26,6 +26,7 @@
  *   demote.c   blocks go down to SSD
  *   raise.c    blocks come up from SSD
  *   ahead.c    and before they are asked for, where the policy says that they are due
+ *   preload.c  and after a start with nothing in DRAM
  *   pool_store.c  what the cluster is told, and may do (pool.h)
  *
  * Threads: one owner thread calls everything here. No locks, no system call but in open, close and
