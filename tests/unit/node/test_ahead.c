@@ -3,11 +3,14 @@
  * Predictive prefetch in a block table over two tiers (src/node/ahead.c): sessions that come back every 19 to 20 s are
  * brought up before they do, and what happens between the choice and the arrival of a block.
  *
+ * And a start with nothing in DRAM (src/node/preload.c): what was learned to be worth most comes up first.
+ *
  * The policy learns from announcements alone; blocks have bytes from FROM_MS on, so that a test is short.
  */
 #include "ssd_store_rig.h"
 
 #include "base/hash.h"
+#include "node/learned_file.h"
 #include "sched/learned.h"
 
 #define SESSIONS 150u
@@ -277,6 +280,76 @@ static void a_device_that_fails_ends_it(void **state) {
     world_close(&w);
 }
 
+/* ---- a start ---------------------------------------------------------------------------------------- */
+
+static void save_learned(struct world *w, const char *path) {
+    struct yk_learned_file_writer file = {.fd = -1};
+    struct yk_err err = {0};
+    uint32_t which = 0, ns;
+    char name[64];
+    void *bytes;
+    size_t len;
+    const struct yk_policy *p = yk_store_learned_next(w->f.s, &which, &ns, name);
+    assert_int_equal(yk_learned_save(p, &bytes, &len), 0);
+    assert_int_equal(yk_learned_file_begin(&file, path, &err), 0);
+    assert_int_equal(yk_learned_file_part(&file, name, ns, bytes, len, &err), 0);
+    assert_int_equal(yk_learned_file_done(&file, yk_wall_ms(), &err), 0);
+    free(bytes);
+}
+
+static bool is_in_dram(struct world *w, uint32_t block) {
+    uint32_t tiers = 0;
+    return known(&w->f, block, &tiers) && (tiers & 1u << YK_TIER_DRAM) != 0;
+}
+
+/* Of the blocks that the policy of before would have, all on SSD: how many a start brings up, and how many of what was
+ * put last. learned: what it had learned is there. */
+static void start_anew(bool learned, uint32_t *ret_kept, uint32_t *ret_last) {
+    static struct world w;
+    char path[200];
+    struct yk_learned_first *first;
+    uint32_t n, kept = 0, last = 0, all = 0;
+    world_open(&w, 19000, 20000);
+    yk_store_close(w.f.s, 1);
+    w.f.o.ssd.when = YK_SSD_WRITE_THROUGH; /* all is on SSD when power goes */
+    store_open(&w.f);
+    snprintf(path, sizeof(path), "%s.learned", w.f.path);
+    pass(&w, FROM_MS + 60000);
+    assert_int_equal(yk_learned_first(yk_store_policy_of_ns(w.f.s, w.f.ns), &first, &n), 0);
+    save_learned(&w, path);
+    for (uint32_t i = 0; i < 2 * CAPACITY; i++) /* nobody wants them again */
+        put(&w.f, 500000 + i, LEN);
+    settle(&w.f);
+    w.f.o.ssd.no_preload = 0;
+    w.f.o.learned_path = learned ? path : NULL;
+    reboot(&w.f, 0);
+    settle(&w.f);
+    for (uint32_t i = 0; i < SESSIONS * 100u; i++)
+        for (uint32_t k = 0; k < n; k++)
+            if ((hash_of(&w, 1000 + i) & YK_POLICY_HASH_BITS) == first[k].key_hash && known(&w.f, 1000 + i, NULL)) {
+                all++;
+                kept += is_in_dram(&w, 1000 + i);
+            }
+    for (uint32_t i = 0; i < 2 * CAPACITY; i++)
+        last += is_in_dram(&w, 500000 + i);
+    assert_true(all > CAPACITY / 2);
+    *ret_kept = 100 * kept / all;
+    *ret_last = last;
+    free(first);
+    unlink(path);
+    fixture_close(&w.f);
+}
+
+static void a_start_loads_what_was_learned_to_be_worth_most(void **state) {
+    uint32_t kept, last;
+    start_anew(true, &kept, &last);
+    assert_int_equal(kept, 100);
+    assert_true(last < CAPACITY / 2);
+    start_anew(false, &kept, &last);
+    assert_int_equal(kept, 0);
+    assert_int_equal(last, CAPACITY);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_due_comes_up_and_is_used),
@@ -288,6 +361,7 @@ int main(void) {
         cmocka_unit_test(what_was_asked_for_already_is_cancelled),
         cmocka_unit_test(what_is_removed_while_it_is_read_does_not_come_up),
         cmocka_unit_test(a_device_that_fails_ends_it),
+        cmocka_unit_test(a_start_loads_what_was_learned_to_be_worth_most),
     };
     return cmocka_run_group_tests(tests, make_dirs, remove_dirs);
 }
