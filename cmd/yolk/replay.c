@@ -10,7 +10,7 @@
 struct replay_config {
     struct yolk_common common;
     struct yolk_replaying replaying;
-    bool own, exact;
+    bool own, exact, ahead;
 };
 
 static const struct yk_opt rows[] = {
@@ -28,6 +28,11 @@ static const struct yk_opt rows[] = {
          "Insist on the trace's exact order of accesses, as a simulator has it: one client, one "
          "put at a time. With an SSD tier payload goes through the socket, and requests wait "
          "for writes."},
+    {.name = "prefetch-ahead",
+     .type = YK_OPT_BOOL,
+     YK_OPT_AT(struct replay_config, ahead),
+     .help = "Have the node of this run bring chains up from SSD before they are asked for, where its policy (learned) "
+             "predicts it. With --exact each second of the trace passes in it, as in yolk sim --prefetch-ahead."},
 };
 
 static int own_asked(const struct yolk_ctx *ctx) {
@@ -72,6 +77,7 @@ static int replay(struct yolk_ctx *ctx) {
     }
     if (own_alone(ctx))
         o.capacity_blocks = YOLK_OWN_BLOCKS;
+    o.ahead = c->ahead && o.ssd_capacity_blocks > 0;
     o.exact = c->exact && o.ssd_capacity_blocks > 0; /* DRAM alone needs no more than one client */
     /* The namespace of other keys would be in the way of the trace's. */
     o.name_space = yk_opt_is_set(ctx->opts, "namespace") ? c->common.name_space : NULL;

@@ -17,9 +17,10 @@
 struct sim_config {
     struct yolk_common common;
     struct sim_cluster_config cluster;
-    char *trace, *ssd;
+    char *trace, *ssd, *restart_at;
     struct yk_opt_list beside;
-    int64_t capacity, seed;
+    int64_t capacity, seed, window;
+    double preload_rate;
     int policy, shares;
     bool prefetch, cost;
 };
@@ -47,6 +48,14 @@ static const struct yk_opt rows[] = {
              "together. For lru, s3fifo and learned, of one tier."},
     {ROW("shares", YK_OPT_ENUM, shares), .def = "on", .values = on_off,
      .help = "With --beside: on: the tenant that is most above its share gives; off: the oldest block of all goes."},
+    {ROW("restart-at", YK_OPT_STR, restart_at), .metavar = "REQUEST|SECONDS",
+     .help = "Empty DRAM before this request (6000), or at this time of the trace (1800s), as a reboot does: SSD and what "
+             "was learned stay. Says how long DRAM's hits take to be back at 90 %, when blocks are loaded ahead and when "
+             "they are not. For lru, s3fifo and learned with --ssd, without --nodes."},
+    {ROW("preload-rate", YK_OPT_REAL, preload_rate), .def = "100", .min = "0", .max = "1000000000",
+     .metavar = "BLOCKS", .help = "With --restart-at: blocks a second that are loaded ahead."},
+    {ROW("restart-window", YK_OPT_INT, window), .def = "200", .min = "1", .max = "1000000", .metavar = "REQUESTS",
+     .help = "With --restart-at: requests over which hits are compared."},
     {ROW("seed", YK_OPT_INT, seed), .def = "1", .min = "0",
      .help = "The same trace, options and seed give the same result everywhere."},
     {ROW("cost", YK_OPT_BOOL, cost),
@@ -84,6 +93,64 @@ static void print_tiers_json(const struct sim_config *c, struct yk_json *json, c
         return;
     yk_json_put_uint(json, "prefetched_blocks", r->moved);
     yk_json_put_uint(json, "prefetched_used_blocks", r->moved_used);
+}
+
+static void put_back(struct yk_json *json, const char *name, const struct yk_sim_back *b) {
+    yk_json_key(json, name);
+    if (b->is_back)
+        yk_json_double(json, (double)b->ms / 1e3);
+    else
+        yk_json_null(json);
+}
+
+/* The share of filling on demand that loading ahead takes; -1: it cannot be told. */
+static double time_ratio(const struct yk_sim_restarted *r) {
+    if (!r->preload_back.is_back || !r->demand_back.is_back || r->demand_back.ms == 0)
+        return -1;
+    return (double)r->preload_back.ms / (double)r->demand_back.ms;
+}
+
+static void print_restart_json(const struct sim_config *c, const struct yk_sim_restart *at,
+                               const struct yk_sim_restarted *r) {
+    struct yk_json json;
+    yk_json_init_file(&json, stdout);
+    yk_json_begin_object(&json);
+    yk_json_put_str(&json, "policy", yk_sim_policy_names[c->policy]);
+    yk_json_put_int(&json, "capacity", c->capacity);
+    yk_json_put_int(&json, "seed", c->seed);
+    yk_json_put_uint(&json, "restart_request", at->request);
+    yk_json_put_double(&json, "preload_blocks_per_s", at->preload_per_s);
+    yk_json_put_uint(&json, "window_requests", at->window);
+    yk_json_put_uint(&json, "preloaded_blocks", r->preload.preloaded);
+    put_back(&json, "preload_back_s", &r->preload_back);
+    put_back(&json, "demand_back_s", &r->demand_back);
+    yk_json_put_uint(&json, "preload_back_requests", r->preload_back.requests);
+    yk_json_put_uint(&json, "demand_back_requests", r->demand_back.requests);
+    if (time_ratio(r) >= 0)
+        yk_json_put_double(&json, "time_ratio", time_ratio(r));
+    else
+        yk_json_put_null(&json, "time_ratio");
+    yk_json_end_object(&json);
+    yk_json_newline(&json);
+    (void)yk_json_finish(&json);
+}
+
+static void print_back(const char *what, const struct yk_sim_back *b) {
+    if (b->is_back)
+        printf("%s: back after %.1f s, %" PRIu64 " requests\n", what, (double)b->ms / 1e3, b->requests);
+    else
+        printf("%s: not back within the trace\n", what);
+}
+
+static void print_restart_text(const struct sim_config *c, const struct yk_sim_restart *at,
+                               const struct yk_sim_restarted *r) {
+    printf("%s, %" PRId64 " blocks, restarted before request %" PRIu64 "; back is 90 %% of DRAM's hits over %u requests\n",
+           yk_sim_policy_names[c->policy], c->capacity, at->request, at->window);
+    printf("%" PRIu64 " blocks loaded ahead at %g a second\n", r->preload.preloaded, at->preload_per_s);
+    print_back("loaded ahead", &r->preload_back);
+    print_back("filled on demand", &r->demand_back);
+    if (time_ratio(r) >= 0)
+        printf("loading ahead takes %.2f of the time\n", time_ratio(r));
 }
 
 static void print_text(const struct sim_config *c, const struct yk_sim_result *r, double ratio) {
@@ -168,6 +235,39 @@ static int read_ssd(const char *text, uint64_t *ret_blocks, struct yk_err *err) 
     return rc == 0 && *ret_blocks == 0 ? yk_err_set(err, -YK_EINVAL, "found 0, expected 1 or more, or unlimited") : rc;
 }
 
+/* 6000 or 1800s: the request before which it is. */
+static int read_restart(const char *text, const struct yk_sim_trace *t, uint64_t *ret_request, struct yk_err *err) {
+    size_t len = strlen(text);
+    uint64_t ns = 0;
+    int is_time = len > 0 && text[len - 1] == 's';
+    int rc = is_time ? yk_parse_duration(text, &ns, err) : yk_parse_count(text, ret_request, err);
+    if (rc < 0)
+        return rc;
+    for (*ret_request = is_time ? 0 : *ret_request;
+         is_time && *ret_request < t->req_count && t->reqs[*ret_request].at_ms < ns / 1000000u;)
+        ++*ret_request;
+    if (*ret_request == 0 || *ret_request >= t->req_count)
+        return yk_err_set(err, -YK_EINVAL, "found %s, expected a place between the trace's %llu requests", text,
+                          (unsigned long long)t->req_count);
+    return 0;
+}
+
+static int run_restart(const struct sim_config *c, const struct yk_sim_trace *trace, const struct yk_sim_opts *opts) {
+    struct yk_sim_restart at = {.preload_per_s = c->preload_rate, .window = (uint32_t)c->window};
+    struct yk_sim_restarted result;
+    struct yk_err err = {0};
+    if (read_restart(c->restart_at, trace, &at.request, &err) < 0)
+        return yolk_fail(YOLK_USAGE, "--restart-at: %s", err.text);
+    int rc = yk_sim_restart_run(trace, opts, &at, &result, &err);
+    if (rc < 0)
+        return yolk_fail(rc == -YK_EINVAL ? YOLK_USAGE : YOLK_FAIL, "%s", err.text);
+    if (c->common.json)
+        print_restart_json(c, &at, &result);
+    else
+        print_restart_text(c, &at, &result);
+    return YOLK_OK;
+}
+
 static int run_cache(const struct sim_config *c, const struct yk_sim_trace *trace, uint64_t below) {
     struct yk_sim_opts opts = {.policy = yk_sim_policy_names[c->policy],
                                .capacity = (uint32_t)c->capacity,
@@ -176,6 +276,8 @@ static int run_cache(const struct sim_config *c, const struct yk_sim_trace *trac
                                .prefetches = c->prefetch};
     struct yk_sim_result result;
     struct yk_err err = {0};
+    if (c->restart_at != NULL)
+        return run_restart(c, trace, &opts);
     int rc = yk_sim_run(trace, &opts, &result, &err);
     if (rc < 0)
         return yolk_fail(rc == -YK_EINVAL ? YOLK_USAGE : YOLK_FAIL, "%s", err.text);
@@ -183,7 +285,7 @@ static int run_cache(const struct sim_config *c, const struct yk_sim_trace *trac
 }
 
 static int check_beside(const struct yolk_ctx *ctx) {
-    static const char *const alone[] = {"ssd", "prefetch-ahead", "nodes", NULL};
+    static const char *const alone[] = {"ssd", "prefetch-ahead", "nodes", "restart-at", NULL};
     const struct sim_config *c = ctx->config;
     for (size_t i = 0; c->beside.n > 0 && alone[i] != NULL; i++)
         if (yk_opt_is_set(ctx->opts, alone[i]))
@@ -225,6 +327,8 @@ static int sim(struct yolk_ctx *ctx) {
         code = check_beside(ctx);
     if (code != YOLK_OK)
         return code;
+    if (c->restart_at != NULL && c->cluster.nodes > 0)
+        return yolk_fail(YOLK_USAGE, "--restart-at: found --nodes, expected one cache");
     if (c->trace == NULL)
         return yolk_fail(YOLK_USAGE, "found no --trace, expected --trace FILE");
     uint64_t below = 0;

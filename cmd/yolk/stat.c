@@ -162,6 +162,8 @@ static const struct figure moves[] = {
     {COUNT, "came up", "raised"},
     {BYTES, "bytes of them", "raised_bytes"},
     {COUNT, "of them fetched ahead", "prefetched"},
+    {COUNT, "of them as predicted", "prefetch_ahead_moved"},
+    {COUNT, "and used", "prefetch_ahead_used"},
     {COUNT, "of them not worth the place", "yielded"},
     {COUNT, "could not be read", "raise_failed"},
     {BYTES, "preloaded", "preloaded_bytes"},

@@ -104,6 +104,19 @@ static void put_preload(const struct yolk_sample *s, struct yk_buf *out) {
                       yk_fmt_bytes(goal, all), of_parts(n, goal) * 100);
 }
 
+/* Nothing, where nothing was ever named. */
+static void put_ahead(const struct yolk_sample *s, struct yk_buf *out) {
+    static const char *const names[] = {"prefetch_ahead_moved", "prefetch_ahead_used", "prefetch_ahead_wasted",
+                                        "prefetch_ahead_cancelled"};
+    char text[4][YK_FMT_MAX];
+    if (yolk_sample_get(s, "prefetch_ahead_asked") == 0)
+        return;
+    for (size_t i = 0; i < 4; i++)
+        yk_fmt_count(yolk_sample_get(s, names[i]), text[i]);
+    yk_buf_printf(out, "ahead      %s came up as predicted, %s used, %s wasted, %s cancelled\n", text[0], text[1], text[2],
+                  text[3]);
+}
+
 static void put_device(const struct yolk_top_view *v, const json_t *old, const json_t *now,
                        struct yk_buf *out) {
     char read[YK_FMT_MAX], written[YK_FMT_MAX], wear[YK_FMT_MAX];
@@ -132,6 +145,7 @@ void yolk_top_ssd_text(const struct yolk_top_view *v, struct yk_buf *out) {
     put_hits(v, out);
     put_moves(v, ssd, out);
     put_preload(&v->now, out);
+    put_ahead(&v->now, out);
 }
 
 void yolk_top_ssd_devices_text(const struct yolk_top_view *v, struct yk_buf *out) {
@@ -186,7 +200,9 @@ static void json_time(const json_t *ssd, const char *op, struct yk_json *json) {
 
 static void json_flows(const struct yolk_top_view *v, struct yk_json *json) {
     static const char *const names[] = {"ssd_hits", "ssd_hit_bytes", "demoted",   "demoted_bytes",
-                                        "raised",   "raised_bytes",  "prefetched"};
+                                        "raised",   "raised_bytes",  "prefetched",
+                                        "prefetch_ahead_asked", "prefetch_ahead_moved", "prefetch_ahead_used",
+                                        "prefetch_ahead_wasted", "prefetch_ahead_cancelled"};
     json_flow(json, "dram_hits", dram_hit_rate(v), dram_hits(&v->now));
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         json_flow(json, names[i], yolk_sample_rate(&v->before, &v->now, names[i]),

@@ -246,6 +246,9 @@ static struct yk_opt table[] = {
     {ROW("ssd-preload", YK_OPT_BOOL, ssd_preload), .def = "yes", .section = "ssd",
      .help = "After a start with an empty memory (a reboot) bring the most valuable blocks up in the "
              "background."},
+    {ROW("prefetch-ahead", YK_OPT_BOOL, prefetch_ahead), .def = "yes", .section = "ssd",
+     .help = "Bring chains up from SSD before they are asked for, where the policy (learned) predicts it well; where "
+             "timing is not predictable it moves next to nothing."},
     {ROW("ssd-stop", YK_OPT_DURATION, ssd_stop_ns), .def = "10s", .min = "0", .max = "1h",
      .section = "ssd",
      .help = "How long a stop may take to write to SSD what only memory has, the most valuable first, "

@@ -54,6 +54,7 @@ struct yolkd_config {
     int ssd_trim; /* enum yolkd_trim */
     bool ssd_buffered;
     bool ssd_preload;
+    bool prefetch_ahead;
     uint64_t ssd_stop_ns;
     int compact_percent;
     char *etcd;

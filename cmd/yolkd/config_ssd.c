@@ -54,6 +54,7 @@ int yolkd_config_ssd(const struct yolkd_config *config, struct yk_store_ssd_opts
         .format = config->ssd_format,
         .buffered = config->ssd_buffered,
         .no_preload = !config->ssd_preload,
+        .ahead = config->prefetch_ahead,
     };
     if (config->ssd.n > YK_SSD_DEVICES_MAX)
         return yk_opt_fail(&config->opts, "ssd", err, "found %zu places, expected at most %u",

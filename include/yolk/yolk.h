@@ -273,7 +273,8 @@ typedef struct yk_request {
  * learns decides by that what stays; for others it costs nothing. Call it before the request's blocks are got and put.
  * It takes a message. Without it yk_match of two keys or more says the same, without what is known beside the keys, and by
  * no message where the handle has the mapping; a handle that has called this announces nothing by yk_match any more. A
- * chain may be cut at some 2,000 keys. 0, or as yk_touch when the node is away; -YK_EINVAL, -YK_ENOTSUP of the request's
+ * chain may be cut at some 2,000 keys. No keys, and at_ms: nothing is asked for, and a node that replays hears what time
+ * it is. 0, or as yk_touch when the node is away; -YK_EINVAL, -YK_ENOTSUP of the request's
  * size. */
 YK_API int yk_announce(yk_client *client, const yk_key *keys, size_t count, const yk_request *request);
 

@@ -131,7 +131,7 @@ int yk_announce(yk_client *c, const yk_key *keys, size_t count, const yk_request
     if (rc < 0)
         return rc;
     __atomic_store_n(&c->announces, 1, __ATOMIC_RELAXED);
-    if (count == 0 || !__atomic_load_n(&c->wants_requests, __ATOMIC_RELAXED))
+    if ((count == 0 && q.at_ms == 0) || !__atomic_load_n(&c->wants_requests, __ATOMIC_RELAXED))
         return 0;
     yk_wr_init(&w, body, sizeof(body));
     yk_wr_u64(&w, yk_client_epoch(c));

@@ -26,6 +26,7 @@ void yk_store_access(struct yk_store *s, uint32_t idx) {
     }
     if (s->marks != NULL) {
         *mark_of(s, idx) |= MARK_USED;
+        yk_store_ahead_used(s, idx);
         if (yk_store_demote_undo(s, idx) || yk_store_guest_leaves(s, idx))
             return;
         if ((*mark_of(s, idx) & MARK_COPY) && s->local_copies == YK_LOCAL_NEVER)
@@ -51,9 +52,15 @@ void yk_store_request(struct yk_store *s, uint32_t ns, const struct yk_policy_re
         return;
     if (!s->replays)
         q.now_ms = yk_boot_ms();
+    yk_store_ahead_replayed(s, ns, q.now_ms);
     yk_policy_request(s->shares[ns].policy, &q);
     yk_store_partition_request(s, ns, &q);
     COUNT(s, requests);
+}
+
+void yk_store_time(struct yk_store *s, uint32_t ns, uint64_t now_ms) {
+    if (ns < YK_SHM_NAMESPACES && s->replays && s->shares[ns].policy != NULL)
+        yk_store_ahead_replayed(s, ns, now_ms);
 }
 
 int yk_store_learns(const struct yk_store *s) {

@@ -92,6 +92,8 @@ static int set_ssd(struct embed_opts *o, const char *name, const char *value, st
         o->node.settle_ms = (uint32_t)(n / 1000000u < UINT32_MAX ? n / 1000000u : UINT32_MAX);
         return rc;
     }
+    if (strcmp(name, "prefetch_ahead") == 0)
+        return set_flag(&s->ahead, value, err);
     if (strcmp(name, "ssd_preload") == 0) {
         rc = set_flag(&s->no_preload, value, err);
         s->no_preload = !s->no_preload;
@@ -170,7 +172,7 @@ static int set_option(struct embed_opts *o, const char *name, const char *value,
         err, -YK_EINVAL,
         "embedded: found option '%s', expected dram, cxl, capacity_blocks, max_blocks, max_clients, "
         "policy, name, listen, transfer, ssd, or one of ssd_only_on, _admit, _segment, _trim, "
-        "_write_limit, _wait, _capacity_blocks, _clean_percent, _format, _buffered, _preload",
+        "_write_limit, _wait, _capacity_blocks, _clean_percent, _format, _buffered, _preload, or prefetch_ahead",
         name);
 }
 

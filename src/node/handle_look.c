@@ -161,9 +161,13 @@ static void hear_request(struct conn *c, struct yk_rd r, uint32_t n, struct yk_p
         hashes[q.n] = r.bad ? 0 : yk_hash_key(c->ns, key, len);
     }
     q.key_hashes = hashes;
-    if (r.bad || q.n == 0 || c->ns == YK_NO_NS)
+    if (r.bad || c->ns == YK_NO_NS)
         return;
     yk_store_drain(c->node->store); /* what was used before is heard of before */
+    if (q.n == 0) {
+        yk_store_time(c->node->store, c->ns, q.now_ms);
+        return;
+    }
     yk_store_request(c->node->store, c->ns, &q);
     node_learn(c->node);
 }

@@ -221,7 +221,8 @@ struct yk_policy_block yk_store_policy_block(const struct yk_store *s, uint32_t 
                                  .parent_id = rest->parent,
                                  .depth_tokens = rest->depth_tokens,
                                  .cut_off = cut_off != 0,
-                                 .found = s->recovering != 0};
+                                 .is_ahead = s->arrives == ARRIVES_AHEAD,
+                                 .found = s->recovering != 0 || s->arrives == ARRIVES_FOUND};
     if (rest->parent >= s->own.layout.max_blocks || !desc_live(desc_at(s, rest->parent)) ||
         rest_at(s, rest->parent)->birth != rest->parent_birth)
         pb.parent_id = YK_POLICY_NONE;
@@ -284,6 +285,7 @@ void yk_store_share_drop(struct yk_store *s, uint32_t idx, int by_policy) {
         return;
     if (by_policy && yk_store_follows_chains(s))
         *gone_at(s, d->hash) = (struct gone){d->hash, d->epoch};
+    yk_store_ahead_left(s, idx);
     sh->blocks--;
     sh->bytes -= d->len;
     if (LOAD(&rest_at(s, idx)->ssd) != 0)

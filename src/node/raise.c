@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Blocks come up from SSD: those that somebody waits for, those that are fetched ahead, and, after a
- * start with an empty DRAM tier, the most valuable ones.
+ * Blocks come up from SSD: those that somebody waits for, those that are fetched ahead (by clients, or as predicted:
+ * ahead.c), and, after a start with an empty DRAM tier, the most valuable ones (preload.c).
  *
  * The read goes straight into a place in DRAM, reserved for the node itself. What comes out is a
  * SUSPECT descriptor, so that its first user verifies the payload while copying it; the owner thread
@@ -11,10 +11,6 @@
  * deadline. The rest is tried only when no demand waits; what was fetched ahead and is demanded meanwhile
  * goes to the end of the demand. Deadlines hold wherever in its list a fetch stands. One block is fetched
  * once, however many ask for it.
- *
- * Preloading: the entries in order of use, as many as fit in what DRAM has beyond its reserve, are
- * read the youngest first (ancestors are younger than their descendants: tails are touched first). When
- * all are up, they are put into their order of use.
  */
 #include "node/ssd_priv.h"
 
@@ -24,7 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PRELOAD_FETCHES 32u /* under way at a time; a fraction of the device's depth */
 /* Of a fetch that names no deadline, and of others than demand at most, so that hints do not gather. */
 #define WAIT_NS (5ull * 1000000000ull)
 
@@ -41,20 +36,13 @@ int ssd_raise_init(struct yk_store *s) {
     return 0;
 }
 
-static void preload_end(struct ssd_side *l) {
-    free(l->preload);
-    free(l->preloaded);
-    l->preload = l->preloaded = NULL;
-    l->preload_count = l->preload_at = l->preloaded_count = 0;
-}
-
 void ssd_raise_fini(struct yk_store *s) {
     struct ssd_side *l = s->low;
     for (uint32_t i = 0; l->fetches != NULL && i < FETCHES_MAX; i++)
         if (l->fetches[i].tokens != l->fetches[i].few)
             free(l->fetches[i].tokens);
     free(l->fetches);
-    preload_end(l);
+    ssd_preload_end(l);
 }
 
 /* ---- the table of fetches ------------------------------------------------------------------------- */
@@ -130,6 +118,11 @@ static void waiting_remove(struct ssd_side *l, struct fetch *f) {
         list->tail = f->prev_waiting;
 }
 
+static void set_prio(struct ssd_side *l, struct fetch *f, unsigned prio) {
+    l->demand_count += (prio == YK_SSD_PRIO_DEMAND) - (f->prio == YK_SSD_PRIO_DEMAND);
+    f->prio = (uint8_t)prio;
+}
+
 /* Another asks for it, too. */
 static void fetch_join(struct ssd_side *l, struct fetch *f, unsigned prio, uint64_t deadline_ns) {
     if (deadline_ns > f->deadline_ns)
@@ -139,13 +132,13 @@ static void fetch_join(struct ssd_side *l, struct fetch *f, unsigned prio, uint6
     int waits = f->state == FETCH_WAITING;
     if (waits)
         waiting_remove(l, f);
-    f->prio = (uint8_t)prio;
+    set_prio(l, f, prio);
     if (waits)
         waiting_add(l, f);
 }
 
 static struct fetch *fetch_new(struct yk_store *s, uint32_t ns, uint64_t hash, const void *key,
-                               uint32_t key_len) {
+                               uint32_t key_len, unsigned prio) {
     struct ssd_side *l = s->low;
     if (l->fetch_free == 0)
         return NULL;
@@ -156,6 +149,8 @@ static struct fetch *fetch_new(struct yk_store *s, uint32_t ns, uint64_t hash, c
     f->key_len = (uint8_t)key_len;
     f->ns = ns;
     f->hash = hash;
+    f->prio = (uint8_t)prio;
+    l->demand_count += prio == YK_SSD_PRIO_DEMAND;
     f->tokens = f->few;
     f->token_cap = RAISE_TOKENS;
     f->next = *bucket_of(l, hash);
@@ -183,6 +178,7 @@ static void fetch_end(struct yk_store *s, struct fetch *f) {
     f->next = l->fetch_free;
     l->fetch_free = number(l, f) + 1u;
     l->fetch_count--;
+    l->demand_count -= f->prio == YK_SSD_PRIO_DEMAND;
     COUNT_SUB(s, raising, 1);
     for (uint32_t i = 0; i < n && l->raised != NULL; i++)
         l->raised(l->arg, heap ? tokens[i] : few[i]);
@@ -278,6 +274,12 @@ int yk_store_guest_leaves(struct yk_store *s, uint32_t idx) {
     return 1;
 }
 
+static enum arrival arrival(const struct fetch *f) {
+    if (f->token_count > 0 || f->prio == YK_SSD_PRIO_DEMAND)
+        return ARRIVES_USED;
+    return f->preload ? ARRIVES_FOUND : ARRIVES_AHEAD;
+}
+
 /* The bytes are in place: they become a block, unless what they are of has changed meanwhile. */
 static int publish(struct yk_store *s, struct fetch *f) {
     struct ssd_side *l = s->low;
@@ -286,6 +288,8 @@ static int publish(struct yk_store *s, struct fetch *f) {
     if (s->own.ns[f->ns].epoch != f->epoch ||
         yk_store_find(s, f->ns, f->epoch, f->key, f->key_len, &other) == 0 ||
         yk_store_ssd_find(s, f->ns, f->hash, f->key, f->key_len, &id) != 0 || id != f->id)
+        return YK_MISS;
+    if (f->ahead && f->token_count == 0 && !ssd_ahead_wanted(s, f->ns, f->hash))
         return YK_MISS;
     yk_ssd_info_get(l->ssd, id, &info);
     if (info.sum != f->sum || info.len != f->len)
@@ -307,7 +311,9 @@ static int publish(struct yk_store *s, struct fetch *f) {
     };
     c.parent = ssd_parent(s, &info, &room, &c.parent_len);
     int rises = deserves_it(s, f); /* before its insert, which the policy remembers */
+    s->arrives = (uint8_t)arrival(f);
     int rc = yk_store_commit_raised(s, f->ns, f->hash, &c, info.expiry_ms);
+    s->arrives = ARRIVES_USED;
     if (rc < 0)
         return rc;
     yk_store_copy_set(s, f->place.idx, id + 1u);
@@ -346,6 +352,8 @@ void ssd_on_read(void *arg, uint64_t cookie, int status) {
         yk_store_abort(s, 0, f->place.idx, f->place.gen);
         COUNT_SUB(s, aborts, 1);
     }
+    if (f->ahead)
+        ssd_ahead_ended(s, f->place.idx, rc);
     fetch_end(s, f);
 }
 
@@ -374,90 +382,59 @@ int yk_store_raise(struct yk_store *s, uint32_t ns, uint64_t epoch, const void *
         rc = token_add(f, token);
         return rc < 0 ? rc : YK_PENDING;
     }
-    f = fetch_new(s, ns, hash, key, key_len);
+    f = fetch_new(s, ns, hash, key, key_len, prio);
     if (f == NULL)
         return -YK_EAGAIN;
     f->epoch = epoch;
-    f->prio = (uint8_t)prio;
     f->deadline_ns = deadline_ns;
     token_add(f, token);
     fetch_go(s, f);
     return YK_PENDING;
 }
 
-/* ---- preloading --------------------------------------------------------------------------------------- */
-
-void ssd_preload_plan(struct yk_store *s) {
+/* A fetch of an entry that nobody has asked for: NULL, and *ret_rc as ssd_fetch_ahead. */
+static struct fetch *fetch_unasked(struct yk_store *s, uint32_t id, int *ret_rc) {
     struct ssd_side *l = s->low;
-    struct yk_ssd_counters n;
     struct yk_ssd_info info;
-    if (l == NULL || l->opts.no_preload || s->seg.found != YK_SEGMENT_FRESH)
-        return;
-    yk_ssd_counters_get(l->ssd, &n);
-    uint64_t room = s->dram_bytes - s->high_bytes, bytes = 0;
-    uint64_t most = s->capacity_blocks != 0 ? s->capacity_blocks : s->own.layout.max_blocks;
-    most = n.blocks < most ? n.blocks : most;
-    if (most == 0)
-        return;
-    l->preload = malloc(most * sizeof(uint32_t));
-    l->preloaded = malloc(most * sizeof(uint32_t));
-    if (l->preload == NULL || l->preloaded == NULL) {
-        preload_end(l);
-        return;
-    }
-    for (uint32_t id = yk_ssd_older(l->ssd, YK_SSD_NONE);
-         id != YK_SSD_NONE && l->preload_count < most; id = yk_ssd_older(l->ssd, id)) {
-        yk_ssd_info_get(l->ssd, id, &info);
-        if (bytes + info.len > room)
-            break;
-        bytes += info.len;
-        l->preload[l->preload_count++] = id;
-    }
-    STORE(&s->n.preload_goal, bytes);
+    uint32_t key_len, idx;
+    *ret_rc = YK_MISS;
+    if (!yk_ssd_live(l->ssd, id))
+        return NULL;
+    const void *key = yk_ssd_key(l->ssd, id, &key_len);
+    yk_ssd_info_get(l->ssd, id, &info);
+    uint64_t hash = yk_hash_key(info.ns, key, key_len), epoch = s->own.ns[info.ns].epoch;
+    if (yk_store_find(s, info.ns, epoch, key, key_len, &idx) == 0 ||
+        fetch_find(l, info.ns, hash, key, key_len) != NULL)
+        return NULL;
+    struct fetch *f = fetch_new(s, info.ns, hash, key, key_len, YK_SSD_PRIO_PREFETCH);
+    *ret_rc = f != NULL ? 0 : -YK_EAGAIN;
+    if (f == NULL)
+        return NULL;
+    f->epoch = epoch;
+    f->deadline_ns = yk_now_ns() + WAIT_NS;
+    return f;
 }
 
-/* What was not used since it came up is older than what was; among themselves as they were. */
-static void preload_order(struct yk_store *s) {
-    struct ssd_side *l = s->low;
-    for (int used = 0; used < 2; used++) {
-        for (uint32_t i = l->preloaded_count; i-- > 0;) {
-            uint32_t idx = l->preloaded[i];
-            if (desc_live(desc_at(s, idx)) && ((*mark_of(s, idx) & MARK_USED) != 0) == used)
-                yk_store_policy_access(s, idx);
-        }
-    }
+int ssd_fetch_ahead(struct yk_store *s, uint32_t id) {
+    int rc;
+    struct fetch *f = fetch_unasked(s, id, &rc);
+    if (f == NULL)
+        return rc;
+    rc = fetch_start(s, f);
+    f->ahead = rc == 0;
+    if (rc != 0)
+        fetch_end(s, f);
+    return rc;
 }
 
-static void preload_step(struct yk_store *s) {
-    struct ssd_side *l = s->low;
-    /* A block that was put or asked for meanwhile needs the room more. */
-    int full = yk_store_short(s);
-    while (l->preload_at < l->preload_count && !full && l->fetch_count < PRELOAD_FETCHES) {
-        uint32_t id = l->preload[l->preload_at++];
-        struct yk_ssd_info info;
-        uint32_t key_len, idx;
-        if (!yk_ssd_live(l->ssd, id))
-            continue;
-        const void *key = yk_ssd_key(l->ssd, id, &key_len);
-        yk_ssd_info_get(l->ssd, id, &info);
-        uint64_t hash = yk_hash_key(info.ns, key, key_len), epoch = s->own.ns[info.ns].epoch;
-        if (yk_store_find(s, info.ns, epoch, key, key_len, &idx) == 0 ||
-            fetch_find(l, info.ns, hash, key, key_len) != NULL)
-            continue;
-        struct fetch *f = fetch_new(s, info.ns, hash, key, key_len);
-        if (f == NULL)
-            return;
-        f->epoch = epoch;
-        f->prio = YK_SSD_PRIO_PREFETCH;
-        f->preload = 1;
-        f->deadline_ns = yk_now_ns() + WAIT_NS;
-        fetch_go(s, f);
-    }
-    if ((l->preload_at == l->preload_count || full) && l->fetch_count == 0) {
-        preload_order(s);
-        preload_end(l);
-        STORE(&s->n.preload_goal, s->n.preloaded_bytes); /* who shows progress sees its end */
-    }
+int ssd_fetch_preload(struct yk_store *s, uint32_t id) {
+    int rc;
+    struct fetch *f = fetch_unasked(s, id, &rc);
+    if (f == NULL)
+        return rc;
+    f->preload = 1;
+    fetch_go(s, f);
+    return 0;
 }
 
 /* Begins what can be begun, in order. 1: the one at the head finds no place, and the rest waits behind. */
@@ -505,6 +482,6 @@ void ssd_raise_pump(struct yk_store *s) {
             list_start(s, &l->waiting[1]);
         waiting_expire(s);
     }
-    if (l->preload != NULL)
-        preload_step(s);
+    ssd_ahead_pump(s);
+    ssd_preload_step(s);
 }

@@ -242,6 +242,8 @@ int yk_store_ssd_open(struct yk_store *s, const struct yk_store_opts *opts, stru
     int rc = ssd_demote_init(s);
     if (rc == 0)
         rc = ssd_raise_init(s);
+    if (rc == 0)
+        rc = ssd_ahead_open(s);
     if (rc < 0)
         return yk_err_set(err, rc, "no memory for the SSD tier's tables");
     rc = filter_open(l, err);
@@ -273,6 +275,7 @@ void yk_store_ssd_close(struct yk_store *s, int clean) {
     l->durable = NULL;
     l->raised = NULL;
     yk_ssd_close(l->ssd, clean, 5000);
+    ssd_ahead_close(s);
     ssd_raise_fini(s);
     if (l->filter != NULL)
         munmap(l->filter, l->filter_bytes);
@@ -487,6 +490,8 @@ void yk_store_ssd_poll(struct yk_store *s) {
 void yk_store_ssd_tick(struct yk_store *s, int *more) {
     if (s->low == NULL)
         return;
+    if (!s->replays)
+        ssd_ahead_tick(s, yk_boot_ms());
     yk_store_ssd_poll(s);
     *more |= yk_ssd_tick(s->low->ssd, yk_view_now_ms(&s->view));
 }
@@ -502,6 +507,6 @@ int yk_store_ssd_busy(const struct yk_store *s) {
         return 0;
     yk_ssd_counters_get(s->low->ssd, &n);
     return s->low->demotion_count > 0 || s->low->queue_head != s->low->queue_tail ||
-           s->low->fetch_count > 0 || s->low->preload != NULL || n.queued_bytes > 0 ||
+           s->low->fetch_count > 0 || s->low->preload != NULL || ssd_ahead_busy(s->low) || n.queued_bytes > 0 ||
            n.reads_now > 0 || yk_ssd_busy(s->low->ssd);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Inside of the block table: the tier below DRAM. Shared by ssd.c, demote.c and raise.c; the rest of
+ * Inside of the block table: the tier below DRAM. Shared by ssd.c, demote.c, raise.c and ahead.c; the rest of
  * the block table calls what stands at the end.
  *
  * A block's way down (demote.c). The policy that chose it has let it go; readers find it in DRAM
@@ -61,7 +61,7 @@ enum fetch_state { FETCH_FREE = 0, FETCH_WAITING, FETCH_READING };
 struct fetch {
     uint8_t state; /* enum fetch_state */
     uint8_t prio;
-    uint8_t preload;
+    uint8_t preload, ahead;
     uint8_t used; /* before this, since it was written */
     uint8_t key_len;
     uint32_t ns;
@@ -121,6 +121,9 @@ struct ssd_side {
 
     struct quota_walk quota[YK_SHM_NAMESPACES];
 
+    struct ahead *ahead;   /* NULL: nothing comes up before it is asked for (ahead.c) */
+    uint32_t demand_count; /* fetches that somebody waits for */
+
     uint32_t *preload; /* entries to bring up, the most valuable first; NULL = none (left) */
     uint32_t preload_count, preload_at;
     uint32_t *preloaded; /* descriptors that came up so, in that order */
@@ -149,7 +152,30 @@ void ssd_raise_fini(struct yk_store *s);
 void ssd_on_read(void *arg, uint64_t cookie, int status);
 /* Begins reads of fetches that wait, and preloading. */
 void ssd_raise_pump(struct yk_store *s);
+/* Begins to read an entry that nobody has asked for, or, of preloading, lets it wait for its place. 0; YK_MISS: it is on
+ * its way, or cannot be had; -YK_EAGAIN: not now. */
+int ssd_fetch_ahead(struct yk_store *s, uint32_t id);
+int ssd_fetch_preload(struct yk_store *s, uint32_t id);
+
+/* preload.c */
+/* After a start: what is to come up. Then step, as often as something may go on. */
 void ssd_preload_plan(struct yk_store *s);
+void ssd_preload_step(struct yk_store *s);
+void ssd_preload_end(struct ssd_side *l);
+
+/* ahead.c */
+/* 0, -YK_ENOMEM. Without a policy that learns there is none. */
+int ssd_ahead_open(struct yk_store *s);
+void ssd_ahead_close(struct yk_store *s);
+/* Time has passed: asks policies, if it is time again. */
+void ssd_ahead_tick(struct yk_store *s, uint64_t now_ms);
+/* Begins reads while there is room for them, and nobody waits for others. */
+void ssd_ahead_pump(struct yk_store *s);
+/* One that was begun is over, with this status (YK_MISS: it was not needed any more); idx: its block. */
+void ssd_ahead_ended(struct yk_store *s, uint32_t idx, int status);
+/* Is one that is on its way, and nobody waits for, wanted still? */
+int ssd_ahead_wanted(const struct yk_store *s, uint32_t ns, uint64_t hash);
+int ssd_ahead_busy(const struct ssd_side *l);
 
 /* ---- for the rest of the block table; all of them take a store without an SSD tier, too ------------- */
 
@@ -210,6 +236,10 @@ static inline int yk_store_yields(const struct yk_store *s, uint32_t idx) {
 }
 /* An access to a guest: 1, and it has yielded. */
 int yk_store_guest_leaves(struct yk_store *s, uint32_t idx);
+/* ahead.c: a block is used, and leaves its policy; a node that replays has come to this time. */
+void yk_store_ahead_used(struct yk_store *s, uint32_t idx);
+void yk_store_ahead_left(struct yk_store *s, uint32_t idx);
+void yk_store_ahead_replayed(struct yk_store *s, uint32_t ns, uint64_t now_ms);
 static inline int desc_fetched(const struct yk_store *s, uint32_t idx) {
     return s->marks != NULL && (s->marks[idx] & MARK_FETCHED) != 0;
 }

@@ -25,6 +25,8 @@
  *   ssd.c      the tier below: open, namespaces, removals, what is found there
  *   demote.c   blocks go down to SSD
  *   raise.c    blocks come up from SSD
+ *   ahead.c    and before they are asked for, where the policy says that they are due
+ *   preload.c  and after a start with nothing in DRAM
  *   pool_store.c  what the cluster is told, and may do (pool.h)
  *
  * Threads: one owner thread calls everything here. No locks, no system call but in open, close and
@@ -67,6 +69,7 @@ struct yk_store_ssd_opts {
     uint8_t admit; /* which blocks that leave DRAM are worth a write: row of yk_policy_admit_list */
     uint8_t format, trim, buffered;
     uint8_t no_preload; /* do not bring blocks up after a start with an empty DRAM tier */
+    uint8_t ahead;      /* bring up what the policy says is due, before it is asked for (ahead.c) */
     const struct yk_file_ops *io; /* NULL = the real devices */
     int (*io_wrap)(void *arg, struct yk_file *io, struct yk_file **ret_io);
     void *io_wrap_arg;
@@ -146,6 +149,9 @@ struct yk_counters {
     uint64_t yielded; /* those that did not deserve to stay, and went first again */
     uint64_t prefetched, preloaded, preload_goal; /* others; preload_goal: bytes that a start wants up */
     uint64_t preloaded_bytes;
+    /* predictive prefetch, in blocks: named by the policy; of these came up; of those were used, left unused; not
+     * needed any more, or nowhere, before they came up. waiting is a gauge: named, and not begun. */
+    uint64_t prefetch_ahead_asked, prefetch_ahead_moved, prefetch_ahead_used, prefetch_ahead_wasted, prefetch_ahead_cancelled, prefetch_ahead_waiting;
     /* slow memory: hits there (as far as they were told), blocks that sank into it, that rose from it */
     uint64_t cxl_hits, cxl_hit_bytes, sunk, sunk_bytes, risen, risen_bytes;
     uint64_t sink_refused; /* that had no place there, though they might have sunk */
@@ -340,6 +346,8 @@ void yk_store_access(struct yk_store *store, uint32_t idx);
 struct yk_policy_request;
 int yk_store_wants_requests(const struct yk_store *store);
 void yk_store_request(struct yk_store *store, uint32_t ns, const struct yk_policy_request *request);
+/* In a node that replays: it is now_ms, and nothing is asked for. */
+void yk_store_time(struct yk_store *store, uint32_t ns, uint64_t now_ms);
 /* Of a policy that learns (sched/learned.h): what one instance has to learn from now, or NULL. It is run by any
  * thread, and ended here when that has returned; the store is not closed in between. */
 struct yk_learned_training;

@@ -66,6 +66,13 @@ struct aside {
 };
 #define ASIDE_MAX 1024u
 
+/* Why a block comes in, as its policy is told. */
+enum arrival {
+    ARRIVES_USED = 0, /* it was put, or somebody waits for it */
+    ARRIVES_AHEAD,    /* nobody has asked for it yet */
+    ARRIVES_FOUND,    /* it was here before the start */
+};
+
 struct yk_store {
     struct yk_segment seg;
     struct yk_owner own;
@@ -117,6 +124,7 @@ struct yk_store {
     struct yk_learned_file *learned; /* what was found at the start, for policies that are made; NULL: nothing, or it was
                                         long ago */
     int recovering;              /* what comes in was here before the start */
+    uint8_t arrives;             /* enum arrival: why what comes in does */
     struct yk_policy *training;  /* which of policies is learning; NULL: none */
     uint32_t training_next;      /* and which is asked first the next time */
     uint64_t *backed;     /* bitmap over chunks of the payload: their pages were had once */

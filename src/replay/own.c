@@ -114,6 +114,7 @@ static void node_opts(const struct yk_own_opts *o, const struct yk_own *own, con
         no->store.ssd.dev_count = 1;
         no->store.ssd.segment_bytes = o->ssd_segment_bytes;
         no->store.ssd.capacity_blocks = o->ssd_capacity_blocks;
+        no->store.ssd.ahead = (uint8_t)o->ahead;
     }
     if (o->tune != NULL)
         o->tune(o->arg, no);

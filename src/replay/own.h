@@ -38,6 +38,7 @@ struct yk_own_opts {
     int populate;             /* touch the memory in the background */
     uint64_t ssd_bytes;       /* of a file for the SSD tier; 0 = none */
     uint64_t ssd_segment_bytes, ssd_capacity_blocks; /* 0 = the node's own choice, as many as fit */
+    int ahead;                /* as in node/store.h */
     const char *ssd_dir;      /* where it lies; NULL = yk_own_ssd_dir */
     /* In the child, both may be NULL: the last word on the node's options; the node serves. */
     void (*tune)(void *arg, struct yk_node_opts *opts);

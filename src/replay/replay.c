@@ -126,6 +126,7 @@ static int start_node(struct run *u) {
                              .replays = 1,
                              .populate = 1,
                              .ssd_capacity_blocks = o->ssd_capacity_blocks,
+                             .ahead = o->ahead,
                              .ssd_dir = o->ssd_dir};
     int rc = yk_replay_dram(o, &oo.dram_bytes, u->err);
     if (rc < 0)
@@ -154,6 +155,8 @@ static void add_ssd_counts(const json_t *root, struct yk_replay_ssd_counts *ret)
     ret->raised += number(root, "raised");
     ret->raised_bytes += number(root, "raised_bytes");
     ret->failed += number(root, "demote_failed") + number(root, "raise_failed");
+    ret->ahead_moved += number(root, "prefetch_ahead_moved");
+    ret->ahead_used += number(root, "prefetch_ahead_used");
     ret->put_bytes += number(ssd, "put_bytes");
     ret->written_bytes += number(ssd, "written_bytes");
     ret->blocks += number(ssd, "blocks");
@@ -235,6 +238,8 @@ static void node_counts_end(struct run *u) {
     ssd->raised -= was->raised;
     ssd->raised_bytes -= was->raised_bytes;
     ssd->failed -= was->failed;
+    ssd->ahead_moved -= was->ahead_moved;
+    ssd->ahead_used -= was->ahead_used;
     ssd->put_bytes -= was->put_bytes;
     ssd->written_bytes -= was->written_bytes;
     n->evictions -= u->before.evictions;

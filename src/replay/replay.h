@@ -23,7 +23,8 @@
  * gets of the hits (what its own puts have driven out of the pool by then is put again); head first the
  * other way round: each block is used once, in one order. Payload goes through the socket, so that the
  * node does all accesses in its one thread; and after each request the client waits until what was on its
- * way to SSD is there: a block that waits for its turn is in the pool, and in no tier's capacity.
+ * way to SSD is there: a block that waits for its turn is in the pool, and in no tier's capacity. With prefetch ahead it
+ * tells each second of the trace between two requests, 60 at most, and waits until what is due then is up.
  *
  * Rejected: threads as clients (they would share a handle or a process's mappings, which engines
  * on one host do not), and touching with the gets alone (the access ring is lossy by design).
@@ -81,6 +82,7 @@ struct yk_replay_opts {
     uint64_t ssd_capacity_blocks; /* 0: no SSD tier */
     const char *ssd_dir;          /* NULL: yk_own_ssd_dir */
     bool exact;                   /* exact order over two tiers; one client, inflight 1 */
+    bool ahead;                   /* its policy brings blocks up from SSD before they are asked for */
     /* called about every progress_ms */
     yk_replay_progress_fn progress;
     void *progress_arg;
@@ -106,6 +108,7 @@ struct yk_replay_ssd_counts {
     bool known;
     uint64_t hits, hit_bytes; /* gets that waited for a block from SSD */
     uint64_t demoted, demoted_bytes, raised, raised_bytes, failed;
+    uint64_t ahead_moved, ahead_used; /* blocks that came up before they were asked for; used then */
     uint64_t put_bytes, written_bytes;
     uint64_t blocks, capacity_bytes; /* at the end */
 };

@@ -103,6 +103,8 @@ static void print_tiers(FILE *out, const struct yk_replay_result *r) {
     fprintf(out, "  %-28s %.2f GB, amplification %.2f\n", "written to SSD",
             (double)s->written_bytes / 1e9, amplification(s));
     fprintf(out, "  %-28s %" PRIu64 "\n", "blocks on SSD at the end", s->blocks);
+    if (s->ahead_moved > 0)
+        fprintf(out, "  %-28s %" PRIu64 ", %" PRIu64 " used\n", "came up ahead", s->ahead_moved, s->ahead_used);
     if (s->failed > 0)
         fprintf(out, "  %-28s %" PRIu64 "\n", "moves that failed", s->failed);
 }
@@ -222,6 +224,8 @@ static void json_ssd(struct yk_json *j, const struct yk_replay_result *r) {
     yk_json_put_uint(j, "demoted_bytes", s->demoted_bytes);
     yk_json_put_uint(j, "raised", s->raised);
     yk_json_put_uint(j, "raised_bytes", s->raised_bytes);
+    yk_json_put_uint(j, "prefetch_ahead_moved", s->ahead_moved);
+    yk_json_put_uint(j, "prefetch_ahead_used", s->ahead_used);
     yk_json_put_uint(j, "failed", s->failed);
     yk_json_put_uint(j, "put_bytes", s->put_bytes);
     yk_json_put_uint(j, "written_bytes", s->written_bytes);

@@ -320,14 +320,16 @@ static int use_hits(struct worker *w) {
     return 0;
 }
 
-/* 1: nothing is on its way to SSD. */
+/* 1: nothing is on its way to SSD, or up from it. */
 static int settled(struct worker *w) {
     char *text = NULL;
     int rc = yk_stats_json(w->client, &text);
     if (rc < 0)
         return fail_call(w, rc, "statistics");
     json_t *root = json_loads(text, 0, NULL);
-    rc = json_integer_value(json_object_get(root, "leaving_blocks")) == 0;
+    rc = json_integer_value(json_object_get(root, "leaving_blocks")) == 0 &&
+         json_integer_value(json_object_get(root, "raising")) == 0 &&
+         json_integer_value(json_object_get(root, "prefetch_ahead_waiting")) == 0;
     json_decref(root);
     free(text);
     return rc;
@@ -372,6 +374,25 @@ static int announce(struct worker *w) {
     int rc = yk_announce(w->client, w->keys, w->req->n, &q);
     ADD(w, call_ns, yk_now_ns() - start);
     return rc < 0 ? fail_call(w, rc, "announce") : 0;
+}
+
+#define TICK_MS   1000u
+#define TICKS_MAX 60u /* as the simulator has it */
+
+static int tell_time(struct worker *w, uint64_t at_ms) {
+    yk_request q = {.size = sizeof(q), .at_ms = at_ms + 1};
+    int rc = yk_announce(w->client, NULL, 0, &q);
+    return rc < 0 ? fail_call(w, rc, "announce") : settle(w);
+}
+
+/* The seconds between the request before and this one pass. */
+static int pass_time(struct worker *w, uint64_t index) {
+    uint64_t from = index > 0 ? w->trace->reqs[index - 1].at_ms / TICK_MS : 0, until = w->trace->reqs[index].at_ms;
+    int rc = 0;
+    w->req = &w->trace->reqs[index];
+    for (uint64_t i = 1; index > 0 && i <= TICKS_MAX && (from + i) * TICK_MS < until && rc == 0 && !stopped(w); i++)
+        rc = tell_time(w, (from + i) * TICK_MS);
+    return rc;
 }
 
 static int request(struct worker *w, uint64_t index) {
@@ -431,7 +452,9 @@ static int work(struct worker *w) {
         if (i >= w->trace->req_count)
             break;
         pace(w, i);
-        if (!stopped(w))
+        if (w->o->exact && w->o->ahead)
+            rc = pass_time(w, i);
+        if (rc == 0 && !stopped(w))
             rc = request(w, i);
     }
     return rc;

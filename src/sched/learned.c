@@ -351,6 +351,12 @@ uint32_t yk_learned_prefetch(struct yk_policy *p, uint64_t now_ms, uint64_t *ret
     return n;
 }
 
+bool yk_learned_is_due(const struct yk_policy *p, uint64_t key_hash) {
+    const struct learned *l = (const struct learned *)p;
+    uint32_t record = yk_history_find(&l->history, key_hash);
+    return record != YK_RECORD_NONE && l->history.records[record].lifted;
+}
+
 /* ---- training ---------------------------------------------------------------------------------- */
 
 struct yk_learned_training *yk_learned_training_begin(struct yk_policy *p) {

@@ -76,11 +76,24 @@ int yk_learned_load(struct yk_policy *p, const void *bytes, size_t len, uint64_t
 /* All that was found at a start is in: the order among those is that of their last uses, as far as it was loaded. 0.1 to
  * 0.2 us a record. */
 void yk_learned_found(struct yk_policy *p);
+
+/* What a start with nothing here is to load first, of what was loaded: what the followed cache had, what is worth most
+ * first, ancestors before their descendants. worth: of a place, the logarithm of a rate, comparable among policies. 0 and
+ * an array that is the caller's to free, or -YK_ENOMEM. About 0.2 us a block. */
+struct yk_learned_first {
+    uint64_t key_hash;
+    float worth;
+};
+int yk_learned_first(const struct yk_policy *p, struct yk_learned_first **ret_first, uint32_t *ret_n);
+
 /* A chain that is likely to be wanted soon and has blocks that the policy let go: hashes of those, head first, at most
  * `most` (a chain of more is left alone). They are to be fetched from the tier below and inserted with is_ahead. 0: none
  * for now; else ask again. Where timing is not predictable it is 0 for long. Takes up to 0.1 ms. Of hashes
  * YK_POLICY_HASH_BITS count. */
 uint32_t yk_learned_prefetch(struct yk_policy *p, uint64_t now_ms, uint64_t *ret_hashes, uint32_t most);
+
+/* Is a block that prefetch has named still to come up? Not when it was used since, or was let go of. */
+bool yk_learned_is_due(const struct yk_policy *p, uint64_t key_hash);
 
 #define YK_LEARNED_FEATURES 19u
 

@@ -29,6 +29,10 @@ struct yk_sim_cache_ops {
     int (*request)(struct yk_sim_cache *cache, uint64_t number);
     /* What is wanted soon comes up, at a moment between two requests. 0 or a failure. NULL: it never does. */
     int (*prefetch)(struct yk_sim_cache *cache, uint64_t at_ms);
+    /* A restart: all it holds goes below, and what it knows stays. 0 or a failure. NULL: it cannot. */
+    int (*restart)(struct yk_sim_cache *cache, uint64_t at_ms);
+    /* After it, at most so many blocks come up again, what is worth most first. 0 or a failure. */
+    int (*preload)(struct yk_sim_cache *cache, uint64_t most);
     bool (*has)(const struct yk_sim_cache *cache, uint32_t block);
     int (*use)(struct yk_sim_cache *cache, uint32_t block); /* 0 or a failure that ends the run */
 };
@@ -37,7 +41,7 @@ struct yk_sim_cache_ops {
 struct yk_sim_cache {
     const struct yk_sim_cache_ops *ops;
     struct yk_sim_below *below; /* where what leaves goes, if says_left; NULL: nowhere */
-    uint64_t moved, moved_used; /* as in the result */
+    uint64_t moved, moved_used, preloaded; /* as in the result */
     uint64_t training_ns; /* CPU time, and how often: learned */
     uint32_t trainings;
 };

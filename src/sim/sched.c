@@ -12,7 +12,10 @@ struct sched {
     const struct yk_sim_trace *trace;
     struct yk_policy_space *space;
     struct yk_policy *policy;
-    uint8_t *in; /* by block: 1, or 2: it came up ahead and was not used yet */
+    struct yk_policy_opts opts;
+    uint8_t *in; /* by block: enum in, or 0 */
+    uint32_t *first; /* after a restart: blocks that are to come up, in order */
+    uint64_t first_count, first_at;
     uint32_t *by_hash; /* learned with prefetch: block + 1, or 0; open addressing, a power of two */
     uint64_t by_hash_mask;
     uint64_t *hashes; /* learned: of the request, grown to the longest */
@@ -30,16 +33,25 @@ static void sched_fini(struct yk_sim_cache *c) {
     free(of(c)->in);
     free(of(c)->hashes);
     free(of(c)->by_hash);
+    free(of(c)->first);
+}
+
+static int make_policy(struct sched *s) {
+    yk_policy_free(s->policy);
+    yk_policy_space_free(s->space);
+    s->policy = NULL;
+    s->space = NULL;
+    int rc = yk_policy_space_new((uint32_t)s->trace->distinct, &s->space);
+    return rc == 0 ? yk_policy_new(yk_policy_find(s->base.ops->name), s->space, &s->opts, &s->policy) : rc;
 }
 
 static int sched_init(struct yk_sim_cache *c, const struct yk_sim_trace *t, const struct yk_sim_opts *o) {
-    struct yk_policy_opts opts = {.capacity_objects = o->capacity, .seed = o->seed, .has_below = o->below != 0};
     struct sched *s = of(c);
+    s->opts = (struct yk_policy_opts){.capacity_objects = o->capacity, .seed = o->seed, .has_below = o->below != 0};
     s->trace = t;
     s->capacity = o->capacity;
     s->in = calloc(t->distinct + 1, 1);
-    int rc = s->in != NULL ? yk_policy_space_new((uint32_t)t->distinct, &s->space) : -YK_ENOMEM;
-    return rc == 0 ? yk_policy_new(yk_policy_find(c->ops->name), s->space, &opts, &s->policy) : rc;
+    return s->in != NULL ? make_policy(s) : -YK_ENOMEM;
 }
 
 static bool sched_has(const struct yk_sim_cache *c, uint32_t block) {
@@ -61,19 +73,20 @@ static int evict_one(struct sched *s) {
     return 0;
 }
 
-enum { IN = 1, IN_AHEAD = 2 };
+enum in { IN = 1, IN_AHEAD, IN_FOUND }; /* the latter two: came up ahead, after a restart, and not used since */
 
-static int come_in(struct sched *s, uint32_t block, bool is_ahead) {
+static int come_in(struct sched *s, uint32_t block, enum in why) {
     struct yk_policy_block info = {.key_hash = hash_of(s, block),
                                    .size_bytes = 1,
                                    .parent_id = s->trace->parent[block],
-                                   .is_ahead = is_ahead};
+                                   .is_ahead = why == IN_AHEAD,
+                                   .found = why == IN_FOUND};
     int rc = s->count == s->capacity ? evict_one(s) : 0;
     if (rc == 0)
         rc = yk_policy_insert(s->policy, block, &info);
     if (rc != 0)
         return rc;
-    s->in[block] = is_ahead ? IN_AHEAD : IN;
+    s->in[block] = (uint8_t)why;
     s->count++;
     return 0;
 }
@@ -81,7 +94,7 @@ static int come_in(struct sched *s, uint32_t block, bool is_ahead) {
 static int sched_use(struct yk_sim_cache *c, uint32_t block) {
     struct sched *s = of(c);
     if (!s->in[block])
-        return come_in(s, block, false);
+        return come_in(s, block, IN);
     s->base.moved_used += s->in[block] == IN_AHEAD;
     s->in[block] = IN;
     return yk_policy_access(s->policy, block);
@@ -89,8 +102,8 @@ static int sched_use(struct yk_sim_cache *c, uint32_t block) {
 
 /* ---- what comes up ahead: the policy names hashes ------------------------------------------------- */
 
-#define AHEAD_MAX 65536u /* blocks of a chain */
-#define AHEAD_CHAINS 8   /* at one moment */
+#define AHEAD_MAX    65536u /* blocks at one moment */
+#define AHEAD_CHAINS 8      /* likewise */
 
 static uint32_t *bucket_of(const struct sched *s, uint64_t hash) {
     uint64_t i = hash & s->by_hash_mask;
@@ -111,12 +124,14 @@ static int index_hashes(struct sched *s) {
     return 0;
 }
 
+/* As a node does: ancestors first, and not what the policy has let go of again for what it named after it. */
 static int bring_up(struct sched *s, const uint64_t *hashes, uint32_t n) {
-    for (uint32_t i = n; i-- > 0;) { /* the head becomes the youngest, as with a use */
+    for (uint32_t i = 0; i < n; i++) {
         uint32_t block = *bucket_of(s, hashes[i]) - 1;
-        if (block == YK_SIM_NONE || s->in[block] || !yk_sim_below_has(s->base.below, block))
+        if (block == YK_SIM_NONE || s->in[block] || !yk_sim_below_has(s->base.below, block) ||
+            !yk_learned_is_due(s->policy, hashes[i]))
             continue;
-        int rc = come_in(s, block, true);
+        int rc = come_in(s, block, IN_AHEAD);
         if (rc != 0)
             return rc;
         s->base.moved++;
@@ -128,14 +143,109 @@ static int learned_prefetch(struct yk_sim_cache *c, uint64_t at_ms) {
     struct sched *s = of(c);
     uint64_t *hashes = malloc(AHEAD_MAX * sizeof(*hashes));
     int rc = hashes == NULL ? -YK_ENOMEM : s->by_hash == NULL ? index_hashes(s) : 0;
-    for (int i = 0; rc == 0 && i < AHEAD_CHAINS; i++) {
-        uint32_t n = yk_learned_prefetch(s->policy, at_ms, hashes, AHEAD_MAX);
-        if (n == 0)
-            break;
-        rc = bring_up(s, hashes, n);
+    uint32_t all = 0, n = 1;
+    for (int i = 0; rc == 0 && n > 0 && i < AHEAD_CHAINS; i++) {
+        n = yk_learned_prefetch(s->policy, at_ms, hashes + all, AHEAD_MAX - all);
+        all += n;
     }
+    if (rc == 0)
+        rc = bring_up(s, hashes, all);
     free(hashes);
     return rc;
+}
+
+/* ---- a restart ---------------------------------------------------------------------------------------- */
+
+static bool learns(const struct sched *s) {
+    return (s->policy->ops->caps & YK_POLICY_CAP_LEARNS) != 0;
+}
+
+/* What an orderly stop does: all that is here is below then, what would go last as the youngest. */
+static int go_below(struct sched *s) {
+    uint32_t id;
+    while (s->count > 0) {
+        if (yk_policy_victim_any(s->policy, &id) != 0)
+            return -YK_EINTERNAL;
+        (void)yk_policy_evict(s->policy, id, hash_of(s, id));
+        s->in[id] = 0;
+        s->count--;
+        yk_sim_left(&s->base, id);
+        yk_sim_below_use(s->base.below, id);
+    }
+    return 0;
+}
+
+/* All that a node's policy would load first, then what is below in the order of its use: some come twice. */
+static int plan_preload(struct sched *s) {
+    const struct yk_sim_lists *below = &s->base.below->lists;
+    struct yk_learned_first *first = NULL;
+    uint32_t n = 0;
+    int rc = learns(s) ? yk_learned_first(s->policy, &first, &n) : 0;
+    s->first = rc == 0 ? malloc((n + s->trace->distinct + 1) * sizeof(*s->first)) : NULL;
+    if (s->first == NULL)
+        rc = -YK_ENOMEM;
+    if (rc == 0 && n > 0 && s->by_hash == NULL)
+        rc = index_hashes(s);
+    for (uint32_t i = 0; rc == 0 && i < n; i++) {
+        uint32_t block = *bucket_of(s, first[i].key_hash) - 1;
+        if (block != YK_SIM_NONE)
+            s->first[s->first_count++] = block;
+    }
+    for (uint32_t block = below->youngest[0]; rc == 0 && block != YK_SIM_NONE; block = below->older[block])
+        s->first[s->first_count++] = block;
+    free(first);
+    return rc;
+}
+
+static int sched_restart(struct yk_sim_cache *c, uint64_t at_ms) {
+    struct sched *s = of(c);
+    void *known = NULL;
+    size_t len = 0;
+    int rc = learns(s) ? yk_learned_save(s->policy, &known, &len) : 0;
+    if (rc == 0)
+        rc = go_below(s);
+    if (rc == 0)
+        rc = make_policy(s);
+    if (rc == 0 && known != NULL)
+        rc = yk_learned_load(s->policy, known, len, at_ms, 0, NULL);
+    if (rc == 0 && known != NULL)
+        yk_learned_found(s->policy);
+    free(known);
+    return rc == 0 ? plan_preload(s) : rc;
+}
+
+/* As in a node: a policy that learns knows when each was used; for others those that were used since come last. */
+static void order_preloaded(struct sched *s) {
+    if (learns(s)) {
+        yk_learned_found(s->policy);
+        return;
+    }
+    for (int used = 0; used < 2; used++)
+        for (uint64_t i = s->first_at; i-- > 0;)
+            if (s->in[s->first[i]] == (used ? IN : IN_FOUND))
+                (void)yk_policy_access(s->policy, s->first[i]);
+}
+
+static int sched_preload(struct yk_sim_cache *c, uint64_t most) {
+    struct sched *s = of(c);
+    if (s->first == NULL)
+        return 0;
+    for (; most > 0 && s->count < s->capacity && s->first_at < s->first_count; s->first_at++) {
+        uint32_t block = s->first[s->first_at];
+        if (s->in[block] || !yk_sim_below_has(c->below, block))
+            continue;
+        int rc = come_in(s, block, IN_FOUND);
+        if (rc != 0)
+            return rc;
+        c->preloaded++;
+        most--;
+    }
+    if (s->count < s->capacity && s->first_at < s->first_count)
+        return 0;
+    order_preloaded(s);
+    free(s->first);
+    s->first = NULL;
+    return 0;
 }
 
 /* At once, on this thread, so that a run repeats. */
@@ -180,6 +290,8 @@ const struct yk_sim_cache_ops yk_sim_learned = {.name = "learned",
                                                 .fini = sched_fini,
                                                 .request = learned_request,
                                                 .prefetch = learned_prefetch,
+                                                .restart = sched_restart,
+                                                .preload = sched_preload,
                                                 .has = sched_has,
                                                 .use = sched_use};
 const struct yk_sim_cache_ops yk_sim_lru = {.name = "lru",
@@ -187,6 +299,8 @@ const struct yk_sim_cache_ops yk_sim_lru = {.name = "lru",
                                             .size = sizeof(struct sched),
                                             .init = sched_init,
                                             .fini = sched_fini,
+                                            .restart = sched_restart,
+                                            .preload = sched_preload,
                                             .has = sched_has,
                                             .use = sched_use};
 const struct yk_sim_cache_ops yk_sim_s3fifo = {.name = "s3fifo",
@@ -194,5 +308,7 @@ const struct yk_sim_cache_ops yk_sim_s3fifo = {.name = "s3fifo",
                                                .size = sizeof(struct sched),
                                                .init = sched_init,
                                                .fini = sched_fini,
+                                               .restart = sched_restart,
+                                               .preload = sched_preload,
                                                .has = sched_has,
                                                .use = sched_use};

@@ -48,15 +48,18 @@ static uint32_t count_hits(struct yk_sim_cache *c, const uint32_t *blocks, uint3
 }
 
 static int run_request(const struct yk_sim_trace *t, uint64_t number, struct yk_sim_cache *c,
-                       struct yk_sim_result *r) {
+                       uint32_t *ret_cache_hits, struct yk_sim_result *r) {
     const struct yk_sim_req *q = &t->reqs[number];
     const uint32_t *blocks = t->blocks + q->first;
+    uint64_t before = r->below_hit_blocks;
     uint32_t hits = count_hits(c, blocks, q->n, r);
     int rc = 0;
     if (c->ops->request != NULL)
         rc = c->ops->request(c, number);
     for (uint32_t i = q->n; rc == 0 && i-- > 0;)
         rc = c->ops->use(c, blocks[i]);
+    if (ret_cache_hits != NULL)
+        ret_cache_hits[number] = hits - (uint32_t)(r->below_hit_blocks - before);
     r->requests++;
     r->blocks += q->n;
     r->hit_blocks += hits;
@@ -73,6 +76,16 @@ static int prefetch(struct yk_sim_cache *c, uint64_t from_ms, uint64_t to_ms) {
     return rc;
 }
 
+/* The restart, or what has come up since it until this request. */
+static int restart(const struct yk_sim_trace *t, uint64_t number, const struct yk_sim_restart *r, struct yk_sim_cache *c) {
+    if (number == r->request)
+        return c->ops->restart(c, t->reqs[number].at_ms);
+    if (number < r->request)
+        return 0;
+    double until = (double)(t->reqs[number].at_ms - t->reqs[r->request].at_ms) / 1000 * r->preload_per_s;
+    return until > (double)c->preloaded ? c->ops->preload(c, (uint64_t)until - c->preloaded) : 0;
+}
+
 static int run(const struct yk_sim_trace *t, const struct yk_sim_opts *o, struct yk_sim_cache *c,
                struct yk_sim_result *r) {
     int rc = c->below != NULL ? yk_sim_below_init(c->below, t, o->below) : 0;
@@ -82,9 +95,12 @@ static int run(const struct yk_sim_trace *t, const struct yk_sim_opts *o, struct
     for (uint64_t i = 0; rc == 0 && i < t->req_count; i++) {
         if (o->prefetches && i > 0)
             rc = prefetch(c, t->reqs[i - 1].at_ms, t->reqs[i].at_ms);
+        if (rc == 0 && o->restart != NULL)
+            rc = restart(t, i, o->restart, c);
         if (rc == 0)
-            rc = run_request(t, i, c, r);
+            rc = run_request(t, i, c, o->ret_cache_hits, r);
     }
+    r->preloaded = c->preloaded;
     r->moved = c->moved;
     r->moved_used = c->moved_used;
     r->trainings = c->trainings;
@@ -112,6 +128,9 @@ int yk_sim_run(const struct yk_sim_trace *t, const struct yk_sim_opts *o, struct
         return yk_err_set(err, -YK_EINVAL, "found policy '%s' with two tiers, expected one that knows them", o->policy);
     if (o->prefetches && (ops->prefetch == NULL || o->below == 0))
         return yk_err_set(err, -YK_EINVAL, "found policy '%s' with prefetch, expected learned, and two tiers", o->policy);
+    if (o->restart != NULL && (ops->restart == NULL || o->below == 0))
+        return yk_err_set(err, -YK_EINVAL, "found policy '%s' with a restart, expected lru, s3fifo or learned, and two tiers",
+                          o->policy);
     c = calloc(1, ops->size);
     if (c == NULL)
         return yk_err_set(err, -YK_ENOMEM, "no memory for %s", o->policy);

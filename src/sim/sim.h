@@ -26,12 +26,22 @@ extern "C" {
 
 #define YK_SIM_CAPACITY_MAX 60000000u /* blocks; below YK_POLICY_IDS_MAX */
 
+/* Before this request the cache loses all that it holds, but not what it knows; the tier below has all of it, as after an
+ * orderly stop. */
+struct yk_sim_restart {
+    uint64_t request;
+    double preload_per_s; /* blocks that come up from below by themselves, in the order of a node; 0: none */
+    uint32_t window;      /* requests over which hits are compared */
+};
+
 struct yk_sim_opts {
     const char *policy; /* one of yk_sim_policy_names */
     uint32_t capacity;  /* blocks, 1 to YK_SIM_CAPACITY_MAX */
     uint64_t seed;
     uint64_t below;     /* blocks that the tier below has room for; 0: there is none, YK_SIM_BELOW_ALL: for all */
     bool prefetches;    /* chains come up from below before they are wanted, each second of the trace: learned */
+    const struct yk_sim_restart *restart; /* NULL: none. lru, s3fifo, learned, with a tier below */
+    uint32_t *ret_cache_hits;             /* by request: of its hits those of the cache itself; NULL: not wanted */
 };
 
 #define YK_SIM_BELOW_ALL UINT64_MAX
@@ -41,6 +51,7 @@ struct yk_sim_result {
     uint64_t below_hit_blocks; /* of hit_blocks: those that only the tier below had */
     uint64_t below_written;    /* blocks that went there */
     uint64_t moved, moved_used; /* blocks that came up ahead, and those of them that were used before they left */
+    uint64_t preloaded;         /* blocks that came up so after a restart */
     uint64_t trainings;
     uint64_t decision_ns, training_ns; /* CPU time of the run, without its trainings and of those */
 };
@@ -51,6 +62,20 @@ extern const char *const yk_sim_policy_names[];
 /* 0; -YK_EINVAL: no such policy, not one for two tiers or for prefetch, or a capacity out of range; -YK_ENOMEM. */
 int yk_sim_run(const struct yk_sim_trace *trace, const struct yk_sim_opts *opts,
                struct yk_sim_result *ret_result, struct yk_err *err);
+
+/* Back: over the next `window` requests the cache itself hits 0.9 of what it would have hit without a restart. */
+struct yk_sim_back {
+    bool is_back; /* false: not within the trace */
+    uint64_t requests, ms; /* from the restart on */
+};
+struct yk_sim_restarted {
+    struct yk_sim_result never, preload; /* runs without the restart, and with it */
+    struct yk_sim_back preload_back, demand_back; /* demand: filled as blocks are asked for, and no other way */
+};
+
+/* Three runs. Errors as of yk_sim_run; restart and ret_cache_hits of opts do not count. */
+int yk_sim_restart_run(const struct yk_sim_trace *trace, const struct yk_sim_opts *opts, const struct yk_sim_restart *restart,
+                       struct yk_sim_restarted *ret, struct yk_err *err);
 
 #ifdef __cplusplus
 }

@@ -420,16 +420,20 @@ int yk_ssd_live(const struct yk_ssd *ssd, uint32_t id) {
     return id < ssd->table.top && yk_ssd_entry_live(ssd, id, ssd->now_ms);
 }
 
-int yk_ssd_by_half(const struct yk_ssd *ssd, uint32_t ns, uint32_t half, uint32_t *ret_id) {
+int yk_ssd_by_bits(const struct yk_ssd *ssd, uint32_t ns, uint64_t hash, uint64_t bits, uint32_t *ret_id) {
     struct yk_index_cursor cursor = {0};
     uint32_t id;
-    while (yk_ssd_table_next_half(&ssd->table, ns, half, &cursor, &id)) {
-        if (yk_ssd_entry_live(ssd, id, ssd->now_ms)) {
+    while (yk_ssd_table_next_half(&ssd->table, ns, (uint32_t)hash, &cursor, &id)) {
+        if (((yk_ssd_table_hash(&ssd->table, id) ^ hash) & bits) == 0 && yk_ssd_entry_live(ssd, id, ssd->now_ms)) {
             *ret_id = id;
             return 0;
         }
     }
     return YK_MISS;
+}
+
+int yk_ssd_by_half(const struct yk_ssd *ssd, uint32_t ns, uint32_t half, uint32_t *ret_id) {
+    return yk_ssd_by_bits(ssd, ns, half, UINT32_MAX, ret_id);
 }
 
 void yk_ssd_touch(struct yk_ssd *ssd, uint32_t id) {

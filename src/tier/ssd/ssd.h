@@ -197,6 +197,8 @@ uint32_t yk_ssd_top(const struct yk_ssd *ssd);
 int yk_ssd_live(const struct yk_ssd *ssd, uint32_t id);
 /* An entry whose key hash ends in this half, in that namespace: a parent by its hint. 0 or YK_MISS. */
 int yk_ssd_by_half(const struct yk_ssd *ssd, uint32_t ns, uint32_t half, uint32_t *ret_id);
+/* The same of a hash of which these bits are known, the low 32 among them. */
+int yk_ssd_by_bits(const struct yk_ssd *ssd, uint32_t ns, uint64_t hash, uint64_t bits, uint32_t *ret_id);
 
 /* It was used: it becomes the youngest, and worth more to the cleaner. */
 void yk_ssd_touch(struct yk_ssd *ssd, uint32_t id);

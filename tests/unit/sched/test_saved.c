@@ -115,6 +115,43 @@ static void assert_same_thought(const struct cache *a, const struct cache *b, ui
     assert_true(fabs(x.rate - y.rate) <= 1e-12 * x.rate);
 }
 
+/* A start with nothing here loads what the followed cache had: what is worth most first, no block before its parent. */
+static void test_first_comes_what_is_worth_most(void **state) {
+    struct cache one, two;
+    struct yk_learned_first *first;
+    uint64_t rng = 5, now_ms = 1000;
+    uint32_t n, place[KEYS], often = 0;
+    void *bytes;
+    size_t len;
+    open_cache(&one, ROOM * 2);
+    play(&one, &rng, &now_ms, 6000);
+    assert_int_equal(yk_learned_save(one.policy, &bytes, &len), 0);
+    open_cache(&two, ROOM * 2);
+    assert_int_equal(yk_learned_load(two.policy, bytes, len, now_ms, 0, NULL), 0);
+    assert_int_equal(yk_learned_first(two.policy, &first, &n), 0);
+    assert_true(n > ROOM / 2 && n <= ROOM * 2);
+    memset(place, 0xff, sizeof(place));
+    for (uint32_t i = 0; i < n; i++) {
+        assert_true(i == 0 || first[i].worth <= first[i - 1].worth);
+        for (uint32_t key = 0; key < KEYS; key++)
+            if (hash_of(key) == first[i].key_hash)
+                place[key] = i;
+    }
+    for (uint32_t key = 0; key < KEYS; key++) {
+        struct yk_learned_block b = {.stays = false};
+        (void)yk_learned_explain(one.policy, hash_of(key), &b);
+        assert_int_equal(place[key] != UINT32_MAX, b.stays);
+        if (key % 3 != 0 && place[key] != UINT32_MAX)
+            assert_true(place[key - 1] < place[key]);
+        often += place[key] < 60 && key / 3 < ROOM / 2;
+    }
+    assert_true(often >= 55); /* of the 60 that are first */
+    free(first);
+    free(bytes);
+    close_cache(&one);
+    close_cache(&two);
+}
+
 /* One goes on, the other is saved, loaded and goes on: they think the same of every block, for many trainings. */
 static void test_goes_on_as_if_nothing_was(void **state) {
     struct cache one, two;
@@ -381,6 +418,7 @@ static void test_the_longest_untouched_are_left_out(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_first_comes_what_is_worth_most),
         cmocka_unit_test(test_goes_on_as_if_nothing_was),
         cmocka_unit_test(test_ages_grow_while_it_is_away),
         cmocka_unit_test(test_damage_is_seen_and_changes_nothing),
