@@ -61,7 +61,7 @@ static float predict(struct yk_keeper *k, uint32_t record) {
     if (k->trees->count == 0)
         return 0; /* all alike: the least recently used goes */
     yk_history_features(k->history, record, x);
-    return yk_place_score(k->trees, k->near_trees, x) + yk_history_prior(k->history, record) +
+    return yk_place_score(k->trees, x) + yk_history_prior(k->history, record) +
            (at(k, record)->lifted ? LIFTED_STAYS : 0);
 }
 

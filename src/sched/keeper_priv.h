@@ -24,7 +24,6 @@ struct yk_keeper_place {
 struct yk_keeper {
     struct yk_history *history;
     const struct yk_trees *trees; /* may be set to others at any time between calls */
-    const struct yk_trees *near_trees; /* likewise; NULL or no trees: none (place_priv.h) */
     struct yk_keeper_place *heap;
     uint32_t leaves, count, capacity, next_refreshed;
     uint8_t bit; /* of record.in */

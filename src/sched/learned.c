@@ -353,8 +353,7 @@ struct yk_learned_training *yk_learned_training_begin(struct yk_policy *p) {
 }
 
 void yk_learned_training_run(struct yk_learned_training *t) {
-    yk_fit_run(&t->fit, t->examples, t->count, &t->trees[!t->used]);
-    yk_place_run(&t->place, &t->fit, t->examples, t->count);
+    yk_fit_run(&t->fit, t->examples, t->count, t->place.next_s, &t->trees[!t->used]);
     t->is_made = true;
 }
 
@@ -367,7 +366,6 @@ void yk_learned_training_end(struct yk_policy *p) {
         yk_place_end(&l->training->place);
     }
     l->training->is_taken = false;
-    l->keeper.near_trees = yk_place_near(&l->training->place);
     l->keeper.trees = l->lessons.trees = &l->training->trees[l->training->used];
 }
 
