@@ -366,7 +366,8 @@ void yk_learned_training_end(struct yk_policy *p) {
         yk_place_end(&l->training->place);
     }
     l->training->is_taken = false;
-    l->keeper.trees = l->lessons.trees = &l->training->trees[l->training->used];
+    l->lessons.trees = &l->training->trees[l->training->used];
+    yk_keeper_set_trees(&l->keeper, l->lessons.trees);
 }
 
 /* ---- blocks of the real one --------------------------------------------------------------------- */
@@ -409,7 +410,8 @@ static int make_training(struct learned *l, uint64_t seed) {
     l->training = calloc(1, sizeof(*l->training));
     if (l->training == NULL)
         return -YK_ENOMEM;
-    l->keeper.trees = l->lessons.trees = &l->training->trees[0];
+    l->lessons.trees = &l->training->trees[0];
+    yk_keeper_set_trees(&l->keeper, l->lessons.trees);
     return yk_fit_init(&l->training->fit, YK_LESSONS, seed);
 }
 

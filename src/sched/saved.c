@@ -661,6 +661,7 @@ static void load_trees(const struct loading *o, struct yk_trees *trees) {
 static void load_model(const struct loading *o) {
     struct yk_learned_training *t = o->l->training;
     load_trees(o, &t->trees[t->used]);
+    yk_keeper_set_trees(&o->l->keeper, &t->trees[t->used]);
     t->place.stay_ms = o->h.stay_ms;
     t->place.used_s = (float)o->h.near_s;
     uint64_t age_ms = o->h.now_ms > o->h.model_ms ? o->h.now_ms - o->h.model_ms : 0;
