@@ -21,8 +21,9 @@
 
 _Static_assert(TREES <= YK_TREES_MAX, "there is room");
 
-/* Events less expected ones, and expected ones: two floats that are added at once. */
-typedef float sums __attribute__((vector_size(8)));
+/* Events less expected ones of the long and of the near wait, and expected ones of both: added at once. */
+typedef float sums __attribute__((vector_size(16)));
+enum { LONG, NEAR, EXPECTED, EXPECTED_NEAR = EXPECTED + NEAR };
 
 struct yk_fit_row {
     sums gh;
@@ -96,31 +97,33 @@ static void subtract(const struct yk_fit *f, struct yk_fit_hist *from, const str
             from->at[f->features[i]][v] -= h->at[f->features[i]][v];
 }
 
-static float worth(sums s) {
-    return s[0] * s[0] / (s[1] + RIDGE);
+/* Of both waits, of two halves of a node: by one division of four. */
+static float worth(sums a, sums b) {
+    sums off = {a[LONG], a[NEAR], b[LONG], b[NEAR]};
+    sums expected = {a[EXPECTED], a[EXPECTED_NEAR], b[EXPECTED], b[EXPECTED_NEAR]};
+    sums each = off * off / (expected + RIDGE);
+    return (each[0] + each[1]) + (each[2] + each[3]);
 }
 
 static void try_feature(uint32_t feature, const sums *at, sums all, struct split *best) {
-    sums first = {0, 0};
+    sums first = {0};
     for (uint32_t v = 0; v + 1 < YK_TREES_VALUES; v++) {
-        if (at[v][1] == 0)
+        if (at[v][EXPECTED] == 0)
             continue;
         first += at[v];
         sums second = all - first;
-        if (first[1] < LEAF_MIN)
+        if (first[EXPECTED] < LEAF_MIN)
             continue;
-        if (second[1] < LEAF_MIN)
+        if (second[EXPECTED] < LEAF_MIN)
             break;
-        /* worth(first) + worth(second), by one division */
-        float a = first[1] + RIDGE, b = second[1] + RIDGE;
-        float gain = (first[0] * first[0] * b + second[0] * second[0] * a) / (a * b);
+        float gain = worth(first, second);
         if (gain > best->gain)
             *best = (struct split){first, second, feature, v, gain};
     }
 }
 
 static struct split find_split(const struct yk_fit *f, const struct yk_fit_hist *h, sums all) {
-    struct split best = {.feature = YK_TREES_FEATURES, .gain = worth(all) + GAIN_MIN};
+    struct split best = {.feature = YK_TREES_FEATURES, .gain = worth(all, (sums){0}) + GAIN_MIN};
     for (uint32_t i = 0; i < f->n_features; i++)
         try_feature(f->features[i], h->at[f->features[i]], all, &best);
     return best;
@@ -128,15 +131,19 @@ static struct split find_split(const struct yk_fit *f, const struct yk_fit_hist 
 
 /* ---- growing ---------------------------------------------------------------------------------- */
 
+static float step_of(float off, float expected) {
+    float step = off / (expected + RIDGE);
+    return SHRINK * (step > STEP_MAX ? STEP_MAX : step < -STEP_MAX ? -STEP_MAX : step);
+}
+
 static void become_leaf(const struct growing *w, uint32_t leaf, const uint32_t *rows, uint32_t n, sums all) {
-    float step = all[0] / (all[1] + RIDGE);
-    step = SHRINK * (step > STEP_MAX ? STEP_MAX : step < -STEP_MAX ? -STEP_MAX : step);
-    float times = expf(step);
+    yk_trees_pair step = {step_of(all[LONG], all[EXPECTED]), step_of(all[NEAR], all[EXPECTED_NEAR])};
+    float less = 1 - expf(step[LONG]), less_near = 1 - expf(step[NEAR]);
     w->trees->leaf[w->tree][leaf] = step;
     for (uint32_t k = 0; k < n; k++) {
-        struct yk_fit_row *r = &w->fit->rows[rows[k]];
-        float expected = r->gh[1] * times;
-        r->gh = (sums){r->gh[0] + r->gh[1] - expected, expected};
+        sums *gh = &w->fit->rows[rows[k]].gh;
+        float off = (*gh)[EXPECTED] * less, off_near = (*gh)[EXPECTED_NEAR] * less_near;
+        *gh += (sums){off, off_near, -off, -off_near};
     }
 }
 
@@ -159,7 +166,7 @@ static uint32_t part(const struct growing *w, uint32_t *rows, uint32_t n, const 
 static void grow(const struct growing *w, uint32_t leaf, uint32_t half, uint32_t *rows, uint32_t n, sums all,
                  struct yk_fit_hist *h) {
     struct split s = {.feature = YK_TREES_FEATURES};
-    if (half > 0 && all[1] >= 2 * LEAF_MIN)
+    if (half > 0 && all[EXPECTED] >= 2 * LEAF_MIN)
         s = find_split(w->fit, h, all);
     if (s.feature == YK_TREES_FEATURES) {
         become_leaf(w, leaf, rows, n, all);
@@ -188,7 +195,7 @@ static void grow(const struct growing *w, uint32_t leaf, uint32_t half, uint32_t
 
 static void grow_tree(const struct growing *w, uint32_t n) {
     struct yk_fit *f = w->fit;
-    sums all = {0, 0};
+    sums all = {0};
     draw_features(f, FEATURES);
     for (uint32_t i = 0; i < n; i++) {
         f->order[i] = i;
@@ -198,27 +205,43 @@ static void grow_tree(const struct growing *w, uint32_t n) {
     grow(w, 0, YK_TREES_LEAVES / 2, f->order, n, all, f->hist);
 }
 
-/* The rate of all, as a factor of their priors; each row's expected events by it. */
-static float start(struct yk_fit *f, const struct yk_fit_example *e, uint32_t n) {
-    double events = 1, expected = 1;
-    for (uint32_t i = 0; i < n; i++) {
-        f->rows[i].gh[1] = e[i].waited_s * expf(e[i].prior);
-        events += e[i].event;
-        expected += f->rows[i].gh[1];
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        float h = f->rows[i].gh[1] * (float)(events / expected);
-        f->rows[i].gh = (sums){e[i].event - h, h};
-    }
-    return (float)log(events / expected);
+/* What follows an example within the near wait; nothing where there is none. */
+static void add_near(sums *gh, const struct yk_fit_example *e, float near_s) {
+    bool is_over = e->waited_s > near_s;
+    (*gh)[NEAR] = !is_over && e->event;
+    (*gh)[EXPECTED_NEAR] = (is_over ? near_s : e->waited_s) * expf(e->prior);
 }
 
-void yk_fit_run(struct yk_fit *f, const struct yk_fit_example *examples, uint32_t n, struct yk_trees *t) {
+/* The rates of all, as factors of their priors; each row's expected events by them. */
+static yk_trees_pair start(struct yk_fit *f, const struct yk_fit_example *e, uint32_t n, float near_s) {
+    double events[2] = {1, 1}, expected[2] = {1, 1};
+    for (uint32_t i = 0; i < n; i++) {
+        sums gh = {e[i].event, 0, e[i].waited_s * expf(e[i].prior), 0};
+        if (near_s > 0)
+            add_near(&gh, &e[i], near_s);
+        f->rows[i].gh = gh;
+        for (uint32_t wait = LONG; wait <= NEAR; wait++) {
+            events[wait] += gh[wait];
+            expected[wait] += gh[EXPECTED + wait];
+        }
+    }
+    float times = (float)(events[LONG] / expected[LONG]), times_near = (float)(events[NEAR] / expected[NEAR]);
+    for (uint32_t i = 0; i < n; i++) {
+        sums gh = f->rows[i].gh;
+        float h = gh[EXPECTED] * times, h_near = gh[EXPECTED_NEAR] * times_near;
+        f->rows[i].gh = (sums){gh[LONG] - h, gh[NEAR] - h_near, h, h_near};
+    }
+    return (yk_trees_pair){logf(times), logf(times_near)};
+}
+
+void yk_fit_run(struct yk_fit *f, const struct yk_fit_example *examples, uint32_t n, float near_s,
+                struct yk_trees *t) {
     struct growing w = {.fit = f, .examples = examples, .trees = t};
     if (n > f->max_examples)
         n = f->max_examples;
     yk_trees_clear(t);
-    t->base = start(f, examples, n);
+    t->waits = near_s > 0 ? 2 : 1;
+    t->base = start(f, examples, n, near_s);
     for (int k = 0; k < TREES; k++) {
         w.tree = yk_trees_add(t);
         grow_tree(&w, n);

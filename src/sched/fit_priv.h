@@ -43,7 +43,9 @@ struct yk_fit {
 int yk_fit_init(struct yk_fit *f, uint32_t max_examples, uint64_t seed);
 void yk_fit_fini(struct yk_fit *f);
 
-/* Makes the trees anew from n examples: about 0.4 us an example. */
-void yk_fit_run(struct yk_fit *f, const struct yk_fit_example *examples, uint32_t n, struct yk_trees *ret_trees);
+/* Makes the trees anew from n examples: about 0.4 us an example. near_s: the near wait, whose rate is fitted along with
+ * that of the whole one; 0: there is none. */
+void yk_fit_run(struct yk_fit *f, const struct yk_fit_example *examples, uint32_t n, float near_s,
+                struct yk_trees *ret_trees);
 
 #endif

@@ -17,13 +17,23 @@
 
 int yk_keeper_init(struct yk_keeper *k, struct yk_history *history, const struct yk_trees *trees,
                    uint32_t capacity, uint32_t max_request, uint8_t bit) {
-    *k = (struct yk_keeper){.history = history, .trees = trees, .capacity = capacity, .bit = bit};
+    *k = (struct yk_keeper){.history = history, .capacity = capacity, .bit = bit};
     k->heap = malloc(((size_t)capacity + max_request + 1) * sizeof(*k->heap));
-    return k->heap != NULL ? 0 : -YK_ENOMEM;
+    k->scored = malloc(YK_KEEPER_SCORED * sizeof(*k->scored));
+    if (k->heap == NULL || k->scored == NULL)
+        return -YK_ENOMEM;
+    yk_keeper_set_trees(k, trees);
+    return 0;
 }
 
 void yk_keeper_fini(struct yk_keeper *k) {
     free(k->heap);
+    free(k->scored);
+}
+
+void yk_keeper_set_trees(struct yk_keeper *k, const struct yk_trees *trees) {
+    k->trees = trees;
+    memset(k->scored, 0xff, YK_KEEPER_SCORED * sizeof(*k->scored)); /* what no record looks like */
 }
 
 static struct yk_record *at(const struct yk_keeper *k, uint32_t record) {
@@ -55,14 +65,24 @@ static void sift(struct yk_keeper *k, uint32_t i, struct yk_keeper_place p) {
     put(k, i, p);
 }
 
+static float score(struct yk_keeper *k, uint32_t record) {
+    uint8_t x[sizeof(k->scored->x)] = {0};
+    uint64_t words[3];
+    yk_history_features(k->history, record, x);
+    memcpy(words, x, sizeof(words));
+    uint64_t hash = (words[0] ^ (words[1] << 29 | words[1] >> 35) ^ (words[2] << 17)) * UINT64_C(0x9e3779b97f4a7c15);
+    struct yk_keeper_scored *s = &k->scored[hash >> 32 & (YK_KEEPER_SCORED - 1)];
+    if (s->x[0] == words[0] && s->x[1] == words[1] && s->x[2] == words[2])
+        return s->score;
+    memcpy(s->x, words, sizeof(words));
+    return s->score = yk_place_score(k->trees, x);
+}
+
 static float predict(struct yk_keeper *k, uint32_t record) {
-    uint8_t x[YK_TREES_FEATURES];
     at(k, record)->predicted = k->history->request;
     if (k->trees->count == 0)
         return 0; /* all alike: the least recently used goes */
-    yk_history_features(k->history, record, x);
-    return yk_place_score(k->trees, k->near_trees, x) + yk_history_prior(k->history, record) +
-           (at(k, record)->lifted ? LIFTED_STAYS : 0);
+    return score(k, record) + yk_history_prior(k->history, record) + (at(k, record)->lifted ? LIFTED_STAYS : 0);
 }
 
 static void refresh(struct yk_keeper *k, uint32_t i) {
@@ -84,6 +104,13 @@ static void leave_heap(struct yk_keeper *k, uint32_t record) {
         sift(k, i, last);
 }
 
+/* One becomes a leaf as another stops being one, and has its place. */
+static void replace(struct yk_keeper *k, uint32_t goes, uint32_t comes) {
+    uint32_t i = at(k, goes)->heap_at;
+    at(k, goes)->heap_at = YK_RECORD_NONE;
+    sift(k, i, (struct yk_keeper_place){predict(k, comes), comes});
+}
+
 void yk_keeper_use(struct yk_keeper *k, uint32_t record) {
     struct yk_record *r = at(k, record);
     uint32_t parent = yk_history_parent(k->history, r);
@@ -94,9 +121,13 @@ void yk_keeper_use(struct yk_keeper *k, uint32_t record) {
     }
     r->in |= k->bit;
     k->count++;
-    if (r->kept_children == 0)
+    bool has_only_child =
+        parent != YK_RECORD_NONE && at(k, parent)->kept_children++ == 0 && at(k, parent)->heap_at != YK_RECORD_NONE;
+    if (r->kept_children == 0 && has_only_child)
+        replace(k, parent, record);
+    else if (r->kept_children == 0)
         become_leaf(k, record);
-    if (parent != YK_RECORD_NONE && at(k, parent)->kept_children++ == 0 && at(k, parent)->heap_at != YK_RECORD_NONE)
+    else if (has_only_child)
         leave_heap(k, parent);
 }
 
@@ -107,10 +138,13 @@ void yk_keeper_drop(struct yk_keeper *k, uint32_t record) {
         return;
     r->in &= (uint8_t)~k->bit;
     k->count--;
-    if (r->heap_at != YK_RECORD_NONE)
+    bool lost_last_child = parent != YK_RECORD_NONE && at(k, parent)->kept_children > 0 &&
+                           --at(k, parent)->kept_children == 0 && (at(k, parent)->in & k->bit);
+    if (r->heap_at != YK_RECORD_NONE && lost_last_child)
+        replace(k, record, parent);
+    else if (r->heap_at != YK_RECORD_NONE)
         leave_heap(k, record);
-    if (parent != YK_RECORD_NONE && at(k, parent)->kept_children > 0 && --at(k, parent)->kept_children == 0 &&
-        (at(k, parent)->in & k->bit))
+    else if (lost_last_child)
         become_leaf(k, parent);
 }
 

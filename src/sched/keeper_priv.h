@@ -7,6 +7,9 @@
  * and REFRESHED others in turn; none twice within a request. Whoever comes in takes part, so a newcomer may go at
  * once: admission.
  *
+ * Blocks of one request that have been silent since look alike, features being steps of logarithms: half of what is to be
+ * scored was scored a moment ago, and is looked up.
+ *
  * Thread: owner loop.
  */
 #ifndef YK_SCHED_KEEPER_PRIV_H
@@ -21,10 +24,17 @@ struct yk_keeper_place {
     uint32_t record;
 };
 
+#define YK_KEEPER_SCORED 256u /* a power of two */
+
+struct yk_keeper_scored {
+    uint64_t x[3]; /* of a record, 0 at the end */
+    float score;
+};
+
 struct yk_keeper {
     struct yk_history *history;
-    const struct yk_trees *trees; /* may be set to others at any time between calls */
-    const struct yk_trees *near_trees; /* likewise; NULL or no trees: none (place_priv.h) */
+    const struct yk_trees *trees;
+    struct yk_keeper_scored *scored; /* by these trees, in places by their features */
     struct yk_keeper_place *heap;
     uint32_t leaves, count, capacity, next_refreshed;
     uint8_t bit; /* of record.in */
@@ -34,6 +44,9 @@ struct yk_keeper {
 int yk_keeper_init(struct yk_keeper *k, struct yk_history *history, const struct yk_trees *trees,
                    uint32_t capacity, uint32_t max_request, uint8_t bit);
 void yk_keeper_fini(struct yk_keeper *k);
+
+/* Others decide from now on, or the same ones, which were changed. */
+void yk_keeper_set_trees(struct yk_keeper *k, const struct yk_trees *trees);
 
 /* The record was used: it comes in, or is predicted anew. Tail first within a request. */
 void yk_keeper_use(struct yk_keeper *k, uint32_t record);

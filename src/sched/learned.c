@@ -371,8 +371,7 @@ struct yk_learned_training *yk_learned_training_begin(struct yk_policy *p) {
 }
 
 void yk_learned_training_run(struct yk_learned_training *t) {
-    yk_fit_run(&t->fit, t->examples, t->count, &t->trees[!t->used]);
-    yk_place_run(&t->place, &t->fit, t->examples, t->count);
+    yk_fit_run(&t->fit, t->examples, t->count, t->place.next_s, &t->trees[!t->used]);
     t->is_made = true;
 }
 
@@ -385,8 +384,8 @@ void yk_learned_training_end(struct yk_policy *p) {
         yk_place_end(&l->training->place);
     }
     l->training->is_taken = false;
-    l->keeper.near_trees = yk_place_near(&l->training->place);
-    l->keeper.trees = l->lessons.trees = &l->training->trees[l->training->used];
+    l->lessons.trees = &l->training->trees[l->training->used];
+    yk_keeper_set_trees(&l->keeper, l->lessons.trees);
 }
 
 /* ---- blocks of the real one --------------------------------------------------------------------- */
@@ -429,7 +428,8 @@ static int make_training(struct learned *l, uint64_t seed) {
     l->training = calloc(1, sizeof(*l->training));
     if (l->training == NULL)
         return -YK_ENOMEM;
-    l->keeper.trees = l->lessons.trees = &l->training->trees[0];
+    l->lessons.trees = &l->training->trees[0];
+    yk_keeper_set_trees(&l->keeper, l->lessons.trees);
     return yk_fit_init(&l->training->fit, YK_LESSONS, seed);
 }
 

@@ -18,7 +18,7 @@
 /* The model in use, and the next one with what it is made from. */
 struct yk_learned_training {
     struct yk_trees trees[2];
-    struct yk_place place; /* the models of the near wait */
+    struct yk_place place; /* the near wait */
     uint32_t used; /* of the two */
     bool is_taken, is_made;
     struct yk_fit fit;

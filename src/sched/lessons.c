@@ -70,7 +70,7 @@ static void judge_due(struct yk_lessons *l) {
 }
 
 static float predict(const struct yk_lessons *l, const struct yk_fit_example *e) {
-    return l->trees != NULL && l->trees->count > 0 ? expf(yk_trees_score(l->trees, e->x) + e->prior) : 0;
+    return l->trees != NULL && l->trees->count > 0 ? expf(yk_trees_score(l->trees, e->x)[0] + e->prior) : 0;
 }
 
 static void look_at(struct yk_lessons *l, uint32_t record) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The model of the near wait (place_priv.h).
+ * How long the near wait is (place_priv.h).
  */
 #include "sched/place_priv.h"
 
@@ -27,21 +27,6 @@ void yk_place_begin(struct yk_place *p) {
         p->next_s = near_s < NEAR_MIN_S ? NEAR_MIN_S : near_s;
 }
 
-void yk_place_run(struct yk_place *p, struct yk_fit *fit, struct yk_fit_example *examples, uint32_t n) {
-    if (p->next_s == 0) {
-        yk_trees_clear(&p->near[!p->used]);
-        return;
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        if (examples[i].waited_s <= p->next_s)
-            continue;
-        examples[i].waited_s = p->next_s;
-        examples[i].event = 0;
-    }
-    yk_fit_run(fit, examples, n, &p->near[!p->used]);
-}
-
 void yk_place_end(struct yk_place *p) {
-    p->used = !p->used;
     p->used_s = p->next_s;
 }

@@ -47,7 +47,7 @@ int yk_learned_explain(const struct yk_policy *p, uint64_t key_hash, struct yk_l
                                      .life_ms = h->now_ms - r->first_ms};
     yk_history_features(h, record, ret->features);
     if (l->keeper.trees->count > 0)
-        ret->rate = exp(yk_place_score(l->keeper.trees, l->keeper.near_trees, ret->features) +
+        ret->rate = exp(yk_place_score(l->keeper.trees, ret->features) +
                         yk_history_prior(h, record));
     rank(&l->keeper, r, ret);
     return 0;

@@ -29,13 +29,12 @@
 #include <string.h>
 
 #define MAGIC   UINT64_C(0x64656e7261656c79) /* "ylearned"; another order of bytes reads otherwise */
-#define VERSION 3u                           /* another model, other features: another version */
+#define VERSION 4u                           /* another model, other features: another version */
 #define NONE    YK_RECORD_NONE
 
 /* Longer is longer than 24 days for an age, which is modulo 49. */
 #define AGE_MAX_MS INT32_MAX
 #define QUEUES     3 /* SMALL, MAIN, GHOST */
-#define MODELS     2 /* of the long wait, of the near one */
 /* Far above what lessons.c waits for: a policy that waited for more would never learn. */
 #define REQUESTS_DUE_MAX 10000u
 /* A logarithm, -22 at the least as it is made; from 87 on its rate is no float, and no model comes of it. */
@@ -96,7 +95,7 @@ struct yk_learned_saving {
     uint64_t since; /* records that were touched before are left out */
     struct seen *seen;
     struct saved_head head;
-    struct yk_trees trees[MODELS];
+    struct yk_trees trees;
     struct yk_fit_example *examples;
     struct yk_lesson *lessons;
     struct yk_plan *plans;
@@ -197,8 +196,7 @@ static void see_rest(struct yk_learned_saving *s) {
         h->fit_random = l->training->fit.random;
         memcpy(h->fit_features, l->training->fit.features, sizeof(h->fit_features));
     }
-    s->trees[0] = *l->keeper.trees;
-    s->trees[1] = *yk_place_near(&l->training->place);
+    s->trees = *l->keeper.trees;
     memcpy(s->examples, l->lessons.examples, h->lessons * sizeof(*s->examples));
     memcpy(s->lessons, l->lessons.lessons, h->lessons * sizeof(*s->lessons));
     memcpy(s->plans, l->lessons.plans, h->planned * sizeof(*s->plans));
@@ -340,7 +338,7 @@ struct parts {
 static struct parts parts_of(const struct saved_head *h) {
     struct parts p;
     p.trees = (sizeof(*h) + 7) & ~(size_t)7;
-    p.records = p.trees + ((MODELS * sizeof(struct yk_trees) + 7) & ~(size_t)7);
+    p.records = p.trees + ((sizeof(struct yk_trees) + 7) & ~(size_t)7);
     p.leaves = p.records + (size_t)h->records * sizeof(struct saved_record);
     p.queues = p.leaves + (size_t)h->leaves * sizeof(struct saved_leaf);
     p.examples = p.queues + ((size_t)h->queued[0] + h->queued[1] + h->queued[2]) * sizeof(uint32_t);
@@ -370,7 +368,7 @@ static int put_all(struct yk_learned_saving *s, unsigned char *bytes) {
     if (rc != 0)
         return rc;
     p = parts_of(&s->head);
-    memcpy(bytes + p.trees, s->trees, sizeof(s->trees));
+    memcpy(bytes + p.trees, &s->trees, sizeof(s->trees));
     put_records(s, (struct saved_record *)(void *)(bytes + p.records));
     memcpy(bytes + p.examples, s->examples, s->head.lessons * sizeof(*s->examples));
     put_lessons(s, (struct saved_lesson *)(void *)(bytes + p.lessons), (struct saved_plan *)(void *)(bytes + p.plans));
@@ -435,13 +433,17 @@ static bool features_are_sane(const uint8_t *x) {
     return all < YK_TREES_VALUES;
 }
 
+static bool step_is_sane(yk_trees_pair step) {
+    return fabsf(step[0]) < 1e6f && fabsf(step[1]) < 1e6f;
+}
+
 static bool trees_are_sane(const struct yk_trees *t) {
-    bool sane = t->count <= YK_TREES_MAX && t->n_used <= YK_TREES_FEATURES && fabsf(t->base) < 1e6f;
+    bool sane = t->count <= YK_TREES_MAX && t->n_used <= YK_TREES_FEATURES && step_is_sane(t->base);
     for (uint32_t i = 0; i < YK_TREES_FEATURES; i++)
         sane = sane && t->used[i] < YK_TREES_FEATURES;
     for (uint32_t i = 0; i < YK_TREES_MAX; i++)
         for (uint32_t k = 0; k < YK_TREES_LEAVES; k++)
-            sane = sane && fabsf(t->leaf[i][k]) < 1e6f;
+            sane = sane && step_is_sane(t->leaf[i][k]);
     return sane;
 }
 
@@ -492,7 +494,7 @@ static bool lessons_are_sane(const struct saved_head *h, const unsigned char *by
 
 static int look(const void *bytes, size_t len, struct saved_head *ret_head, struct yk_err *err) {
     struct saved_head h;
-    struct yk_trees trees[MODELS];
+    struct yk_trees trees;
     if (len < sizeof(h))
         return yk_err_set(err, -YK_ECORRUPT, "%zu bytes are less than a head", len);
     memcpy(&h, bytes, sizeof(h));
@@ -505,8 +507,8 @@ static int look(const void *bytes, size_t len, struct saved_head *ret_head, stru
     if (h.sum != yk_hash64((const unsigned char *)bytes + SUM_FROM, len - SUM_FROM))
         return yk_err_set(err, -YK_ECORRUPT, "its sum is wrong");
     const struct parts p = parts_of(&h);
-    memcpy(trees, (const unsigned char *)bytes + p.trees, sizeof(trees));
-    if (!trees_are_sane(&trees[0]) || !trees_are_sane(&trees[1]) || !records_are_sane(&h, (const unsigned char *)bytes + p.records) ||
+    memcpy(&trees, (const unsigned char *)bytes + p.trees, sizeof(trees));
+    if (!trees_are_sane(&trees) || !records_are_sane(&h, (const unsigned char *)bytes + p.records) ||
         !places_are_sane(&h, bytes, &p) || !lessons_are_sane(&h, bytes, &p))
         return yk_err_set(err, -YK_ECORRUPT, "its sum is right, and what it says is not");
     *ret_head = h;
@@ -648,8 +650,8 @@ static bool is_permutation(const uint8_t *features) {
 }
 
 /* The last leaf is left over of every tree whatever is asked (trees_priv.h): so a score stays within its trees. */
-static void load_trees(const struct loading *o, uint32_t model, struct yk_trees *trees) {
-    memcpy(trees, o->bytes + o->p.trees + model * sizeof(*trees), sizeof(*trees));
+static void load_trees(const struct loading *o, struct yk_trees *trees) {
+    memcpy(trees, o->bytes + o->p.trees, sizeof(*trees));
     for (uint32_t f = 0; f < YK_TREES_FEATURES; f++)
         for (uint32_t v = 0; v < YK_TREES_VALUES; v++)
             for (uint32_t k = 0; k < YK_TREES_MAX; k++)
@@ -658,11 +660,10 @@ static void load_trees(const struct loading *o, uint32_t model, struct yk_trees 
 
 static void load_model(const struct loading *o) {
     struct yk_learned_training *t = o->l->training;
-    load_trees(o, 0, &t->trees[t->used]);
-    load_trees(o, 1, &t->place.near[t->place.used]);
+    load_trees(o, &t->trees[t->used]);
+    yk_keeper_set_trees(&o->l->keeper, &t->trees[t->used]);
     t->place.stay_ms = o->h.stay_ms;
     t->place.used_s = (float)o->h.near_s;
-    o->l->keeper.near_trees = yk_place_near(&t->place);
     uint64_t age_ms = o->h.now_ms > o->h.model_ms ? o->h.now_ms - o->h.model_ms : 0;
     o->l->model_ms = o->l->last_ms - (age_ms + o->away_ms); /* by a clock that may have begun since */
     if (o->h.has_fit && is_permutation(o->h.fit_features)) {

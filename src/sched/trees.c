@@ -9,7 +9,8 @@
 
 void yk_trees_clear(struct yk_trees *t) {
     t->count = t->n_used = 0;
-    t->base = 0;
+    t->waits = 1;
+    t->base = (yk_trees_pair){0, 0};
     memset(t->leaf, 0, sizeof(t->leaf));
     memset(t->left_over, 0xff, sizeof(t->left_over));
 }
@@ -33,9 +34,9 @@ void yk_trees_split(struct yk_trees *t, uint32_t tree, uint32_t first, uint32_t 
     note_used(t, feature);
 }
 
-float yk_trees_score(const struct yk_trees *t, const uint8_t x[YK_TREES_FEATURES]) {
+yk_trees_pair yk_trees_score(const struct yk_trees *t, const uint8_t x[YK_TREES_FEATURES]) {
     uint32_t left[YK_TREES_MAX];
-    float sums[4] = {t->base};
+    yk_trees_pair sums[4] = {t->base};
     memset(left, 0xff, sizeof(left));
     for (uint32_t i = 0; i < t->n_used; i++) {
         uint32_t feature = t->used[i];

@@ -94,7 +94,7 @@ static bool is_open(const struct yk_wanted *w, const struct yk_wanted_end *e) {
 static float rate_of(const struct yk_wanted *w, uint32_t record) {
     uint8_t x[YK_TREES_FEATURES];
     yk_history_features(w->history, record, x);
-    return yk_trees_score(w->keeper->near_trees, x) + yk_history_prior(w->history, record);
+    return yk_trees_score(w->keeper->trees, x)[1] + yk_history_prior(w->history, record);
 }
 
 static struct yk_wanted_end *find_best(struct yk_wanted *w, float *ret_rate) {
@@ -128,7 +128,7 @@ static uint32_t missing(const struct yk_wanted *w, uint32_t record, uint32_t mos
 uint32_t yk_wanted_next(struct yk_wanted *w, float near_s, uint32_t most, uint32_t *ret_records) {
     const struct yk_keeper *k = w->keeper;
     float rate, next_to_go;
-    bool knows = k->near_trees != NULL && k->near_trees->count > 0 && near_s > 0;
+    bool knows = k->trees->waits > 1 && near_s > 0;
     if (!knows || is_off(w) || k->count < k->capacity)
         return 0;
     struct yk_wanted_end *e = find_best(w, &rate);
