@@ -23,7 +23,7 @@ static float worth_of(const struct learned *l, uint32_t record) {
     if (l->follows != FOLLOW_KEEPER || l->keeper.trees->count == 0)
         return prior; /* which falls with age: the order of last use */
     yk_history_features(&l->history, record, x);
-    return prior + yk_place_score(l->keeper.trees, l->keeper.near_trees, x);
+    return prior + yk_place_score(l->keeper.trees, x);
 }
 
 /* The dearer one, of equals the ancestor. */
