@@ -13,6 +13,7 @@
  * Threads: main, which only waits once the node serves; signals; the node's own.
  */
 #include "config.h"
+#include "keeps.h"
 #include "machine.h"
 #include "reports.h"
 #include "ssd.h"
@@ -55,7 +56,8 @@ struct yolkd {
     struct yk_node *node;
     struct yk_dir *dir; /* NULL: this node is alone */
     struct yk_http *http;
-    struct yolkd_reports *reports; /* NULL: no cluster, or no HTTP */
+    struct yolkd_reports *reports; /* NULL: no cluster, or no HTTP; and so keeps */
+    struct yolkd_keeps *keeps;
     struct yolkd_ssd ssd;
     uint64_t said_ns; /* when the log was last told what the start waits for */
     int stop_fd; /* readable once a signal asked for a stop */
@@ -261,13 +263,30 @@ static int start_http(struct yolkd *d, struct yk_err *err) {
     char text[sizeof(err->text)];
     struct yk_http_opts opts = {.listen = d->config.http,
                                 .allow_remote = d->config.insecure_network};
+    int rc = 0;
     if (d->config.http.kind == YK_ADDR_NONE)
         return 0;
-    int rc = yk_http_start(&opts, d->node, &d->http, err);
+    if (d->dir != NULL)
+        rc = yolkd_keeps_start(d->dir, d->node, &d->keeps, err);
+    if (rc < 0)
+        return rc;
+    if (d->keeps != NULL) {
+        opts.keep = yolkd_keeps_want;
+        opts.keep_arg = d->keeps;
+    }
+    rc = yk_http_start(&opts, d->node, &d->http, err);
     if (rc != -YK_EBUSY)
         return rc;
     memcpy(text, err->text, sizeof(text));
     return yk_err_set(err, rc, "%.180s: give --http another port, or none", text);
+}
+
+/* What asks other nodes goes before the cluster does, and what HTTP may still call after it. */
+static void stop_http(struct yolkd *d) {
+    yolkd_reports_stop(d->reports);
+    yolkd_keeps_end(d->keeps);
+    yk_http_stop(d->http);
+    yolkd_keeps_free(d->keeps);
 }
 
 static void check_file_system(const struct yolkd *d) {
@@ -354,7 +373,7 @@ static int start(struct yolkd *d, struct yk_err *err) {
         log_start(d, yk_buf_text(&sockets));
         yolkd_ssd_started(&d->ssd, d->node);
     } else {
-        yk_http_stop(d->http);
+        stop_http(d);
         yk_dir_stop(d->dir);
         yk_node_discard(d->node);
         yk_dir_free(d->dir);
@@ -399,8 +418,7 @@ static void stop(struct yolkd *d) {
     yolkd_systemd_notify(&d->systemd, "STOPPING=1\nSTATUS=stopping");
     yk_node_stats(d->node, &n);
     bool lost = yk_node_tier_lost(d->node) != 0;
-    yolkd_reports_stop(d->reports);
-    yk_http_stop(d->http);
+    stop_http(d);
     yk_dir_stop(d->dir);
     yk_node_stop(d->node);
     yk_dir_free(d->dir);

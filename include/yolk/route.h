@@ -199,6 +199,9 @@ typedef struct yk_route_result {
 } yk_route_result;
 YK_API int yk_route_outcome(yk_routes *routes, uint64_t decision, const yk_route_result *result);
 
+/* The node that an engine says is its host's. 0, YK_MISS. */
+YK_API int yk_route_node_of(yk_routes *routes, const char *name, char ret_node[YK_ROUTE_NAME_MAX + 1]);
+
 /* It was not sent after all. 0, YK_MISS. */
 YK_API int yk_route_drop(yk_routes *routes, uint64_t decision);
 

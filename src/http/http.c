@@ -276,7 +276,9 @@ int yk_http_start(const struct yk_http_opts *opts, struct yk_node *node, struct 
     if (h == NULL)
         return yk_err_set(err, -YK_ENOMEM, "out of memory");
     h->node = node;
-    rc = http_page_new(node, &h->page, err);
+    h->keep = opts->keep;
+    h->keep_arg = opts->keep_arg;
+    rc = http_page_new(h, &h->page, err);
     if (rc == 0)
         rc = yk_later_new(do_later, h, &h->later, err);
     if (rc < 0) {

@@ -27,11 +27,27 @@ extern "C" {
 
 struct yk_http;
 
+struct yk_http_key {
+    const void *data;
+    size_t len;
+};
+
+/* A node that is to keep copies of the head of a chain, as the router sends requests for it there. Borrowed. */
+struct yk_http_keep {
+    const char *node, *name_space;
+    const struct yk_http_key *keys;
+    uint32_t n;
+};
+
 struct yk_http_opts {
     struct yk_addr listen; /* tcp; port 0 = any free one */
     int allow_remote;      /* else on a loopback address */
     uint32_t max_conns;    /* 0 = 512 */
     uint32_t timeout_s;    /* of an idle connection; 0 = 3 */
+    /* Asks for such copies, and returns for how many blocks; must not block. Called on the router's thread. NULL: there is
+     * nobody to ask. */
+    uint32_t (*keep)(void *arg, const struct yk_http_keep *what);
+    void *keep_arg;
 };
 
 /* Serves until yk_http_stop. The node must live longer. Errors: EBUSY the port is taken, EPERM not

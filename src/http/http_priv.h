@@ -24,6 +24,9 @@ struct yk_http {
     struct http_page *page;
     struct MHD_Daemon *daemon;
     struct yk_later *later;
+    uint32_t (*keep)(void *arg, const struct yk_http_keep *what);
+    void *keep_arg;
+    uint64_t kept; /* blocks that copies were asked of; the router's thread writes it */
     size_t body_bytes; /* of all requests that are being read or wait; the server's thread's */
     yk_routes *routes; /* NULL: nobody has asked. Made by the router's thread; others load it once, acquire */
 };
@@ -43,6 +46,7 @@ void http_ssd_copy(struct http_ssd *ssd); /* before each render */
 
 /* page_route.c: the router's part of the page. */
 struct http_route_page {
+    const uint64_t *kept;
     bool is_there;
     yk_route_figures now;
 };
@@ -59,7 +63,7 @@ int http_route_post(struct yk_http *h, const char *path, const char *body, size_
                     struct yk_err *err);
 int http_route_get(struct yk_http *h, char **ret_json); /* the caller frees it */
 
-int http_page_new(struct yk_node *node, struct http_page **ret_page, struct yk_err *err);
+int http_page_new(struct yk_http *h, struct http_page **ret_page, struct yk_err *err);
 void http_page_free(struct http_page *page);
 /* Takes a copy of the node's figures and appends the page. */
 int http_page_render(struct http_page *page, yk_routes *routes, struct yk_buf *out);

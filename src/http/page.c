@@ -352,11 +352,13 @@ static int add_collectors(struct http_page *p, struct yk_err *err) {
     return 0;
 }
 
-int http_page_new(struct yk_node *node, struct http_page **ret_page, struct yk_err *err) {
+int http_page_new(struct yk_http *h, struct http_page **ret_page, struct yk_err *err) {
+    struct yk_node *node = h->node;
     struct http_page *p = calloc(1, sizeof(*p));
     if (p == NULL)
         return yk_err_set(err, -YK_ENOMEM, "out of memory");
     p->node = node;
+    p->route.kept = &h->kept;
     int rc = yk_metrics_new(1024, &p->metrics);
     yk_node_stats(node, &p->now);
     if (rc == 0)

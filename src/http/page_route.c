@@ -59,6 +59,12 @@ static void hot(struct yk_metrics_page *page, const yk_route_figures *f) {
     one(page, "answer", "replicate", (double)f->replicate);
 }
 
+static void collect_kept(void *page_route, struct yk_metrics_page *page) {
+    const struct http_route_page *p = page_route;
+    if (p->is_there)
+        yk_metrics_sample(page, NULL, 0, (double)yk_metric_get(p->kept));
+}
+
 static void hot_chains(struct yk_metrics_page *page, const yk_route_figures *f) {
     yk_metrics_sample(page, NULL, 0, f->hot_chains);
 }
@@ -145,6 +151,7 @@ static const struct {
     {{"yolk_route_outcomes_total", "Outcomes that were told, by what became of them.", C, 0}, collect_outcomes},
     {{"yolk_route_hot_total", "Requests for chains that many ask for; of these, where a copy was worth keeping.", C, 0},
      collect_hot},
+    {{"yolk_route_kept_blocks_total", "Blocks of hot chains of which nodes were asked to keep a copy.", C, 0}, collect_kept},
     {{"yolk_route_hot_chains", "Chains that many ask for now.", G, 0}, collect_hot_chains},
     {{"yolk_route_blocks", "Pairs of a block and who has it that are known.", G, 0}, collect_blocks},
     {{"yolk_route_error_ratio",

@@ -27,6 +27,7 @@
 #define CHOICES_MAX  64u
 #define CHOICES      8u
 #define HELD_MAX     1024u
+#define KEEP_MAX     256u
 #define BLOCKS_MAX   1048576u /* told at once */
 #define WHOLE_DIGITS 16u /* hex digits of a hash that is taken as it is; longer ones are hashed */
 
@@ -115,7 +116,8 @@ struct ask {
     yk_route_held *holders;
     const char **names;
     uint32_t count;
-    int take;
+    int take, keep;
+    const char *name_space;
 };
 
 static const struct http_field ask_fields[] = {
@@ -131,6 +133,8 @@ static const struct http_field ask_fields[] = {
     HTTP_FIELD("targets", HTTP_ARRAY, struct ask, targets),
     HTTP_FIELD("count", HTTP_U32, struct ask, count),
     HTTP_FIELD("take", HTTP_BOOL, struct ask, take),
+    HTTP_FIELD("keep", HTTP_BOOL, struct ask, keep),
+    HTTP_FIELD("namespace", HTTP_TEXT, struct ask, name_space),
 };
 
 static const struct http_field held_fields[] = {
@@ -197,6 +201,8 @@ static int read_ask(const json_t *body, struct ask *a, struct yk_err *err) {
         rc = read_held(a, err);
     if (rc == 0 && a->targets != NULL)
         rc = read_targets(a, err);
+    if (rc == 0 && a->keep && (a->keys == NULL || a->name_space == NULL))
+        return refuse(err, "'keep': expected 'keys' beside it, and the name of their namespace");
     if (rc == 0 && a->request.tokens == 0)
         return refuse(err, "'tokens': expected the prompt's length");
     if (rc == 0 && (a->count == 0 || a->count > CHOICES_MAX))
@@ -230,7 +236,26 @@ static void put_choice(struct yk_json *j, const yk_route_choice *c) {
     yk_json_end_object(j);
 }
 
-static void put_answer(struct yk_json *j, const yk_route_answer *a, const yk_route_choice *choices) {
+/* The node of the first choice is to keep what of the chain others would have to be asked for. For how many blocks that
+ * was asked. */
+static uint32_t keep(struct yk_http *h, const struct ask *a, const yk_route_answer *answer, const yk_route_choice *first) {
+    struct yk_http_key keys[KEEP_MAX];
+    char node[YK_ROUTE_NAME_MAX + 1];
+    uint32_t there = first->vram + first->dram + first->ssd + first->peer, n = there < KEEP_MAX ? there : KEEP_MAX;
+    if (h->keep == NULL || !a->keep || !answer->replicate || answer->decision == 0 || first->peer == 0 ||
+        yk_route_node_of(http_routes(h), first->name, node) != 0)
+        return 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const json_t *key = json_array_get(a->keys, i);
+        keys[i] = (struct yk_http_key){json_string_value(key), json_string_length(key)};
+    }
+    struct yk_http_keep what = {.node = node, .name_space = a->name_space, .keys = keys, .n = n};
+    uint32_t asked = h->keep(h->keep_arg, &what);
+    yk_metric_add(&h->kept, asked);
+    return asked;
+}
+
+static void put_answer(struct yk_json *j, const yk_route_answer *a, const yk_route_choice *choices, uint32_t kept) {
     static const char *const verdicts[] = {"admit", "reject", "nobody"};
     char decision[24];
     snprintf(decision, sizeof(decision), "%llu", (unsigned long long)a->decision);
@@ -240,6 +265,7 @@ static void put_answer(struct yk_json *j, const yk_route_answer *a, const yk_rou
     yk_json_put_double(j, "wait_ms", a->wait_ms);
     yk_json_put_bool(j, "hot", a->hot != 0);
     yk_json_put_bool(j, "replicate", a->replicate != 0);
+    yk_json_put_uint(j, "keeping", kept);
     yk_json_put_bool(j, "thrifty", a->thrifty != 0);
     yk_json_key(j, "ranked");
     yk_json_begin_array(j);
@@ -250,17 +276,17 @@ static void put_answer(struct yk_json *j, const yk_route_answer *a, const yk_rou
     yk_json_newline(j);
 }
 
-static int on_ask(yk_routes *r, const json_t *body, struct yk_buf *out, struct yk_err *err) {
-    struct ask a = {.request = {.size = sizeof(a.request)}, .count = CHOICES, .take = 1};
+static int on_ask(struct yk_http *h, const json_t *body, struct yk_buf *out, struct yk_err *err) {
+    struct ask a = {.request = {.size = sizeof(a.request)}, .count = CHOICES, .take = 1, .name_space = "default"};
     yk_route_choice choices[CHOICES_MAX];
     yk_route_answer answer;
     int rc = read_ask(body, &a, err);
     if (rc == 0)
-        rc = router_err(yk_route_ask(r, &a.request, choices, a.count, &answer), err);
+        rc = router_err(yk_route_ask(http_routes(h), &a.request, choices, a.count, &answer), err);
     if (rc == 0) {
         struct yk_json j;
         yk_json_init_buf(&j, out);
-        put_answer(&j, &answer, choices);
+        put_answer(&j, &answer, choices, keep(h, &a, &answer, choices));
         rc = yk_json_finish(&j);
     }
     free(a.hashes);
@@ -287,7 +313,8 @@ static const struct http_field outcome_fields[] = {
     HTTP_FIELD("dropped", HTTP_BOOL, struct outcome, dropped),
 };
 
-static int on_outcome(yk_routes *r, const json_t *body, struct yk_buf *out, struct yk_err *err) {
+static int on_outcome(struct yk_http *h, const json_t *body, struct yk_buf *out, struct yk_err *err) {
+    yk_routes *r = http_routes(h);
     struct outcome o = {.result = {.size = sizeof(o.result), .queue_ms = -1, .transfer_ms = -1, .compute_ms = -1, .ttft_ms = -1}};
     uint64_t decision;
     int rc = http_fields_read(body, outcome_fields, N(outcome_fields), &o, err);
@@ -339,7 +366,8 @@ static const struct http_field events_fields[] = {
     HTTP_FIELD("topic", HTTP_TEXT, struct events, topic),
 };
 
-static int on_load(yk_routes *r, const json_t *body, struct yk_buf *out, struct yk_err *err) {
+static int on_load(struct yk_http *h, const json_t *body, struct yk_buf *out, struct yk_err *err) {
+    yk_routes *r = http_routes(h);
     struct load l = {.report = {.size = sizeof(l.report)}};
     struct events e = {0};
     int rc = http_fields_read(body, load_fields, N(load_fields), &l, err);
@@ -396,7 +424,8 @@ static int tell(yk_routes *r, const struct blocks *b, unsigned tier, const json_
     return rc;
 }
 
-static int on_blocks(yk_routes *r, const json_t *body, struct yk_buf *out, struct yk_err *err) {
+static int on_blocks(struct yk_http *h, const json_t *body, struct yk_buf *out, struct yk_err *err) {
+    yk_routes *r = http_routes(h);
     struct blocks b = {0};
     unsigned tier = 0;
     int rc = http_fields_read(body, blocks_fields, N(blocks_fields), &b, err);
@@ -414,7 +443,7 @@ static int on_blocks(yk_routes *r, const json_t *body, struct yk_buf *out, struc
 
 /* ---- the paths ---- */
 
-typedef int (*post_fn)(yk_routes *r, const json_t *body, struct yk_buf *out, struct yk_err *err);
+typedef int (*post_fn)(struct yk_http *h, const json_t *body, struct yk_buf *out, struct yk_err *err);
 
 static const struct {
     const char *path;
@@ -458,7 +487,7 @@ int http_route_post(struct yk_http *h, const char *path, const char *body, size_
     json_t *json = json_loadb(body, len, JSON_REJECT_DUPLICATES, &why);
     if (json == NULL)
         return yk_err_set(err, -YK_EINVAL, "no JSON: line %d: %.150s", why.line, why.text);
-    rc = find_post(path)(h->routes, json, out, err);
+    rc = find_post(path)(h, json, out, err);
     json_decref(json);
     return rc;
 }

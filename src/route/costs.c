@@ -102,3 +102,13 @@ int yk_route_node(yk_routes *r, const yk_route_node_report *report) {
     routes_unlock(r);
     return rc;
 }
+
+int yk_route_node_of(yk_routes *r, const char *name, char ret_node[YK_ROUTE_NAME_MAX + 1]) {
+    routes_lock(r);
+    uint32_t at = routes_find(r, name);
+    bool has = at != ROUTES_NONE && r->holders[at].node[0] != '\0';
+    if (has)
+        memcpy(ret_node, r->holders[at].node, sizeof(r->holders[at].node));
+    routes_unlock(r);
+    return has ? 0 : YK_MISS;
+}

@@ -161,6 +161,8 @@ def test_a_flood_of_events_holds_up_nobody(router):
     with zmq.Context() as context, context.socket(zmq.XPUB) as engine:
         engine.setsockopt(zmq.LINGER, 0)
         engine.setsockopt(zmq.SNDHWM, 16)
+        engine.setsockopt(zmq.XPUB_NODROP, 1) # it waits: with gaps the table would be emptied again and again
+        engine.setsockopt(zmq.SNDTIMEO, DEADLINE_S * 1000)
         port = engine.bind_to_random_port("tcp://127.0.0.1")
         try:
             post(router, "/v1/route/load", name="e1", events={"endpoint": f"tcp://127.0.0.1:{port}"})
@@ -241,3 +243,45 @@ def test_nodes_report_what_they_measure(make_cluster):
     cluster.nodes[2].stop()
     wait_for(lambda: measured()["n2"]["age_ms"] > 3000, "who is gone reports no more")
     assert measured()["n1"]["age_ms"] < 1000 * DEADLINE_S
+
+
+@pytest.mark.skipif(shutil.which("etcd") is None, reason="etcd is missing (etcd-server)")
+def test_a_hot_chain_is_kept_where_it_goes(make_cluster):
+    """n0 has it, and its engine is busy: n1, whose engine gets the requests, is asked to keep a copy, and n2 is not."""
+    cluster = make_cluster(3, "--http", "127.0.0.1:0")
+    cluster.until_members(2, ["n0", "n1", "n2"])
+    keys = [f"hot{i}" for i in range(4)]
+    for key in keys:
+        cluster.client(0).put(key.encode(), data(key.encode(), 50000))
+    for key in keys:
+        until_there(cluster.client(2), key.encode())
+    router = cluster.nodes[2]
+    post(router, "/v1/route/load", name="e0", node="n0", waiting=50, waiting_tokens=500000)
+    post(router, "/v1/route/load", name="e1", node="n1")
+
+    def ask(**more):
+        return post(router, "/v1/route", tokens=2100, block_tokens=512, block_bytes=50000, keys=keys,
+                    held={"n0": {"dram": 4}}, **more)
+    with pytest.raises(urllib.error.HTTPError) as error:
+        post(router, "/v1/route", tokens=5, keep=True)
+    assert error.value.code == 400
+    post(router, "/v1/route/blocks", name="e1", tier="vram", stored=[]) # it says what it has: nothing is assumed
+
+    def asked_to_keep():
+        answer = ask(keep=True)
+        assert answer["ranked"][0]["name"] == "e1" and answer["ranked"][0]["blocks"]["peer"] == 4
+        assert answer["keeping"] == 0 or answer["replicate"]
+        post(router, "/v1/route/outcome", decision=answer["decision"], dropped=True)
+        return answer["keeping"]
+    assert asked_to_keep() == 0 # not hot yet
+    assert wait_for(asked_to_keep, "it is hot") == 4
+    assert asked_to_keep() == 0 # it was asked for a moment ago
+    assert metric(router, "yolk_route_kept_blocks_total") == 4
+
+    def owned(key):
+        done = router.yolk("--json", "locate", key)
+        found = [json.loads(line) for line in done.stdout.splitlines()] if done.returncode == 0 else []
+        return sorted(f["node"] for f in found if "node" in f and not f["guest"])
+    for key in keys:
+        wait_for(lambda: owned(key) == ["n0", "n1"], f"{key} has a copy of its own at n1")
+    assert ask()["keeping"] == 0

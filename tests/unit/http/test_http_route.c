@@ -30,9 +30,19 @@
 static struct yk_node *node;
 static struct yk_http *http;
 
+/* What was to be kept, as text; written by the router's thread before the answer is there. */
+static char kept[200];
+
+static uint32_t keep(void *arg, const struct yk_http_keep *what) {
+    size_t at = (size_t)snprintf(kept, sizeof(kept), "%s %s", what->node, what->name_space);
+    for (uint32_t i = 0; i < what->n; i++)
+        at += (size_t)snprintf(kept + at, sizeof(kept) - at, " %.*s", (int)what->keys[i].len, (const char *)what->keys[i].data);
+    return what->n;
+}
+
 static int setup(void **state) {
     struct yk_node_opts o = {0};
-    struct yk_http_opts ho = {.timeout_s = PATIENCE_S};
+    struct yk_http_opts ho = {.timeout_s = PATIENCE_S, .keep = keep};
     struct yk_err err = {0};
     o.store.segment.data_bytes = 4u << 20;
     o.store.segment.max_clients = 4;
@@ -184,6 +194,7 @@ static void what_is_wrong_is_said(void **state) {
         {"/v1/route", "{\"tokens\": 5, \"targets\": []}", 400, "'targets'"},
         {"/v1/route", "{\"tokens\": 5, \"held\": {\"a\": 5}}", 400, "expected an object"},
         {"/v1/route", "{\"tokens\": 5, \"held\": {\"\": {}}}", 400, "a name has"},
+        {"/v1/route", "{\"tokens\": 5, \"chain\": [1], \"keep\": true}", 400, "'keep': expected 'keys'"},
         {"/v1/route/outcome", "{}", 400, "'decision'"},
         {"/v1/route/outcome", "{\"decision\": \"x\"}", 400, "'decision'"},
         {"/v1/route/outcome", "{\"decision\": \"12345678\", \"dropped\": true}", 404, "no decision 12345678"},
@@ -221,6 +232,33 @@ static void other_requests_are_refused(void **state) {
     expect_status(send_all("GET /v1/route/load HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "", 0), "HTTP/1.1 404");
     expect_status(post_as("/v1/route", "application/json", large, len), "HTTP/1.1 413");
     free(large);
+}
+
+#define HOT                                                                                                            \
+    "\"tokens\": 2100, \"block_tokens\": 512, \"block_bytes\": 1000, \"keys\": [\"h1\", \"h2\", \"h3\", \"h4\"],"              \
+    " \"held\": {\"m0\": {\"dram\": 3}}"
+
+/* The node of the engine that a hot chain goes to, and what of it others have. */
+static void a_hot_chain_is_to_be_kept(void **state) {
+    uint32_t asked = 0;
+    assert_int_equal(post("/v1/route/load", "{\"name\": \"warm\", \"node\": \"m0\", \"waiting_tokens\": 900000}", NULL), 204);
+    assert_int_equal(post("/v1/route/load", "{\"name\": \"cold\", \"node\": \"m1\"}", NULL), 204);
+    assert_int_equal(post("/v1/route/blocks", "{\"name\": \"cold\", \"tier\": \"vram\", \"stored\": []}", NULL), 204);
+    for (int i = 0; i < 1000 && asked == 0; i++) {
+        char done[100];
+        json_t *j;
+        assert_int_equal(post("/v1/route", "{" HOT ", \"keep\": true, \"namespace\": \"ns\"}", &j), 200);
+        asked = (uint32_t)json_integer_value(json_object_get(j, "keeping"));
+        assert_true(asked == 0 || json_is_true(json_object_get(j, "replicate")));
+        snprintf(done, sizeof(done), "{\"decision\": \"%s\", \"dropped\": true}", text_at(j, "decision"));
+        assert_int_equal(post("/v1/route/outcome", done, NULL), 204);
+        json_decref(j);
+    }
+    assert_int_equal(asked, 3);
+    assert_string_equal(kept, "m1 ns h1 h2 h3");
+    kept[0] = '\0';
+    assert_int_equal(post("/v1/route", "{" HOT "}", NULL), 200); /* nobody wanted it to be */
+    assert_string_equal(kept, "");
 }
 
 static void long_lists_are_refused(void **state) {
@@ -332,6 +370,7 @@ int main(void) {
         cmocka_unit_test(long_lists_are_refused),
         cmocka_unit_test(probes_do_not_wait_for_the_router),
         cmocka_unit_test(what_waits_for_the_router_is_bounded),
+        cmocka_unit_test(a_hot_chain_is_to_be_kept),
         cmocka_unit_test(it_stops_while_requests_wait),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
