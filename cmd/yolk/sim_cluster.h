@@ -11,7 +11,7 @@
 
 struct sim_cluster_config {
     int64_t nodes, zones, vram, dram, prefill_gpus, decode_gpus, block_tokens;
-    int router, prefetch, model, gpu;
+    int router, prefetch, replicas, order, model, gpu;
     char *link, *html;
     double load, oversubscription;
     uint64_t ssd_rate, ttft_ns, tbt_ns;
@@ -41,6 +41,10 @@ struct sim_cluster_common {
     {SIM_CLUSTER_ROW(config_, "prefetch", YK_OPT_ENUM, prefetch), .values = yk_sim_prefetch_names, \
      .help = "Blocks begin to move when the request arrives, or when its turn has come, each behind the layers that are " \
              "computed; or before anything is computed."},                                         \
+    {SIM_CLUSTER_ROW(config_, "replicas", YK_OPT_ENUM, replicas), .values = yk_sim_replicas_names, \
+     .help = "What another node reads counts as used here, too; or is the first to go, as that node has it now."}, \
+    {SIM_CLUSTER_ROW(config_, "order", YK_OPT_ENUM, order), .values = yk_sim_order_names,         \
+     .help = "Prompts of a node have their turns as they came; or the one that has waited longest by how long it computes."}, \
     {SIM_CLUSTER_ROW(config_, "model", YK_OPT_ENUM, model), .def = "8b", .values = yk_sim_model_names, \
      .help = "Shape of the model: what tokens cost, and how large blocks are."},                   \
     {SIM_CLUSTER_ROW(config_, "gpu", YK_OPT_ENUM, gpu), .def = "h100", .values = yk_sim_gpu_names, .help = "What computes."}, \

@@ -33,6 +33,7 @@
 #define GOOD_SHARE 0.3
 #define GOOD_S     0.2
 #define GOOD_MAX_S 0.3 /* of the share: under load, when all is slow, more makes it slower for all (record 0027) */
+#define NEAR_SHARE 0.03
 #define NEAR_S     0.001 /* so close nodes are equal whatever their share */
 
 /* ---- making it ---- */
@@ -42,7 +43,7 @@ static void set_defaults(struct yk_router_opts *o) {
     o->nodes_max = o->nodes_max != 0 ? o->nodes_max : NODES;
     o->decisions_max = o->decisions_max != 0 ? o->decisions_max : DECISIONS;
     o->chains_max = o->chains_max != 0 ? o->chains_max : CHAINS;
-    o->near_share = o->near_share != 0 ? o->near_share : 0.03;
+    o->near_share = o->near_share != 0 ? o->near_share : NEAR_SHARE;
     o->good_share = o->good_share != 0 ? o->good_share : GOOD_SHARE;
     o->good_s = o->good_s > 0 ? o->good_s : GOOD_S;
     o->quantile = o->quantile != 0 ? o->quantile : 0.9;
@@ -98,7 +99,7 @@ int yk_router_new(const struct yk_router_opts *opts, struct yk_router **ret_rout
         return -YK_ENOMEM;
     }
     for (uint32_t i = 0; i < r->opts.nodes_max; i++)
-        r->nodes[i].first = r->nodes[i].last = ROUTE_NONE;
+        r->nodes[i].first = r->nodes[i].last = r->nodes[i].flying = ROUTE_NONE;
     r->random = r->opts.seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
     set_priors(r);
     *ret_router = r;
@@ -204,8 +205,8 @@ static double within(double score, double share, double share_max_s, double seco
     return score + fmin(fmod(score, MISSES_S) * share, share_max_s) + seconds;
 }
 
-/* The quickest of those about as good as the best that bring least; ret_least: how much that is. */
-static uint32_t thriftiest(const struct ranking *k, double limit, uint32_t *ret_least) {
+/* The quickest of those about as good as the best that bring least. */
+static uint32_t thriftiest(const struct ranking *k, double limit) {
     const struct yk_router *r = k->router;
     uint32_t best = ROUTE_NONE;
     for (uint32_t i = 0; i < k->n; i++)
@@ -213,17 +214,28 @@ static uint32_t thriftiest(const struct ranking *k, double limit, uint32_t *ret_
             (best == ROUTE_NONE || r->brought[i] < r->brought[best] ||
              (r->brought[i] == r->brought[best] && r->scores[i] < r->scores[best])))
             best = i;
-    *ret_least = r->brought[best];
     return best;
 }
 
-/* Of nodes that bring as little and are no later than that one drawn at random for each of two places; how many there
- * were. */
-static uint32_t draw_two(struct ranking *k, double limit, uint32_t least, bool any, uint32_t ret_two[2]) {
+/* Of those that bring as little and are no later than that: what comes pushes something out, so it comes where that was
+ * of no use for longest. */
+static uint32_t roomiest(const struct ranking *k, uint32_t first, double limit) {
+    const struct yk_router *r = k->router;
+    uint32_t best = first;
+    for (uint32_t i = 0; i < k->n; i++)
+        if (r->scores[i] <= limit && r->brought[i] == r->brought[first] && k->nodes[i].idle_s > k->nodes[best].idle_s)
+            best = i;
+    return best;
+}
+
+/* Of nodes that bring as little, have as much room and are no later than that one drawn at random for each of two
+ * places; how many there were. */
+static uint32_t draw_two(struct ranking *k, uint32_t first, double limit, bool any, uint32_t ret_two[2]) {
     const struct yk_router *r = k->router;
     uint32_t n = 0;
     for (uint32_t i = 0; i < k->n; i++) {
-        if (r->scores[i] > limit || (!any && r->brought[i] != least))
+        if (r->scores[i] > limit ||
+            (!any && (r->brought[i] != r->brought[first] || k->nodes[i].idle_s < k->nodes[first].idle_s)))
             continue;
         n++;
         for (uint32_t place = 0; place < 2; place++)
@@ -252,15 +264,17 @@ static void put_first(struct yk_router_choice *choices, uint32_t n, uint32_t ind
 /* The best is first now; one that is about as good may take its place. */
 static void settle_first(struct ranking *k, struct yk_router_choice *choices, uint32_t n, struct yk_router_answer *a) {
     const struct yk_router_opts *o = &k->router->opts;
-    uint32_t first, least = 0, two[2] = {0, 0};
+    uint32_t first, two[2] = {0, 0};
     if (n == 0)
         return;
     first = choices[0].index;
     if (o->good_share >= 0)
-        first = thriftiest(k, within(k->best, o->good_share, GOOD_MAX_S, o->good_s), &least);
+        first = thriftiest(k, within(k->best, o->good_share, GOOD_MAX_S, o->good_s));
+    if (o->good_share >= 0)
+        first = roomiest(k, first, within(k->router->scores[first], NEAR_SHARE, GOOD_MAX_S, NEAR_S));
     a->thrifty = first != choices[0].index && k->router->brought[first] < k->router->brought[choices[0].index];
     double limit = within(k->router->scores[first], o->near_share, INFINITY, NEAR_S);
-    if (o->near_share >= 0 && draw_two(k, limit, least, o->good_share < 0, two) > 1) {
+    if (o->near_share >= 0 && draw_two(k, first, limit, o->good_share < 0, two) > 1) {
         first = freer(k, two);
         a->drawn = true;
     }

@@ -11,7 +11,8 @@
  *
  * Decisions that the nodes' reports cannot know of yet count as if they were in them, so requests of one moment do
  * not all go to one node. Of nodes that are about as good the one is taken that brings least, fetched from others or
- * computed: what is saved there is saved for all. Where that does not tell them apart one of two drawn at random is
+ * computed: what is saved there is saved for all; of those that bring as little the one whose cache lets go what was
+ * of no use for longest. Where that does not tell them apart one of two drawn at random is
  * taken, the one with less decided for it. A chain that many ask for, whose holder's queue costs more than another node's fetch, goes to that
  * other node, and the answer says that the copy is worth keeping there.
  *
@@ -71,6 +72,7 @@ struct yk_router_node {
     uint64_t waiting_tokens;   /* of the waiting, and of the running whose prompt is not done; 0 with waiting > 0: not known */
     double tokens_s;           /* prompt tokens that it computes a second; 0: not known, by the learned curve */
     bool refuses;              /* drains, or is full: not a candidate */
+    double idle_s;             /* for how long nobody wanted the block that its cache lets go next; 0 or less: not known */
     const struct yk_router_source *sources; /* borrowed for the call */
     uint32_t n_sources;
 };

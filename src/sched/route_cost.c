@@ -69,12 +69,16 @@ static double compute_s(const struct job *job, double fresh, double tokens, doub
     return yk_cost_at(&job->curves->fit[ROUTE_COMPUTE].curve, ret_x);
 }
 
-/* Seconds of prompts that wait, as a request of their mean length computes. */
-static double waiting_s(const struct job *job) {
+/* Seconds of prompts that wait, of which so many are known one by one; the others as a request of their mean length
+ * computes. */
+static double others_s(const struct job *job, uint32_t known) {
     const struct yk_router_node *node = job->node;
     double x[YK_COST_FEATURES];
-    double requests = node->waiting < WAITING_MAX ? node->waiting : WAITING_MAX;
+    double all = node->waiting < WAITING_MAX ? node->waiting : WAITING_MAX;
     double tokens = (double)(node->waiting_tokens < WAITING_TOKENS_MAX ? node->waiting_tokens : WAITING_TOKENS_MAX);
+    double requests = fmax(all - known, 0);
+    if (all > 0)
+        tokens *= requests / all;
     if (tokens == 0)
         tokens = requests * job->router->mean_tokens;
     if (tokens == 0)
@@ -83,11 +87,15 @@ static double waiting_s(const struct job *job) {
     return requests * compute_s(job, tokens / requests, tokens / requests, x);
 }
 
+/* What was decided here is known one by one, with what each finds in the cache; a count and a sum of tokens know
+ * nothing of that, and a prompt of which most is there is long in context and short in tokens. */
 static void predict_queue(struct job *job, struct yk_router_choice *c) {
-    const struct route_node *known = &job->router->nodes[job->node->id];
-    c->in_flight = known->in_flight;
+    const struct yk_router *router = job->router;
+    uint32_t known, id = job->node->id, in_flight = router->nodes[id].in_flight;
+    double open_s = route_open_s(router, id, job->node->waiting, job->request->now_ms, &known);
+    c->in_flight = in_flight;
     c->x_queue[0] = 1;
-    c->x_queue[1] = waiting_s(job) + known->work_s;
+    c->x_queue[1] = open_s + others_s(job, known > in_flight ? known - in_flight : 0);
     c->x_queue[2] = job->node->running < WAITING_MAX ? job->node->running : WAITING_MAX;
     job->queue_s = yk_cost_at(&job->curves->fit[ROUTE_QUEUE].curve, c->x_queue);
     c->queue_s = job->queue_s;

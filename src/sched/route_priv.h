@@ -22,8 +22,8 @@ struct route_decision {
     uint64_t number; /* 0: free */
     uint64_t at_ms;
     uint32_t node;
-    uint32_t prev, next; /* among those in flight to its node, oldest first */
-    bool flies;          /* is among them */
+    uint32_t prev, next; /* among the open ones of its node, oldest first */
+    bool flies;          /* its node's report cannot know of it */
     uint32_t tokens, new_tokens;
     float ttft_s, work_s, slow;
     float part_s[ROUTE_CURVES]; /* as predicted */
@@ -40,9 +40,11 @@ struct route_curves {
 struct route_node {
     struct route_curves learned; /* empty until its first outcome: the common one counts */
     bool has_outcomes;
-    uint32_t first, last; /* its decisions in flight */
-    uint32_t in_flight;
-    double work_s;       /* that these will compute */
+    uint32_t first, last; /* its open decisions: without an outcome */
+    uint32_t flying;      /* the first that its report cannot know of: those behind it neither */
+    uint32_t open, in_flight;
+    double open_s;       /* that the open ones will compute */
+    uint64_t since_ms;   /* the latest outcome: the oldest open one runs since then, or since it was taken */
     double doubt;        /* share of its own blocks that were not there */
     uint64_t doubted_ms; /* when that was seen: it fades */
 };
@@ -93,6 +95,9 @@ void route_land(struct yk_router *router, uint32_t id, uint64_t reported_ms, uin
 
 /* Seconds below 0 are not known. */
 void route_note_error(struct yk_router *router, enum yk_router_part part, double predicted_s, double actual_s);
+/* What the node still has to compute of what was decided for it and has no outcome yet: of the last so many, and of
+ * those that its report cannot know of. *ret_known: how many these were. */
+double route_open_s(const struct yk_router *router, uint32_t id, uint32_t waiting, uint64_t now_ms, uint32_t *ret_known);
 
 /* Counts a request for the chain; is it hot? */
 bool route_hot(struct yk_router *router, uint64_t chain, uint64_t now_ms);

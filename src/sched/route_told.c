@@ -13,6 +13,7 @@
 
 /* Of no report and no outcome for so long, something else has become of it. */
 #define FLIGHT_MS 120000u
+#define WALK_MAX  32u /* open decisions that are looked at one by one */
 /* Doubt: a step for each outcome, and halves in ten minutes, as who isn't asked can't prove better. Below a tenth
  * it is rounding. */
 #define DOUBT_STEP    0.1
@@ -41,15 +42,26 @@ static void fly(struct yk_router *router, struct route_decision *d) {
     else
         node->first = at;
     node->last = at;
+    node->flying = node->flying != ROUTE_NONE ? node->flying : at;
+    node->open++;
+    router->open++;
     node->in_flight++;
-    node->work_s += (double)d->work_s;
+    node->open_s += (double)d->work_s;
 }
 
-static void land(struct yk_router *router, struct route_decision *d) {
-    struct route_node *node = &router->nodes[d->node];
-    if (!d->flies)
-        return;
+/* A report knows of the first that flies. */
+static void land(struct yk_router *router, struct route_node *node) {
+    struct route_decision *d = &router->decisions[node->flying];
     d->flies = false;
+    node->flying = d->next;
+    node->in_flight--;
+}
+
+/* It has an outcome, or never will. */
+static void close(struct yk_router *router, struct route_decision *d) {
+    struct route_node *node = &router->nodes[d->node];
+    if (node->flying == (uint32_t)(d - router->decisions))
+        node->flying = d->next;
     if (d->prev != ROUTE_NONE)
         router->decisions[d->prev].next = d->next;
     else
@@ -58,27 +70,50 @@ static void land(struct yk_router *router, struct route_decision *d) {
         router->decisions[d->next].prev = d->prev;
     else
         node->last = d->prev;
-    node->in_flight--;
-    node->work_s = node->in_flight > 0 ? fmax(node->work_s - (double)d->work_s, 0) : 0;
-}
-
-static void close_decision(struct yk_router *router, struct route_decision *d) {
-    land(router, d);
-    d->number = ROUTE_NO_DECISION;
+    node->in_flight -= d->flies;
+    node->open--;
     router->open--;
+    node->open_s = node->open > 0 ? fmax(node->open_s - (double)d->work_s, 0) : 0;
+    d->number = ROUTE_NO_DECISION;
 }
 
 void route_land(struct yk_router *router, uint32_t id, uint64_t reported_ms, uint64_t now_ms) {
     struct route_node *node = &router->nodes[id];
-    while (node->first != ROUTE_NONE) {
-        struct route_decision *d = &router->decisions[node->first];
+    while (node->flying != ROUTE_NONE) {
+        struct route_decision *d = &router->decisions[node->flying];
         bool old = now_ms > d->at_ms && now_ms - d->at_ms > FLIGHT_MS;
         /* A report from the future says nothing of what is decided now. */
         bool known = reported_ms <= now_ms && d->at_ms < reported_ms;
         if (!old && !known)
             break;
-        land(router, d);
+        land(router, node);
     }
+}
+
+/* Of the last n open ones; beyond a few, as their mean is. */
+static double last_s(const struct yk_router *router, const struct route_node *node, uint32_t n) {
+    double sum = 0;
+    uint32_t i = 0;
+    if (n == node->open)
+        return node->open_s;
+    for (uint32_t at = node->last; i < n && i < WALK_MAX; i++, at = router->decisions[at].prev)
+        sum += (double)router->decisions[at].work_s;
+    return i > 0 ? sum * n / i : 0;
+}
+
+double route_open_s(const struct yk_router *router, uint32_t id, uint32_t waiting, uint64_t now_ms, uint32_t *ret_known) {
+    const struct route_node *node = &router->nodes[id];
+    uint64_t n = (uint64_t)waiting + node->in_flight;
+    *ret_known = n < node->open ? (uint32_t)n : node->open;
+    if (*ret_known == 0)
+        return 0;
+    double left = last_s(router, node, *ret_known);
+    if (*ret_known < node->open)
+        return left;
+    const struct route_decision *first = &router->decisions[node->first];
+    uint64_t since = first->at_ms > node->since_ms ? first->at_ms : node->since_ms;
+    double ran = now_ms > since ? (double)(now_ms - since) / 1e3 : 0;
+    return fmax(left - fmin(ran, (double)first->work_s), 0);
 }
 
 uint64_t yk_router_take(struct yk_router *router, const struct yk_router_request *request,
@@ -88,8 +123,7 @@ uint64_t yk_router_take(struct yk_router *router, const struct yk_router_request
     if (choice->id >= router->opts.nodes_max)
         return number;
     if (d->number != ROUTE_NO_DECISION)
-        close_decision(router, d);
-    router->open++;
+        close(router, d);
     *d = (struct route_decision){.number = number, .at_ms = request->now_ms, .node = choice->id};
     d->tokens = request->tokens;
     d->new_tokens = choice->new_tokens;
@@ -112,7 +146,7 @@ int yk_router_drop(struct yk_router *router, uint64_t decision) {
     struct route_decision *d = find(router, decision);
     if (d == NULL)
         return YK_MISS;
-    close_decision(router, d);
+    close(router, d);
     return 0;
 }
 
@@ -206,7 +240,8 @@ int yk_router_outcome(struct yk_router *router, uint64_t decision, const struct 
     learn_doubt(router, d, outcome->new_tokens);
     learn_tail(router, &router->common, (double)d->ttft_s, whole_s(outcome));
     learn_tail(router, &node->learned, (double)d->ttft_s, whole_s(outcome));
-    close_decision(router, d);
+    close(router, d);
+    node->since_ms = router->now_ms;
     return 0;
 }
 
@@ -214,11 +249,9 @@ void yk_router_forget(struct yk_router *router, uint32_t id) {
     if (id >= router->opts.nodes_max)
         return;
     struct route_node *node = &router->nodes[id];
-    while (node->first != ROUTE_NONE) {
-        struct route_decision *d = &router->decisions[node->first];
-        close_decision(router, d);
-    }
-    *node = (struct route_node){.first = ROUTE_NONE, .last = ROUTE_NONE};
+    while (node->first != ROUTE_NONE)
+        close(router, &router->decisions[node->first]);
+    *node = (struct route_node){.first = ROUTE_NONE, .last = ROUTE_NONE, .flying = ROUTE_NONE};
 }
 
 uint32_t yk_router_open(const struct yk_router *router) {

@@ -8,6 +8,8 @@
 #include <string.h>
 
 const char *const yk_sim_prefetch_names[] = {"arrival", "start", "before", NULL};
+const char *const yk_sim_replicas_names[] = {"keep", "yield", NULL};
+const char *const yk_sim_order_names[] = {"arrival", "ratio", NULL};
 
 #define JOBS_MIN       1024u
 #define PROGRESS_STEPS 4096u /* requests */

@@ -47,9 +47,23 @@ enum yk_sim_prefetch {
     YK_SIM_BEFORE      /* when its turn has come, and it computes when all is there */
 };
 
+/* What becomes of a copy that another node reads, and has a copy of its own of from then on. */
+enum yk_sim_replicas {
+    YK_SIM_KEEP, /* it was used */
+    YK_SIM_YIELD /* it is the first to go, until it is used where it is */
+};
+
+/* Which of the requests that wait has its turn next. */
+enum yk_sim_order {
+    YK_SIM_BY_ARRIVAL,
+    YK_SIM_BY_RATIO /* the one that has waited longest by how long it computes */
+};
+
 /* NULL at the end of each. */
 extern const char *const yk_sim_router_names[];
 extern const char *const yk_sim_prefetch_names[];
+extern const char *const yk_sim_replicas_names[];
+extern const char *const yk_sim_order_names[];
 extern const char *const yk_sim_model_names[];
 extern const char *const yk_sim_gpu_names[];
 extern const char *const yk_sim_cluster_policy_names[];
@@ -74,6 +88,8 @@ struct yk_sim_cluster_opts {
     uint32_t prefill_gpus, decode_gpus; /* of a node; 0: as many as the model needs */
     enum yk_sim_router router;
     enum yk_sim_prefetch prefetch;
+    enum yk_sim_replicas replicas;
+    enum yk_sim_order order;
     struct yk_sim_link link;
     double oversubscription;        /* of uplinks between zones; 1: none */
     double ssd_bytes_s;             /* reads of a node; writes have half */

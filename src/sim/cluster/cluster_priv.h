@@ -81,6 +81,7 @@ void flows_free(struct flows *flows, uint32_t flow);
 struct copy {
     uint32_t block, cache;
     uint32_t next, prev; /* of the same block; next: of the free ones too */
+    float used_s;        /* last; 0: it yields */
 };
 
 /* A tier of a node. */
@@ -100,6 +101,7 @@ struct copies {
     uint32_t *table;       /* (cache, block) -> place + 1; open addressing, a power of two */
     uint64_t mask, trainings;
     uint32_t caches, block_tokens;
+    float now_s;
     uint64_t *hashes;      /* of a request, for policies */
     uint32_t hashes_max;
 };
@@ -111,6 +113,10 @@ void copies_fini(struct copies *copies);
 uint32_t copies_find(const struct copies *copies, uint32_t cache, uint32_t block);
 int copies_request(struct copies *copies, uint32_t node, uint64_t number, double now); /* tells policies of it */
 void copies_touch(struct copies *copies, uint32_t place);
+/* It is the first to go until it is used again. */
+void copies_yield(struct copies *copies, uint32_t place);
+/* For how long nobody used what would go next; longer than any is, while there is room. */
+double copies_idle_s(struct copies *copies, uint32_t cache);
 /* Accesses it there, or brings it in. comes: the block that is brought in next, if it was not there, or NONE. *ret_gone:
  * the block that had to go, or NONE. 0 or a failure. */
 int copies_use(struct copies *copies, uint32_t cache, uint32_t block, uint32_t comes, uint32_t *ret_gone);
@@ -169,6 +175,7 @@ struct cluster {
     double now;
     /* routing.c */
     uint32_t turn;
+    uint32_t fills;  /* the tier in which what comes takes room */
     uint32_t *reach; /* by node, three each: blocks that VRAM, that and DRAM, and all tiers lead through */
     uint32_t *reached, n_reached;
     struct yk_router *router;

@@ -79,7 +79,7 @@ static uint32_t reserve(struct copies *s, struct cache *c, uint32_t block) {
 
 static uint32_t add(struct copies *s, uint32_t cache, uint32_t block) {
     uint32_t place = take_place(s, &s->cache[cache], block), next = s->first[block];
-    s->copy[place] = (struct copy){.block = block, .cache = cache, .next = next, .prev = NONE};
+    s->copy[place] = (struct copy){.block = block, .cache = cache, .next = next, .prev = NONE, .used_s = s->now_s};
     if (next != NONE)
         s->copy[next].prev = place;
     s->first[block] = place;
@@ -118,7 +118,23 @@ static int evict(struct copies *s, uint32_t cache, uint32_t *ret_gone) {
 
 void copies_touch(struct copies *s, uint32_t place) {
     struct cache *c = &s->cache[s->copy[place].cache];
+    s->copy[place].used_s = s->now_s;
     (void)yk_policy_access(c->policy, place - c->base);
+}
+
+void copies_yield(struct copies *s, uint32_t place) {
+    struct cache *c = &s->cache[s->copy[place].cache];
+    s->copy[place].used_s = 0;
+    (void)yk_policy_yield(c->policy, place - c->base);
+}
+
+double copies_idle_s(struct copies *s, uint32_t cache) {
+    struct cache *c = &s->cache[cache];
+    double room = c->capacity - c->count, now_s = (double)s->now_s;
+    uint32_t id;
+    if (room > 0 || yk_policy_victim_any(c->policy, &id) != 0)
+        return now_s + room;
+    return now_s - (double)s->copy[c->base + id].used_s;
 }
 
 /* The id of its parent, there or next to come; or none. */
@@ -138,8 +154,10 @@ int copies_use(struct copies *s, uint32_t cache, uint32_t block, uint32_t comes,
     struct yk_policy_block info = {.key_hash = hash_of(s, block), .size_bytes = 1};
     uint32_t place = copies_find(s, cache, block);
     *ret_gone = NONE;
-    if (place != NONE)
-        return yk_policy_access(c->policy, place - c->base);
+    if (place != NONE) {
+        copies_touch(s, place);
+        return 0;
+    }
     int rc = c->count == c->capacity ? evict(s, cache, ret_gone) : 0;
     if (rc != 0)
         return rc;

@@ -103,7 +103,10 @@ static bool take_remote(struct plan *p, uint32_t at) {
     }
     if (place == NONE || !note_source(p, p->current, tier))
         return false;
-    copies_touch(&p->c->copies, place);
+    if (p->c->opts->replicas == YK_SIM_YIELD)
+        copies_yield(&p->c->copies, place);
+    else
+        copies_touch(&p->c->copies, place);
     p->job->hits[YK_SIM_REMOTE]++;
     return true;
 }

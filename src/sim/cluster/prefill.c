@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A node's prefill instance: one request at a time, in the order in which they came.
+ * A node's prefill instance: one request at a time, in the order in which they came, or so that nobody waits long
+ * for how little it computes (--order ratio: a short one passes a long one, which passes all in time).
  *
  * Compute follows the load layer by layer: with all layers the same, a request that began at s, computes for c seconds
  * and has all its blocks at e is done at max(s + c, e + c / layers), as the last layer is computed when it is there
@@ -14,15 +15,32 @@ static void compute(struct cluster *c, uint32_t node) {
     timers_set(&c->timers, node, c->now + c->jobs[n->running].compute_s);
 }
 
+/* Takes the next out of the queue. A walk: queues are short, or nothing helps any more. */
+static uint32_t next_of(struct cluster *c, struct node *n) {
+    uint32_t best = n->first, before = NONE;
+    double most = 0;
+    if (c->opts->order == YK_SIM_BY_RATIO) {
+        for (uint32_t at = n->first, prev = NONE; at != NONE; prev = at, at = c->jobs[at].next) {
+            double ratio = 1 + (c->now - c->jobs[at].arrived) / c->jobs[at].backlog_s;
+            if (ratio > most || (ratio == most && c->jobs[at].backlog_s < c->jobs[best].backlog_s)) {
+                most = ratio;
+                best = at;
+                before = prev;
+            }
+        }
+    }
+    *(before != NONE ? &c->jobs[before].next : &n->first) = c->jobs[best].next;
+    n->last = n->last == best ? before : n->last;
+    return best;
+}
+
 /* What is there is known only now: others may have computed some of it while this one waited. */
 static int start(struct cluster *c, uint32_t node) {
     struct node *n = &c->node[node];
-    uint32_t job = n->first;
-    struct job *j = &c->jobs[job];
-    if (job == NONE)
+    if (n->first == NONE)
         return 0;
-    n->first = j->next;
-    n->last = n->first != NONE ? n->last : NONE;
+    uint32_t job = next_of(c, n);
+    struct job *j = &c->jobs[job];
     n->running = job;
     j->started = c->now;
     int rc = c->opts->prefetch != YK_SIM_AT_ARRIVAL ? copies_request(&c->copies, node, j->number, c->now) : 0;

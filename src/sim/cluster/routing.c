@@ -124,6 +124,7 @@ static void describe(struct cluster *c, uint32_t place, uint32_t i, uint32_t pee
                                     .refuses = is_full(c, i, j),
                                     .waiting = c->node[i].waiting,
                                     .waiting_tokens = (uint64_t)(c->node[i].waiting_tokens + 0.5),
+                                    .idle_s = copies_idle_s(&c->copies, cache_of(i, c->fills)),
                                     .sources = sources};
     add_source(node, sources, (struct yk_router_source){.from = YK_ROUTER_VRAM, .blocks = *reach_of(c, i, YK_SIM_VRAM)});
     add_source(node, sources,
@@ -236,6 +237,7 @@ void routing_tell(struct cluster *c, const struct job *j) {
 int routing_init(struct cluster *c) {
     const struct yk_sim_cluster_opts *o = c->opts;
     struct yk_router_opts opts = {.nodes_max = o->nodes, .decisions_max = DECISIONS_MAX, .seed = o->seed, .near_share = -1};
+    c->fills = o->blocks[YK_SIM_DRAM] > 0 ? YK_SIM_DRAM : YK_SIM_VRAM;
     c->reach = calloc((size_t)o->nodes * YK_SIM_TIERS, sizeof(*c->reach));
     c->reached = calloc(o->nodes, sizeof(*c->reached));
     if (c->reach == NULL || c->reached == NULL)
@@ -263,6 +265,7 @@ void routing_fini(struct cluster *c) {
 }
 
 int routing_choose(struct cluster *c, struct job *j) {
+    c->copies.now_s = (float)c->now;
     switch (c->opts->router) {
     case YK_SIM_ROUND_ROBIN:
         j->node = c->turn++ % c->opts->nodes;

@@ -263,6 +263,54 @@ static void of_about_as_good_ones_the_thrifty_is_first(void **state) {
     yk_router_free(r.router);
 }
 
+/* What comes pushes something out: of nodes that are as good it goes where that was of no use for longest, and a node
+ * that is clearly quicker is taken all the same. */
+static void of_equal_ones_the_roomiest_is_first(void **state) {
+    struct yk_router_opts opts = plain;
+    struct rig r;
+    opts.good_share = 0;
+    make(&r, &opts);
+    for (uint32_t i = 0; i < 4; i++)
+        r.nodes[i].idle_s = i == 2 ? 900 : 60;
+    assert_int_equal(rank(&r, 4)[0].id, 2);
+    r.nodes[2].waiting = 1;
+    r.nodes[2].waiting_tokens = 3000;
+    assert_int_not_equal(rank(&r, 4)[0].id, 2);
+    r.nodes[2].waiting = 0;
+    r.nodes[2].waiting_tokens = 0;
+    r.nodes[1].idle_s = NAN;
+    assert_int_equal(rank(&r, 4)[0].id, 2);
+    yk_router_free(r.router);
+}
+
+/* A prompt of which most is there has few tokens to compute, each of which looks at all before it. A report of tokens
+ * does not show that; what was decided for the node does. */
+static void what_waits_is_known_by_what_was_decided(void **state) {
+    const struct yk_router_opts opts = {.nodes_max = 64, .good_share = -1, .near_share = -1, .compute = {{0, 0, 1}}};
+    struct rig r;
+    make(&r, &opts);
+    r.request.blocks = 100;
+    r.request.tokens = 100 * BLOCK_TOKENS + 512;
+    source(&r, 1, YK_ROUTER_VRAM, 100, 0);
+    rank(&r, 2);
+    assert_int_equal(r.choices[0].id, 1);
+    double works_s = r.choices[0].compute_s;
+    uint64_t first = yk_router_take(r.router, &r.request, &r.choices[0]);
+    /* The next report knows of it, as of one request that has 512 tokens to go. */
+    r.request.now_ms += 2000;
+    r.nodes[0].reported_ms = r.nodes[1].reported_ms = r.request.now_ms;
+    r.nodes[1].waiting = 1;
+    r.nodes[1].waiting_tokens = 512;
+    rank(&r, 2);
+    about(choice_of(&r, 1)->queue_s, works_s - 2);
+    /* Over, by its outcome: what waits now is of others, and is as long as it is said to be. */
+    struct yk_router_outcome outcome = {.queue_s = 0, .transfer_s = 0, .compute_s = works_s, .ttft_s = works_s};
+    assert_int_equal(yk_router_outcome(r.router, first, &outcome), 0);
+    rank(&r, 2);
+    assert_true(choice_of(&r, 1)->queue_s < 1);
+    yk_router_free(r.router);
+}
+
 static void equal_nodes_share(void **state) {
     struct yk_router_opts opts = plain;
     struct rig r;
@@ -563,6 +611,8 @@ int main(void) {
         cmocka_unit_test(what_is_dropped_or_over_counts_no_more),
         cmocka_unit_test(a_flood_of_decisions_is_bounded),
         cmocka_unit_test(of_about_as_good_ones_the_thrifty_is_first),
+        cmocka_unit_test(of_equal_ones_the_roomiest_is_first),
+        cmocka_unit_test(what_waits_is_known_by_what_was_decided),
         cmocka_unit_test(equal_nodes_share),
         cmocka_unit_test(a_hot_chain_spreads),
         cmocka_unit_test(chains_that_come_once_push_out_no_hot_one),

@@ -424,6 +424,63 @@ static void test_routers(void **state) {
     yk_sim_trace_fini(&t);
 }
 
+static uint64_t hits_after_a_copy_was_read(enum yk_sim_replicas replicas) {
+    struct yk_sim_trace t = {0};
+    struct yk_sim_cluster_opts o = two_nodes(YK_SIM_ROUND_ROBIN);
+    o.replicas = replicas;
+    o.blocks[YK_SIM_DRAM] = 30;
+    add_tokens(&t, 0, 100, 10, 10 * 512, 1);
+    add_tokens(&t, 100000, 200, 1, 512, 1);
+    add_tokens(&t, 200000, 300, 20, 20 * 512, 1);
+    add_tokens(&t, 300000, 300, 20, 20 * 512, 1); /* by the other node, from the first */
+    add_tokens(&t, 400000, 400, 15, 15 * 512, 1); /* pushes out as many */
+    add_tokens(&t, 500000, 200, 1, 512, 1);
+    add_tokens(&t, 600000, 100, 10, 10 * 512, 1);
+    struct yk_sim_cluster_result r = run(&t, &o);
+    uint64_t hits = r.hits[YK_SIM_DRAM];
+    assert_int_equal(r.hits[YK_SIM_REMOTE], 20);
+    yk_sim_cluster_result_fini(&r);
+    yk_sim_trace_fini(&t);
+    return hits;
+}
+
+/* The copy that another node has now goes before what was used earlier and is here alone. */
+static void test_copies_that_were_read_yield(void **state) {
+    (void)state;
+    assert_int_equal(hits_after_a_copy_was_read(YK_SIM_KEEP), 1);
+    assert_int_equal(hits_after_a_copy_was_read(YK_SIM_YIELD), 11);
+}
+
+static double waited_s(enum yk_sim_order order, uint64_t short_ones) {
+    struct yk_sim_trace t = {0};
+    struct yk_sim_cluster_opts o;
+    yk_sim_cluster_opts_init(&o);
+    o.order = order;
+    add_tokens(&t, 0, 100, 60, 60 * 512, 1);
+    add_tokens(&t, 0, 200, 60, 60 * 512, 1);
+    for (uint64_t i = 0; i < short_ones; i++)
+        add_tokens(&t, 1, 300 + i, 1, 512, 1);
+    struct yk_sim_cluster_result r = run(&t, &o);
+    double waited = r.queued_s;
+    assert_int_equal(r.finished, 2 + short_ones);
+    yk_sim_cluster_result_fini(&r);
+    yk_sim_trace_fini(&t);
+    return waited;
+}
+
+/* A short one does not wait for all the long ones that came before it. */
+static void test_the_order_of_turns(void **state) {
+    struct yk_sim_cluster_opts o;
+    struct cost cost;
+    (void)state;
+    yk_sim_cluster_opts_init(&o);
+    assert_int_equal(cost_init(&cost, &o, NULL), 0);
+    double c = cost_prefill_s(&cost, 0, 60 * 512), s = cost_prefill_s(&cost, 0, 512);
+    assert_near(waited_s(YK_SIM_BY_ARRIVAL, 2), c + 2 * c - 0.001 + 2 * c + s - 0.001, 1e-9);
+    assert_near(waited_s(YK_SIM_BY_RATIO, 2), c - 0.001 + c + s - 0.001 + c + 2 * s, 1e-9);
+    assert_near(waited_s(YK_SIM_BY_RATIO, 0), c, 1e-9);
+}
+
 static void refuse(const struct yk_sim_trace *t, const struct yk_sim_cluster_opts *o, const char *said) {
     struct yk_sim_cluster_result r = {.requests = 77};
     struct yk_err err = {0};
@@ -500,6 +557,8 @@ int main(void) {
         cmocka_unit_test(test_decode_shares_its_steps),
         cmocka_unit_test(test_the_directory_is_what_the_tiers_have),
         cmocka_unit_test(test_routers),
+        cmocka_unit_test(test_copies_that_were_read_yield),
+        cmocka_unit_test(test_the_order_of_turns),
         cmocka_unit_test(test_refuses_what_makes_no_sense),
         cmocka_unit_test(test_odd_traces_end_well),
     };
