@@ -12,14 +12,18 @@
 #include <string.h>
 
 #define TREES    24
+#define PARTS    2 /* of the examples: each has its share of the trees, upon those of the parts before it */
 #define SHRINK   0.19f /* of each tree's step */
 #define FEATURES 12    /* of a tree */
 #define RIDGE    4.0f  /* expected events added to each leaf: few examples move little */
 #define LEAF_MIN 1.0f  /* expected events on each side of a split */
 #define STEP_MAX 3.0f  /* of one leaf, before it is shrunk */
 #define GAIN_MIN 1e-6f
+/* So much more than the long wait, of two halves: fewer events come within it, and without that its rate would hardly
+ * decide where a node is split. */
+#define NEAR_COUNTS 3
 
-_Static_assert(TREES <= YK_TREES_MAX, "there is room");
+_Static_assert(TREES <= YK_TREES_MAX && TREES % PARTS == 0, "there is room");
 
 /* Events less expected ones of the long and of the near wait, and expected ones of both: added at once. */
 typedef float sums __attribute__((vector_size(16)));
@@ -27,6 +31,7 @@ enum { LONG, NEAR, EXPECTED, EXPECTED_NEAR = EXPECTED + NEAR };
 
 struct yk_fit_row {
     sums gh;
+    uint8_t x[YK_TREES_FEATURES];
 };
 
 struct yk_fit_hist {
@@ -42,7 +47,6 @@ struct split {
 /* What a tree is grown from, at one depth after another. */
 struct growing {
     struct yk_fit *fit;
-    const struct yk_fit_example *examples;
     struct yk_trees *trees;
     uint32_t tree;
 };
@@ -84,10 +88,9 @@ static void count_rows(const struct growing *w, const uint32_t *rows, uint32_t n
     for (uint32_t i = 0; i < f->n_features; i++)
         memset(h->at[f->features[i]], 0, sizeof(h->at[0]));
     for (uint32_t k = 0; k < n; k++) {
-        const uint8_t *x = w->examples[rows[k]].x;
-        sums gh = f->rows[rows[k]].gh;
-        for (uint32_t i = 0; i < f->n_features; i++)
-            h->at[f->features[i]][x[f->features[i]]] += gh;
+        const struct yk_fit_row *r = &f->rows[rows[k]];
+        for (uint32_t i = 0; i < FEATURES; i++)
+            h->at[f->features[i]][r->x[f->features[i]]] += r->gh;
     }
 }
 
@@ -101,7 +104,7 @@ static void subtract(const struct yk_fit *f, struct yk_fit_hist *from, const str
 static float worth(sums a, sums b) {
     sums off = {a[LONG], a[NEAR], b[LONG], b[NEAR]};
     sums expected = {a[EXPECTED], a[EXPECTED_NEAR], b[EXPECTED], b[EXPECTED_NEAR]};
-    sums each = off * off / (expected + RIDGE);
+    sums each = (sums){1, NEAR_COUNTS, 1, NEAR_COUNTS} * off * off / (expected + RIDGE);
     return (each[0] + each[1]) + (each[2] + each[3]);
 }
 
@@ -152,7 +155,7 @@ static uint32_t part(const struct growing *w, uint32_t *rows, uint32_t n, const 
     uint32_t *aside = w->fit->aside, first = 0, second = 0;
     for (uint32_t k = 0; k < n; k++) {
         uint32_t row = rows[k];
-        bool is_second = w->examples[row].x[s->feature] > s->limit;
+        bool is_second = w->fit->rows[row].x[s->feature] > s->limit;
         rows[first] = row;
         aside[second] = row;
         first += !is_second;
@@ -205,45 +208,67 @@ static void grow_tree(const struct growing *w, uint32_t n) {
     grow(w, 0, YK_TREES_LEAVES / 2, f->order, n, all, f->hist);
 }
 
-/* What follows an example within the near wait; nothing where there is none. */
-static void add_near(sums *gh, const struct yk_fit_example *e, float near_s) {
+/* ---- examples --------------------------------------------------------------------------------- */
+
+/* What was seen within the wait: was there an event, and for how long was it waited for? */
+static sums seen(const struct yk_fit_example *e, float near_s) {
     bool is_over = e->waited_s > near_s;
-    (*gh)[NEAR] = !is_over && e->event;
-    (*gh)[EXPECTED_NEAR] = (is_over ? near_s : e->waited_s) * expf(e->prior);
+    return (sums){e->event, is_over ? 0 : e->event, e->waited_s, is_over ? near_s : e->waited_s};
 }
 
-/* The rates of all, as factors of their priors; each row's expected events by them. */
-static yk_trees_pair start(struct yk_fit *f, const struct yk_fit_example *e, uint32_t n, float near_s) {
-    double events[2] = {1, 1}, expected[2] = {1, 1};
+/* The rates of all, as factors of their priors. */
+static yk_trees_pair start(const struct yk_fit_example *e, uint32_t n, float near_s) {
+    double events = 1, events_near = 1, expected = 1, expected_near = 1;
     for (uint32_t i = 0; i < n; i++) {
-        sums gh = {e[i].event, 0, e[i].waited_s * expf(e[i].prior), 0};
-        if (near_s > 0)
-            add_near(&gh, &e[i], near_s);
-        f->rows[i].gh = gh;
-        for (uint32_t wait = LONG; wait <= NEAR; wait++) {
-            events[wait] += gh[wait];
-            expected[wait] += gh[EXPECTED + wait];
-        }
+        sums s = seen(&e[i], near_s);
+        float rate = expf(e[i].prior);
+        events += s[LONG];
+        events_near += s[NEAR];
+        expected += s[EXPECTED] * rate;
+        expected_near += s[EXPECTED_NEAR] * rate;
     }
-    float times = (float)(events[LONG] / expected[LONG]), times_near = (float)(events[NEAR] / expected[NEAR]);
+    return (yk_trees_pair){(float)log(events / expected), (float)log(events_near / expected_near)};
+}
+
+/* Examples of two kinds may come in turn, so which part one is of is drawn. */
+static uint32_t part_of(uint64_t seed, uint32_t example) {
+    uint64_t z = (seed + example) * UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ z >> 32) * UINT64_C(0xbf58476d1ce4e5b9);
+    return (uint32_t)(z >> 32) % PARTS;
+}
+
+/* Those of the part become rows, that expect what the trees so far say. Returns how many. */
+static uint32_t fill_rows(const struct growing *w, const struct yk_fit_example *e, uint32_t n, float near_s, uint64_t seed,
+                          uint32_t wanted) {
+    uint32_t rows = 0;
     for (uint32_t i = 0; i < n; i++) {
-        sums gh = f->rows[i].gh;
-        float h = gh[EXPECTED] * times, h_near = gh[EXPECTED_NEAR] * times_near;
-        f->rows[i].gh = (sums){gh[LONG] - h, gh[NEAR] - h_near, h, h_near};
+        if (part_of(seed, i) != wanted)
+            continue;
+        struct yk_fit_row *r = &w->fit->rows[rows++];
+        sums s = seen(&e[i], near_s);
+        yk_trees_pair score = yk_trees_score(w->trees, e[i].x);
+        float expected = s[EXPECTED] * expf(e[i].prior + score[LONG]);
+        float expected_near = near_s > 0 ? s[EXPECTED_NEAR] * expf(e[i].prior + score[NEAR]) : 0;
+        r->gh = (sums){s[LONG] - expected, s[NEAR] - expected_near, expected, expected_near};
+        memcpy(r->x, e[i].x, sizeof(r->x));
     }
-    return (yk_trees_pair){logf(times), logf(times_near)};
+    return rows;
 }
 
 void yk_fit_run(struct yk_fit *f, const struct yk_fit_example *examples, uint32_t n, float near_s,
                 struct yk_trees *t) {
-    struct growing w = {.fit = f, .examples = examples, .trees = t};
+    struct growing w = {.fit = f, .trees = t};
     if (n > f->max_examples)
         n = f->max_examples;
     yk_trees_clear(t);
     t->waits = near_s > 0 ? 2 : 1;
-    t->base = start(f, examples, n, near_s);
-    for (int k = 0; k < TREES; k++) {
-        w.tree = yk_trees_add(t);
-        grow_tree(&w, n);
+    t->base = start(examples, n, near_s);
+    uint64_t seed = f->random;
+    for (uint32_t part = 0; part < PARTS; part++) {
+        uint32_t rows = fill_rows(&w, examples, n, near_s, seed, part);
+        for (uint32_t k = 0; k < TREES / PARTS; k++) {
+            w.tree = yk_trees_add(t);
+            grow_tree(&w, rows);
+        }
     }
 }

@@ -8,8 +8,9 @@
  * what a cache orders by: expected hits for each second of a block's stay.
  * Rejected: the chance of an event within a time as a label, which says nothing until that time is over.
  *
- * A node's histogram is its parent's less its sibling's, so of two siblings only the smaller one's rows are
- * read; each tree looks at some of the features, drawn anew; a row keeps its rate, not the logarithm, so that
+ * Each half of the examples, which are drawn, makes half of the trees, the second upon what the first half's say: a
+ * tree reads half as much. A node's histogram is its parent's less its sibling's, so of two siblings only the smaller
+ * one's rows are read; each tree looks at some of the features, drawn anew; a row keeps its rate, not the logarithm, so that
  * a tree costs one exponential a leaf. docs/decisions/0022.
  *
  * Nothing allocates but init. Thread: one at a time, any: it touches nothing else.
@@ -43,7 +44,7 @@ struct yk_fit {
 int yk_fit_init(struct yk_fit *f, uint32_t max_examples, uint64_t seed);
 void yk_fit_fini(struct yk_fit *f);
 
-/* Makes the trees anew from n examples: about 0.4 us an example. near_s: the near wait, whose rate is fitted along with
+/* Makes the trees anew from n examples: about 0.2 us an example. near_s: the near wait, whose rate is fitted along with
  * that of the whole one; 0: there is none. */
 void yk_fit_run(struct yk_fit *f, const struct yk_fit_example *examples, uint32_t n, float near_s,
                 struct yk_trees *ret_trees);

@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define PRIOR_AGE_MS 60000u /* ages far below are as good as each other; 20 to 60 did equally well */
 
@@ -46,13 +47,19 @@ int yk_history_init(struct yk_history *h, uint32_t max_records) {
         h->mask = h->mask * 2 + 1;
     h->max = h->limit = max_records;
     h->oldest = h->youngest = YK_RECORD_NONE;
-    h->records = calloc(max_records, sizeof(*h->records));
+    h->memory_bytes = (size_t)max_records * sizeof(*h->records);
+    h->records = mmap(NULL, h->memory_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (h->records == MAP_FAILED)
+        h->records = NULL;
+    else
+        (void)madvise(h->records, h->memory_bytes, MADV_HUGEPAGE); /* filled from the first on */
     h->buckets = calloc((size_t)h->mask + 1, sizeof(*h->buckets));
     return h->records != NULL && h->buckets != NULL ? 0 : -YK_ENOMEM;
 }
 
 void yk_history_fini(struct yk_history *h) {
-    free(h->records);
+    if (h->records != NULL)
+        munmap(h->records, h->memory_bytes);
     free(h->buckets);
 }
 
@@ -77,8 +84,7 @@ void yk_history_prefetch_record(const struct yk_history *h, uint64_t key_hash) {
     uint32_t link = *bucket_of(h, key_hash);
     if (link == 0)
         return;
-    __builtin_prefetch(&h->records[link - 1]);
-    __builtin_prefetch((const char *)&h->records[link - 1] + 64);
+    yk_history_prefetch_all(h, link - 1);
 }
 
 static void unlink_age(struct yk_history *h, const struct yk_record *r) {
@@ -165,19 +171,28 @@ static void note_use(struct yk_history *h, struct yk_record *r) {
     r->touched = ++h->clock;
 }
 
+/* What all of its blocks have in common, once for all. */
+void yk_history_quantize(struct yk_history_request *q) {
+    q->x_length = quantize(q->length, 1, 10);
+    q->x_output = quantize(q->output, 1, 8);
+    q->x_turn = quantize(q->turn, 1, 12);
+    q->x_pause = q->pause_ms == UINT32_MAX ? YK_TREES_VALUES - 1 : quantize(q->pause_ms, 500, 8);
+    q->x_new_blocks = quantize(q->new_blocks, 1, 10);
+}
+
 void yk_history_touch(struct yk_history *h, uint32_t record, const struct yk_history_request *q, uint32_t tail) {
     struct yk_record *r = &h->records[record];
     note_use(h, r);
     r->turn = q->turn;
     r->x[TAIL] = quantize(tail, 1, 10);
-    r->x[LENGTH] = quantize(q->length, 1, 10);
-    r->x[OUTPUT] = quantize(q->output, 1, 8);
+    r->x[LENGTH] = q->x_length;
+    r->x[OUTPUT] = q->x_output;
     r->x[STOP] = q->stop;
     r->x[LAST_EIGHTHS] = tail == 0 ? q->eighths : 0;
     r->x[END_EIGHTHS] = tail <= 1 ? q->eighths : 0;
-    r->x[TURN] = quantize(q->turn, 1, 12);
-    r->x[PAUSE] = q->pause_ms == UINT32_MAX ? YK_TREES_VALUES - 1 : quantize(q->pause_ms, 500, 8);
-    r->x[NEW_BLOCKS] = quantize(q->new_blocks, 1, 10);
+    r->x[TURN] = q->x_turn;
+    r->x[PAUSE] = q->x_pause;
+    r->x[NEW_BLOCKS] = q->x_new_blocks;
     renew(h, record);
 }
 

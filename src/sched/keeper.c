@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REFRESHED 1 /* leaves an eviction, in turn */
+#define REFRESHED_EACH 2u /* evictions: one leaf, in turn */
 #define WORTH_NOTHING (-1e9f)
 /* What came up ahead of its use is worth so much more, as a logarithm: else it goes for the next that does. Of 0, 0.5
  * and 1 this made the most hits. */
@@ -168,9 +168,11 @@ bool yk_keeper_peek(struct yk_keeper *k, float *ret_value) {
 bool yk_keeper_trim(struct yk_keeper *k, uint32_t *ret_record) {
     if (k->count <= k->capacity || k->leaves == 0)
         return false;
-    for (unsigned i = 0; i < REFRESHED; i++) {
+    if (++k->trims % REFRESHED_EACH == 0) {
         k->next_refreshed = k->next_refreshed + 1 < k->leaves ? k->next_refreshed + 1 : 0;
         refresh(k, k->next_refreshed);
+        if (k->next_refreshed + 1 < k->leaves)
+            yk_history_prefetch_all(k->history, k->heap[k->next_refreshed + 1].record);
     }
     settle_top(k);
     *ret_record = k->heap[0].record;

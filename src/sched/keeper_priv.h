@@ -4,7 +4,7 @@
  * heap of those without kept children.
  *
  * Rates change with time, so a place in the heap is a little old. Before a record goes it is predicted anew,
- * and REFRESHED others in turn; none twice within a request. Whoever comes in takes part, so a newcomer may go at
+ * and with every second one another in turn; none twice within a request. Whoever comes in takes part, so a newcomer may go at
  * once: admission.
  *
  * Blocks of one request that have been silent since look alike, features being steps of logarithms: half of what is to be
@@ -36,7 +36,7 @@ struct yk_keeper {
     const struct yk_trees *trees;
     struct yk_keeper_scored *scored; /* by these trees, in places by their features */
     struct yk_keeper_place *heap;
-    uint32_t leaves, count, capacity, next_refreshed;
+    uint32_t leaves, count, capacity, next_refreshed, trims;
     uint8_t bit; /* of record.in */
 };
 

@@ -313,6 +313,7 @@ static void request(struct learned *l, const struct yk_policy_request *q, uint32
     l->history.request++;
     uint32_t known = find_chain(l, q->key_hashes, n, parent);
     struct yk_history_request common = features_of(l, q, n, known);
+    yk_history_quantize(&common);
     l->requests_clock = l->history.clock;
     count_hits(l, n);
     yk_wanted_use(&l->wanted, l->chain, n);
@@ -484,10 +485,11 @@ static void bind(struct learned *l, uint32_t id, uint32_t record) {
 
 /* What a start finds is no request: nothing is hit or learned by it, and what is known of it stands. */
 static uint32_t record_found(struct learned *l, uint64_t key_hash, uint32_t parent) {
-    static const struct yk_history_request nothing = {.pause_ms = UINT32_MAX};
+    struct yk_history_request nothing = {.pause_ms = UINT32_MAX};
     uint32_t record = yk_history_find(&l->history, key_hash), gone;
     if (record != YK_RECORD_NONE)
         return record;
+    yk_history_quantize(&nothing);
     l->history.request++;
     record = add_record(l, key_hash, 0, parent);
     yk_shadow_lru_before(&l->lru, record);

@@ -17,7 +17,7 @@
 #define A_REQUEST_FULL 2 /* the same, when there is no place left for their examples but that of older ones */
 
 /* Between two trainings there are so many requests, half as many more each time, and two blocks for each example,
- * as one costs 0.4 us, or as many blocks as before both. */
+ * as one costs 0.2 us, or as many blocks as before both. */
 #define DUE_FIRST         100
 #define DUE_MAX           500
 #define BLOCKS_AN_EXAMPLE 2

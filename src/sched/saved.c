@@ -48,7 +48,7 @@ struct saved_head {
     uint64_t now_ms;
     uint64_t model_ms, lessons_random, blocks, blocks_ever, fit_random;
     double hits[FOLLOWED], long_hits[FOLLOWED], long_real_hits, room, stay_ms, near_s;
-    uint32_t request, peak, capacity, follows, next_refreshed;
+    uint32_t request, peak, capacity, follows, next_refreshed, trims;
     uint32_t records, leaves, queued[QUEUES], lessons, planned;
     uint32_t lessons_next, requests_due, requests;
     uint8_t has_fit, fit_features[YK_TREES_FEATURES];
@@ -186,7 +186,7 @@ static void see_rest(struct yk_learned_saving *s) {
                              .room = l->room, .stay_ms = l->training->place.stay_ms,
                              .near_s = (double)l->training->place.used_s, .request = l->history.request, .peak = l->peak,
                              .capacity = l->capacity, .follows = l->follows,
-                             .next_refreshed = l->keeper.next_refreshed, .lessons = l->lessons.count,
+                             .next_refreshed = l->keeper.next_refreshed, .trims = l->keeper.trims, .lessons = l->lessons.count,
                              .planned = l->lessons.planned, .lessons_next = l->lessons.next,
                              .requests_due = l->lessons.requests_due, .requests = l->lessons.requests};
     memcpy(h->hits, l->hits, sizeof(h->hits));
@@ -590,6 +590,7 @@ static void load_caches(const struct loading *o) {
     }
     yk_keeper_restored(&l->keeper, records);
     l->keeper.next_refreshed = o->h.next_refreshed;
+    l->keeper.trims = o->h.trims;
 }
 
 static void load_queues(const struct loading *o) {

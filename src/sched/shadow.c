@@ -26,6 +26,8 @@ static void pass(struct yk_shadow_lru *c) {
     do
         c->oldest = record_at(c->history, c->oldest)->younger;
     while (c->oldest != YK_RECORD_NONE && !(record_at(c->history, c->oldest)->in & c->bit));
+    if (c->oldest != YK_RECORD_NONE)
+        yk_history_prefetch_lists(c->history, record_at(c->history, c->oldest)->younger);
 }
 
 void yk_shadow_lru_before(struct yk_shadow_lru *c, uint32_t record) {
@@ -137,6 +139,13 @@ static void remember(struct yk_shadow_s3fifo *c, uint32_t record) {
     move_to(c, record, GHOST);
 }
 
+/* The one after the oldest: it is asked for with the next use, or the one after that. */
+static void prefetch_next(const struct yk_shadow_s3fifo *c, unsigned queue) {
+    uint32_t oldest = c->queues[queue].oldest;
+    if (oldest != YK_RECORD_NONE)
+        yk_history_prefetch_lists(c->history, record_at(c->history, oldest)->queue_younger);
+}
+
 static uint32_t evict(struct yk_shadow_s3fifo *c) {
     uint32_t record;
     do
@@ -148,6 +157,8 @@ static uint32_t evict(struct yk_shadow_s3fifo *c) {
     else
         move_to(c, record, OUT);
     r->in &= (uint8_t)~c->bit;
+    prefetch_next(c, SMALL);
+    prefetch_next(c, GHOST);
     return record;
 }
 
