@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Which of several namespaces gives way: where the policy hears of requests, one that scans does not flush what another
- * works with, whether its clients announce or not, and whatever is pinned; elsewhere who is oldest goes.
+ * works with, whether its clients announce or not, and whatever is pinned; elsewhere who is oldest goes. What is
+ * guaranteed stays, with slow memory in both ranges together.
  */
 #include "store_rig.h"
 
@@ -148,6 +149,163 @@ static void a_removed_namespace_leaves_its_room(void **state) {
     fixture_close(&f);
 }
 
+/* ---- terms ------------------------------------------------------------------------------------------ */
+
+static yk_ns_info info_of(struct fixture *f, uint32_t ns) {
+    yk_ns_info info;
+    assert_int_equal(yk_store_ns_info(f->s, ns, &info), 0);
+    return info;
+}
+
+/* One puts so many blocks and asks no more, another works with all that there is room for. Blocks of the first that stay. */
+static uint32_t left_of_who_rests(struct fixture *f, uint32_t rests, uint32_t works, uint32_t blocks, uint32_t room) {
+    uint64_t rng = 3;
+    char key[32];
+    for (uint64_t i = 0; i < blocks; i++)
+        ask(f, rests, i, 1);
+    for (uint32_t i = 0; i < 16 * room; i++) {
+        ask(f, works, random_below(&rng, room), 1);
+        yk_store_turn(f->s);
+        if (i % 64 == 0)
+            yk_store_tick(f->s);
+    }
+    enter(f, rests);
+    uint32_t left = 0;
+    for (uint64_t i = 0; i < blocks; i++) {
+        snprintf(key, sizeof(key), "b%llu", (unsigned long long)i);
+        left += here(f, key) != 0;
+    }
+    return left;
+}
+
+static void what_is_guaranteed_stays(void **state) {
+    for (int promised = 0; promised < 2; promised++) {
+        struct fixture f;
+        fixture_open(&f, ROOM * BLOCK, 0, "learned");
+        uint32_t rests = open_ns(&f, "rests"), works = open_ns(&f, "works");
+        assert_int_equal(yk_store_ns_set_guarantee(f.s, rests, promised ? 200 * BLOCK : 0), 0);
+        uint32_t left = left_of_who_rests(&f, rests, works, 200, ROOM);
+        if (promised)
+            assert_in_range(left, 195, 200);
+        else
+            assert_in_range(left, 0, 100);
+        yk_ns_info info = info_of(&f, rests);
+        assert_int_equal(info.guaranteed_bytes, promised ? 200 * BLOCK : 0);
+        assert_int_equal(info.share_used_bytes, left * BLOCK);
+        assert_true(info.share_bytes >= info.guaranteed_bytes && info.share_hit_ratio < 0.1);
+        assert_true(info_of(&f, works).share_hit_ratio > 0.3);
+        fixture_close(&f);
+    }
+}
+
+/* Nobody was heard of yet when the scan comes. */
+static void a_guarantee_holds_from_the_first_block_on(void **state) {
+    struct fixture f;
+    fixture_open(&f, ROOM * BLOCK, 0, "learned");
+    uint32_t rests = open_ns(&f, "rests"), scans = open_ns(&f, "scans");
+    assert_int_equal(yk_store_ns_set_guarantee(f.s, rests, 50 * BLOCK), 0);
+    for (uint64_t i = 0; i < 50; i++)
+        ask(&f, rests, i, 0);
+    for (uint64_t i = 0; i < 2 * ROOM; i++)
+        ask(&f, scans, 1000 + i, 0);
+    assert_int_equal(info_of(&f, rests).blocks, 50);
+    fixture_close(&f);
+}
+
+/* Two work alike, with more than there is. */
+static void a_hit_of_a_higher_priority_counts_more(void **state) {
+    struct fixture f;
+    uint64_t rng = 9;
+    fixture_open(&f, ROOM * BLOCK, 0, "learned");
+    uint32_t high = open_ns(&f, "high"), low = open_ns(&f, "low");
+    assert_int_equal(yk_store_ns_set_priority(f.s, high, 4 * YK_PRIORITY_DEFAULT), 0);
+    for (uint32_t i = 0; i < 20 * ROOM; i++) {
+        ask(&f, high, random_below(&rng, ROOM), 1);
+        ask(&f, low, random_below(&rng, ROOM), 1);
+    }
+    assert_true(info_of(&f, high).share_bytes > 3 * info_of(&f, low).share_bytes);
+    assert_true(info_of(&f, high).blocks > 2 * info_of(&f, low).blocks);
+    fixture_close(&f);
+}
+
+/* All of them come to be less, as they are more than there is. */
+static void guarantees_are_cut_in_proportion(void **state) {
+    struct fixture f;
+    fixture_open(&f, ROOM * BLOCK, 0, "learned");
+    uint32_t works = open_ns(&f, "works"), scans = open_ns(&f, "scans");
+    assert_int_equal(yk_store_ns_set_guarantee(f.s, works, 3ull * ROOM * BLOCK / 4), 0);
+    assert_int_equal(yk_store_ns_set_guarantee(f.s, scans, 3ull * ROOM * BLOCK / 4), 0);
+    (void)worker_hits(&f, works, scans, 1);
+    struct yk_counters n = counters(&f);
+    assert_int_equal(n.guaranteed_bytes, 3ull * ROOM * BLOCK / 2);
+    assert_true(n.divided_bytes <= ROOM * BLOCK);
+    uint64_t half = (n.divided_bytes - n.divided_bytes / 64) / 2;
+    assert_in_range(info_of(&f, works).guaranteed_bytes, half - 2, half);
+    assert_in_range(info_of(&f, scans).guaranteed_bytes, half - 2, half);
+    assert_in_range(info_of(&f, scans).share_bytes, half - 2, half + n.divided_bytes / 64);
+    assert_int_equal(yk_store_ns_set_guarantee(f.s, scans, 0), 0);
+    assert_int_equal(info_of(&f, works).guaranteed_bytes, 3ull * ROOM * BLOCK / 4);
+    fixture_close(&f);
+}
+
+/* ---- slow memory -------------------------------------------------------------------------------------- */
+
+/* DRAM of half the room, and slow memory of the other half; uses cost so little more that nothing rises unless often used. */
+static void open_with_slow(struct fixture *f, const char *policy) {
+    fixture_init(f, ROOM / 2 * BLOCK, 0, policy);
+    f->o.cxl.bytes = ROOM / 2 * BLOCK;
+    f->o.cxl.figures = (struct yk_cxl_figures){.dram_lat_ns = 100, .dram_bps = 10000000000u, .slow_lat_ns = 250,
+                                               .slow_bps = 4000000000u};
+    store_open(f);
+}
+
+static double beside_a_scan_with_slow(const char *policy) {
+    struct fixture f;
+    open_with_slow(&f, policy);
+    uint32_t works = open_ns(&f, "works"), scans = open_ns(&f, "scans"), hits = 0;
+    uint64_t next = 0, rng = 5;
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        int hit = ask(&f, works, random_below(&rng, WORKS), 1);
+        hits += hit && i >= ROUNDS / 2;
+        for (int k = 0; k < 4; k++)
+            ask(&f, scans, 1000 + next++, 1);
+        yk_store_turn(f.s);
+        if (i % 16 == 0)
+            yk_store_tick(f.s);
+    }
+    struct yk_counters n = counters(&f);
+    assert_true(n.sunk > 0 && n.cxl_evicted > 0);
+    if (strcmp(policy, "learned") == 0) { /* together they have more than DRAM alone */
+        assert_true(info_of(&f, works).share_bytes > (ROOM / 2 + 1) * BLOCK);
+        assert_int_equal(info_of(&f, works).share_used_bytes + info_of(&f, scans).share_used_bytes,
+                         n.block_bytes + n.cxl_block_bytes);
+    }
+    fixture_close(&f);
+    return (double)hits / (ROUNDS - ROUNDS / 2);
+}
+
+static void a_scan_does_not_flush_slow_memory_either(void **state) {
+    double with = beside_a_scan_with_slow("learned"), without = beside_a_scan_with_slow("chain-lru");
+    print_message("with slow memory, beside a scan: %.1f %% hit, %.1f %% where nothing is divided\n", 100 * with, 100 * without);
+    assert_true(with > 0.9 && without < 0.5);
+}
+
+static void a_guarantee_is_of_both_ranges(void **state) {
+    for (int promised = 0; promised < 2; promised++) {
+        struct fixture f;
+        open_with_slow(&f, "learned");
+        uint32_t rests = open_ns(&f, "rests"), works = open_ns(&f, "works");
+        assert_int_equal(yk_store_ns_set_guarantee(f.s, rests, promised ? 200 * BLOCK : 0), 0);
+        uint32_t left = left_of_who_rests(&f, rests, works, 200, ROOM);
+        print_message("%u of 200 are left\n", left);
+        if (promised)
+            assert_in_range(left, 195, 200);
+        else
+            assert_in_range(left, 0, 120);
+        fixture_close(&f);
+    }
+}
+
 /* With one namespace the policy alone decides. */
 static void one_namespace_has_all(void **state) {
     struct fixture f;
@@ -169,6 +327,12 @@ int main(void) {
         cmocka_unit_test(pinned_blocks_are_passed_over),
         cmocka_unit_test(a_removed_namespace_leaves_its_room),
         cmocka_unit_test(one_namespace_has_all),
+        cmocka_unit_test(what_is_guaranteed_stays),
+        cmocka_unit_test(a_guarantee_holds_from_the_first_block_on),
+        cmocka_unit_test(a_hit_of_a_higher_priority_counts_more),
+        cmocka_unit_test(guarantees_are_cut_in_proportion),
+        cmocka_unit_test(a_scan_does_not_flush_slow_memory_either),
+        cmocka_unit_test(a_guarantee_is_of_both_ranges),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
