@@ -6,6 +6,7 @@
 #include "sim_cluster.h"
 
 #include "base/parse.h"
+#include "base/fmt.h"
 #include "base/text.h"
 #include "sim/sim.h"
 
@@ -16,9 +17,9 @@
 struct sim_config {
     struct yolk_common common;
     struct sim_cluster_config cluster;
-    char *trace, *ssd;
+    char *trace, *ssd, *block_bytes;
     int64_t capacity, seed;
-    int policy;
+    int policy, shape;
     bool prefetch, cost;
 };
 
@@ -38,6 +39,12 @@ static const struct yk_opt rows[] = {
     {ROW("prefetch-ahead", YK_OPT_BOOL, prefetch),
      .help = "Bring up chains from SSD before they are wanted, where that can be predicted. For learned with --ssd, "
              "without --nodes."},
+    {ROW("block-bytes", YK_OPT_STR, block_bytes), .metavar = "MIN:MAX",
+     .help = "Blocks are of different lengths: MIN, twice MIN, and so on up to MAX, drawn from their ids; the cache has as "
+             "many bytes as --capacity of mean length. For lru, lfu, s3fifo, gdsf and learned, without --ssd and --nodes."},
+    {ROW("model-shape", YK_OPT_ENUM, shape), .def = "none", .values = yk_sim_shape_names,
+     .help = "What a hit saves grows with its depth in the prompt, as this model's attention does; learned keeps what saves "
+             "most. none: all hits save alike. Without --nodes, which has --model."},
     {ROW("seed", YK_OPT_INT, seed), .def = "1", .min = "0",
      .help = "The same trace, options and seed give the same result everywhere."},
     {ROW("cost", YK_OPT_BOOL, cost),
@@ -64,9 +71,30 @@ static void print_tiers_json(const struct sim_config *c, struct yk_json *json, c
     yk_json_put_uint(json, "prefetched_used_blocks", r->moved_used);
 }
 
+static void print_worth_json(const struct sim_config *c, struct yk_json *json, const struct yk_sim_result *r) {
+    if (c->block_bytes != NULL) {
+        yk_json_put_uint(json, "capacity_bytes", r->room_bytes);
+        yk_json_put_uint(json, "total_bytes", r->bytes);
+        yk_json_put_uint(json, "hit_bytes", r->hit_bytes);
+        yk_json_put_double(json, "hit_byte_ratio", ratio_of(r->hit_bytes, r->bytes));
+    }
+    if (c->shape != 0)
+        yk_json_put_double(json, "saved_compute_ratio", r->all_saved > 0 ? r->saved / r->all_saved : 0);
+}
+
+static void print_worth_text(const struct sim_config *c, const struct yk_sim_result *r) {
+    char room[YK_FMT_MAX];
+    if (c->block_bytes != NULL)
+        printf("%.2f %% of all bytes hit, in %s\n", 100 * ratio_of(r->hit_bytes, r->bytes),
+               yk_fmt_bytes(r->room_bytes, room));
+    if (c->shape != 0)
+        printf("%.2f %% of all compute of prompts saved\n", r->all_saved > 0 ? 100 * r->saved / r->all_saved : 0);
+}
+
 static void print_text(const struct sim_config *c, const struct yk_sim_result *r, double ratio) {
     printf("%s, %" PRId64 " blocks: %" PRIu64 " / %" PRIu64 " blocks hit (%.2f %%) in %" PRIu64 " requests\n",
            yk_sim_policy_names[c->policy], c->capacity, r->hit_blocks, r->blocks, 100 * ratio, r->requests);
+    print_worth_text(c, r);
     if (c->ssd != NULL)
         printf("%" PRIu64 " of them on SSD (%.2f %%), %" PRIu64 " blocks written there\n", r->below_hit_blocks,
                100 * ratio_of(r->below_hit_blocks, r->hit_blocks), r->below_written);
@@ -88,6 +116,7 @@ static void print_json(const struct sim_config *c, const struct yk_sim_result *r
     yk_json_put_uint(&json, "total_blocks", r->blocks);
     yk_json_put_uint(&json, "hit_blocks", r->hit_blocks);
     yk_json_put_double(&json, "hit_ratio", ratio);
+    print_worth_json(c, &json, r);
     if (c->ssd != NULL)
         print_tiers_json(c, &json, r);
     if (c->cost) {
@@ -138,14 +167,32 @@ static int read_ssd(const char *text, uint64_t *ret_blocks, struct yk_err *err) 
     return rc == 0 && *ret_blocks == 0 ? yk_err_set(err, -YK_EINVAL, "found 0, expected 1 or more, or unlimited") : rc;
 }
 
+/* MIN:MAX; zeros without it. */
+static int read_lengths(const char *text, struct yk_sim_opts *opts, struct yk_err *err) {
+    char min[32] = {0};
+    const char *colon = text != NULL ? strchr(text, ':') : NULL;
+    if (text == NULL)
+        return 0;
+    if (colon == NULL || (size_t)(colon - text) >= sizeof(min))
+        return yk_err_set(err, -YK_EINVAL, "expected two sizes, MIN:MAX");
+    memcpy(min, text, (size_t)(colon - text));
+    int rc = yk_parse_size(min, &opts->bytes_min, err);
+    if (rc == 0)
+        rc = yk_parse_size(colon + 1, &opts->bytes_max, err);
+    return rc == 0 && opts->bytes_min == 0 ? yk_err_set(err, -YK_EINVAL, "found 0, expected 1 byte or more") : rc;
+}
+
 static int run_cache(const struct sim_config *c, const struct yk_sim_trace *trace, uint64_t below) {
     struct yk_sim_opts opts = {.policy = yk_sim_policy_names[c->policy],
                                .capacity = (uint32_t)c->capacity,
                                .seed = (uint64_t)c->seed,
                                .below = below,
+                               .shape = yk_sim_shape_names[c->shape],
                                .prefetches = c->prefetch};
     struct yk_sim_result result;
     struct yk_err err = {0};
+    if (read_lengths(c->block_bytes, &opts, &err) < 0)
+        return yolk_fail(YOLK_USAGE, "--block-bytes: %s", err.text);
     int rc = yk_sim_run(trace, &opts, &result, &err);
     if (rc < 0)
         return yolk_fail(rc == -YK_EINVAL ? YOLK_USAGE : YOLK_FAIL, "%s", err.text);

@@ -5,6 +5,7 @@
 #include "sched/keeper_priv.h"
 #include "sched/place_priv.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,9 +17,9 @@
 #define RETRIES   4 /* the top may have been worth more when it was predicted: look again so often */
 
 int yk_keeper_init(struct yk_keeper *k, struct yk_history *history, const struct yk_trees *trees,
-                   uint32_t capacity, uint32_t max_request, uint8_t bit) {
+                   uint32_t capacity, uint8_t bit) {
     *k = (struct yk_keeper){.history = history, .trees = trees, .capacity = capacity, .bit = bit};
-    k->heap = malloc(((size_t)capacity + max_request + 1) * sizeof(*k->heap));
+    k->heap = malloc(((size_t)history->max + 1) * sizeof(*k->heap)); /* touched as it is used */
     return k->heap != NULL ? 0 : -YK_ENOMEM;
 }
 
@@ -55,14 +56,26 @@ static void sift(struct yk_keeper *k, uint32_t i, struct yk_keeper_place p) {
     put(k, i, p);
 }
 
+void yk_keeper_set_growth(struct yk_keeper *k, double saved_growth) {
+    for (uint32_t step = 0; step < YK_TREES_VALUES; step++)
+        k->by_depth[step] = (float)log(1 + saved_growth * yk_history_depth_of(step));
+}
+
+float yk_keeper_worth(const struct yk_keeper *k, const struct yk_record *r) {
+    float saved = k->by_depth[yk_history_depth_step(r)];
+    bool is_usual = r->bytes == k->unit_bytes || r->bytes == 0 || k->unit_bytes == 0;
+    return is_usual ? saved : saved - logf((float)r->bytes / (float)k->unit_bytes);
+}
+
 static float predict(struct yk_keeper *k, uint32_t record) {
     uint8_t x[YK_TREES_FEATURES];
+    const struct yk_record *r = at(k, record);
     at(k, record)->predicted = k->history->request;
     if (k->trees->count == 0)
         return 0; /* all alike: the least recently used goes */
     yk_history_features(k->history, record, x);
-    return yk_place_score(k->trees, k->near_trees, x) + yk_history_prior(k->history, record) +
-           (at(k, record)->lifted ? LIFTED_STAYS : 0);
+    float rate = yk_place_score(k->trees, k->near_trees, x) + yk_history_prior(k->history, record);
+    return rate + yk_keeper_worth(k, r) + (r->lifted ? LIFTED_STAYS : 0);
 }
 
 static void refresh(struct yk_keeper *k, uint32_t i) {
@@ -94,6 +107,7 @@ void yk_keeper_use(struct yk_keeper *k, uint32_t record) {
     }
     r->in |= k->bit;
     k->count++;
+    k->bytes += r->bytes;
     if (r->kept_children == 0)
         become_leaf(k, record);
     if (parent != YK_RECORD_NONE && at(k, parent)->kept_children++ == 0 && at(k, parent)->heap_at != YK_RECORD_NONE)
@@ -107,6 +121,7 @@ void yk_keeper_drop(struct yk_keeper *k, uint32_t record) {
         return;
     r->in &= (uint8_t)~k->bit;
     k->count--;
+    k->bytes -= r->bytes;
     if (r->heap_at != YK_RECORD_NONE)
         leave_heap(k, record);
     if (parent != YK_RECORD_NONE && at(k, parent)->kept_children > 0 && --at(k, parent)->kept_children == 0 &&
@@ -132,7 +147,7 @@ bool yk_keeper_peek(struct yk_keeper *k, float *ret_value) {
 }
 
 bool yk_keeper_trim(struct yk_keeper *k, uint32_t *ret_record) {
-    if (k->count <= k->capacity || k->leaves == 0)
+    if (!yk_history_is_over(k->count, k->capacity, k->bytes, k->capacity_bytes) || k->leaves == 0)
         return false;
     for (unsigned i = 0; i < REFRESHED; i++) {
         k->next_refreshed = k->next_refreshed + 1 < k->leaves ? k->next_refreshed + 1 : 0;
@@ -149,6 +164,7 @@ void yk_keeper_restore(struct yk_keeper *k, uint32_t record) {
     uint32_t parent = yk_history_parent(k->history, r);
     r->in |= k->bit;
     k->count++;
+    k->bytes += r->bytes;
     if (parent != YK_RECORD_NONE)
         at(k, parent)->kept_children++;
 }

@@ -29,7 +29,7 @@
 #include <string.h>
 
 #define MAGIC   UINT64_C(0x64656e7261656c79) /* "ylearned"; another order of bytes reads otherwise */
-#define VERSION 3u                           /* another model, other features: another version */
+#define VERSION 4u                           /* another model, other features: another version */
 #define NONE    YK_RECORD_NONE
 
 /* Longer is longer than 24 days for an age, which is modulo 49. */
@@ -48,8 +48,9 @@ struct saved_head {
     uint64_t sum;   /* of what follows this */
     uint64_t now_ms;
     uint64_t model_ms, lessons_random, blocks, blocks_ever, fit_random;
-    double hits[FOLLOWED], long_hits[FOLLOWED], long_real_hits, room, stay_ms, near_s;
+    double hits[FOLLOWED], long_hits[FOLLOWED], long_real_hits, room, mean, stay_ms, near_s;
     uint32_t request, peak, capacity, follows, next_refreshed;
+    uint32_t unit_bytes;
     uint32_t records, leaves, queued[QUEUES], lessons, planned;
     uint32_t lessons_next, requests_due, requests;
     uint8_t has_fit, fit_features[YK_TREES_FEATURES];
@@ -59,9 +60,9 @@ struct saved_record {
     uint64_t key_hash;
     uint32_t parent; /* NONE */
     uint32_t first_ms, last_ms;
-    uint32_t uses, children, request;
+    uint32_t uses, children, request, bytes;
     uint8_t x[YK_TREES_FEATURES];
-    uint8_t turn, in, freq, announced, padding;
+    uint8_t turn, in, freq, announced, padding[5];
 };
 
 struct saved_leaf {
@@ -173,7 +174,7 @@ static void see(struct yk_learned_saving *s, uint32_t number) {
                        .queue = r->queue,
                        .r = {.key_hash = r->key_hash, .parent = r->parent, .first_ms = r->first_ms,
                              .last_ms = r->last_ms, .uses = r->uses, .children = r->children,
-                             .request = r->request, .turn = r->turn, .in = r->in, .freq = r->freq,
+                             .request = r->request, .bytes = r->bytes, .turn = r->turn, .in = r->in, .freq = r->freq,
                              .announced = r->announced}};
     memcpy(n->r.x, r->x, sizeof(n->r.x));
 }
@@ -184,7 +185,7 @@ static void see_rest(struct yk_learned_saving *s) {
     *h = (struct saved_head){.magic = MAGIC, .version = VERSION, .head_bytes = sizeof(*h), .now_ms = l->last_ms, .model_ms = l->model_ms,
                              .lessons_random = l->lessons.random, .blocks = l->lessons.blocks,
                              .blocks_ever = l->lessons.blocks_ever, .long_real_hits = l->long_real_hits,
-                             .room = l->room, .stay_ms = l->training->place.stay_ms,
+                             .room = l->room, .mean = l->mean, .unit_bytes = l->unit_bytes, .stay_ms = l->training->place.stay_ms,
                              .near_s = (double)l->training->place.used_s, .request = l->history.request, .peak = l->peak,
                              .capacity = l->capacity, .follows = l->follows,
                              .next_refreshed = l->keeper.next_refreshed, .lessons = l->lessons.count,
@@ -420,7 +421,7 @@ static bool head_is_sane(const struct saved_head *h) {
     bool sane = h->records <= YK_LEARNED_SAVED_MAX && h->leaves <= h->records && h->lessons <= YK_LESSONS &&
                 h->planned <= YK_LESSONS_PLANNED && h->lessons_next < YK_LESSONS && h->follows < FOLLOWED &&
                 h->requests_due >= 1 && h->requests_due <= REQUESTS_DUE_MAX &&
-                is_share(h->long_real_hits) && is_share(h->room) && is_share(h->stay_ms) &&
+                is_share(h->long_real_hits) && is_share(h->room) && h->mean > 0 && is_share(h->mean) && is_share(h->stay_ms) &&
                 is_share(h->near_s) &&
                 (uint64_t)h->queued[0] + h->queued[1] + h->queued[2] <= h->records;
     for (uint32_t i = 0; i < FOLLOWED; i++)
@@ -546,6 +547,7 @@ static void load_record(const struct loading *o, uint32_t place) {
     r->uses = s.uses;
     r->children = s.children;
     r->request = s.request;
+    r->bytes = s.bytes;
     r->predicted = s.request - 1;
     r->turn = s.turn;
     r->freq = s.freq;
@@ -680,8 +682,9 @@ static void load_choice(const struct loading *o) {
     l->room = o->h.room;
     l->peak = o->h.peak < l->capacity_max ? o->h.peak : l->capacity_max;
     l->follows = o->h.follows;
-    l->capacity = capacity > 0 ? capacity : 1;
-    l->lru.capacity = l->s3fifo.capacity = l->keeper.capacity = l->capacity;
+    l->mean = o->h.mean;
+    l->unit_bytes = l->keeper.unit_bytes = o->h.unit_bytes;
+    yk_learned_set_capacity(l, capacity > 0 ? capacity : 1);
     l->history.request = o->h.request;
     l->requests_clock = l->history.clock;
 }

@@ -7,8 +7,6 @@
 #include "sched/learned.h"
 #include "sched/policy.h"
 
-#define BLOCK_TOKENS 512u /* as in the public traces */
-
 struct sched {
     struct yk_sim_cache base;
     const struct yk_sim_trace *trace;
@@ -19,7 +17,7 @@ struct sched {
     uint64_t by_hash_mask;
     uint64_t *hashes; /* learned: of the request, grown to the longest */
     uint32_t hashes_max;
-    uint32_t capacity, count;
+    uint64_t bytes;
 };
 
 static struct sched *of(struct yk_sim_cache *c) {
@@ -35,10 +33,9 @@ static void sched_fini(struct yk_sim_cache *c) {
 }
 
 static int sched_init(struct yk_sim_cache *c, const struct yk_sim_trace *t, const struct yk_sim_opts *o) {
-    struct yk_policy_opts opts = {.capacity_objects = o->capacity, .seed = o->seed, .has_below = o->below != 0};
+    struct yk_policy_opts opts = {.capacity_objects = o->capacity, .seed = o->seed, .saved_growth = c->saved_growth, .has_below = o->below != 0};
     struct sched *s = of(c);
     s->trace = t;
-    s->capacity = o->capacity;
     s->in = calloc(t->distinct + 1, 1);
     int rc = s->in != NULL ? yk_policy_space_new((uint32_t)t->distinct, &s->space) : -YK_ENOMEM;
     return rc == 0 ? yk_policy_new(yk_policy_find(c->ops->name), s->space, &opts, &s->policy) : rc;
@@ -60,7 +57,7 @@ static int evict_one(struct sched *s) {
         return -YK_EINTERNAL;
     (void)yk_policy_evict(s->policy, id, hash_of(s, id));
     s->in[id] = 0;
-    s->count--;
+    s->bytes -= yk_sim_length(&s->base, id);
     yk_sim_left(&s->base, id);
     return 0;
 }
@@ -68,17 +65,22 @@ static int evict_one(struct sched *s) {
 enum { IN = 1, IN_AHEAD = 2 };
 
 static int come_in(struct sched *s, uint32_t block, bool is_ahead) {
+    uint32_t length = yk_sim_length(&s->base, block);
     struct yk_policy_block info = {.key_hash = hash_of(s, block),
-                                   .size_bytes = 1,
+                                   .size_bytes = length,
                                    .parent_id = s->trace->parent[block],
                                    .is_ahead = is_ahead};
-    int rc = s->count == s->capacity ? evict_one(s) : 0;
+    int rc = 0;
+    if (length > s->base.room_bytes)
+        return 0; /* never fits */
+    while (rc == 0 && s->bytes + length > s->base.room_bytes)
+        rc = evict_one(s);
     if (rc == 0)
         rc = yk_policy_insert(s->policy, block, &info);
     if (rc != 0)
         return rc;
     s->in[block] = is_ahead ? IN_AHEAD : IN;
-    s->count++;
+    s->bytes += length;
     return 0;
 }
 
@@ -169,7 +171,7 @@ static int learned_request(struct yk_sim_cache *c, uint64_t number) {
     struct yk_policy_request r = {.now_ms = q->at_ms,
                                    .key_hashes = s->hashes,
                                    .n = q->n,
-                                   .last_block_eighths = yk_trace_last_eighths(q->n, q->input_length, BLOCK_TOKENS),
+                                   .last_block_eighths = yk_trace_last_eighths(q->n, q->input_length, YK_SIM_BLOCK_TOKENS),
                                    .output_length = q->output_length,
                                    .stop = q->stop};
     yk_policy_request(s->policy, &r);
@@ -178,8 +180,9 @@ static int learned_request(struct yk_sim_cache *c, uint64_t number) {
 }
 
 const struct yk_sim_cache_ops yk_sim_learned = {.name = "learned",
+                                                .takes_lengths = true,
                                                 .says_left = true,
-                                            .size = sizeof(struct sched),
+                                                .size = sizeof(struct sched),
                                                 .init = sched_init,
                                                 .fini = sched_fini,
                                                 .request = learned_request,
@@ -187,6 +190,7 @@ const struct yk_sim_cache_ops yk_sim_learned = {.name = "learned",
                                                 .has = sched_has,
                                                 .use = sched_use};
 const struct yk_sim_cache_ops yk_sim_lru = {.name = "lru",
+                                            .takes_lengths = true,
                                             .says_left = true,
                                             .size = sizeof(struct sched),
                                             .init = sched_init,
@@ -194,6 +198,7 @@ const struct yk_sim_cache_ops yk_sim_lru = {.name = "lru",
                                             .has = sched_has,
                                             .use = sched_use};
 const struct yk_sim_cache_ops yk_sim_s3fifo = {.name = "s3fifo",
+                                               .takes_lengths = true,
                                                .says_left = true,
                                                .size = sizeof(struct sched),
                                                .init = sched_init,
