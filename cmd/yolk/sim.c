@@ -39,9 +39,10 @@ static const struct yk_opt rows[] = {
     {ROW("prefetch-ahead", YK_OPT_BOOL, prefetch),
      .help = "Bring up chains from SSD before they are wanted, where that can be predicted. For learned with --ssd, "
              "without --nodes."},
-    {ROW("block-bytes", YK_OPT_STR, block_bytes), .metavar = "MIN:MAX",
-     .help = "Blocks are of different lengths: MIN, twice MIN, and so on up to MAX, drawn from their ids; the cache has as "
-             "many bytes as --capacity of mean length. For lru, lfu, s3fifo, gdsf and learned, without --ssd and --nodes."},
+    {ROW("block-bytes", YK_OPT_STR, block_bytes), .metavar = "MIN:MAX[:each]",
+     .help = "Blocks are of different lengths: MIN, twice MIN, and so on up to MAX, drawn for each conversation (where "
+             "a prompt's second block differs), or for each block; the cache has as many bytes as --capacity of mean "
+             "length. For lru, lfu, s3fifo, gdsf and learned, without --ssd and --nodes."},
     {ROW("model-shape", YK_OPT_ENUM, shape), .def = "none", .values = yk_sim_shape_names,
      .help = "What a hit saves grows with its depth in the prompt, as this model's attention does; learned keeps what saves "
              "most. none: all hits save alike. Without --nodes, which has --model."},
@@ -167,18 +168,18 @@ static int read_ssd(const char *text, uint64_t *ret_blocks, struct yk_err *err) 
     return rc == 0 && *ret_blocks == 0 ? yk_err_set(err, -YK_EINVAL, "found 0, expected 1 or more, or unlimited") : rc;
 }
 
-/* MIN:MAX; zeros without it. */
+/* MIN:MAX or MIN:MAX:each; zeros without it. */
 static int read_lengths(const char *text, struct yk_sim_opts *opts, struct yk_err *err) {
-    char min[32] = {0};
-    const char *colon = text != NULL ? strchr(text, ':') : NULL;
+    char min[32], max[32], each[8] = "each", rest;
     if (text == NULL)
         return 0;
-    if (colon == NULL || (size_t)(colon - text) >= sizeof(min))
-        return yk_err_set(err, -YK_EINVAL, "expected two sizes, MIN:MAX");
-    memcpy(min, text, (size_t)(colon - text));
+    int n = sscanf(text, "%31[^:]:%31[^:]:%7s%c", min, max, each, &rest);
+    if (n < 2 || n > 3 || strcmp(each, "each") != 0)
+        return yk_err_set(err, -YK_EINVAL, "expected two sizes, MIN:MAX, or MIN:MAX:each");
+    opts->draws_each = n == 3;
     int rc = yk_parse_size(min, &opts->bytes_min, err);
     if (rc == 0)
-        rc = yk_parse_size(colon + 1, &opts->bytes_max, err);
+        rc = yk_parse_size(max, &opts->bytes_max, err);
     return rc == 0 && opts->bytes_min == 0 ? yk_err_set(err, -YK_EINVAL, "found 0, expected 1 byte or more") : rc;
 }
 

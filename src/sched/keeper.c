@@ -14,6 +14,7 @@
 /* What came up ahead of its use is worth so much more, as a logarithm: else it goes for the next that does. Of 0, 0.5
  * and 1 this made the most hits. */
 #define LIFTED_STAYS 0.5f
+#define MEAN_LENGTH_OF 16 /* blocks; more are no better */
 #define RETRIES   4 /* the top may have been worth more when it was predicted: look again so often */
 
 int yk_keeper_init(struct yk_keeper *k, struct yk_history *history, const struct yk_trees *trees,
@@ -58,13 +59,24 @@ static void sift(struct yk_keeper *k, uint32_t i, struct yk_keeper_place p) {
 
 void yk_keeper_set_growth(struct yk_keeper *k, double saved_growth) {
     for (uint32_t step = 0; step < YK_TREES_VALUES; step++)
-        k->by_depth[step] = (float)log(1 + saved_growth * yk_history_depth_of(step));
+        k->by_depth[step] = (float)log(1 + saved_growth / 2 * yk_history_depth_of(step));
+}
+
+/* Of the block and the nearest before it. */
+static double mean_length(const struct yk_keeper *k, const struct yk_record *r) {
+    double sum = 0;
+    uint32_t n = 0, parent = YK_RECORD_NONE;
+    do {
+        sum += r->bytes != 0 ? r->bytes : k->unit_bytes;
+        parent = yk_history_parent(k->history, r);
+        r = parent != YK_RECORD_NONE ? at(k, parent) : NULL;
+    } while (++n < MEAN_LENGTH_OF && r != NULL);
+    return sum / n;
 }
 
 float yk_keeper_worth(const struct yk_keeper *k, const struct yk_record *r) {
     float saved = k->by_depth[yk_history_depth_step(r)];
-    bool is_usual = r->bytes == k->unit_bytes || r->bytes == 0 || k->unit_bytes == 0;
-    return is_usual ? saved : saved - logf((float)r->bytes / (float)k->unit_bytes);
+    return k->is_mixed ? saved - logf((float)mean_length(k, r) / (float)k->unit_bytes) : saved;
 }
 
 static float predict(struct yk_keeper *k, uint32_t record) {
@@ -72,7 +84,7 @@ static float predict(struct yk_keeper *k, uint32_t record) {
     const struct yk_record *r = at(k, record);
     at(k, record)->predicted = k->history->request;
     if (k->trees->count == 0)
-        return 0; /* all alike: the least recently used goes */
+        return yk_keeper_worth(k, r); /* all rates are alike: of what is worth as much the least recently used goes */
     yk_history_features(k->history, record, x);
     float rate = yk_place_score(k->trees, k->near_trees, x) + yk_history_prior(k->history, record);
     return rate + yk_keeper_worth(k, r) + (r->lifted ? LIFTED_STAYS : 0);

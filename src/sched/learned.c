@@ -20,15 +20,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Hits fade by half in so many blocks: four capacities, as a cache takes one or two to show what it is worth, and what
- * is better may change. */
-#define FADE_CAPACITIES 4
-#define FADE_MIN        1024u
-/* What follows the best of late can be wrong each time, where the best changes as fast. So hits are counted over a
- * longer past, too, those of the real cache among them: where it has fallen behind the best of that, that one is
- * followed. */
-#define LONGER        16
-#define FALLEN_BEHIND 0.98
 /* Prefill, and whatever else is between the announcement of a request and the last use of its blocks. */
 #define ANNOUNCED_MS 60000u
 /* How many are here when one has to go, as a mean of the last so many times; and how far a request moves the caches
@@ -38,9 +29,6 @@
 /* Records of which a request sees whether they follow another cache, beside four for each of its blocks. Up to 0.2 us
  * each, if none is in the processor's cache. */
 #define FOLLOW_STEPS 1024u
-/* Another is followed when it hit so much more: to change costs about a filling of the cache. */
-#define BETTER_BY 1.02
-
 static struct learned *of(struct yk_policy *p) {
     return (struct learned *)p;
 }
@@ -99,34 +87,10 @@ static void pass(struct learned *l, uint32_t record) {
         l->walk = l->history.records[record].older;
 }
 
-static uint32_t best_of(const struct learned *l, const double *hits) {
-    uint32_t best = l->follows;
-    for (uint32_t i = 0; i < FOLLOWED; i++)
-        if (hits[i] > hits[best])
-            best = i;
-    return best;
-}
-
-static void fade(struct learned *l, uint32_t blocks) {
-    double span = (double)FADE_CAPACITIES * l->capacity;
-    double halves = (double)blocks / (span > FADE_MIN ? span : FADE_MIN);
-    double keep = exp2(-halves), keep_long = exp2(-halves / LONGER);
-    for (uint32_t i = 0; i < FOLLOWED; i++) {
-        l->hits[i] *= keep;
-        l->long_hits[i] *= keep_long;
-    }
-    l->long_real_hits *= keep_long;
-    l->late_blocks *= keep;
-}
-
 static void choose(struct learned *l, uint32_t blocks) {
-    uint32_t best_long = best_of(l, l->long_hits);
-    bool is_behind = l->long_real_hits < FALLEN_BEHIND * l->long_hits[best_long];
-    const double *hits = is_behind ? l->long_hits : l->hits;
-    uint32_t best = is_behind ? best_long : best_of(l, l->hits);
-    if (best != l->follows && hits[best] > BETTER_BY * hits[l->follows] + 1)
+    uint32_t best = yk_choice_make(&l->choice, l->follows, blocks, l->capacity);
+    if (best != l->follows)
         follow(l, best);
-    fade(l, blocks);
 }
 
 /* The record is given to another block. */
@@ -294,14 +258,10 @@ static void count_hits(struct learned *l, uint32_t n) {
             saved[which] += hit ? 1 + l->saved_growth * i : 0;
         }
     }
-    for (uint32_t which = 0; which < FOLLOWED; which++) {
-        l->hits[which] += saved[which];
-        l->long_hits[which] += saved[which];
+    for (uint32_t which = 0; which < FOLLOWED; which++)
         l->all_hits[which] += here[which];
-    }
-    l->long_real_hits += saved[FOLLOWED];
     l->real_hits += here[FOLLOWED];
-    l->late_blocks += n;
+    yk_choice_see(&l->choice, saved, saved[FOLLOWED], n);
     l->blocks += n;
 }
 
@@ -523,6 +483,7 @@ static uint32_t length_of(const struct yk_policy_block *block) {
 static void bind(struct learned *l, uint32_t id, uint32_t record, uint32_t bytes) {
     if (l->unit_bytes == 0)
         l->unit_bytes = l->keeper.unit_bytes = bytes;
+    l->keeper.is_mixed |= bytes != l->unit_bytes;
     l->bytes_of[id] = bytes;
     l->here_bytes += bytes;
     set_bytes(l, &l->history.records[record], bytes);

@@ -48,12 +48,12 @@ struct saved_head {
     uint64_t sum;   /* of what follows this */
     uint64_t now_ms;
     uint64_t model_ms, lessons_random, blocks, blocks_ever, fit_random;
-    double hits[FOLLOWED], long_hits[FOLLOWED], long_real_hits, room, mean, stay_ms, near_s;
+    double hits[FOLLOWED], long_hits[FOLLOWED], long_real_hits, fillings, changes, room, mean, stay_ms, near_s;
     uint32_t request, peak, capacity, follows, next_refreshed;
     uint32_t unit_bytes;
     uint32_t records, leaves, queued[QUEUES], lessons, planned;
     uint32_t lessons_next, requests_due, requests;
-    uint8_t has_fit, fit_features[YK_TREES_FEATURES];
+    uint8_t has_fit, is_careful, fit_features[YK_TREES_FEATURES];
 };
 
 struct saved_record {
@@ -184,15 +184,16 @@ static void see_rest(struct yk_learned_saving *s) {
     struct saved_head *h = &s->head;
     *h = (struct saved_head){.magic = MAGIC, .version = VERSION, .head_bytes = sizeof(*h), .now_ms = l->last_ms, .model_ms = l->model_ms,
                              .lessons_random = l->lessons.random, .blocks = l->lessons.blocks,
-                             .blocks_ever = l->lessons.blocks_ever, .long_real_hits = l->long_real_hits,
+                             .blocks_ever = l->lessons.blocks_ever, .long_real_hits = l->choice.long_real_hits,
+                             .fillings = l->choice.fillings, .changes = l->choice.changes, .is_careful = l->choice.is_careful,
                              .room = l->room, .mean = l->mean, .unit_bytes = l->unit_bytes, .stay_ms = l->training->place.stay_ms,
                              .near_s = (double)l->training->place.used_s, .request = l->history.request, .peak = l->peak,
                              .capacity = l->capacity, .follows = l->follows,
                              .next_refreshed = l->keeper.next_refreshed, .lessons = l->lessons.count,
                              .planned = l->lessons.planned, .lessons_next = l->lessons.next,
                              .requests_due = l->lessons.requests_due, .requests = l->lessons.requests};
-    memcpy(h->hits, l->hits, sizeof(h->hits));
-    memcpy(h->long_hits, l->long_hits, sizeof(h->long_hits));
+    memcpy(h->hits, l->choice.hits, sizeof(h->hits));
+    memcpy(h->long_hits, l->choice.long_hits, sizeof(h->long_hits));
     if (!l->training->is_taken) { /* else another thread has it */
         h->has_fit = 1;
         h->fit_random = l->training->fit.random;
@@ -421,7 +422,7 @@ static bool head_is_sane(const struct saved_head *h) {
     bool sane = h->records <= YK_LEARNED_SAVED_MAX && h->leaves <= h->records && h->lessons <= YK_LESSONS &&
                 h->planned <= YK_LESSONS_PLANNED && h->lessons_next < YK_LESSONS && h->follows < FOLLOWED &&
                 h->requests_due >= 1 && h->requests_due <= REQUESTS_DUE_MAX &&
-                is_share(h->long_real_hits) && is_share(h->room) && h->mean > 0 && is_share(h->mean) && is_share(h->stay_ms) &&
+                is_share(h->long_real_hits) && is_share(h->fillings) && is_share(h->changes) && is_share(h->room) && h->mean > 0 && is_share(h->mean) && is_share(h->stay_ms) &&
                 is_share(h->near_s) &&
                 (uint64_t)h->queued[0] + h->queued[1] + h->queued[2] <= h->records;
     for (uint32_t i = 0; i < FOLLOWED; i++)
@@ -450,7 +451,7 @@ static bool records_are_sane(const struct saved_head *h, const unsigned char *at
     struct saved_record r;
     for (uint32_t i = 0; i < h->records; i++) {
         memcpy(&r, at + (size_t)i * sizeof(r), sizeof(r));
-        if ((r.parent != NONE && (r.parent >= h->records || r.parent == i)) || !features_are_sane(r.x) ||
+        if ((r.bytes != 0 && h->unit_bytes == 0) || (r.parent != NONE && (r.parent >= h->records || r.parent == i)) || !features_are_sane(r.x) ||
             r.in >= 1u << FOLLOWED || r.freq > 3 || r.key_hash > YK_POLICY_HASH_BITS)
             return false;
     }
@@ -548,6 +549,7 @@ static void load_record(const struct loading *o, uint32_t place) {
     r->children = s.children;
     r->request = s.request;
     r->bytes = s.bytes;
+    o->l->keeper.is_mixed |= s.bytes != 0 && s.bytes != o->h.unit_bytes;
     r->predicted = s.request - 1;
     r->turn = s.turn;
     r->freq = s.freq;
@@ -676,9 +678,12 @@ static void load_model(const struct loading *o) {
 static void load_choice(const struct loading *o) {
     struct learned *l = o->l;
     uint32_t capacity = o->h.capacity < l->capacity_max ? o->h.capacity : l->capacity_max;
-    memcpy(l->hits, o->h.hits, sizeof(l->hits));
-    memcpy(l->long_hits, o->h.long_hits, sizeof(l->long_hits));
-    l->long_real_hits = o->h.long_real_hits;
+    memcpy(l->choice.hits, o->h.hits, sizeof(l->choice.hits));
+    memcpy(l->choice.long_hits, o->h.long_hits, sizeof(l->choice.long_hits));
+    l->choice.long_real_hits = o->h.long_real_hits;
+    l->choice.fillings = o->h.fillings;
+    l->choice.changes = o->h.changes;
+    l->choice.is_careful = o->h.is_careful != 0;
     l->room = o->h.room;
     l->peak = o->h.peak < l->capacity_max ? o->h.peak : l->capacity_max;
     l->follows = o->h.follows;

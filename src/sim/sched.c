@@ -35,6 +35,8 @@ static void sched_fini(struct yk_sim_cache *c) {
 static int sched_init(struct yk_sim_cache *c, const struct yk_sim_trace *t, const struct yk_sim_opts *o) {
     struct yk_policy_opts opts = {.capacity_objects = o->capacity, .seed = o->seed, .saved_growth = c->saved_growth, .has_below = o->below != 0};
     struct sched *s = of(c);
+    if (c->lengths != NULL) /* as many as may be in */
+        opts.capacity_objects = (uint32_t)(c->room_bytes / o->bytes_min < t->distinct ? c->room_bytes / o->bytes_min : t->distinct);
     s->trace = t;
     s->in = calloc(t->distinct + 1, 1);
     int rc = s->in != NULL ? yk_policy_space_new((uint32_t)t->distinct, &s->space) : -YK_ENOMEM;

@@ -138,8 +138,11 @@ static int give_lengths(const struct yk_sim_trace *t, const struct yk_sim_opts *
     c->lengths = *ret_lengths = malloc(t->distinct * sizeof(**ret_lengths));
     if (*ret_lengths == NULL)
         return -YK_ENOMEM;
-    for (uint64_t b = 0; b < t->distinct; b++)
-        sum += (*ret_lengths)[b] = draw_length(t->id[b], o);
+    for (uint64_t b = 0; b < t->distinct; b++) {
+        bool goes_on = !o->draws_each && t->parent[b] != YK_SIM_NONE && t->parent[t->parent[b]] != YK_SIM_NONE;
+        (*ret_lengths)[b] = goes_on ? (*ret_lengths)[t->parent[b]] : draw_length(t->id[b], o);
+        sum += (*ret_lengths)[b];
+    }
     c->room_bytes = (uint64_t)(sum / (double)t->distinct * o->capacity);
     return 0;
 }

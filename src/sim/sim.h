@@ -36,8 +36,10 @@ struct yk_sim_opts {
     uint32_t capacity;  /* blocks, 1 to YK_SIM_CAPACITY_MAX */
     uint64_t seed;
     uint64_t below;     /* blocks that the tier below has room for; 0: there is none, YK_SIM_BELOW_ALL: for all */
-    uint64_t bytes_min, bytes_max; /* a block's length: bytes_min, or twice that, and so on up to bytes_max, drawn from
-                                    * its id. 0: all have one length. For lru, lfu, s3fifo, gdsf, learned; one tier */
+    /* A block's length: bytes_min, or twice that, and so on up to bytes_max, drawn from its id; but from the second block of
+     * a chain on all are as long as that. 0: all have one length. For lru, lfu, s3fifo, gdsf, learned; one tier. */
+    uint64_t bytes_min, bytes_max;
+    bool draws_each; /* a length for each block of a chain */
     const char *shape;  /* of yk_sim_shape_names: what a hit saves grows with its depth as this model's compute does. NULL,
                          * or the first: all hits save alike */
     bool prefetches;    /* chains come up from below before they are wanted, each second of the trace: learned */

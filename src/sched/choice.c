@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The floor's choice (choice_priv.h).
+ */
+#include "sched/choice_priv.h"
+
+#include <math.h>
+
+/* Hits fade by half in so many blocks: four capacities, as a cache takes one or two to show what it is worth, and what
+ * is better may change. The long past is so many times as long. */
+#define FADE_CAPACITIES 4
+#define FADE_MIN        1024u
+#define LONGER          16
+/* Another is followed when it hit so much more: to change costs about a filling of the cache. Careful, so much more of the
+ * long past, and twice as much for each change of late. */
+#define BETTER_BY         1.02
+#define CAREFUL_BETTER_BY 0.01
+/* Behind, and not any more, by the long past. In the first fillings the model and the first change cost more than that, and
+ * a stream that has only begun says little. */
+#define BEHIND_EARLY   0.98
+#define BEHIND         0.995
+#define EARLY_FILLINGS 20
+#define CAUGHT_UP      0.999
+
+void yk_choice_see(struct yk_choice *c, const double hits[YK_CHOICES], double real_hits, uint32_t blocks) {
+    for (uint32_t i = 0; i < YK_CHOICES; i++) {
+        c->hits[i] += hits[i];
+        c->long_hits[i] += hits[i];
+    }
+    c->long_real_hits += real_hits;
+    c->late_blocks += blocks;
+}
+
+static uint32_t best_of(const double hits[YK_CHOICES], uint32_t follows) {
+    uint32_t best = follows;
+    for (uint32_t i = 0; i < YK_CHOICES; i++)
+        if (hits[i] > hits[best])
+            best = i;
+    return best;
+}
+
+static void look_behind(struct yk_choice *c, uint32_t follows) {
+    double best = c->long_hits[best_of(c->long_hits, follows)];
+    if (c->long_real_hits < (c->fillings < EARLY_FILLINGS ? BEHIND_EARLY : BEHIND) * best - 1)
+        c->is_careful = true;
+    else if (c->long_real_hits > CAUGHT_UP * best)
+        c->is_careful = false;
+}
+
+static void fade(struct yk_choice *c, uint32_t blocks, uint32_t capacity) {
+    double span = (double)FADE_CAPACITIES * capacity;
+    double halves = (double)blocks / (span > FADE_MIN ? span : FADE_MIN);
+    double keep = exp2(-halves), keep_long = exp2(-halves / LONGER);
+    for (uint32_t i = 0; i < YK_CHOICES; i++) {
+        c->hits[i] *= keep;
+        c->long_hits[i] *= keep_long;
+    }
+    c->long_real_hits *= keep_long;
+    c->late_blocks *= keep;
+    c->changes *= keep_long;
+    c->fillings += (double)blocks / capacity;
+}
+
+uint32_t yk_choice_make(struct yk_choice *c, uint32_t follows, uint32_t blocks, uint32_t capacity) {
+    look_behind(c, follows);
+    const double *hits = c->is_careful ? c->long_hits : c->hits;
+    double by = c->is_careful ? 1 + CAREFUL_BETTER_BY * exp2(c->changes) : BETTER_BY;
+    uint32_t best = best_of(hits, follows);
+    if (best == follows || hits[best] <= by * hits[follows] + 1)
+        best = follows;
+    else if (c->is_careful)
+        c->changes++;
+    fade(c, blocks, capacity);
+    return best;
+}
