@@ -14,13 +14,16 @@
 /* Another is followed when it hit so much more: to change costs about a filling of the cache. Careful, so much more of the
  * long past, and twice as much for each change of late. */
 #define BETTER_BY         1.02
-#define CAREFUL_BETTER_BY 0.01
-/* Behind, and not any more, by the long past. In the first fillings the model and the first change cost more than that, and
- * a stream that has only begun says little. */
+#define CAREFUL_BETTER_BY 0.05
+/* Behind the long past. In the first fillings the model and the first change cost more than that, and a stream that has
+ * only begun says little. */
 #define BEHIND_EARLY   0.98
-#define BEHIND         0.995
+#define BEHIND         0.99
 #define EARLY_FILLINGS 20
-#define CAUGHT_UP      0.999
+/* Fillings for which it is careful: as long as what it lost needs to fade, and longer each time, unless it was bold for as
+ * long as that. */
+#define PATIENCE     64
+#define PATIENCE_MAX 4096
 
 void yk_choice_see(struct yk_choice *c, const double hits[YK_CHOICES], double real_hits, uint32_t blocks) {
     for (uint32_t i = 0; i < YK_CHOICES; i++) {
@@ -39,12 +42,26 @@ static uint32_t best_of(const double hits[YK_CHOICES], uint32_t follows) {
     return best;
 }
 
+static void become(struct yk_choice *c, bool careful) {
+    c->is_careful = careful;
+    c->since = c->fillings;
+}
+
+static void be_careful(struct yk_choice *c) {
+    bool too_soon = c->patience > 0 && c->fillings - c->since < c->patience;
+    c->patience = too_soon ? fmin(c->patience * 2, PATIENCE_MAX) : PATIENCE;
+    become(c, true);
+}
+
 static void look_behind(struct yk_choice *c, uint32_t follows) {
     double best = c->long_hits[best_of(c->long_hits, follows)];
-    if (c->long_real_hits < (c->fillings < EARLY_FILLINGS ? BEHIND_EARLY : BEHIND) * best - 1)
-        c->is_careful = true;
-    else if (c->long_real_hits > CAUGHT_UP * best)
-        c->is_careful = false;
+    double behind = c->fillings < EARLY_FILLINGS ? BEHIND_EARLY : BEHIND;
+    if (!c->is_careful && c->long_real_hits < behind * best - 1) {
+        be_careful(c);
+    } else if (c->is_careful && c->fillings - c->since > c->patience) {
+        become(c, false);
+        c->long_real_hits = best;
+    }
 }
 
 static void fade(struct yk_choice *c, uint32_t blocks, uint32_t capacity) {
@@ -72,4 +89,16 @@ uint32_t yk_choice_make(struct yk_choice *c, uint32_t follows, uint32_t blocks, 
         c->changes++;
     fade(c, blocks, capacity);
     return best;
+}
+
+static bool is_sane(double x) {
+    return x >= 0 && x < 1e18;
+}
+
+bool yk_choice_is_sane(const struct yk_choice *c) {
+    bool sane = is_sane(c->long_real_hits) && is_sane(c->late_blocks) && is_sane(c->fillings) && is_sane(c->changes) &&
+                is_sane(c->since) && is_sane(c->patience) && c->is_careful <= 1;
+    for (uint32_t i = 0; i < YK_CHOICES; i++)
+        sane = sane && is_sane(c->hits[i]) && is_sane(c->long_hits[i]);
+    return sane;
 }

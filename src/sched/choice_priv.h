@@ -10,10 +10,10 @@
  *     BOLD  --------------------------------------------------------------->  CAREFUL
  *   follows the best of late                                     follows the best of the long past
  *     BOLD  <---------------------------------------------------------------  CAREFUL
- *                      it has caught up, as what it lost fades
+ *          after so many fillings, twice as many each time; what was lost is forgiven
  *
- * Careful, it changes for a lead that doubles with each change it has lately made: two that take turns lie close together
- * over a long past, and are as good as each other then. docs/scheduler.md says what that bounds, and what it does not.
+ * Careful, it changes for a lead that doubles with each such change of late: two that take turns change places in a long
+ * past, too. docs/scheduler.md says what that bounds, and what it does not.
  * Rejected: a mean of several looks back (none is right for all turns), and a draw by weights (regret bounds as these, but
  * a change costs, and each draw is one).
  *
@@ -29,12 +29,16 @@
 
 struct yk_choice {
     double hits[YK_CHOICES], long_hits[YK_CHOICES]; /* fading */
-    double long_real_hits;                          /* of the real cache */
+    double long_real_hits;                          /* of the real cache; what was forgiven counts as hit */
     double late_blocks;                             /* that were asked for; fades as hits do */
     double fillings;                                /* that were asked for, ever: blocks by capacity */
     double changes;                                 /* made carefully; fades as long_hits do */
-    bool is_careful;
+    double since, patience;                         /* fillings when this state began; how long it was, or is, careful */
+    uint64_t is_careful;                            /* as wide as the rest: all of it is saved as it is */
 };
+
+/* May it have been saved by one of these? */
+bool yk_choice_is_sane(const struct yk_choice *c);
 
 /* What a request of so many blocks hit in each, and in the real cache. */
 void yk_choice_see(struct yk_choice *c, const double hits[YK_CHOICES], double real_hits, uint32_t blocks);

@@ -48,12 +48,13 @@ struct saved_head {
     uint64_t sum;   /* of what follows this */
     uint64_t now_ms;
     uint64_t model_ms, lessons_random, blocks, blocks_ever, fit_random;
-    double hits[FOLLOWED], long_hits[FOLLOWED], long_real_hits, fillings, changes, room, mean, stay_ms, near_s;
+    struct yk_choice choice;
+    double room, mean, stay_ms, near_s;
     uint32_t request, peak, capacity, follows, next_refreshed;
     uint32_t unit_bytes;
     uint32_t records, leaves, queued[QUEUES], lessons, planned;
     uint32_t lessons_next, requests_due, requests;
-    uint8_t has_fit, is_careful, fit_features[YK_TREES_FEATURES];
+    uint8_t has_fit, fit_features[YK_TREES_FEATURES];
 };
 
 struct saved_record {
@@ -184,16 +185,13 @@ static void see_rest(struct yk_learned_saving *s) {
     struct saved_head *h = &s->head;
     *h = (struct saved_head){.magic = MAGIC, .version = VERSION, .head_bytes = sizeof(*h), .now_ms = l->last_ms, .model_ms = l->model_ms,
                              .lessons_random = l->lessons.random, .blocks = l->lessons.blocks,
-                             .blocks_ever = l->lessons.blocks_ever, .long_real_hits = l->choice.long_real_hits,
-                             .fillings = l->choice.fillings, .changes = l->choice.changes, .is_careful = l->choice.is_careful,
+                             .blocks_ever = l->lessons.blocks_ever, .choice = l->choice,
                              .room = l->room, .mean = l->mean, .unit_bytes = l->unit_bytes, .stay_ms = l->training->place.stay_ms,
                              .near_s = (double)l->training->place.used_s, .request = l->history.request, .peak = l->peak,
                              .capacity = l->capacity, .follows = l->follows,
                              .next_refreshed = l->keeper.next_refreshed, .lessons = l->lessons.count,
                              .planned = l->lessons.planned, .lessons_next = l->lessons.next,
                              .requests_due = l->lessons.requests_due, .requests = l->lessons.requests};
-    memcpy(h->hits, l->choice.hits, sizeof(h->hits));
-    memcpy(h->long_hits, l->choice.long_hits, sizeof(h->long_hits));
     if (!l->training->is_taken) { /* else another thread has it */
         h->has_fit = 1;
         h->fit_random = l->training->fit.random;
@@ -414,7 +412,7 @@ int yk_learned_save(const struct yk_policy *p, void **ret_bytes, size_t *ret_len
 
 /* ---- looked at before it is loaded ------------------------------------------------------------- */
 
-static bool is_share(double x) { /* of hits, or blocks */
+static bool is_share(double x) { /* of blocks */
     return x >= 0 && x < 1e18;
 }
 
@@ -422,11 +420,9 @@ static bool head_is_sane(const struct saved_head *h) {
     bool sane = h->records <= YK_LEARNED_SAVED_MAX && h->leaves <= h->records && h->lessons <= YK_LESSONS &&
                 h->planned <= YK_LESSONS_PLANNED && h->lessons_next < YK_LESSONS && h->follows < FOLLOWED &&
                 h->requests_due >= 1 && h->requests_due <= REQUESTS_DUE_MAX &&
-                is_share(h->long_real_hits) && is_share(h->fillings) && is_share(h->changes) && is_share(h->room) && h->mean > 0 && is_share(h->mean) && is_share(h->stay_ms) &&
+                yk_choice_is_sane(&h->choice) && is_share(h->room) && h->mean > 0 && is_share(h->mean) && is_share(h->stay_ms) &&
                 is_share(h->near_s) &&
                 (uint64_t)h->queued[0] + h->queued[1] + h->queued[2] <= h->records;
-    for (uint32_t i = 0; i < FOLLOWED; i++)
-        sane = sane && is_share(h->hits[i]) && is_share(h->long_hits[i]);
     return sane && (h->lessons == YK_LESSONS || h->lessons_next == h->lessons);
 }
 
@@ -678,12 +674,7 @@ static void load_model(const struct loading *o) {
 static void load_choice(const struct loading *o) {
     struct learned *l = o->l;
     uint32_t capacity = o->h.capacity < l->capacity_max ? o->h.capacity : l->capacity_max;
-    memcpy(l->choice.hits, o->h.hits, sizeof(l->choice.hits));
-    memcpy(l->choice.long_hits, o->h.long_hits, sizeof(l->choice.long_hits));
-    l->choice.long_real_hits = o->h.long_real_hits;
-    l->choice.fillings = o->h.fillings;
-    l->choice.changes = o->h.changes;
-    l->choice.is_careful = o->h.is_careful != 0;
+    l->choice = o->h.choice;
     l->room = o->h.room;
     l->peak = o->h.peak < l->capacity_max ? o->h.peak : l->capacity_max;
     l->follows = o->h.follows;
