@@ -11,14 +11,14 @@
 #define FADE_CAPACITIES 4
 #define FADE_MIN        1024u
 #define LONGER          16
-/* Another is followed when it hit so much more: to change costs about a filling of the cache. Careful, so much more of the
- * long past, and twice as much for each change of late. */
+/* Another is followed when it hit so much more: to change costs about a filling of the cache. Careful, when it hit so much
+ * more of the long past, and twice as much for each such change of late. */
 #define BETTER_BY         1.02
 #define CAREFUL_BETTER_BY 0.05
 /* Behind the long past. In the first fillings the model and the first change cost more than that, and a stream that has
- * only begun says little. */
+ * only begun says little: no state is kept of those. */
 #define BEHIND_EARLY   0.98
-#define BEHIND         0.99
+#define BEHIND         0.995
 #define EARLY_FILLINGS 20
 /* Fillings for which it is careful: as long as what it lost needs to fade, and longer each time, unless it was bold for as
  * long as that. */
@@ -53,10 +53,8 @@ static void be_careful(struct yk_choice *c) {
     become(c, true);
 }
 
-static void look_behind(struct yk_choice *c, uint32_t follows) {
-    double best = c->long_hits[best_of(c->long_hits, follows)];
-    double behind = c->fillings < EARLY_FILLINGS ? BEHIND_EARLY : BEHIND;
-    if (!c->is_careful && c->long_real_hits < behind * best - 1) {
+static void look_behind(struct yk_choice *c, double best) {
+    if (!c->is_careful && c->long_real_hits < BEHIND * best - 1) {
         be_careful(c);
     } else if (c->is_careful && c->fillings - c->since > c->patience) {
         become(c, false);
@@ -75,18 +73,37 @@ static void fade(struct yk_choice *c, uint32_t blocks, uint32_t capacity) {
     c->long_real_hits *= keep_long;
     c->late_blocks *= keep;
     c->changes *= keep_long;
+    double before = c->fillings;
     c->fillings += (double)blocks / capacity;
+    if (before < EARLY_FILLINGS && c->fillings >= EARLY_FILLINGS)
+        c->long_real_hits = c->long_hits[best_of(c->long_hits, 0)];
+}
+
+static uint32_t better(const double hits[YK_CHOICES], uint32_t follows, double by) {
+    uint32_t best = best_of(hits, follows);
+    return hits[best] > by * hits[follows] + 1 ? best : follows;
+}
+
+static uint32_t make_early(const struct yk_choice *c, uint32_t follows) {
+    double best = c->long_hits[best_of(c->long_hits, follows)];
+    return better(c->long_real_hits < BEHIND_EARLY * best ? c->long_hits : c->hits, follows, BETTER_BY);
+}
+
+static uint32_t make_later(struct yk_choice *c, uint32_t follows) {
+    uint64_t was_careful = c->is_careful;
+    uint32_t best = best_of(c->long_hits, follows);
+    look_behind(c, c->long_hits[best]);
+    if (!c->is_careful)
+        return better(c->hits, follows, BETTER_BY);
+    if (!was_careful)
+        return best;
+    best = better(c->long_hits, follows, 1 + CAREFUL_BETTER_BY * exp2(c->changes));
+    c->changes += best != follows;
+    return best;
 }
 
 uint32_t yk_choice_make(struct yk_choice *c, uint32_t follows, uint32_t blocks, uint32_t capacity) {
-    look_behind(c, follows);
-    const double *hits = c->is_careful ? c->long_hits : c->hits;
-    double by = c->is_careful ? 1 + CAREFUL_BETTER_BY * exp2(c->changes) : BETTER_BY;
-    uint32_t best = best_of(hits, follows);
-    if (best == follows || hits[best] <= by * hits[follows] + 1)
-        best = follows;
-    else if (c->is_careful)
-        c->changes++;
+    uint32_t best = c->fillings < EARLY_FILLINGS ? make_early(c, follows) : make_later(c, follows);
     fade(c, blocks, capacity);
     return best;
 }
