@@ -7,6 +7,7 @@
 #include "sim_tenants.h"
 
 #include "base/parse.h"
+#include "base/fmt.h"
 #include "base/text.h"
 #include "sim/sim.h"
 
@@ -17,11 +18,11 @@
 struct sim_config {
     struct yolk_common common;
     struct sim_cluster_config cluster;
-    char *trace, *ssd, *restart_at;
+    char *trace, *ssd, *restart_at, *block_bytes;
     struct yk_opt_list beside;
     int64_t capacity, seed, window;
     double preload_rate;
-    int policy, shares;
+    int policy, shares, shape;
     bool prefetch, cost;
 };
 
@@ -56,6 +57,13 @@ static const struct yk_opt rows[] = {
      .metavar = "BLOCKS", .help = "With --restart-at: blocks a second that are loaded ahead."},
     {ROW("restart-window", YK_OPT_INT, window), .def = "200", .min = "1", .max = "1000000", .metavar = "REQUESTS",
      .help = "With --restart-at: requests over which hits are compared."},
+    {ROW("block-bytes", YK_OPT_STR, block_bytes), .metavar = "MIN:MAX[:each]",
+     .help = "Blocks are of different lengths: MIN, twice MIN, and so on up to MAX, drawn for each conversation (where "
+             "a prompt's second block differs), or for each block; the cache has as many bytes as --capacity of mean "
+             "length. For lru, lfu, s3fifo, gdsf and learned, without --ssd and --nodes."},
+    {ROW("model-shape", YK_OPT_ENUM, shape), .def = "none", .values = yk_sim_shape_names,
+     .help = "What a hit saves grows with its depth in the prompt, as this model's attention does; learned keeps what saves "
+             "most. none: all hits save alike. Without --nodes, which has --model."},
     {ROW("seed", YK_OPT_INT, seed), .def = "1", .min = "0",
      .help = "The same trace, options and seed give the same result everywhere."},
     {ROW("cost", YK_OPT_BOOL, cost),
@@ -153,9 +161,30 @@ static void print_restart_text(const struct sim_config *c, const struct yk_sim_r
         printf("loading ahead takes %.2f of the time\n", time_ratio(r));
 }
 
+static void print_worth_json(const struct sim_config *c, struct yk_json *json, const struct yk_sim_result *r) {
+    if (c->block_bytes != NULL) {
+        yk_json_put_uint(json, "capacity_bytes", r->room_bytes);
+        yk_json_put_uint(json, "total_bytes", r->bytes);
+        yk_json_put_uint(json, "hit_bytes", r->hit_bytes);
+        yk_json_put_double(json, "hit_byte_ratio", ratio_of(r->hit_bytes, r->bytes));
+    }
+    if (c->shape != 0)
+        yk_json_put_double(json, "saved_compute_ratio", r->all_saved > 0 ? r->saved / r->all_saved : 0);
+}
+
+static void print_worth_text(const struct sim_config *c, const struct yk_sim_result *r) {
+    char room[YK_FMT_MAX];
+    if (c->block_bytes != NULL)
+        printf("%.2f %% of all bytes hit, in %s\n", 100 * ratio_of(r->hit_bytes, r->bytes),
+               yk_fmt_bytes(r->room_bytes, room));
+    if (c->shape != 0)
+        printf("%.2f %% of all compute of prompts saved\n", r->all_saved > 0 ? 100 * r->saved / r->all_saved : 0);
+}
+
 static void print_text(const struct sim_config *c, const struct yk_sim_result *r, double ratio) {
     printf("%s, %" PRId64 " blocks: %" PRIu64 " / %" PRIu64 " blocks hit (%.2f %%) in %" PRIu64 " requests\n",
            yk_sim_policy_names[c->policy], c->capacity, r->hit_blocks, r->blocks, 100 * ratio, r->requests);
+    print_worth_text(c, r);
     if (c->ssd != NULL)
         printf("%" PRIu64 " of them on SSD (%.2f %%), %" PRIu64 " blocks written there\n", r->below_hit_blocks,
                100 * ratio_of(r->below_hit_blocks, r->hit_blocks), r->below_written);
@@ -181,6 +210,7 @@ static int print_json(const struct sim_config *c, const struct yk_sim_trace *tra
     yk_json_put_uint(&json, "total_blocks", r->blocks);
     yk_json_put_uint(&json, "hit_blocks", r->hit_blocks);
     yk_json_put_double(&json, "hit_ratio", ratio);
+    print_worth_json(c, &json, r);
     if (c->ssd != NULL)
         print_tiers_json(c, &json, r);
     if (c->cost) {
@@ -268,16 +298,34 @@ static int run_restart(const struct sim_config *c, const struct yk_sim_trace *tr
     return YOLK_OK;
 }
 
+/* MIN:MAX or MIN:MAX:each; zeros without it. */
+static int read_lengths(const char *text, struct yk_sim_opts *opts, struct yk_err *err) {
+    char min[32], max[32], each[8] = "each", rest;
+    if (text == NULL)
+        return 0;
+    int n = sscanf(text, "%31[^:]:%31[^:]:%7s%c", min, max, each, &rest);
+    if (n < 2 || n > 3 || strcmp(each, "each") != 0)
+        return yk_err_set(err, -YK_EINVAL, "expected two sizes, MIN:MAX, or MIN:MAX:each");
+    opts->draws_each = n == 3;
+    int rc = yk_parse_size(min, &opts->bytes_min, err);
+    if (rc == 0)
+        rc = yk_parse_size(max, &opts->bytes_max, err);
+    return rc == 0 && opts->bytes_min == 0 ? yk_err_set(err, -YK_EINVAL, "found 0, expected 1 byte or more") : rc;
+}
+
 static int run_cache(const struct sim_config *c, const struct yk_sim_trace *trace, uint64_t below) {
     struct yk_sim_opts opts = {.policy = yk_sim_policy_names[c->policy],
                                .capacity = (uint32_t)c->capacity,
                                .seed = (uint64_t)c->seed,
                                .below = below,
+                               .shape = yk_sim_shape_names[c->shape],
                                .prefetches = c->prefetch};
     struct yk_sim_result result;
     struct yk_err err = {0};
     if (c->restart_at != NULL)
         return run_restart(c, trace, &opts);
+    if (read_lengths(c->block_bytes, &opts, &err) < 0)
+        return yolk_fail(YOLK_USAGE, "--block-bytes: %s", err.text);
     int rc = yk_sim_run(trace, &opts, &result, &err);
     if (rc < 0)
         return yolk_fail(rc == -YK_EINVAL ? YOLK_USAGE : YOLK_FAIL, "%s", err.text);
@@ -285,7 +333,7 @@ static int run_cache(const struct sim_config *c, const struct yk_sim_trace *trac
 }
 
 static int check_beside(const struct yolk_ctx *ctx) {
-    static const char *const alone[] = {"ssd", "prefetch-ahead", "nodes", "restart-at", NULL};
+    static const char *const alone[] = {"ssd", "prefetch-ahead", "nodes", "restart-at", "block-bytes", "model-shape", NULL};
     const struct sim_config *c = ctx->config;
     for (size_t i = 0; c->beside.n > 0 && alone[i] != NULL; i++)
         if (yk_opt_is_set(ctx->opts, alone[i]))

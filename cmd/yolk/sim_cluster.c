@@ -21,7 +21,7 @@ static const char *const from_names[YK_SIM_FROMS] = {"vram", "dram", "ssd", "rem
 /* ---- options ---- */
 
 int sim_cluster_check(const struct yk_opts *opts, bool is_cluster) {
-    static const char *const single[] = {"capacity", "cost", "prefetch-ahead", NULL};
+    static const char *const single[] = {"capacity", "cost", "prefetch-ahead", "block-bytes", "model-shape", NULL};
     const struct yk_opt_spec *spec = opts->spec;
     for (size_t i = 0; !is_cluster && i < spec->n_options; i++) {
         const struct yk_opt *o = &spec->options[i];

@@ -195,6 +195,13 @@ const struct yk_cost_shape *yk_cost_shape_find(const char *name) {
     return NULL;
 }
 
+/* A token costs 2 FLOPs a parameter, and 4 a layer and number of attention's width for each token before it: half of the
+ * block's, for the first. */
+double yk_cost_growth(const struct yk_cost_shape *shape, uint32_t block_tokens) {
+    double attention = 4.0 * shape->layers * shape->attention_width;
+    return attention * block_tokens / (2 * shape->active_params + attention * block_tokens / 2);
+}
+
 /* A new token looks at all before it: those that were there, and half of the new ones in the mean. */
 void yk_cost_compute_features(double new_tokens, double all_tokens, double ret_x[N]) {
     ret_x[0] = 1;

@@ -80,6 +80,10 @@ struct yk_cost_shape {
 const struct yk_cost_shape *yk_cost_shapes(void);
 const struct yk_cost_shape *yk_cost_shape_find(const char *name);
 
+/* By how much of what a chain's first block costs to compute each block further down costs more: all of its tokens look
+ * at so many more. */
+double yk_cost_growth(const struct yk_cost_shape *shape, uint32_t block_tokens);
+
 /* Features of a prefill: 1, thousands of new tokens, millions of pairs of a new token and a token before it. */
 void yk_cost_compute_features(double new_tokens, double all_tokens, double ret_x[YK_COST_FEATURES]);
 

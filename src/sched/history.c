@@ -4,10 +4,12 @@
  */
 #include "sched/history_priv.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
+#define DEPTH_STEPS  10 /* two doublings of 1 + depth */
 #define PRIOR_AGE_MS 60000u /* ages far below are as good as each other; 20 to 60 did equally well */
 
 /* Places in a row of features. */
@@ -144,10 +146,18 @@ uint32_t yk_history_add(struct yk_history *h, uint64_t key_hash, uint32_t depth)
                             .chained = *bucket};
     r->x[USES] = 0;
     r->x[GAP] = r->x[GAP2] = YK_TREES_VALUES - 1;
-    r->x[DEPTH] = quantize(depth, 1, 10);
+    r->x[DEPTH] = quantize(depth, 1, DEPTH_STEPS);
     *bucket = record + 1;
     make_youngest(h, record);
     return record;
+}
+
+uint32_t yk_history_depth_step(const struct yk_record *r) {
+    return r->x[DEPTH];
+}
+
+double yk_history_depth_of(uint32_t step) {
+    return step == 0 ? 0 : exp2((step + 0.5) * 2 / DEPTH_STEPS) - 1;
 }
 
 void yk_history_set_parent(struct yk_history *h, uint32_t record, uint32_t parent) {

@@ -28,6 +28,7 @@ struct yk_record {
     uint32_t last_ms;    /* its last use; ages are differences modulo 2^32 */
     uint32_t older, younger;
     uint32_t queue_older, queue_younger; /* shadow_priv.h */
+    uint32_t bytes;      /* of its payload; guessed until it came in, 0 while nothing is known to guess from */
     uint8_t in;                          /* bits: which of the caches without payload have it */
     uint8_t queue, freq;                 /* shadow_priv.h */
     uint8_t lifted;                      /* it came up ahead of a use that it waits for (wanted_priv.h) */
@@ -85,11 +86,26 @@ void yk_history_quantize(struct yk_history_request *request);
  * end. */
 void yk_history_touch(struct yk_history *h, uint32_t record, const struct yk_history_request *request, uint32_t tail);
 
+/* How much of its room a cache without payload uses. capacity_bytes 0: nothing is known of lengths yet, blocks count. Where
+ * all blocks are of one length it makes no difference which counts. */
+static inline bool yk_history_is_over(uint32_t count, uint32_t capacity, uint64_t bytes, uint64_t capacity_bytes) {
+    return capacity_bytes != 0 ? bytes > capacity_bytes : count > capacity;
+}
+
+/* There is no room for one more of mean length. */
+static inline bool yk_history_is_full(uint32_t count, uint32_t capacity, uint64_t bytes, uint64_t capacity_bytes) {
+    return capacity_bytes != 0 && count != 0 ? bytes + bytes / count > capacity_bytes : count >= capacity;
+}
+
 /* The parent, or YK_RECORD_NONE: none, or its record is another's by now. */
 static inline uint32_t yk_history_parent(const struct yk_history *h, const struct yk_record *r) {
     return r->parent != YK_RECORD_NONE && h->records[r->parent].generation == r->parent_gen ? r->parent
                                                                                            : YK_RECORD_NONE;
 }
+
+/* How deep the block stands in its chain, in steps of a logarithm, and a step's depth in blocks: 15 % wide. */
+uint32_t yk_history_depth_step(const struct yk_record *r);
+double yk_history_depth_of(uint32_t step);
 
 extern const char *const yk_history_feature_names[YK_TREES_FEATURES];
 

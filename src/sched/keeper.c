@@ -5,6 +5,7 @@
 #include "sched/keeper_priv.h"
 #include "sched/place_priv.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,12 +14,13 @@
 /* What came up ahead of its use is worth so much more, as a logarithm: else it goes for the next that does. Of 0, 0.5
  * and 1 this made the most hits. */
 #define LIFTED_STAYS 0.5f
+#define MEAN_LENGTH_OF 16 /* blocks; more are no better */
 #define RETRIES   4 /* the top may have been worth more when it was predicted: look again so often */
 
 int yk_keeper_init(struct yk_keeper *k, struct yk_history *history, const struct yk_trees *trees,
-                   uint32_t capacity, uint32_t max_request, uint8_t bit) {
+                   uint32_t capacity, uint8_t bit) {
     *k = (struct yk_keeper){.history = history, .capacity = capacity, .bit = bit};
-    k->heap = malloc(((size_t)capacity + max_request + 1) * sizeof(*k->heap));
+    k->heap = malloc(((size_t)history->max + 1) * sizeof(*k->heap)); /* touched as it is used */
     k->scored = malloc(YK_KEEPER_SCORED * sizeof(*k->scored));
     if (k->heap == NULL || k->scored == NULL)
         return -YK_ENOMEM;
@@ -65,6 +67,28 @@ static void sift(struct yk_keeper *k, uint32_t i, struct yk_keeper_place p) {
     put(k, i, p);
 }
 
+void yk_keeper_set_growth(struct yk_keeper *k, double saved_growth) {
+    for (uint32_t step = 0; step < YK_TREES_VALUES; step++)
+        k->by_depth[step] = (float)log(1 + saved_growth / 2 * yk_history_depth_of(step));
+}
+
+/* Of the block and the nearest before it. */
+static double mean_length(const struct yk_keeper *k, const struct yk_record *r) {
+    double sum = 0;
+    uint32_t n = 0, parent = YK_RECORD_NONE;
+    do {
+        sum += r->bytes != 0 ? r->bytes : k->unit_bytes;
+        parent = yk_history_parent(k->history, r);
+        r = parent != YK_RECORD_NONE ? at(k, parent) : NULL;
+    } while (++n < MEAN_LENGTH_OF && r != NULL);
+    return sum / n;
+}
+
+float yk_keeper_worth(const struct yk_keeper *k, const struct yk_record *r) {
+    float saved = k->by_depth[yk_history_depth_step(r)];
+    return k->is_mixed ? saved - logf((float)mean_length(k, r) / (float)k->unit_bytes) : saved;
+}
+
 static float score(struct yk_keeper *k, uint32_t record) {
     uint8_t x[sizeof(k->scored->x)] = {0};
     uint64_t words[3];
@@ -79,10 +103,12 @@ static float score(struct yk_keeper *k, uint32_t record) {
 }
 
 static float predict(struct yk_keeper *k, uint32_t record) {
+    const struct yk_record *r = at(k, record);
     at(k, record)->predicted = k->history->request;
     if (k->trees->count == 0)
-        return 0; /* all alike: the least recently used goes */
-    return score(k, record) + yk_history_prior(k->history, record) + (at(k, record)->lifted ? LIFTED_STAYS : 0);
+        return yk_keeper_worth(k, r); /* all rates are alike: of what is worth as much the least recently used goes */
+    float rate = score(k, record) + yk_history_prior(k->history, record);
+    return rate + yk_keeper_worth(k, r) + (r->lifted ? LIFTED_STAYS : 0);
 }
 
 static void refresh(struct yk_keeper *k, uint32_t i) {
@@ -121,6 +147,7 @@ void yk_keeper_use(struct yk_keeper *k, uint32_t record) {
     }
     r->in |= k->bit;
     k->count++;
+    k->bytes += r->bytes;
     bool has_only_child =
         parent != YK_RECORD_NONE && at(k, parent)->kept_children++ == 0 && at(k, parent)->heap_at != YK_RECORD_NONE;
     if (r->kept_children == 0 && has_only_child)
@@ -138,6 +165,7 @@ void yk_keeper_drop(struct yk_keeper *k, uint32_t record) {
         return;
     r->in &= (uint8_t)~k->bit;
     k->count--;
+    k->bytes -= r->bytes;
     bool lost_last_child = parent != YK_RECORD_NONE && at(k, parent)->kept_children > 0 &&
                            --at(k, parent)->kept_children == 0 && (at(k, parent)->in & k->bit);
     if (r->heap_at != YK_RECORD_NONE && lost_last_child)
@@ -166,7 +194,7 @@ bool yk_keeper_peek(struct yk_keeper *k, float *ret_value) {
 }
 
 bool yk_keeper_trim(struct yk_keeper *k, uint32_t *ret_record) {
-    if (k->count <= k->capacity || k->leaves == 0)
+    if (!yk_history_is_over(k->count, k->capacity, k->bytes, k->capacity_bytes) || k->leaves == 0)
         return false;
     if (++k->trims % REFRESHED_EACH == 0) {
         k->next_refreshed = k->next_refreshed + 1 < k->leaves ? k->next_refreshed + 1 : 0;
@@ -185,6 +213,7 @@ void yk_keeper_restore(struct yk_keeper *k, uint32_t record) {
     uint32_t parent = yk_history_parent(k->history, r);
     r->in |= k->bit;
     k->count++;
+    k->bytes += r->bytes;
     if (parent != YK_RECORD_NONE)
         at(k, parent)->kept_children++;
 }

@@ -37,12 +37,16 @@ struct yk_keeper {
     struct yk_keeper_scored *scored; /* by these trees, in places by their features */
     struct yk_keeper_place *heap;
     uint32_t leaves, count, capacity, next_refreshed, trims;
+    uint64_t bytes, capacity_bytes; /* of what is in; and the most, 0: capacity counts (history_priv.h) */
+    float by_depth[YK_TREES_VALUES]; /* logarithm of what a block and those before it save in the mean, by its step */
+    uint32_t unit_bytes;            /* what a block is worth by its rate alone if it is so long; 0: not known */
+    bool is_mixed;                  /* some are of another length */
     uint8_t bit; /* of record.in */
 };
 
-/* max_request: as many records more than capacity may be in between two trims. -YK_ENOMEM. */
+/* All records of the history may be in between two trims, or if they are short. -YK_ENOMEM. */
 int yk_keeper_init(struct yk_keeper *k, struct yk_history *history, const struct yk_trees *trees,
-                   uint32_t capacity, uint32_t max_request, uint8_t bit);
+                   uint32_t capacity, uint8_t bit);
 void yk_keeper_fini(struct yk_keeper *k);
 
 /* Others decide from now on, or the same ones, which were changed. */
@@ -50,6 +54,15 @@ void yk_keeper_set_trees(struct yk_keeper *k, const struct yk_trees *trees);
 
 /* The record was used: it comes in, or is predicted anew. Tail first within a request. */
 void yk_keeper_use(struct yk_keeper *k, uint32_t record);
+
+/* What a use saves grows by so much with each block of depth (policy.h); 0 before this is called. */
+void yk_keeper_set_growth(struct yk_keeper *k, double saved_growth);
+
+/* What is to be added to the logarithm of a record's rate for the logarithm of its worth, which is rate x what a use
+ * saves / bytes: 0 where all save alike and are of one length. Both as means over the block and those before it: it keeps
+ * them here, so a short one on top of long ones is not worth more than they are, nor is the deepest of a chain worth
+ * more than a chain that is as long. */
+float yk_keeper_worth(const struct yk_keeper *k, const struct yk_record *r);
 
 /* If there are more than capacity, the next to go is out: true and *ret_record. */
 bool yk_keeper_trim(struct yk_keeper *k, uint32_t *ret_record);

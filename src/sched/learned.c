@@ -20,15 +20,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Hits fade by half in so many blocks: four capacities, as a cache takes one or two to show what it is worth, and what
- * is better may change. */
-#define FADE_CAPACITIES 4
-#define FADE_MIN        1024u
-/* What follows the best of late can be wrong each time, where the best changes as fast. So hits are counted over a
- * longer past, too, those of the real cache among them: where it has fallen behind the best of that, that one is
- * followed. */
-#define LONGER        16
-#define FALLEN_BEHIND 0.98
 /* Prefill, and whatever else is between the announcement of a request and the last use of its blocks. */
 #define ANNOUNCED_MS 60000u
 /* How many are here when one has to go, as a mean of the last so many times; and how far a request moves the caches
@@ -38,9 +29,6 @@
 /* Records of which a request sees whether they follow another cache, beside four for each of its blocks. Up to 0.2 us
  * each, if none is in the processor's cache. */
 #define FOLLOW_STEPS 1024u
-/* Another is followed when it hit so much more: to change costs about a filling of the cache. */
-#define BETTER_BY 1.02
-
 static struct learned *of(struct yk_policy *p) {
     return (struct learned *)p;
 }
@@ -99,34 +87,10 @@ static void pass(struct learned *l, uint32_t record) {
         l->walk = l->history.records[record].older;
 }
 
-static uint32_t best_of(const struct learned *l, const double *hits) {
-    uint32_t best = l->follows;
-    for (uint32_t i = 0; i < FOLLOWED; i++)
-        if (hits[i] > hits[best])
-            best = i;
-    return best;
-}
-
-static void fade(struct learned *l, uint32_t blocks) {
-    double span = (double)FADE_CAPACITIES * l->capacity;
-    double halves = (double)blocks / (span > FADE_MIN ? span : FADE_MIN);
-    double keep = exp2(-halves), keep_long = exp2(-halves / LONGER);
-    for (uint32_t i = 0; i < FOLLOWED; i++) {
-        l->hits[i] *= keep;
-        l->long_hits[i] *= keep_long;
-    }
-    l->long_real_hits *= keep_long;
-    l->late_blocks *= keep;
-}
-
 static void choose(struct learned *l, uint32_t blocks) {
-    uint32_t best_long = best_of(l, l->long_hits);
-    bool is_behind = l->long_real_hits < FALLEN_BEHIND * l->long_hits[best_long];
-    const double *hits = is_behind ? l->long_hits : l->hits;
-    uint32_t best = is_behind ? best_long : best_of(l, l->hits);
-    if (best != l->follows && hits[best] > BETTER_BY * hits[l->follows] + 1)
+    uint32_t best = yk_choice_make(&l->choice, l->follows, blocks, l->capacity);
+    if (best != l->follows)
         follow(l, best);
-    fade(l, blocks);
 }
 
 /* The record is given to another block. */
@@ -145,17 +109,44 @@ static void give_up(struct learned *l, uint32_t record) {
 
 /* ---- room -------------------------------------------------------------------------------------- */
 
+/* What is here, in blocks of unit_bytes: exactly their number where all are of one length, so that nothing is different
+ * there from counting blocks. */
+static double here_units(const struct learned *l) {
+    return l->unit_bytes != 0 ? (double)l->here_bytes / l->unit_bytes : 0;
+}
+
+static double mean_bytes(const struct learned *l) {
+    return l->mean * l->unit_bytes;
+}
+
+static void set_bytes(struct learned *l, struct yk_record *r, uint32_t bytes) {
+    uint64_t more = (uint64_t)bytes - r->bytes; /* modulo 2^64 */
+    l->lru.bytes += r->in & l->lru.bit ? more : 0;
+    l->s3fifo.bytes += r->in & l->s3fifo.bit ? more : 0;
+    l->keeper.bytes += r->in & l->keeper.bit ? more : 0;
+    r->bytes = bytes;
+}
+
+/* A block that is not here may come in: it is as long as those that are. */
+static void guess_bytes(struct learned *l, struct yk_record *r) {
+    double bytes = mean_bytes(l) + 0.5;
+    if (r->bytes == 0)
+        set_bytes(l, r, bytes < UINT32_MAX ? (uint32_t)bytes : UINT32_MAX);
+}
+
 /* One has to go. */
 static void see_room(struct learned *l) {
-    double count = yk_order_count(&l->order);
-    l->room = l->room == 0 ? count : l->room + (count - l->room) / ROOM_MEAN;
+    double units = here_units(l);
+    l->room = l->room == 0 ? units : l->room + (units - l->room) / ROOM_MEAN;
 }
 
 /* One came in. */
 static void see_count(struct learned *l) {
     uint32_t count = yk_order_count(&l->order);
-    if (l->room != 0 && l->room < count)
-        l->room = count;
+    double units = here_units(l);
+    l->mean = units / count;
+    if (l->room != 0 && l->room < units)
+        l->room = units;
     if (count <= l->peak)
         return;
     l->peak = count;
@@ -163,9 +154,23 @@ static void see_count(struct learned *l) {
     l->history.limit = limit < l->history.max ? (uint32_t)limit : l->history.max;
 }
 
-/* As far towards `wanted` as costs no more than `most` trims. */
+/* As many blocks of mean length. */
+static uint32_t blocks_of(const struct learned *l, uint32_t count, uint64_t bytes) {
+    double blocks = mean_bytes(l) > 0 ? (double)bytes / mean_bytes(l) : count;
+    return blocks < YK_LEARNED_CAPACITY_MAX ? (uint32_t)blocks : YK_LEARNED_CAPACITY_MAX;
+}
+
+void yk_learned_set_capacity(struct learned *l, uint32_t capacity) {
+    double bytes = l->room != 0 ? fmin(capacity * mean_bytes(l) + 0.5, 1e18) : 0;
+    l->capacity = capacity;
+    l->lru.capacity = l->s3fifo.capacity = l->keeper.capacity = capacity;
+    l->lru.capacity_bytes = l->s3fifo.capacity_bytes = l->keeper.capacity_bytes = (uint64_t)bytes;
+}
+
+/* As far towards `wanted` as costs no more than `most` trims, but for blocks that are short. */
 static uint32_t next_capacity(const struct learned *l, uint32_t wanted, uint32_t most) {
-    uint32_t full = l->lru.count > l->keeper.count ? l->lru.count : l->keeper.count; /* as s3fifo, but for what was removed */
+    uint32_t in_lru = blocks_of(l, l->lru.count, l->lru.bytes), in_keeper = blocks_of(l, l->keeper.count, l->keeper.bytes);
+    uint32_t full = in_lru > in_keeper ? in_lru : in_keeper; /* as s3fifo, but for what was removed */
     if (wanted > l->capacity)
         return wanted;
     if (full < l->capacity)
@@ -173,20 +178,17 @@ static uint32_t next_capacity(const struct learned *l, uint32_t wanted, uint32_t
     return l->capacity - wanted < most ? wanted : l->capacity - most;
 }
 
-/* What it has room for: as it has seen, or the share that it was told of, if that is more. Less it is not made by a share:
+/* Blocks of mean length that it has room for: as it has seen, or the share that it was told of, if that is more. Less it is not made by a share:
  * what nobody else has use for may be its for long, and what they have they take, which it sees. */
 static double wanted_room(const struct learned *l) {
-    double room = l->room == 0 && l->share != 0 ? yk_order_count(&l->order) : l->room;
+    double room = l->room == 0 && l->share != 0 ? yk_order_count(&l->order) : l->room / l->mean;
     return room > l->share ? room : l->share;
 }
 
 static void move_capacity(struct learned *l, uint32_t most) {
     double room = wanted_room(l);
     uint32_t wanted = room == 0 || room > l->capacity_max ? l->capacity_max : (uint32_t)(room + 0.5), gone;
-    if (wanted == 0 || wanted == l->capacity)
-        return;
-    l->capacity = next_capacity(l, wanted, most);
-    l->lru.capacity = l->s3fifo.capacity = l->keeper.capacity = l->capacity;
+    yk_learned_set_capacity(l, wanted == 0 || wanted == l->capacity ? l->capacity : next_capacity(l, wanted, most));
     while ((gone = yk_shadow_lru_trim(&l->lru)) != YK_RECORD_NONE)
         left(l, FOLLOW_LRU, gone);
     while ((gone = yk_shadow_s3fifo_trim(&l->s3fifo)) != YK_RECORD_NONE)
@@ -232,6 +234,7 @@ static uint32_t add_record(struct learned *l, uint64_t hash, uint32_t depth, uin
     if (goes != YK_RECORD_NONE)
         give_up(l, goes);
     uint32_t record = yk_history_add(h, hash, depth);
+    guess_bytes(l, &h->records[record]);
     if (parent != YK_RECORD_NONE && parent != goes)
         yk_history_set_parent(h, record, parent);
     return record;
@@ -253,23 +256,23 @@ static uint32_t find_chain(struct learned *l, const uint64_t *hashes, uint32_t n
     return known;
 }
 
-/* The leading run; or all that are, where the tier below has the others. */
+/* The leading run; or all that are, where the tier below has the others. What decides is what they save. */
 static void count_hits(struct learned *l, uint32_t n) {
     uint32_t here[FOLLOWED + 1] = {0};
+    double saved[FOLLOWED + 1] = {0};
     for (uint32_t i = 0; i < n; i++) {
         const struct yk_record *r = &l->history.records[l->chain[i]];
-        for (uint32_t which = 0; which < FOLLOWED; which++)
-            here[which] += (l->has_below || here[which] == i) && (r->in & 1u << which) != 0;
-        here[FOLLOWED] += (l->has_below || here[FOLLOWED] == i) && r->id != YK_POLICY_NONE;
+        uint32_t in = r->in | (r->id != YK_POLICY_NONE ? 1u << FOLLOWED : 0);
+        for (uint32_t which = 0; which <= FOLLOWED; which++) {
+            bool hit = (l->has_below || here[which] == i) && (in & 1u << which) != 0;
+            here[which] += hit;
+            saved[which] += hit ? 1 + l->saved_growth * i : 0;
+        }
     }
-    for (uint32_t which = 0; which < FOLLOWED; which++) {
-        l->hits[which] += here[which];
-        l->long_hits[which] += here[which];
+    for (uint32_t which = 0; which < FOLLOWED; which++)
         l->all_hits[which] += here[which];
-    }
-    l->long_real_hits += here[FOLLOWED];
     l->real_hits += here[FOLLOWED];
-    l->late_blocks += n;
+    yk_choice_see(&l->choice, saved, saved[FOLLOWED], n);
     l->blocks += n;
 }
 
@@ -291,6 +294,16 @@ static struct yk_history_request features_of(const struct learned *l, const stru
     return common;
 }
 
+/* After the history has touched it. */
+static void use_in_floor(struct learned *l, uint32_t record) {
+    uint32_t gone = yk_shadow_lru_after(&l->lru, record);
+    for (; gone != YK_RECORD_NONE; gone = yk_shadow_lru_trim(&l->lru))
+        left(l, FOLLOW_LRU, gone);
+    gone = yk_shadow_s3fifo_use(&l->s3fifo, record);
+    for (; gone != YK_RECORD_NONE; gone = yk_shadow_s3fifo_trim(&l->s3fifo))
+        left(l, FOLLOW_S3FIFO, gone);
+}
+
 static void touch_chain(struct learned *l, uint32_t n, const struct yk_history_request *common, bool announced) {
     for (uint32_t i = n; i-- > 0;) {
         uint32_t record = l->chain[i];
@@ -299,8 +312,8 @@ static void touch_chain(struct learned *l, uint32_t n, const struct yk_history_r
         yk_shadow_lru_before(&l->lru, record);
         yk_history_touch(&l->history, record, common, n - 1 - i);
         l->history.records[record].announced = announced;
-        left(l, FOLLOW_LRU, yk_shadow_lru_after(&l->lru, record));
-        left(l, FOLLOW_S3FIFO, yk_shadow_s3fifo_use(&l->s3fifo, record));
+        guess_bytes(l, &l->history.records[record]);
+        use_in_floor(l, record);
     }
 }
 
@@ -422,6 +435,7 @@ static void learned_free(struct yk_policy *p) {
     yk_history_fini(&l->history);
     free(l->chain);
     free(l->record_of);
+    free(l->bytes_of);
     free(l);
 }
 
@@ -439,15 +453,17 @@ static int make_parts(struct learned *l, struct yk_policy_space *space, const st
     if (rc == 0)
         rc = yk_lessons_init(&l->lessons, &l->history, opts->seed);
     if (rc == 0)
-        rc = yk_keeper_init(&l->keeper, &l->history, NULL, l->capacity, l->chain_max, 1u << FOLLOW_KEEPER);
+        rc = yk_keeper_init(&l->keeper, &l->history, NULL, l->capacity, 1u << FOLLOW_KEEPER);
     if (rc == 0)
         rc = make_training(l, opts->seed);
+    yk_keeper_set_growth(&l->keeper, l->saved_growth);
     yk_wanted_init(&l->wanted, &l->history, &l->keeper);
     yk_shadow_lru_init(&l->lru, &l->history, l->capacity, 1u << FOLLOW_LRU);
     yk_shadow_s3fifo_init(&l->s3fifo, &l->history, l->capacity, 1u << FOLLOW_S3FIFO);
     l->chain = malloc(l->chain_max * sizeof(*l->chain));
     l->record_of = calloc(space->max_ids, sizeof(*l->record_of));
-    if (rc == 0 && (l->chain == NULL || l->record_of == NULL))
+    l->bytes_of = calloc(space->max_ids, sizeof(*l->bytes_of));
+    if (rc == 0 && (l->chain == NULL || l->record_of == NULL || l->bytes_of == NULL))
         rc = -YK_ENOMEM;
     return rc == 0 ? yk_order_init(&l->order, space, opts->seed) : rc;
 }
@@ -460,7 +476,9 @@ static int learned_create(struct yk_policy_space *space, const struct yk_policy_
     l->base.ops = &yk_policy_learned;
     l->follows = FOLLOW_KEEPER;
     l->has_below = opts->has_below;
+    l->saved_growth = opts->saved_growth;
     l->walk = YK_RECORD_NONE;
+    l->mean = 1;
     l->capacity = opts->capacity_objects < YK_LEARNED_CAPACITY_MAX ? opts->capacity_objects : YK_LEARNED_CAPACITY_MAX;
     if (l->capacity == 0)
         l->capacity = 1;
@@ -476,7 +494,17 @@ static int learned_create(struct yk_policy_space *space, const struct yk_policy_
     return 0;
 }
 
-static void bind(struct learned *l, uint32_t id, uint32_t record) {
+static uint32_t length_of(const struct yk_policy_block *block) {
+    return block->size_bytes == 0 ? 1 : block->size_bytes < UINT32_MAX ? (uint32_t)block->size_bytes : UINT32_MAX;
+}
+
+static void bind(struct learned *l, uint32_t id, uint32_t record, uint32_t bytes) {
+    if (l->unit_bytes == 0)
+        l->unit_bytes = l->keeper.unit_bytes = bytes;
+    l->keeper.is_mixed |= bytes != l->unit_bytes;
+    l->bytes_of[id] = bytes;
+    l->here_bytes += bytes;
+    set_bytes(l, &l->history.records[record], bytes);
     l->record_of[id] = record + 1;
     l->history.records[record].id = id;
     if (!is_followed(l, record))
@@ -494,10 +522,9 @@ static uint32_t record_found(struct learned *l, uint64_t key_hash, uint32_t pare
     record = add_record(l, key_hash, 0, parent);
     yk_shadow_lru_before(&l->lru, record);
     yk_history_touch(&l->history, record, &nothing, 0);
-    left(l, FOLLOW_LRU, yk_shadow_lru_after(&l->lru, record));
-    left(l, FOLLOW_S3FIFO, yk_shadow_s3fifo_use(&l->s3fifo, record));
+    use_in_floor(l, record);
     yk_keeper_use(&l->keeper, record);
-    if (yk_keeper_trim(&l->keeper, &gone))
+    while (yk_keeper_trim(&l->keeper, &gone))
         left(l, FOLLOW_KEEPER, gone);
     return record;
 }
@@ -525,7 +552,7 @@ static int learned_insert(struct yk_policy *p, uint32_t id, const struct yk_poli
     if (other != YK_POLICY_NONE)
         l->record_of[other] = 0; /* the same hash twice: the younger has the record */
     yk_order_enter(&l->order, 0, id, block->parent_id);
-    bind(l, id, record);
+    bind(l, id, record, length_of(block));
     see_count(l);
     return 0;
 }
@@ -549,6 +576,7 @@ static void leave(struct learned *l, uint32_t id) {
     if (record != YK_RECORD_NONE)
         l->history.records[record].id = YK_POLICY_NONE;
     l->record_of[id] = 0;
+    l->here_bytes -= l->bytes_of[id];
     yk_order_leave(&l->order, id);
 }
 

@@ -7,6 +7,7 @@
 #ifndef YK_SCHED_LEARNED_PRIV_H
 #define YK_SCHED_LEARNED_PRIV_H
 
+#include "sched/choice_priv.h"
 #include "sched/keeper_priv.h"
 #include "sched/learned.h"
 #include "sched/lessons_priv.h"
@@ -27,6 +28,7 @@ struct yk_learned_training {
 };
 
 enum { FOLLOW_LRU, FOLLOW_S3FIFO, FOLLOW_KEEPER, FOLLOWED };
+_Static_assert(FOLLOWED == YK_CHOICES, "each is one that may be chosen");
 
 struct learned {
     struct yk_policy base;
@@ -38,15 +40,19 @@ struct learned {
     struct yk_shadow_lru lru;
     struct yk_shadow_s3fifo s3fifo;
     struct yk_learned_training *training;
+    double saved_growth; /* policy.h */
     uint32_t *chain;     /* records of the request */
     uint32_t *record_of; /* by id: a record + 1, or 0 */
-    double hits[FOLLOWED], long_hits[FOLLOWED], long_real_hits;
+    uint32_t *bytes_of;  /* by id: of the block that is here */
+    uint64_t here_bytes;
+    double mean;         /* length of the blocks that are here, in unit_bytes */
+    uint32_t unit_bytes; /* the first block's length, in which lengths are told; 0: none came yet */
+    struct yk_choice choice;
     uint64_t requests_clock; /* of the history, when the last request began */
     uint64_t last_ms;
     uint64_t blocks, all_hits[FOLLOWED], real_hits, changes, trainings; /* ever */
     uint64_t model_ms; /* when the model was taken */
-    double late_blocks; /* fades as hits do */
-    double room; /* blocks; 0: none had to go yet */
+    double room; /* blocks of unit_bytes; 0: none had to go yet */
     uint32_t peak; /* blocks that were here at a time */
     uint32_t share; /* blocks that it was told that it may have; 0: nobody knows */
     uint32_t capacity, capacity_max, chain_max, follows;
@@ -56,5 +62,8 @@ struct learned {
 
 /* Records that it remembers where so many blocks are here at a time. */
 #define YK_LEARNED_RECORDS_OF(capacity) (4 * (capacity) + 100000u)
+
+/* Of the caches without payload, in blocks of mean length. Trims nothing. */
+void yk_learned_set_capacity(struct learned *l, uint32_t capacity);
 
 #endif

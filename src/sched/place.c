@@ -11,7 +11,8 @@
 #define STAY_MEAN  100.0  /* requests */
 
 void yk_place_see(struct yk_place *p, const struct yk_shadow_lru *lru) {
-    if (lru->count < lru->capacity || lru->oldest == YK_RECORD_NONE) {
+    if (lru->oldest == YK_RECORD_NONE ||
+        !yk_history_is_full(lru->count, lru->capacity, lru->bytes, lru->capacity_bytes)) {
         p->stay_ms = 0;
         return;
     }

@@ -60,6 +60,8 @@ uint64_t yk_policy_value(const struct yk_policy_space *space, uint32_t id);
 struct yk_policy_opts {
     uint32_t capacity_objects; /* about as many as will be in at once, rather more than fewer; bounds ghost lists */
     uint64_t seed;             /* for whatever is random inside; same calls + seed = same victims */
+    double saved_growth;       /* how much more than the first block of a chain each one further down saves, as a part of
+                                * that: attention looks at all before it. 0: all save alike. See yk_policy_saved_by */
     bool has_below;            /* what leaves goes to a tier below that has room for all: see rises */
 };
 
@@ -74,6 +76,11 @@ struct yk_policy_block {
     bool parent_yields;    /* its parent goes first because it was told to yield, not since it is cut off */
     bool found;            /* it was here before this start: no use */
 };
+
+/* What the first n blocks of a chain save together, in what the first one saves: their number, if they save alike. */
+static inline double yk_policy_saved_by(double saved_growth, uint32_t n) {
+    return n + saved_growth * ((double)n * (n - 1.0) / 2);
+}
 
 /* A request: a whole chain, of which any part may be here. */
 struct yk_policy_request {

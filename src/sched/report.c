@@ -64,10 +64,10 @@ void yk_learned_report(const struct yk_policy *p, struct yk_learned_report *ret)
     ret->examples = l->lessons.count;
     ret->blocks = l->blocks;
     ret->real_hits = l->real_hits;
-    ret->late_blocks = l->late_blocks;
+    ret->late_blocks = l->choice.late_blocks;
     for (uint32_t i = 0; i < FOLLOWED; i++) {
         ret->hits[i] = l->all_hits[i];
-        ret->late_hits[i] = l->hits[i];
+        ret->late_hits[i] = l->choice.hits[i];
     }
     ret->trainings = l->trainings;
     ret->has_model = l->keeper.trees->count > 0;

@@ -47,8 +47,10 @@ struct saved_head {
     uint64_t sum;   /* of what follows this */
     uint64_t now_ms;
     uint64_t model_ms, lessons_random, blocks, blocks_ever, fit_random;
-    double hits[FOLLOWED], long_hits[FOLLOWED], long_real_hits, room, stay_ms, near_s;
+    struct yk_choice choice;
+    double room, mean, stay_ms, near_s;
     uint32_t request, peak, capacity, follows, next_refreshed, trims;
+    uint32_t unit_bytes;
     uint32_t records, leaves, queued[QUEUES], lessons, planned;
     uint32_t lessons_next, requests_due, requests;
     uint8_t has_fit, fit_features[YK_TREES_FEATURES];
@@ -58,9 +60,9 @@ struct saved_record {
     uint64_t key_hash;
     uint32_t parent; /* NONE */
     uint32_t first_ms, last_ms;
-    uint32_t uses, children, request;
+    uint32_t uses, children, request, bytes;
     uint8_t x[YK_TREES_FEATURES];
-    uint8_t turn, in, freq, announced, padding;
+    uint8_t turn, in, freq, announced, padding[5];
 };
 
 struct saved_leaf {
@@ -172,7 +174,7 @@ static void see(struct yk_learned_saving *s, uint32_t number) {
                        .queue = r->queue,
                        .r = {.key_hash = r->key_hash, .parent = r->parent, .first_ms = r->first_ms,
                              .last_ms = r->last_ms, .uses = r->uses, .children = r->children,
-                             .request = r->request, .turn = r->turn, .in = r->in, .freq = r->freq,
+                             .request = r->request, .bytes = r->bytes, .turn = r->turn, .in = r->in, .freq = r->freq,
                              .announced = r->announced}};
     memcpy(n->r.x, r->x, sizeof(n->r.x));
 }
@@ -182,15 +184,13 @@ static void see_rest(struct yk_learned_saving *s) {
     struct saved_head *h = &s->head;
     *h = (struct saved_head){.magic = MAGIC, .version = VERSION, .head_bytes = sizeof(*h), .now_ms = l->last_ms, .model_ms = l->model_ms,
                              .lessons_random = l->lessons.random, .blocks = l->lessons.blocks,
-                             .blocks_ever = l->lessons.blocks_ever, .long_real_hits = l->long_real_hits,
-                             .room = l->room, .stay_ms = l->training->place.stay_ms,
+                             .blocks_ever = l->lessons.blocks_ever, .choice = l->choice,
+                             .room = l->room, .mean = l->mean, .unit_bytes = l->unit_bytes, .stay_ms = l->training->place.stay_ms,
                              .near_s = (double)l->training->place.used_s, .request = l->history.request, .peak = l->peak,
                              .capacity = l->capacity, .follows = l->follows,
                              .next_refreshed = l->keeper.next_refreshed, .trims = l->keeper.trims, .lessons = l->lessons.count,
                              .planned = l->lessons.planned, .lessons_next = l->lessons.next,
                              .requests_due = l->lessons.requests_due, .requests = l->lessons.requests};
-    memcpy(h->hits, l->hits, sizeof(h->hits));
-    memcpy(h->long_hits, l->long_hits, sizeof(h->long_hits));
     if (!l->training->is_taken) { /* else another thread has it */
         h->has_fit = 1;
         h->fit_random = l->training->fit.random;
@@ -410,7 +410,7 @@ int yk_learned_save(const struct yk_policy *p, void **ret_bytes, size_t *ret_len
 
 /* ---- looked at before it is loaded ------------------------------------------------------------- */
 
-static bool is_share(double x) { /* of hits, or blocks */
+static bool is_share(double x) { /* of blocks */
     return x >= 0 && x < 1e18;
 }
 
@@ -418,11 +418,9 @@ static bool head_is_sane(const struct saved_head *h) {
     bool sane = h->records <= YK_LEARNED_SAVED_MAX && h->leaves <= h->records && h->lessons <= YK_LESSONS &&
                 h->planned <= YK_LESSONS_PLANNED && h->lessons_next < YK_LESSONS && h->follows < FOLLOWED &&
                 h->requests_due >= 1 && h->requests_due <= REQUESTS_DUE_MAX &&
-                is_share(h->long_real_hits) && is_share(h->room) && is_share(h->stay_ms) &&
+                yk_choice_is_sane(&h->choice) && is_share(h->room) && h->mean > 0 && is_share(h->mean) && is_share(h->stay_ms) &&
                 is_share(h->near_s) &&
                 (uint64_t)h->queued[0] + h->queued[1] + h->queued[2] <= h->records;
-    for (uint32_t i = 0; i < FOLLOWED; i++)
-        sane = sane && is_share(h->hits[i]) && is_share(h->long_hits[i]);
     return sane && (h->lessons == YK_LESSONS || h->lessons_next == h->lessons);
 }
 
@@ -451,7 +449,7 @@ static bool records_are_sane(const struct saved_head *h, const unsigned char *at
     struct saved_record r;
     for (uint32_t i = 0; i < h->records; i++) {
         memcpy(&r, at + (size_t)i * sizeof(r), sizeof(r));
-        if ((r.parent != NONE && (r.parent >= h->records || r.parent == i)) || !features_are_sane(r.x) ||
+        if ((r.bytes != 0 && h->unit_bytes == 0) || (r.parent != NONE && (r.parent >= h->records || r.parent == i)) || !features_are_sane(r.x) ||
             r.in >= 1u << FOLLOWED || r.freq > 3 || r.key_hash > YK_POLICY_HASH_BITS)
             return false;
     }
@@ -548,6 +546,8 @@ static void load_record(const struct loading *o, uint32_t place) {
     r->uses = s.uses;
     r->children = s.children;
     r->request = s.request;
+    r->bytes = s.bytes;
+    o->l->keeper.is_mixed |= s.bytes != 0 && s.bytes != o->h.unit_bytes;
     r->predicted = s.request - 1;
     r->turn = s.turn;
     r->freq = s.freq;
@@ -676,14 +676,13 @@ static void load_model(const struct loading *o) {
 static void load_choice(const struct loading *o) {
     struct learned *l = o->l;
     uint32_t capacity = o->h.capacity < l->capacity_max ? o->h.capacity : l->capacity_max;
-    memcpy(l->hits, o->h.hits, sizeof(l->hits));
-    memcpy(l->long_hits, o->h.long_hits, sizeof(l->long_hits));
-    l->long_real_hits = o->h.long_real_hits;
+    l->choice = o->h.choice;
     l->room = o->h.room;
     l->peak = o->h.peak < l->capacity_max ? o->h.peak : l->capacity_max;
     l->follows = o->h.follows;
-    l->capacity = capacity > 0 ? capacity : 1;
-    l->lru.capacity = l->s3fifo.capacity = l->keeper.capacity = l->capacity;
+    l->mean = o->h.mean;
+    l->unit_bytes = l->keeper.unit_bytes = o->h.unit_bytes;
+    yk_learned_set_capacity(l, capacity > 0 ? capacity : 1);
     l->history.request = o->h.request;
     l->requests_clock = l->history.clock;
 }

@@ -37,7 +37,7 @@ void yk_shadow_lru_before(struct yk_shadow_lru *c, uint32_t record) {
 
 uint32_t yk_shadow_lru_trim(struct yk_shadow_lru *c) {
     uint32_t gone = c->oldest;
-    if (c->count <= c->capacity)
+    if (!yk_history_is_over(c->count, c->capacity, c->bytes, c->capacity_bytes))
         return YK_RECORD_NONE;
     yk_shadow_lru_drop(c, gone);
     return gone;
@@ -48,6 +48,7 @@ uint32_t yk_shadow_lru_after(struct yk_shadow_lru *c, uint32_t record) {
     if (!(r->in & c->bit)) {
         r->in |= c->bit;
         c->count++;
+        c->bytes += r->bytes;
     }
     if (c->oldest == YK_RECORD_NONE)
         c->oldest = record;
@@ -62,11 +63,13 @@ void yk_shadow_lru_drop(struct yk_shadow_lru *c, uint32_t record) {
         pass(c);
     r->in &= (uint8_t)~c->bit;
     c->count--;
+    c->bytes -= r->bytes;
 }
 
 void yk_shadow_lru_restore(struct yk_shadow_lru *c, uint32_t record) {
     record_at(c->history, record)->in |= c->bit;
     c->count++;
+    c->bytes += record_at(c->history, record)->bytes;
     if (c->oldest == YK_RECORD_NONE)
         c->oldest = record;
 }
@@ -157,13 +160,18 @@ static uint32_t evict(struct yk_shadow_s3fifo *c) {
     else
         move_to(c, record, OUT);
     r->in &= (uint8_t)~c->bit;
+    c->bytes -= r->bytes;
     prefetch_next(c, SMALL);
     prefetch_next(c, GHOST);
     return record;
 }
 
 uint32_t yk_shadow_s3fifo_trim(struct yk_shadow_s3fifo *c) {
-    return count_in(c) > c->capacity ? evict(c) : YK_RECORD_NONE;
+    return yk_history_is_over(count_in(c), c->capacity, c->bytes, c->capacity_bytes) ? evict(c) : YK_RECORD_NONE;
+}
+
+static bool has_room_for(const struct yk_shadow_s3fifo *c, const struct yk_record *r) {
+    return !yk_history_is_over(count_in(c) + 1, c->capacity, c->bytes + r->bytes, c->capacity_bytes);
 }
 
 uint32_t yk_shadow_s3fifo_use(struct yk_shadow_s3fifo *c, uint32_t record) {
@@ -173,21 +181,26 @@ uint32_t yk_shadow_s3fifo_use(struct yk_shadow_s3fifo *c, uint32_t record) {
         r->freq = r->freq < FREQ_MAX ? (uint8_t)(r->freq + 1) : FREQ_MAX;
         return gone;
     }
-    if (count_in(c) >= c->capacity)
+    if (count_in(c) > 0 && !has_room_for(c, r))
         gone = evict(c);
     move_to(c, record, r->queue == GHOST ? MAIN : SMALL);
     r->freq = 0;
     r->in |= c->bit;
+    c->bytes += r->bytes;
     return gone;
 }
 
 void yk_shadow_s3fifo_drop(struct yk_shadow_s3fifo *c, uint32_t record) {
-    unlink_from_queue(c, record_at(c->history, record));
-    record_at(c->history, record)->in &= (uint8_t)~c->bit;
+    struct yk_record *r = record_at(c->history, record);
+    unlink_from_queue(c, r);
+    c->bytes -= r->in & c->bit ? r->bytes : 0;
+    r->in &= (uint8_t)~c->bit;
 }
 
 void yk_shadow_s3fifo_restore(struct yk_shadow_s3fifo *c, uint32_t record, enum yk_shadow_queue queue) {
     move_to(c, record, (uint8_t)queue);
-    if (queue == YK_SHADOW_SMALL || queue == YK_SHADOW_MAIN)
-        record_at(c->history, record)->in |= c->bit;
+    if (queue != YK_SHADOW_SMALL && queue != YK_SHADOW_MAIN)
+        return;
+    record_at(c->history, record)->in |= c->bit;
+    c->bytes += record_at(c->history, record)->bytes;
 }

@@ -21,6 +21,7 @@ struct yk_shadow_lru {
     struct yk_history *history;
     uint32_t oldest; /* that is in, or YK_RECORD_NONE */
     uint32_t count, capacity;
+    uint64_t bytes, capacity_bytes; /* of what is in; and the most, 0: capacity counts (history_priv.h) */
     uint8_t bit; /* of record.in */
 };
 
@@ -30,15 +31,16 @@ struct yk_shadow_s3fifo {
         uint32_t oldest, youngest, count;
     } queues[4]; /* by enum yk_shadow_queue; the first is not used */
     uint32_t capacity;
+    uint64_t bytes, capacity_bytes; /* as above */
     uint8_t bit; /* of record.in */
 };
 
 void yk_shadow_lru_init(struct yk_shadow_lru *c, struct yk_history *h, uint32_t capacity, uint8_t bit);
 /* Before the history touches the record, or moves it otherwise, and after. The second returns who left, or
- * YK_RECORD_NONE. */
+ * YK_RECORD_NONE; where lengths differ there may be more: trim. */
 void yk_shadow_lru_before(struct yk_shadow_lru *c, uint32_t record);
 uint32_t yk_shadow_lru_after(struct yk_shadow_lru *c, uint32_t record);
-/* Capacity was lowered: the next that is too many is out, or YK_RECORD_NONE. */
+/* The next that is too many, by blocks or by bytes, is out, or YK_RECORD_NONE. */
 uint32_t yk_shadow_lru_trim(struct yk_shadow_lru *c);
 /* The record is given up, or its block was removed. */
 void yk_shadow_lru_drop(struct yk_shadow_lru *c, uint32_t record);
@@ -49,7 +51,7 @@ void yk_shadow_lru_restore(struct yk_shadow_lru *c, uint32_t record);
 enum yk_shadow_queue { YK_SHADOW_OUT, YK_SHADOW_SMALL, YK_SHADOW_MAIN, YK_SHADOW_GHOST, YK_SHADOW_QUEUES };
 
 void yk_shadow_s3fifo_init(struct yk_shadow_s3fifo *c, struct yk_history *h, uint32_t capacity, uint8_t bit);
-/* The record is used. Returns who left, or YK_RECORD_NONE. */
+/* The record is used. Returns who left, or YK_RECORD_NONE; likewise. */
 uint32_t yk_shadow_s3fifo_use(struct yk_shadow_s3fifo *c, uint32_t record);
 uint32_t yk_shadow_s3fifo_trim(struct yk_shadow_s3fifo *c); /* likewise */
 void yk_shadow_s3fifo_drop(struct yk_shadow_s3fifo *c, uint32_t record);

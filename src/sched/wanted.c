@@ -129,13 +129,14 @@ uint32_t yk_wanted_next(struct yk_wanted *w, float near_s, uint32_t most, uint32
     const struct yk_keeper *k = w->keeper;
     float rate, next_to_go;
     bool knows = k->trees->waits > 1 && near_s > 0;
-    if (!knows || is_off(w) || k->count < k->capacity)
+    if (!knows || is_off(w) || !yk_history_is_full(k->count, k->capacity, k->bytes, k->capacity_bytes))
         return 0;
     struct yk_wanted_end *e = find_best(w, &rate);
     if (e == NULL || 1 - exp(-exp((double)rate) * near_s) < CHANCE_MIN)
         return 0;
     w->history->request++; /* what was predicted at the last one is old */
-    if (!yk_keeper_peek(w->keeper, &next_to_go) || rate < next_to_go + w->margin)
+    float worth = rate + yk_keeper_worth(k, at(w, e->record));
+    if (!yk_keeper_peek(w->keeper, &next_to_go) || worth < next_to_go + w->margin)
         return 0;
     e->request = 0; /* once */
     return missing(w, e->record, most, ret_records);

@@ -15,10 +15,13 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#define YK_SIM_BLOCK_TOKENS 512u /* as in the public traces */
+
 struct yk_sim_cache;
 
 struct yk_sim_cache_ops {
     const char *name;
+    bool takes_lengths; /* counts bytes, not blocks: lengths and room_bytes */
     bool says_left; /* calls yk_sim_left: it can stand over another tier */
     size_t size; /* of its struct, which begins with yk_sim_cache and comes zeroed */
     /* 0 or a failure, after which fini is called too. The trace outlives the cache; only the optimum looks ahead in
@@ -40,6 +43,9 @@ struct yk_sim_cache_ops {
 /* The head of every cache. */
 struct yk_sim_cache {
     const struct yk_sim_cache_ops *ops;
+    const uint32_t *lengths;    /* by block, in bytes; NULL: all have 1 */
+    uint64_t room_bytes;        /* of such, as many as capacity blocks of mean length; capacity where all have 1 */
+    double saved_growth;        /* as in policy.h */
     struct yk_sim_below *below; /* where what leaves goes, if says_left; NULL: nowhere */
     uint64_t moved, moved_used, preloaded; /* as in the result */
     uint64_t training_ns; /* CPU time, and how often: learned */
@@ -52,6 +58,10 @@ struct yk_sim_cache {
 static inline uint64_t yk_sim_hash(uint64_t id) {
     uint64_t z = (id + 1) * UINT64_C(0xff51afd7ed558ccd);
     return z ^ (z >> 32);
+}
+
+static inline uint32_t yk_sim_length(const struct yk_sim_cache *cache, uint32_t block) {
+    return cache->lengths != NULL ? cache->lengths[block] : 1;
 }
 
 /* CPU time of the process. */

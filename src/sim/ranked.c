@@ -3,8 +3,8 @@
  * Caches that keep the blocks of highest rank, in one heap.
  *
  *   lfu   uses, of all times; of equals the least recently used goes
- *   gdsf  age + uses of all times, where age is the rank of the last that went (Cherkasova 1998; all blocks
- *         cost and weigh the same here)
+ *   gdsf  age + uses of all times by length, where age is the rank of the last that went (Cherkasova 1998; all blocks
+ *         cost the same here)
  *   opt   the soonest next use (Belady), the newcomer included, so it may pass by. Of blocks that the same
  *         request uses next the one farthest from the chain's head goes, so ancestors outlive descendants and
  *         no better order exists. It looks ahead; nothing else here does.
@@ -20,7 +20,9 @@ struct rank {
 struct ranked {
     struct yk_sim_cache base;
     uint32_t capacity, count;
-    uint32_t *heap;  /* blocks; capacity + 1 */
+    uint64_t bytes;
+    double mean_length;
+    uint32_t *heap;  /* blocks; capacity + 1, or all if their lengths differ */
     uint32_t *place; /* by block: in the heap + 1, or 0 */
     struct rank *rank;
     uint32_t *uses;  /* by block */
@@ -51,6 +53,7 @@ static void sift(struct ranked *r, uint32_t at, uint32_t block) {
 static struct rank pop(struct ranked *r) {
     uint32_t block = r->heap[0], last = r->heap[--r->count];
     r->place[block] = 0;
+    r->bytes -= yk_sim_length(&r->base, block);
     yk_sim_left(&r->base, block);
     if (r->count > 0)
         sift(r, 0, last);
@@ -59,8 +62,10 @@ static struct rank pop(struct ranked *r) {
 
 static void rerank(struct ranked *r, uint32_t block, struct rank rank) {
     r->rank[block] = rank;
-    if (r->place[block] == 0)
+    if (r->place[block] == 0) {
         r->place[block] = ++r->count;
+        r->bytes += yk_sim_length(&r->base, block);
+    }
     sift(r, r->place[block] - 1, block);
 }
 
@@ -76,7 +81,9 @@ static int ranked_init(struct yk_sim_cache *c, const struct yk_sim_trace *t, con
     struct ranked *r = of(c);
     r->capacity = o->capacity;
     r->trace = t;
-    r->heap = malloc(((size_t)o->capacity + 1) * sizeof(*r->heap));
+    uint64_t places = c->lengths != NULL ? t->distinct : o->capacity;
+    r->mean_length = (double)c->room_bytes / o->capacity;
+    r->heap = malloc((places + 1) * sizeof(*r->heap));
     r->place = calloc(t->distinct + 1, sizeof(*r->place));
     r->rank = malloc((t->distinct + 1) * sizeof(*r->rank));
     r->uses = calloc(t->distinct + 1, sizeof(*r->uses));
@@ -87,9 +94,16 @@ static bool ranked_has(const struct yk_sim_cache *c, uint32_t block) {
     return ((const struct ranked *)c)->place[block] != 0;
 }
 
+/* Is one more to go before the block may come in? */
+static bool lacks_room(const struct ranked *r, uint32_t block) {
+    return r->place[block] == 0 && r->count > 0 && r->bytes + yk_sim_length(&r->base, block) > r->base.room_bytes;
+}
+
 static int lfu_use(struct yk_sim_cache *c, uint32_t block) {
     struct ranked *r = of(c);
-    if (r->place[block] == 0 && r->count == r->capacity)
+    if (yk_sim_length(c, block) > c->room_bytes)
+        return 0; /* never fits */
+    while (lacks_room(r, block))
         (void)pop(r);
     rerank(r, block, (struct rank){(double)++r->uses[block], (double)++r->clock});
     return 0;
@@ -97,9 +111,12 @@ static int lfu_use(struct yk_sim_cache *c, uint32_t block) {
 
 static int gdsf_use(struct yk_sim_cache *c, uint32_t block) {
     struct ranked *r = of(c);
-    if (r->place[block] == 0 && r->count == r->capacity)
+    if (yk_sim_length(c, block) > c->room_bytes)
+        return 0; /* never fits */
+    while (lacks_room(r, block))
         r->age = pop(r).major;
-    rerank(r, block, (struct rank){r->age + (double)++r->uses[block], (double)++r->clock});
+    double by_length = r->mean_length / yk_sim_length(c, block);
+    rerank(r, block, (struct rank){r->age + (double)++r->uses[block] * by_length, (double)++r->clock});
     return 0;
 }
 
@@ -143,6 +160,7 @@ static int opt_use(struct yk_sim_cache *c, uint32_t block) {
 }
 
 const struct yk_sim_cache_ops yk_sim_lfu = {.name = "lfu",
+                                            .takes_lengths = true,
                                             .says_left = true,
                                             .size = sizeof(struct ranked),
                                             .init = ranked_init,
@@ -150,6 +168,7 @@ const struct yk_sim_cache_ops yk_sim_lfu = {.name = "lfu",
                                             .has = ranked_has,
                                             .use = lfu_use};
 const struct yk_sim_cache_ops yk_sim_gdsf = {.name = "gdsf",
+                                             .takes_lengths = true,
                                              .says_left = true,
                                             .size = sizeof(struct ranked),
                                              .init = ranked_init,

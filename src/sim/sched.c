@@ -20,7 +20,7 @@ struct sched {
     uint64_t by_hash_mask;
     uint64_t *hashes; /* learned: of the request, grown to the longest */
     uint32_t hashes_max;
-    uint32_t capacity, count;
+    uint64_t bytes;
 };
 
 static struct sched *of(struct yk_sim_cache *c) {
@@ -47,9 +47,10 @@ static int make_policy(struct sched *s) {
 
 static int sched_init(struct yk_sim_cache *c, const struct yk_sim_trace *t, const struct yk_sim_opts *o) {
     struct sched *s = of(c);
-    s->opts = (struct yk_policy_opts){.capacity_objects = o->capacity, .seed = o->seed, .has_below = o->below != 0};
+    s->opts = (struct yk_policy_opts){.capacity_objects = o->capacity, .seed = o->seed, .saved_growth = c->saved_growth, .has_below = o->below != 0};
+    if (c->lengths != NULL) /* as many as may be in */
+        s->opts.capacity_objects = (uint32_t)(c->room_bytes / o->bytes_min < t->distinct ? c->room_bytes / o->bytes_min : t->distinct);
     s->trace = t;
-    s->capacity = o->capacity;
     s->in = calloc(t->distinct + 1, 1);
     return s->in != NULL ? make_policy(s) : -YK_ENOMEM;
 }
@@ -68,7 +69,7 @@ static int evict_one(struct sched *s) {
         return -YK_EINTERNAL;
     (void)yk_policy_evict(s->policy, id, hash_of(s, id));
     s->in[id] = 0;
-    s->count--;
+    s->bytes -= yk_sim_length(&s->base, id);
     yk_sim_left(&s->base, id);
     return 0;
 }
@@ -76,18 +77,23 @@ static int evict_one(struct sched *s) {
 enum in { IN = 1, IN_AHEAD, IN_FOUND }; /* the latter two: came up ahead, after a restart, and not used since */
 
 static int come_in(struct sched *s, uint32_t block, enum in why) {
+    uint32_t length = yk_sim_length(&s->base, block);
     struct yk_policy_block info = {.key_hash = hash_of(s, block),
-                                   .size_bytes = 1,
+                                   .size_bytes = length,
                                    .parent_id = s->trace->parent[block],
                                    .is_ahead = why == IN_AHEAD,
                                    .found = why == IN_FOUND};
-    int rc = s->count == s->capacity ? evict_one(s) : 0;
+    int rc = 0;
+    if (length > s->base.room_bytes)
+        return 0; /* never fits */
+    while (rc == 0 && s->bytes + length > s->base.room_bytes)
+        rc = evict_one(s);
     if (rc == 0)
         rc = yk_policy_insert(s->policy, block, &info);
     if (rc != 0)
         return rc;
     s->in[block] = (uint8_t)why;
-    s->count++;
+    s->bytes += length;
     return 0;
 }
 
@@ -163,12 +169,12 @@ static bool learns(const struct sched *s) {
 /* What an orderly stop does: all that is here is below then, what would go last as the youngest. */
 static int go_below(struct sched *s) {
     uint32_t id;
-    while (s->count > 0) {
+    while (s->bytes > 0) {
         if (yk_policy_victim_any(s->policy, &id) != 0)
             return -YK_EINTERNAL;
         (void)yk_policy_evict(s->policy, id, hash_of(s, id));
         s->in[id] = 0;
-        s->count--;
+        s->bytes -= yk_sim_length(&s->base, id);
         yk_sim_left(&s->base, id);
         yk_sim_below_use(s->base.below, id);
     }
@@ -230,7 +236,7 @@ static int sched_preload(struct yk_sim_cache *c, uint64_t most) {
     struct sched *s = of(c);
     if (s->first == NULL)
         return 0;
-    for (; most > 0 && s->count < s->capacity && s->first_at < s->first_count; s->first_at++) {
+    for (; most > 0 && s->bytes < s->base.room_bytes && s->first_at < s->first_count; s->first_at++) {
         uint32_t block = s->first[s->first_at];
         if (s->in[block] || !yk_sim_below_has(c->below, block))
             continue;
@@ -240,7 +246,7 @@ static int sched_preload(struct yk_sim_cache *c, uint64_t most) {
         c->preloaded++;
         most--;
     }
-    if (s->count < s->capacity && s->first_at < s->first_count)
+    if (s->bytes < s->base.room_bytes && s->first_at < s->first_count)
         return 0;
     order_preloaded(s);
     free(s->first);
@@ -284,8 +290,9 @@ static int learned_request(struct yk_sim_cache *c, uint64_t number) {
 }
 
 const struct yk_sim_cache_ops yk_sim_learned = {.name = "learned",
+                                                .takes_lengths = true,
                                                 .says_left = true,
-                                            .size = sizeof(struct sched),
+                                                .size = sizeof(struct sched),
                                                 .init = sched_init,
                                                 .fini = sched_fini,
                                                 .request = learned_request,
@@ -295,6 +302,7 @@ const struct yk_sim_cache_ops yk_sim_learned = {.name = "learned",
                                                 .has = sched_has,
                                                 .use = sched_use};
 const struct yk_sim_cache_ops yk_sim_lru = {.name = "lru",
+                                            .takes_lengths = true,
                                             .says_left = true,
                                             .size = sizeof(struct sched),
                                             .init = sched_init,
@@ -304,6 +312,7 @@ const struct yk_sim_cache_ops yk_sim_lru = {.name = "lru",
                                             .has = sched_has,
                                             .use = sched_use};
 const struct yk_sim_cache_ops yk_sim_s3fifo = {.name = "s3fifo",
+                                               .takes_lengths = true,
                                                .says_left = true,
                                                .size = sizeof(struct sched),
                                                .init = sched_init,

@@ -4,6 +4,9 @@
  */
 #include "sim/cache_priv.h"
 
+#include "sched/cost.h"
+#include "sched/policy.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -19,6 +22,17 @@ static const struct yk_sim_cache_ops *const caches[] = {
 /* A copy of the names above: an option row needs constants. The tests compare them. */
 const char *const yk_sim_policy_names[] = {"lru",   "lfu",      "arc",  "s3fifo",
                                            "sieve", "wtinylfu", "gdsf", "opt", "learned", NULL};
+
+/* The same of cost.h's shapes. */
+const char *const yk_sim_shape_names[] = {"none", "8b", "70b", "moe", NULL};
+
+/* By how much more each further block saves; below 0: no such shape. */
+static double growth_of(const char *shape) {
+    if (shape == NULL || strcmp(shape, yk_sim_shape_names[0]) == 0)
+        return 0;
+    const struct yk_cost_shape *s = yk_cost_shape_find(shape);
+    return s != NULL ? yk_cost_growth(s, YK_SIM_BLOCK_TOKENS) : -1;
+}
 
 uint64_t yk_sim_cpu_ns(void) {
     struct timespec t = {0};
@@ -54,6 +68,13 @@ static int run_request(const struct yk_sim_trace *t, uint64_t number, struct yk_
     uint64_t before = r->below_hit_blocks;
     uint32_t hits = count_hits(c, blocks, q->n, r);
     int rc = 0;
+    for (uint32_t i = 0; i < q->n; i++) {
+        uint64_t bytes = yk_sim_length(c, blocks[i]);
+        r->bytes += bytes;
+        r->hit_bytes += i < hits ? bytes : 0;
+    }
+    r->saved += yk_policy_saved_by(c->saved_growth, hits);
+    r->all_saved += yk_policy_saved_by(c->saved_growth, q->n);
     if (c->ops->request != NULL)
         rc = c->ops->request(c, number);
     for (uint32_t i = q->n; rc == 0 && i-- > 0;)
@@ -107,10 +128,39 @@ static int run(const struct yk_sim_trace *t, const struct yk_sim_opts *o, struct
     r->training_ns = c->training_ns;
     r->decision_ns = yk_sim_cpu_ns() - began_ns - c->training_ns;
     r->below_written = c->below != NULL ? c->below->written : 0;
+    r->room_bytes = c->room_bytes;
     c->ops->fini(c);
     if (c->below != NULL)
         yk_sim_below_fini(c->below);
     return rc;
+}
+
+/* Integers alone: alike on all machines. */
+static uint32_t draw_length(uint64_t id, const struct yk_sim_opts *o) {
+    uint64_t z = (id + 1) * UINT64_C(0x9e3779b97f4a7c15), doublings = 0;
+    z = (z ^ z >> 32) * UINT64_C(0xd6e8feb86659fd93);
+    while (o->bytes_min << (doublings + 1) <= o->bytes_max)
+        doublings++;
+    return (uint32_t)(o->bytes_min << ((z >> 32) % (doublings + 1)));
+}
+
+/* *ret_lengths is to be freed, after the cache. */
+static int give_lengths(const struct yk_sim_trace *t, const struct yk_sim_opts *o, struct yk_sim_cache *c,
+                        uint32_t **ret_lengths) {
+    double sum = 0;
+    c->room_bytes = o->capacity;
+    if (o->bytes_min == 0)
+        return 0;
+    c->lengths = *ret_lengths = malloc(t->distinct * sizeof(**ret_lengths));
+    if (*ret_lengths == NULL)
+        return -YK_ENOMEM;
+    for (uint64_t b = 0; b < t->distinct; b++) {
+        bool goes_on = !o->draws_each && t->parent[b] != YK_SIM_NONE && t->parent[t->parent[b]] != YK_SIM_NONE;
+        (*ret_lengths)[b] = goes_on ? (*ret_lengths)[t->parent[b]] : draw_length(t->id[b], o);
+        sum += (*ret_lengths)[b];
+    }
+    c->room_bytes = (uint64_t)(sum / (double)t->distinct * o->capacity);
+    return 0;
 }
 
 int yk_sim_run(const struct yk_sim_trace *t, const struct yk_sim_opts *o, struct yk_sim_result *ret_result,
@@ -126,18 +176,31 @@ int yk_sim_run(const struct yk_sim_trace *t, const struct yk_sim_opts *o, struct
                           o->capacity, (unsigned long long)t->distinct, YK_SIM_CAPACITY_MAX);
     if (o->below != 0 && !ops->says_left)
         return yk_err_set(err, -YK_EINVAL, "found policy '%s' with two tiers, expected one that knows them", o->policy);
+    if (o->bytes_min != 0 && (o->bytes_max < o->bytes_min || o->bytes_max > YK_SIM_LENGTH_MAX))
+        return yk_err_set(err, -YK_EINVAL, "found lengths of %llu to %llu bytes, expected the larger last, at most %u",
+                          (unsigned long long)o->bytes_min, (unsigned long long)o->bytes_max, YK_SIM_LENGTH_MAX);
+    if (o->bytes_min != 0 && (!ops->takes_lengths || o->below != 0))
+        return yk_err_set(err, -YK_EINVAL, "found policy '%s' with lengths of blocks, expected lru, lfu, s3fifo, gdsf or "
+                          "learned, and one tier", o->policy);
     if (o->prefetches && (ops->prefetch == NULL || o->below == 0))
         return yk_err_set(err, -YK_EINVAL, "found policy '%s' with prefetch, expected learned, and two tiers", o->policy);
     if (o->restart != NULL && (ops->restart == NULL || o->below == 0))
         return yk_err_set(err, -YK_EINVAL, "found policy '%s' with a restart, expected lru, s3fifo or learned, and two tiers",
                           o->policy);
+    if (growth_of(o->shape) < 0)
+        return yk_err_set(err, -YK_EINVAL, "found model shape '%s', expected none, 8b, 70b or moe", o->shape);
     c = calloc(1, ops->size);
     if (c == NULL)
         return yk_err_set(err, -YK_ENOMEM, "no memory for %s", o->policy);
     c->ops = ops;
+    c->saved_growth = growth_of(o->shape);
     c->below = o->below != 0 ? &below : NULL;
-    int rc = run(t, o, c, &r);
+    uint32_t *lengths = NULL;
+    int rc = give_lengths(t, o, c, &lengths);
+    if (rc == 0)
+        rc = run(t, o, c, &r);
     free(c);
+    free(lengths);
     if (rc != 0)
         return yk_err_set(err, rc < 0 ? rc : -YK_EINTERNAL, "%s failed after %llu requests", o->policy,
                           (unsigned long long)r.requests);
