@@ -19,9 +19,9 @@ struct wish {
 
 static float worth_of(const struct learned *l, uint32_t record) {
     uint8_t x[YK_TREES_FEATURES];
-    float prior = yk_history_prior(&l->history, record);
+    float prior = yk_history_prior(&l->history, record) + yk_keeper_worth(&l->keeper, &l->history.records[record]);
     if (l->follows != FOLLOW_KEEPER || l->keeper.trees->count == 0)
-        return prior; /* which falls with age: the order of last use */
+        return prior; /* of what saves as much it falls with age: the order of last use */
     yk_history_features(&l->history, record, x);
     return prior + yk_place_score(l->keeper.trees, x);
 }
