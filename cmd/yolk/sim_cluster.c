@@ -54,6 +54,7 @@ static int make_opts(const struct sim_cluster_config *c, const struct sim_cluste
     o->prefetch = (enum yk_sim_prefetch)c->prefetch;
     o->replicas = (enum yk_sim_replicas)c->replicas;
     o->order = (enum yk_sim_order)c->order;
+    o->writes = (enum yk_sim_writes)c->writes;
     o->oversubscription = c->oversubscription;
     o->ssd_bytes_s = (double)c->ssd_rate;
     o->load = c->load;
@@ -118,6 +119,7 @@ static void put_setup(struct yk_json *json, const struct yk_sim_cluster_opts *o)
     yk_json_put_str(json, "prefetch", yk_sim_prefetch_names[o->prefetch]);
     yk_json_put_str(json, "replicas", yk_sim_replicas_names[o->replicas]);
     yk_json_put_str(json, "order", yk_sim_order_names[o->order]);
+    yk_json_put_str(json, "write", yk_sim_writes_names[o->writes]);
     yk_json_put_str(json, "model", o->model);
     yk_json_put_str(json, "gpu", o->gpu);
     yk_json_put_uint(json, "vram", o->blocks[YK_SIM_VRAM]);

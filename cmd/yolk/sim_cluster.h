@@ -11,7 +11,7 @@
 
 struct sim_cluster_config {
     int64_t nodes, zones, vram, dram, prefill_gpus, decode_gpus, block_tokens;
-    int router, prefetch, replicas, order, model, gpu;
+    int router, prefetch, replicas, order, writes, model, gpu;
     char *link, *html;
     double load, oversubscription;
     uint64_t ssd_rate, ttft_ns, tbt_ns;
@@ -45,6 +45,8 @@ struct sim_cluster_common {
      .help = "What another node reads counts as used here, too; or is the first to go, as that node has it now."}, \
     {SIM_CLUSTER_ROW(config_, "order", YK_OPT_ENUM, order), .values = yk_sim_order_names,         \
      .help = "Prompts of a node have their turns as they came; or the one that has waited longest by how long it computes."}, \
+    {SIM_CLUSTER_ROW(config_, "write", YK_OPT_ENUM, writes), .values = yk_sim_writes_names,       \
+     .help = "Blocks are written to SSD when DRAM lets them go; or when they have come into DRAM, so that they can go at once."}, \
     {SIM_CLUSTER_ROW(config_, "model", YK_OPT_ENUM, model), .def = "8b", .values = yk_sim_model_names, \
      .help = "Shape of the model: what tokens cost, and how large blocks are."},                   \
     {SIM_CLUSTER_ROW(config_, "gpu", YK_OPT_ENUM, gpu), .def = "h100", .values = yk_sim_gpu_names, .help = "What computes."}, \

@@ -9,6 +9,7 @@
 
 const char *const yk_sim_prefetch_names[] = {"arrival", "start", "before", NULL};
 const char *const yk_sim_replicas_names[] = {"keep", "yield", NULL};
+const char *const yk_sim_writes_names[] = {"leaving", "new", NULL};
 const char *const yk_sim_order_names[] = {"arrival", "ratio", NULL};
 
 #define JOBS_MIN       1024u

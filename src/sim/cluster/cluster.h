@@ -53,6 +53,12 @@ enum yk_sim_replicas {
     YK_SIM_YIELD /* it is the first to go, until it is used where it is */
 };
 
+/* When blocks are written to SSD. */
+enum yk_sim_writes {
+    YK_SIM_WRITE_LEAVING, /* when DRAM lets them go */
+    YK_SIM_WRITE_NEW      /* when they have come into DRAM */
+};
+
 /* Which of the requests that wait has its turn next. */
 enum yk_sim_order {
     YK_SIM_BY_ARRIVAL,
@@ -64,6 +70,7 @@ extern const char *const yk_sim_router_names[];
 extern const char *const yk_sim_prefetch_names[];
 extern const char *const yk_sim_replicas_names[];
 extern const char *const yk_sim_order_names[];
+extern const char *const yk_sim_writes_names[];
 extern const char *const yk_sim_model_names[];
 extern const char *const yk_sim_gpu_names[];
 extern const char *const yk_sim_cluster_policy_names[];
@@ -90,6 +97,7 @@ struct yk_sim_cluster_opts {
     enum yk_sim_prefetch prefetch;
     enum yk_sim_replicas replicas;
     enum yk_sim_order order;
+    enum yk_sim_writes writes;
     struct yk_sim_link link;
     double oversubscription;        /* of uplinks between zones; 1: none */
     double ssd_bytes_s;             /* reads of a node; writes have half */

@@ -32,7 +32,8 @@ static struct yk_sim_cluster_result run(const struct yk_sim_trace *t, const stru
 }
 
 static void add_tokens(struct yk_sim_trace *t, uint64_t at_ms, uint64_t id, uint32_t n, uint32_t input, uint32_t output) {
-    uint64_t ids[64];
+    uint64_t ids[256];
+    assert_true(n <= 256);
     for (uint32_t i = 0; i < n; i++)
         ids[i] = id + i;
     struct yk_trace_req req = {.timestamp_ms = at_ms, .hash_ids = ids, .n = n, .input_length = input, .output_length = output};
@@ -100,6 +101,27 @@ static void test_an_unlimited_ssd_misses_only_what_never_was(void **state) {
     assert_true(r.hits[YK_SIM_SSD] > 0 && r.not_demoted == 0);
     yk_sim_cluster_result_fini(&r);
     yk_sim_trace_fini(&t);
+}
+
+/* A long prompt needs many places in one moment, faster than they can be written. */
+static void test_what_was_written_early_is_not_dropped(void **state) {
+    (void)state;
+    for (int writes = 0; yk_sim_writes_names[writes] != NULL; writes++) {
+        struct yk_sim_trace t = {0};
+        struct yk_sim_cluster_opts o;
+        yk_sim_cluster_opts_init(&o);
+        o.blocks[YK_SIM_DRAM] = 200;
+        o.blocks[YK_SIM_SSD] = 1000;
+        o.writes = (enum yk_sim_writes)writes;
+        add_tokens(&t, 0, 1000, 200, 200 * 512, 1);
+        add_tokens(&t, 100000, 2000, 200, 200 * 512, 1);
+        add_tokens(&t, 200000, 1000, 200, 200 * 512, 1);
+        struct yk_sim_cluster_result r = run(&t, &o);
+        assert_int_equal(r.not_demoted > 0, writes == YK_SIM_WRITE_LEAVING);
+        assert_int_equal(r.hits[YK_SIM_SSD] == 200, writes == YK_SIM_WRITE_NEW);
+        yk_sim_cluster_result_fini(&r);
+        yk_sim_trace_fini(&t);
+    }
 }
 
 /* ---- nothing is lost ---- */
@@ -548,6 +570,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_node_hits_what_one_cache_hits),
         cmocka_unit_test(test_an_unlimited_ssd_misses_only_what_never_was),
+        cmocka_unit_test(test_what_was_written_early_is_not_dropped),
         cmocka_unit_test(test_nothing_is_lost_and_runs_repeat),
         cmocka_unit_test(test_a_queue_waits_as_theory_says),
         cmocka_unit_test(test_flows_share_a_link),
