@@ -58,6 +58,9 @@ static int make_opts(const struct sim_cluster_config *c, const struct sim_cluste
     o->oversubscription = c->oversubscription;
     o->ssd_bytes_s = (double)c->ssd_rate;
     o->load = c->load;
+    o->report_s = (double)c->report_ns / 1e9;
+    o->directory_s = (double)c->directory_ns / 1e9;
+    o->mtbf_s = (double)c->mtbf_ns / 1e9;
     o->block_tokens = (uint32_t)c->block_tokens;
     o->ttft_objective_s = (double)c->ttft_ns / 1e9;
     o->tbt_objective_s = (double)c->tbt_ns / 1e9;
@@ -186,6 +189,8 @@ static void print_json(const struct yk_sim_cluster_opts *o, const struct yk_sim_
     put_hits(&json, r);
     put_service(&json, r);
     put_traffic(&json, r);
+    yk_json_put_uint(&json, "failures", r->failures);
+    yk_json_put_uint(&json, "repeated_requests", r->repeated);
     yk_json_put_uint(&json, "events", r->events);
     yk_json_put_uint(&json, "trainings", r->trainings);
     yk_json_end_object(&json);

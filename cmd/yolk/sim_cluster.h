@@ -14,7 +14,7 @@ struct sim_cluster_config {
     int router, prefetch, replicas, order, writes, model, gpu;
     char *link, *html;
     double load, oversubscription;
-    uint64_t ssd_rate, ttft_ns, tbt_ns;
+    uint64_t ssd_rate, ttft_ns, tbt_ns, report_ns, directory_ns, mtbf_ns;
 };
 
 /* What the cluster takes of sim's other options. */
@@ -64,6 +64,13 @@ struct sim_cluster_common {
      .help = "Bytes a second that a node reads from SSD; it writes half as many."},                \
     {SIM_CLUSTER_ROW(config_, "load", YK_OPT_REAL, load), .def = "1", .min = "0.000001", .max = "1000000", \
      .help = "Requests come so many times as fast as the trace says."},                            \
+    {SIM_CLUSTER_ROW(config_, "report-every", YK_OPT_DURATION, report_ns), .def = "0", .metavar = "TIME", \
+     .help = "Routers see queues as they were at the last report of all nodes; 0: as they are."},  \
+    {SIM_CLUSTER_ROW(config_, "directory-delay", YK_OPT_DURATION, directory_ns), .def = "0", .metavar = "TIME", \
+     .help = "Routers know of a copy of a block so long after it came."},                          \
+    {SIM_CLUSTER_ROW(config_, "mtbf", YK_OPT_DURATION, mtbf_ns), .def = "0", .metavar = "TIME",    \
+     .help = "A node fails in the mean so often, by the seed: it is back at once, without a block, and its requests begin " \
+             "anew; 0: never."},                                                                   \
     {SIM_CLUSTER_ROW(config_, "block-tokens", YK_OPT_INT, block_tokens), .def = "512", .min = "1", .max = "1048576", \
      .help = "Tokens of one block of the trace."},                                                 \
     {SIM_CLUSTER_ROW(config_, "ttft-objective", YK_OPT_DURATION, ttft_ns), .def = "2s", .metavar = "TIME", \

@@ -101,6 +101,9 @@ struct yk_sim_cluster_opts {
     struct yk_sim_link link;
     double oversubscription;        /* of uplinks between zones; 1: none */
     double ssd_bytes_s;             /* reads of a node; writes have half */
+    double report_s;                /* nodes tell their loads so often; 0: routers see them as they are */
+    double directory_s;             /* routers know of a copy so long after it came */
+    double mtbf_s;                  /* a node fails, in the mean, so often; 0: never */
     double load;                    /* requests come so many times as fast as the trace says */
     uint32_t block_tokens;
     double ttft_objective_s, tbt_objective_s; /* 0: none */
@@ -138,6 +141,7 @@ struct yk_sim_cluster_result {
     double load_s, stalled_s;     /* time that loads took, and that prefill waited for them, all requests */
     double far_load_s, far_stalled_s; /* of those that loaded from SSD or another node */
     double written_bytes;         /* to SSDs */
+    uint64_t failures, repeated;  /* of nodes; requests that began anew for that */
     uint64_t demoted, not_demoted; /* blocks written to SSD; dropped, as its queue was full */
     double prefill_utilisation, decode_utilisation, nic_utilisation, ssd_utilisation, pcie_utilisation;
     double uplink_utilisation;
