@@ -54,9 +54,13 @@ static int make_opts(const struct sim_cluster_config *c, const struct sim_cluste
     o->prefetch = (enum yk_sim_prefetch)c->prefetch;
     o->replicas = (enum yk_sim_replicas)c->replicas;
     o->order = (enum yk_sim_order)c->order;
+    o->writes = (enum yk_sim_writes)c->writes;
     o->oversubscription = c->oversubscription;
     o->ssd_bytes_s = (double)c->ssd_rate;
     o->load = c->load;
+    o->report_s = (double)c->report_ns / 1e9;
+    o->directory_s = (double)c->directory_ns / 1e9;
+    o->mtbf_s = (double)c->mtbf_ns / 1e9;
     o->block_tokens = (uint32_t)c->block_tokens;
     o->ttft_objective_s = (double)c->ttft_ns / 1e9;
     o->tbt_objective_s = (double)c->tbt_ns / 1e9;
@@ -118,6 +122,7 @@ static void put_setup(struct yk_json *json, const struct yk_sim_cluster_opts *o)
     yk_json_put_str(json, "prefetch", yk_sim_prefetch_names[o->prefetch]);
     yk_json_put_str(json, "replicas", yk_sim_replicas_names[o->replicas]);
     yk_json_put_str(json, "order", yk_sim_order_names[o->order]);
+    yk_json_put_str(json, "write", yk_sim_writes_names[o->writes]);
     yk_json_put_str(json, "model", o->model);
     yk_json_put_str(json, "gpu", o->gpu);
     yk_json_put_uint(json, "vram", o->blocks[YK_SIM_VRAM]);
@@ -184,6 +189,8 @@ static void print_json(const struct yk_sim_cluster_opts *o, const struct yk_sim_
     put_hits(&json, r);
     put_service(&json, r);
     put_traffic(&json, r);
+    yk_json_put_uint(&json, "failures", r->failures);
+    yk_json_put_uint(&json, "repeated_requests", r->repeated);
     yk_json_put_uint(&json, "events", r->events);
     yk_json_put_uint(&json, "trainings", r->trainings);
     yk_json_end_object(&json);

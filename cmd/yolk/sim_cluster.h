@@ -11,10 +11,10 @@
 
 struct sim_cluster_config {
     int64_t nodes, zones, vram, dram, prefill_gpus, decode_gpus, block_tokens;
-    int router, prefetch, replicas, order, model, gpu;
+    int router, prefetch, replicas, order, writes, model, gpu;
     char *link, *html;
     double load, oversubscription;
-    uint64_t ssd_rate, ttft_ns, tbt_ns;
+    uint64_t ssd_rate, ttft_ns, tbt_ns, report_ns, directory_ns, mtbf_ns;
 };
 
 /* What the cluster takes of sim's other options. */
@@ -45,6 +45,8 @@ struct sim_cluster_common {
      .help = "What another node reads counts as used here, too; or is the first to go, as that node has it now."}, \
     {SIM_CLUSTER_ROW(config_, "order", YK_OPT_ENUM, order), .values = yk_sim_order_names,         \
      .help = "Prompts of a node have their turns as they came; or the one that has waited longest by how long it computes."}, \
+    {SIM_CLUSTER_ROW(config_, "write", YK_OPT_ENUM, writes), .values = yk_sim_writes_names,       \
+     .help = "Blocks are written to SSD when DRAM lets them go; or when they have come into DRAM, so that they can go at once."}, \
     {SIM_CLUSTER_ROW(config_, "model", YK_OPT_ENUM, model), .def = "8b", .values = yk_sim_model_names, \
      .help = "Shape of the model: what tokens cost, and how large blocks are."},                   \
     {SIM_CLUSTER_ROW(config_, "gpu", YK_OPT_ENUM, gpu), .def = "h100", .values = yk_sim_gpu_names, .help = "What computes."}, \
@@ -62,6 +64,13 @@ struct sim_cluster_common {
      .help = "Bytes a second that a node reads from SSD; it writes half as many."},                \
     {SIM_CLUSTER_ROW(config_, "load", YK_OPT_REAL, load), .def = "1", .min = "0.000001", .max = "1000000", \
      .help = "Requests come so many times as fast as the trace says."},                            \
+    {SIM_CLUSTER_ROW(config_, "report-every", YK_OPT_DURATION, report_ns), .def = "0", .metavar = "TIME", \
+     .help = "Routers see queues as they were at the last report of all nodes; 0: as they are."},  \
+    {SIM_CLUSTER_ROW(config_, "directory-delay", YK_OPT_DURATION, directory_ns), .def = "0", .metavar = "TIME", \
+     .help = "Routers know of a copy of a block so long after it came."},                          \
+    {SIM_CLUSTER_ROW(config_, "mtbf", YK_OPT_DURATION, mtbf_ns), .def = "0", .metavar = "TIME",    \
+     .help = "A node fails in the mean so often, by the seed: it is back at once, without a block, and its requests begin " \
+             "anew; 0: never."},                                                                   \
     {SIM_CLUSTER_ROW(config_, "block-tokens", YK_OPT_INT, block_tokens), .def = "512", .min = "1", .max = "1048576", \
      .help = "Tokens of one block of the trace."},                                                 \
     {SIM_CLUSTER_ROW(config_, "ttft-objective", YK_OPT_DURATION, ttft_ns), .def = "2s", .metavar = "TIME", \

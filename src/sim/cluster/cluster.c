@@ -9,9 +9,11 @@
 
 const char *const yk_sim_prefetch_names[] = {"arrival", "start", "before", NULL};
 const char *const yk_sim_replicas_names[] = {"keep", "yield", NULL};
+const char *const yk_sim_writes_names[] = {"leaving", "new", NULL};
 const char *const yk_sim_order_names[] = {"arrival", "ratio", NULL};
 
 #define JOBS_MIN       1024u
+#define MTBF_MIN_S     1.0
 #define PROGRESS_STEPS 4096u /* requests */
 
 /* ---- jobs ---- */
@@ -53,16 +55,27 @@ static int arrive(struct cluster *c, uint64_t number) {
     struct job *j = &c->jobs[job];
     *j = (struct job){.number = number, .arrived = c->now, .next = NONE};
     j->tokens = tokens_of(c, &c->trace->reqs[number]);
+    return cluster_send(c, job);
+}
+
+int cluster_send(struct cluster *c, uint32_t job) {
+    struct job *j = &c->jobs[job];
     int rc = routing_choose(c, j);
     if (rc < 0)
         return rc;
-    measure_arrival(c, j);
+    if (j->arrived >= c->now)
+        measure_arrival(c, j);
     return prefill_join(c, job);
+}
+
+void cluster_set_now(struct cluster *c, double now) {
+    c->now = now;
+    c->copies.now_s = (float)now;
 }
 
 static int step(struct cluster *c) {
     uint32_t timer = c->timers.heap[0], nodes = c->opts->nodes;
-    c->now = c->timers.at[timer];
+    cluster_set_now(c, c->timers.at[timer]);
     c->result->events++;
     if (timer < nodes)
         return prefill_step(c, timer);
@@ -81,14 +94,32 @@ static double arrival_s(const struct cluster *c, uint64_t number) {
     return (double)c->trace->reqs[number].at_ms / 1e3 / c->opts->load;
 }
 
+static double next_event(const struct cluster *c) {
+    return c->timers.n > 0 ? c->timers.at[c->timers.heap[0]] : INFINITY;
+}
+
+static int run_until(struct cluster *c, double until) {
+    int rc = 0;
+    while (rc == 0 && (next_event(c) <= until || c->fails_at <= until)) {
+        if (c->fails_at < next_event(c)) {
+            cluster_set_now(c, c->fails_at);
+            rc = fail_next(c);
+        } else {
+            rc = step(c);
+        }
+    }
+    return rc;
+}
+
 static int run(struct cluster *c) {
     uint64_t all = c->trace->req_count;
     int rc = 0;
+    c->random = c->opts->seed;
+    fail_plan(c);
     for (uint64_t i = 0; rc == 0 && i < all; i++) {
         double at = arrival_s(c, i);
-        while (rc == 0 && c->timers.n > 0 && c->timers.at[c->timers.heap[0]] <= at)
-            rc = step(c);
-        c->now = at > c->now ? at : c->now; /* a trace that goes back stands still */
+        rc = run_until(c, at);
+        cluster_set_now(c, at > c->now ? at : c->now); /* a trace that goes back stands still */
         rc = rc == 0 ? arrive(c, i) : rc;
         if (c->opts->progress != NULL && i % PROGRESS_STEPS == 0)
             c->opts->progress(c->opts->progress_arg, i, all);
@@ -128,8 +159,10 @@ static int check(const struct yk_sim_trace *t, const struct yk_sim_cluster_opts 
     if (o->blocks[YK_SIM_SSD] != 0 && o->blocks[YK_SIM_DRAM] == 0)
         return yk_err_set(err, -YK_EINVAL, "found room on SSD without DRAM, expected DRAM before it");
     if (!(o->load > 0) || !isfinite(o->load) || o->block_tokens == 0 || !(o->ssd_bytes_s > 0) ||
-        !(o->oversubscription >= 1) || !(o->link.bytes_s > 0) || !(o->link.uplink_bytes_s > 0))
+        !(o->oversubscription >= 1) || !(o->report_s >= 0) || !(o->directory_s >= 0) || !(o->mtbf_s >= 0) || !(o->link.bytes_s > 0) || !(o->link.uplink_bytes_s > 0))
         return yk_err_set(err, -YK_EINVAL, "found a load, block size, link or SSD out of range, expected positive ones");
+    if (o->mtbf_s > 0 && o->mtbf_s < MTBF_MIN_S)
+        return yk_err_set(err, -YK_EINVAL, "found nodes that fail each %g s, expected %g s or more", o->mtbf_s, MTBF_MIN_S);
     if (t->req_count == 0)
         return yk_err_set(err, -YK_EINVAL, "found a trace without a request, expected one at least");
     return 0;

@@ -53,6 +53,12 @@ enum yk_sim_replicas {
     YK_SIM_YIELD /* it is the first to go, until it is used where it is */
 };
 
+/* When blocks are written to SSD. */
+enum yk_sim_writes {
+    YK_SIM_WRITE_LEAVING, /* when DRAM lets them go */
+    YK_SIM_WRITE_NEW      /* when they have come into DRAM */
+};
+
 /* Which of the requests that wait has its turn next. */
 enum yk_sim_order {
     YK_SIM_BY_ARRIVAL,
@@ -64,6 +70,7 @@ extern const char *const yk_sim_router_names[];
 extern const char *const yk_sim_prefetch_names[];
 extern const char *const yk_sim_replicas_names[];
 extern const char *const yk_sim_order_names[];
+extern const char *const yk_sim_writes_names[];
 extern const char *const yk_sim_model_names[];
 extern const char *const yk_sim_gpu_names[];
 extern const char *const yk_sim_cluster_policy_names[];
@@ -90,9 +97,13 @@ struct yk_sim_cluster_opts {
     enum yk_sim_prefetch prefetch;
     enum yk_sim_replicas replicas;
     enum yk_sim_order order;
+    enum yk_sim_writes writes;
     struct yk_sim_link link;
     double oversubscription;        /* of uplinks between zones; 1: none */
     double ssd_bytes_s;             /* reads of a node; writes have half */
+    double report_s;                /* nodes tell their loads so often; 0: routers see them as they are */
+    double directory_s;             /* routers know of a copy so long after it came */
+    double mtbf_s;                  /* a node fails, in the mean, so often; 0: never */
     double load;                    /* requests come so many times as fast as the trace says */
     uint32_t block_tokens;
     double ttft_objective_s, tbt_objective_s; /* 0: none */
@@ -130,6 +141,7 @@ struct yk_sim_cluster_result {
     double load_s, stalled_s;     /* time that loads took, and that prefill waited for them, all requests */
     double far_load_s, far_stalled_s; /* of those that loaded from SSD or another node */
     double written_bytes;         /* to SSDs */
+    uint64_t failures, repeated;  /* of nodes; requests that began anew for that */
     uint64_t demoted, not_demoted; /* blocks written to SSD; dropped, as its queue was full */
     double prefill_utilisation, decode_utilisation, nic_utilisation, ssd_utilisation, pcie_utilisation;
     double uplink_utilisation;

@@ -6,6 +6,7 @@
  *   copies.c   who has which block; tiers          plan.c     where a request's blocks come from
  *   prefill.c  queue, compute behind the load      decode.c   tokens in batches
  *   routing.c  which node                          cluster.c  the whole run; measure.c its figures
+ *   fail.c     nodes that lose everything
  *
  * Times are seconds as doubles from the start of the trace. Everything is indexed by dense numbers; pools grow by
  * doubling and are never shrunk.
@@ -75,6 +76,8 @@ int64_t flows_begin(struct flows *flows, double now, const uint32_t *path, uint8
 /* Its timer came: true when it has arrived, and is no more once flows_free was called. */
 bool flows_step(struct flows *flows, double now, uint32_t flow);
 void flows_free(struct flows *flows, uint32_t flow);
+bool flows_moves(const struct flows *flows, uint32_t flow);
+void flows_end(struct flows *flows, double now, uint32_t flow); /* before it has arrived */
 
 /* ---- copies.c ---------------------------------------------------------------------------------- */
 
@@ -82,6 +85,7 @@ struct copy {
     uint32_t block, cache;
     uint32_t next, prev; /* of the same block; next: of the free ones too */
     float used_s;        /* last; 0: it yields */
+    float came_s;
 };
 
 /* A tier of a node. */
@@ -115,6 +119,8 @@ int copies_request(struct copies *copies, uint32_t node, uint64_t number, double
 void copies_touch(struct copies *copies, uint32_t place);
 /* It is the first to go until it is used again. */
 void copies_yield(struct copies *copies, uint32_t place);
+/* The tier has nothing any more. */
+void copies_lose(struct copies *copies, uint32_t cache);
 /* For how long nobody used what would go next; longer than any is, while there is room. */
 double copies_idle_s(struct copies *copies, uint32_t cache);
 /* Accesses it there, or brings it in. comes: the block that is brought in next, if it was not there, or NONE. *ret_gone:
@@ -130,6 +136,7 @@ struct job {
     double load_began, loaded, load_s; /* loaded: the end of the last load */
     double tokens, hit_tokens;
     double backlog_s, waiting_tokens; /* that it stands for in its node's queue */
+    double first_s;         /* when it had its first token; 0: not yet */
     double due;             /* decode: at which step it has its last token */
     uint32_t node, next;    /* next: in the queue, or of the free ones */
     uint32_t run;           /* blocks that are not computed */
@@ -159,6 +166,12 @@ struct node {
     double steps, step_at, step_s, context; /* steps made until step_at; how long one takes now */
 };
 
+/* What routers are told of a node's load. */
+struct report {
+    double backlog_s, waiting_tokens, context, idle_s;
+    uint32_t waiting, n_batch;
+};
+
 enum node_link { LINK_PCIE, LINK_SSD, LINK_IN, LINK_OUT, NODE_LINKS };
 
 struct cluster {
@@ -173,8 +186,12 @@ struct cluster {
     struct job *jobs;
     uint32_t n_jobs, cap_jobs, free_job;
     double now;
+    double fails_at;        /* when the next node fails */
+    uint64_t random;
     /* routing.c */
     uint32_t turn;
+    struct report *reports; /* by node */
+    double reported_s;      /* when they were made */
     uint32_t fills;  /* the tier in which what comes takes room */
     uint32_t *reach; /* by node, three each: blocks that VRAM, that and DRAM, and all tiers lead through */
     uint32_t *reached, n_reached;
@@ -211,10 +228,13 @@ int plan_store(struct cluster *c, uint32_t job);
 
 /* ---- prefill.c ---- */
 int prefill_join(struct cluster *c, uint32_t job);
+/* The node has no request any more: they are put before those of the list. */
+void prefill_lose(struct cluster *c, uint32_t node, uint32_t *list);
 int prefill_step(struct cluster *c, uint32_t node);   /* its timer came */
 int prefill_loaded(struct cluster *c, uint32_t job);  /* its last flow has arrived */
 
 /* ---- decode.c ---- */
+void decode_lose(struct cluster *c, uint32_t node, uint32_t *list); /* as prefill_lose */
 int decode_join(struct cluster *c, uint32_t job);
 void decode_step(struct cluster *c, uint32_t node);
 
@@ -223,6 +243,7 @@ int routing_init(struct cluster *c);
 void routing_fini(struct cluster *c);
 /* Sets the job's node. 0 or a failure. */
 int routing_choose(struct cluster *c, struct job *job);
+void routing_lost(struct cluster *c, uint32_t node); /* it is empty */
 void routing_tell(struct cluster *c, const struct job *job); /* its first token is there */
 
 /* ---- measure.c ---- */
@@ -232,7 +253,13 @@ void measure_first_token(struct cluster *c, struct job *job);
 void measure_end(struct cluster *c, const struct job *job); /* its last token */
 void measure_all(struct cluster *c);
 
+/* ---- fail.c ---- */
+void fail_plan(struct cluster *c); /* chooses when the next node fails */
+int fail_next(struct cluster *c);  /* it does */
+
 /* ---- cluster.c ---- */
+int cluster_send(struct cluster *c, uint32_t job); /* to the node that the router says */
+void cluster_set_now(struct cluster *c, double now);
 void cluster_free_job(struct cluster *c, uint32_t job);
 
 #endif

@@ -79,7 +79,8 @@ static uint32_t reserve(struct copies *s, struct cache *c, uint32_t block) {
 
 static uint32_t add(struct copies *s, uint32_t cache, uint32_t block) {
     uint32_t place = take_place(s, &s->cache[cache], block), next = s->first[block];
-    s->copy[place] = (struct copy){.block = block, .cache = cache, .next = next, .prev = NONE, .used_s = s->now_s};
+    s->copy[place] = (struct copy){
+        .block = block, .cache = cache, .next = next, .prev = NONE, .used_s = s->now_s, .came_s = s->now_s};
     if (next != NONE)
         s->copy[next].prev = place;
     s->first[block] = place;
@@ -126,6 +127,21 @@ void copies_yield(struct copies *s, uint32_t place) {
     struct cache *c = &s->cache[s->copy[place].cache];
     s->copy[place].used_s = 0;
     (void)yk_policy_yield(c->policy, place - c->base);
+}
+
+void copies_lose(struct copies *s, uint32_t cache) {
+    struct cache *c = &s->cache[cache];
+    c->reserved = NONE;
+    c->free = NONE;
+    for (uint32_t place = c->base; place < c->base + c->used; place++) {
+        const struct copy *p = &s->copy[place];
+        if (c->count > 0 && p->cache == cache && s->table[seek(s, cache, p->block)] == place + 1) {
+            (void)yk_policy_remove(c->policy, place - c->base);
+            drop(s, place);
+        }
+    }
+    c->used = 0;
+    c->free = NONE;
 }
 
 double copies_idle_s(struct copies *s, uint32_t cache) {
@@ -235,7 +251,7 @@ static int make_arrays(struct copies *s, uint64_t places) {
     while (size < places * 2)
         size *= 2;
     s->mask = size - 1;
-    s->copy = malloc((places + 1) * sizeof(*s->copy));
+    s->copy = calloc(places + 1, sizeof(*s->copy));
     s->table = calloc(size, sizeof(*s->table));
     s->first = malloc((s->trace->distinct + 1) * sizeof(*s->first));
     s->cache = calloc(s->caches, sizeof(*s->cache));

@@ -77,6 +77,18 @@ int decode_join(struct cluster *c, uint32_t job) {
     return 0;
 }
 
+void decode_lose(struct cluster *c, uint32_t node, uint32_t *list) {
+    struct node *n = &c->node[node];
+    pass(c, node);
+    while (n->n_batch > 0) {
+        uint32_t job = n->batch[--n->n_batch];
+        c->jobs[job].next = *list;
+        *list = job;
+    }
+    pass(c, node);
+    pace(c, node);
+}
+
 void decode_step(struct cluster *c, uint32_t node) {
     struct node *n = &c->node[node];
     uint32_t job = n->batch[0];

@@ -142,6 +142,20 @@ bool flows_step(struct flows *f, double now, uint32_t flow) {
     return false;
 }
 
+bool flows_moves(const struct flows *f, uint32_t flow) {
+    return f->timers->place[f->timer0 + flow] != TIMER_OFF;
+}
+
+void flows_end(struct flows *f, double now, uint32_t flow) {
+    struct flow *w = &f->flow[flow];
+    for (uint8_t i = 0; i < w->n_links && !w->arriving; i++)
+        leave(f, flow, i);
+    for (uint8_t i = 0; i < w->n_links && !w->arriving; i++)
+        share_anew(f, now, w->link[i]);
+    timers_stop(f->timers, f->timer0 + flow);
+    flows_free(f, flow);
+}
+
 void flows_free(struct flows *f, uint32_t flow) {
     f->flow[flow].next[0] = f->free;
     f->free = flow;

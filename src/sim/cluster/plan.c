@@ -7,6 +7,8 @@
  * send. What came over a link or from SSD is in DRAM from when all of it has arrived; what was computed, from when it
  * is. What DRAM lets go is written to SSD, unless it is there or too much waits for the SSD as it is: what waits stays
  * in memory, beside DRAM's blocks, up to a part of them, and what comes on top is dropped unwritten, as a node does.
+ * Or (--write new) what comes into DRAM is written at once, so that it can be dropped when a long prompt needs a
+ * thousand places in one moment: about the same bytes, as what comes also leaves, but never in a burst.
  */
 #include "sim/cluster/cluster_priv.h"
 
@@ -188,28 +190,48 @@ int plan_load(struct cluster *c, uint32_t job) {
 
 /* ---- where they stay ---- */
 
-static int demote(struct cluster *c, uint32_t node, uint32_t block) {
+static bool is_on_ssd(const struct cluster *c, uint32_t node, uint32_t block) {
+    return c->opts->blocks[YK_SIM_SSD] == 0 || copies_find(&c->copies, cache_of(node, YK_SIM_SSD), block) != NONE;
+}
+
+/* Writes it, if no more than so many blocks wait for that. Copies count as there from now on: what waits is in memory. */
+static int write_out(struct cluster *c, uint32_t node, uint32_t block, double waits, bool *ret_written) {
     struct node *n = &c->node[node];
-    uint32_t cache = cache_of(node, YK_SIM_SSD), gone;
-    if (block == NONE || c->opts->blocks[YK_SIM_SSD] == 0 || copies_find(&c->copies, cache, block) != NONE)
-        return 0;
+    double write_s = c->cost.block_bytes / (c->opts->ssd_bytes_s / 2);
+    uint32_t gone;
     n->written_until = n->written_until > c->now ? n->written_until : c->now;
-    double waits = c->opts->blocks[YK_SIM_DRAM] / WAITS_ONE_IN, write_s = c->cost.block_bytes / (c->opts->ssd_bytes_s / 2);
-    if (n->written_until > c->now + (waits > WAITS_MIN ? waits : WAITS_MIN) * write_s) {
-        c->result->not_demoted++;
+    *ret_written = n->written_until <= c->now + (waits > WAITS_MIN ? waits : WAITS_MIN) * write_s;
+    if (!*ret_written)
         return 0;
-    }
     n->written_until += write_s;
     c->result->demoted++;
     c->result->written_bytes += c->cost.block_bytes;
-    return copies_use(&c->copies, cache, block, NONE, &gone);
+    return copies_use(&c->copies, cache_of(node, YK_SIM_SSD), block, NONE, &gone);
+}
+
+static int demote(struct cluster *c, uint32_t node, uint32_t block) {
+    bool written;
+    if (block == NONE || is_on_ssd(c, node, block))
+        return 0;
+    int rc = write_out(c, node, block, c->opts->blocks[YK_SIM_DRAM] / WAITS_ONE_IN, &written);
+    c->result->not_demoted += rc == 0 && !written;
+    return rc;
+}
+
+/* It came into DRAM, where it stays for as long as DRAM turns over in: that is the time there is to write it. */
+static int write_new(struct cluster *c, uint32_t node, uint32_t block) {
+    bool written;
+    if (c->opts->writes != YK_SIM_WRITE_NEW || is_on_ssd(c, node, block))
+        return 0;
+    return write_out(c, node, block, c->opts->blocks[YK_SIM_DRAM], &written);
 }
 
 /* Block i of a request, of which the one before it is next. */
 static int keep(struct cluster *c, uint32_t node, const uint32_t *blocks, uint32_t i) {
     uint32_t gone;
     int rc = copies_use(&c->copies, cache_of(node, YK_SIM_DRAM), blocks[i], i > 0 ? blocks[i - 1] : NONE, &gone);
-    return rc == 0 ? demote(c, node, gone) : rc;
+    rc = rc == 0 ? demote(c, node, gone) : rc;
+    return rc == 0 ? write_new(c, node, blocks[i]) : rc;
 }
 
 int plan_arrived(struct cluster *c, uint32_t flow) {

@@ -81,6 +81,27 @@ int prefill_join(struct cluster *c, uint32_t job) {
     return n->running == NONE ? start(c, j->node) : 0;
 }
 
+static void lose(struct cluster *c, uint32_t job, uint32_t *list) {
+    c->jobs[job].next = *list;
+    *list = job;
+}
+
+void prefill_lose(struct cluster *c, uint32_t node, uint32_t *list) {
+    struct node *n = &c->node[node];
+    while (n->first != NONE) {
+        uint32_t job = n->first;
+        n->first = c->jobs[job].next;
+        lose(c, job, list);
+    }
+    if (n->running != NONE)
+        lose(c, n->running, list);
+    timers_stop(&c->timers, node);
+    n->state = PREFILL_IDLE;
+    n->running = n->last = NONE;
+    n->waiting = 0;
+    n->waiting_tokens = n->backlog_s = 0;
+}
+
 static int finish(struct cluster *c, uint32_t node) {
     struct node *n = &c->node[node];
     uint32_t job = n->running;

@@ -16,6 +16,8 @@
  */
 #include "sim/cluster/cluster_priv.h"
 
+#include <math.h>
+
 #define SOURCES       4u /* of a node: its tiers, and the node that leads farthest */
 #define DECISIONS_MAX (1u << 18)
 #define CANDIDATES    64u
@@ -46,6 +48,10 @@ static bool reach_on(struct cluster *c, uint32_t cache, uint32_t i) {
     return on;
 }
 
+static bool is_known(const struct cluster *c, const struct copy *copy) {
+    return c->opts->directory_s == 0 || (double)copy->came_s + c->opts->directory_s <= c->now;
+}
+
 static void find_reach(struct cluster *c, const struct job *j) {
     const struct yk_sim_req *q = job_req(c, j);
     const struct copies *s = &c->copies;
@@ -58,8 +64,42 @@ static void find_reach(struct cluster *c, const struct job *j) {
     for (uint32_t i = 0; i < q->n && on; i++) {
         on = false;
         for (uint32_t place = s->first[c->trace->blocks[q->first + i]]; place != NONE; place = s->copy[place].next)
-            on |= reach_on(c, s->copy[place].cache, i);
+            if (is_known(c, &s->copy[place]))
+                on |= reach_on(c, s->copy[place].cache, i);
     }
+}
+
+/* ---- what is told of loads ---- */
+
+static void report(struct cluster *c, uint32_t i) {
+    const struct node *n = &c->node[i];
+    c->reports[i] = (struct report){.backlog_s = n->backlog_s,
+                                    .waiting_tokens = n->waiting_tokens,
+                                    .context = n->context,
+                                    .waiting = n->waiting,
+                                    .n_batch = n->n_batch};
+    if (c->opts->router == YK_SIM_LEARNED_ROUTER)
+        c->reports[i].idle_s = copies_idle_s(&c->copies, cache_of(i, c->fills));
+}
+
+/* All at once, when it is time again. */
+static void report_all(struct cluster *c) {
+    double every = c->opts->report_s;
+    if (every == 0 || c->now < c->reported_s + every)
+        return;
+    for (uint32_t i = 0; i < c->opts->nodes; i++)
+        report(c, i);
+    c->reported_s = floor(c->now / every) * every;
+}
+
+static double backlog_of(const struct cluster *c, uint32_t i) {
+    return c->opts->report_s > 0 ? c->reports[i].backlog_s : c->node[i].backlog_s;
+}
+
+static const struct report *told_of(struct cluster *c, uint32_t i) {
+    if (c->opts->report_s == 0)
+        report(c, i);
+    return &c->reports[i];
 }
 
 /* ---- simple ones ---- */
@@ -69,7 +109,7 @@ static uint32_t least_loaded(struct cluster *c) {
     uint32_t nodes = c->opts->nodes, best = c->turn++ % nodes;
     for (uint32_t k = 1, i = best; k < nodes; k++) {
         i = i + 1 < nodes ? i + 1 : 0;
-        if (c->node[i].backlog_s < c->node[best].backlog_s)
+        if (backlog_of(c, i) < backlog_of(c, best))
             best = i;
     }
     return best;
@@ -81,7 +121,7 @@ static uint32_t cache_aware(struct cluster *c, const struct job *j) {
     for (uint32_t i = 0; i < c->n_reached; i++) {
         uint32_t node = c->reached[i], reach = *reach_of(c, node, YK_SIM_SSD);
         uint32_t best_reach = best != NONE ? *reach_of(c, best, YK_SIM_SSD) : 0;
-        if (reach > best_reach || (reach == best_reach && c->node[node].backlog_s < c->node[best].backlog_s))
+        if (reach > best_reach || (reach == best_reach && backlog_of(c, node) < backlog_of(c, best)))
             best = node;
     }
     return best != NONE ? best : least_loaded(c);
@@ -109,22 +149,24 @@ static uint64_t to_ms(double seconds) {
 
 /* Another request would make the tokens of all in its batch come too slowly. */
 static bool is_full(const struct cluster *c, uint32_t i, const struct job *j) {
-    const struct node *n = &c->node[i];
+    uint32_t batch = c->opts->report_s > 0 ? c->reports[i].n_batch : c->node[i].n_batch;
+    double context = c->opts->report_s > 0 ? c->reports[i].context : c->node[i].context;
     return c->opts->tbt_objective_s > 0 &&
-           cost_step_s(&c->cost, n->n_batch + 1, n->context + j->tokens) > c->opts->tbt_objective_s * FULL_SHARE;
+           cost_step_s(&c->cost, batch + 1, context + j->tokens) > c->opts->tbt_objective_s * FULL_SHARE;
 }
 
 /* As the place-th of those that the router is shown. */
 static void describe(struct cluster *c, uint32_t place, uint32_t i, uint32_t peer, const struct job *j) {
     struct yk_router_node *node = &c->router_nodes[place];
+    const struct report *told = told_of(c, i);
     struct yk_router_source *sources = &c->router_sources[place * SOURCES];
     *node = (struct yk_router_node){.id = i,
                                     .zone = zone_of(c, i),
-                                    .reported_ms = to_ms(c->now),
+                                    .reported_ms = to_ms(c->opts->report_s > 0 ? c->reported_s : c->now),
                                     .refuses = is_full(c, i, j),
-                                    .waiting = c->node[i].waiting,
-                                    .waiting_tokens = (uint64_t)(c->node[i].waiting_tokens + 0.5),
-                                    .idle_s = copies_idle_s(&c->copies, cache_of(i, c->fills)),
+                                    .waiting = told->waiting,
+                                    .waiting_tokens = (uint64_t)(told->waiting_tokens + 0.5),
+                                    .idle_s = told->idle_s,
                                     .sources = sources};
     add_source(node, sources, (struct yk_router_source){.from = YK_ROUTER_VRAM, .blocks = *reach_of(c, i, YK_SIM_VRAM)});
     add_source(node, sources,
@@ -164,7 +206,7 @@ static uint32_t choose_candidates(struct cluster *c, const struct job *j) {
     uint32_t nodes = c->opts->nodes, n = 0, i = c->turn++ % nodes;
     double block_s = 2 * c->cost.active_params * c->opts->block_tokens / c->cost.prefill_flops_s;
     for (uint32_t k = 0; k < nodes; k++, i = i + 1 < nodes ? i + 1 : 0) {
-        c->keys[i] = c->node[i].backlog_s - *reach_of(c, i, YK_SIM_SSD) * block_s;
+        c->keys[i] = backlog_of(c, i) - *reach_of(c, i, YK_SIM_SSD) * block_s;
         if (n == CANDIDATES && c->keys[i] >= c->keys[c->shown[0]])
             continue; /* most nodes of a large cluster end here, before more is asked of them */
         c->keys[i] += is_full(c, i, j) ? FULL_KEY_S : 0;
@@ -220,6 +262,11 @@ static int ask_router(struct cluster *c, struct job *j) {
     return 0;
 }
 
+void routing_lost(struct cluster *c, uint32_t node) {
+    if (c->router != NULL)
+        yk_router_forget(c->router, node);
+}
+
 void routing_tell(struct cluster *c, const struct job *j) {
     if (j->decision == 0)
         return;
@@ -240,7 +287,8 @@ int routing_init(struct cluster *c) {
     c->fills = o->blocks[YK_SIM_DRAM] > 0 ? YK_SIM_DRAM : YK_SIM_VRAM;
     c->reach = calloc((size_t)o->nodes * YK_SIM_TIERS, sizeof(*c->reach));
     c->reached = calloc(o->nodes, sizeof(*c->reached));
-    if (c->reach == NULL || c->reached == NULL)
+    c->reports = calloc(o->nodes, sizeof(*c->reports));
+    if (c->reach == NULL || c->reached == NULL || c->reports == NULL)
         return -YK_ENOMEM;
     if (o->router != YK_SIM_LEARNED_ROUTER)
         return 0;
@@ -257,6 +305,7 @@ int routing_init(struct cluster *c) {
 void routing_fini(struct cluster *c) {
     free(c->reach);
     free(c->reached);
+    free(c->reports);
     free(c->keys);
     free(c->shown);
     free(c->router_nodes);
@@ -265,7 +314,7 @@ void routing_fini(struct cluster *c) {
 }
 
 int routing_choose(struct cluster *c, struct job *j) {
-    c->copies.now_s = (float)c->now;
+    report_all(c);
     switch (c->opts->router) {
     case YK_SIM_ROUND_ROBIN:
         j->node = c->turn++ % c->opts->nodes;

@@ -32,7 +32,8 @@ static struct yk_sim_cluster_result run(const struct yk_sim_trace *t, const stru
 }
 
 static void add_tokens(struct yk_sim_trace *t, uint64_t at_ms, uint64_t id, uint32_t n, uint32_t input, uint32_t output) {
-    uint64_t ids[64];
+    uint64_t ids[256];
+    assert_true(n <= 256);
     for (uint32_t i = 0; i < n; i++)
         ids[i] = id + i;
     struct yk_trace_req req = {.timestamp_ms = at_ms, .hash_ids = ids, .n = n, .input_length = input, .output_length = output};
@@ -100,6 +101,27 @@ static void test_an_unlimited_ssd_misses_only_what_never_was(void **state) {
     assert_true(r.hits[YK_SIM_SSD] > 0 && r.not_demoted == 0);
     yk_sim_cluster_result_fini(&r);
     yk_sim_trace_fini(&t);
+}
+
+/* A long prompt needs many places in one moment, faster than they can be written. */
+static void test_what_was_written_early_is_not_dropped(void **state) {
+    (void)state;
+    for (int writes = 0; yk_sim_writes_names[writes] != NULL; writes++) {
+        struct yk_sim_trace t = {0};
+        struct yk_sim_cluster_opts o;
+        yk_sim_cluster_opts_init(&o);
+        o.blocks[YK_SIM_DRAM] = 200;
+        o.blocks[YK_SIM_SSD] = 1000;
+        o.writes = (enum yk_sim_writes)writes;
+        add_tokens(&t, 0, 1000, 200, 200 * 512, 1);
+        add_tokens(&t, 100000, 2000, 200, 200 * 512, 1);
+        add_tokens(&t, 200000, 1000, 200, 200 * 512, 1);
+        struct yk_sim_cluster_result r = run(&t, &o);
+        assert_int_equal(r.not_demoted > 0, writes == YK_SIM_WRITE_LEAVING);
+        assert_int_equal(r.hits[YK_SIM_SSD] == 200, writes == YK_SIM_WRITE_NEW);
+        yk_sim_cluster_result_fini(&r);
+        yk_sim_trace_fini(&t);
+    }
 }
 
 /* ---- nothing is lost ---- */
@@ -365,6 +387,11 @@ static void test_the_directory_is_what_the_tiers_have(void **state) {
     for (uint32_t i = 0; i < 20000; i++) {
         uint32_t cache = (uint32_t)(random_unit(&random) * NODES * YK_SIM_TIERS);
         uint32_t block = (uint32_t)(random_unit(&random) * BLOCKS), gone;
+        if (i % 997 == 996) {
+            copies_lose(&s, cache);
+            memset(in[cache], 0, sizeof(in[cache]));
+            assert_true(s.cache[cache].count == 0 && yk_policy_count(s.cache[cache].policy) == 0);
+        }
         assert_int_equal(copies_use(&s, cache, block, NONE, &gone), 0);
         in[cache][block] = 1;
         if (gone != NONE) {
@@ -481,6 +508,62 @@ static void test_the_order_of_turns(void **state) {
     assert_near(waited_s(YK_SIM_BY_RATIO, 0), c, 1e-9);
 }
 
+/* What routers are told late they decide by late. */
+static void test_what_routers_know_may_be_old(void **state) {
+    struct yk_sim_trace t = {0};
+    struct yk_sim_cluster_opts o = two_nodes(YK_SIM_CACHE_AWARE);
+    (void)state;
+    add_tokens(&t, 0, 100, 20, 20 * 512, 1);
+    add_tokens(&t, 50000, 100, 20, 20 * 512, 1);
+    o.directory_s = 100;
+    struct yk_sim_cluster_result r = run(&t, &o);
+    assert_true(r.hits[YK_SIM_REMOTE] == 20 && r.node[1].requests == 1);
+    yk_sim_cluster_result_fini(&r);
+    o.directory_s = 40;
+    r = run(&t, &o);
+    assert_true(r.hits[YK_SIM_DRAM] == 20 && r.node[0].requests == 2);
+    yk_sim_cluster_result_fini(&r);
+    yk_sim_trace_fini(&t);
+    t = (struct yk_sim_trace){0};
+    o = two_nodes(YK_SIM_LEAST_LOADED);
+    add_tokens(&t, 0, 100, 60, 60 * 512, 1);
+    add_tokens(&t, 0, 200, 1, 512, 1);
+    add_tokens(&t, 1, 300, 1, 512, 1);
+    for (int late = 0; late < 2; late++) {
+        o.report_s = late ? 10 : 0;
+        r = run(&t, &o);
+        assert_int_equal(r.node[0].requests, late ? 2 : 1);
+        yk_sim_cluster_result_fini(&r);
+    }
+    yk_sim_trace_fini(&t);
+}
+
+/* However many nodes fail, all requests end, each counted once; and the same ones fail again. */
+static void test_nodes_fail(void **state) {
+    struct yk_sim_trace t = {0};
+    (void)state;
+    generate_busy(&t, 1500);
+    for (int router = 0; yk_sim_router_names[router] != NULL; router++) {
+        struct yk_sim_cluster_opts o = two_nodes((enum yk_sim_router)router);
+        o.nodes = 4;
+        o.blocks[YK_SIM_VRAM] = 100;
+        o.blocks[YK_SIM_DRAM] = 300;
+        o.blocks[YK_SIM_SSD] = 1000;
+        o.mtbf_s = 20;
+        struct yk_sim_cluster_result r = run(&t, &o), again = run(&t, &o);
+        assert_true(r.requests == t.req_count && r.finished == t.req_count && r.blocks == t.block_count);
+        assert_true(r.failures > 10 && r.repeated > 10 && r.ttft.count == t.req_count);
+        assert_true(r.failures == again.failures && r.repeated == again.repeated && r.ended_s == again.ended_s);
+        yk_sim_cluster_result_fini(&r);
+        yk_sim_cluster_result_fini(&again);
+        o.mtbf_s = 0;
+        again = run(&t, &o);
+        assert_true(again.failures == 0 && again.repeated == 0);
+        yk_sim_cluster_result_fini(&again);
+    }
+    yk_sim_trace_fini(&t);
+}
+
 static void refuse(const struct yk_sim_trace *t, const struct yk_sim_cluster_opts *o, const char *said) {
     struct yk_sim_cluster_result r = {.requests = 77};
     struct yk_err err = {0};
@@ -513,6 +596,8 @@ static void test_refuses_what_makes_no_sense(void **state) {
     REFUSED("'y'", o.gpu = "y");
     REFUSED("load", o.load = 0);
     REFUSED("load", o.load = NAN);
+    REFUSED("range", o.directory_s = -1);
+    REFUSED("fail", o.mtbf_s = 0.5);
     REFUSED("capacity", o.nodes = 10000; o.blocks[YK_SIM_DRAM] = 60000000);
     refuse(&empty, &good, "request");
     static const char *const links[] = {"", "tcp:2", "rdma:", "rdma:0", "rdma:65", "rdma:x", "infiniband"};
@@ -548,6 +633,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_node_hits_what_one_cache_hits),
         cmocka_unit_test(test_an_unlimited_ssd_misses_only_what_never_was),
+        cmocka_unit_test(test_what_was_written_early_is_not_dropped),
         cmocka_unit_test(test_nothing_is_lost_and_runs_repeat),
         cmocka_unit_test(test_a_queue_waits_as_theory_says),
         cmocka_unit_test(test_flows_share_a_link),
@@ -559,6 +645,8 @@ int main(void) {
         cmocka_unit_test(test_routers),
         cmocka_unit_test(test_copies_that_were_read_yield),
         cmocka_unit_test(test_the_order_of_turns),
+        cmocka_unit_test(test_what_routers_know_may_be_old),
+        cmocka_unit_test(test_nodes_fail),
         cmocka_unit_test(test_refuses_what_makes_no_sense),
         cmocka_unit_test(test_odd_traces_end_well),
     };
