@@ -25,7 +25,7 @@ struct config {
     struct yk_opt_list targets;
     int64_t tokens, output, block_tokens, count;
     uint64_t block_bytes, objective_ns;
-    bool ask_cluster, hash, hex, take, state, status;
+    bool ask_cluster, hash, hex, take, keep, state, status;
 };
 
 #define ROW(name_, type_, field_) .name = (name_), .type = (type_), YK_OPT_AT(struct config, field_)
@@ -48,6 +48,9 @@ static const struct yk_opt rows[] = {
     {ROW("count", YK_OPT_INT, count), .def = "8", .min = "1", .max = "64", .help = "How many to show."},
     {ROW("take", YK_OPT_BOOL, take),
      .help = "The request goes to the first: it counts there from now on, and its number is printed for its outcome."},
+    {ROW("keep", YK_OPT_BOOL, keep),
+     .help = "With --take, and keys that are text: if many ask for the chain and the first has to fetch it, its node is "
+             "asked to keep copies."},
     {ROW("keys", YK_OPT_STR, keys), .metavar = "FILE", .help = "Read the chain's keys from a file, one a line; - is "
                                                                "standard input."},
     {ROW("hex", YK_OPT_BOOL, hex), .letter = 'x', .help = "Keys are hex digits."},
@@ -82,6 +85,18 @@ static json_t *key_list(const struct yolk_keys *keys) {
     return list;
 }
 
+/* As they are: a copy is asked for by key. */
+static int add_text_keys(const struct yolk_ctx *ctx, json_t *q, const struct yolk_keys *keys) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < keys->n; i++)
+        json_array_append_new(list, json_stringn(keys->keys[i].data, keys->keys[i].len));
+    bool all_text = json_array_size(list) == keys->n;
+    json_object_set_new(q, "keys", list);
+    json_object_set_new(q, "keep", json_true());
+    json_object_set_new(q, "namespace", json_string(ctx->common->name_space));
+    return all_text ? 0 : yolk_fail(YOLK_USAGE, "route: --keep takes keys that are text (UTF-8)");
+}
+
 static int read_keys(struct yolk_ctx *ctx, struct yolk_keys *ret) {
     const struct config *o = ctx->config;
     if (o->keys != NULL)
@@ -94,7 +109,9 @@ static int add_keys(struct yolk_ctx *ctx, json_t *q, size_t *ret_n) {
     struct yolk_keys keys = {0};
     json_t *held = NULL;
     int code = read_keys(ctx, &keys);
-    if (code == 0 && keys.n > 0)
+    if (code == 0 && o->keep && keys.n > 0)
+        code = add_text_keys(ctx, q, &keys);
+    else if (code == 0 && keys.n > 0)
         json_object_set_new(q, "chain", key_list(&keys));
     if (code == 0 && o->ask_cluster && keys.n > 0)
         code = yolk_route_held(ctx, keys.keys, keys.n, &held);
@@ -110,8 +127,8 @@ static int add_chain(struct yolk_ctx *ctx, json_t *q, size_t *ret_n) {
     const struct config *o = ctx->config;
     if (!o->hash)
         return add_keys(ctx, q, ret_n);
-    if (o->keys != NULL || o->ask_cluster)
-        return yolk_fail(YOLK_USAGE, "route: --hash takes arguments, without --keys and --cluster");
+    if (o->keys != NULL || o->ask_cluster || o->keep)
+        return yolk_fail(YOLK_USAGE, "route: --hash takes arguments, without --keys, --cluster and --keep");
     *ret_n = ctx->n_args;
     if (ctx->n_args > 0)
         json_object_set_new(q, "chain", hash_list(ctx));
@@ -177,6 +194,8 @@ static void print_table(const json_t *answer) {
         printf("decision %s\n", decision);
     if (json_is_true(json_object_get(answer, "replicate")))
         printf("many ask for this chain: a copy is worth keeping at the first\n");
+    if (count_at(answer, "keeping") > 0)
+        printf("its node is asked to keep copies of %lld blocks\n", count_at(answer, "keeping"));
 }
 
 static int verdict_code(const json_t *answer) {

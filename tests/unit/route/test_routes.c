@@ -484,6 +484,32 @@ static void who_leaves_with_much_is_gone(void **state) {
     yk_route_close(r);
 }
 
+/* Most of the chain is far away; a part of it is in its own zone, and that is worth fetching. */
+static void a_near_peer_is_found(void **state) {
+    static const char *const zones[] = {"a", "b", "b", "c"}, *const names[] = {"a1", "b1", "b2", "c1"};
+    static const uint32_t has[] = {10, 6, 0, 3};
+    yk_routes *r = make(NULL);
+    yk_route_request q = request_of(0);
+    yk_route_choice c[8];
+    for (int i = 0; i < 4; i++) {
+        yk_route_load_report p = {.size = sizeof(p), .flags = YK_ROUTE_SHARES, .name = names[i], .zone = zones[i],
+                                  .far_bytes_per_s = 1e6};
+        assert_int_equal(yk_route_load(r, &p), 0);
+        assert_int_equal(yk_route_stored(r, names[i], YK_ROUTE_DRAM, chain, has[i]), 0);
+    }
+    const char *only[] = {"b2"};
+    q.targets = only;
+    q.n_targets = 1;
+    ask(r, &q, c);
+    assert_int_equal(c[0].peer, 6);
+    assert_string_equal(c[0].peer_name, "b1");
+    only[0] = "c1"; /* alone in its zone */
+    ask(r, &q, c);
+    assert_int_equal(c[0].peer, 0);
+    assert_int_equal(c[0].dram, 3);
+    yk_route_close(r);
+}
+
 /* ---- what nodes measure ---- */
 
 static double transfer_ms(yk_routes *r, const yk_route_held *held, size_t n) {
@@ -609,6 +635,7 @@ int main(void) {
         cmocka_unit_test(long_requests_are_refused),
         cmocka_unit_test(what_is_told_at_length_holds_up_nobody),
         cmocka_unit_test(who_leaves_with_much_is_gone),
+        cmocka_unit_test(a_near_peer_is_found),
         cmocka_unit_test(transfers_go_by_what_nodes_measure),
         cmocka_unit_test(what_it_did_is_counted),
     };
