@@ -44,18 +44,6 @@ static uint64_t all_divided(const struct yk_store *s) {
     return dram_divided(s) + (s->cxl != NULL ? s->cxl->bytes - s->cxl->low_bytes : 0);
 }
 
-int yk_store_partition_open(struct yk_store *s) {
-    struct yk_shares_opts opts = {.tenants = YK_SHM_NAMESPACES, .capacity_bytes = s->dram_bytes, .seed = s->seed};
-    if (!yk_store_wants_requests(s))
-        return 0;
-    int rc = yk_shares_new(&opts, &s->partition);
-    opts.capacity_bytes += s->seg.slow_bytes;
-    if (rc == 0 && s->seg.slow_bytes != 0)
-        rc = yk_shares_new(&opts, &s->partition_all);
-    STORE(&s->n.divided_bytes, opts.capacity_bytes);
-    return rc;
-}
-
 void yk_store_partition_close(struct yk_store *s) {
     yk_shares_free(s->partition);
     yk_shares_free(s->partition_all);
@@ -93,9 +81,10 @@ static void count_guarantees(struct yk_store *s) {
     for (uint32_t i = 0; i < YK_SHM_NAMESPACES; i++)
         if (s->own.ns[i].state == 1 && __builtin_add_overflow(sum, s->own.ns[i].guarantee_bytes, &sum))
             sum = UINT64_MAX;
-    int news = sum != s->n.guaranteed_bytes;
     STORE(&s->n.guaranteed_bytes, sum);
-    if (news && s->partition != NULL && sum > s->n.divided_bytes)
+    int was = s->overpromised;
+    s->overpromised = s->partition != NULL && sum > s->n.divided_bytes;
+    if (s->overpromised && !was)
         yk_log_limited(&guarantee_limit, YK_LOG_WARN, "node",
                        "namespaces are guaranteed %s together, and %s are divided: each gets less, in proportion",
                        yk_fmt_bytes(sum, promised), yk_fmt_bytes(s->n.divided_bytes, there));
@@ -105,6 +94,19 @@ void yk_store_partition_terms(struct yk_store *s, uint32_t ns) {
     count_guarantees(s);
     if (s->partition != NULL)
         set_terms(s, ns); /* of one that has no blocks when the first comes */
+}
+
+int yk_store_partition_open(struct yk_store *s) {
+    struct yk_shares_opts opts = {.tenants = YK_SHM_NAMESPACES, .capacity_bytes = s->dram_bytes, .seed = s->seed};
+    if (!yk_store_wants_requests(s))
+        return 0;
+    int rc = yk_shares_new(&opts, &s->partition);
+    opts.capacity_bytes += s->seg.slow_bytes;
+    if (rc == 0 && s->seg.slow_bytes != 0)
+        rc = yk_shares_new(&opts, &s->partition_all);
+    STORE(&s->n.divided_bytes, opts.capacity_bytes);
+    count_guarantees(s);
+    return rc;
 }
 
 /* ---- periods --------------------------------------------------------------------------------------- */

@@ -130,6 +130,7 @@ static void ns_in(struct yk_store *s, uint32_t ns, const struct yk_ssd_ns *from)
         e->uid = from->uid;
         e->state = 1;
         e->sum = yk_ns_entry_sum(e);
+        yk_store_partition_terms(s, ns);
     } else if (e->state == 1 && from->epoch > e->epoch) {
         __atomic_store_n(&e->epoch, from->epoch, __ATOMIC_RELEASE);
         __atomic_store_n(&e->epoch_copy, from->epoch, __ATOMIC_RELEASE);

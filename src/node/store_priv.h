@@ -87,6 +87,7 @@ struct yk_store {
     uint32_t policy_count;
     /* Shares of DRAM, and, where there is slow memory, of both together. NULL: who gives way is the oldest. */
     struct yk_shares *partition, *partition_all;
+    int overpromised; /* more is guaranteed than there is: it was said */
 
     struct client *clients; /* max_clients */
     struct client *peers; /* peer_count: connections with places (places.c) */

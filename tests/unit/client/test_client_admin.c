@@ -196,6 +196,38 @@ static void namespaces_are_apart(void **state) {
     yk_close(c);
 }
 
+static yk_ns_info info_of(yk_client *c, const char *name) {
+    yk_ns_info infos[8];
+    int n = yk_ns_list(c, infos, 8);
+    for (int i = 0; i < n; i++)
+        if (strcmp(infos[i].name, name) == 0)
+            return infos[i];
+    fail_msg("there is no namespace %s", name);
+    return infos[0];
+}
+
+/* Kept whether or not the node's policy divides its memory; this one's does not. */
+static void a_namespace_is_promised_memory(void **state) {
+    struct fixture *f = *state;
+    yk_client *a = open_ns(f, "a", 0);
+    assert_true(info_of(a, "a").guarantee_bytes == 0 && info_of(a, "a").priority == 0);
+    assert_status(yk_ns_set_guarantee(a, "a", 5u << 20), 0);
+    assert_status(yk_ns_set_priority(a, "a", YK_PRIORITY_MAX), 0);
+    yk_ns_info info = info_of(a, "a");
+    assert_true(info.guarantee_bytes == 5u << 20 && info.priority == YK_PRIORITY_MAX);
+    assert_true(info.guaranteed_bytes == 0 && info.share_bytes == 0 && info.share_hit_ratio == 0);
+    assert_status(yk_ns_create(a, "a", 7u << 20), 0); /* its quota, and nothing else */
+    assert_true(info_of(a, "a").quota_bytes == 7u << 20 && info_of(a, "a").guarantee_bytes == 5u << 20);
+    assert_status(yk_ns_set_guarantee(a, "a", INT64_MAX), 0);
+    assert_status(yk_ns_set_guarantee(a, "a", (uint64_t)INT64_MAX + 1), -YK_EINVAL);
+    assert_status(yk_ns_set_priority(a, "a", YK_PRIORITY_MAX + 1), -YK_EINVAL);
+    assert_true(info_of(a, "a").guarantee_bytes == INT64_MAX && info_of(a, "a").priority == YK_PRIORITY_MAX);
+    assert_status(yk_ns_set_guarantee(a, "nobody's", 1), -YK_ENONS);
+    assert_status(yk_ns_set_priority(a, "nobody's", 1), -YK_ENONS);
+    assert_status(yk_ns_set_priority(a, "", 1), -YK_EINVAL);
+    yk_close(a);
+}
+
 static int count_blocks(void *arg, yk_key key, const yk_block_info *info) {
     (void)key;
     (void)info;
@@ -492,6 +524,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(batch_removal, with_node, without_node),
         cmocka_unit_test_setup_teardown(listing, with_node, without_node),
         cmocka_unit_test_setup_teardown(namespaces_are_apart, with_node, without_node),
+        cmocka_unit_test_setup_teardown(a_namespace_is_promised_memory, with_node, without_node),
         cmocka_unit_test_setup_teardown(looking_makes_no_namespace, with_node, without_node),
         cmocka_unit_test_setup_teardown(a_looking_handle_keeps_its_epoch, with_node, without_node),
         cmocka_unit_test_setup_teardown(raising_the_epoch_hides_older_blocks, with_node,

@@ -198,18 +198,29 @@ static void what_is_guaranteed_stays(void **state) {
     }
 }
 
-/* Nobody was heard of yet when the scan comes. */
+/* Nobody was heard of yet when the scan comes; and after a start nobody either. */
 static void a_guarantee_holds_from_the_first_block_on(void **state) {
-    struct fixture f;
-    fixture_open(&f, ROOM * BLOCK, 0, "learned");
-    uint32_t rests = open_ns(&f, "rests"), scans = open_ns(&f, "scans");
-    assert_int_equal(yk_store_ns_set_guarantee(f.s, rests, 50 * BLOCK), 0);
-    for (uint64_t i = 0; i < 50; i++)
-        ask(&f, rests, i, 0);
-    for (uint64_t i = 0; i < 2 * ROOM; i++)
-        ask(&f, scans, 1000 + i, 0);
-    assert_int_equal(info_of(&f, rests).blocks, 50);
-    fixture_close(&f);
+    for (int again = 0; again < 2; again++) {
+        struct fixture f;
+        fixture_open(&f, ROOM * BLOCK, 0, "learned");
+        uint32_t rests = open_ns(&f, "rests"), scans = open_ns(&f, "scans");
+        assert_int_equal(yk_store_ns_set_guarantee(f.s, rests, 50 * BLOCK), 0);
+        for (uint64_t i = 0; i < 50; i++)
+            ask(&f, rests, i, 0);
+        if (again) {
+            for (uint64_t i = 0; i < ROOM - 80; i++) /* full, but for what is kept free */
+                ask(&f, scans, 500000 + i, 0);
+            crash(&f);
+        }
+        assert_int_equal(counters(&f).guaranteed_bytes, 50 * BLOCK);
+        for (uint64_t i = 0; i < 100; i++) /* fewer than a period has */
+            ask(&f, scans, 1000 + i, 0);
+        assert_int_equal(info_of(&f, rests).share_bytes, again ? 0 : info_of(&f, rests).share_bytes);
+        for (uint64_t i = 0; i < 2 * ROOM; i++)
+            ask(&f, scans, 2000 + i, 0);
+        assert_int_equal(info_of(&f, rests).blocks, 50);
+        fixture_close(&f);
+    }
 }
 
 /* Two work alike, with more than there is. */
