@@ -75,6 +75,7 @@ static int target_open(const struct yk_xfer_opts *opts, struct yk_loop *loop, co
         return rc;
     const struct yk_rdma_port *port =
         yk_rdma_port_of(ports, yk_rdma_ports_now(&s, ports, YK_RDMA_PORTS_MAX), host);
+    yk_rdma_gone_forget();
     if (port == NULL)
         return yk_err_set(err, -YK_ENOTSUP, "no active RDMA port has the address %s", host);
     struct yk_rdma_dev *dev;
