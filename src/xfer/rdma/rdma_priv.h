@@ -66,9 +66,10 @@ uint32_t yk_rdma_ports_now(const struct yk_rdma_settings *s, struct yk_rdma_port
 /* Whether the host below root has what the settings name: -YK_EINVAL what it does not have. A port may be down; of
  * those that are up, one must have the entry of its table that is named. */
 int yk_rdma_ports_fit(const struct yk_rdma_settings *s, const char *root, struct yk_err *err);
+enum yk_rdma_kind yk_rdma_port_kind(const struct yk_rdma_port *p);
 /* The one with that address, or NULL. */
 const struct yk_rdma_port *yk_rdma_port_of(const struct yk_rdma_port *ports, uint32_t n, const char *host);
-/* Rails from ports to those addresses of a peer that have RDMA: same subnet first with first, or else, without
+/* Rails from ports to those addresses of a peer that have RDMA of the same kind: same subnet first with first, or else, without
  * any such, in order; IPv4 first, and IPv6 from ports that have no rail by then. filter: "eth0,10.0.0.7,mlx5_1" or NULL. same_host: the peer's kernel is this one, so that
  * addresses of our own are its, too. */
 uint32_t yk_rdma_rails_of(const struct yk_rdma_port *ports, uint32_t n, const char *filter,
