@@ -167,6 +167,7 @@ int yk_engine_create(const struct yk_xfer_opts *opts, const struct yk_xport_ops 
     e->evict_ns = YK_LANES_EVICT_NS;
     e->lanes_kept = YK_LANES_KEPT;
     e->unregister_ns = YK_UNREGISTER_NS;
+    e->ways_gone_ns = YK_WAYS_GONE_NS;
     pthread_mutex_init(&e->tables, NULL);
     pthread_mutex_init(&e->events, NULL);
     pthread_mutex_init(&e->notes, NULL);

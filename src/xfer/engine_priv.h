@@ -27,6 +27,7 @@ extern "C" {
 #define YK_LANES_KEPT    4096u           /* of a shard; one that lies idle makes room for another beyond that */
 #define YK_LANES_EVICT_NS 1000000000ull /* if it has been for so long */
 #define YK_UNREGISTER_NS 5000000000ull /* that unregistering waits for requests and devices */
+#define YK_WAYS_GONE_NS  60000000000ull /* a rail whose way is gone is kept for so long */
 #define YK_LANES_IDLE_NS 10000000000ull /* lanes that a burst got stay so long after it: the next may come soon */
 
 /* Another engine, or this one; its files count as a peer of their own, with other rails. One for each
@@ -110,6 +111,7 @@ struct yk_xfer {
     uint64_t evict_ns;               /* likewise YK_LANES_EVICT_NS */
     uint32_t lanes_kept;             /* and YK_LANES_KEPT */
     uint64_t unregister_ns;          /* and YK_UNREGISTER_NS */
+    uint64_t ways_gone_ns;           /* and YK_WAYS_GONE_NS */
     struct yk_seg_slot *segments;
     uint32_t seg_cap, seg_free; /* + 1 */
     struct yk_alloc *allocs;

@@ -126,7 +126,7 @@ int yk_route_fenced(struct yk_route *t, uint64_t region, uint64_t offset, uint64
  * unix socket that is gone must not keep TCP from going on. */
 static struct yk_link *carrier(struct yk_route *t) {
     for (uint32_t i = 0; i < t->rail_count; i++) {
-        struct yk_rail *r = &t->rails[i];
+        struct yk_rail *r = t->rails[i];
         if (!(r->desc.caps & YK_RAIL_NOTIFY) || (r->desc.caps & YK_RAIL_COPIES))
             continue;
         for (uint32_t k = 0; k < r->link_count; k++)

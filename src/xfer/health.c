@@ -19,7 +19,7 @@
  * packets were lost on lanes that slow down for it.
  *
  * Links: the kernel says when an interface loses or finds its carrier (rtnetlink, a socket in the
- * shard's loop). That is quicker than silence, and brings a rail back before its time. Without the
+ * shard's loop), and an address (ways.c). That is quicker than silence, and brings a rail back before its time. Without the
  * socket (no descriptors left) silence alone decides.
  *
  * Thread: the shard's owner.
@@ -29,6 +29,7 @@
 
 #include "base/clock.h"
 
+#include <errno.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
@@ -222,7 +223,7 @@ static void health_due(struct yk_timer *timer) {
         struct yk_route *t = yk_list_of(at, struct yk_route, active);
         next = at->next;
         for (uint32_t i = 0; i < t->rail_count; i++)
-            look_at_rail(&t->rails[i], now);
+            look_at_rail(t->rails[i], now);
     }
     if (s->wide > 0)
         yk_rails_narrow(s);
@@ -247,7 +248,7 @@ static void link_changed(struct yk_shard *s, uint32_t index, int up) {
     for (uint32_t p = 0; p < s->route_cap; p++) {
         struct yk_route *t = s->routes[p];
         for (uint32_t i = 0; t != NULL && i < t->rail_count; i++) {
-            struct yk_rail *r = &t->rails[i];
+            struct yk_rail *r = t->rails[i];
             if (r->desc.local_if != index)
                 continue;
             if (up && r->state == YK_RAIL_OUT)
@@ -258,6 +259,19 @@ static void link_changed(struct yk_shard *s, uint32_t index, int up) {
     }
 }
 
+static void told(struct yk_shard *s, const struct nlmsghdr *h) {
+    if (h->nlmsg_type == RTM_NEWADDR || h->nlmsg_type == RTM_DELADDR)
+        yk_ways_news(s);
+    if ((h->nlmsg_type != RTM_NEWLINK && h->nlmsg_type != RTM_DELLINK) ||
+        h->nlmsg_len < NLMSG_LENGTH(sizeof(struct ifinfomsg)))
+        return;
+    const struct ifinfomsg *i = NLMSG_DATA(h);
+    int up = h->nlmsg_type == RTM_NEWLINK && (i->ifi_flags & IFF_UP) && (i->ifi_flags & IFF_RUNNING);
+    if (up)
+        yk_ways_news(s);
+    link_changed(s, (uint32_t)i->ifi_index, up);
+}
+
 static void netlink_ready(struct yk_watch *w, uint32_t events) {
     struct yk_shard *s = w->user;
     char buf[8192] __attribute__((aligned(8)));
@@ -265,17 +279,11 @@ static void netlink_ready(struct yk_watch *w, uint32_t events) {
     while ((got = recv(w->fd, buf, sizeof(buf), MSG_DONTWAIT)) > 0) {
         size_t left = (size_t)got;
         const struct nlmsghdr *h = (const struct nlmsghdr *)(const void *)buf;
-        for (; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left)) {
-            if (h->nlmsg_type != RTM_NEWLINK && h->nlmsg_type != RTM_DELLINK)
-                continue;
-            if (h->nlmsg_len < NLMSG_LENGTH(sizeof(struct ifinfomsg)))
-                continue;
-            const struct ifinfomsg *i = NLMSG_DATA(h);
-            int up = h->nlmsg_type == RTM_NEWLINK && (i->ifi_flags & IFF_UP) &&
-                     (i->ifi_flags & IFF_RUNNING);
-            link_changed(s, (uint32_t)i->ifi_index, up);
-        }
+        for (; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left))
+            told(s, h);
     }
+    if (got < 0 && errno == ENOBUFS) /* some was lost: nobody looked for long */
+        yk_ways_news(s);
 }
 
 void yk_health_open(struct yk_shard *s) {
@@ -283,7 +291,7 @@ void yk_health_open(struct yk_shard *s) {
     struct sockaddr_nl a;
     memset(&a, 0, sizeof(a));
     a.nl_family = AF_NETLINK;
-    a.nl_groups = RTMGRP_LINK;
+    a.nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
     s->netlink = (struct yk_watch){.fd = fd, .events = EPOLLIN, .fn = netlink_ready, .user = s};
     if (fd >= 0 && (bind(fd, (struct sockaddr *)(void *)&a, sizeof(a)) < 0 ||
                     yk_loop_watch(s->loop, &s->netlink) < 0)) {
@@ -294,6 +302,7 @@ void yk_health_open(struct yk_shard *s) {
 
 void yk_health_close(struct yk_shard *s) {
     (void)yk_loop_timer(s->loop, &s->health, 0);
+    (void)yk_loop_timer(s->loop, &s->ways, 0);
     if (s->netlink.fd < 0)
         return;
     yk_loop_unwatch(s->loop, &s->netlink);

@@ -282,7 +282,6 @@ int yk_welcome_decode(const void *bytes, uint32_t size, struct yk_welcome *ret_w
         p->addrs[i].port = yk_rd_u16(&r);
         p->addrs[i].mbit = yk_rd_u32(&r);
         p->addrs[i].rdma = yk_rd_u8(&r);
-        r.bad |= p->addrs[i].rdma > 1;
     }
     if (!yk_rd_ok(&r)) {
         memset(w, 0, sizeof(*w));

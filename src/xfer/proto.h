@@ -53,7 +53,7 @@
  *            incarnation, 0 = any), u32 flags (YK_XHELLO_...)
  *   welcome  u32 version, text (why not; "" with status 0), u64 incarnation, str8 boot_id, u32 pid,
  *            u64 memory_token, u32 share, str8 unix path, u32 credit_requests, u64 credit_bytes, u8 n,
- *            n x { str8 host, u16 port, u32 mbit, u8 rdma (0 or 1) }
+ *            n x { str8 host, u16 port, u32 mbit, u8 rdma (enum yk_rdma_kind; others: none) }
  *            status: 0, -YK_EVERSION, -YK_EGONE (another incarnation), -YK_ELIMIT, -YK_ECONFLICT
  *            (lane id is taken)
  *   found    status 0: u64 region, u64 offset, u64 len, u32 access, u32 guarded; else text

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Routes, rails and lanes: what there is to send over, and how it comes and goes.
+ * Routes, rails and lanes: what there is to send over, and how it comes and goes. (Which rails: ways.c.)
  *
  * Lanes are connected when something wants them: one for the first small request, all rails' when there
  * is much to send. One that fails takes its rail's others with it (what cut it will cut them) and the
@@ -25,7 +25,6 @@
 
 #include "base/clock.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,19 +86,29 @@ static void link_free(struct yk_link *l) {
     yk_fence_free(l->rail->route, l->fence);
 }
 
+void yk_rail_free(struct yk_rail *r) {
+    if (r->link_count > least_links(r))
+        yk_shard_wide(r->route->shard, -1);
+    (void)yk_loop_timer(r->route->shard->loop, &r->retry, 0);
+    for (uint32_t k = 0; k < r->link_count; k++)
+        link_free(&r->links[k]);
+    link_free(&r->beside);
+    free(r);
+}
+
+int yk_rail_is_empty(const struct yk_rail *r) {
+    int empty = r->beside.state == YK_LINK_NONE && r->bytes == 0;
+    for (uint32_t k = 0; k < r->link_count; k++)
+        empty &= r->links[k].state == YK_LINK_NONE;
+    return empty;
+}
+
 void yk_route_free(struct yk_route *t) {
     if (t == NULL)
         return;
     (void)yk_loop_timer(t->shard->loop, &t->later_timer, 0);
-    for (uint32_t i = 0; i < t->rail_count; i++) {
-        struct yk_rail *r = &t->rails[i];
-        if (r->link_count > least_links(r))
-            yk_shard_wide(t->shard, -1);
-        (void)yk_loop_timer(t->shard->loop, &r->retry, 0);
-        for (uint32_t k = 0; k < r->link_count; k++)
-            link_free(&r->links[k]);
-        link_free(&r->beside);
-    }
+    for (uint32_t i = 0; i < t->rail_count; i++)
+        yk_rail_free(t->rails[i]);
     while (!yk_list_empty(&t->fences))
         yk_fence_free(t, yk_list_of(t->fences.next, struct yk_fence, link));
     free(t->rails);
@@ -118,8 +127,10 @@ void yk_route_work(struct yk_route *t, int more) {
 
 static void retry_due(struct yk_timer *timer);
 
-static void rail_init(struct yk_rail *r, struct yk_route *t, struct yk_xport *x, uint32_t group,
-                      const struct yk_rail_desc *desc) {
+struct yk_rail *yk_rail_new(struct yk_route *t, struct yk_xport *x, uint32_t group, const struct yk_rail_desc *desc) {
+    struct yk_rail *r = calloc(1, sizeof(*r));
+    if (r == NULL)
+        return NULL;
     r->route = t;
     r->xport = x;
     r->group = group;
@@ -137,51 +148,7 @@ static void rail_init(struct yk_rail *r, struct yk_route *t, struct yk_xport *x,
     r->beside.rail = r;
     r->beside.bulk = 1;
     yk_list_init(&r->beside.pieces);
-}
-
-/* An engine's files are reached by `file` alone, its memory by all others. */
-static int reaches(const struct yk_xport *x, const struct yk_peer *peer) {
-    return (x->ops->bit == YK_XFER_FILE) == (peer->file != 0);
-}
-
-/* What it lacks may be there soon. */
-static int is_want(int e) {
-    return e == EMFILE || e == ENFILE || e == ENOMEM || e == ENOBUFS;
-}
-
-/* What a transport has found blindly is good enough beside others' rails, or where it will never see; else it is
- * looked for again, since it would be kept for as long as the peer is. */
-void yk_route_rails(struct yk_route *t) {
-    struct yk_shard *s = t->shard;
-    struct yk_rail_desc desc[YK_RAILS_MAX];
-    uint32_t group[YK_RAILS_MAX], n = 0, seen = 0;
-    if (t->rails_known)
-        return;
-    t->rails_known = 1;
-    t->blind = 0;
-    for (uint32_t i = 0; i < s->xport_count && n < YK_RAILS_MAX; i++) {
-        if (!reaches(s->xports[i], t->peer))
-            continue;
-        memset(&desc[n], 0, (YK_RAILS_MAX - n) * sizeof(desc[0]));
-        uint32_t more = s->xports[i]->ops->rails(s->xports[i], &t->peer->info, &desc[n],
-                                                 YK_RAILS_MAX - n);
-        more = yk_places_rails(s->engine->places, &desc[n], more);
-        int blind = s->xports[i]->blind;
-        if (blind != 0)
-            t->blind = blind;
-        seen += is_want(blind) ? 0 : more;
-        for (uint32_t k = 0; k < more; k++)
-            group[n + k] = i;
-        n += more;
-    }
-    t->rails = seen > 0 ? calloc(n, sizeof(*t->rails)) : NULL;
-    if (t->rails == NULL) {
-        t->rails_known = 0; /* no memory, or none now: looked for again */
-        return;
-    }
-    for (uint32_t i = 0; i < n; i++)
-        rail_init(&t->rails[i], t, s->xports[group[i]], group[i], &desc[i]);
-    t->rail_count = n;
+    return r;
 }
 
 /* ---- lanes -------------------------------------------------------------------------------------- */
@@ -324,7 +291,7 @@ static void make_room(const struct yk_rail *wants) {
     uint64_t now = yk_now_ns(), before_ns = now > s->engine->evict_ns ? now - s->engine->evict_ns : 0;
     for (uint32_t p = 0; p < s->route_cap; p++)
         for (uint32_t i = 0; s->routes[p] != NULL && i < s->routes[p]->rail_count; i++)
-            look_for_idle(&s->routes[p]->rails[i], wants, before_ns, &idle);
+            look_for_idle(s->routes[p]->rails[i], wants, before_ns, &idle);
     if (idle != NULL)
         link_dies(idle);
 }
@@ -384,7 +351,7 @@ void yk_rails_narrow(struct yk_shard *s) {
     for (uint32_t p = 0; p < s->route_cap && s->wide > 0; p++) {
         struct yk_route *t = s->routes[p];
         for (uint32_t i = 0; t != NULL && i < t->rail_count; i++) {
-            struct yk_rail *r = &t->rails[i];
+            struct yk_rail *r = t->rails[i];
             if (r->link_count > least_links(r) && now >= r->full_ns + s->engine->lanes_idle_ns)
                 narrow(r);
         }
@@ -416,14 +383,14 @@ void yk_lane_is_up(struct yk_lane *lane) {
 void yk_route_lost(struct yk_route *t, const char *why) {
     __atomic_store_n(&t->peer->gone, 1, __ATOMIC_RELAXED);
     for (uint32_t i = 0; i < t->rail_count; i++)
-        yk_rail_out(&t->rails[i], why);
+        yk_rail_out(t->rails[i], why);
     yk_fences_void(t); /* what they wait for is gone with the process */
     yk_shard_fail(t->shard, NULL, t->peer, -YK_EGONE);
 }
 
 static int any_answered(const struct yk_route *t, uint32_t group) {
     for (uint32_t i = 0; i < t->rail_count; i++)
-        if (t->rails[i].group == group && t->rails[i].answered)
+        if (t->rails[i]->group == group && t->rails[i]->answered)
             return 1;
     return 0;
 }
@@ -438,7 +405,7 @@ static int all_say_so(const struct yk_rail *r) {
         return 0;
     int answered = any_answered(t, r->group);
     for (uint32_t i = 0; i < t->rail_count; i++) {
-        const struct yk_rail *o = &t->rails[i];
+        const struct yk_rail *o = t->rails[i];
         if (o->group == r->group && !o->stranger && (o->answered || !answered))
             return 0;
         for (uint32_t k = 0; k < o->link_count; k++)
@@ -487,7 +454,7 @@ int yk_rail_has_other(const struct yk_rail *r) {
     const struct yk_route *t = r->route;
     uint32_t does = r->desc.caps & (YK_RAIL_READ | YK_RAIL_WRITE | YK_RAIL_GUARD | YK_RAIL_NOTIFY);
     for (uint32_t i = 0; i < t->rail_count; i++)
-        if (&t->rails[i] != r && t->rails[i].state == YK_RAIL_OK && (t->rails[i].desc.caps & does) == does)
+        if (t->rails[i] != r && t->rails[i]->state == YK_RAIL_OK && (t->rails[i]->desc.caps & does) == does)
             return 1;
     return 0;
 }
@@ -510,6 +477,7 @@ void yk_rail_out(struct yk_rail *r, const char *why) {
     if (r->state == YK_RAIL_OUT)
         return;
     r->state = YK_RAIL_OUT;
+    yk_ways_failed(r->route);
     uint32_t ms = r->backoff_ms > 0 ? r->backoff_ms : BACKOFF_MIN_MS;
     int only = r->backoff_ms == 0 && !yk_rail_has_other(r);
     r->backoff_ms = ms * 2 < BACKOFF_MAX_MS ? ms * 2 : BACKOFF_MAX_MS;
@@ -524,6 +492,8 @@ void yk_rail_out(struct yk_rail *r, const char *why) {
 void yk_rail_retry(struct yk_rail *r) {
     struct yk_shard *s = r->route->shard;
     (void)yk_loop_timer(s->loop, &r->retry, 0);
+    if (r->gone_ns != 0)
+        return; /* tried when it is back */
     yk_route_changed(r->route);
     if (r->state != YK_RAIL_OUT || r->route->peer->gone)
         return;
@@ -560,7 +530,7 @@ void yk_rails_reap(struct yk_shard *s) {
     for (uint32_t p = 0; p < s->route_cap && s->dead_links > 0; p++) {
         struct yk_route *t = s->routes[p];
         for (uint32_t i = 0; t != NULL && i < t->rail_count; i++) {
-            struct yk_rail *r = &t->rails[i];
+            struct yk_rail *r = t->rails[i];
             for (uint32_t k = 0; k < r->link_count; k++)
                 if (r->links[k].state == YK_LINK_DEAD)
                     reap(s, t, &r->links[k]);

@@ -99,7 +99,7 @@ static int usable(const struct yk_rail *r) {
 uint32_t yk_rails_useful(const struct yk_route *t, const struct yk_want *w, uint32_t group) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < t->rail_count; i++)
-        n += t->rails[i].group == group && yk_rail_suits(&t->rails[i], w) && usable(&t->rails[i]);
+        n += t->rails[i]->group == group && yk_rail_suits(t->rails[i], w) && usable(t->rails[i]);
     return n;
 }
 
@@ -196,9 +196,9 @@ static struct yk_link *choose_in(struct yk_route *t, uint32_t group, const struc
     double bytes_per_s = 0;
     struct choice best = {.link = NULL}, open = {.link = NULL};
     for (uint32_t i = 0; i < t->rail_count; i++)
-        flying += t->rails[i].group == group ? t->rails[i].bytes : 0;
+        flying += t->rails[i]->group == group ? t->rails[i]->bytes : 0;
     for (uint32_t i = 0; i < t->rail_count; i++) {
-        struct yk_rail *r = &t->rails[i];
+        struct yk_rail *r = t->rails[i];
         if (r->group != group || !yk_rail_suits(r, w))
             continue;
         if ((r->state == YK_RAIL_OK && seen == 0) || w->left + flying > SPRAY_BYTES)
@@ -232,9 +232,9 @@ static struct yk_link *choose(struct yk_route *t, const struct yk_want *w, uint6
     uint64_t now = yk_now_ns();
     uint32_t group = UINT32_MAX;
     for (uint32_t i = 0; i < t->rail_count; i++) {
-        if (t->rails[i].group == group)
+        if (t->rails[i]->group == group)
             continue;
-        group = t->rails[i].group;
+        group = t->rails[i]->group;
         int wait = 0;
         struct yk_link *l = choose_in(t, group, w, now, ret_len, &wait);
         int room = l != NULL && has_room(l, *ret_len);
@@ -390,8 +390,8 @@ static void pump(struct yk_shard *s, struct yk_route *t) {
 static void flush(struct yk_route *t) {
     t->dirty = 0;
     for (uint32_t i = 0; i < t->rail_count; i++)
-        for (uint32_t k = 0; k < t->rails[i].link_count; k++) {
-            struct yk_link *l = &t->rails[i].links[k];
+        for (uint32_t k = 0; k < t->rails[i]->link_count; k++) {
+            struct yk_link *l = &t->rails[i]->links[k];
             if (!l->dirty)
                 continue;
             l->dirty = 0;
@@ -404,8 +404,8 @@ static void flush(struct yk_route *t) {
 static int copy(struct yk_route *t, int bulk) {
     int more = 0;
     for (uint32_t i = 0; i < t->rail_count; i++)
-        for (uint32_t k = 0; k < t->rails[i].link_count; k++) {
-            struct yk_link *l = &t->rails[i].links[k];
+        for (uint32_t k = 0; k < t->rails[i]->link_count; k++) {
+            struct yk_link *l = &t->rails[i]->links[k];
             if (l->bulk == bulk && l->state == YK_LINK_UP && l->count > 0 &&
                 l->lane->ops->progress != NULL)
                 more |= l->lane->ops->progress(l->lane, COPY_STEP) != 0;
@@ -475,7 +475,7 @@ void yk_sched_part(struct yk_shard *s, struct yk_part *p) {
         yk_route_rails(t);
         struct yk_want w = {.caps = yk_sched_caps(r->op, r->guarded)};
         uint32_t k = 0;
-        while (k < t->rail_count && !yk_rail_suits(&t->rails[k], &w))
+        while (k < t->rail_count && !yk_rail_suits(t->rails[k], &w))
             k++;
         if (t->rail_count == 0 && t->blind) {
             refuse_blind(s, r, t->blind);

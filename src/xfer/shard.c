@@ -129,8 +129,8 @@ static int look(struct yk_shard *s, const uint32_t *done) {
             struct yk_route *t = yk_list_of(at, struct yk_route, active);
             next = at->next;
             for (uint32_t i = 0; i < t->rail_count; i++)
-                for (uint32_t k = 0; k < t->rails[i].link_count; k++) {
-                    struct yk_link *l = &t->rails[i].links[k];
+                for (uint32_t k = 0; k < t->rails[i]->link_count; k++) {
+                    struct yk_link *l = &t->rails[i]->links[k];
                     if (l->state == YK_LINK_UP && l->count > 0 && l->lane->ops->look != NULL)
                         l->lane->ops->look(l->lane);
                 }

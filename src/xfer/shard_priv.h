@@ -113,6 +113,7 @@ struct yk_rail {
     uint32_t backoff_ms; /* of the next quarantine; 0: the first */
     uint32_t duds;       /* how often in a row its lanes came up, moved nothing and failed */
     struct yk_timer retry;
+    uint64_t gone_ns;    /* since when there is no such way (ways.c); 0: there is */
     uint64_t used_ns;    /* last post */
     uint64_t trip_ns;    /* the shortest round trip that a greeting took; 0: none was */
     uint64_t bytes;      /* in flight */
@@ -151,8 +152,11 @@ struct yk_route {
     struct yk_list later;  /* pieces that the target could not take now */
     struct yk_timer later_timer; /* of the earliest */
     struct yk_list fences;
-    struct yk_rail *rails;
+    struct yk_rail **rails; /* in order of their transports, the preferred first; room for YK_RAILS_MAX */
     uint32_t rail_count;
+    uint64_t look_ns;      /* when other ways to the peer are looked for (ways.c); 0: not */
+    uint64_t looked_ns;    /* when they were last */
+    uint32_t looks;        /* that are to follow the next */
     int rails_known;
     int blind;             /* errno of a transport that could not look for them, or 0 */
 };
@@ -185,6 +189,7 @@ struct yk_shard {
     struct yk_piece *free_pieces;
     struct yk_chunk *chunks;
     struct yk_timer health;
+    struct yk_timer ways;  /* the next look for ways to peers (ways.c) */
     struct yk_watch netlink; /* fd -1: none */
     uint64_t random;
 };
@@ -266,8 +271,10 @@ struct yk_route *yk_route_get(struct yk_shard *s, struct yk_peer *peer); /* NULL
 void yk_route_free(struct yk_route *t);
 /* Its peer is gone for good: requests to it end, lanes are given up, none is dialled. */
 void yk_route_lost(struct yk_route *t, const char *why);
-/* Finds the ways to the peer once. */
-void yk_route_rails(struct yk_route *t);
+/* Of a way; NULL: no memory. */
+struct yk_rail *yk_rail_new(struct yk_route *t, struct yk_xport *x, uint32_t group, const struct yk_rail_desc *desc);
+void yk_rail_free(struct yk_rail *r); /* not from within a callback of one of its lanes */
+int yk_rail_is_empty(const struct yk_rail *r); /* it has no lane, and none is connecting */
 /* One more, or one less, thing to do for a route. */
 void yk_route_work(struct yk_route *t, int more);
 /* Slices ended, lanes or queues changed: the next step looks at its queues. */
@@ -300,6 +307,15 @@ void yk_rail_beside_out(struct yk_rail *r);
 void yk_rails_reap(struct yk_shard *s);
 /* Any other rail of the route that can do the same and is not in quarantine. */
 int yk_rail_has_other(const struct yk_rail *r);
+
+/* ---- ways.c ---------------------------------------------------------------------------------- */
+
+/* Finds the ways to the peer once. */
+void yk_route_rails(struct yk_route *t);
+/* A rail of it failed: there may be other ways by now. */
+void yk_ways_failed(struct yk_route *t);
+/* This host's addresses or links are others. */
+void yk_ways_news(struct yk_shard *s);
 
 /* ---- fence.c --------------------------------------------------------------------------------- */
 

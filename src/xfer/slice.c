@@ -124,7 +124,7 @@ static void say_why(struct yk_req *r, const struct yk_route *t) {
     struct yk_batch *b = r->part->batch;
     size_t n = 0;
     for (uint32_t i = 0; i < t->rail_count && n < sizeof(b->why); i++) {
-        const struct yk_rail *rail = &t->rails[i];
+        const struct yk_rail *rail = t->rails[i];
         if (rail->state == YK_RAIL_OK || rail->why[0] == 0)
             continue;
         if (n == 0 && !may_say(r))
@@ -277,7 +277,7 @@ static void note_piece_ended(struct yk_shard *s, struct yk_piece *p, struct yk_r
 static int goes_without_copies(struct yk_req *r, const struct yk_rail *met) {
     struct yk_want w = {.caps = yk_sched_caps(r->op, r->guarded), .without = YK_RAIL_COPIES};
     for (uint32_t i = 0; (met->desc.caps & YK_RAIL_COPIES) && i < met->route->rail_count; i++)
-        if (yk_rail_suits(&met->route->rails[i], &w))
+        if (yk_rail_suits(met->route->rails[i], &w))
             return r->no_copies = 1;
     return 0;
 }

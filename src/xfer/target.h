@@ -27,7 +27,7 @@ struct yk_target_events {
 };
 
 struct yk_target_ops {
-    /* Whether a device that the options choose has this numeric address. */
+    /* The kind (enum yk_rdma_kind) of the device that the options choose and that has this numeric address. */
     int (*has)(const struct yk_xfer_opts *opts, const char *host);
     /* opts: the engine's. host: the end of the lane's stream that is ours. offer: YK_OFFER_BYTES from the peer; ret_answer: as
      * many for it. -YK_EAGAIN: its device is being opened, again later; -YK_EPROTO, -YK_ENOTSUP, -YK_ENOMEM, -YK_ELIMIT, -YK_EIO. */

@@ -50,12 +50,19 @@ struct yk_slice;
 #define YK_PEER_ADDRS 32u
 #define YK_PEER_HOST  64u
 
+/* What RDMA an address has: ends of different kinds do not reach each other. Others may come: nobody has them here. */
+enum yk_rdma_kind {
+    YK_RDMA_NONE = 0,
+    YK_RDMA_PLAIN = 1, /* RoCE v2, InfiniBand */
+    YK_RDMA_IWARP = 2
+};
+
 /* An address of a peer's device. */
 struct yk_peer_addr {
     char host[YK_PEER_HOST]; /* numeric, IPv6 without brackets */
     uint16_t port;
     uint32_t mbit;           /* of the device, 0 = not known */
-    uint8_t rdma;            /* 1: an RDMA device has it, too */
+    uint8_t rdma;            /* enum yk_rdma_kind of the RDMA device that has it, too */
 };
 
 /* What a peer said of itself when it was greeted. Immutable once made. */

@@ -81,7 +81,7 @@ static void put_route(struct yk_json *j, const struct yk_route *t) {
     yk_json_key(j, "rails");
     yk_json_begin_array(j);
     for (uint32_t i = 0; i < t->rail_count; i++)
-        put_rail(j, &t->rails[i]);
+        put_rail(j, t->rails[i]);
     yk_json_end_array(j);
     yk_json_end_object(j);
 }
@@ -231,8 +231,8 @@ static const char *reason(const struct yk_rail *r, const struct yk_want *w, uint
 /* Of the first transport that has a rail in order; UINT32_MAX: none has. */
 static uint32_t preferred(const struct yk_route *t, const struct yk_want *w) {
     for (uint32_t i = 0; i < t->rail_count; i++)
-        if (yk_rail_suits(&t->rails[i], w) && t->rails[i].state == YK_RAIL_OK)
-            return t->rails[i].group;
+        if (yk_rail_suits(t->rails[i], w) && t->rails[i]->state == YK_RAIL_OK)
+            return t->rails[i]->group;
     return UINT32_MAX;
 }
 
@@ -241,9 +241,9 @@ static void put_rails(struct yk_json *j, const struct yk_route *t, const struct 
     uint32_t group = preferred(t, w), useful = 0, best = UINT32_MAX;
     double best_ns = 0;
     for (uint32_t i = 0; i < t->rail_count; i++)
-        useful += t->rails[i].group == group && t->rails[i].state == YK_RAIL_OK;
+        useful += t->rails[i]->group == group && t->rails[i]->state == YK_RAIL_OK;
     for (uint32_t i = 0; i < t->rail_count; i++) {
-        const struct yk_rail *r = &t->rails[i];
+        const struct yk_rail *r = t->rails[i];
         double ns = yk_rail_predict(r, yk_rail_slice(r, w->left, useful), now);
         if (r->group != group || !yk_rail_suits(r, w) || r->state != YK_RAIL_OK ||
             (best != UINT32_MAX && ns >= best_ns))
@@ -255,7 +255,7 @@ static void put_rails(struct yk_json *j, const struct yk_route *t, const struct 
     yk_json_key(j, "rails");
     yk_json_begin_array(j);
     for (uint32_t i = 0; i < t->rail_count; i++) {
-        const struct yk_rail *r = &t->rails[i];
+        const struct yk_rail *r = t->rails[i];
         uint64_t slice = yk_rail_slice(r, w->left, useful);
         yk_json_begin_object(j);
         put_ends(j, r);
@@ -264,7 +264,7 @@ static void put_rails(struct yk_json *j, const struct yk_route *t, const struct 
         yk_json_put_double(j, "predicted_alone_ns", yk_rail_predict(r, w->left, now));
         yk_json_put_bool(j, "first_slice", i == best);
         yk_json_put_str(j, "reason", i == best ? "the earliest predicted end"
-                                         : reason(r, w, group, best != UINT32_MAX ? &t->rails[best] : NULL));
+                                         : reason(r, w, group, best != UINT32_MAX ? t->rails[best] : NULL));
         yk_json_end_object(j);
     }
     yk_json_end_array(j);

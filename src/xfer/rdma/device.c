@@ -11,6 +11,7 @@
  */
 #include "device_priv.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,6 +106,11 @@ static int dev_open(struct yk_rdma_dev *d, struct yk_err *err) {
     if (d->pd == NULL || d->v->query_device(d->ctx, &attr) != 0)
         return yk_err_set(err, -YK_EIO, "RDMA device %s does not say what it is", d->name);
     d->pages = has_paging(d->ctx);
+    if (d->v->get_async_event != NULL) { /* it is asked for its events, not waited for */
+        int flags = fcntl(d->ctx->async_fd, F_GETFL);
+        if (flags < 0 || fcntl(d->ctx->async_fd, F_SETFL, flags | O_NONBLOCK) < 0)
+            return yk_err_set(err, -YK_EIO, "RDMA device %s: its events cannot be looked at", d->name);
+    }
     int reads = attr.max_qp_rd_atom < attr.max_qp_init_rd_atom ? attr.max_qp_rd_atom : attr.max_qp_init_rd_atom;
     d->reads = reads < 1 ? 1 : reads > (int)READS_MAX ? READS_MAX : (uint32_t)reads;
     d->depth = (uint32_t)attr.max_qp_wr;
@@ -147,6 +153,27 @@ static uint32_t place_of(const char *name) {
     return at;
 }
 
+/* The kernel says so once to each that has it open: who asks first keeps it for all. */
+int yk_rdma_dev_is_gone(struct yk_rdma_dev *d) {
+    struct ibv_async_event e;
+    if (__atomic_load_n(&d->gone, __ATOMIC_RELAXED))
+        return 1;
+    while (d->v->get_async_event != NULL && d->v->get_async_event(d->ctx, &e) == 0) {
+        if (e.event_type == IBV_EVENT_DEVICE_FATAL)
+            __atomic_store_n(&d->gone, 1, __ATOMIC_RELAXED);
+        d->v->ack_async_event(&e);
+    }
+    return __atomic_load_n(&d->gone, __ATOMIC_RELAXED);
+}
+
+/* The place of that name, for another to take if the one in it was taken out: who has that keeps it. */
+static uint32_t place_for(const char *name) {
+    uint32_t at = place_of(name);
+    if (at < DEVICES_MAX && table[at] != NULL && !table[at]->opening && yk_rdma_dev_is_gone(table[at]))
+        table[at] = NULL;
+    return at;
+}
+
 /* Puts one at a free place; the lock is given up while it is opened. */
 static int open_at(uint32_t at, const char *name, struct yk_err *err) {
     struct yk_rdma_dev *d = NULL;
@@ -171,7 +198,7 @@ int yk_rdma_dev_get(const char *name, struct yk_rdma_dev **ret_dev, struct yk_er
     int rc = 0;
     (void)pthread_once(&once, mind_forks);
     pthread_mutex_lock(&table_lock);
-    while ((at = place_of(name)) < DEVICES_MAX && table[at] != NULL && table[at]->opening)
+    while ((at = place_for(name)) < DEVICES_MAX && table[at] != NULL && table[at]->opening)
         pthread_cond_wait(&opened, &table_lock);
     if (at == DEVICES_MAX)
         rc = yk_err_set(err, -YK_ELIMIT, "more than %u RDMA devices are in use", DEVICES_MAX);
@@ -187,12 +214,18 @@ int yk_rdma_dev_get(const char *name, struct yk_rdma_dev **ret_dev, struct yk_er
 
 struct yk_rdma_dev *yk_rdma_dev_ref(const char *name) {
     pthread_mutex_lock(&table_lock);
-    uint32_t at = place_of(name);
+    uint32_t at = place_for(name);
     struct yk_rdma_dev *d = at < DEVICES_MAX && table[at] != NULL && !table[at]->opening ? table[at] : NULL;
     if (d != NULL)
         d->refs++;
     pthread_mutex_unlock(&table_lock);
     return d;
+}
+
+void yk_rdma_dev_hold(struct yk_rdma_dev *d) {
+    pthread_mutex_lock(&table_lock);
+    d->refs++;
+    pthread_mutex_unlock(&table_lock);
 }
 
 int yk_rdma_dev_is_shared(const struct yk_rdma_dev *d) {
@@ -207,7 +240,7 @@ void yk_rdma_dev_put(struct yk_rdma_dev *d) {
         return;
     pthread_mutex_lock(&table_lock);
     int last = --d->refs == 0;
-    if (last)
+    if (last && table[d->index] == d) /* another may stand there, if it was taken out */
         table[d->index] = NULL;
     pthread_mutex_unlock(&table_lock);
     if (last)

@@ -20,6 +20,7 @@ struct yk_rdma_dev {
     struct ibv_pd *pd;
     char name[64];
     int opening; /* under the table's lock: by who put it there; else immutable while it is counted */
+    int gone;   /* atomic: it was taken out of the host */
     int pages;  /* it reads and writes memory that is not pinned (on-demand paging) */
     int strict; /* atomic: it takes no memory for which the order of its writes may be relaxed; a hint */
     uint32_t index;  /* in the table of devices */

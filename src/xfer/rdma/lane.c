@@ -648,6 +648,7 @@ static uint32_t rdma_rails(struct yk_xport *xport, const struct yk_peer_info *pe
     struct yk_rdma_port ports[YK_RDMA_PORTS_MAX];
     char boot[YK_BOOT_ID_BYTES];
     uint32_t n = yk_rdma_ports_now(settings_of(xport), ports, YK_RDMA_PORTS_MAX);
+    yk_rdma_gone_forget();
     int same_host = yk_host_boot_id(boot) && strcmp(boot, peer->boot_id) == 0;
     return yk_rdma_rails_of(ports, n, xport->env->rails, peer, same_host, ret_rails, cap);
 }

@@ -142,9 +142,10 @@ int yk_rdma_mem_key(struct yk_rdma_mem *m, struct yk_rdma_dev *dev, uint64_t off
             yk_rdma_mem_want(m, dev->name, chunk);
         return -YK_ENOTSUP;
     }
+    const struct yk_rdma_keys *keys = &j->keys[chunk]; /* of a device that is gone they open nothing */
     *ret_key = (struct yk_rdma_key){.addr = (uint64_t)(uintptr_t)(m->base + from), .from = from, .span = span,
-                                    .rkey = mr->rkey};
-    ret_key->lkey = mr->lkey;
+                                    .rkey = __atomic_load_n(&keys->rkey, __ATOMIC_RELAXED),
+                                    .lkey = __atomic_load_n(&keys->lkey, __ATOMIC_RELAXED)};
     return 0;
 }
 

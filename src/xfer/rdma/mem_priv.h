@@ -11,13 +11,19 @@
 
 struct yk_rdma_helper;
 
+/* Of a chunk; atomic. */
+struct yk_rdma_keys {
+    uint32_t lkey, rkey;
+};
+
 /* One region's memory and one device. */
 struct yk_rdma_job {
     struct yk_rdma_mem *mem;
     struct yk_rdma_helper *helper;
     struct yk_rdma_job *next, *prev; /* the helper's, while `queued` */
-    struct yk_rdma_dev *dev;         /* atomic: released when it is open, the helper's; NULL: not yet */
+    struct yk_rdma_dev *dev;         /* atomic: released when it is open, and counted; NULL: not yet, or it was taken out */
     struct ibv_mr **mrs;             /* by chunk; atomic: released when it is registered; NULL, or yk_rdma_refused */
+    struct yk_rdma_keys *keys;       /* likewise: who looks at them does not look at what may go with a device */
     uint64_t chunks, at;             /* at: the next in order */
     uint64_t wanted;                 /* atomic: a chunk that something needs now, + 1; 0: none */
     uint64_t again_ns;               /* atomic: what was refused is not tried before */

@@ -360,9 +360,13 @@ static struct yk_rail_desc rail_of(const struct yk_rdma_port *p, const struct yk
     return r;
 }
 
+enum yk_rdma_kind yk_rdma_port_kind(const struct yk_rdma_port *p) {
+    return p->iwarp ? YK_RDMA_IWARP : YK_RDMA_PLAIN;
+}
+
 /* The peer's addresses that may be used: with RDMA, and its for certain. */
 static int is_target(const struct yk_rdma_port *ports, uint32_t n, const struct yk_peer_addr *a, int same_host) {
-    return a->rdma && (same_host || yk_rdma_port_of(ports, n, a->host) == NULL);
+    return a->rdma != YK_RDMA_NONE && (same_host || yk_rdma_port_of(ports, n, a->host) == NULL);
 }
 
 struct pairing {
@@ -382,9 +386,12 @@ static int is_spare(const struct pairing *p, uint32_t k) {
 }
 
 /* The one that has the fewest rails so far; the address itself only when there is no other. n: none. */
-static uint32_t pair_for(const struct pairing *p, const char *host, int routed) {
+static uint32_t pair_for(const struct pairing *p, const struct yk_peer_addr *to, int routed) {
+    const char *host = to->host;
     uint32_t best = p->n, least = UINT32_MAX;
     for (uint32_t k = 0; k < p->n; k++) {
+        if (yk_rdma_port_kind(&p->ports[k]) != to->rdma)
+            continue;
         uint32_t cost = p->used[k] + (strcmp(p->ports[k].host, host) == 0 ? SELF_COST : 0u);
         int reaches = routed ? same_family(p->ports[k].host, host) : shares_net(&p->ports[k], host);
         if (!reaches || !wanted(p->filter, &p->ports[k]) || is_spare(p, k) || cost >= least)
@@ -406,7 +413,7 @@ uint32_t yk_rdma_rails_of(const struct yk_rdma_port *ports, uint32_t n, const ch
                 const struct yk_peer_addr *a = &peer->addrs[i];
                 if (is_v6(a->host) != v6 || !is_target(ports, n, a, same_host))
                     continue;
-                uint32_t best = pair_for(&p, a->host, routed);
+                uint32_t best = pair_for(&p, a, routed);
                 if (best == n)
                     continue;
                 ret_rails[count++] = rail_of(&ports[best], a, (uint32_t)routed);

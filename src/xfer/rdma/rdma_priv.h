@@ -66,9 +66,10 @@ uint32_t yk_rdma_ports_now(const struct yk_rdma_settings *s, struct yk_rdma_port
 /* Whether the host below root has what the settings name: -YK_EINVAL what it does not have. A port may be down; of
  * those that are up, one must have the entry of its table that is named. */
 int yk_rdma_ports_fit(const struct yk_rdma_settings *s, const char *root, struct yk_err *err);
+enum yk_rdma_kind yk_rdma_port_kind(const struct yk_rdma_port *p);
 /* The one with that address, or NULL. */
 const struct yk_rdma_port *yk_rdma_port_of(const struct yk_rdma_port *ports, uint32_t n, const char *host);
-/* Rails from ports to those addresses of a peer that have RDMA: same subnet first with first, or else, without
+/* Rails from ports to those addresses of a peer that have RDMA of the same kind: same subnet first with first, or else, without
  * any such, in order; IPv4 first, and IPv6 from ports that have no rail by then. filter: "eth0,10.0.0.7,mlx5_1" or NULL. same_host: the peer's kernel is this one, so that
  * addresses of our own are its, too. */
 uint32_t yk_rdma_rails_of(const struct yk_rdma_port *ports, uint32_t n, const char *filter,
@@ -127,6 +128,9 @@ struct yk_rdma_dev;
 int yk_rdma_dev_get(const char *name, struct yk_rdma_dev **ret_dev, struct yk_err *err);
 void yk_rdma_dev_put(struct yk_rdma_dev *dev); /* NULL is fine */
 struct yk_rdma_dev *yk_rdma_dev_ref(const char *name); /* one more user of one that is open; NULL: it is not (yet) */
+void yk_rdma_dev_hold(struct yk_rdma_dev *dev); /* one more, of who has it */
+/* It was taken out of the host: nothing will go over it any more, and under its name another may come. */
+int yk_rdma_dev_is_gone(struct yk_rdma_dev *dev);
 int yk_rdma_dev_is_shared(const struct yk_rdma_dev *dev); /* the caller is not its only user */
 
 /* Devices that this process has had open, with what it had them do (yk_xport_ops.devices). Thread: any. */
@@ -153,6 +157,8 @@ void yk_rdma_mem_want(struct yk_rdma_mem *m, const char *device, uint64_t chunk)
 /* A device for who must not wait until it is open: 0, and one more user; -YK_EAGAIN: a helper is at it (ask again; it is
  * kept for some seconds), and the owner's memory is made known to it; others: it could not be opened a moment ago. */
 int yk_rdma_dev_soon(const char *device, const void *owner, struct yk_rdma_dev **ret_dev, struct yk_err *err);
+/* Devices that were taken out of the host forget all memory, which lets their drivers go. Called where one is missed. */
+void yk_rdma_gone_forget(void);
 /* The end of who made it, in place of put: no key is given any more. 0: no device knows it, and nobody uses it;
  * -YK_EAGAIN: to be called again, until then or once with `last`, when it ends by itself. Does not block. */
 int yk_rdma_mem_end(struct yk_rdma_mem *m, int last);

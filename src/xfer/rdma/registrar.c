@@ -12,6 +12,9 @@
  * and says when that is done. What the device was never told is gone at once, though the device should hang in being
  * opened. It goes, and closes its device, with the last job, or some seconds after a lane asked for it, if none uses it.
  *
+ * A device that was taken out of the host forgets all, which lets its driver go, and the one that comes in its place is
+ * told all of it again, when a lane wants it.
+ *
  * What a device refuses (a limit of locked memory) is passed over, and tried again when something needs it, once a
  * second at most: each attempt is a system call that may have pinned a lot before it fails. The same where a device
  * cannot be opened.
@@ -42,7 +45,7 @@
 #define GIB      ((double)(1ull << 30))
 #define KEEP_NS  (3 * YK_NS_PER_S) /* that a device stays open for a lane that asked for it: it comes back at once */
 
-/* Under the lock, but for dev, the thread's own until a job has it. */
+/* Under the lock. */
 struct yk_rdma_helper {
     pthread_cond_t work;
     char device[64];
@@ -51,6 +54,7 @@ struct yk_rdma_helper {
     uint32_t users;    /* jobs, queued or not */
     uint64_t asked_ns; /* when a lane asked for the device, or was seen to use it; 0: none does */
     int to_open;       /* it was asked for, and not tried since */
+    int to_renew;      /* its device was taken out */
     uint64_t again_ns; /* it could not be opened: not to be tried before */
     struct yk_err why;
     uint64_t bytes, known, refused;
@@ -154,22 +158,27 @@ static void chunk_done(struct yk_rdma_job *j, uint64_t chunk, struct ibv_mr *mr)
     if (mr == NULL)
         __atomic_store_n(&j->again_ns, yk_now_ns() + AGAIN_NS, __ATOMIC_RELAXED);
     count(j, mr != NULL ? span : 0, mr != NULL ? 0 : span);
+    __atomic_store_n(&j->keys[chunk].lkey, mr != NULL ? mr->lkey : 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&j->keys[chunk].rkey, mr != NULL ? mr->rkey : 0, __ATOMIC_RELAXED);
     __atomic_store_n(&j->mrs[chunk], mr != NULL ? mr : &yk_rdma_refused, __ATOMIC_RELEASE);
     tell(j->helper);
 }
 
 /* The lock is given up meanwhile; so it is below. */
 static void open_device(struct yk_rdma_helper *h) {
+    struct yk_rdma_dev *dev = yk_rdma_dev_ref(h->device);
+    struct yk_err err = h->why;
+    int rc = dev == NULL && yk_now_ns() < h->again_ns ? h->why.code : 0;
     h->to_open = 0;
-    h->dev = yk_rdma_dev_ref(h->device);
-    int rc = h->dev == NULL && yk_now_ns() < h->again_ns ? h->why.code : 0;
-    if (h->dev == NULL && rc == 0) {
+    if (dev == NULL && rc == 0) {
         pthread_mutex_unlock(&lock);
-        rc = yk_rdma_dev_get(h->device, &h->dev, &h->why);
+        rc = yk_rdma_dev_get(h->device, &dev, &err);
         pthread_mutex_lock(&lock);
         h->again_ns = rc < 0 ? yk_now_ns() + AGAIN_NS : 0;
     }
-    while (rc < 0 && h->first != NULL && !h->first->ending) /* those that are stand in front, and know of a device */
+    h->dev = dev;
+    h->why = err;
+    while (rc < 0 && h->first != NULL && h->first->dev == NULL) /* others have to forget one first */
         no_device(h->first);
     pthread_cond_broadcast(&settled);
 }
@@ -196,22 +205,62 @@ static void job_gone(struct yk_rdma_job *j) {
     j->helper->users--;
     pthread_cond_signal(&j->helper->work);
     free(j->mrs);
+    free(j->keys);
     free(j);
     m->pinned--;
     mem_freed(m);
 }
 
+/* What its device knows of it is taken back, and the device. The lock is given up meanwhile. */
+static void forget(struct yk_rdma_job *j) {
+    struct yk_rdma_dev *dev = j->dev;
+    dequeue(j);
+    __atomic_store_n(&j->dev, NULL, __ATOMIC_RELEASE);
+    count(j, -(int64_t)j->known, -(int64_t)j->refused);
+    j->busy = 1;
+    pthread_mutex_unlock(&lock);
+    for (uint64_t k = 0; k < j->chunks; k++) {
+        struct ibv_mr *mr = j->mrs[k];
+        __atomic_store_n(&j->mrs[k], NULL, __ATOMIC_RELAXED); /* who saw it has its keys from elsewhere */
+        if (mr != NULL && mr != &yk_rdma_refused)
+            dev->v->dereg_mr(mr);
+    }
+    yk_rdma_dev_put(dev);
+    pthread_mutex_lock(&lock);
+    j->busy = 0;
+    j->at = 0;
+}
+
 static void end_job(struct yk_rdma_job *j) {
     struct yk_rdma_helper *h = j->helper;
     dequeue(j);
-    pthread_mutex_unlock(&lock);
-    for (uint64_t k = 0; k < j->chunks; k++)
-        if (j->mrs[k] != NULL && j->mrs[k] != &yk_rdma_refused)
-            j->dev->v->dereg_mr(j->mrs[k]);
-    pthread_mutex_lock(&lock);
+    if (j->dev != NULL)
+        forget(j);
     if (h->users == 1 && h->asked_ns == 0) /* who waits for the end of the last may take the driver out then */
         close_device(h);
     job_gone(j);
+}
+
+/* It has what a device knew that was taken out meanwhile: that can go when this has forgotten. */
+static int is_stale(const struct yk_rdma_job *j) {
+    return j->dev != NULL && j->dev != j->helper->dev;
+}
+
+static void begin_again(struct yk_rdma_job *j) {
+    forget(j);
+    if (j->ending || (!j->mem->closed && !j->queued))
+        enqueue(j, j->ending);
+}
+
+/* The device that comes in the place of one that was taken out shall know all that that one knew. */
+static void renew(struct yk_rdma_helper *h) {
+    h->to_renew = 0;
+    h->to_open = 1;
+    for (struct yk_rdma_mem *m = mems; m != NULL; m = m->next)
+        for (uint32_t i = 0; i < m->job_count; i++)
+            if (m->jobs[i]->helper == h && m->jobs[i]->dev != NULL && !m->jobs[i]->queued)
+                enqueue(m->jobs[i], 0);
+    close_device(h);
 }
 
 /* One chunk. Then it is others' turn, unless something waits for another of it. */
@@ -225,8 +274,10 @@ static void one(struct yk_rdma_job *j) {
         struct ibv_mr *mr = yk_rdma_reg_chunk(h->dev, j->mem, k);
         pthread_mutex_lock(&lock);
         j->busy = 0;
-        if (j->dev == NULL)
+        if (j->dev == NULL) {
+            yk_rdma_dev_hold(h->dev);
             __atomic_store_n(&j->dev, h->dev, __ATOMIC_RELEASE);
+        }
         chunk_done(j, k, mr);
     }
     if (j->ending || (has_work(j) && !j->queued && !j->mem->closed))
@@ -252,13 +303,17 @@ static int rest(struct yk_rdma_helper *h) {
     h->asked_ns = h->dev != NULL && yk_rdma_dev_is_shared(h->dev) ? yk_now_ns() : 0;
     if (h->asked_ns == 0 && h->dev != NULL)
         close_device(h);
-    return h->asked_ns != 0 || h->users > 0 || h->first != NULL || h->to_open;
+    return h->asked_ns != 0 || h->users > 0 || h->first != NULL || h->to_open || h->to_renew;
 }
 
 static int step(struct yk_rdma_helper *h) {
     struct yk_rdma_job *j = h->first;
     if (j != NULL && j->ending)
         end_job(j);
+    else if (h->to_renew)
+        renew(h);
+    else if (j != NULL && is_stale(j))
+        begin_again(j);
     else if (h->dev == NULL && (j != NULL || h->to_open))
         open_device(h);
     else if (j != NULL)
@@ -332,13 +387,15 @@ static struct yk_rdma_job *job_new(struct yk_rdma_mem *m, const char *device) {
     uint64_t chunks = (m->len + YK_RDMA_CHUNK - 1) / YK_RDMA_CHUNK;
     struct yk_rdma_job *j = m->job_count < YK_RDMA_DEVICES_MAX ? calloc(1, sizeof(*j)) : NULL;
     struct ibv_mr **mrs = j != NULL ? calloc(chunks, sizeof(struct ibv_mr *)) : NULL;
-    struct yk_rdma_helper *h = mrs != NULL ? helper_of(device) : NULL;
+    struct yk_rdma_keys *keys = mrs != NULL ? calloc(chunks, sizeof(*keys)) : NULL;
+    struct yk_rdma_helper *h = keys != NULL ? helper_of(device) : NULL;
     if (h == NULL) {
+        free(keys);
         free(mrs);
         free(j);
         return NULL;
     }
-    *j = (struct yk_rdma_job){.mem = m, .helper = h, .mrs = mrs, .chunks = chunks};
+    *j = (struct yk_rdma_job){.mem = m, .helper = h, .mrs = mrs, .keys = keys, .chunks = chunks};
     h->users++;
     h->bytes += m->len;
     m->pinned++;
@@ -397,9 +454,23 @@ static int ask(const char *device, struct yk_err *err) {
     h->asked_ns = yk_now_ns();
     if (h->asked_ns < h->again_ns)
         return yk_err_set(err, h->why.code, "%s", h->why.text);
-    h->to_open = h->dev == NULL;
+    h->to_renew |= h->dev != NULL && yk_rdma_dev_is_gone(h->dev);
+    h->to_open |= h->dev == NULL;
     pthread_cond_signal(&h->work);
     return yk_err_set(err, -YK_EAGAIN, "%s is being opened", device);
+}
+
+void yk_rdma_gone_forget(void) {
+    (void)pthread_once(&once, begin);
+    pthread_mutex_lock(&lock);
+    for (uint32_t i = 0; i < YK_RDMA_DEVICES_MAX; i++) {
+        struct yk_rdma_helper *h = helpers[i];
+        if (h == NULL || h->dev == NULL || h->to_renew || !yk_rdma_dev_is_gone(h->dev))
+            continue;
+        h->to_renew = 1;
+        pthread_cond_signal(&h->work);
+    }
+    pthread_mutex_unlock(&lock);
 }
 
 int yk_rdma_dev_soon(const char *device, const void *owner, struct yk_rdma_dev **ret_dev, struct yk_err *err) {
@@ -457,7 +528,7 @@ static void mem_ends(struct yk_rdma_mem *m) {
         j->ending = 1;
         if (j->busy)
             continue; /* its helper sees it */
-        if (j->known > 0)
+        if (j->dev != NULL)
             enqueue(j, 1);
         else
             job_gone(j);

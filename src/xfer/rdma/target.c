@@ -47,7 +47,8 @@ static int target_has(const struct yk_xfer_opts *opts, const char *host) {
     if (yk_rdma_settings_parse(opts->rdma, &s, NULL) < 0)
         return 0;
     uint32_t n = yk_rdma_ports_now(&s, ports, YK_RDMA_PORTS_MAX);
-    return yk_rdma_port_of(ports, n, host) != NULL;
+    const struct yk_rdma_port *p = yk_rdma_port_of(ports, n, host);
+    return p == NULL ? YK_RDMA_NONE : yk_rdma_port_kind(p);
 }
 
 static void target_close(struct yk_target *t) {
@@ -75,6 +76,7 @@ static int target_open(const struct yk_xfer_opts *opts, struct yk_loop *loop, co
         return rc;
     const struct yk_rdma_port *port =
         yk_rdma_port_of(ports, yk_rdma_ports_now(&s, ports, YK_RDMA_PORTS_MAX), host);
+    yk_rdma_gone_forget();
     if (port == NULL)
         return yk_err_set(err, -YK_ENOTSUP, "no active RDMA port has the address %s", host);
     struct yk_rdma_dev *dev;

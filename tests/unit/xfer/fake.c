@@ -72,13 +72,17 @@ static uint32_t fake_rails(struct yk_xport *x, const struct yk_peer_info *peer,
     uint32_t first = x->ops == fake_xports[0] ? 0 : 1, n = 0;
     uint32_t end = first == 1 ? fake.split * fake.rail_count : fake.split ? 1 : fake.rail_count;
     (void)peer;
-    for (uint32_t i = first; i < end && n < cap; i++)
+    __atomic_fetch_add(&fake.looks, 1, __ATOMIC_RELEASE);
+    for (uint32_t i = first; i < end && n < cap; i++) {
+        if (__atomic_load_n(&fake.rail[i].hidden, __ATOMIC_ACQUIRE))
+            continue;
         ret[n++] = (struct yk_rail_desc){.caps = (YK_RAIL_READ | YK_RAIL_WRITE | YK_RAIL_NOTIFY) & ~fake.rail[i].lacks,
                                        .port = (uint16_t)i,
                                        .distance = fake.rail[i].distance,
                                        .connect_ms = fake.rail[i].connect_ms,
                                        .bytes_per_s = 1e9,
                                        .fixed_ns = 20000};
+    }
     return n;
 }
 

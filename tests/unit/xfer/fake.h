@@ -39,6 +39,7 @@ struct fake_rail {
     uint32_t acks;       /* any: atomic; what is silent takes a PING all the same, as a stopped peer's kernel does */
     uint32_t fail_at;    /* any: atomic; with its Nth slice from now a lane goes down; 0 = none */
     uint32_t restarted;  /* any: atomic; the peer turns out to be another */
+    uint32_t hidden;     /* any: atomic; who looks for rails does not find it */
     uint64_t bytes;      /* any: atomic; moved, ever */
     uint32_t slices, connects, downs; /* any: atomic */
     uint32_t urgent;     /* any: atomic; connections for an urgent lane */
@@ -62,6 +63,7 @@ struct fake {
     uint32_t overwrites;  /* writes where a dead lane might still write: must stay 0 */
     uint32_t keeps_on;    /* cancelled slices do not end by themselves */
     uint32_t torn;        /* keys of memory that were dropped while it was held: must stay 0 */
+    uint32_t looks;       /* any: atomic; for rails */
     uint32_t pins;        /* any: atomic; a device does not let go of memory */
     uint32_t split;       /* rails from 1 on are another transport's */
 };

@@ -366,6 +366,27 @@ static void first_with_first_in_each_subnet(void **state) {
     assert_int_equal(yk_rdma_rails_of(own, 0, NULL, &peer, 0, r, 8), 0);
 }
 
+/* Ports of iWARP with those of iWARP, others with others; what is of neither kind with none. */
+static void kinds_are_kept_apart(void **state) {
+    struct yk_rdma_port own[] = {port_at("10.0.1.1", "a"), port_at("10.0.1.2", "b")};
+    struct yk_peer_info peer = {.incarnation = 1};
+    struct yk_rail_desc r[8];
+    own[0].iwarp = 1;
+    assert_int_equal(yk_rdma_port_kind(&own[0]), YK_RDMA_IWARP);
+    assert_int_equal(yk_rdma_port_kind(&own[1]), YK_RDMA_PLAIN);
+    add_addr(&peer, "10.0.1.11", YK_RDMA_PLAIN);
+    add_addr(&peer, "10.0.1.12", YK_RDMA_IWARP);
+    add_addr(&peer, "10.0.1.13", 3);
+    assert_int_equal(yk_rdma_rails_of(own, 2, NULL, &peer, 0, r, 8), 2);
+    assert_string_equal(r[0].local, "10.0.1.2");
+    assert_string_equal(r[0].remote, "10.0.1.11");
+    assert_string_equal(r[1].local, "10.0.1.1");
+    assert_string_equal(r[1].remote, "10.0.1.12");
+    assert_int_equal(yk_rdma_rails_of(own, 1, NULL, &peer, 0, r, 8), 1); /* a host with iWARP alone */
+    peer.addr_count = 1;
+    assert_int_equal(yk_rdma_rails_of(own, 1, NULL, &peer, 0, r, 8), 0);
+}
+
 static void routed_when_no_subnet_is_shared(void **state) {
     struct yk_rdma_port own[] = {port_at("10.0.1.1", "a"), port_at("10.0.2.1", "b")};
     struct yk_peer_info peer = {.incarnation = 1};
@@ -536,6 +557,7 @@ int main(void) {
         TREE(iwarp_by_its_device),
         cmocka_unit_test(transports_by_name),
         cmocka_unit_test(first_with_first_in_each_subnet),
+        cmocka_unit_test(kinds_are_kept_apart),
         cmocka_unit_test(routed_when_no_subnet_is_shared),
         cmocka_unit_test(addresses_that_stand_on_both_hosts),
         cmocka_unit_test(a_second_family_is_no_second_rail),

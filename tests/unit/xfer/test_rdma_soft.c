@@ -241,6 +241,9 @@ static void a_device_that_does_not_register(void **state) {
     void *addr = more;
     soft_hang(0, 2);
     assert_int_equal(yk_xfer_register(rig.engine, &m, 1), 0);
+    uint64_t until = yk_now_ns() + LOOK_NS;
+    while (soft_now().hanging == 0 && yk_now_ns() < until)
+        (void)poll(NULL, 0, 1);
     rig.engine->unregister_ns = 20 * YK_NS_PER_MS;
     assert_int_equal(yk_xfer_unregister(rig.engine, &addr, 1), -YK_ETIMEDOUT);
     move(YK_XFER_READ, 16, 256u << 10, 0);
@@ -271,6 +274,45 @@ static void keys_are_for_reading(void **state) {
     end();
 }
 
+/* A device that is taken out while bytes go over it: no request fails, it lets go of all memory, and one that comes in its
+ * place is told of it and used. */
+static void a_device_is_taken_out_and_put_back(void **state) {
+    (void)state;
+    begin(2);
+    until_moved_by(1, YK_XFER_READ);
+    for (int i = 0; i < 2; i++) {
+        struct soft before = soft_now();
+        soft_take_out(1);
+        uint64_t until = yk_now_ns() + LOOK_NS;
+        while (soft_now().closed == before.closed) {
+            assert_true(yk_now_ns() < until);
+            move(YK_XFER_READ, 16, 256u << 10, 1);
+            move(YK_XFER_WRITE, 16, 256u << 10, 0);
+        }
+        assert_int_equal(soft_now().opened, before.opened);
+        soft_put_back(1);
+        until_moved_by(1, YK_XFER_READ);
+        assert_int_equal(soft_now().opened, before.opened + 1);
+    }
+    end();
+}
+
+/* An address that becomes another one: a rail to it is found, without another engine. */
+static void an_address_becomes_another(void **state) {
+    (void)state;
+    begin(2);
+    until_moved_by(1, YK_XFER_READ);
+    soft_take_out(1);
+    soft_host(1, "127.0.0.77");
+    until_moved_by(1, YK_XFER_READ);
+    move(YK_XFER_READ, 128, 64u << 10, 1);
+    char *text;
+    assert_int_equal(yk_xfer_links_json(rig.engine, &text), 0);
+    assert_non_null(strstr(text, "127.0.0.77"));
+    free(text);
+    end();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bytes_go_by_devices),
@@ -278,6 +320,8 @@ int main(void) {
         cmocka_unit_test(a_device_that_does_not_open),
         cmocka_unit_test(a_device_that_does_not_register),
         cmocka_unit_test(keys_are_for_reading),
+        cmocka_unit_test(a_device_is_taken_out_and_put_back),
+        cmocka_unit_test(an_address_becomes_another),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

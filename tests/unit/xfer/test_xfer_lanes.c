@@ -217,7 +217,7 @@ static void not_used_yet(struct yk_shard *s, void *arg) {
     (void)arg;
     for (uint32_t p = 0; p < s->route_cap; p++)
         if (s->routes[p] != NULL)
-            s->routes[p]->rails[0].used_ns = 0;
+            s->routes[p]->rails[0]->used_ns = 0;
 }
 
 /* A lane that has just come up, and was not used yet, is not one that has been idle for long. */

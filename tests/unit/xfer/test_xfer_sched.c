@@ -303,7 +303,7 @@ static struct yk_rail *rail_at(uint32_t i) {
     struct yk_shard *s = rig.engine->shards[0];
     for (uint32_t p = 0; p < s->route_cap; p++)
         if (s->routes[p] != NULL && s->routes[p]->rail_count > i)
-            return &s->routes[p]->rails[i];
+            return s->routes[p]->rails[i];
     return NULL;
 }
 
