@@ -88,7 +88,7 @@ static int table(struct yolk_ctx *ctx) {
         return yolk_fail_call(ctx, rc, "sched", NULL);
     const json_t *learned = json_object_get(sample.root, "learned");
     if (!json_is_array(learned))
-        code = yolk_fail(YOLK_FAIL, "the node's policy is %s, which learns nothing: expected --policy learned",
+        code = yolk_fail(YOLK_FAIL, "the node's policy is %s, which learns nothing: expected --policy learned, the default",
                          yolk_sample_text(&sample, "policy"));
     else if (ctx->common->json)
         code = print_lines(learned);
@@ -151,7 +151,7 @@ static int explain(struct yolk_ctx *ctx) {
         return code;
     int rc = yk_explain_json(ctx->client, key, &json);
     if (rc == -YK_ENOTSUP)
-        return yolk_fail(YOLK_FAIL, "the node's policy learns nothing: expected --policy learned");
+        return yolk_fail(YOLK_FAIL, "the node's policy learns nothing: expected --policy learned, the default");
     if (rc == YK_MISS)
         return yolk_fail(YOLK_MISS, "the policy does not know this key: it was in no request, or long ago");
     if (rc != 0)

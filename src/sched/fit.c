@@ -19,8 +19,8 @@
 #define LEAF_MIN 1.0f  /* expected events on each side of a split */
 #define STEP_MAX 3.0f  /* of one leaf, before it is shrunk */
 #define GAIN_MIN 1e-6f
-/* So much more than the long wait, of two halves: fewer events come within it, and without that its rate would hardly
- * decide where a node is split. */
+/* How much more than the long wait the near one counts where a node is split: fewer events come within it, and its rate
+ * would hardly have a say. */
 #define NEAR_COUNTS 3
 
 _Static_assert(TREES <= YK_TREES_MAX && TREES % PARTS == 0, "there is room");

@@ -359,7 +359,7 @@ def test_stat_of_the_node(node):
     assert stats["blocks"] == 1 and stats["block_bytes"] == 5000 and stats["commits"] == 1
     assert stats["local_hits"] == 1 and stats["pid"] == node.process.pid
     text = node.yolk("stat").stdout
-    assert re.search(r"process %d, .* policy lru" % node.process.pid, text)
+    assert re.search(r"process %d, .* policy learned" % node.process.pid, text)
     assert "hit ratio 50.00 %" in text
     assert re.search(r"^  in blocks +4.88 KiB$", text, re.M) and re.search(r"^  commit +\d", text, re.M)
 

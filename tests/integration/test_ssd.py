@@ -275,7 +275,7 @@ def samples(text):
 
 
 def test_everything_shows_both_tiers(make_node, ssd_node):
-    node = ssd_node()
+    node = ssd_node("--policy", "lru")
     node.base[node.base.index("none")] = "127.0.0.1:0"
     node.start()
     keys = fill(node, 300)
