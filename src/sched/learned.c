@@ -20,6 +20,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+_Static_assert(FOLLOWED == YK_CHOICES, "each is one that may be chosen");
+
 /* Prefill, and whatever else is between the announcement of a request and the last use of its blocks. */
 #define ANNOUNCED_MS 60000u
 /* How many are here when one has to go, as a mean of the last so many times; and how far a request moves the caches

@@ -28,7 +28,6 @@ struct yk_learned_training {
 };
 
 enum { FOLLOW_LRU, FOLLOW_S3FIFO, FOLLOW_KEEPER, FOLLOWED };
-_Static_assert(FOLLOWED == YK_CHOICES, "each is one that may be chosen");
 
 struct learned {
     struct yk_policy base;

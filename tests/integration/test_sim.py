@@ -48,6 +48,27 @@ def test_the_same_seed_gives_the_same_result(trace, policy):
     assert 0 < found["hit_ratio"] < 1 and found["policy"] == policy and found["seed"] == 7
 
 
+def test_blocks_of_different_lengths_are_counted_in_bytes(trace):
+    plain = sim(trace, "--capacity", "500", "--policy", "learned")
+    alike = sim(trace, "--capacity", "500", "--policy", "learned", "--block-bytes", "3M:3M")
+    assert alike["capacity_bytes"] == 500 * 3 << 20 and alike["hit_byte_ratio"] == pytest.approx(alike["hit_ratio"])
+    assert alike["hit_blocks"] == plain["hit_blocks"] and "hit_bytes" not in plain
+    for each in ("", ":each"):
+        found = sim(trace, "--capacity", "500", "--policy", "gdsf", "--block-bytes", "64K:4M" + each)
+        assert 0 < found["hit_bytes"] < found["total_bytes"] and found["total_bytes"] >= 65536 * found["total_blocks"]
+    for wrong in ("64K", "4M:64K", "0:1", "1:2:all", "1:2:each:3", "x:y"):
+        done = yolk("sim", "--trace", trace, "--block-bytes", wrong)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1
+
+
+def test_saved_compute_is_told_for_a_model_shape(trace):
+    plain = sim(trace, "--capacity", "500", "--policy", "lru")
+    found = sim(trace, "--capacity", "500", "--policy", "lru", "--model-shape", "moe")
+    assert 0 < found.pop("saved_compute_ratio") < 1
+    assert found == plain
+    assert "compute" in yolk("sim", "--trace", trace, "--model-shape", "8b").stdout
+
+
 def test_the_cost_is_told_when_it_is_asked_for(trace):
     plain = sim(trace, "--capacity", "2000", "--policy", "learned")
     found = sim(trace, "--capacity", "2000", "--policy", "learned", "--cost")
@@ -162,6 +183,9 @@ def test_a_cluster_in_text(trace):
     (("--nodes", "2", "--capacity", "10"), "--capacity with --nodes"),
     (("--nodes", "2", "--cost"), "--cost with --nodes"),
     (("--nodes", "2", "--ssd", "9", "--policy", "learned", "--prefetch-ahead"), "--prefetch-ahead with --nodes"),
+    (("--nodes", "2", "--block-bytes", "1:2"), "--block-bytes with --nodes"),
+    (("--nodes", "2", "--model-shape", "8b"), "--model-shape with --nodes"),
+    (("--ssd", "9", "--block-bytes", "1:2"), "one tier"),
     (("--nodes", "2", "--policy", "arc"), "arc"),
     (("--nodes", "2", "--zones", "3"), "zones"),
     (("--nodes", "2", "--dram", "0"), "DRAM"),
