@@ -196,6 +196,7 @@ struct cluster {
     uint32_t *reach; /* by node, three each: blocks that VRAM, that and DRAM, and all tiers lead through */
     uint32_t *reached, n_reached;
     struct yk_router *router;
+    uint32_t *of_zone; /* the node that leads farthest, of zones that have one */
     double *keys;    /* by node: what it is chosen by to be shown */
     uint32_t *shown; /* to the router */
     struct yk_router_node *router_nodes;

@@ -10,6 +10,12 @@
  * How far each node leads is counted from the directory, block by block, over the copies there are: a node that has
  * block i and led as far as i leads to i + 1. So it costs as much as there are copies, not nodes times blocks.
  *
+ * A node would take what it lacks from the one that leads farthest, or from one of its zone that leads as far: across
+ * zones the router is told what the uplinks would give one more flow.
+ *
+ * With --report-every loads are those of the last report, with --directory-delay copies count some time after they
+ * came; what is gone is known at once, which a node that asks finds out as well.
+ *
  * The learned router predicts each node it is shown with some care, 0.3 us a node and more. Of a larger cluster it is
  * shown CANDIDATES nodes: those whose queue, less what their blocks save, is shortest. Its first choice is taken, without
  * drawing among equals. Nodes fetch what they find whatever the router, which only says where.
@@ -138,6 +144,10 @@ static double larger(double a, double b) {
     return a > b ? a : b;
 }
 
+static double smaller(double a, double b) {
+    return a < b ? a : b;
+}
+
 static void add_source(struct yk_router_node *node, struct yk_router_source *sources, struct yk_router_source source) {
     if (source.blocks > 0)
         sources[node->n_sources++] = source;
@@ -153,6 +163,27 @@ static bool is_full(const struct cluster *c, uint32_t i, const struct job *j) {
     double context = c->opts->report_s > 0 ? c->reports[i].context : c->node[i].context;
     return c->opts->tbt_objective_s > 0 &&
            cost_step_s(&c->cost, batch + 1, context + j->tokens) > c->opts->tbt_objective_s * FULL_SHARE;
+}
+
+/* Across zones, an uplink's share is what there is. */
+static struct yk_router_source far_source(struct cluster *c, uint32_t i, uint32_t peer) {
+    uint32_t from = zone_of(c, peer), to = zone_of(c, i), up = c->opts->nodes * NODE_LINKS;
+    struct yk_router_source s = {.from = YK_ROUTER_PEER,
+                                 .blocks = *reach_of(c, peer, YK_SIM_SSD),
+                                 .bytes_s = c->opts->link.bytes_s,
+                                 .latency_s = c->opts->link.latency_s,
+                                 .load = larger(busy(c, node_link(i, LINK_IN)), busy(c, node_link(peer, LINK_OUT))),
+                                 .peer = peer};
+    if (from == to)
+        return s;
+    const struct link *out = &c->flows.links[up + from * 2], *in = &c->flows.links[up + to * 2 + 1];
+    double part = smaller(out->bytes_s / (out->n + 1), in->bytes_s / (in->n + 1));
+    s.latency_s *= 2;
+    if (part < s.bytes_s * (1 - s.load)) {
+        s.bytes_s = part;
+        s.load = 0;
+    }
+    return s;
 }
 
 /* As the place-th of those that the router is shown. */
@@ -180,14 +211,7 @@ static void describe(struct cluster *c, uint32_t place, uint32_t i, uint32_t pee
                                          .bytes_s = c->opts->ssd_bytes_s,
                                          .load = busy(c, node_link(i, LINK_SSD))});
     if (peer != NONE && peer != i)
-        add_source(node, sources,
-                   (struct yk_router_source){
-                       .from = YK_ROUTER_PEER,
-                       .blocks = *reach_of(c, peer, YK_SIM_SSD),
-                       .bytes_s = c->opts->link.bytes_s,
-                       .latency_s = c->opts->link.latency_s,
-                       .load = larger(busy(c, node_link(i, LINK_IN)), busy(c, node_link(peer, LINK_OUT))),
-                       .peer = peer});
+        add_source(node, sources, far_source(c, i, peer));
 }
 
 static bool is_worse(const void *owner, uint32_t a, uint32_t b) {
@@ -220,12 +244,26 @@ static uint32_t choose_candidates(struct cluster *c, const struct job *j) {
     return n;
 }
 
-static uint32_t farthest(struct cluster *c) {
+/* Of all, or of those of a zone. */
+static uint32_t farther(struct cluster *c, uint32_t than, uint32_t node) {
+    return than == NONE || *reach_of(c, node, YK_SIM_SSD) > *reach_of(c, than, YK_SIM_SSD) ? node : than;
+}
+
+/* The node that leads farthest; and that of each zone, which is as good for the nodes of it if it leads as far. */
+static uint32_t find_farthest(struct cluster *c) {
     uint32_t best = NONE;
-    for (uint32_t i = 0; i < c->n_reached; i++)
-        if (best == NONE || *reach_of(c, c->reached[i], YK_SIM_SSD) > *reach_of(c, best, YK_SIM_SSD))
-            best = c->reached[i];
+    for (uint32_t i = 0; i < c->n_reached; i++) {
+        uint32_t node = c->reached[i], *of_zone = &c->of_zone[zone_of(c, node)];
+        *of_zone = farther(c, *of_zone, node);
+        best = farther(c, best, node);
+    }
     return best;
+}
+
+/* Where this node would take what it has not. */
+static uint32_t peer_of(struct cluster *c, uint32_t i, uint32_t farthest) {
+    uint32_t near = c->of_zone[zone_of(c, i)];
+    return near != NONE && *reach_of(c, near, YK_SIM_SSD) == *reach_of(c, farthest, YK_SIM_SSD) ? near : farthest;
 }
 
 static struct yk_router_request ask_of(const struct cluster *c, const struct job *j) {
@@ -247,9 +285,11 @@ static int ask_router(struct cluster *c, struct job *j) {
     struct yk_router_choice choice;
     struct yk_router_answer answer;
     find_reach(c, j);
-    uint32_t peer = farthest(c), shown = choose_candidates(c, j);
+    uint32_t farthest = find_farthest(c), shown = choose_candidates(c, j);
     for (uint32_t i = 0; i < shown; i++)
-        describe(c, i, c->shown[i], peer, j);
+        describe(c, i, c->shown[i], peer_of(c, c->shown[i], farthest), j);
+    for (uint32_t i = 0; i < c->n_reached; i++)
+        c->of_zone[zone_of(c, c->reached[i])] = NONE;
     int rc = yk_router_rank(c->router, &request, c->router_nodes, shown, &choice, 1, &answer);
     if (rc < 0)
         return rc;
@@ -292,12 +332,15 @@ int routing_init(struct cluster *c) {
         return -YK_ENOMEM;
     if (o->router != YK_SIM_LEARNED_ROUTER)
         return 0;
+    c->of_zone = calloc(o->zones, sizeof(*c->of_zone));
     c->keys = calloc(o->nodes, sizeof(*c->keys));
     c->shown = calloc(CANDIDATES, sizeof(*c->shown));
     c->router_nodes = calloc(CANDIDATES, sizeof(*c->router_nodes));
     c->router_sources = calloc(CANDIDATES * SOURCES, sizeof(*c->router_sources));
-    if (c->keys == NULL || c->shown == NULL || c->router_nodes == NULL || c->router_sources == NULL)
+    if (c->of_zone == NULL || c->keys == NULL || c->shown == NULL || c->router_nodes == NULL || c->router_sources == NULL)
         return -YK_ENOMEM;
+    for (uint32_t i = 0; i < o->zones; i++)
+        c->of_zone[i] = NONE;
     yk_cost_compute_prior(yk_cost_shape_find(o->model), c->cost.prefill_flops_s, 0, &opts.compute);
     return yk_router_new(&opts, &c->router);
 }
@@ -306,6 +349,7 @@ void routing_fini(struct cluster *c) {
     free(c->reach);
     free(c->reached);
     free(c->reports);
+    free(c->of_zone);
     free(c->keys);
     free(c->shown);
     free(c->router_nodes);

@@ -508,6 +508,26 @@ static void test_the_order_of_turns(void **state) {
     assert_near(waited_s(YK_SIM_BY_RATIO, 0), c, 1e-9);
 }
 
+/* Uplinks are the narrow links: who knows of them sends less over them. */
+static void test_the_router_knows_zones(void **state) {
+    struct yk_sim_trace t = {0};
+    double crossed[2];
+    (void)state;
+    generate_busy(&t, 1500);
+    for (int i = 0; i < 2; i++) {
+        struct yk_sim_cluster_opts o = two_nodes(i == 0 ? YK_SIM_LEAST_LOADED : YK_SIM_LEARNED_ROUTER);
+        o.nodes = 8;
+        o.zones = 4;
+        o.oversubscription = 64;
+        assert_int_equal(yk_sim_link_parse("rdma:1", &o.link, NULL), 0);
+        struct yk_sim_cluster_result r = run(&t, &o);
+        crossed[i] = r.cross_zone_bytes;
+        yk_sim_cluster_result_fini(&r);
+    }
+    assert_true(crossed[1] > 0 && crossed[1] < crossed[0] / 2);
+    yk_sim_trace_fini(&t);
+}
+
 /* What routers are told late they decide by late. */
 static void test_what_routers_know_may_be_old(void **state) {
     struct yk_sim_trace t = {0};
@@ -645,6 +665,7 @@ int main(void) {
         cmocka_unit_test(test_routers),
         cmocka_unit_test(test_copies_that_were_read_yield),
         cmocka_unit_test(test_the_order_of_turns),
+        cmocka_unit_test(test_the_router_knows_zones),
         cmocka_unit_test(test_what_routers_know_may_be_old),
         cmocka_unit_test(test_nodes_fail),
         cmocka_unit_test(test_refuses_what_makes_no_sense),
