@@ -14,12 +14,14 @@
 #define RETRY_AFTER   500u /* requests; twice as many each time */
 #define TIMES_OFF_MAX 5
 /* Of what came up so much is to be used: below it the window narrows, well above it widens. */
+#define USED_HARDLY 0.35
 #define USED_BADLY  0.50
 #define USED_ENOUGH 0.60
 #define USED_WELL   0.66
 /* Judged is after so many capacities, older ones counting half: a chain is a tenth of a small cache and goes as a whole. */
 #define JUDGED_CAPACITIES 2.0
 #define JUDGED_MAX        6000.0
+#define EARLY             3.0 /* a third of that is enough where next to none is used */
 
 void yk_wanted_init(struct yk_wanted *w, struct yk_history *history, struct yk_keeper *keeper) {
     *w = (struct yk_wanted){.history = history, .keeper = keeper, .margin = MARGIN_FIRST};
@@ -38,7 +40,8 @@ static bool is_kept(const struct yk_wanted *w, uint32_t record) {
 static void judge(struct yk_wanted *w) {
     double all = w->used + w->lost;
     double enough = JUDGED_CAPACITIES * w->keeper->capacity;
-    if (all < (enough < JUDGED_MAX ? enough : JUDGED_MAX))
+    enough = enough < JUDGED_MAX ? enough : JUDGED_MAX;
+    if (all < enough && (all < enough / EARLY || w->used > USED_HARDLY * all))
         return;
     if (w->used < USED_ENOUGH * all)
         w->margin += w->used < USED_BADLY * all ? 0.5f : 0.1f;

@@ -252,6 +252,40 @@ static void what_was_asked_for_already_is_cancelled(void **state) {
     lose_all(ask_for_all);
 }
 
+/* Somebody waits for another block: nothing is begun before that one. */
+static void demand_comes_first(void **state) {
+    static struct world w;
+    static struct yk_place places[4096];
+    char key[32];
+    uint32_t n = 0, block = 0, tiers, tries = 0;
+    world_open(&w, 19000, 20000);
+    until_named(&w);
+    struct yk_counters before = counters(&w);
+    for (uint32_t i = 0; block == 0 && i < SESSIONS * 100u; i++) /* one that is on SSD alone, and not named */
+        if (known(&w.f, 1000 + i, &tiers) && tiers == 1u << YK_TIER_SSD &&
+            !yk_learned_is_due(yk_store_policy_of_ns(w.f.s, w.f.ns), hash_of(&w, 1000 + i) & YK_POLICY_HASH_BITS))
+            block = 1000 + i;
+    assert_true(block != 0);
+    while (n < 4096 && tries < 3) /* all of DRAM that may be reserved; no turn, in which reads would begin */
+        if (yk_store_reserve(w.f.s, 0, LEN, &places[n], NULL) == 0)
+            n++;
+        else
+            tries++;
+    w.f.raised = 0;
+    uint32_t len = key_of(key, block);
+    assert_int_equal(yk_store_raise(w.f.s, w.f.ns, w.f.epoch, key, len, YK_SSD_PRIO_DEMAND, yk_now_ns() + LIMIT, 1), YK_PENDING);
+    for (uint32_t i = 0; i < 20; i++)
+        turn(&w.f);
+    assert_int_equal(w.f.raised, 0);
+    assert_int_equal(counters(&w).prefetch_ahead_waiting, before.prefetch_ahead_waiting);
+    for (uint32_t i = 0; i < n; i++)
+        assert_int_equal(yk_store_abort(w.f.s, 0, places[i].idx, places[i].gen), 0);
+    settle(&w.f);
+    assert_int_equal(w.f.raised, 1);
+    assert_true(counters(&w).prefetch_ahead_moved > before.prefetch_ahead_moved);
+    world_close(&w);
+}
+
 /* Reads are under way when all is removed: their bytes become no blocks. */
 static void what_is_removed_while_it_is_read_does_not_come_up(void **state) {
     static struct world w;
@@ -360,6 +394,7 @@ int main(void) {
         cmocka_unit_test(an_older_epoch_does_not_come_up),
         cmocka_unit_test(what_was_asked_for_already_is_cancelled),
         cmocka_unit_test(what_is_removed_while_it_is_read_does_not_come_up),
+        cmocka_unit_test(demand_comes_first),
         cmocka_unit_test(a_device_that_fails_ends_it),
         cmocka_unit_test(a_start_loads_what_was_learned_to_be_worth_most),
     };
