@@ -13,9 +13,10 @@
  * other lengths are made one by yk_route_hash. Names are 1 to 63 bytes.
  *
  * Threads: any function from any thread, on one handle at the same time, but yk_route_close. Each takes a lock for
- * microseconds, a millisecond or two for a request of thousands of blocks or targets; what takes longer (many blocks told
- * at once, a holder that goes) is done in pieces, between which others have their turn. Ownership: the caller keeps all that it passes. Structs begin with `size`, as in yolk.h. Errors: 0,
- * YK_MISS or -YK_E... (yolk/status.h). Memory is bounded by the options.
+ * microseconds, a millisecond or two for a request of thousands of blocks or targets; what takes longer (many blocks
+ * told at once, a holder that goes) is done in pieces, between which others have their turn. Ownership: the caller keeps
+ * all that it passes. Structs begin with `size`, as in yolk.h. Errors: 0, YK_MISS or -YK_E... (yolk/status.h). Memory is
+ * bounded by the options.
  */
 #ifndef YOLK_ROUTE_H
 #define YOLK_ROUTE_H
@@ -112,9 +113,9 @@ YK_API int yk_route_gone(yk_routes *routes, const char *name);
 
 enum yk_route_tier { YK_ROUTE_VRAM = 0, YK_ROUTE_DRAM = 1, YK_ROUTE_SSD = 2 };
 
-/* The holder has these; any number of them. Makes a holder known that reports no load, too. An instance of which nothing is told, here or by its events, is
- * taken to keep in VRAM what it was given to compute; any other for ten seconds, by when it will have told.
- * -YK_EINVAL, -YK_ELIMIT. */
+/* The holder has these; any number of them. Makes a holder known that reports no load, too. An instance of which
+ * nothing is told, here or by its events, is taken to keep in VRAM what it was given to compute; any other for ten
+ * seconds, by when it will have told. -YK_EINVAL, -YK_ELIMIT. */
 YK_API int yk_route_stored(yk_routes *routes, const char *name, unsigned tier, const uint64_t *blocks, size_t n);
 YK_API int yk_route_removed(yk_routes *routes, const char *name, unsigned tier, const uint64_t *blocks, size_t n);
 YK_API int yk_route_cleared(yk_routes *routes, const char *name);

@@ -18,8 +18,8 @@
  * libzmq is loaded when the first subscription is made (libzmq.so.5); a build without its header, and a machine
  * without the library, refuse with -YK_ENOTSUP and a text that says which.
  *
- * Threads: one of their own for all subscriptions, below others in priority, which calls the sinks; libzmq has more. Functions: any thread but
- * that one.
+ * Threads: one of their own for all subscriptions, below others in priority, which calls the sinks; libzmq has more.
+ * Functions: any thread but that one.
  */
 #ifndef YK_EVENTS_FEEDS_H
 #define YK_EVENTS_FEEDS_H
