@@ -41,7 +41,7 @@ struct tenant {
 
 /* Apart from the rest: all of them are looked at whenever something has to go. */
 struct has {
-    double share, used;
+    double share, used, least;
 };
 
 struct yk_shares {
@@ -52,7 +52,6 @@ struct yk_shares {
     double capacity;
     double asked, asked_bytes; /* in this period */
     double least_gain;
-    double guaranteed; /* to all */
     bool known;
     struct tenant of[];
 };
@@ -99,11 +98,17 @@ static double least_wanted(const struct yk_shares *s, const struct tenant *t) {
     return fmin((double)(most != 0 && most < least ? most : least), s->capacity);
 }
 
-static void count_guaranteed(struct yk_shares *s) {
-    s->guaranteed = 0;
-    for (uint32_t i = 0; i < s->tenants; i++)
-        if (s->of[i].reuse != NULL)
-            s->guaranteed += least_wanted(s, &s->of[i]);
+static double floor_of_all(const struct yk_shares *s) {
+    return s->capacity / FLOOR_PART;
+}
+
+/* What is guaranteed; of all together if that is more than there is, in proportion. */
+static void set_least(struct yk_shares *s) {
+    double sum = 0, most = s->capacity - floor_of_all(s);
+    for (uint32_t i = 0; i < s->joined; i++)
+        sum += least_wanted(s, &s->of[s->list[i]]);
+    for (uint32_t i = 0; i < s->joined; i++)
+        s->has[s->list[i]].least = least_wanted(s, &s->of[s->list[i]]) * (sum > most ? most / sum : 1);
 }
 
 void yk_shares_capacity(struct yk_shares *s, uint64_t capacity_bytes) {
@@ -119,7 +124,7 @@ void yk_shares_capacity(struct yk_shares *s, uint64_t capacity_bytes) {
         t->target *= by;
         yk_reuse_resize(t->reuse, blocks_of(s, t));
     }
-    count_guaranteed(s);
+    set_least(s);
 }
 
 int yk_shares_join(struct yk_shares *s, uint32_t tenant) {
@@ -146,7 +151,7 @@ void yk_shares_leave(struct yk_shares *s, uint32_t tenant) {
     while (s->list[at] != tenant)
         at++;
     s->list[at] = s->list[--s->joined];
-    count_guaranteed(s);
+    set_least(s);
 }
 
 static double sane_priority(double priority) {
@@ -163,7 +168,7 @@ int yk_shares_set_terms(struct yk_shares *s, uint32_t tenant, const struct yk_sh
     t->terms.priority = sane_priority(terms->priority);
     t->terms.block_bytes = terms->block_bytes == 0 ? 1 : terms->block_bytes;
     yk_reuse_resize(t->reuse, blocks_of(s, t));
-    count_guaranteed(s);
+    set_least(s);
     return 0;
 }
 
@@ -205,16 +210,6 @@ static void find_next(struct tenant *t, double left) {
 
 /* ---- the division ---- */
 
-static double floor_of_all(const struct yk_shares *s) {
-    return s->capacity / FLOOR_PART;
-}
-
-/* What is guaranteed; of all together if that is more than there is, in proportion. */
-static double least_of(const struct yk_shares *s, const struct tenant *t) {
-    double most = s->capacity - floor_of_all(s);
-    return least_wanted(s, t) * (s->guaranteed > most ? most / s->guaranteed : 1);
-}
-
 /* Everybody at what is guaranteed, or their part of the floor. Returns what is left. */
 static double begin(struct yk_shares *s) {
     double sum = 0, uses = 0, floor = floor_of_all(s) / s->joined;
@@ -223,7 +218,7 @@ static double begin(struct yk_shares *s) {
         if (t->reuse == NULL)
             continue;
         t->uses = yk_reuse_curve(t->reuse, t->hits);
-        t->at = fmax(floor, least_of(s, t));
+        t->at = fmax(floor, s->has[i].least);
         t->most = t->terms.most_bytes == 0 ? s->capacity : fmin((double)t->terms.most_bytes, s->capacity);
         t->at = fmin(t->at, t->most);
         sum += t->at;
@@ -354,7 +349,7 @@ double yk_shares_hit_ratio(const struct yk_shares *s, uint32_t tenant, uint64_t 
 }
 
 uint64_t yk_shares_least_bytes(const struct yk_shares *s, uint32_t tenant) {
-    return is_in(s, tenant) ? (uint64_t)least_of(s, &s->of[tenant]) : 0;
+    return is_in(s, tenant) ? (uint64_t)s->has[tenant].least : 0;
 }
 
 double yk_shares_predicted(const struct yk_shares *s, uint32_t tenant) {
@@ -369,7 +364,8 @@ void yk_shares_set_used(struct yk_shares *s, uint32_t tenant, uint64_t bytes) {
 }
 
 static double above(const struct yk_shares *s, uint32_t tenant) {
-    return s->has[tenant].used - s->has[tenant].share;
+    const struct has *h = &s->has[tenant];
+    return h->used - fmax(h->share, h->least); /* a guarantee counts at once, a share may be on its way there */
 }
 
 /* Of two that are as much above, the one of the lower number. */
@@ -391,5 +387,5 @@ uint32_t yk_shares_giver(const struct yk_shares *s, uint32_t after) {
 }
 
 bool yk_shares_is_guaranteed(const struct yk_shares *s, uint32_t tenant) {
-    return is_in(s, tenant) && s->of[tenant].terms.least_bytes > 0 && s->has[tenant].used <= least_of(s, &s->of[tenant]);
+    return is_in(s, tenant) && s->has[tenant].least > 0 && s->has[tenant].used <= s->has[tenant].least;
 }

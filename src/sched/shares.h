@@ -82,7 +82,8 @@ uint64_t yk_shares_target_bytes(const struct yk_shares *shares, uint32_t tenant)
 
 /* It has so much now. */
 void yk_shares_set_used(struct yk_shares *shares, uint32_t tenant, uint64_t bytes);
-/* Who gives next when something has to go: the tenant that has something and is most above its share, then (`after` that
+/* Who gives next when something has to go: the tenant that has something and is most above its share, or its guarantee if
+ * that is more, then (`after` that
  * one) the next, down to who is most below. After the last, and as long as shares are not known: YK_SHARES_NONE. */
 uint32_t yk_shares_giver(const struct yk_shares *shares, uint32_t after);
 /* Is it within what it is guaranteed? That holds before shares are known, too, from the terms alone. */

@@ -107,10 +107,10 @@ def test_a_node_that_divides_nothing_says_so(make_node):
 # ---- what comes of it -----------------------------------------------------------------------------
 
 
-def beside_a_scan(node, place):
+def beside_a_scan(node, place, turns=6):
     """Hits in % of who comes back to 300 blocks, beside many more requests for blocks that never come again. From the third
     time on: shares are made meanwhile."""
-    draw, hits, turns = random.Random(7), 0, 8
+    draw, hits = random.Random(7), 0
     for turn in range(turns):
         found = ask(node, place, "works", draw.sample(range(300), 300))
         hits += found if turn >= 2 else 0
@@ -129,13 +129,13 @@ def test_a_scan_does_not_flush_what_another_works_with(place, divider):
 
 
 def test_where_nothing_is_divided_it_does(place, make_node):
-    assert beside_a_scan(make_node("--policy", "chain-lru", "--capacity-blocks", str(ROOM)).start(), place) < 10
+    assert beside_a_scan(make_node("--policy", "chain-lru", "--capacity-blocks", str(ROOM)).start(), place, 4) < 10
 
 
 def test_a_share_is_told_wherever_it_is_looked_for(place, divider):
     node = divider.start()
     assert node.yolk("ns", "create", "works", "--guarantee", "64K").returncode == 0
-    beside_a_scan(node, place)
+    beside_a_scan(node, place, 4)
     wait_for(lambda: space(node, "works")["share_bytes"] > 0, "a tick has seen the shares")
     row = next(row for row in node.json("sched") if row["namespace"] == "works")
     assert row["share_bytes"] > 0 and row["share_used_bytes"] > 0 and row["guarantee_bytes"] == row["guaranteed_bytes"] == 65536

@@ -223,6 +223,22 @@ static void a_guarantee_holds_from_the_first_block_on(void **state) {
     }
 }
 
+/* It comes when all is divided already, and others have it. */
+static void a_guarantee_holds_for_one_that_comes_late(void **state) {
+    struct fixture f;
+    fixture_open(&f, ROOM * BLOCK, 0, "learned");
+    uint32_t works = open_ns(&f, "works"), scans = open_ns(&f, "scans"), late = open_ns(&f, "late");
+    (void)worker_hits(&f, works, scans, 1);
+    assert_int_equal(yk_store_ns_set_guarantee(f.s, late, 50 * BLOCK), 0);
+    for (uint64_t i = 0; i < 50; i++) {
+        ask(&f, late, i, 1);
+        for (uint64_t k = 0; k < 4; k++)
+            ask(&f, scans, 700000 + 4 * i + k, 1);
+    }
+    assert_int_equal(info_of(&f, late).blocks, 50);
+    fixture_close(&f);
+}
+
 /* Two work alike, with more than there is. */
 static void a_hit_of_a_higher_priority_counts_more(void **state) {
     struct fixture f;
@@ -340,6 +356,7 @@ int main(void) {
         cmocka_unit_test(one_namespace_has_all),
         cmocka_unit_test(what_is_guaranteed_stays),
         cmocka_unit_test(a_guarantee_holds_from_the_first_block_on),
+        cmocka_unit_test(a_guarantee_holds_for_one_that_comes_late),
         cmocka_unit_test(a_hit_of_a_higher_priority_counts_more),
         cmocka_unit_test(guarantees_are_cut_in_proportion),
         cmocka_unit_test(a_scan_does_not_flush_slow_memory_either),

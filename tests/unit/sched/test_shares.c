@@ -175,6 +175,24 @@ static void a_guarantee_holds_before_anything_is_known(void **state) {
     yk_shares_free(s);
 }
 
+/* Its share moves step by step. */
+static void a_guarantee_counts_at_once(void **state) {
+    struct yk_shares *s = make(2, CAPACITY);
+    struct source of[] = {{.working_set = 900, .often = 1}, {.often = 1}};
+    struct yk_shares_terms t = {.least_bytes = 300, .block_bytes = 1};
+    run(s, of, 2, 5000);
+    yk_shares_set_used(s, 0, 900);
+    yk_shares_set_used(s, 1, 100);
+    uint64_t share = yk_shares_bytes(s, 1);
+    assert_int_equal(yk_shares_giver(s, YK_SHARES_NONE), 1);
+    assert_int_equal(yk_shares_set_terms(s, 1, &t), 0);
+    assert_int_equal(yk_shares_giver(s, YK_SHARES_NONE), 0);
+    assert_int_equal(yk_shares_bytes(s, 1), share);
+    yk_shares_set_used(s, 1, 400);
+    assert_int_equal(yk_shares_giver(s, YK_SHARES_NONE), 1);
+    yk_shares_free(s);
+}
+
 static void what_its_share_should_hit_is_told(void **state) {
     struct yk_shares *s = make(2, CAPACITY);
     struct source of[] = {{.working_set = 500, .often = 1}, {.often = 9}};
@@ -512,6 +530,7 @@ int main(void) {
         cmocka_unit_test(more_is_guaranteed_than_there_is),
         cmocka_unit_test(who_is_most_above_gives_first),
         cmocka_unit_test(a_guarantee_holds_before_anything_is_known),
+        cmocka_unit_test(a_guarantee_counts_at_once),
         cmocka_unit_test(what_its_share_should_hit_is_told),
         cmocka_unit_test(priority_is_what_a_hit_counts),
         cmocka_unit_test(small_blocks_bring_more_for_a_byte),
