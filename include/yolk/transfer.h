@@ -158,9 +158,10 @@ YK_API int yk_xfer_register(yk_xfer *engine, const yk_xfer_memory *memory, size_
 /* Unregisters the ranges that begin at addrs; segments in them are withdrawn. Requests of this engine
  * under way in them end with -YK_ECANCELED, those of peers fail; when it returns nothing touches the
  * memory. All or none: -YK_ENOENT which one is not registered. -YK_ETIMEDOUT: within five seconds requests of
- * this engine did not end, or an RDMA device did not let go (the text says which). No request and no peer gets
- * at the ranges any more, but they may yet be read or written by what has them: they stay taken, and must be
- * kept and not be used for anything else, until a call with the same addresses, which waits again, returns 0. */
+ * this engine did not end, a peer of the host within a copy did not go on, or an RDMA device did not let go.
+ * No new request and no peer gets at the ranges any more, but what has one may yet read or write it: its place
+ * stays taken, and it must be kept and not be used for anything else until a call for it alone, which waits
+ * again, returns 0, or -YK_ENOENT: it was free already. */
 YK_API int yk_xfer_unregister(yk_xfer *engine, void *const *addrs, size_t n);
 
 /* Memory that peers of the host can map: allocated, registered, zero. Freed by yk_xfer_free (which

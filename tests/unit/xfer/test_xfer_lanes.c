@@ -309,6 +309,7 @@ static void *let_go_soon(void *arg) {
 /* A device that does not let go of memory: unregistering ends, the memory is used for nothing new and its place stays
  * taken, and who asks again learns when it is free. */
 static void a_device_that_does_not_let_go(void **state) {
+    static char more[4096];
     yk_xfer_opts o = {.size = sizeof(o)};
     pthread_t other;
     (void)state;
@@ -328,6 +329,18 @@ static void a_device_that_does_not_let_go(void **state) {
     assert_int_equal(yk_xfer_unregister(rig.engine, &addr, 1), 0);
     assert_int_equal(pthread_join(other, NULL), 0);
     assert_int_equal(yk_xfer_unregister(rig.engine, &addr, 1), -YK_ENOENT);
+    assert_int_equal(yk_xfer_register(rig.engine, &again, 1), 0);
+    void *two[] = {rig.local, more};
+    yk_xfer_memory beside = {.addr = more, .length = sizeof(more), .fd = -1};
+    assert_int_equal(yk_xfer_register(rig.engine, &beside, 1), 0);
+    fake.pins = 1;
+    rig.engine->unregister_ns = 20 * YK_NS_PER_MS;
+    assert_int_equal(yk_xfer_unregister(rig.engine, two, 2), -YK_ETIMEDOUT);
+    assert_int_equal(yk_xfer_unregister(rig.engine, two, 2), -YK_ETIMEDOUT);
+    fake.pins = 0;
+    assert_int_equal(yk_xfer_unregister(rig.engine, &two[1], 1), 0);
+    assert_int_equal(yk_xfer_unregister(rig.engine, two, 2), -YK_ENOENT);
+    assert_int_equal(yk_xfer_unregister(rig.engine, two, 1), 0);
     assert_int_equal(yk_xfer_register(rig.engine, &again, 1), 0);
     fake.pins = 1; /* the engine's end does not wait for it without end, */
     rig.engine->unregister_ns = 20 * YK_NS_PER_MS;
