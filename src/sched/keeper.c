@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define REFRESHED_EACH 2u /* evictions: one leaf, in turn */
+#define UNKNOWN       1e-15f /* about 0, in the order of last uses, so that a comparison need not fetch the records for it */
 #define WORTH_NOTHING (-1e9f)
 /* What came up ahead of its use is worth so much more, as a logarithm: else it goes for the next that does. Of 0, 0.5
  * and 1 this made the most hits. */
@@ -81,7 +82,7 @@ static float score(struct yk_keeper *k, uint32_t record) {
 static float predict(struct yk_keeper *k, uint32_t record) {
     at(k, record)->predicted = k->history->request;
     if (k->trees->count == 0)
-        return 0; /* all alike: the least recently used goes */
+        return (float)at(k, record)->touched * UNKNOWN; /* all alike: the least recently used goes */
     return score(k, record) + yk_history_prior(k->history, record) + (at(k, record)->lifted ? LIFTED_STAYS : 0);
 }
 
