@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define REFRESHED_EACH 2u /* evictions: one leaf, in turn */
-#define UNKNOWN       1e-15f /* about 0, in the order of last uses, so that a comparison need not fetch the records for it */
+#define UNKNOWN 1e-15f /* about 0, in the order of last uses, so that a comparison need not fetch records for it */
 #define WORTH_NOTHING (-1e9f)
 /* What came up ahead of its use is worth so much more, as a logarithm: else it goes for the next that does. Of 0, 0.5
  * and 1 this made the most hits. */
