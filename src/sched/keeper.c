@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define REFRESHED_EACH 2u /* evictions: one leaf, in turn */
+#define UNKNOWN 1e-15f /* about 0, in the order of last uses, so that a comparison need not fetch records for it */
 #define WORTH_NOTHING (-1e9f)
 /* What came up ahead of its use is worth so much more, as a logarithm: else it goes for the next that does. Of 0, 0.5
  * and 1 this made the most hits. */
@@ -102,11 +103,17 @@ static float score(struct yk_keeper *k, uint32_t record) {
     return s->score = yk_place_score(k->trees, x);
 }
 
+/* All rates are alike: of what is worth as much the least recently used goes. */
+static float unknown(const struct yk_keeper *k, const struct yk_record *r) {
+    float worth = yk_keeper_worth(k, r);
+    return worth != 0 ? worth : (float)r->touched * UNKNOWN;
+}
+
 static float predict(struct yk_keeper *k, uint32_t record) {
     const struct yk_record *r = at(k, record);
     at(k, record)->predicted = k->history->request;
     if (k->trees->count == 0)
-        return yk_keeper_worth(k, r); /* all rates are alike: of what is worth as much the least recently used goes */
+        return unknown(k, r);
     float rate = score(k, record) + yk_history_prior(k->history, record);
     return rate + yk_keeper_worth(k, r) + (r->lifted ? LIFTED_STAYS : 0);
 }

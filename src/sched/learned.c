@@ -515,11 +515,10 @@ static void bind(struct learned *l, uint32_t id, uint32_t record, uint32_t bytes
 
 /* What a start finds is no request: nothing is hit or learned by it, and what is known of it stands. */
 static uint32_t record_found(struct learned *l, uint64_t key_hash, uint32_t parent) {
-    struct yk_history_request nothing = {.pause_ms = UINT32_MAX};
+    static const struct yk_history_request nothing = {.pause_ms = UINT32_MAX, .x_pause = YK_TREES_VALUES - 1};
     uint32_t record = yk_history_find(&l->history, key_hash), gone;
     if (record != YK_RECORD_NONE)
         return record;
-    yk_history_quantize(&nothing);
     l->history.request++;
     record = add_record(l, key_hash, 0, parent);
     yk_shadow_lru_before(&l->lru, record);
