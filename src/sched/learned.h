@@ -11,9 +11,10 @@
  * Its ops are those of every policy (policy.h).
  *
  * Room: what it is told when it is made (capacity_objects) is a limit. How much there is it sees from how many
- * blocks are here when one has to go, and its three caches have as much: in a node blocks have different sizes, some
- * are pinned, and namespaces share what there is. Where it is known how much it should have (yk_learned_set_share), it
- * does not wait until it has it.
+ * blocks are here when one has to go, and of what length, and its three caches have as much: in a node blocks have
+ * different sizes, some are pinned, and namespaces share what there is. Of blocks of different lengths those stay that
+ * are wanted most by the byte. Where it is known how much it should have (yk_learned_set_share), it does not wait until
+ * it has it.
  *
  * Memory: about 140 bytes for each of 4 x R + 100,000 blocks, R being the most that were here at a time, and 4 MiB.
  * All of it is mapped when it is made and touched as it is used. Threads: as every policy; training may leave its

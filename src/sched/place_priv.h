@@ -10,8 +10,7 @@
  * nothing. So there are two rates, of a long wait and of a near one, and the larger one counts.
  *
  * The near wait is a few times what a block stays without a use: what lru shows. Where that is no shorter than the
- * long one there is one rate. What is saved by a use (a read of the tier below, or compute) is alike for all blocks
- * so far, and so are their bytes.
+ * long one there is one rate. What a use saves, and how long a block is, the keeper knows (keeper_priv.h).
  * Rejected: more waits (no gain was seen), and one near wait for all caches (docs/decisions/0030).
  *
  * Thread: owner loop.

@@ -46,7 +46,7 @@ struct saved_head {
     uint64_t bytes; /* of all */
     uint64_t sum;   /* of what follows this */
     uint64_t now_ms;
-    uint64_t model_ms, lessons_random, blocks, blocks_ever, fit_random;
+    uint64_t capacity_bytes, model_ms, lessons_random, blocks, blocks_ever, fit_random;
     struct yk_choice choice;
     double room, mean, stay_ms, near_s;
     uint32_t request, peak, capacity, follows, next_refreshed, trims;
@@ -187,7 +187,8 @@ static void see_rest(struct yk_learned_saving *s) {
                              .blocks_ever = l->lessons.blocks_ever, .choice = l->choice,
                              .room = l->room, .mean = l->mean, .unit_bytes = l->unit_bytes, .stay_ms = l->training->place.stay_ms,
                              .near_s = (double)l->training->place.used_s, .request = l->history.request, .peak = l->peak,
-                             .capacity = l->capacity, .follows = l->follows,
+                             .capacity = l->capacity,
+                             .capacity_bytes = l->keeper.capacity_bytes, .follows = l->follows,
                              .next_refreshed = l->keeper.next_refreshed, .trims = l->keeper.trims, .lessons = l->lessons.count,
                              .planned = l->lessons.planned, .lessons_next = l->lessons.next,
                              .requests_due = l->lessons.requests_due, .requests = l->lessons.requests};
@@ -683,6 +684,8 @@ static void load_choice(const struct loading *o) {
     l->mean = o->h.mean;
     l->unit_bytes = l->keeper.unit_bytes = o->h.unit_bytes;
     yk_learned_set_capacity(l, capacity > 0 ? capacity : 1);
+    if (capacity == o->h.capacity) /* as it was when it was saved: what came in since has changed the mean */
+        l->lru.capacity_bytes = l->s3fifo.capacity_bytes = l->keeper.capacity_bytes = o->h.capacity_bytes;
     l->history.request = o->h.request;
     l->requests_clock = l->history.clock;
 }
@@ -723,6 +726,7 @@ int yk_learned_load(struct yk_policy *p, const void *bytes, size_t len, uint64_t
     load_lessons(&o);
     load_plans(&o);
     load_model(&o);
-    trim(&o);
+    if (o.l->capacity != o.h.capacity)
+        trim(&o);
     return 0;
 }

@@ -46,6 +46,7 @@ static void put(struct yk_policy *p, uint32_t key, bool *in, bool is_ahead) {
         in[victim] = false;
     }
     require(yk_policy_insert(p, key, &(struct yk_policy_block){.key_hash = hash_of(key),
+                                                               .size_bytes = 1 + key % 5,
                                                                .parent_id = key % 2 ? key - 1 : YK_POLICY_NONE,
                                                                .is_ahead = is_ahead,
                                                                .found = key % 7 == 0}) == 0);
