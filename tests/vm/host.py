@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What tests in guests share (pytest, on the host): boots that skip where there can be no guest."""
 import os
+import re
+import shlex
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -12,13 +15,8 @@ INSIDE = vm.HERE / "inside"
 INTEGRATION = vm.HERE.parent / "integration"
 BUILD = Path(os.environ.get("YOLK_BUILD", "build")).resolve()
 
-# Not seen to end in an emulated guest yet: it proves nothing there, and takes its whole deadline.
-not_seen_to_end = pytest.mark.skipif(os.environ.get("YOLK_LONG") != "1",
-                                     reason="not seen to end in an emulated guest: YOLK_LONG=1 runs it")
-
-
 def boot(command, cut=None, **options):
-    """Runs a command in a guest with these devices (vm.Guest) and returns the outcome."""
+    """Runs a command in a guest with these devices (vm.Guest) and returns the outcome; shows its output as it comes."""
     try:
         return vm.Guest(**options).run(command, cut=cut, show=lambda line: print(line, flush=True))
     except vm.NoGuest as why:
@@ -31,6 +29,57 @@ def boot_pytest(name, *tests, env=None, **options):
                "-W", "ignore::pytest.PytestUnknownMarkWarning",
                "--color=no", "--noconftest", *(["-k", " or ".join(tests)] if tests else []), INSIDE / name]
     return boot(command, env={"PYTHONPATH": INTEGRATION, "YOLK_TEST_DEADLINE_S": 300, **(env or {})}, **options)
+
+
+@dataclass
+class Step:
+    """A program of several that one boot runs."""
+    name: str
+    command: list
+    env: dict = field(default_factory=dict)
+    seconds: int = 300
+
+
+@dataclass
+class Ended:
+    """How a step ended. status: None if the guest did not come to that."""
+    status: int | None
+    output: str
+
+
+STEPS = """
+step() { # name, seconds, command
+    step_name=$1 step_seconds=$2 && shift 2
+    echo "== $step_name begins"
+    read -r step_began step_rest </proc/uptime
+    BEFORE
+    timeout -k 10 "$step_seconds" "$@"
+    step_status=$?
+    read -r step_ended step_rest </proc/uptime
+    echo "== $step_name ends with $step_status after $((${step_ended%.*} - ${step_began%.*})) s"
+}
+"""
+
+
+def boot_steps(steps, before=":", **options):
+    """Runs them one after the other in one guest, since a boot costs as much as many of them; one that fails or hangs does
+    not keep the others from running. before: what a shell does before each. Returns {name: how it ended}."""
+    lines = [STEPS.replace("BEFORE", before)]
+    for step in steps:
+        env = [f"{name}={value}" for name, value in step.env.items()]
+        lines.append(shlex.join(["step", step.name, str(step.seconds), "env", *env, *map(str, step.command)]))
+    outcome = boot(["sh", "-c", "\n".join(lines)], **options)
+    parts = {match[1]: Ended(int(match[3]), match[2]) for match in
+             re.finditer(r"^== (\S+) begins\n(.*?)^== \1 ends with (\d+) after \d+ s$", outcome.output, re.M | re.S)}
+    lost = Ended(None, f"{outcome.why}\n{outcome.output[-6000:]}")
+    return {step.name: parts.get(step.name, lost) for step in steps}
+
+
+def assert_step(ended, *cases):
+    """It ended well, and these cases of a suite passed in it."""
+    assert ended.status == 0, f"{ended.status}:\n{ended.output[-6000:]}"
+    for case in cases:
+        assert f"OK ] {case}\n" in ended.output, ended.output[-6000:]
 
 
 def suite(name):
@@ -54,7 +103,6 @@ def programs(*needed):
 def assert_good(outcome):
     kernel = "\n".join(outcome.kernel)
     assert outcome.status == 0, f"{outcome.why or outcome.status}:\n{outcome.output[-6000:]}\n{kernel}"
-    print(outcome.output)
 
 
 def sparse_file(path, size):

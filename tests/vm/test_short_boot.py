@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rig itself: what a guest has, what comes back from it, and that it ends, whatever happens."""
+"""The rig itself: what a guest has, what comes back from it, and that it ends, whatever happens. And RDMA in short, in its
+second boot: the engine's conformance over two devices at each end, and a link that is cut."""
 import os
 import re
 import select
@@ -10,7 +11,8 @@ import sys
 import pytest
 
 import vm
-from host import INSIDE, boot
+from host import INSIDE, Step, assert_step, boot, boot_steps
+from rdma import CONFORMANCE, conformance, rails
 
 WRITTEN = f"/var/tmp/yolk-vm-{os.getpid()}"
 
@@ -55,12 +57,29 @@ def test_nothing_waits_for_ever(booted):
     assert "wait-for gives up" in booted.output
 
 
-def test_a_folder_in_tmp_comes_along(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "there").write_text("from the host\n")
-    outcome = boot(["sh", "-c", "cat there && echo more >here"])
-    assert outcome.status == 0 and "from the host" in outcome.output, outcome.why + outcome.output
-    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+@pytest.fixture(scope="module")
+def again(tmp_path_factory):
+    """A boot in a folder of /tmp, and that folder."""
+    there = tmp_path_factory.mktemp("there")
+    (there / "there").write_text("from the host\n")
+    steps = [Step("folder", ["sh", "-c", "cat there && echo more >here"]), conformance(2), rails("a_link_is_cut", 2)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(there)
+        return boot_steps(steps, nics=2), there
+
+
+def test_a_folder_in_tmp_comes_along(again):
+    steps, there = again
+    assert steps["folder"].status == 0 and "from the host" in steps["folder"].output, steps["folder"].output
+    assert [path.name for path in there.iterdir()] == ["there"]
+
+
+def test_conformance_over_two_devices(again):
+    assert_step(again[0]["conformance"], *CONFORMANCE)
+
+
+def test_a_link_is_cut(again):
+    assert_step(again[0]["a_link_is_cut"], "a_link_is_cut")
 
 
 # ---- guests that do not end well: what stands for QEMU here is a shell --------------------------

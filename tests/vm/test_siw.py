@@ -1,79 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
 """The RDMA transport over Soft-iWARP devices, from a module that is built from Debian's kernel source: the devices, their
-connections by themselves, the engine's conformance suite, two devices, a link that is cut."""
+connections by themselves, the engine's conformance suite, what becomes of requests when something fails, clients of a
+node. One boot has all of it."""
 import re
 
+import pytest
+
 import vm
-from host import assert_good, boot
-from test_rdma import assert_cases, suite, wires
+from host import INSIDE, Step, assert_step, boot_steps, suite
+from rdma import CLIENTS, CONFORMANCE, LOSSES, clients, conformance, rails
 
 # siw counts locked memory for root, too.
-UNLIMITED = "ulimit -l unlimited; "
-
-# siw goes by TCP, and TCP between two addresses of one host over loopback, where no link can be cut: these rules lead
-# what is sent from one end of a wire to the other over that wire.
-OVER_THE_WIRES = """
-way() { # from, to, device, table
-    ip rule add pref 10 iif lo from "$1" to "$2" lookup "$4"
-    ip route add "$2" dev "$3" table "$4"
-}
-n=0
-while [ -e "/sys/class/net/n${n}a" ]; do
-    way "10.99.$n.1" "10.99.$n.2" "n${n}a" $((100 + 2 * n))
-    way "10.99.$n.2" "10.99.$n.1" "n${n}b" $((101 + 2 * n))
-    n=$((n + 1))
-done
-ip rule add pref 100 lookup local
-ip rule del pref 0
-received() { echo "n0b has received $(cat /sys/class/net/n0b/statistics/rx_bytes)"; }
-received
-"$@"
-status=$?
-received
-exit $status
-"""
+BEFORE = f"ulimit -l unlimited; sh {INSIDE}/over_the_wires.sh"
+PING = f"""for d in /sys/class/infiniband/*; do echo "device ${{d##*/}} $(cat $d/ports/1/state)"; done
+rping -s -a 10.99.0.1 -C 5 &
+sh {vm.HERE}/wait-for 60 rping -c -a 10.99.0.1 -I 10.99.0.2 -C 5 && wait"""
+CONNECTIONS = ("both_ends_come_up", "who_has_no_token_is_refused", "another_queue_pair_is_noticed", "nobody_listens",
+               "nobody_answers", "the_peer_closes", "ends_at_every_moment", "too_many_are_awaited", "nobody_comes",
+               "offers_that_do_not_fit")
 
 
-def boot_siw(program, wired=False, **options):
-    script = UNLIMITED + (OVER_THE_WIRES if wired else 'exec "$@"')
-    return boot(["sh", "-c", script, "sh", suite(program)], kind="siw", **options)
+@pytest.fixture(scope="module")
+def guest():
+    cases = [rails(case, 2, "siw") for case in ("every_device_moves_bytes", *LOSSES)]
+    steps = [Step("devices", ["sh", "-c", PING]), Step("connections", [suite("test_xfer_rdma_cm")], {"YOLK_IWARP": 1}),
+             conformance(2, "siw"), *cases, Step("end", ["true"]), clients()]
+    return boot_steps(steps, BEFORE, nics=2, kind="siw", memory=1024, seconds=840)
 
 
-def test_siw_devices():
-    script = "for d in /sys/class/infiniband/*; do echo device ${d##*/} $(cat $d/ports/1/state); done; rping -s -a 10.99.0.1 -C 5 & " \
-             f"sh {vm.HERE}/wait-for 60 rping -c -a 10.99.0.1 -I 10.99.0.2 -C 5 && wait"
-    outcome = boot(["sh", "-c", script], nics=1, kind="siw", seconds=300)
-    assert_good(outcome)
-    assert re.findall(r"^device (.*)$", outcome.output, re.M) == ["siw0a 4: ACTIVE", "siw0b 4: ACTIVE"]
+def test_devices(guest):
+    assert_step(guest["devices"])
+    assert re.findall(r"^device (.*)$", guest["devices"].output, re.M) == ["siw0a 4: ACTIVE", "siw0b 4: ACTIVE",
+                                                                          "siw1a 4: ACTIVE", "siw1b 4: ACTIVE"]
 
 
-def test_connections():
+def test_connections(guest):
     """Who is let in and who is not, nobody who comes or answers, ends at every moment."""
-    outcome = boot_siw("test_xfer_rdma_cm", nics=1, env={"YOLK_IWARP": 1}, seconds=600)
-    assert_cases(outcome, "both_ends_come_up", "who_has_no_token_is_refused", "another_queue_pair_is_noticed",
-                 "nobody_listens", "nobody_answers", "the_peer_closes", "ends_at_every_moment", "too_many_are_awaited",
-                 "nobody_comes", "offers_that_do_not_fit")
+    assert_step(guest["connections"], *CONNECTIONS)
 
 
-def test_conformance_over_one_device():
+def test_conformance(guest):
     """As test_rdma.py has it over rxe. That bytes do not go over the lane's stream is seen by what sockets have sent."""
-    outcome = boot_siw("test_xfer_rdma", nics=1, env={"YOLK_RDMA_LISTEN": "10.99.0.2:0"}, seconds=900)
-    assert_cases(outcome, "payload_goes_through_devices", "plain", "lanes_that_fail", "requests_that_fail",
-                 "slices_that_vanish", "bytes_that_change")
+    assert_step(guest["conformance"], *CONFORMANCE)
 
 
-def test_bytes_go_through_every_device():
+def test_bytes_go_through_every_device(guest):
     """By the table of links: siw does not count packets."""
-    outcome = boot_siw("test_xfer_rdma_rails", nics=2, env={**wires(2), "YOLK_RDMA_CASE": "every_device*"}, seconds=600)
-    assert_cases(outcome, "every_device_moves_bytes")
-    moved = [int(n) for n in re.findall(r"rdma to [\d.]+: (\d+) bytes", outcome.output)]
-    assert len(moved) == 2 and min(moved) >= 1 << 20, outcome.output
+    ended = guest["every_device_moves_bytes"]
+    assert_step(ended, "every_device_moves_bytes")
+    moved = [int(n) for n in re.findall(r"rdma to [\d.]+: (\d+) bytes", ended.output)]
+    assert len(moved) == 2 and min(moved) >= 1 << 20, ended.output
 
 
-def test_a_link_is_cut():
-    """In the middle of reads and writes, and back; the bytes are seen to cross the wire."""
-    outcome = boot_siw("test_xfer_rdma_rails", wired=True, nics=2, env={**wires(2), "YOLK_RDMA_CASE": "a_link_is_cut"},
-                       seconds=600)
-    assert_cases(outcome, "a_link_is_cut")
-    before, after = (int(n) for n in re.findall(r"^n0b has received (\d+)$", outcome.output, re.M))
-    assert after - before >= 1 << 20, outcome.output
+@pytest.mark.parametrize("case", LOSSES)
+def test_what_is_lost(guest, case):
+    assert_step(guest[case], case)
+
+
+def test_clients(guest):
+    """What devices moved is what the client's sockets did not."""
+    assert_step(guest["clients"], *CLIENTS)
+
+
+def test_bytes_cross_the_wires(guest):
+    before, after = (int(re.search(r"^n0b has received (\d+)$", guest[name].output, re.M)[1])
+                     for name in ("every_device_moves_bytes", "end"))
+    assert after - before >= 8 << 20

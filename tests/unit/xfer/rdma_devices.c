@@ -14,14 +14,18 @@
 
 #include <dirent.h>
 #include <linux/capability.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define FDS_MAX 1024 /* of this process */
 #define LOOK_S 240u /* for what must come in the end: an emulated guest is slow */
 
 const char *rdma_cuts[RDMA_CUTS_MAX];
@@ -64,6 +68,33 @@ uint64_t rdma_packets_since(const struct rdma_counters *before) {
     uint64_t sum = 0;
     for (uint32_t i = 0; i < now.n; i++)
         sum += now.packets[i] - before->packets[i];
+    return sum;
+}
+
+uint64_t rdma_streamed(void) {
+    uint64_t sum = 0;
+    for (int fd = 0; fd < FDS_MAX; fd++) {
+        struct tcp_info info;
+        socklen_t len = sizeof(info);
+        memset(&info, 0, sizeof(info));
+        if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0)
+            sum += info.tcpi_bytes_sent + info.tcpi_bytes_received;
+    }
+    return sum;
+}
+
+uint64_t rdma_carried(void) {
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < rdma_cut_count; i++) {
+        char path[100];
+        unsigned long long n = 0;
+        snprintf(path, sizeof(path), "/sys/class/net/%s/statistics/rx_bytes", rdma_cuts[i]);
+        FILE *f = fopen(path, "re");
+        if (f != NULL && fscanf(f, "%llu", &n) == 1)
+            sum += n;
+        if (f != NULL)
+            fclose(f);
+    }
     return sum;
 }
 

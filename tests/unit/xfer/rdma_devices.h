@@ -27,6 +27,11 @@ struct rdma_counters {
 struct rdma_counters rdma_devices(void);
 uint64_t rdma_packets_since(const struct rdma_counters *before);
 
+/* For devices that count no packets (siw): bytes that TCP sockets of this process have sent and received, which no device
+ * did, since siw's own sockets are the kernel's; and bytes that came to the ends of wires that may be cut, by whatever. */
+uint64_t rdma_streamed(void);
+uint64_t rdma_carried(void);
+
 void rdma_set_link(uint32_t cut, const char *state); /* "down", "up" */
 /* All up, and the port of every device active again. */
 void rdma_links_up(void);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What a slice over RDMA costs, counted and not timed: work requests, doorbells, completions, and system calls of both
- * ends. It needs devices, which is why it is run in a guest (tests/vm/test_rdma_counts.py); without YOLK_RDMA_LISTEN all
+ * ends. It needs devices, which is why it is run in a guest (tests/vm/test_rdma.py); without YOLK_RDMA_LISTEN all
  * is skipped.
  *
  *   YOLK_RDMA_LISTEN  where the target listens: "10.99.0.2:7712", an address of a device

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests of RDMA share: the suites that a guest with so many wires runs, over rxe or siw devices."""
+from host import Step, suite
+
+CONFORMANCE = ("payload_goes_through_devices", "plain", "lanes_that_fail", "requests_that_fail", "slices_that_vanish",
+               "bytes_that_change")
+LOSSES = ("memory_that_may_not_be_pinned", "the_peer_is_killed", "a_link_is_cut", "all_links_are_cut", "packets_vanish",
+          "a_stopped_peer_is_read", "tcp_is_left", "an_address_is_removed", "an_address_changes", "a_device_is_taken_out",
+          "a_completion_never_comes")
+COUNTED = ("a_read_is_one_request_of_this_side", "small_reads_share_doorbells_and_completions",
+           "a_guarded_read_is_one_request_and_two_messages", "a_write_is_one_request_of_the_target",
+           "the_table_of_links_has_them")
+CLIENTS = ("devices_move_payload", "pieces_and_ranges", "links_are_cut", "the_node_is_killed", "memory_that_is_declared",
+           "memory_that_may_not_be_pinned")
+
+
+def devices(count, kind="rxe"):
+    """The variables by which suites find them: the target has the second ends of so many wires. A device that is taken
+    out is one whose link goes, and whose driver waits for its users."""
+    return {"YOLK_RDMA_LISTEN": "0.0.0.0:7711", "YOLK_RDMA_ADVERTISE": ",".join(f"10.99.{n}.2:7711" for n in range(count)),
+            "YOLK_RDMA_CUT": ",".join(f"n{n}b" for n in range(count)),
+            "YOLK_RDMA_REMOVE": f"ip link set n0b down && rdma link delete {kind}0b",
+            "YOLK_RDMA_RETURN": f"rdma link add {kind}0b type {kind} netdev n0b && ip link set n0b up"}
+
+
+def conformance(count, kind="rxe"):
+    return Step("conformance", [suite("test_xfer_rdma")], devices(count, kind))
+
+
+def rails(case, count, kind="rxe", seconds=120):
+    return Step(case, [suite("test_xfer_rdma_rails")], {**devices(count, kind), "YOLK_RDMA_CASE": case}, seconds)
+
+
+def clients():
+    return Step("clients", [suite("test_client_rdma")], {"YOLK_RDMA_NODE": "10.99.0.2", "YOLK_RDMA_CUT": "n0b,n1b"})
