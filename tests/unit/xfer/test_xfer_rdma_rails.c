@@ -47,7 +47,7 @@
 #define PIECES     (BYTES / PIECE)
 #define DEVICE_MIN (1u << 20) /* that each device must have moved to count as one that is used */
 #define TIMEOUT_MS 60000u     /* of a batch: an emulated guest is slow */
-#define POOR_MS    15000u     /* of those that the peer will not answer */
+#define POOR_MS    6000u      /* of those that the peer will not answer */
 #define LOOK_S     240u       /* for what must come in the end */
 
 static const char *listen_at, *advertise, *self_path;
@@ -671,12 +671,14 @@ static void the_peer_is_killed(void **state) {
     }
 }
 
-/* Not one byte of payload goes through a device then, and all arrive. */
+/* Not one byte of payload goes through a device then, and all arrive. iWARP has no lanes then, since each connection has
+ * a page that it must register: devices that count no packets are of that kind, and have TCP beside them. */
 static void memory_that_may_not_be_pinned(void **state) {
     struct rig r;
     NEEDS_DEVICES(0)
+    uint32_t transports = YK_XFER_RDMA | (rdma_devices().n == 0 ? (uint32_t)YK_XFER_TCP : 0);
     for (int here = 0; here <= 1; here++) {
-        rig_open(&r, YK_XFER_RDMA, here, !here);
+        rig_open(&r, transports, here, !here);
         struct rdma_counters before = rdma_devices();
         exact(&r, 40);
         rdma_may_pin();
