@@ -64,7 +64,7 @@ def sees_all(number):
 def received():
     """Packets, by device; of those that count them."""
     time.sleep(0.05)  # the kernel reads a device's counters again when they are older than 10 ms
-    return {path.parents[2].name: int(path.read_text())
+    return {path.parents[3].name: int(path.read_text())
             for path in Path("/sys/class/infiniband").glob("*/ports/1/hw_counters/rcvd_pkts")}
 
 
