@@ -6,7 +6,8 @@ from host import Step, suite
 
 CONFORMANCE = ("payload_goes_through_devices", "plain", "lanes_that_fail", "requests_that_fail", "slices_that_vanish",
                "bytes_that_change")
-# Plain, and through one kind of fault. The sweeps of all kinds take minutes, mostly of waiting: one guest has them.
+# Plain, and through one kind of fault. The sweeps of all kinds take minutes, mostly of waiting: one
+# guest has them, and all with YOLK_LONG=1.
 SHORT = CONFORMANCE if os.environ.get("YOLK_LONG") == "1" else CONFORMANCE[:3]
 EACH = """for case in "$@"; do YOLK_RDMA_CASE=$case "$0" || exit 1; done"""
 LOSSES = ("memory_that_may_not_be_pinned", "the_peer_is_killed", "a_link_is_cut", "all_links_are_cut", "packets_vanish",

@@ -8,7 +8,7 @@ import pytest
 
 import vm
 from host import INSIDE, Step, assert_step, boot_steps, suite
-from rdma import CLIENTS, CONFORMANCE, LOSSES, clients, conformance, rails
+from rdma import CLIENTS, LOSSES, SHORT, clients, conformance, rails
 
 # siw counts locked memory for root, too.
 BEFORE = f"ulimit -l unlimited; sh {INSIDE}/over_the_wires.sh"
@@ -24,7 +24,7 @@ CONNECTIONS = ("both_ends_come_up", "who_has_no_token_is_refused", "another_queu
 def guest():
     cases = [rails(case, 2, "siw") for case in ("every_device_moves_bytes", *LOSSES)]
     steps = [Step("devices", ["sh", "-c", PING]), Step("connections", [suite("test_xfer_rdma_cm")], {"YOLK_IWARP": 1}),
-             conformance(2, "siw"), *cases, Step("end", ["true"]), clients()]
+             conformance(2, "siw", SHORT), *cases, Step("end", ["true"]), clients()]
     return boot_steps(steps, BEFORE, nics=2, kind="siw", memory=1024, seconds=840)
 
 
@@ -41,7 +41,7 @@ def test_connections(guest):
 
 def test_conformance(guest):
     """As test_rdma.py has it over rxe. That bytes do not go over the lane's stream is seen by what sockets have sent."""
-    assert_step(guest["conformance"], *CONFORMANCE)
+    assert_step(guest["conformance"], *SHORT)
 
 
 def test_bytes_go_through_every_device(guest):
