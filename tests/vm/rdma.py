@@ -6,6 +6,7 @@ from host import Step, suite
 
 CONFORMANCE = ("payload_goes_through_devices", "plain", "lanes_that_fail", "requests_that_fail", "slices_that_vanish",
                "bytes_that_change")
+PLAIN = CONFORMANCE[:2]
 # Plain, and through one kind of fault. The sweeps of all kinds take minutes, mostly of waiting: one
 # guest has them, and all with YOLK_LONG=1.
 SHORT = CONFORMANCE if os.environ.get("YOLK_LONG") == "1" else CONFORMANCE[:3]

@@ -12,7 +12,7 @@ import pytest
 
 import vm
 from host import INSIDE, Step, assert_step, boot, boot_steps
-from rdma import SHORT, conformance, rails
+from rdma import PLAIN, conformance, rails
 
 WRITTEN = f"/var/tmp/yolk-vm-{os.getpid()}"
 
@@ -62,7 +62,7 @@ def again(tmp_path_factory):
     """A boot in a folder of /tmp, and that folder."""
     there = tmp_path_factory.mktemp("there")
     (there / "there").write_text("from the host\n")
-    steps = [Step("folder", ["sh", "-c", "cat there && echo more >here"]), conformance(2, cases=SHORT), rails("a_link_is_cut", 2)]
+    steps = [Step("folder", ["sh", "-c", "cat there && echo more >here"]), conformance(2, cases=PLAIN), rails("a_link_is_cut", 2)]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(there)
         return boot_steps(steps, nics=2), there
@@ -75,7 +75,7 @@ def test_a_folder_in_tmp_comes_along(again):
 
 
 def test_conformance_over_two_devices(again):
-    assert_step(again[0]["conformance"], *SHORT)
+    assert_step(again[0]["conformance"], *PLAIN)
 
 
 def test_a_link_is_cut(again):
