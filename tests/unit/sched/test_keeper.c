@@ -44,7 +44,7 @@ static void rig_open(struct rig *r) {
     memset(r, 0, sizeof(*r));
     r->trees = calloc(1, sizeof(*r->trees));
     assert_int_equal(yk_history_init(&r->h, 100), 0);
-    assert_int_equal(yk_keeper_init(&r->k, &r->h, r->trees, 1, 2, 1), 0);
+    assert_int_equal(yk_keeper_init(&r->k, &r->h, r->trees, 1, 1), 0);
     r->h.request = 1;
     r->deep = add(r, 1, 1000);
     r->head = add(r, 2, 0); /* used last: it stays where nothing is known */
