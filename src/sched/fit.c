@@ -12,7 +12,8 @@
 #include <string.h>
 
 #define TREES    24
-#define PARTS    2 /* of the examples: each has its share of the trees, upon those of the parts before it */
+#define PARTS    2 /* of many examples: each has its share of the trees, upon those of the parts before it */
+#define MANY     16000u /* fewer than that are too few to be halved, and cost little */
 #define SHRINK   0.19f /* of each tree's step */
 #define FEATURES 12    /* of a tree */
 #define RIDGE    4.0f  /* expected events added to each leaf: few examples move little */
@@ -48,7 +49,7 @@ struct split {
 struct growing {
     struct yk_fit *fit;
     struct yk_trees *trees;
-    uint32_t tree;
+    uint32_t tree, parts;
 };
 
 int yk_fit_init(struct yk_fit *f, uint32_t max_examples, uint64_t seed) {
@@ -231,10 +232,10 @@ static yk_trees_pair start(const struct yk_fit_example *e, uint32_t n, float nea
 }
 
 /* Examples of two kinds may come in turn, so which part one is of is drawn. */
-static uint32_t part_of(uint64_t seed, uint32_t example) {
+static uint32_t part_of(uint64_t seed, uint32_t example, uint32_t parts) {
     uint64_t z = (seed + example) * UINT64_C(0x9e3779b97f4a7c15);
     z = (z ^ z >> 32) * UINT64_C(0xbf58476d1ce4e5b9);
-    return (uint32_t)(z >> 32) % PARTS;
+    return (uint32_t)(z >> 32) % parts;
 }
 
 /* Those of the part become rows, that expect what the trees so far say. Returns how many. */
@@ -242,7 +243,7 @@ static uint32_t fill_rows(const struct growing *w, const struct yk_fit_example *
                           uint32_t wanted) {
     uint32_t rows = 0;
     for (uint32_t i = 0; i < n; i++) {
-        if (part_of(seed, i) != wanted)
+        if (part_of(seed, i, w->parts) != wanted)
             continue;
         struct yk_fit_row *r = &w->fit->rows[rows++];
         sums s = seen(&e[i], near_s);
@@ -264,9 +265,10 @@ void yk_fit_run(struct yk_fit *f, const struct yk_fit_example *examples, uint32_
     t->waits = near_s > 0 ? 2 : 1;
     t->base = start(examples, n, near_s);
     uint64_t seed = f->random;
-    for (uint32_t part = 0; part < PARTS; part++) {
+    w.parts = n < MANY ? 1 : PARTS;
+    for (uint32_t part = 0; part < w.parts; part++) {
         uint32_t rows = fill_rows(&w, examples, n, near_s, seed, part);
-        for (uint32_t k = 0; k < TREES / PARTS; k++) {
+        for (uint32_t k = 0; k < TREES / w.parts; k++) {
             w.tree = yk_trees_add(t);
             grow_tree(&w, rows);
         }

@@ -8,7 +8,7 @@
  * what a cache orders by: expected hits for each second of a block's stay.
  * Rejected: the chance of an event within a time as a label, which says nothing until that time is over.
  *
- * Each half of the examples, which are drawn, makes half of the trees, the second upon what the first half's say: a
+ * Each half of the examples (of many; which are drawn) makes half of the trees, the second upon what the first half's say: a
  * tree reads half as much. A node's histogram is its parent's less its sibling's, so of two siblings only the smaller
  * one's rows are read; each tree looks at some of the features, drawn anew; a row keeps its rate, not the logarithm, so that
  * a tree costs one exponential a leaf. docs/decisions/0022.
