@@ -106,7 +106,7 @@ static void begin(uint32_t devices) {
     begin_with(devices, 0);
 }
 
-/* Nothing is left of what was made, though a helper keeps a device for a few seconds. */
+/* Nothing is left of what was made, though a helper keeps a device for a while. */
 static void end(void) {
     char command[100];
     struct soft s;
