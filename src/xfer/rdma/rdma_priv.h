@@ -155,7 +155,7 @@ void yk_rdma_mem_own(struct yk_rdma_mem *m, const void *owner); /* where it was 
 #define YK_RDMA_ALL UINT64_MAX
 void yk_rdma_mem_want(struct yk_rdma_mem *m, const char *device, uint64_t chunk);
 /* A device for who must not wait until it is open: 0, and one more user; -YK_EAGAIN: a helper is at it (ask again; it is
- * kept for some seconds), and the owner's memory is made known to it; others: it could not be opened a moment ago. */
+ * kept for a second), and the owner's memory is made known to it; others: it could not be opened a moment ago. */
 int yk_rdma_dev_soon(const char *device, const void *owner, struct yk_rdma_dev **ret_dev, struct yk_err *err);
 /* Devices that were taken out of the host forget all memory, which lets their drivers go. Called where one is missed. */
 void yk_rdma_gone_forget(void);

@@ -10,7 +10,7 @@
  *
  * Who unregisters does not call the library either: the helper has the device forget the memory, before anything else,
  * and says when that is done. What the device was never told is gone at once, though the device should hang in being
- * opened. It goes, and closes its device, with the last job, or some seconds after a lane asked for it, if none uses it.
+ * opened. It goes, and closes its device, with the last job, or a second after a lane asked for it, if none uses it.
  *
  * A device that was taken out of the host forgets all, which lets its driver go, and the one that comes in its place is
  * told all of it again, when a lane wants it.
@@ -43,7 +43,7 @@
 #define LARGE    (1ull << 30) /* of which it says how far it is, from time to time */
 #define TELL_NS  (5 * YK_NS_PER_S)
 #define GIB      ((double)(1ull << 30))
-#define KEEP_NS  (3 * YK_NS_PER_S) /* that a device stays open for a lane that asked for it: it comes back at once */
+#define KEEP_NS  (1 * YK_NS_PER_S) /* that a device stays open for a lane that asked for it: it comes back at once */
 
 /* Under the lock. */
 struct yk_rdma_helper {

@@ -558,7 +558,7 @@ static void a_device_that_opens_slowly(void **state) {
     yk_rdma_dev_put(other);
     yk_rdma_dev_put(same);
     assert_int_equal(mem_end(r.mem, yk_now_ns() + LOOK_NS), 0);
-    await(&script.closed, 2); /* some seconds after the lanes that asked for them */
+    await(&script.closed, 2); /* a while after the lanes that asked for them */
     set(&script.absent, 1);
     r.mem = yk_rdma_mem_new(r.base, r.len, NULL);
     assert_int_equal(opened_soon("dev0", &same), -YK_ENOENT);
