@@ -314,6 +314,40 @@ static void a_device_that_fails_ends_it(void **state) {
     world_close(&w);
 }
 
+/* ---- a client's own ---------------------------------------------------------------------------------- */
+
+static bool is_in_dram(struct world *w, uint32_t block) {
+    uint32_t tiers = 0;
+    return known(&w->f, block, &tiers) && (tiers & 1u << YK_TIER_DRAM) != 0;
+}
+
+/* Its policy would not have them here; but who fetched them is about to use them. */
+static void what_a_client_fetches_ahead_stays_for_its_use(void **state) {
+    static struct world w;
+    char key[32];
+    uint32_t block, tiers;
+    world_open(&w, 19000, 20000);
+    for (uint32_t i = 1; i < 3 * CAPACITY; i++) {
+        put(&w.f, i, LEN);
+        settle(&w.f);
+    }
+    for (block = 1; block <= 10; block++) {
+        assert_true(known(&w.f, block, &tiers) && tiers == 1u << YK_TIER_SSD);
+        uint32_t len = key_of(key, block);
+        assert_int_equal(yk_store_raise(w.f.s, w.f.ns, w.f.epoch, key, len, YK_SSD_PRIO_PREFETCH, 0, 0), YK_PENDING);
+    }
+    settle(&w.f);
+    for (block = 1; block <= 10; block++)
+        assert_true(is_in_dram(&w, block));
+    for (uint32_t i = 0; i < 20; i++) {
+        put(&w.f, 600000 + i, LEN);
+        settle(&w.f);
+    }
+    for (block = 1; block <= 10; block++)
+        assert_true(is_in_dram(&w, block));
+    world_close(&w);
+}
+
 /* ---- a start ---------------------------------------------------------------------------------------- */
 
 static void save_learned(struct world *w, const char *path) {
@@ -329,11 +363,6 @@ static void save_learned(struct world *w, const char *path) {
     assert_int_equal(yk_learned_file_part(&file, name, ns, bytes, len, &err), 0);
     assert_int_equal(yk_learned_file_done(&file, yk_wall_ms(), &err), 0);
     free(bytes);
-}
-
-static bool is_in_dram(struct world *w, uint32_t block) {
-    uint32_t tiers = 0;
-    return known(&w->f, block, &tiers) && (tiers & 1u << YK_TIER_DRAM) != 0;
 }
 
 /* Of the blocks that the policy of before would have, all on SSD: how many a start brings up, and how many of what was
@@ -396,6 +425,7 @@ int main(void) {
         cmocka_unit_test(what_is_removed_while_it_is_read_does_not_come_up),
         cmocka_unit_test(demand_comes_first),
         cmocka_unit_test(a_device_that_fails_ends_it),
+        cmocka_unit_test(what_a_client_fetches_ahead_stays_for_its_use),
         cmocka_unit_test(a_start_loads_what_was_learned_to_be_worth_most),
     };
     return cmocka_run_group_tests(tests, make_dirs, remove_dirs);
