@@ -189,7 +189,9 @@ void yk_store_partition_use(struct yk_store *s, uint32_t idx) {
     const struct yk_desc *d = desc_at(s, idx);
     if (s->partition != NULL && d->ns < YK_SHM_NAMESPACES && s->shares[d->ns].blocks == 1)
         set_terms(s, d->ns); /* its first block: now it is known how large they are */
-    if (s->partition != NULL && !s->recovering && d->ns < YK_SHM_NAMESPACES && !s->shares[d->ns].announces)
+    if (s->partition == NULL || s->recovering || s->arrives != ARRIVES_USED) /* nobody asked for it */
+        return;
+    if (d->ns < YK_SHM_NAMESPACES && !s->shares[d->ns].announces)
         hear(s, d->ns, &d->hash, 1);
 }
 

@@ -413,6 +413,30 @@ static void a_start_loads_what_was_learned_to_be_worth_most(void **state) {
     assert_int_equal(last, CAPACITY);
 }
 
+/* Nor did anybody ask for it: shares are not divided by what a start brings up. */
+static void what_a_start_loads_was_not_asked_for(void **state) {
+    static struct world w;
+    yk_ns_info info;
+    world_open(&w, 19000, 20000);
+    for (uint32_t i = 1; i < 3 * CAPACITY; i++) {
+        put(&w.f, i, LEN);
+        settle(&w.f);
+    }
+    w.f.o.ssd.no_preload = 0;
+    reboot(&w.f, 1);
+    settle(&w.f);
+    yk_store_tick(w.f.s);
+    assert_true(counters(&w).preloaded >= CAPACITY / 2);
+    assert_int_equal(yk_store_ns_info(w.f.s, w.f.ns, &info), 0);
+    assert_int_equal(info.share_bytes, 0);
+    for (uint32_t i = 1; i < 3 * CAPACITY; i++) /* but by what is */
+        (void)get(&w.f, i, 0, LEN);
+    yk_store_tick(w.f.s);
+    assert_int_equal(yk_store_ns_info(w.f.s, w.f.ns, &info), 0);
+    assert_true(info.share_bytes > 0);
+    world_close(&w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_due_comes_up_and_is_used),
@@ -427,6 +451,7 @@ int main(void) {
         cmocka_unit_test(a_device_that_fails_ends_it),
         cmocka_unit_test(what_a_client_fetches_ahead_stays_for_its_use),
         cmocka_unit_test(a_start_loads_what_was_learned_to_be_worth_most),
+        cmocka_unit_test(what_a_start_loads_was_not_asked_for),
     };
     return cmocka_run_group_tests(tests, make_dirs, remove_dirs);
 }
