@@ -373,6 +373,15 @@ bool yk_learned_is_due(const struct yk_policy *p, uint64_t key_hash) {
     return record != YK_RECORD_NONE && l->history.records[record].lifted;
 }
 
+void yk_learned_not_coming(struct yk_policy *p, uint64_t key_hash) {
+    struct learned *l = of(p);
+    uint32_t record = yk_history_find(&l->history, key_hash);
+    if (record == YK_RECORD_NONE || !l->history.records[record].lifted || l->history.records[record].id != YK_POLICY_NONE)
+        return;
+    l->history.records[record].lifted = 0;
+    yk_keeper_drop(&l->keeper, record);
+}
+
 /* ---- training ---------------------------------------------------------------------------------- */
 
 struct yk_learned_training *yk_learned_training_begin(struct yk_policy *p) {

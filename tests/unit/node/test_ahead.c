@@ -192,14 +192,37 @@ static void without_the_option_nothing_is_asked(void **state) {
     world_close(&w);
 }
 
+/* Blocks that are to come up. */
+static uint32_t due_blocks(struct world *w, uint32_t *ret_blocks) {
+    uint32_t n = 0, tiers;
+    for (uint32_t i = 0; i < SESSIONS; i++)
+        for (uint32_t k = 0; k < HEAD + TURNS; k++) {
+            uint32_t block = block_of(i, k);
+            if (yk_learned_is_due(yk_store_policy_of_ns(w->f.s, w->f.ns), hash_of(w, block)) &&
+                known(&w->f, block, &tiers) && tiers == 1u << YK_TIER_SSD)
+                ret_blocks[n++] = block;
+        }
+    return n;
+}
+
+/* What did not come the policy does not hold either. */
+static void nothing_is_held_of(struct world *w, const uint32_t *blocks, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++)
+        assert_false(yk_learned_is_due(yk_store_policy_of_ns(w->f.s, w->f.ns), hash_of(w, blocks[i])));
+}
+
 /* Whatever was named is gone, in this way, before any of it was read. */
 static void lose_all(void (*lose)(struct world *w)) {
     static struct world w;
+    static uint32_t due[SESSIONS * (HEAD + TURNS)];
     world_open(&w, 19000, 20000);
     until_named(&w);
     struct yk_counters before = counters(&w);
+    uint32_t n_due = due_blocks(&w, due);
+    assert_true(n_due >= 4);
     lose(&w);
     settle(&w.f);
+    nothing_is_held_of(&w, due, n_due);
     struct yk_counters n = counters(&w);
     assert_int_equal(n.prefetch_ahead_moved, before.prefetch_ahead_moved);
     assert_int_equal(n.prefetch_ahead_cancelled, before.prefetch_ahead_cancelled + before.prefetch_ahead_waiting);
@@ -303,11 +326,14 @@ static void what_is_removed_while_it_is_read_does_not_come_up(void **state) {
 
 static void a_device_that_fails_ends_it(void **state) {
     static struct world w;
+    static uint32_t due[SESSIONS * (HEAD + TURNS)];
     world_open(&w, 19000, 20000);
     until_named(&w);
     struct yk_counters before = counters(&w);
+    uint32_t n_due = due_blocks(&w, due);
     yk_file_fault_set(faults[0], &(struct yk_file_fault){.kind = YK_FILE_FAULT_GONE, .op_mask = 0xff, .nth = 1});
     settle(&w.f);
+    nothing_is_held_of(&w, due, n_due);
     struct yk_counters n = counters(&w);
     assert_int_equal(n.prefetch_ahead_moved, before.prefetch_ahead_moved);
     assert_int_equal(n.prefetch_ahead_waiting, 0);
