@@ -62,7 +62,7 @@ static void set_terms(struct yk_store *s, uint32_t ns) {
     const struct yk_ns_entry *e = &s->own.ns[ns];
     uint64_t bytes = s->n.block_bytes + s->n.cxl_block_bytes, blocks = s->n.blocks + s->n.cxl_blocks;
     struct yk_shares_terms terms = {
-        .least_bytes = e->guarantee_bytes,
+        .least_bytes = e->state == 1 ? e->guarantee_bytes : 0,
         .most_bytes = e->quota_bytes,
         .priority = (double)e->priority / YK_PRIORITY_DEFAULT,
         .block_bytes = sh->blocks == 0 ? mean_block(bytes, blocks) : mean_block(sh->bytes, sh->blocks),
