@@ -400,6 +400,12 @@ static void many_threads_at_once(void **state) {
 
 /* ---- bounds ---- */
 
+static yk_route_figures figures(yk_routes *r) {
+    yk_route_figures f = {.size = sizeof(f)};
+    assert_int_equal(yk_route_figures_get(r, 60000, &f), 0);
+    return f;
+}
+
 static void long_requests_are_refused(void **state) {
     yk_routes *r = make(NULL);
     yk_route_request q = request_of(0);
@@ -480,6 +486,28 @@ static void who_leaves_with_much_is_gone(void **state) {
     report(r, "e", 0, 0);
     ask(r, &q, c);
     assert_int_equal(c[0].vram, 0);
+    free(blocks);
+    yk_route_close(r);
+}
+
+/* An old one with much goes piece by piece: who comes meanwhile gets another number if there is one, and each report
+ * takes a piece, so that what it had does not stay. */
+static void one_that_goes_keeps_nobody_out(void **state) {
+    enum { N = 200000, FORGET_MS = 500 };
+    yk_route_opts opts = {.size = sizeof(opts), .instances_max = 3, .forget_ms = FORGET_MS};
+    yk_routes *r = make(&opts);
+    uint64_t *blocks = calloc(N, sizeof(*blocks));
+    for (uint64_t i = 0; i < N; i++)
+        blocks[i] = i + 1000;
+    assert_int_equal(yk_route_stored(r, "old", YK_ROUTE_VRAM, blocks, N), 0);
+    usleep((FORGET_MS + 10) * 1000); /* what it waits for is that time passes */
+    assert_int_equal(yk_route_stored(r, "b", YK_ROUTE_VRAM, chain, 10), 0);
+    assert_int_equal(yk_route_stored(r, "c", YK_ROUTE_VRAM, chain, 10), 0);
+    assert_int_equal(yk_route_gone(r, "c"), 0);
+    assert_int_equal(yk_route_stored(r, "new", YK_ROUTE_VRAM, chain, 10), 0);
+    for (int i = 0; i < N / 1000; i++)
+        report(r, "b", 0, 0);
+    assert_true(figures(r).blocks <= 20);
     free(blocks);
     yk_route_close(r);
 }
@@ -567,12 +595,6 @@ static void transfers_go_by_what_nodes_measure(void **state) {
 
 /* ---- figures ---- */
 
-static yk_route_figures figures(yk_routes *r) {
-    yk_route_figures f = {.size = sizeof(f)};
-    assert_int_equal(yk_route_figures_get(r, 60000, &f), 0);
-    return f;
-}
-
 static void what_it_did_is_counted(void **state) {
     yk_routes *r = make(NULL);
     yk_route_request q = request_of(YK_ROUTE_TAKE);
@@ -635,6 +657,7 @@ int main(void) {
         cmocka_unit_test(long_requests_are_refused),
         cmocka_unit_test(what_is_told_at_length_holds_up_nobody),
         cmocka_unit_test(who_leaves_with_much_is_gone),
+        cmocka_unit_test(one_that_goes_keeps_nobody_out),
         cmocka_unit_test(a_near_peer_is_found),
         cmocka_unit_test(transfers_go_by_what_nodes_measure),
         cmocka_unit_test(what_it_did_is_counted),
