@@ -554,6 +554,21 @@ static double transfer_ms(yk_routes *r, const yk_route_held *held, size_t n) {
     return c[0].transfer_ms;
 }
 
+/* What comes from another's SSD comes no faster than that reads, over a link that nobody has measured yet, too. */
+static void a_link_that_is_not_known_is_no_faster_than_the_ssd(void **state) {
+    yk_routes *r = make(NULL);
+    yk_route_load_report one = {.size = sizeof(one), .name = "one", .node = "n1"};
+    yk_route_node_report n2 = {.size = sizeof(n2), .name = "n2", .ssd_bytes_per_s = 5e8, .ssd_latency_ms = 3};
+    yk_route_held low[] = {{"n2", {0, 0, 10}}};
+    assert_int_equal(yk_route_load(r, &one), 0);
+    assert_int_equal(yk_route_node(r, &n2), 0);
+    assert_float_equal(transfer_ms(r, low, 1), 23, 0.01);
+    n2.ssd_bytes_per_s = 8e9; /* nor faster than the link is taken to be */
+    assert_int_equal(yk_route_node(r, &n2), 0);
+    assert_float_equal(transfer_ms(r, low, 1), 8, 0.01);
+    yk_route_close(r);
+}
+
 static void transfers_go_by_what_nodes_measure(void **state) {
     yk_routes *r = make(NULL);
     yk_route_load_report one = {.size = sizeof(one), .name = "one", .node = "n1"},
@@ -659,6 +674,7 @@ int main(void) {
         cmocka_unit_test(who_leaves_with_much_is_gone),
         cmocka_unit_test(one_that_goes_keeps_nobody_out),
         cmocka_unit_test(a_near_peer_is_found),
+        cmocka_unit_test(a_link_that_is_not_known_is_no_faster_than_the_ssd),
         cmocka_unit_test(transfers_go_by_what_nodes_measure),
         cmocka_unit_test(what_it_did_is_counted),
     };
