@@ -490,6 +490,24 @@ static void who_leaves_with_much_is_gone(void **state) {
     yk_route_close(r);
 }
 
+/* A request that tells of one for whom there is no place is answered by what else is known. */
+static void a_full_table_refuses_no_request(void **state) {
+    yk_route_opts opts = {.size = sizeof(opts), .instances_max = 1};
+    yk_route_held held[] = {{"stranger", {0, 10, 10}}, {"another", {0, 10, 10}}, {"e", {4, 4, 4}}};
+    yk_routes *r = make(&opts);
+    yk_route_request q = request_of(0);
+    yk_route_choice c[8];
+    report(r, "e", 0, 0);
+    q.held = held;
+    q.n_held = 3;
+    assert_int_equal(ask(r, &q, c).ranked, 1);
+    assert_int_equal(c[0].vram, 4);
+    held[1].name = "";
+    yk_route_answer a;
+    assert_int_equal(yk_route_ask(r, &q, c, 8, &a), -YK_EINVAL);
+    yk_route_close(r);
+}
+
 /* An old one with much goes piece by piece: who comes meanwhile gets another number if there is one, and each report
  * takes a piece, so that what it had does not stay. */
 static void one_that_goes_keeps_nobody_out(void **state) {
@@ -672,6 +690,7 @@ int main(void) {
         cmocka_unit_test(long_requests_are_refused),
         cmocka_unit_test(what_is_told_at_length_holds_up_nobody),
         cmocka_unit_test(who_leaves_with_much_is_gone),
+        cmocka_unit_test(a_full_table_refuses_no_request),
         cmocka_unit_test(one_that_goes_keeps_nobody_out),
         cmocka_unit_test(a_near_peer_is_found),
         cmocka_unit_test(a_link_that_is_not_known_is_no_faster_than_the_ssd),
