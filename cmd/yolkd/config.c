@@ -13,6 +13,7 @@
 #include "dir/member.h"
 #include "machine.h"
 #include "node/cxl_place.h"
+#include "sched/cost.h"
 #include "sched/policy.h"
 #include "shm/segment.h"
 
@@ -26,6 +27,7 @@
 
 #define NAME_MAX_BYTES 63u
 #define POLICIES_MAX   16u
+#define SHAPES_MAX     8u
 #define DRAM_SHARE     4u             /* a quarter of the machine's memory by default */
 #define DRAM_LEAST     (256ull << 20) /* of that default */
 #define DEFAULT_DIR    "/dev/shm"
@@ -37,6 +39,7 @@ static const char *const level_names[] = {"error", "warn", "info", "debug", NULL
 static const char *const ssd_when_names[] = {"demotion", "write-through", NULL};
 static const char *const trim_names[] = {"auto", "on", "off", NULL};
 static const char *policy_names[POLICIES_MAX + 1], *ssd_admit_names[POLICIES_MAX + 1];
+static const char *shape_names[SHAPES_MAX + 2] = {"none"}; /* and yk_cost_shapes */
 
 static int check_name(const char *text, struct yk_err *err) {
     static const char allowed[] =
@@ -169,6 +172,11 @@ static struct yk_opt table[] = {
     {ROW("policy", YK_OPT_ENUM, policy), .def = "learned", .values = policy_names, .section = "memory",
      .help = "Which blocks leave first when space is short. learned learns from what is asked for which are wanted again, "
              "never far below the better of lru and s3fifo; the others cost less CPU and memory."},
+    {ROW("model-shape", YK_OPT_ENUM, model_shape), .def = "none", .values = shape_names, .section = "memory",
+     .help = "Shape of the model whose blocks are kept: learned keeps what saves most compute then, which grows with a "
+             "block's depth in the prompt as this model's attention does. none: all hits save alike."},
+    {ROW("block-tokens", YK_OPT_INT, block_tokens), .def = "256", .min = "1", .max = "1048576", .section = "memory",
+     .help = "With --model-shape: tokens of one block."},
     {ROW("reserve-percent", YK_OPT_INT, reserve_percent), .def = "2", .min = "0", .max = "25",
      .section = "memory",
      .help =
@@ -365,6 +373,8 @@ static void fill_table(bool this_machine) {
         policy_names[i] = policies[i]->name;
     for (size_t i = 0; i < POLICIES_MAX && yk_policy_admit_list()[i].name != NULL; i++)
         ssd_admit_names[i] = yk_policy_admit_list()[i].name;
+    for (size_t i = 0; i < SHAPES_MAX && yk_cost_shapes()[i].name != NULL; i++)
+        shape_names[i + 1] = yk_cost_shapes()[i].name;
     yk_fmt_bytes_exact(share < DRAM_LEAST ? DRAM_LEAST : share, dram_default);
     row("dram")->def = this_machine ? dram_default : NULL;
 }
@@ -559,6 +569,11 @@ static int check_transfer_host(const struct yolkd_config *config, struct yk_err 
     return yk_opt_fail(&config->opts, "transfer", err, REMOTE_TEXT, config->transfer);
 }
 
+static double saved_growth(const struct yolkd_config *config) {
+    const struct yk_cost_shape *shape = yk_cost_shape_find(shape_names[config->model_shape]);
+    return shape != NULL ? yk_cost_growth(shape, (uint32_t)config->block_tokens) : 0;
+}
+
 int yolkd_config_node(const struct yolkd_config *config, bool activated,
                       struct yk_node_opts *ret_opts, struct yk_err *err) {
     const char *huge_dir = NULL;
@@ -603,6 +618,7 @@ int yolkd_config_node(const struct yolkd_config *config, bool activated,
                     .max_clients = (uint32_t)config->max_clients + 1u, /* slot 0 is the node's */
                     .numa_node = config->numa_node},
         .policy = policy_names[config->policy],
+        .saved_growth = saved_growth(config),
         .capacity_blocks = (uint64_t)config->capacity_blocks,
         .reserve_percent = (uint32_t)config->reserve_percent,
         .held_percent = (uint32_t)config->held_percent,

@@ -22,6 +22,8 @@ struct yolkd_config {
     int64_t capacity_blocks;
     int64_t max_blocks;
     int policy; /* of yk_policy_list */
+    int model_shape; /* 0: none; others of yk_cost_shapes */
+    int64_t block_tokens;
     struct yk_opt_list listen;
     struct yk_addr http;
     char *transfer; /* auto, off or HOST:PORT */

@@ -192,6 +192,7 @@ int yk_store_policy_make(struct yk_store *s, uint32_t ns) {
     struct share *sh = &s->shares[ns];
     struct yk_policy_opts po = {.capacity_objects = yk_store_capacity_objects(s),
                                 .seed = s->seed ^ ns,
+                                .saved_growth = s->saved_growth,
                                 .has_below = s->low != NULL || s->cxl != NULL};
     if (sh->policy != NULL)
         return 0;

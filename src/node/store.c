@@ -87,6 +87,7 @@ static int open_parts(struct yk_store *s, const struct yk_store_opts *opts, stru
     s->next_expiry_ms = UINT64_MAX;
     yk_store_turn(s);
     s->seed = opts->seed;
+    s->saved_growth = opts->saved_growth;
     s->replays = opts->replays;
     COUNT_ADD(s, meta_blocks_max, s->seg.layout.max_blocks);
     rc = yk_store_back_open(s);

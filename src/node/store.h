@@ -112,6 +112,7 @@ struct yk_store_opts {
     void (*durable)(void *arg, uint64_t ticket);
     void *arg;
     const char *policy;             /* name in sched's list */
+    double saved_growth;            /* what a use saves with depth (sched/policy.h); 0: all save alike */
     uint64_t capacity_blocks;       /* committed blocks at most; 0 = as many as fit */
     uint32_t reserve_percent;       /* of the tier that reclaim keeps free ahead of need */
     uint32_t held_percent;          /* of the tier that reservations and hard pins may hold (R4) */

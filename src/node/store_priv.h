@@ -103,6 +103,7 @@ struct yk_store {
     uint64_t capacity_blocks;
     uint8_t local_copies; /* enum yk_local_copies */
     uint64_t seed;
+    double saved_growth;
     uint8_t replays; /* times of requests are what those who announce them say */
     uint64_t low_bytes,
         high_bytes;    /* free space: reclaim starts below the one, ends at the other */

@@ -90,7 +90,7 @@ def test_the_real_trace_over_two_rails_of_which_one_is_cut(place, make_node):
     it is cut in the middle: the other one goes on, and nothing is lost. (The connection has a rail of its own.)"""
     trace = real_trace()
     room_for(2 * CAPACITY, BLOCK)
-    limits = ["--capacity-blocks", CAPACITY, "--held-percent", 50]
+    limits = ["--capacity-blocks", CAPACITY, "--held-percent", 50, "--policy", "lru"]  # what hits depends on no clock
     dram = f"{(CAPACITY * BLOCK >> 20) + 256}M"
     local = make_node(*limits, dram=dram, name="local").start()
     expected = local.json(*replay_options(trace), seconds=LONG_S)[0]
