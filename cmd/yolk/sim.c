@@ -304,7 +304,10 @@ static int read_lengths(const char *text, struct yk_sim_opts *opts, struct yk_er
     if (text == NULL)
         return 0;
     int n = sscanf(text, "%31[^:]:%31[^:]:%7s%c", min, max, each, &rest);
-    if (n < 2 || n > 3 || strcmp(each, "each") != 0)
+    int wants = n == 3 ? 2 : 1;
+    for (const char *at = text; *at != '\0'; at++)
+        wants -= *at == ':';
+    if (n < 2 || n > 3 || wants != 0 || strcmp(each, "each") != 0)
         return yk_err_set(err, -YK_EINVAL, "expected two sizes, MIN:MAX, or MIN:MAX:each");
     opts->draws_each = n == 3;
     int rc = yk_parse_size(min, &opts->bytes_min, err);
@@ -345,6 +348,20 @@ static int check_beside(const struct yolk_ctx *ctx) {
     return YOLK_OK;
 }
 
+static int check_restart(const struct yolk_ctx *ctx) {
+    static const char *const beside[] = {"preload-rate", "restart-window", NULL}, *const without[] = {"block-bytes", "cost", NULL};
+    const struct sim_config *c = ctx->config;
+    if (c->restart_at != NULL && c->cluster.nodes > 0)
+        return yolk_fail(YOLK_USAGE, "--restart-at: found --nodes, expected one cache");
+    for (size_t i = 0; c->restart_at == NULL && beside[i] != NULL; i++)
+        if (yk_opt_is_set(ctx->opts, beside[i]))
+            return yolk_fail(YOLK_USAGE, "found --%s without --restart-at, expected both", beside[i]);
+    for (size_t i = 0; c->restart_at != NULL && without[i] != NULL; i++)
+        if (yk_opt_is_set(ctx->opts, without[i]))
+            return yolk_fail(YOLK_USAGE, "found --%s with --restart-at, expected one of them", without[i]);
+    return YOLK_OK;
+}
+
 /* Takes the first trace over. */
 static int run_beside(const struct sim_config *c, struct yk_sim_trace *first) {
     struct yk_sim_trace traces[YK_SIM_TENANTS_MAX] = {*first};
@@ -373,10 +390,10 @@ static int sim(struct yolk_ctx *ctx) {
     int code = sim_cluster_check(ctx->opts, c->cluster.nodes > 0);
     if (code == YOLK_OK)
         code = check_beside(ctx);
+    if (code == YOLK_OK)
+        code = check_restart(ctx);
     if (code != YOLK_OK)
         return code;
-    if (c->restart_at != NULL && c->cluster.nodes > 0)
-        return yolk_fail(YOLK_USAGE, "--restart-at: found --nodes, expected one cache");
     if (c->trace == NULL)
         return yolk_fail(YOLK_USAGE, "found no --trace, expected --trace FILE");
     uint64_t below = 0;

@@ -156,13 +156,21 @@ static int ask_one(struct yolkd_keeps *k, const struct keep *w, uint64_t epoch, 
     return yk_rd_ok(&in) ? status : -YK_EPROTO;
 }
 
+static bool is_over(struct yolkd_keeps *k) {
+    pthread_mutex_lock(&k->lock);
+    bool ends = k->ends;
+    pthread_mutex_unlock(&k->lock);
+    return ends;
+}
+
+/* As many as KEYS_MAX questions, each of ASK_MS: the end waits for one of them. */
 static void ask_all(struct yolkd_keeps *k, const struct keep *w) {
     static struct yk_log_limit limit = YK_LOG_LIMIT_INIT(60000);
     const unsigned char *at = w->keys;
     uint64_t epoch = epoch_of(k, w->ns);
     struct yk_err err = {0};
     int rc = 0;
-    for (uint32_t i = 0; i < w->n && rc >= 0; i++) {
+    for (uint32_t i = 0; i < w->n && rc >= 0 && !is_over(k); i++) {
         rc = ask_one(k, w, epoch, at + 1, *at, &err);
         at += 1 + *at;
     }

@@ -147,9 +147,10 @@ static int take_spaces(struct yk_member *m, const void *bytes, size_t len) {
     yk_rd_init(&sum, (const char *)bytes + len - 8, 8);
     yk_rd_init(&r, bytes, len - 8);
     uint32_t magic = yk_rd_u32(&r);
-    if (yk_rd_u64(&sum) != yk_hash64(bytes, len - 8) || 
-        (magic != SPACES_MAGIC && magic != SPACES_COPIES_MAGIC && magic != SPACES_TERMS_MAGIC))
+    if (yk_rd_u64(&sum) != yk_hash64(bytes, len - 8))
         return -YK_EPROTO;
+    if (magic != SPACES_MAGIC && magic != SPACES_COPIES_MAGIC && magic != SPACES_TERMS_MAGIC)
+        return -YK_EVERSION;
     for (uint32_t n = yk_rd_u32(&r); n > 0 && !r.bad && m->view.space_count < YK_MEMBER_SPACES_MAX; n--) {
         uint32_t name_len;
         const void *name = yk_rd_str8(&r, &name_len);
@@ -177,6 +178,8 @@ static int read_spaces(struct yk_member *m, struct yk_err *err) {
         return rc;
     rc = take_spaces(m, bytes, len);
     free(bytes);
+    if (rc == -YK_EVERSION) /* nothing is wrong with it, and what the node holds need not go */
+        return yk_err_set(err, rc, "%s/spaces is of another version of Yolk, which can read it: run that one", m->dir);
     if (rc < 0)
         return yk_err_set(err, rc, "%s/spaces is damaged" MEND, m->dir);
     return 0;

@@ -52,7 +52,10 @@ struct yk_sim_cache {
     uint32_t trainings;
 };
 
-#define YK_SIM_BLOCK_TOKENS 512u /* as in the public traces */
+/* From one request to a later one; a trace that goes back stands still. */
+static inline uint64_t yk_sim_since_ms(const struct yk_sim_trace *t, uint64_t from, uint64_t to) {
+    return t->reqs[to].at_ms > t->reqs[from].at_ms ? t->reqs[to].at_ms - t->reqs[from].at_ms : 0;
+}
 
 /* Stands for a hash of the key: numbers that follow each other must not look alike. */
 static inline uint64_t yk_sim_hash(uint64_t id) {

@@ -5,7 +5,7 @@
  *
  * Thread: one.
  */
-#include "sim/sim.h"
+#include "sim/cache_priv.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +33,7 @@ static struct yk_sim_back find_back(const struct yk_sim_trace *t, const struct y
         uint64_t first = i + 1 - r->window;
         back.is_back = (double)have >= BACK_AT * (double)want;
         back.requests = first - r->request;
-        back.ms = t->reqs[first].at_ms - t->reqs[r->request].at_ms;
+        back.ms = yk_sim_since_ms(t, r->request, first);
         have -= hits[first];
         want -= never[first];
     }

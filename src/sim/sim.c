@@ -97,14 +97,17 @@ static int prefetch(struct yk_sim_cache *c, uint64_t from_ms, uint64_t to_ms) {
     return rc;
 }
 
+#define PRELOAD_ALL 1e15 /* blocks: more than there are, and a whole number, whatever the rate and the times */
+
 /* The restart, or what has come up since it until this request. */
 static int restart(const struct yk_sim_trace *t, uint64_t number, const struct yk_sim_restart *r, struct yk_sim_cache *c) {
     if (number == r->request)
         return c->ops->restart(c, t->reqs[number].at_ms);
     if (number < r->request)
         return 0;
-    double until = (double)(t->reqs[number].at_ms - t->reqs[r->request].at_ms) / 1000 * r->preload_per_s;
-    return until > (double)c->preloaded ? c->ops->preload(c, (uint64_t)until - c->preloaded) : 0;
+    double until = (double)yk_sim_since_ms(t, r->request, number) / 1000 * r->preload_per_s;
+    uint64_t in_all = until < PRELOAD_ALL ? (uint64_t)until : (uint64_t)PRELOAD_ALL;
+    return in_all > c->preloaded ? c->ops->preload(c, in_all - c->preloaded) : 0;
 }
 
 static int run(const struct yk_sim_trace *t, const struct yk_sim_opts *o, struct yk_sim_cache *c,

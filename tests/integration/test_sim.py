@@ -56,7 +56,7 @@ def test_blocks_of_different_lengths_are_counted_in_bytes(trace):
     for each in ("", ":each"):
         found = sim(trace, "--capacity", "500", "--policy", "gdsf", "--block-bytes", "64K:4M" + each)
         assert 0 < found["hit_bytes"] < found["total_bytes"] and found["total_bytes"] >= 65536 * found["total_blocks"]
-    for wrong in ("64K", "4M:64K", "0:1", "1:2:all", "1:2:each:3", "x:y"):
+    for wrong in ("64K", "4M:64K", "0:1", "1:2:all", "1:2:each:3", "x:y", "1:2:", "1:2:each:"):
         done = yolk("sim", "--trace", trace, "--block-bytes", wrong)
         assert done.returncode == 2 and done.stderr.count("\n") == 1
 

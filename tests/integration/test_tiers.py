@@ -139,6 +139,10 @@ def test_a_restart_that_loads_ahead_is_back_sooner(trace, policy):
     (("--restart-at", "soon", "--ssd", "1k"), "--restart-at"), (("--restart-at", "10"), "two tiers"),
     (("--restart-at", "10", "--ssd", "1k", "--policy", "lfu"), "'lfu'"),
     (("--restart-at", "10", "--nodes", "2"), "--nodes"),
+    (("--restart-at", "10", "--ssd", "1k", "--block-bytes", "1:2"), "--block-bytes with --restart-at"),
+    (("--restart-at", "10", "--ssd", "1k", "--cost"), "--cost with --restart-at"),
+    (("--preload-rate", "10", "--ssd", "1k"), "--preload-rate without --restart-at"),
+    (("--restart-window", "10", "--nodes", "2"), "--restart-window without --restart-at"),
 ])
 def test_refuses_a_restart_that_cannot_be(trace, options, said):
     done = yolk("sim", "--trace", trace, *options)

@@ -6,6 +6,8 @@
  */
 #include "member_rig.h"
 
+#include "base/hash.h"
+
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -306,6 +308,31 @@ static void test_damaged_files_are_refused(void **state) {
     yk_meta_close(meta);
 }
 
+/* Whole, but of a form that this program does not know: nobody is told to throw it away. */
+static void test_files_of_another_version_are_refused(void **state) {
+    static const char file[] = "YNs9 what a later program has written";
+    unsigned char bytes[sizeof(file) - 1 + 8];
+    struct yk_meta *meta = rig_embedded();
+    struct yk_err err = {0};
+    struct node a;
+    char path[200];
+    node_open(&a, meta, "a", "later", NULL);
+    node_wait_phase(&a, YK_MEMBER_IN);
+    node_close(&a, 1);
+    memcpy(bytes, file, sizeof(file) - 1);
+    uint64_t sum = yk_hash64(bytes, sizeof(file) - 1);
+    for (int i = 0; i < 8; i++)
+        bytes[sizeof(file) - 1 + i] = (unsigned char)(sum >> 8 * i);
+    snprintf(path, sizeof(path), "%s/spaces", a.dir);
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    assert_int_equal(write(fd, bytes, sizeof(bytes)), sizeof(bytes));
+    close(fd);
+    assert_int_equal(node_try(&a, meta, "a", "later", NULL, &err), -YK_EVERSION);
+    assert_non_null(strstr(err.text, "another version"));
+    assert_null(strstr(err.text, "remove"));
+    yk_meta_close(meta);
+}
+
 static void test_other_cluster(void **state) {
     struct yk_meta *meta = rig_embedded(), *meta2 = rig_embedded();
     struct node a, b;
@@ -443,6 +470,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_name_in_use),
         cmocka_unit_test(test_directories_are_not_shared),
         cmocka_unit_test(test_damaged_files_are_refused),
+        cmocka_unit_test(test_files_of_another_version_are_refused),
         cmocka_unit_test(test_other_cluster),
         cmocka_unit_test(test_wrong_prefix),
         cmocka_unit_test(test_old_state_is_stale),

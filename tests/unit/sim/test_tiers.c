@@ -214,6 +214,39 @@ static void test_prefetch_needs_learned_and_two_tiers(void **state) {
     yk_sim_trace_fini(&t);
 }
 
+/* ---- a restart --------------------------------------------------------------------------------- */
+
+/* Times may be any, as a trace has them, and the rate too: nothing is back before the restart, and what is asked to come
+ * up at once does. */
+static void test_a_restart_in_a_trace_that_goes_back(void **state) {
+    static const uint64_t at_ms[] = {0, 1000, 2000, 3000, 1500, 1600, 1700, UINT64_C(1) << 53};
+    uint64_t chains[][3] = {{1, 2, 3}, {1, 2, 4}, {1, 2, 3}, {5, 6, 7}, {1, 2, 3}, {1, 2, 4}, {1, 2, 4}, {1, 2, 3}};
+    struct yk_sim_opts opts = {.policy = "lru", .capacity = 4, .seed = 1, .below = YK_SIM_BELOW_ALL};
+    struct yk_sim_trace t = {0};
+    (void)state;
+    for (size_t i = 0; i < sizeof(at_ms) / sizeof(at_ms[0]); i++)
+        add_at(&t, at_ms[i], chains[i], 3);
+    for (uint32_t window = 1; window <= 4; window++) {
+        struct yk_sim_restart at = {.request = 3, .preload_per_s = 1e9, .window = window};
+        struct yk_sim_restarted r;
+        assert_int_equal(yk_sim_restart_run(&t, &opts, &at, &r, NULL), 0);
+        for (int i = 0; i < 2; i++) {
+            const struct yk_sim_back *back = i == 0 ? &r.preload_back : &r.demand_back;
+            assert_true(back->is_back || window > 2);
+            assert_true(!back->is_back || back->ms == 0);
+        }
+    }
+    for (uint64_t i = 4; i < t.req_count; i++) /* a moment later, at a rate that has all come in it */
+        t.reqs[i].at_ms = 3000 + (UINT64_C(1) << 52) + i;
+    opts.capacity = 8;
+    struct yk_sim_restart at = {.request = 3, .preload_per_s = 1e9, .window = 1};
+    struct yk_sim_restarted r;
+    assert_int_equal(yk_sim_restart_run(&t, &opts, &at, &r, NULL), 0);
+    assert_true(r.preload.preloaded > 0);
+    assert_int_equal(r.preload.below_hit_blocks, 0);
+    yk_sim_trace_fini(&t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_comes_on_time_is_there_before),
@@ -221,6 +254,7 @@ int main(void) {
         cmocka_unit_test(test_prefetch_repeats_by_seed),
         cmocka_unit_test(test_prefetch_needs_learned_and_two_tiers),
         cmocka_unit_test(test_lru_equals_the_model),
+        cmocka_unit_test(test_a_restart_in_a_trace_that_goes_back),
         cmocka_unit_test(test_where_all_is_below_all_hit_the_same),
         cmocka_unit_test(test_a_tier_below_never_costs_hits),
         cmocka_unit_test(test_a_gap_is_a_read_and_no_end),
