@@ -299,6 +299,7 @@ static void make_room(const struct yk_rail *wants) {
 
 void yk_rail_connect(struct yk_rail *r, int bulk) {
     struct yk_err err = {.code = 0};
+    r->starved &= is_up(r); /* what was up may have made room for another's */
     for (uint32_t k = bulk ? 1 : 0; k < (bulk ? r->link_count : 1) && !r->starved; k++)
         if (may_connect(&r->links[k]) && link_connect(&r->links[k], &err) < 0) {
             if (for_want(err.code))
