@@ -194,7 +194,7 @@ static void look_at_lanes(struct yk_rail *r, uint64_t now) {
 static void look_at_rail(struct yk_rail *r, uint64_t now) {
     if (r->state == YK_RAIL_OUT && r->retry.due_ns == 0)
         yk_rail_retry(r); /* there was no memory for its timer */
-    if (r->starved) {
+    if (r->starved && now >= r->starved_ns) {
         r->starved = 0;
         yk_route_changed(r->route);
     }

@@ -203,6 +203,7 @@ static void link_up(struct yk_link *l) {
     l->up_ns = l->moved_ns = l->stirred_ns = yk_now_ns();
     r->answered = 1;
     r->stranger = 0;
+    r->modest_ms = l->bulk ? 0 : r->modest_ms;
     if (l == &r->beside)
         take_over(r);
     if (r->state == YK_RAIL_TRYING)
@@ -298,6 +299,7 @@ static void make_room(const struct yk_rail *wants) {
 
 void yk_rail_connect(struct yk_rail *r, int bulk) {
     struct yk_err err = {.code = 0};
+    r->starved &= is_up(r); /* what was up may have made room for another's */
     for (uint32_t k = bulk ? 1 : 0; k < (bulk ? r->link_count : 1) && !r->starved; k++)
         if (may_connect(&r->links[k]) && link_connect(&r->links[k], &err) < 0) {
             if (for_want(err.code))
@@ -415,6 +417,17 @@ static int all_say_so(const struct yk_rail *r) {
     return 1;
 }
 
+/* Several lanes that were dialled together are refused together: that counts once. */
+static void be_modest(struct yk_rail *r) {
+    uint64_t now = yk_now_ns();
+    if (now < r->starved_ns)
+        return;
+    uint32_t ms = r->modest_ms > 0 ? r->modest_ms : BACKOFF_MIN_MS;
+    r->modest_ms = ms * 2 < BACKOFF_MAX_MS ? ms * 2 : BACKOFF_MAX_MS;
+    uint64_t ns = ms * YK_NS_PER_MS;
+    r->starved_ns = now + ns - ns / 4 + yk_shard_random(r->route->shard) % (ns / 2);
+}
+
 /* A lane that did not come up for want of something, while others are up, as where connecting fails of that at once
  * (yk_rail_connect): those go on. */
 static int starves(struct yk_link *l, int code, const char *text) {
@@ -422,6 +435,8 @@ static int starves(struct yk_link *l, int code, const char *text) {
     if (l->state != YK_LINK_CONNECTING || (!for_want(code) && code != -YK_EBUSY) || !is_up(r))
         return 0;
     r->starved = 1;
+    if (code == -YK_EBUSY) /* nobody tells when the peer has room again: less and less often */
+        be_modest(r);
     snprintf(r->why, sizeof(r->why), "a lane: %.70s", text);
     link_dies(l);
     yk_route_changed(r->route); /* what waited for it goes over the others */
@@ -474,6 +489,8 @@ void yk_rail_out(struct yk_rail *r, const char *why) {
     link_dies(&r->beside);
     yk_route_changed(r->route);
     snprintf(r->why, sizeof(r->why), "%s", why != NULL ? why : "");
+    r->starved = 0; /* nothing of it is up any more */
+    r->starved_ns = 0;
     if (r->state == YK_RAIL_OUT)
         return;
     r->state = YK_RAIL_OUT;

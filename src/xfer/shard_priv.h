@@ -126,6 +126,8 @@ struct yk_rail {
     int answered;         /* the peer did there, once */
     int stranger;         /* another engine answered there, last time */
     int starved;          /* no descriptor or memory for another lane: until the next look none is tried */
+    uint64_t starved_ns; /* of the peer: not before */
+    uint32_t modest_ms;   /* of the next such wait; 0: the first */
     char why[YK_WHY_MAX]; /* of the last failure */
     struct yk_link links[YK_LANES_MAX];
     uint32_t link_count;

@@ -395,6 +395,42 @@ static void two_that_unregister(void **state) {
     fake_end(&rig);
 }
 
+static void bulk_lanes(struct yk_shard *s, void *arg) {
+    for (uint32_t p = 0; p < s->route_cap; p++)
+        for (uint32_t k = 1; s->routes[p] != NULL && k < s->routes[p]->rails[0]->link_count; k++)
+            *(uint32_t *)arg += s->routes[p]->rails[0]->links[k].state == YK_LINK_UP;
+}
+
+/* A peer that has no room for more lanes than the urgent one is not dialled at each look: less and less often. The bytes go
+ * over what is up meanwhile. */
+static void a_peer_without_room_is_left_alone(void **state) {
+    yk_xfer_opts o = {.size = sizeof(o), .stall_ms = 8, .lanes = 4};
+    yk_xfer_submit_opts urgent = {.size = sizeof(urgent), .xclass = YK_XFER_URGENT, .timeout_ms = 60000};
+    (void)state;
+    fake_begin(&rig, 1, 400e6, 4 * MB, &o);
+    yk_xfer_request q = fake_request(&rig, YK_XFER_READ, 0, 4096);
+    assert_int_equal(yk_xfer_run(rig.engine, &q, 1, &urgent), 0);
+    fake.rail[0].refusal = -YK_EBUSY;
+    __atomic_store_n(&fake.rail[0].meagre, 1, __ATOMIC_RELEASE);
+    uint32_t before = __atomic_load_n(&fake.rail[0].connects, __ATOMIC_ACQUIRE);
+    uint64_t began = yk_now_ns();
+    while (yk_now_ns() - began < 1500 * YK_NS_PER_MS)
+        move_all(YK_XFER_READ, MB, 1);
+    uint64_t rounds = 8 + 3 * (yk_now_ns() - began) / YK_NS_PER_S;
+    uint32_t dialled = __atomic_load_n(&fake.rail[0].connects, __ATOMIC_ACQUIRE) - before;
+    print_message("dialled %u times\n", dialled);
+    assert_true(dialled > 0 && dialled <= 4 * rounds);
+    __atomic_store_n(&fake.rail[0].meagre, 0, __ATOMIC_RELEASE);
+    uint64_t until = yk_now_ns() + 30 * YK_NS_PER_S;
+    uint32_t up = 0;
+    while (up == 0 && yk_now_ns() < until) {
+        move_all(YK_XFER_READ, MB, 1);
+        yk_shard_call(rig.engine->shards[0], bulk_lanes, &up);
+    }
+    assert_true(up > 0);
+    fake_end(&rig);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lanes_of_a_burst_go_again),
@@ -408,6 +444,7 @@ int main(void) {
         cmocka_unit_test(nothing_runs_when_all_has_ended),
 #endif
         cmocka_unit_test(want_of_the_peer_is_not_ours),
+        cmocka_unit_test(a_peer_without_room_is_left_alone),
         cmocka_unit_test(a_device_that_does_not_let_go),
         cmocka_unit_test(two_that_unregister),
         cmocka_unit_test(allocated_memory_that_is_not_let_go),
