@@ -132,7 +132,8 @@ YK_API int yk_route_events(yk_routes *routes, const char *name, const char *endp
 /* ---- asking ---- */
 
 /* What the caller knows of one holder and this request's chain, from the directory for example: how many blocks from
- * its head on are in VRAM, in VRAM or DRAM, in any tier. Counts instead of what the router knows if it is more. */
+ * its head on are in VRAM, in VRAM or DRAM, in any tier. Counts instead of what the router knows if it is more, and not
+ * at all of one for whom instances_max has no place. */
 typedef struct yk_route_held {
     const char *name;
     uint32_t blocks[3];

@@ -161,7 +161,7 @@ YK_API int yk_xfer_register(yk_xfer *engine, const yk_xfer_memory *memory, size_
  * this engine did not end, a peer of the host within a copy did not go on, or an RDMA device did not let go.
  * No new request and no peer gets at the ranges any more, but what has one may yet read or write it: its place
  * stays taken, and it must be kept and not be used for anything else until a call for it alone, which waits
- * again, returns 0, or -YK_ENOENT: it was free already. */
+ * again, returns 0, or -YK_ENOENT: it was free already. -YK_EBUSY: another thread is at it, who is told. */
 YK_API int yk_xfer_unregister(yk_xfer *engine, void *const *addrs, size_t n);
 
 /* Memory that peers of the host can map: allocated, registered, zero. Freed by yk_xfer_free (which

@@ -116,11 +116,12 @@ static bool sees_all(const struct yk_pack_item *kind) {
 }
 
 /* Are the blocks of this event those that count? What it says of its group's kind is remembered; of the lowest group
- * that sees all if there are several, which are stored and evicted alike. */
+ * that sees all if there are several, which are stored and evicted alike. "unknown" is what an engine says of layers of
+ * several kinds that it keeps as one group, all that see all as a rule: as if nothing was said. */
 static bool counts(struct yk_kv_groups *g, const struct event *e) {
     struct yk_pack_item kind = value_of(e, KIND);
     bool whole = sees_all(&kind);
-    if (kind.kind == YK_PACK_STR && !whole)
+    if (kind.kind == YK_PACK_STR && !whole && !is_text(&kind, "unknown"))
         return false;
     if (whole && (!g->known || e->group < g->whole))
         *g = (struct yk_kv_groups){.known = true, .whole = e->group};

@@ -14,9 +14,9 @@
  * Groups of a hybrid model: layers that see the whole prefix are in other groups than those that see a window of it or
  * keep a state, each with its own blocks under the same hashes, and its own evictions (group_idx). A run from the head
  * is what the former have; of a window the head is gone while it can still be used. So of one group the blocks are
- * told, the first that is said to see all (kv_cache_spec_kind), and where no kind is said the first one. That is the
- * most that can be used: whether the window before its end is still there is not looked at, nor whether a state was
- * kept at its end. Of a model without a group that sees all nothing is told.
+ * told, the first that is said to see all (kv_cache_spec_kind), and where no kind is said, or it is "unknown", the first
+ * one. That is the most that can be used: whether the window before its end is still there is not looked at, nor whether
+ * a state was kept at its end. Of a model without a group that sees all nothing is told.
  *
  * Nothing is copied or allocated, depth and work are bounded by the length. A batch that is malformed somewhere is
  * refused as a whole, before anything of it is told. Pure. Thread: any.

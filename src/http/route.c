@@ -29,6 +29,7 @@
 #define HELD_MAX     1024u
 #define KEEP_MAX     256u
 #define BLOCKS_MAX   1048576u /* told at once */
+#define HOLDERS_MAX  2048u /* engines, and as many nodes: of a large cluster all report what they measure */
 #define WHOLE_DIGITS 16u /* hex digits of a hash that is taken as it is; longer ones are hashed */
 
 static int refuse(struct yk_err *err, const char *what) {
@@ -471,8 +472,9 @@ yk_routes *http_routes(const struct yk_http *h) {
 }
 
 static int open_router(struct yk_http *h, struct yk_err *err) {
+    yk_route_opts opts = {.size = sizeof(opts), .instances_max = HOLDERS_MAX};
     yk_routes *r = NULL;
-    int rc = router_err(yk_route_open(NULL, &r), err);
+    int rc = router_err(yk_route_open(&opts, &r), err);
     if (rc == 0)
         __atomic_store_n(&h->routes, r, __ATOMIC_RELEASE); /* pairs with http_routes */
     return rc;

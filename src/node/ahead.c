@@ -118,13 +118,20 @@ void yk_store_ahead_replayed(struct yk_store *s, uint32_t ns, uint64_t now_ms) {
 
 /* ---- up ---------------------------------------------------------------------------------------------- */
 
-static const struct yk_policy *policy_of(const struct yk_store *s, uint32_t ns) {
+static struct yk_policy *policy_of(const struct yk_store *s, uint32_t ns) {
     return ns < YK_SHM_NAMESPACES ? s->shares[ns].policy : NULL;
 }
 
 int ssd_ahead_wanted(const struct yk_store *s, uint32_t ns, uint64_t hash) {
     const struct yk_policy *p = policy_of(s, ns);
     return p != NULL && (yk_learned_is_due(p, hash) || yk_policy_rises(p, hash, false));
+}
+
+static void cancel(struct yk_store *s, uint32_t ns, uint64_t hash) {
+    struct yk_policy *p = policy_of(s, ns);
+    if (p != NULL)
+        yk_learned_not_coming(p, hash);
+    COUNT(s, prefetch_ahead_cancelled);
 }
 
 /* A block that is there still, but chosen to leave, stays. */
@@ -155,14 +162,15 @@ void ssd_ahead_pump(struct yk_store *s) {
     struct ssd_side *l = s->low;
     struct ahead *a = l->ahead;
     while (a != NULL && a->count > 0 && a->reading < a->window && l->waiting[0].head == 0 && l->waiting[1].head == 0) {
-        int rc = begin(s, &a->waiting[a->first]);
+        const struct due *d = &a->waiting[a->first];
+        int rc = begin(s, d);
         if (rc == -YK_EAGAIN)
             break;
+        if (rc != 0)
+            cancel(s, d->ns, d->hash);
         a->first = (a->first + 1u) % WAITING_MAX;
         a->count--;
         a->reading += rc == 0;
-        if (rc != 0)
-            COUNT(s, prefetch_ahead_cancelled);
         STORE(&s->n.prefetch_ahead_waiting, a->count);
     }
 }
@@ -172,17 +180,17 @@ static uint64_t *word_of(struct ahead *a, uint32_t idx, uint64_t *ret_bit) {
     return &a->unused[idx / 64u];
 }
 
-void ssd_ahead_ended(struct yk_store *s, uint32_t idx, int status) {
+void ssd_ahead_ended(struct yk_store *s, const struct fetch *f, int status) {
     struct ssd_side *l = s->low;
     struct ahead *a = l->ahead;
     uint64_t bit;
     a->reading--;
     a->window = l->demand_count > 0 ? (a->window + 1u) / 2u : a->window < WINDOW_MAX ? a->window + 1u : WINDOW_MAX;
     if (status != 0) {
-        COUNT(s, prefetch_ahead_cancelled);
+        cancel(s, f->ns, f->hash);
         return;
     }
-    *word_of(a, idx, &bit) |= bit;
+    *word_of(a, f->place.idx, &bit) |= bit;
     COUNT(s, prefetch_ahead_moved);
 }
 

@@ -62,7 +62,7 @@ static void set_terms(struct yk_store *s, uint32_t ns) {
     const struct yk_ns_entry *e = &s->own.ns[ns];
     uint64_t bytes = s->n.block_bytes + s->n.cxl_block_bytes, blocks = s->n.blocks + s->n.cxl_blocks;
     struct yk_shares_terms terms = {
-        .least_bytes = e->guarantee_bytes,
+        .least_bytes = e->state == 1 ? e->guarantee_bytes : 0,
         .most_bytes = e->quota_bytes,
         .priority = (double)e->priority / YK_PRIORITY_DEFAULT,
         .block_bytes = sh->blocks == 0 ? mean_block(bytes, blocks) : mean_block(sh->bytes, sh->blocks),
@@ -189,7 +189,9 @@ void yk_store_partition_use(struct yk_store *s, uint32_t idx) {
     const struct yk_desc *d = desc_at(s, idx);
     if (s->partition != NULL && d->ns < YK_SHM_NAMESPACES && s->shares[d->ns].blocks == 1)
         set_terms(s, d->ns); /* its first block: now it is known how large they are */
-    if (s->partition != NULL && !s->recovering && d->ns < YK_SHM_NAMESPACES && !s->shares[d->ns].announces)
+    if (s->partition == NULL || s->recovering || s->arrives != ARRIVES_USED) /* nobody asked for it */
+        return;
+    if (d->ns < YK_SHM_NAMESPACES && !s->shares[d->ns].announces)
         hear(s, d->ns, &d->hash, 1);
 }
 

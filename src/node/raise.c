@@ -353,7 +353,7 @@ void ssd_on_read(void *arg, uint64_t cookie, int status) {
         COUNT_SUB(s, aborts, 1);
     }
     if (f->ahead)
-        ssd_ahead_ended(s, f->place.idx, rc);
+        ssd_ahead_ended(s, f, rc);
     fetch_end(s, f);
 }
 

@@ -165,6 +165,7 @@ int yk_store_ns_remove(struct yk_store *s, uint32_t ns) {
     e->state = NS_REMOVED;
     entry_seal(e);
     yk_store_ssd_ns(s, ns, 1);
+    yk_store_partition_terms(s, ns);
     yk_store_sweep_soon(s);
     return 0;
 }

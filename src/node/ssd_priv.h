@@ -171,8 +171,8 @@ void ssd_ahead_close(struct yk_store *s);
 void ssd_ahead_tick(struct yk_store *s, uint64_t now_ms);
 /* Begins reads while there is room for them, and nobody waits for others. */
 void ssd_ahead_pump(struct yk_store *s);
-/* One that was begun is over, with this status (YK_MISS: it was not needed any more); idx: its block. */
-void ssd_ahead_ended(struct yk_store *s, uint32_t idx, int status);
+/* One that was begun is over, with this status (YK_MISS: it was not needed any more). */
+void ssd_ahead_ended(struct yk_store *s, const struct fetch *f, int status);
 /* Is one that is on its way, and nobody waits for, wanted still? */
 int ssd_ahead_wanted(const struct yk_store *s, uint32_t ns, uint64_t hash);
 int ssd_ahead_busy(const struct ssd_side *l);

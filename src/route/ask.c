@@ -37,10 +37,28 @@ static void widen(uint32_t lead[YK_WHERE_TIERS]) {
             lead[t] = lead[t - 1];
 }
 
+/* For whom there is no place is passed over, and no place is looked for again: that takes a look at all. */
+static int take_held(struct ask *a) {
+    struct yk_routes *r = a->r;
+    bool full = false;
+    uint32_t at;
+    for (size_t i = 0; i < a->request->n_held; i++) {
+        const yk_route_held *held = &a->request->held[i];
+        if (full && routes_is_name(held->name) && routes_find(r, held->name) == ROUTES_NONE)
+            continue;
+        int rc = routes_make(r, held->name, &at);
+        full |= rc == -YK_ELIMIT;
+        if (rc == 0)
+            raise_lead(r->holders[at].lead, held->blocks);
+        else if (rc != -YK_ELIMIT)
+            return rc;
+    }
+    return 0;
+}
+
 static int find_leads(struct ask *a) {
     struct yk_routes *r = a->r;
     const yk_route_request *q = a->request;
-    uint32_t at;
     r->asks++;
     for (uint32_t i = 0; i < r->n; i++)
         memset(r->holders[i].lead, 0, sizeof(r->holders[i].lead));
@@ -49,15 +67,10 @@ static int find_leads(struct ask *a) {
         raise_lead(r->holders[r->leads[i].holder].lead, r->leads[i].blocks);
     if (q->chain != NULL)
         routes_recent_raise(r, q->chain, q->blocks);
-    for (size_t i = 0; i < q->n_held; i++) {
-        int rc = routes_make(r, q->held[i].name, &at);
-        if (rc < 0)
-            return rc;
-        raise_lead(r->holders[at].lead, q->held[i].blocks);
-    }
+    int rc = take_held(a);
     for (uint32_t i = 0; i < r->n; i++)
         widen(r->holders[i].lead);
-    return 0;
+    return rc;
 }
 
 /* The node of an instance's host is its own, and others can fetch from it. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What is known of links and SSDs: what an engine reports, else what the node of its host has measured, else nothing,
- * and the router takes its own figures. Of a transfer between two nodes both ends count: the slower, and the busier.
+ * What is known of links and SSDs: what an engine reports, else what the node of its host has measured, else what the
+ * header (yolk/route.h) says. Of a transfer between two nodes both ends count: the slower, and the busier.
  *
  * Thread: under the router's lock.
  */
@@ -10,7 +10,8 @@
 #include <math.h>
 #include <string.h>
 
-#define FAR_S      0.5e9   /* in place of the router's own, which is of a near link */
+#define FAR_S      0.5e9   /* in place of the router's own, which is of a near link, */
+#define NEAR_S     2e9     /* and is this */
 #define FRESH_MS   30000u  /* what was measured before that says nothing */
 
 bool routes_measures(const struct routes_holder *h, uint64_t now_ms) {
@@ -53,12 +54,12 @@ struct routes_cost routes_cost_peer(const struct yk_routes *r, uint32_t at, uint
         c.bytes_s = first_of(c.bytes_s, near ? here->near_bytes_per_s : here->far_bytes_per_s);
         c.load = fmax(c.load, here->in_load);
     }
-    c.bytes_s = first_of(c.bytes_s, near ? 0 : FAR_S);
+    c.bytes_s = first_of(c.bytes_s, near ? NEAR_S : FAR_S);
     if (there != NULL)
         c.load = fmax(c.load, there->out_load);
     if (there != NULL && from_ssd) {
         c.latency_s = there->ssd_latency_ms / 1e3;
-        c.bytes_s = c.bytes_s > 0 && there->ssd_bytes_per_s > 0 ? fmin(c.bytes_s, there->ssd_bytes_per_s) : c.bytes_s;
+        c.bytes_s = there->ssd_bytes_per_s > 0 ? fmin(c.bytes_s, there->ssd_bytes_per_s) : c.bytes_s;
     }
     return c;
 }

@@ -157,18 +157,18 @@ static bool make_room(struct yk_routes *r, uint32_t at) {
     return true;
 }
 
-/* A number for a newcomer, or ROUTES_NONE. */
+/* A number for a newcomer, or ROUTES_NONE. Of old ones that go one piece a call is taken: the next call goes on. */
 static uint32_t free_number(struct yk_routes *r, uint64_t now_ms) {
+    bool tried = false;
     for (uint32_t i = 0; i < r->n; i++) {
         struct routes_holder *h = &r->holders[i];
         bool goes = h->name[0] != '\0' && !h->has_feed && (is_old(r, h, now_ms) || h->goes);
-        if (goes) {
-            h->goes = true;
-            if (make_room(r, i))
-                return i;
-            break; /* one a call: the next call goes on */
-        }
         if (h->name[0] == '\0')
+            return i;
+        if (!goes || tried)
+            continue;
+        tried = h->goes = true;
+        if (make_room(r, i))
             return i;
     }
     return r->n < r->holders_max ? r->n++ : ROUTES_NONE;
@@ -218,11 +218,15 @@ int yk_route_gone(yk_routes *r, const char *name) {
     return at != ROUTES_NONE ? 0 : YK_MISS;
 }
 
-/* One that was not heard of for long, at each report: as many go as can come. */
+/* One that was not heard of for long, or a piece of one that goes, at each report: as many go as can come. */
 static void leave_old(struct yk_routes *r) {
     uint64_t now_ms = routes_now_ms();
     for (uint32_t i = 0; i < r->n; i++) {
-        if (!is_old(r, &r->holders[i], now_ms) || r->holders[i].goes)
+        if (r->holders[i].goes) {
+            (void)make_room(r, i);
+            return;
+        }
+        if (!is_old(r, &r->holders[i], now_ms))
             continue;
         leave(r, i);
         r->forgotten++;

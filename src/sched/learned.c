@@ -373,6 +373,15 @@ bool yk_learned_is_due(const struct yk_policy *p, uint64_t key_hash) {
     return record != YK_RECORD_NONE && l->history.records[record].lifted;
 }
 
+void yk_learned_not_coming(struct yk_policy *p, uint64_t key_hash) {
+    struct learned *l = of(p);
+    uint32_t record = yk_history_find(&l->history, key_hash);
+    if (record == YK_RECORD_NONE || !l->history.records[record].lifted || l->history.records[record].id != YK_POLICY_NONE)
+        return;
+    l->history.records[record].lifted = 0;
+    yk_keeper_drop(&l->keeper, record);
+}
+
 /* ---- training ---------------------------------------------------------------------------------- */
 
 struct yk_learned_training *yk_learned_training_begin(struct yk_policy *p) {
@@ -509,8 +518,6 @@ static void bind(struct learned *l, uint32_t id, uint32_t record, uint32_t bytes
     set_bytes(l, &l->history.records[record], bytes);
     l->record_of[id] = record + 1;
     l->history.records[record].id = id;
-    if (!is_followed(l, record))
-        yk_order_yield(&l->order, 0, id);
 }
 
 /* What a start finds is no request: nothing is hit or learned by it, and what is known of it stands. */
@@ -554,6 +561,8 @@ static int learned_insert(struct yk_policy *p, uint32_t id, const struct yk_poli
         l->record_of[other] = 0; /* the same hash twice: the younger has the record */
     yk_order_enter(&l->order, 0, id, block->parent_id);
     bind(l, id, record, length_of(block));
+    if (!is_followed(l, record) && !block->is_ahead) /* who fetched it ahead is about to use it */
+        yk_order_yield(&l->order, 0, id);
     see_count(l);
     return 0;
 }

@@ -96,6 +96,10 @@ uint32_t yk_learned_prefetch(struct yk_policy *p, uint64_t now_ms, uint64_t *ret
 /* Is a block that prefetch has named still to come up? Not when it was used since, or was let go of. */
 bool yk_learned_is_due(const struct yk_policy *p, uint64_t key_hash);
 
+/* It does not come: it is nowhere, or was not to be had in time. Else the policy would hold what cannot be hit, in the place
+ * of what is here, and take it for used when it is wanted. Not due, or here: nothing happens. */
+void yk_learned_not_coming(struct yk_policy *p, uint64_t key_hash);
+
 #define YK_LEARNED_FEATURES 19u
 
 /* What is thought of a block, here or not. */

@@ -16,11 +16,11 @@
 #define A_REQUEST      6 /* of one request at most */
 #define A_REQUEST_FULL 2 /* the same, when there is no place left for their examples but that of older ones */
 
-/* Between two trainings there are so many requests, half as many more each time, and two blocks for each example,
+/* Between two trainings there are so many requests, half as many more each time, and three blocks for each example,
  * as one costs 0.2 us, or as many blocks as before both. */
 #define DUE_FIRST         100
 #define DUE_MAX           500
-#define BLOCKS_AN_EXAMPLE 2
+#define BLOCKS_AN_EXAMPLE 3
 
 int yk_lessons_init(struct yk_lessons *l, struct yk_history *h, uint64_t seed) {
     *l = (struct yk_lessons){.history = h, .requests_due = DUE_FIRST, .random = seed * 2 + 1};

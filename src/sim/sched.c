@@ -134,8 +134,11 @@ static int index_hashes(struct sched *s) {
 static int bring_up(struct sched *s, const uint64_t *hashes, uint32_t n) {
     for (uint32_t i = 0; i < n; i++) {
         uint32_t block = *bucket_of(s, hashes[i]) - 1;
-        if (block == YK_SIM_NONE || s->in[block] || !yk_sim_below_has(s->base.below, block) ||
-            !yk_learned_is_due(s->policy, hashes[i]))
+        if (block == YK_SIM_NONE || (!s->in[block] && !yk_sim_below_has(s->base.below, block))) {
+            yk_learned_not_coming(s->policy, hashes[i]);
+            continue;
+        }
+        if (s->in[block] || !yk_learned_is_due(s->policy, hashes[i]))
             continue;
         int rc = come_in(s, block, IN_AHEAD);
         if (rc != 0)

@@ -211,23 +211,29 @@ static int unregister(struct yk_xfer *e, void *addr, uint64_t until_ns, int *ret
     return 0;
 }
 
+/* Of what another call is at it is not known that it is free. */
+static int unregister_fails(int rc, size_t i, const void *addr) {
+    return rc == -YK_EBUSY ? yk_xfer_fail(rc, "address %zu: another call is unregistering %p", i, addr)
+                           : yk_xfer_fail(rc, "address %zu: no registered memory begins at %p", i, addr);
+}
+
 int yk_xfer_unregister(yk_xfer *e, void *const *addrs, size_t n) {
     int rc = yk_xfer_enter(e), late = 0;
     if (rc < 0)
         return rc;
     if (addrs == NULL || n == 0)
         return yk_xfer_fail(-YK_EINVAL, "no memory to unregister");
-    for (size_t i = 0; i < n; i++)
-        if (addrs[i] == NULL || !yk_registry_begins(e->registry, addrs[i]))
-            return yk_xfer_fail(-YK_ENOENT, "address %zu: no registered memory begins at %p", i,
-                                addrs[i]);
+    for (size_t i = 0; i < n; i++) {
+        rc = addrs[i] != NULL ? yk_registry_begins(e->registry, addrs[i]) : -YK_ENOENT;
+        if (rc < 0)
+            return unregister_fails(rc, i, addrs[i]);
+    }
     if (n > 1 && (rc = check_twice(addrs, n)) < 0)
         return rc;
     uint64_t until_ns = yk_now_ns() + e->unregister_ns;
     for (size_t i = 0; i < n; i++)
-        if (unregister(e, addrs[i], until_ns, &late) < 0)
-            return yk_xfer_fail(-YK_ENOENT, "address %zu: %p was given twice, or unregistered meanwhile",
-                                i, addrs[i]);
+        if ((rc = unregister(e, addrs[i], until_ns, &late)) < 0)
+            return unregister_fails(rc, i, addrs[i]);
     return late == 0           ? 0
            : late == -YK_EBUSY ? yk_xfer_fail(-YK_ETIMEDOUT, "an RDMA device did not let go of memory within 5 seconds: "
                                                              "keep it, and unregister it again")

@@ -265,13 +265,13 @@ static void doom(struct yk_registry *g, struct yk_region *r) {
 int yk_registry_doom(struct yk_registry *g, void *addr, struct yk_region **ret_region) {
     pthread_mutex_lock(&g->lock);
     struct yk_region *r = at_addr(g, addr);
-    r = r != NULL && !r->taken ? r : NULL;
-    if (r != NULL) {
+    int rc = r == NULL ? -YK_ENOENT : r->taken ? -YK_EBUSY : 0;
+    if (rc == 0) {
         doom(g, r);
         *ret_region = r;
     }
     pthread_mutex_unlock(&g->lock);
-    return r != NULL ? 0 : -YK_ENOENT;
+    return rc;
 }
 
 void yk_registry_leave(struct yk_registry *g, struct yk_region *r) {
@@ -283,9 +283,9 @@ void yk_registry_leave(struct yk_registry *g, struct yk_region *r) {
 int yk_registry_begins(struct yk_registry *g, const void *addr) {
     pthread_mutex_lock(&g->lock);
     const struct yk_region *r = at_addr(g, addr);
-    int yes = r != NULL && !r->taken;
+    int rc = r == NULL ? -YK_ENOENT : r->taken ? -YK_EBUSY : 0;
     pthread_mutex_unlock(&g->lock);
-    return yes;
+    return rc;
 }
 
 int yk_registry_doom_id(struct yk_registry *g, uint64_t id, struct yk_region **ret_region) {

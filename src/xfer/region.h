@@ -68,14 +68,14 @@ int yk_registry_add_file(struct yk_registry *g, int fd, uint64_t len, uint32_t a
                          uint64_t *ret_id);
 /* Marks it dying and withdraws its segments: no reference is given any more. ret_region stays until
  * yk_registry_remove, and is the caller's alone until then or yk_registry_leave: one that was left is given
- * again. -YK_ENOENT. */
+ * again. -YK_ENOENT; -YK_EBUSY: another sees to its end. */
 int yk_registry_doom(struct yk_registry *g, void *addr, struct yk_region **ret_region);
 int yk_registry_doom_id(struct yk_registry *g, uint64_t id, struct yk_region **ret_region);
 /* Dooms some region, one that is dying already too. -YK_ENOENT: there is none left. */
 int yk_registry_doom_any(struct yk_registry *g, struct yk_region **ret_region);
 /* Its end is not seen to any more, but by who dooms it again. */
 void yk_registry_leave(struct yk_registry *g, struct yk_region *region);
-/* Whether one begins there that doom would give. */
+/* 0: one begins there that doom would give; or what doom would say. */
 int yk_registry_begins(struct yk_registry *g, const void *addr);
 /* Of a dying region: nobody holds it any more, and so nobody will. */
 int yk_registry_is_idle(const struct yk_region *region);

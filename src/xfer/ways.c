@@ -128,23 +128,29 @@ static int is_there(struct yk_rail *r, const struct found *f) {
     return 1;
 }
 
-/* Rails whose way is gone, and goes on being gone. How many stay. */
+static int is_over(const struct yk_rail *r, uint64_t now) {
+    return r->gone_ns != 0 && now - r->gone_ns >= r->route->shard->engine->ways_gone_ns;
+}
+
+/* Rails whose way is gone, and goes on being gone. How many stay. One that fails looks at all others, and so does one that
+ * is tried: none goes before that is over. */
 static uint32_t look_for_gone(struct yk_route *t, const struct found *f, uint64_t now) {
     uint32_t kept = 0, gone = 0;
     for (uint32_t i = 0; i < t->rail_count; i++) {
         struct yk_rail *r = t->rails[i];
-        int there = is_there(r, f), empty = yk_rail_is_empty(r);
-        if (!there && r->gone_ns == 0)
+        if (!is_there(r, f) && r->gone_ns == 0)
             r->gone_ns = now;
-        int over = !there && now - r->gone_ns >= t->shard->engine->ways_gone_ns;
-        if (over && empty) {
+        if (is_over(r, now) && r->bytes == 0 && !yk_rail_is_empty(r))
+            yk_rail_out(r, "there is no such way any more");
+    }
+    for (uint32_t i = 0; i < t->rail_count; i++) {
+        struct yk_rail *r = t->rails[i];
+        if (is_over(r, now) && yk_rail_is_empty(r)) {
             yk_rail_free(r);
             continue;
         }
-        if (over && r->bytes == 0)
-            yk_rail_out(r, "there is no such way any more");
         t->rails[kept++] = r;
-        gone += !there;
+        gone += r->gone_ns != 0;
     }
     t->rail_count = kept;
     return gone;

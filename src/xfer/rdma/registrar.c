@@ -43,6 +43,7 @@
 #define LARGE    (1ull << 30) /* of which it says how far it is, from time to time */
 #define TELL_NS  (5 * YK_NS_PER_S)
 #define GIB      ((double)(1ull << 30))
+#define REFUSED_NS (100 * YK_NS_PER_MS) /* between attempts to have a device forget what it does not let go of */
 #define KEEP_NS  (1 * YK_NS_PER_S) /* that a device stays open for a lane that asked for it: it comes back at once */
 
 /* Under the lock. */
@@ -211,9 +212,11 @@ static void job_gone(struct yk_rdma_job *j) {
     mem_freed(m);
 }
 
-/* What its device knows of it is taken back, and the device. The lock is given up meanwhile. */
-static void forget(struct yk_rdma_job *j) {
+/* What its device knows of it is taken back, and the device. The lock is given up meanwhile. 0: the device refuses some,
+ * though it is there: it still knows that. */
+static int forget(struct yk_rdma_job *j) {
     struct yk_rdma_dev *dev = j->dev;
+    uint64_t left = 0;
     dequeue(j);
     __atomic_store_n(&j->dev, NULL, __ATOMIC_RELEASE);
     count(j, -(int64_t)j->known, -(int64_t)j->refused);
@@ -221,21 +224,35 @@ static void forget(struct yk_rdma_job *j) {
     pthread_mutex_unlock(&lock);
     for (uint64_t k = 0; k < j->chunks; k++) {
         struct ibv_mr *mr = j->mrs[k];
+        if (mr != NULL && mr != &yk_rdma_refused && dev->v->dereg_mr(mr) != 0 && !yk_rdma_dev_is_gone(dev)) {
+            left++;
+            continue;
+        }
         __atomic_store_n(&j->mrs[k], NULL, __ATOMIC_RELAXED); /* who saw it has its keys from elsewhere */
-        if (mr != NULL && mr != &yk_rdma_refused)
-            dev->v->dereg_mr(mr);
     }
-    yk_rdma_dev_put(dev);
+    if (left == 0)
+        yk_rdma_dev_put(dev);
     pthread_mutex_lock(&lock);
+    if (left > 0)
+        __atomic_store_n(&j->dev, dev, __ATOMIC_RELEASE);
     j->busy = 0;
     j->at = 0;
+    return left == 0;
+}
+
+static void sleep_until(struct yk_rdma_helper *h, uint64_t ns) {
+    struct timespec until = {.tv_sec = (time_t)(ns / YK_NS_PER_S), .tv_nsec = (long)(ns % YK_NS_PER_S)};
+    (void)pthread_cond_timedwait(&h->work, &lock, &until);
 }
 
 static void end_job(struct yk_rdma_job *j) {
     struct yk_rdma_helper *h = j->helper;
     dequeue(j);
-    if (j->dev != NULL)
-        forget(j);
+    if (j->dev != NULL && !forget(j)) { /* it is asked again, behind others */
+        enqueue(j, 0);
+        sleep_until(h, yk_now_ns() + REFUSED_NS);
+        return;
+    }
     if (h->users == 1 && h->asked_ns == 0) /* who waits for the end of the last may take the driver out then */
         close_device(h);
     job_gone(j);
@@ -247,7 +264,7 @@ static int is_stale(const struct yk_rdma_job *j) {
 }
 
 static void begin_again(struct yk_rdma_job *j) {
-    forget(j);
+    (void)forget(j); /* its device is gone */
     if (j->ending || (!j->mem->closed && !j->queued))
         enqueue(j, j->ending);
 }
@@ -283,11 +300,6 @@ static void one(struct yk_rdma_job *j) {
     if (j->ending || (has_work(j) && !j->queued && !j->mem->closed))
         enqueue(j, j->ending || j->wanted != 0);
     pthread_cond_broadcast(&settled);
-}
-
-static void sleep_until(struct yk_rdma_helper *h, uint64_t ns) {
-    struct timespec until = {.tv_sec = (time_t)(ns / YK_NS_PER_S), .tv_nsec = (long)(ns % YK_NS_PER_S)};
-    (void)pthread_cond_timedwait(&h->work, &lock, &until);
 }
 
 /* Nothing is queued. 0: it is not needed any more. */

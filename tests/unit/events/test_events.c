@@ -211,6 +211,23 @@ static void without_a_kind_the_first_group_counts(void **state) {
     assert_false(groups.known);
 }
 
+/* "unknown" is no kind: layers that are kept as one group though they are of several. */
+static void a_group_of_several_kinds_counts_as_if_none_was_said(void **state) {
+    struct yk_kv_groups groups = {0};
+    struct packing p;
+    pack_batch(&p, 3);
+    pack_group_stored(&p, 7, 0, "unknown");
+    pack_group_stored(&p, 8, 0, "unknown");
+    pack_group_removed(&p, 7, 0);
+    pack_batch_end(&p, 0);
+    expect_told(&p, &groups, "+ 7 0 16;+ 8 0 16;- 7 0 0;", 0);
+    pack_batch(&p, 2); /* beside one that is said to see all it does not */
+    pack_group_stored(&p, 9, 1, "full_attention");
+    pack_group_stored(&p, 9, 0, "unknown");
+    pack_batch_end(&p, 0);
+    expect_told(&p, &groups, "+ 9 0 16;", 1);
+}
+
 /* A batch that is malformed at its end has taught nothing. */
 static void what_is_malformed_teaches_nothing(void **state) {
     struct yk_kv_groups groups = {0};
@@ -308,6 +325,7 @@ int main(void) {
         cmocka_unit_test(of_groups_the_one_that_sees_all_counts),
         cmocka_unit_test(of_several_that_see_all_the_first_counts),
         cmocka_unit_test(without_a_kind_the_first_group_counts),
+        cmocka_unit_test(a_group_of_several_kinds_counts_as_if_none_was_said),
         cmocka_unit_test(what_is_malformed_teaches_nothing),
         cmocka_unit_test(what_is_malformed_tells_nothing),
         cmocka_unit_test(lies_about_sizes_are_refused),

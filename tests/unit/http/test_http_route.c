@@ -350,6 +350,20 @@ static void what_waits_for_the_router_is_bounded(void **state) {
     assert_true(answered[0] >= 1 && answered[1] >= 1);
 }
 
+/* Nodes that report what they measure take no room from engines. */
+static void nodes_keep_no_engines_out(void **state) {
+    char name[32], body[64];
+    for (int i = 0; i < 1024; i++) {
+        snprintf(name, sizeof(name), "node%d", i);
+        yk_route_node_report p = {.size = sizeof(p), .name = name};
+        assert_int_equal(yk_route_node(yk_http_routes(http), &p), 0);
+    }
+    for (int i = 0; i < 20; i++) {
+        snprintf(body, sizeof(body), "{\"name\": \"engine%d\"}", i);
+        assert_int_equal(post("/v1/route/load", body, NULL), 204);
+    }
+}
+
 static void it_stops_while_requests_wait(void **state) {
     int fds[20];
     for (int i = 0; i < 20; i++)
@@ -371,6 +385,7 @@ int main(void) {
         cmocka_unit_test(probes_do_not_wait_for_the_router),
         cmocka_unit_test(what_waits_for_the_router_is_bounded),
         cmocka_unit_test(a_hot_chain_is_to_be_kept),
+        cmocka_unit_test(nodes_keep_no_engines_out),
         cmocka_unit_test(it_stops_while_requests_wait),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -192,14 +192,37 @@ static void without_the_option_nothing_is_asked(void **state) {
     world_close(&w);
 }
 
+/* Blocks that are to come up. */
+static uint32_t due_blocks(struct world *w, uint32_t *ret_blocks) {
+    uint32_t n = 0, tiers;
+    for (uint32_t i = 0; i < SESSIONS; i++)
+        for (uint32_t k = 0; k < HEAD + TURNS; k++) {
+            uint32_t block = block_of(i, k);
+            if (yk_learned_is_due(yk_store_policy_of_ns(w->f.s, w->f.ns), hash_of(w, block)) &&
+                known(&w->f, block, &tiers) && tiers == 1u << YK_TIER_SSD)
+                ret_blocks[n++] = block;
+        }
+    return n;
+}
+
+/* What did not come the policy does not hold either. */
+static void nothing_is_held_of(struct world *w, const uint32_t *blocks, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++)
+        assert_false(yk_learned_is_due(yk_store_policy_of_ns(w->f.s, w->f.ns), hash_of(w, blocks[i])));
+}
+
 /* Whatever was named is gone, in this way, before any of it was read. */
 static void lose_all(void (*lose)(struct world *w)) {
     static struct world w;
+    static uint32_t due[SESSIONS * (HEAD + TURNS)];
     world_open(&w, 19000, 20000);
     until_named(&w);
     struct yk_counters before = counters(&w);
+    uint32_t n_due = due_blocks(&w, due);
+    assert_true(n_due > 0);
     lose(&w);
     settle(&w.f);
+    nothing_is_held_of(&w, due, n_due);
     struct yk_counters n = counters(&w);
     assert_int_equal(n.prefetch_ahead_moved, before.prefetch_ahead_moved);
     assert_int_equal(n.prefetch_ahead_cancelled, before.prefetch_ahead_cancelled + before.prefetch_ahead_waiting);
@@ -303,14 +326,51 @@ static void what_is_removed_while_it_is_read_does_not_come_up(void **state) {
 
 static void a_device_that_fails_ends_it(void **state) {
     static struct world w;
+    static uint32_t due[SESSIONS * (HEAD + TURNS)];
     world_open(&w, 19000, 20000);
     until_named(&w);
     struct yk_counters before = counters(&w);
+    uint32_t n_due = due_blocks(&w, due);
     yk_file_fault_set(faults[0], &(struct yk_file_fault){.kind = YK_FILE_FAULT_GONE, .op_mask = 0xff, .nth = 1});
     settle(&w.f);
+    nothing_is_held_of(&w, due, n_due);
     struct yk_counters n = counters(&w);
     assert_int_equal(n.prefetch_ahead_moved, before.prefetch_ahead_moved);
     assert_int_equal(n.prefetch_ahead_waiting, 0);
+    world_close(&w);
+}
+
+/* ---- a client's own ---------------------------------------------------------------------------------- */
+
+static bool is_in_dram(struct world *w, uint32_t block) {
+    uint32_t tiers = 0;
+    return known(&w->f, block, &tiers) && (tiers & 1u << YK_TIER_DRAM) != 0;
+}
+
+/* Its policy would not have them here; but who fetched them is about to use them. */
+static void what_a_client_fetches_ahead_stays_for_its_use(void **state) {
+    static struct world w;
+    char key[32];
+    uint32_t block, tiers;
+    world_open(&w, 19000, 20000);
+    for (uint32_t i = 1; i < 3 * CAPACITY; i++) {
+        put(&w.f, i, LEN);
+        settle(&w.f);
+    }
+    for (block = 1; block <= 10; block++) {
+        assert_true(known(&w.f, block, &tiers) && tiers == 1u << YK_TIER_SSD);
+        uint32_t len = key_of(key, block);
+        assert_int_equal(yk_store_raise(w.f.s, w.f.ns, w.f.epoch, key, len, YK_SSD_PRIO_PREFETCH, 0, 0), YK_PENDING);
+    }
+    settle(&w.f);
+    for (block = 1; block <= 10; block++)
+        assert_true(is_in_dram(&w, block));
+    for (uint32_t i = 0; i < 20; i++) {
+        put(&w.f, 600000 + i, LEN);
+        settle(&w.f);
+    }
+    for (block = 1; block <= 10; block++)
+        assert_true(is_in_dram(&w, block));
     world_close(&w);
 }
 
@@ -329,11 +389,6 @@ static void save_learned(struct world *w, const char *path) {
     assert_int_equal(yk_learned_file_part(&file, name, ns, bytes, len, &err), 0);
     assert_int_equal(yk_learned_file_done(&file, yk_wall_ms(), &err), 0);
     free(bytes);
-}
-
-static bool is_in_dram(struct world *w, uint32_t block) {
-    uint32_t tiers = 0;
-    return known(&w->f, block, &tiers) && (tiers & 1u << YK_TIER_DRAM) != 0;
 }
 
 /* Of the blocks that the policy of before would have, all on SSD: how many a start brings up, and how many of what was
@@ -384,6 +439,30 @@ static void a_start_loads_what_was_learned_to_be_worth_most(void **state) {
     assert_int_equal(last, CAPACITY);
 }
 
+/* Nor did anybody ask for it: shares are not divided by what a start brings up. */
+static void what_a_start_loads_was_not_asked_for(void **state) {
+    static struct world w;
+    yk_ns_info info;
+    world_open(&w, 19000, 20000);
+    for (uint32_t i = 1; i < 3 * CAPACITY; i++) {
+        put(&w.f, i, LEN);
+        settle(&w.f);
+    }
+    w.f.o.ssd.no_preload = 0;
+    reboot(&w.f, 1);
+    settle(&w.f);
+    yk_store_tick(w.f.s);
+    assert_true(counters(&w).preloaded >= CAPACITY / 2);
+    assert_int_equal(yk_store_ns_info(w.f.s, w.f.ns, &info), 0);
+    assert_int_equal(info.share_bytes, 0);
+    for (uint32_t i = 1; i < 3 * CAPACITY; i++) /* but by what is */
+        (void)get(&w.f, i, 0, LEN);
+    yk_store_tick(w.f.s);
+    assert_int_equal(yk_store_ns_info(w.f.s, w.f.ns, &info), 0);
+    assert_true(info.share_bytes > 0);
+    world_close(&w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_due_comes_up_and_is_used),
@@ -396,7 +475,9 @@ int main(void) {
         cmocka_unit_test(what_is_removed_while_it_is_read_does_not_come_up),
         cmocka_unit_test(demand_comes_first),
         cmocka_unit_test(a_device_that_fails_ends_it),
+        cmocka_unit_test(what_a_client_fetches_ahead_stays_for_its_use),
         cmocka_unit_test(a_start_loads_what_was_learned_to_be_worth_most),
+        cmocka_unit_test(what_a_start_loads_was_not_asked_for),
     };
     return cmocka_run_group_tests(tests, make_dirs, remove_dirs);
 }

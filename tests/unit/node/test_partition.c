@@ -275,6 +275,22 @@ static void guarantees_are_cut_in_proportion(void **state) {
     fixture_close(&f);
 }
 
+/* And what is removed has none: the others' count in full at once. */
+static void what_is_removed_is_guaranteed_nothing(void **state) {
+    struct fixture f;
+    fixture_open(&f, ROOM * BLOCK, 0, "learned");
+    uint32_t stays = open_ns(&f, "stays"), goes = open_ns(&f, "goes");
+    assert_int_equal(yk_store_ns_set_guarantee(f.s, stays, 3ull * ROOM * BLOCK / 4), 0);
+    assert_int_equal(yk_store_ns_set_guarantee(f.s, goes, 3ull * ROOM * BLOCK / 4), 0);
+    ask(&f, stays, 1, 1);
+    ask(&f, goes, 1, 1);
+    assert_true(info_of(&f, stays).guaranteed_bytes < 3ull * ROOM * BLOCK / 4);
+    assert_int_equal(yk_store_ns_remove(f.s, goes), 0);
+    assert_int_equal(info_of(&f, stays).guaranteed_bytes, 3ull * ROOM * BLOCK / 4);
+    assert_int_equal(counters(&f).guaranteed_bytes, 3ull * ROOM * BLOCK / 4);
+    fixture_close(&f);
+}
+
 /* ---- slow memory -------------------------------------------------------------------------------------- */
 
 /* DRAM of half the room, and slow memory of the other half; uses cost so little more that nothing rises unless often used. */
@@ -359,6 +375,7 @@ int main(void) {
         cmocka_unit_test(a_guarantee_holds_for_one_that_comes_late),
         cmocka_unit_test(a_hit_of_a_higher_priority_counts_more),
         cmocka_unit_test(guarantees_are_cut_in_proportion),
+        cmocka_unit_test(what_is_removed_is_guaranteed_nothing),
         cmocka_unit_test(a_scan_does_not_flush_slow_memory_either),
         cmocka_unit_test(a_guarantee_is_of_both_ranges),
     };

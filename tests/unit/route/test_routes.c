@@ -400,6 +400,12 @@ static void many_threads_at_once(void **state) {
 
 /* ---- bounds ---- */
 
+static yk_route_figures figures(yk_routes *r) {
+    yk_route_figures f = {.size = sizeof(f)};
+    assert_int_equal(yk_route_figures_get(r, 60000, &f), 0);
+    return f;
+}
+
 static void long_requests_are_refused(void **state) {
     yk_routes *r = make(NULL);
     yk_route_request q = request_of(0);
@@ -484,6 +490,46 @@ static void who_leaves_with_much_is_gone(void **state) {
     yk_route_close(r);
 }
 
+/* A request that tells of one for whom there is no place is answered by what else is known. */
+static void a_full_table_refuses_no_request(void **state) {
+    yk_route_opts opts = {.size = sizeof(opts), .instances_max = 1};
+    yk_route_held held[] = {{"stranger", {0, 10, 10}}, {"another", {0, 10, 10}}, {"e", {4, 4, 4}}};
+    yk_routes *r = make(&opts);
+    yk_route_request q = request_of(0);
+    yk_route_choice c[8];
+    report(r, "e", 0, 0);
+    q.held = held;
+    q.n_held = 3;
+    assert_int_equal(ask(r, &q, c).ranked, 1);
+    assert_int_equal(c[0].vram, 4);
+    held[1].name = "";
+    yk_route_answer a;
+    assert_int_equal(yk_route_ask(r, &q, c, 8, &a), -YK_EINVAL);
+    yk_route_close(r);
+}
+
+/* An old one with much goes piece by piece: who comes meanwhile gets another number if there is one, and each report
+ * takes a piece, so that what it had does not stay. */
+static void one_that_goes_keeps_nobody_out(void **state) {
+    enum { N = 200000, FORGET_MS = 500 };
+    yk_route_opts opts = {.size = sizeof(opts), .instances_max = 3, .forget_ms = FORGET_MS};
+    yk_routes *r = make(&opts);
+    uint64_t *blocks = calloc(N, sizeof(*blocks));
+    for (uint64_t i = 0; i < N; i++)
+        blocks[i] = i + 1000;
+    assert_int_equal(yk_route_stored(r, "old", YK_ROUTE_VRAM, blocks, N), 0);
+    usleep((FORGET_MS + 10) * 1000); /* what it waits for is that time passes */
+    assert_int_equal(yk_route_stored(r, "b", YK_ROUTE_VRAM, chain, 10), 0);
+    assert_int_equal(yk_route_stored(r, "c", YK_ROUTE_VRAM, chain, 10), 0);
+    assert_int_equal(yk_route_gone(r, "c"), 0);
+    assert_int_equal(yk_route_stored(r, "new", YK_ROUTE_VRAM, chain, 10), 0);
+    for (int i = 0; i < N / 1000; i++)
+        report(r, "b", 0, 0);
+    assert_true(figures(r).blocks <= 20);
+    free(blocks);
+    yk_route_close(r);
+}
+
 /* Most of the chain is far away; a part of it is in its own zone, and that is worth fetching. */
 static void a_near_peer_is_found(void **state) {
     static const char *const zones[] = {"a", "b", "b", "c"}, *const names[] = {"a1", "b1", "b2", "c1"};
@@ -526,6 +572,21 @@ static double transfer_ms(yk_routes *r, const yk_route_held *held, size_t n) {
     return c[0].transfer_ms;
 }
 
+/* What comes from another's SSD comes no faster than that reads, over a link that nobody has measured yet, too. */
+static void a_link_that_is_not_known_is_no_faster_than_the_ssd(void **state) {
+    yk_routes *r = make(NULL);
+    yk_route_load_report one = {.size = sizeof(one), .name = "one", .node = "n1"};
+    yk_route_node_report n2 = {.size = sizeof(n2), .name = "n2", .ssd_bytes_per_s = 5e8, .ssd_latency_ms = 3};
+    yk_route_held low[] = {{"n2", {0, 0, 10}}};
+    assert_int_equal(yk_route_load(r, &one), 0);
+    assert_int_equal(yk_route_node(r, &n2), 0);
+    assert_float_equal(transfer_ms(r, low, 1), 23, 0.01);
+    n2.ssd_bytes_per_s = 8e9; /* nor faster than the link is taken to be */
+    assert_int_equal(yk_route_node(r, &n2), 0);
+    assert_float_equal(transfer_ms(r, low, 1), 8, 0.01);
+    yk_route_close(r);
+}
+
 static void transfers_go_by_what_nodes_measure(void **state) {
     yk_routes *r = make(NULL);
     yk_route_load_report one = {.size = sizeof(one), .name = "one", .node = "n1"},
@@ -566,12 +627,6 @@ static void transfers_go_by_what_nodes_measure(void **state) {
 }
 
 /* ---- figures ---- */
-
-static yk_route_figures figures(yk_routes *r) {
-    yk_route_figures f = {.size = sizeof(f)};
-    assert_int_equal(yk_route_figures_get(r, 60000, &f), 0);
-    return f;
-}
 
 static void what_it_did_is_counted(void **state) {
     yk_routes *r = make(NULL);
@@ -635,7 +690,10 @@ int main(void) {
         cmocka_unit_test(long_requests_are_refused),
         cmocka_unit_test(what_is_told_at_length_holds_up_nobody),
         cmocka_unit_test(who_leaves_with_much_is_gone),
+        cmocka_unit_test(a_full_table_refuses_no_request),
+        cmocka_unit_test(one_that_goes_keeps_nobody_out),
         cmocka_unit_test(a_near_peer_is_found),
+        cmocka_unit_test(a_link_that_is_not_known_is_no_faster_than_the_ssd),
         cmocka_unit_test(transfers_go_by_what_nodes_measure),
         cmocka_unit_test(what_it_did_is_counted),
     };

@@ -118,7 +118,7 @@ static void test_depth_is_worth_more(void **state) {
     double lru = run_with(&t, &opts).saved;
     opts.policy = "learned";
     double saved = run_with(&t, &opts).saved;
-    if (saved < lru * 1.1)
+    if (saved < lru * 1.03)
         fail_msg("learned saves %.0f, lru %.0f", saved, lru);
     opts.shape = "none";
     assert_int_equal(run_with(&t, &opts).hit_blocks, hits_of(&t, "learned", 1000, 1));

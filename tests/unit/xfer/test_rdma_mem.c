@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -42,6 +43,8 @@ static struct script {
     uint32_t opening;   /* that are at it */
     uint32_t strict;    /* none takes memory for which its writes may come in any order */
     uint32_t relaxed;   /* so often one was asked to */
+    uint32_t keeping;   /* no device forgets anything */
+    uint32_t kept;      /* so often one was asked to */
     uint32_t begun, made, gone, opened, closed;
     int access;         /* of the last */
     uint64_t log[LOG_MAX]; /* addresses, as they began */
@@ -176,8 +179,12 @@ static struct ibv_mr *reg_more(struct ibv_pd *pd, void *addr, size_t len, uint64
 
 static int dereg(struct ibv_mr *mr) {
     pthread_mutex_lock(&lock);
-    script.gone++;
+    int keeps = script.keeping != 0;
+    script.kept += (uint32_t)keeps;
+    script.gone += !keeps;
     pthread_mutex_unlock(&lock);
+    if (keeps)
+        return EBUSY;
     free(mr);
     return 0;
 }
@@ -430,6 +437,30 @@ static void a_device_that_hangs(void **state) {
     settle(&r);
     assert_int_equal(key(&r, 0, 0, 1, &k), 0);
     rig_close(&r);
+    munmap(other, CHUNK);
+}
+
+/* A device that refuses to forget memory knows it: it is not free until that was done, and others are served meanwhile. */
+static void a_device_that_does_not_forget(void **state) {
+    struct rig r;
+    char *other = mmap(NULL, CHUNK, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    (void)state;
+    set(&script.passes, UINT32_MAX);
+    rig_open(&r, 3 * CHUNK);
+    yk_rdma_mem_want(r.mem, "dev0", YK_RDMA_ALL);
+    settle(&r);
+    set(&script.keeping, 1);
+    assert_int_equal(yk_rdma_mem_end(r.mem, 0), -YK_EAGAIN);
+    await(&script.kept, 4); /* of three chunks: it was asked again */
+    assert_int_equal(yk_rdma_mem_end(r.mem, 0), -YK_EAGAIN);
+    struct yk_rdma_mem *behind = yk_rdma_mem_new(other, CHUNK, NULL);
+    yk_rdma_mem_want(behind, "dev0", YK_RDMA_ALL);
+    assert_int_equal(yk_rdma_mem_wait(behind, yk_now_ns() + LOOK_NS), 0);
+    assert_int_equal(get(&script.gone), 0);
+    set(&script.keeping, 0);
+    assert_int_equal(mem_end(behind, yk_now_ns() + LOOK_NS), 0);
+    rig_close(&r);
+    assert_int_equal(get(&script.gone), 4);
     munmap(other, CHUNK);
 }
 
@@ -695,6 +726,7 @@ int main(void) {
         CASE(a_device_that_cannot_be_opened),
         CASE(the_end_waits_for_what_is_under_way),
         CASE(a_device_that_hangs),
+        CASE(a_device_that_does_not_forget),
         CASE(a_device_that_hangs_in_its_opening),
         CASE(small_memory_does_not_wait_for_large),
         CASE(a_device_is_told_of_its_engines_memory),

@@ -163,7 +163,7 @@ static void what_is_held_stays_until_it_is_put(void **state) {
     assert_int_equal(yk_registry_publish(*state, "s", arena, 100, NULL, NULL), 0);
     assert_int_equal(yk_registry_doom(*state, arena, &gone), 0);
     assert_ptr_equal(gone, r);
-    assert_int_equal(yk_registry_doom(*state, arena, &gone), -YK_ENOENT);
+    assert_int_equal(yk_registry_doom(*state, arena, &gone), -YK_EBUSY);
     assert_null(yk_registry_find(*state, arena, 10)); /* no new references */
     assert_null(yk_registry_get(*state, id));
     struct yk_published p;

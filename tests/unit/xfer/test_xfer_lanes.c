@@ -365,6 +365,36 @@ static void allocated_memory_that_is_not_let_go(void **state) {
     fake_end(&rig);
 }
 
+static void *unregister_it(void *arg) {
+    *(int *)arg = yk_xfer_unregister(rig.engine, (void *[]){rig.local}, 1);
+    return NULL;
+}
+
+/* Who unregisters what another thread is unregistering is not told that it is free. */
+static void two_that_unregister(void **state) {
+    yk_xfer_opts o = {.size = sizeof(o)};
+    pthread_t other;
+    int rc = 1;
+    (void)state;
+    fake_begin(&rig, 1, 1e9, MB, &o);
+    rig.engine->unregister_ns = 60 * YK_NS_PER_S;
+    void *addr = rig.local;
+    __atomic_store_n(&fake.pins, 1, __ATOMIC_RELEASE);
+    assert_int_equal(pthread_create(&other, NULL, unregister_it, &rc), 0);
+    uint64_t until = yk_now_ns() + 30 * YK_NS_PER_S;
+    struct yk_region *r;
+    while ((r = yk_registry_find(rig.engine->registry, addr, 1)) != NULL && yk_now_ns() < until) {
+        yk_registry_put(rig.engine->registry, r);
+        (void)poll(NULL, 0, 1);
+    }
+    assert_int_equal(yk_xfer_unregister(rig.engine, &addr, 1), -YK_EBUSY);
+    __atomic_store_n(&fake.pins, 0, __ATOMIC_RELEASE);
+    assert_int_equal(pthread_join(other, NULL), 0);
+    assert_int_equal(rc, 0);
+    assert_int_equal(yk_xfer_unregister(rig.engine, &addr, 1), -YK_ENOENT);
+    fake_end(&rig);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lanes_of_a_burst_go_again),
@@ -379,6 +409,7 @@ int main(void) {
 #endif
         cmocka_unit_test(want_of_the_peer_is_not_ours),
         cmocka_unit_test(a_device_that_does_not_let_go),
+        cmocka_unit_test(two_that_unregister),
         cmocka_unit_test(allocated_memory_that_is_not_let_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

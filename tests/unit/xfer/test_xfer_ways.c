@@ -147,6 +147,55 @@ static void looks_are_rare(void **state) {
     fake_end(&rig);
 }
 
+static void look_now(struct yk_shard *s, void *arg) {
+    for (uint32_t p = 0; p < s->route_cap; p++)
+        if (s->routes[p] != NULL)
+            s->routes[p]->look_ns = 1;
+    s->ways.fn(&s->ways);
+    (void)arg;
+}
+
+static void count_lanes(struct yk_shard *s, void *arg) {
+    const struct yk_route *t = NULL;
+    for (uint32_t p = 0; p < s->route_cap && t == NULL; p++)
+        t = s->routes[p];
+    for (uint32_t i = 0; t != NULL && i < t->rail_count; i++)
+        if (!yk_rail_is_empty(t->rails[i]))
+            *(uint32_t *)arg |= 1u << t->rails[i]->desc.port;
+}
+
+/* Bits of the rails that have a lane. */
+static uint32_t lanes_now(void) {
+    uint32_t bits = 0;
+    yk_shard_call(rig.engine->shards[0], count_lanes, &bits);
+    return bits;
+}
+
+/* The ways of two are gone for good at once, one with a lane that rests and one without: the other stays. */
+static void two_ways_that_go(void **state) {
+    (void)state;
+    begin(3, 0);
+    uint64_t until = yk_now_ns() + LOOK_NS;
+    __atomic_store_n(&fake.rail[0].refuse, 1000000, __ATOMIC_RELEASE);
+    while (lanes_now() != 6) {
+        assert_true(yk_now_ns() < until);
+        move_all();
+    }
+    yk_shard_call(rig.engine->shards[0], news, NULL);
+    __atomic_store_n(&fake.rail[0].hidden, 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&fake.rail[1].hidden, 1, __ATOMIC_RELEASE);
+    yk_shard_call(rig.engine->shards[0], look_now, NULL);
+    assert_int_equal(rails_now(), 3);
+    rig.engine->ways_gone_ns = 1;
+    while (rails_now() != 1) {
+        assert_true(yk_now_ns() < until);
+        yk_shard_call(rig.engine->shards[0], look_now, NULL);
+        move_all();
+    }
+    assert_int_equal(lanes_now(), 4);
+    fake_end(&rig);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_way_in_place_of_one_that_failed),
@@ -154,6 +203,7 @@ int main(void) {
         cmocka_unit_test(a_way_that_comes_late),
         cmocka_unit_test(a_way_that_is_preferred),
         cmocka_unit_test(looks_are_rare),
+        cmocka_unit_test(two_ways_that_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
