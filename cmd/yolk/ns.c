@@ -137,7 +137,9 @@ static void add_space(const json_t *o, yk_ns_info *infos, int *io_n) {
     }
     infos[i].blocks += number(o, "blocks");
     infos[i].used_bytes += number(o, "used_bytes");
+    infos[i].guaranteed_bytes += number(o, "guaranteed_bytes");
     infos[i].share_bytes += number(o, "share_bytes");
+    infos[i].share_used_bytes += number(o, "share_used_bytes");
     if (epoch >= infos[i].epoch) {
         infos[i].quota_bytes = number(o, "quota_bytes");
         infos[i].copies = (uint32_t)number(o, "copies");

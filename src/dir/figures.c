@@ -127,7 +127,9 @@ static void put_spaces(const struct yk_dir *d, struct yk_json *j) {
         yk_json_put_uint(j, "copies", info.copies);
         yk_json_put_uint(j, "guarantee_bytes", info.guarantee_bytes);
         yk_json_put_uint(j, "priority", info.priority);
+        yk_json_put_uint(j, "guaranteed_bytes", info.guaranteed_bytes);
         yk_json_put_uint(j, "share_bytes", info.share_bytes);
+        yk_json_put_uint(j, "share_used_bytes", info.share_used_bytes);
         yk_json_put_uint(j, "used_bytes", info.used_bytes);
         yk_json_put_uint(j, "blocks", info.blocks);
         yk_json_end_object(j);

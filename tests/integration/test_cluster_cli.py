@@ -152,6 +152,14 @@ def test_what_a_namespace_is_promised_is_the_clusters(three):
     assert here.yolk("ns", "create", "paid", "--guarantee", "8M", "--priority", 250).returncode == 0
     wait_for(lambda: told(there) == (8 << 20, 250), "another node knows it")
     wait_for(lambda: told(here, "--cluster") == (8 << 20, 250), "and so does the view of all")
+    assert here.yolk("-n", "paid", "put", "k", "-", data=b"x").returncode == 0
+
+    def sums(key):
+        return [sum(n[key] for node in nodes for n in node.json("ns", "list", *options) if n["name"] == "paid")
+                for nodes, options in ((three.nodes, ()), ((here,), ("--cluster",)))]
+
+    for key in "guaranteed_bytes", "share_used_bytes":
+        wait_for(lambda: min(sums(key)) > 0 and len(set(sums(key))) == 1, f"{key} of all nodes together")
     assert there.yolk("ns", "set", "paid", "--guarantee", "0").returncode == 0
     wait_for(lambda: told(here) == (0, 250), "each is set alone")
     assert "there is none of that name" in here.yolk("ns", "set", "pa1d", "--priority", 2).stderr
