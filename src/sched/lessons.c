@@ -16,11 +16,11 @@
 #define A_REQUEST      6 /* of one request at most */
 #define A_REQUEST_FULL 2 /* the same, when there is no place left for their examples but that of older ones */
 
-/* Between two trainings there are so many requests, half as many more each time, and three blocks for each example,
- * as one costs 0.2 us, or as many blocks as before both. */
+/* Between two trainings there are so many requests, half as many more each time, and two blocks for each example,
+ * as one costs 0.2 us, or a third as many as before. */
 #define DUE_FIRST         100
 #define DUE_MAX           500
-#define BLOCKS_AN_EXAMPLE 3
+#define BLOCKS_AN_EXAMPLE 2
 
 int yk_lessons_init(struct yk_lessons *l, struct yk_history *h, uint64_t seed) {
     *l = (struct yk_lessons){.history = h, .requests_due = DUE_FIRST, .random = seed * 2 + 1};
@@ -180,8 +180,8 @@ void yk_lessons_request(struct yk_lessons *l, const uint32_t *records, uint32_t 
 }
 
 bool yk_lessons_are_due(const struct yk_lessons *l) {
-    uint64_t enough = (uint64_t)BLOCKS_AN_EXAMPLE * l->count, half = l->blocks_ever / 2;
-    return l->requests >= l->requests_due && l->blocks >= (enough < half ? enough : half);
+    uint64_t enough = (uint64_t)BLOCKS_AN_EXAMPLE * l->count, part = l->blocks_ever / 4;
+    return l->requests >= l->requests_due && l->blocks >= (enough < part ? enough : part);
 }
 
 uint32_t yk_lessons_copy(struct yk_lessons *l, struct yk_fit_example *e) {
