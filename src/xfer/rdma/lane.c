@@ -477,7 +477,8 @@ static void rdma_post(struct yk_lane *lane, struct yk_slice *s) {
     s->touched = 0;
     /* Over iWARP each read has its sink registered. */
     int small = s->len < SMALL && (l->port.iwarp || s->op == YK_SLICE_WRITE || s->guard != NULL);
-    if ((s->op != YK_SLICE_READ && s->op != YK_SLICE_WRITE) || small || !local_key(op, &mine, &at)) {
+    if ((s->op != YK_SLICE_READ && s->op != YK_SLICE_WRITE) || small || !yk_qp_takes(l->qp, s->len) ||
+        !local_key(op, &mine, &at)) {
         go_stream(op);
         return;
     }

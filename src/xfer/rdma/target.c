@@ -122,7 +122,7 @@ static int target_pull(struct yk_target *t, uint32_t tag, struct yk_region *regi
     struct yk_rdma_mem *m = yk_rdma_mem_of(region);
     struct yk_rdma_key key;
     yk_qp_catch_up(t->qp); /* who sends this knows that it is up */
-    int rc = m == NULL || len > UINT32_MAX || yk_qp_room(t->qp) == 0 ? -YK_ENOTSUP
+    int rc = m == NULL || len > UINT32_MAX || yk_qp_room(t->qp) == 0 || !yk_qp_takes(t->qp, len) ? -YK_ENOTSUP
              : t->iwarp ? yk_rdma_sink(t->dev, region->base + offset, len, &key, &t->sinks[tag])
                         : yk_rdma_mem_key(m, t->dev, offset, len, &key);
     if (rc < 0) {

@@ -23,6 +23,8 @@ struct soft {
     uint32_t hanging;            /* calls that do */
     uint32_t opened, closed, made, gone, qps; /* calls that ended well; qps: that there are */
     uint32_t refused;            /* reads that were not allowed: must stay 0 unless the test wants them */
+    uint32_t untrue;             /* reads that are still to be completed with success, and not made; then its queue pair fails */
+    uint32_t emulated;           /* bits by device: it says that it is a driver of the kernel (rxe) */
     uint64_t reads[SOFT_DEVICES], bytes[SOFT_DEVICES]; /* by the device that reads */
     /* Called for each read before its bytes are copied: addr is of this process, and the memory of who is read. Or NULL. */
     void (*on_read)(const void *addr, uint64_t len);
@@ -32,6 +34,7 @@ void soft_begin(uint32_t devices); /* all as it was; nothing may be left of what
 /* A copy of it all, as it is now. */
 struct soft soft_now(void);
 void soft_hang(uint32_t open, uint32_t reg); /* bits by device */
+void soft_untrue(uint32_t emulated, uint32_t reads); /* emulated: of devices that are opened from then on */
 void soft_on_read(void (*fn)(const void *addr, uint64_t len));
 void soft_host(uint32_t device, const char *host);
 /* Takes it out: its port is gone, what is open fails, and says so. And puts another in its place. */
