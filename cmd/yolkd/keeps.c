@@ -2,7 +2,7 @@
  *
  * Copies of hot chains (keeps.h): a queue, and a thread that asks this node's directory for one task after the other, as
  * a guest of its own. The directory has limits of its own for copies, and does them in the background class; what it
- * does not take is not asked for again, as the next request for the chain will.
+ * does not take, or does not answer in time, the next request for the chain asks for again.
  *
  * Thread: its own; want: any.
  */
@@ -25,19 +25,21 @@
 #define KEYS_MAX  256u
 #define RECENT    256u
 #define AGAIN_NS  (60 * YK_NS_PER_S)
+#define REFUSED_NS YK_NS_PER_S /* not at once: it is the same directory, and each request for a hot chain would ask it */
 #define ASK_MS    1000u
 #define COPY_MS   30000u
 #define NICE      5
 
 struct keep {
     struct keep *next;
+    uint64_t hash;
     char node[YK_DIR_NAME_MAX + 1], ns[YK_NAMESPACE_MAX + 1];
     uint32_t n;
     unsigned char keys[]; /* each a byte of length and as many bytes */
 };
 
 struct recent {
-    uint64_t hash, at_ns;
+    uint64_t hash, until_ns;
 };
 
 struct yolkd_keeps {
@@ -55,14 +57,31 @@ struct yolkd_keeps {
 
 /* ---- wanting ---------------------------------------------------------------------------------- */
 
+/* Under the lock. NULL: not of late. */
+static struct recent *find_recent(struct yolkd_keeps *k, uint64_t hash, uint64_t now_ns) {
+    for (uint32_t i = 0; i < RECENT; i++)
+        if (k->recent[i].hash == hash && now_ns < k->recent[i].until_ns)
+            return &k->recent[i];
+    return NULL;
+}
+
 /* Under the lock: was it wanted within a minute? If not, it is now. */
 static bool was_wanted(struct yolkd_keeps *k, uint64_t hash) {
     uint64_t now_ns = yk_now_ns();
-    for (uint32_t i = 0; i < RECENT; i++)
-        if (k->recent[i].hash == hash && k->recent[i].at_ns != 0 && now_ns - k->recent[i].at_ns < AGAIN_NS)
-            return true;
-    k->recent[k->next_recent++ % RECENT] = (struct recent){hash, now_ns};
+    if (find_recent(k, hash, now_ns) != NULL)
+        return true;
+    k->recent[k->next_recent++ % RECENT] = (struct recent){hash, now_ns + AGAIN_NS};
     return false;
+}
+
+/* It was not asked for, or not all of it. */
+static void want_again(struct yolkd_keeps *k, uint64_t hash) {
+    uint64_t now_ns = yk_now_ns();
+    pthread_mutex_lock(&k->lock);
+    struct recent *r = find_recent(k, hash, now_ns);
+    if (r != NULL)
+        r->until_ns = now_ns + REFUSED_NS;
+    pthread_mutex_unlock(&k->lock);
 }
 
 static struct keep *keep_new(const struct yk_http_keep *what) {
@@ -104,8 +123,9 @@ uint32_t yolkd_keeps_want(void *arg, const struct yk_http_keep *what) {
     if (w == NULL)
         return 0;
     uint32_t n = w->n;
+    w->hash = hash_of(what);
     pthread_mutex_lock(&k->lock);
-    bool taken = !k->ends && k->n < KEEPS_MAX && !was_wanted(k, hash_of(what));
+    bool taken = !k->ends && k->n < KEEPS_MAX && !was_wanted(k, w->hash);
     if (taken) {
         *k->last = w;
         k->last = &w->next;
@@ -174,9 +194,11 @@ static void ask_all(struct yolkd_keeps *k, const struct keep *w) {
         rc = ask_one(k, w, epoch, at + 1, *at, &err);
         at += 1 + *at;
     }
-    if (rc < 0)
-        yk_log_limited(&limit, YK_LOG_WARN, "yolkd", "copies of a hot chain for %s are not asked for: %s", w->node,
-                       err.text[0] != '\0' ? err.text : yk_status_text(rc));
+    if (rc >= 0)
+        return;
+    yk_log_limited(&limit, YK_LOG_WARN, "yolkd", "copies of a hot chain for %s are not asked for: %s", w->node,
+                   err.text[0] != '\0' ? err.text : yk_status_text(rc));
+    want_again(k, w->hash);
 }
 
 static struct keep *take(struct yolkd_keeps *k) {

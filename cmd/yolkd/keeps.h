@@ -6,7 +6,7 @@
  * finds it worth that.
  *
  * Bounded: KEEPS_MAX chains wait, of each KEYS_MAX blocks are asked for, and the same chain for the same node once a
- * minute. A thread of its own; nothing waits for it.
+ * minute, or a second after it was refused. A thread of its own; nothing waits for it.
  */
 #ifndef YOLKD_KEEPS_H
 #define YOLKD_KEEPS_H
