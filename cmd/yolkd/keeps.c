@@ -2,7 +2,8 @@
  *
  * Copies of hot chains (keeps.h): a queue, and a thread that asks this node's directory for one task after the other, as
  * a guest of its own. The directory has limits of its own for copies, and does them in the background class; what it
- * does not take, or does not answer in time, the next request for the chain asks for again.
+ * does not take now is asked for again, for as long as such a copy may take; what is refused, or not answered in time, the
+ * next request for the chain asks for again.
  *
  * Thread: its own; want: any.
  */
@@ -29,6 +30,7 @@
 #define ASK_MS    1000u
 #define COPY_MS   30000u
 #define NICE      5
+#define REST_MS   100u /* before a directory that has too many is asked again */
 
 struct keep {
     struct keep *next;
@@ -47,7 +49,7 @@ struct yolkd_keeps {
     struct yk_node *node;
     pthread_t thread;
     pthread_mutex_t lock; /* what follows */
-    pthread_cond_t changed;
+    pthread_cond_t changed, ending;
     struct keep *first, **last;
     uint32_t n, next_recent;
     struct recent recent[RECENT];
@@ -154,7 +156,7 @@ static int ask_one(struct yolkd_keeps *k, const struct keep *w, uint64_t epoch, 
     unsigned char request[YK_DIR_TASK_BYTES_MAX];
     struct yk_dirw_task task = {.ns = {w->ns, (uint32_t)strlen(w->ns)}, .key = {key, key_len},
                                 .node = {w->node, (uint32_t)strlen(w->node)}, .from = {"", 0}, .epoch = epoch,
-                                .timeout_ms = COPY_MS, .kind = YK_DIR_TASK_COPY};
+                                .timeout_ms = COPY_MS, .kind = YK_DIR_TASK_KEEP};
     const void *body;
     uint32_t len;
     struct yk_wr out;
@@ -183,16 +185,35 @@ static bool is_over(struct yolkd_keeps *k) {
     return ends;
 }
 
+static void rest(struct yolkd_keeps *k) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += REST_MS * (long)YK_NS_PER_MS;
+    until.tv_sec += until.tv_nsec / (long)YK_NS_PER_S;
+    until.tv_nsec %= (long)YK_NS_PER_S;
+    pthread_mutex_lock(&k->lock);
+    while (!k->ends && pthread_cond_timedwait(&k->ending, &k->lock, &until) == 0)
+        ;
+    pthread_mutex_unlock(&k->lock);
+}
+
 /* As many as KEYS_MAX questions, each of ASK_MS: the end waits for one of them. */
 static void ask_all(struct yolkd_keeps *k, const struct keep *w) {
     static struct yk_log_limit limit = YK_LOG_LIMIT_INIT(60000);
     const unsigned char *at = w->keys;
     uint64_t epoch = epoch_of(k, w->ns);
     struct yk_err err = {0};
+    uint64_t until_ns = yk_now_ns() + COPY_MS * YK_NS_PER_MS;
     int rc = 0;
-    for (uint32_t i = 0; i < w->n && rc >= 0 && !is_over(k); i++) {
+    for (uint32_t i = 0; i < w->n && rc >= 0 && !is_over(k);) {
         rc = ask_one(k, w, epoch, at + 1, *at, &err);
+        if (rc == -YK_EAGAIN && yk_now_ns() < until_ns) {
+            rest(k);
+            rc = 0;
+            continue;
+        }
         at += 1 + *at;
+        i++;
     }
     if (rc >= 0)
         return;
@@ -238,6 +259,11 @@ int yolkd_keeps_start(const struct yk_dir *dir, struct yk_node *node, struct yol
     k->last = &k->first;
     pthread_mutex_init(&k->lock, NULL);
     pthread_cond_init(&k->changed, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&k->ending, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     if (pthread_create(&k->thread, NULL, run, k) != 0) {
         free(k);
         return yk_err_set(err, -YK_ENOMEM, "no thread for copies of hot chains");
@@ -252,6 +278,7 @@ void yolkd_keeps_end(struct yolkd_keeps *k) {
     pthread_mutex_lock(&k->lock);
     k->ends = true;
     pthread_cond_signal(&k->changed);
+    pthread_cond_signal(&k->ending);
     pthread_mutex_unlock(&k->lock);
     pthread_join(k->thread, NULL);
 }

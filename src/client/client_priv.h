@@ -80,7 +80,7 @@ struct yk_call {
     void *arg;
     const struct yk_map *map; /* it names a place there, and goes to that node or ends with -YK_EGONE; NULL: to any */
     uint64_t place_len; /* of places that its reply grants: not lost if the call is given up */
-    uint32_t ahead;     /* how many of them were wished for ahead of need */
+    uint32_t ahead;     /* how many of them were wished for ahead of need; 0 when that is answered */
 };
 
 enum yk_queue {

@@ -434,6 +434,7 @@ static void request_lost(yk_client *c, struct yk_req *req) {
     if (req->call != NULL) {
         req->call->req = NULL;
         yk_list_add_first(&c->calls, &req->call->link);
+        req->ahead = 0; /* wished for again with it */
     }
     while (!yk_list_empty(&req->recs)) {
         struct yk_rec *rec = YK_LIST_ITEM(req->recs.prev, struct yk_rec, link);
@@ -561,12 +562,14 @@ void yk_conn_look(yk_client *c) {
         yk_rx_pump(c, 0, 0);
 }
 
-/* Gives up on a call at its deadline. A place that a late reply grants is kept or given back. */
+/* Gives up on a call at its deadline. A place that a late reply grants is kept or given back: what was wished for is that
+ * reply's now, or nobody's. */
 static void call_forget(yk_client *c, struct yk_call *call) {
     yk_list_remove(&call->link);
     if (call->req == NULL)
         return;
     call->req->call = NULL;
+    call->ahead = 0;
     if (call->place_len == 0)
         yk_req_free(c, call->req);
 }
@@ -590,6 +593,7 @@ int yk_conn_call(yk_client *c, struct yk_call *call, uint64_t deadline_ns) {
         call_forget(c, call);
         call->status = rc;
     }
+    yk_hold_came(&c->hold, call->place_len, call->ahead);
     yk_conn_unlock(c);
     yk_waiter_fini(&w);
     return call->status;

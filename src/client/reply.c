@@ -73,6 +73,8 @@ static uint32_t give_all_back(yk_client *c, uint64_t but_len) {
 static void came(yk_client *c, struct yk_req *req) {
     yk_hold_came(&c->hold, req->ahead_len, req->ahead);
     req->ahead = 0;
+    if (req->call != NULL)
+        req->call->ahead = 0;
 }
 
 static int reply_reserve(yk_client *c, struct yk_req *req, struct yk_rd *r) {
@@ -330,6 +332,7 @@ static int reply_records(yk_client *c, struct yk_req *req, struct yk_rd *r) {
 static void refused(yk_client *c, struct yk_req *req, struct yk_rd *r) {
     int32_t status = (int32_t)yk_rd_u32(r);
     status = status < 0 ? status : -YK_EPROTO;
+    came(c, req);
     if (req->call != NULL) {
         req->call->status = status;
         yk_waiter_wake(req->call->waiter);
@@ -343,7 +346,6 @@ static void refused(yk_client *c, struct yk_req *req, struct yk_rd *r) {
         else
             yk_rec_free(c, rec);
     }
-    came(c, req);
     yk_req_free(c, req);
 }
 
@@ -364,11 +366,11 @@ int yk_reply(yk_client *c, const struct yk_frame *f, const void *body) {
     c->round_trips++;
     struct yk_call *call = req->call;
     if (call != NULL) {
+        came(c, req);
         rc = call->reply(call->arg, &r);
         call->req = NULL;
         call->status = rc;
         req->call = NULL;
-        came(c, req);
         yk_waiter_wake(call->waiter);
     } else {
         rc = reply_records(c, req, &r);

@@ -40,8 +40,7 @@
 enum state { QUEUED, FINDING, PLACING, RESTING, TELLING, LENDING };
 
 struct dir_copies {
-    struct dir_link queued, busy;
-    uint32_t count, busy_count;
+    struct dir_turns turns;
 };
 
 /* A holder that was asked to say that it keeps its copy, and did not. */
@@ -57,7 +56,7 @@ struct leg {
 
 struct copy {
     struct dir_job job;
-    struct dir_link at;
+    struct dir_turn turn;
     enum state state;
     void (*done)(void *arg, const struct dir_copy_end *end);
     void *arg;
@@ -212,9 +211,7 @@ static void end(struct copy *c, int status) {
     else
         d->n.copies_failed++;
     d->n.copying--;
-    all->busy_count -= c->state != QUEUED;
-    all->count--;
-    dir_list_remove(&c->at);
+    dir_turns_end(&all->turns, &c->turn);
     c->done(c->arg, &e);
     free(c);
     start_queued(all);
@@ -344,9 +341,10 @@ static void complete(struct copy *c) {
 }
 
 void dir_copies_keep(struct yk_dir *d, const struct yk_dir_key *key, uint64_t hash) {
-    for (struct dir_link *l = d->copies != NULL ? d->copies->busy.next : NULL;
-         l != NULL && l != &d->copies->busy; l = l->next) {
-        struct copy *c = DIR_ITEM(l, struct copy, at);
+    if (d->copies == NULL)
+        return;
+    for (struct dir_link *busy = &d->copies->turns.busy, *l = busy->next; l != busy; l = l->next) {
+        struct copy *c = DIR_ITEM(l, struct copy, turn.at);
         if (c->hash == hash && c->key_len == key->key_len && memcmp(c->bytes + c->ns_len, key->key, c->key_len) == 0)
             c->no_guest = 1;
     }
@@ -591,11 +589,8 @@ static void first_turn(struct dir_job *job) {
 
 /* By a job of its own: whoever starts one never sees it end meanwhile. */
 static void start_queued(struct dir_copies *all) {
-    while (!dir_list_empty(&all->queued) && all->busy_count < DIR_COPIES_BUSY) {
-        struct copy *c = DIR_ITEM(all->queued.next, struct copy, at);
-        dir_list_remove(&c->at);
-        dir_list_add(&all->busy, &c->at);
-        all->busy_count++;
+    for (struct dir_turn *t; (t = dir_turns_next(&all->turns)) != NULL;) {
+        struct copy *c = DIR_ITEM(t, struct copy, turn);
         c->state = FINDING;
         c->job.back = first_turn;
         dir_to_loop(c->job.dir, &c->job);
@@ -604,15 +599,17 @@ static void start_queued(struct dir_copies *all) {
 
 int dir_copy_start(struct yk_dir *d, const struct dir_copy_want *want,
                    void (*done)(void *arg, const struct dir_copy_end *end), void *arg) {
-    if (d->copies == NULL && (d->copies = calloc(1, sizeof(*d->copies))) != NULL) {
-        dir_list_init(&d->copies->queued);
-        dir_list_init(&d->copies->busy);
-    }
-    if (d->copies == NULL || d->copies->count == DIR_COPIES_MAX || d->core == NULL || d->stopping)
+    if (d->copies == NULL && (d->copies = calloc(1, sizeof(*d->copies))) != NULL)
+        dir_turns_init(&d->copies->turns, DIR_COPIES_MAX, DIR_COPIES_BUSY);
+    if (d->copies == NULL || d->core == NULL || d->stopping)
         return -YK_EAGAIN;
     struct copy *c = calloc(1, sizeof(*c) + want->key.ns_len + want->key.key_len);
     if (c == NULL)
         return -YK_ENOMEM;
+    if (dir_turns_add(&d->copies->turns, &c->turn, want->xclass > YK_XFER_DEMAND) < 0) {
+        free(c);
+        return -YK_EAGAIN;
+    }
     c->job.dir = d;
     c->done = done;
     c->arg = arg;
@@ -630,8 +627,6 @@ int dir_copy_start(struct yk_dir *d, const struct dir_copy_want *want,
     memcpy(c->bytes, want->key.ns, c->ns_len);
     memcpy(c->bytes + c->ns_len, want->key.key, c->key_len);
     c->hash = yk_dir_hash(want->key.ns, want->key.ns_len, want->key.key, want->key.key_len);
-    dir_list_add(&d->copies->queued, &c->at);
-    d->copies->count++;
     d->n.copies++;
     d->n.copying++;
     start_queued(d->copies);
@@ -639,13 +634,22 @@ int dir_copy_start(struct yk_dir *d, const struct dir_copy_want *want,
     return 0;
 }
 
+static void end_overdue(struct dir_link *queued) {
+    for (struct dir_link *l = queued->next, *next; l != queued; l = next) {
+        struct copy *c = DIR_ITEM(l, struct copy, turn.at);
+        next = l->next;
+        if (left_ms(c, 1) == 0)
+            end_short(c);
+    }
+}
+
 /* Questions and legs end by themselves. */
 uint32_t dir_copies_look(struct yk_dir *d, uint64_t now_ns) {
     struct dir_copies *all = d->copies;
     if (all == NULL)
         return 0;
-    for (struct dir_link *l = all->busy.next, *next; l != &all->busy; l = next) {
-        struct copy *c = DIR_ITEM(l, struct copy, at);
+    for (struct dir_link *l = all->turns.busy.next, *next; l != &all->turns.busy; l = next) {
+        struct copy *c = DIR_ITEM(l, struct copy, turn.at);
         next = l->next;
         int over = left_ms(c, 1) == 0;
         if (over && (c->state == RESTING || c->state == TELLING))
@@ -655,13 +659,9 @@ uint32_t dir_copies_look(struct yk_dir *d, uint64_t now_ns) {
         else if (c->state == TELLING)
             tell(c);
     }
-    for (struct dir_link *l = all->queued.next, *next; l != &all->queued; l = next) {
-        struct copy *c = DIR_ITEM(l, struct copy, at);
-        next = l->next;
-        if (left_ms(c, 1) == 0)
-            end_short(c);
-    }
-    return all->count;
+    for (unsigned later = 0; later < 2; later++)
+        end_overdue(&all->turns.queued[later]);
+    return all->turns.count;
 }
 
 /* ---- a client's put --------------------------------------------------------------------------------- */

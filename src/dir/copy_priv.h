@@ -24,6 +24,7 @@ extern "C" {
 #define DIR_COPIES_BUSY 64u   /* of them under way */
 #define DIR_TAKES_MAX   64u   /* for others, at a time; what is more is refused */
 #define DIR_TASKS_MAX   1024u
+#define DIR_KEEPS_MAX   (DIR_TASKS_MAX / 4u) /* of them under way for hot chains, of which there may always be one more */
 
 /* ---- copy.c ------------------------------------------------------------------------------------------ */
 
@@ -118,7 +119,7 @@ struct dir_task {
 };
 
 /* A new one, pending; or (*ret_old 1) the one of this kind, key and `to` that is under way. NULL: as many are under way
- * as the table has, or no memory. Valid until it has ended and others come. */
+ * as the table has, or as may be of this kind; or no memory. Valid until it has ended and others come. */
 struct dir_task *dir_task_new(struct yk_dir *d, enum yk_dirw_task_kind kind, const struct yk_dir_key *key, uint64_t epoch,
                               uint32_t from, uint32_t to, int *ret_old);
 void dir_task_end(struct yk_dir *d, struct dir_task *task, int status, uint64_t bytes, const char *text);

@@ -60,6 +60,32 @@ static inline void dir_list_remove(struct dir_link *l) {
     dir_list_init(l);
 }
 
+/* ---- turns.c: whose turn it is --------------------------------------------------------------------------- */
+
+#define DIR_TURNS_KEPT 4u /* one in so many is kept for what somebody waits for */
+
+struct dir_turn {
+    struct dir_link at; /* in queued or busy */
+    uint8_t later;      /* nobody waits for it */
+    uint8_t begun;
+};
+
+struct dir_turns {
+    struct dir_link queued[2], busy; /* the second: of what can wait */
+    uint32_t max, busy_max, count, busy_count;
+    uint32_t later_count, later_busy; /* of these, what can wait */
+};
+
+void dir_turns_init(struct dir_turns *turns, uint32_t max, uint32_t busy_max);
+/* 0, or -YK_EAGAIN: there are too many. */
+int dir_turns_add(struct dir_turns *turns, struct dir_turn *turn, int later);
+/* Whose turn it is, busy from now on; NULL: nobody's. */
+struct dir_turn *dir_turns_next(struct dir_turns *turns);
+/* Somebody waits for it now. */
+void dir_turns_hurry(struct dir_turns *turns, struct dir_turn *turn);
+/* It is over, or was never begun. */
+void dir_turns_end(struct dir_turns *turns, struct dir_turn *turn);
+
 /* ---- between the threads ---------------------------------------------------------------------------- */
 
 /* One piece of work that goes to the node's owner thread, to the loop, or to one after the other. */

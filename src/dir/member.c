@@ -91,8 +91,8 @@ static int put_space(struct yk_member *m, struct yk_member_seen_space *s, const 
     *ret_unsure = 0;
     if (txn == NULL)
         return -YK_ENOMEM;
-    yk_buf_init(&b, 256);
-    yk_member_put_space(&b, value);
+    yk_buf_init(&b, 512 + YK_MEMBER_REST_MAX);
+    yk_member_put_space(&b, value, value->quota_bytes != YK_MEMBER_NO_SPACE ? s->rest : NULL);
     snprintf(key, sizeof(key), "ns/%s", s->space.name);
     yk_member_txn_same(txn, key, s->revision);
     yk_member_txn_same(txn, "cluster", m->view.cluster_revision);
@@ -101,13 +101,9 @@ static int put_space(struct yk_member *m, struct yk_member_seen_space *s, const 
     yk_buf_fini(&b);
     if (rc == 1) {
         s->revision = revision;
-        s->in_etcd = *value;
+        yk_member_space_copy(&s->in_etcd, value);
         if (!yk_member_same_space(&s->space, value)) {
-            s->space.epoch = value->epoch;
-            s->space.quota_bytes = value->quota_bytes;
-            s->space.copies = value->copies;
-            s->space.guarantee_bytes = value->guarantee_bytes;
-            s->space.priority = value->priority;
+            yk_member_space_copy(&s->space, value);
             s->untold = 1;
             m->spaces_dirty = 1;
         }
@@ -144,27 +140,16 @@ static void take_heard(struct yk_member *m) {
     free(heard);
 }
 
-/* What etcd lacks, since it came back empty or old. */
-static int is_missing(const struct yk_member_seen_space *s) {
-    const struct yk_member_space *v = &s->space;
-    return s->revision == 0 ? v->epoch > 0 || v->quota_bytes > 0 || v->copies > 0 || v->guarantee_bytes > 0 || v->priority > 0
-                            : s->in_etcd.epoch < v->epoch;
-}
-
 void yk_member_step_spaces(struct yk_member *m, int good) {
     int unsure, rc = 1;
     take_heard(m);
     for (uint32_t i = 0; i < m->view.space_count && good && m->at_home && rc >= 0; i++) {
         struct yk_member_seen_space *s = &m->view.spaces[i];
         struct yk_member_space value = s->space;
-        if (!is_missing(s))
+        if (!yk_member_space_is_missing(s))
             continue;
-        if (s->revision != 0) {
+        if (s->revision != 0 && s->in_etcd.epoch < value.epoch) /* of one that was removed there is none */
             value.quota_bytes = s->in_etcd.quota_bytes != YK_MEMBER_NO_SPACE ? s->in_etcd.quota_bytes : 0;
-            value.copies = s->in_etcd.copies;
-            value.guarantee_bytes = s->in_etcd.guarantee_bytes;
-            value.priority = s->in_etcd.priority;
-        }
         if ((rc = put_space(m, s, &value, &unsure)) != 1)
             m->turn_ms = YK_MEMBER_RETRY_MS;
     }
@@ -200,10 +185,9 @@ static int do_space(struct yk_member *m, struct yk_member_job *j) {
         value.guarantee_bytes = j->space.guarantee_bytes;
     if (j->space.priority != YK_MEMBER_KEEP_PRIORITY)
         value.priority = j->space.priority;
-    if (value.quota_bytes == YK_MEMBER_NO_SPACE) {
-        value.copies = value.priority = 0;
-        value.guarantee_bytes = 0;
-    }
+    if (value.quota_bytes == YK_MEMBER_NO_SPACE)
+        yk_member_space_no_terms(&value);
+    yk_member_space_changed(&value, &s->space);
     if (value.quota_bytes == YK_MEMBER_NO_SPACE && !was_removed && value.epoch >= INT64_MAX) {
         yk_member_text(m, "'%.60s' has the last epoch that there is: it cannot be removed", value.name);
         return -YK_ELIMIT;

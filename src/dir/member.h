@@ -99,6 +99,7 @@ struct yk_member_space {
     uint32_t copies;      /* of puts that name none; 0: one */
     uint32_t priority;    /* of shares of memory; 0: as all */
     uint64_t guarantee_bytes; /* likewise; 0: none */
+    uint64_t version; /* how often the last three were changed; the member's: in a change it is not looked at */
 };
 /* In place of a quota: it was removed, with all blocks of lower epochs. It is there again, at that epoch or a higher one,
  * when somebody asks for any other change of it. */

@@ -165,6 +165,7 @@ static int take_spaces(struct yk_member *m, const void *bytes, size_t len) {
         s->space.copies = magic != SPACES_MAGIC ? yk_rd_u8(&r) : 0;
         s->space.guarantee_bytes = magic == SPACES_TERMS_MAGIC ? yk_rd_u64(&r) : 0;
         s->space.priority = magic == SPACES_TERMS_MAGIC ? yk_rd_u32(&r) : 0;
+        yk_member_space_from_disk(&s->space);
         s->untold = 1;
     }
     return yk_rd_ok(&r) ? 0 : -YK_EPROTO;

@@ -5,6 +5,7 @@
  *   member.c       its life, its thread, what users ask and are told
  *   member_etcd.c  from the metadata: watch, lease, election; and calls that wait for their answer
  *   member_view.c  what stands under the prefix, as the watch tells it
+ *   member_space.c what is known of a namespace, with what stands there
  *   member_text.c  the values there
  *   member_disk.c  the state directory
  *   member_join.c  steps of a node: being in the cluster, an empty etcd, joining, coming back
@@ -54,8 +55,9 @@ struct yk_member_seen_node {
 
 struct yk_member_seen_space {
     struct yk_member_space space;   /* the highest known */
-    struct yk_member_space in_etcd; /* epoch, quota */
+    struct yk_member_space in_etcd; /* but for the name */
     uint64_t revision;              /* 0: not in etcd */
+    char *rest; /* members of its record that this program does not know, as they stood there; NULL: none */
     uint8_t untold;
 };
 
@@ -197,11 +199,23 @@ void yk_member_view_take(struct yk_member *m, struct yk_member_news *news);
 void yk_member_view_settle(struct yk_member *m); /* after all that was to be taken: tells who is gone */
 void yk_member_view_clear(struct yk_member_view *v);
 struct yk_member_seen_node *yk_member_view_node(struct yk_member *m, const char *name);
-int yk_member_same_space(const struct yk_member_space *a, const struct yk_member_space *b);
 struct yk_member_seen_space *yk_member_view_space(struct yk_member *m, const char *name);
 int yk_member_view_drains(const struct yk_member *m, const char *name);
 /* Room for one more in an array of the view; NULL: no memory. */
 void *yk_member_grow(void *array, uint32_t *count, uint32_t *cap, size_t bytes);
+
+/* ---- member_space.c ---------------------------------------------------------------------------- */
+
+/* All of them leave names alone. */
+int yk_member_same_space(const struct yk_member_space *a, const struct yk_member_space *b);
+void yk_member_space_copy(struct yk_member_space *space, const struct yk_member_space *from);
+void yk_member_space_no_terms(struct yk_member_space *space);
+/* After changes: its version. */
+void yk_member_space_changed(struct yk_member_space *space, const struct yk_member_space *was);
+void yk_member_space_from_disk(struct yk_member_space *space);
+/* What was found in etcd. Was there news? */
+int yk_member_space_merge(struct yk_member_seen_space *seen, const struct yk_member_space *found);
+int yk_member_space_is_missing(const struct yk_member_seen_space *seen);
 
 /* ---- member_text.c ----------------------------------------------------------------------------- */
 
@@ -209,8 +223,12 @@ void yk_member_put_cluster(struct yk_buf *b, uint64_t cluster);
 int yk_member_read_cluster(const void *value, size_t len, uint64_t *ret_cluster, struct yk_err *err);
 void yk_member_put_node(struct yk_buf *b, const struct yk_member_node *node);
 int yk_member_read_node(const char *name, const void *value, size_t len, struct yk_member_node *ret, struct yk_err *err);
-void yk_member_put_space(struct yk_buf *b, const struct yk_member_space *space);
-int yk_member_read_space(const void *value, size_t len, struct yk_member_space *ret, struct yk_err *err);
+#define YK_MEMBER_REST_MAX 65536u /* bytes of members that this program does not know */
+/* rest: as it was read; NULL: none. */
+void yk_member_put_space(struct yk_buf *b, const struct yk_member_space *space, const char *rest);
+/* What a record of an older program does not say is YK_MEMBER_KEEP_...; *ret_rest is the caller's. -YK_ETOOBIG: what is
+ * not known is too much to be kept. */
+int yk_member_read_space(const void *value, size_t len, struct yk_member_space *ret, char **ret_rest, struct yk_err *err);
 
 /* The file `node`. */
 struct yk_member_life {

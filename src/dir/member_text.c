@@ -161,7 +161,18 @@ int yk_member_read_node(const char *name, const void *value, size_t len, struct 
 
 /* ---- namespaces ------------------------------------------------------------------------------- */
 
-void yk_member_put_space(struct yk_buf *b, const struct yk_member_space *s) {
+static const char *const space_members[] = {"epoch", "quota", "copies", "guarantee", "priority", "version"};
+
+/* rest is an object of its own: what follows its first brace takes the place of our last one. */
+static void put_rest(struct yk_buf *b, const char *rest) {
+    if (b->status < 0)
+        return;
+    b->len--;
+    yk_buf_puts(b, ", ");
+    yk_buf_puts(b, rest + 1);
+}
+
+void yk_member_put_space(struct yk_buf *b, const struct yk_member_space *s, const char *rest) {
     struct yk_json j;
     yk_json_init_buf(&j, b);
     yk_json_begin_object(&j);
@@ -173,38 +184,67 @@ void yk_member_put_space(struct yk_buf *b, const struct yk_member_space *s) {
         yk_json_put_uint(&j, "guarantee", s->guarantee_bytes);
     if (s->priority > 0)
         yk_json_put_uint(&j, "priority", s->priority);
+    if (s->version > 0)
+        yk_json_put_uint(&j, "version", s->version);
     yk_json_end_object(&j);
     yk_json_finish(&j);
+    if (rest != NULL)
+        put_rest(b, rest);
 }
 
-/* Later than the rest: 0 where it is not. */
-static int get_later(const json_t *o, const char *key, uint64_t *ret, struct yk_err *err) {
-    *ret = 0;
+/* Later than the rest: `none` where it is not. */
+static int get_later(const json_t *o, const char *key, uint64_t none, uint64_t *ret, struct yk_err *err) {
+    *ret = none;
     return json_object_get(o, key) != NULL ? get_number(o, "a namespace's key", key, ret, err) : 0;
 }
 
-int yk_member_read_space(const void *value, size_t len, struct yk_member_space *ret, struct yk_err *err) {
+static uint32_t at_most(uint64_t value, uint32_t max, uint32_t keep) {
+    return value == keep ? keep : value < max ? (uint32_t)value : max;
+}
+
+/* Takes what is known out of o. */
+static int get_rest(json_t *o, char **ret_rest, struct yk_err *err) {
+    for (size_t i = 0; i < sizeof(space_members) / sizeof(space_members[0]); i++)
+        json_object_del(o, space_members[i]);
+    if (json_object_size(o) == 0)
+        return 0;
+    char *rest = json_dumps(o, JSON_COMPACT | JSON_PRESERVE_ORDER);
+    if (rest == NULL)
+        return yk_err_set(err, -YK_ENOMEM, "no memory for a namespace's key");
+    if (strlen(rest) > YK_MEMBER_REST_MAX) {
+        free(rest);
+        return yk_err_set(err, -YK_ETOOBIG, "a namespace's key has more that is not known than %u bytes", YK_MEMBER_REST_MAX);
+    }
+    *ret_rest = rest;
+    return 0;
+}
+
+int yk_member_read_space(const void *value, size_t len, struct yk_member_space *ret, char **ret_rest, struct yk_err *err) {
+    static const char what[] = "a namespace's key";
     struct yk_member_space s = {.epoch = 0};
     uint64_t copies = 0, priority = 0;
-    json_t *o = read_object(value, len, "a namespace's key", err);
+    json_t *o = read_object(value, len, what, err);
     if (o == NULL)
         return -YK_EPROTO;
-    int rc = get_number(o, "a namespace's key", "epoch", &s.epoch, err);
+    int rc = get_number(o, what, "epoch", &s.epoch, err);
     if (rc == 0)
-        rc = get_number(o, "a namespace's key", "quota", &s.quota_bytes, err);
+        rc = get_number(o, what, "quota", &s.quota_bytes, err);
     if (rc == 0)
-        rc = get_later(o, "copies", &copies, err);
+        rc = get_later(o, "version", 0, &s.version, err);
+    int older = s.version == 0;
     if (rc == 0)
-        rc = get_later(o, "guarantee", &s.guarantee_bytes, err);
+        rc = get_later(o, "copies", older ? YK_MEMBER_KEEP_COPIES : 0, &copies, err);
     if (rc == 0)
-        rc = get_later(o, "priority", &priority, err);
+        rc = get_later(o, "guarantee", older ? YK_MEMBER_KEEP_GUARANTEE : 0, &s.guarantee_bytes, err);
+    if (rc == 0)
+        rc = get_later(o, "priority", older ? YK_MEMBER_KEEP_PRIORITY : 0, &priority, err);
+    if (rc == 0)
+        rc = get_rest(o, ret_rest, err);
     json_decref(o);
     if (rc == 0) {
-        ret->copies = (uint32_t)(copies < YK_COPIES_MAX ? copies : YK_COPIES_MAX);
-        ret->priority = (uint32_t)(priority < YK_PRIORITY_MAX ? priority : YK_PRIORITY_MAX);
-        ret->epoch = s.epoch;
-        ret->quota_bytes = s.quota_bytes;
-        ret->guarantee_bytes = s.guarantee_bytes;
+        s.copies = at_most(copies, YK_COPIES_MAX, YK_MEMBER_KEEP_COPIES);
+        s.priority = at_most(priority, YK_PRIORITY_MAX, YK_MEMBER_KEEP_PRIORITY);
+        yk_member_space_copy(ret, &s);
     }
     return rc;
 }

@@ -45,6 +45,8 @@ static void drop(void *array, uint32_t *count, uint32_t at, size_t bytes) {
 void yk_member_view_clear(struct yk_member_view *v) {
     for (uint32_t i = 0; i < v->seed_count; i++)
         free(v->seeds[i].term);
+    for (uint32_t i = 0; i < v->space_count; i++)
+        free(v->spaces[i].rest);
     free(v->map);
     free(v->seed_map);
     free(v->nodes);
@@ -136,15 +138,9 @@ struct yk_member_seen_space *yk_member_view_space(struct yk_member *m, const cha
     return s;
 }
 
-/* But for the name. */
-int yk_member_same_space(const struct yk_member_space *a, const struct yk_member_space *b) {
-    return a->epoch == b->epoch && a->quota_bytes == b->quota_bytes && a->copies == b->copies &&
-           a->guarantee_bytes == b->guarantee_bytes && a->priority == b->priority;
-}
-
-/* Epochs never fall; all else counts unless it stands beside an epoch of before. */
 static void take_space(struct yk_member *m, const char *name, const struct yk_member_news *n) {
     struct yk_member_seen_space *s = yk_member_view_space(m, name);
+    struct yk_member_space found = {.epoch = 0};
     struct yk_err err = {0};
     if (s == NULL) {
         yk_member_text(m, "there are more namespaces than %u: one more is passed over", YK_MEMBER_SPACES_MAX);
@@ -153,16 +149,12 @@ static void take_space(struct yk_member *m, const char *name, const struct yk_me
     s->revision = 0;
     if (n->deleted)
         return;
-    if (yk_member_read_space(n->value, n->value_len, &s->in_etcd, &err) < 0) {
+    free(s->rest);
+    s->rest = NULL;
+    if (yk_member_read_space(n->value, n->value_len, &found, &s->rest, &err) < 0) {
         yk_member_text(m, "%s/ns: %s", m->prefix, err.text);
-        s->in_etcd.epoch = s->in_etcd.quota_bytes = s->in_etcd.guarantee_bytes = 0; /* and is written anew */
-        s->in_etcd.copies = s->in_etcd.priority = 0;
-    } else if (s->in_etcd.epoch >= s->space.epoch && !yk_member_same_space(&s->in_etcd, &s->space)) {
-        s->space.epoch = s->in_etcd.epoch;
-        s->space.quota_bytes = s->in_etcd.quota_bytes;
-        s->space.copies = s->in_etcd.copies;
-        s->space.guarantee_bytes = s->in_etcd.guarantee_bytes;
-        s->space.priority = s->in_etcd.priority;
+        yk_member_space_copy(&s->in_etcd, &found); /* and is written anew */
+    } else if (yk_member_space_merge(s, &found)) {
         s->untold = 1;
         m->spaces_dirty = 1;
     }

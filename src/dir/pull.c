@@ -36,13 +36,12 @@ enum state { QUEUED, ASKING, LOCATING, REACHING, RESERVING, RESTING, READING, DR
 
 struct dir_pulls {
     struct dir_pull *bucket[BUCKETS];
-    struct dir_link queued, busy;
-    uint32_t count, busy_count;
+    struct dir_turns turns;
 };
 
 struct dir_pull {
     struct dir_job job;
-    struct dir_link at;      /* in queued or busy */
+    struct dir_turn turn;
     struct dir_link reach;   /* in a peer's list */
     struct dir_link waits;   /* of wishes */
     struct dir_pull *next;   /* in its bucket */
@@ -130,9 +129,7 @@ static void end(struct dir_pull *p, int status) {
     }
     d->n.pulling--;
     unlink_pull(all, p);
-    dir_list_remove(&p->at);
-    all->count--;
-    all->busy_count--;
+    dir_turns_end(&all->turns, &p->turn);
     while (!dir_list_empty(&p->waits)) {
         struct dir_wait *wait = DIR_ITEM(p->waits.next, struct dir_wait, by_pull);
         dir_list_remove(&wait->by_pull);
@@ -495,11 +492,8 @@ static void first_turn(struct dir_job *job) {
 
 /* By a job of its own: whoever asks for a pull never sees it end meanwhile. */
 static void start_queued(struct dir_pulls *all) {
-    while (!dir_list_empty(&all->queued) && all->busy_count < DIR_PULLS_BUSY) {
-        struct dir_pull *p = DIR_ITEM(all->queued.next, struct dir_pull, at);
-        dir_list_remove(&p->at);
-        dir_list_add(&all->busy, &p->at);
-        all->busy_count++;
+    for (struct dir_turn *t; (t = dir_turns_next(&all->turns)) != NULL;) {
+        struct dir_pull *p = DIR_ITEM(t, struct dir_pull, turn);
         p->job.back = first_turn;
         dir_to_loop(p->job.dir, &p->job);
     }
@@ -513,30 +507,32 @@ int dir_pull_join(struct yk_dir *d, const struct dir_pull_want *want, struct dir
         p->deadline_ns = want->deadline_ns;
     if (want->xclass < p->xclass)
         p->xclass = want->xclass; /* the more urgent one */
+    if (p->xclass <= YK_XFER_DEMAND)
+        dir_turns_hurry(&d->pulls->turns, &p->turn);
     if (wait != NULL)
         dir_list_add(&p->waits, &wait->by_pull);
     return 1;
 }
 
 static struct dir_pulls *table_of(struct yk_dir *d) {
-    if (d->pulls == NULL)
-        d->pulls = calloc(1, sizeof(*d->pulls));
-    if (d->pulls != NULL && d->pulls->queued.next == NULL) {
-        dir_list_init(&d->pulls->queued);
-        dir_list_init(&d->pulls->busy);
-    }
+    if (d->pulls == NULL && (d->pulls = calloc(1, sizeof(*d->pulls))) != NULL)
+        dir_turns_init(&d->pulls->turns, DIR_PULLS_MAX, DIR_PULLS_BUSY);
     return d->pulls;
 }
 
 int dir_pull_start(struct yk_dir *d, const struct dir_pull_want *want, struct dir_wait *wait) {
     struct dir_pulls *all = table_of(d);
     const struct yk_dir_key *key = &want->key;
-    if (d->engine == NULL || all == NULL || all->count == DIR_PULLS_MAX)
+    if (d->engine == NULL || all == NULL)
         return -YK_EAGAIN;
     struct dir_pull *p = malloc(sizeof(*p) + key->ns_len + key->key_len);
     if (p == NULL)
         return -YK_ENOMEM;
     memset(p, 0, sizeof(*p));
+    if (dir_turns_add(&all->turns, &p->turn, want->xclass > YK_XFER_DEMAND) < 0) {
+        free(p);
+        return -YK_EAGAIN;
+    }
     p->job.dir = d;
     p->epoch = want->epoch;
     p->hash = want->hash;
@@ -554,8 +550,6 @@ int dir_pull_start(struct yk_dir *d, const struct dir_pull_want *want, struct di
         dir_list_add(&p->waits, &wait->by_pull);
     p->next = all->bucket[p->hash & (BUCKETS - 1u)];
     all->bucket[p->hash & (BUCKETS - 1u)] = p;
-    dir_list_add(&all->queued, &p->at);
-    all->count++;
     d->n.pulls++;
     d->n.pulling++;
     start_queued(all);
@@ -569,9 +563,9 @@ int dir_pull_start(struct yk_dir *d, const struct dir_pull_want *want, struct di
 uint32_t dir_pulls_look(struct yk_dir *d, uint64_t now_ns) {
     if (d->pulls == NULL)
         return 0;
-    struct dir_link *busy = &d->pulls->busy;
+    struct dir_link *busy = &d->pulls->turns.busy;
     for (struct dir_link *l = busy->next, *next; l != busy; l = next) {
-        struct dir_pull *p = DIR_ITEM(l, struct dir_pull, at);
+        struct dir_pull *p = DIR_ITEM(l, struct dir_pull, turn.at);
         next = l->next;
         int over = left_ms(p, 1) == 0;
         if (p->state == RESTING && (over || p->rest_ns <= now_ns)) {
@@ -584,14 +578,14 @@ uint32_t dir_pulls_look(struct yk_dir *d, uint64_t now_ns) {
             end(p, -YK_ETIMEDOUT);
         }
     }
-    return d->pulls->count;
+    return d->pulls->turns.count;
 }
 
 void dir_pulls_cancel(struct yk_dir *d) {
     if (d->pulls == NULL)
         return;
-    for (struct dir_link *l = d->pulls->busy.next; l != &d->pulls->busy; l = l->next) {
-        struct dir_pull *p = DIR_ITEM(l, struct dir_pull, at);
+    for (struct dir_link *busy = &d->pulls->turns.busy, *l = busy->next; l != busy; l = l->next) {
+        struct dir_pull *p = DIR_ITEM(l, struct dir_pull, turn.at);
         p->cancelled = 1;
         if (p->state == READING)
             (void)yk_xfer_cancel(d->engine, p->batch);

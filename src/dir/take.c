@@ -18,13 +18,12 @@
 enum state { KEEPING, PULLING, TELLING };
 
 struct dir_takes {
-    struct dir_link all;
-    uint32_t count;
+    struct dir_turns turns;
 };
 
 struct take {
     struct dir_job job;
-    struct dir_link all;
+    struct dir_turn turn;
     struct dir_wait wait; /* for the pull */
     enum state state;
     struct yk_peer_reply_to to; /* id 0: `done` */
@@ -55,9 +54,8 @@ static void reply(struct yk_dir *d, const struct yk_peer_reply_to *to, int statu
 
 static void end(struct take *t, int status) {
     struct yk_dir *d = t->job.dir;
-    dir_list_remove(&t->all);
     dir_list_remove(&t->wait.by_pull);
-    d->takes->count--;
+    dir_turns_end(&d->takes->turns, &t->turn);
     d->n.taking--;
     if (status == 0)
         d->n.taken++;
@@ -164,13 +162,17 @@ static void keep(struct take *t) {
 
 static int start(struct yk_dir *d, const struct yk_dirw_take *want, struct take **ret) {
     if (d->takes == NULL && (d->takes = calloc(1, sizeof(*d->takes))) != NULL)
-        dir_list_init(&d->takes->all);
-    if (d->takes == NULL || d->takes->count == DIR_TAKES_MAX || d->stopping || d->core == NULL ||
-        !yk_dir_core_serves(d->core))
+        dir_turns_init(&d->takes->turns, DIR_TAKES_MAX, DIR_TAKES_MAX);
+    if (d->takes == NULL || d->stopping || d->core == NULL || !yk_dir_core_serves(d->core))
         return -YK_EAGAIN;
     struct take *t = calloc(1, sizeof(*t) + want->ns.len + want->key.len);
     if (t == NULL)
         return -YK_ENOMEM;
+    if (dir_turns_add(&d->takes->turns, &t->turn, want->xclass > YK_XFER_DEMAND) < 0) {
+        free(t);
+        return -YK_EAGAIN;
+    }
+    (void)dir_turns_next(&d->takes->turns); /* it is at once: none waits */
     t->job.dir = d;
     t->epoch = want->epoch;
     t->deadline_ns = yk_now_ns() + want->timeout_ms * YK_NS_PER_MS;
@@ -184,8 +186,6 @@ static int start(struct yk_dir *d, const struct yk_dirw_take *want, struct take 
     dir_found_from_wire(&want->found, &t->found);
     dir_list_init(&t->wait.by_pull);
     dir_list_init(&t->wait.by_wish);
-    dir_list_add(&d->takes->all, &t->all);
-    d->takes->count++;
     d->n.taking++;
     *ret = t;
     return 0;
@@ -224,8 +224,9 @@ int dir_take_serve(struct yk_dir *d, const struct yk_peer_who *from, struct yk_r
 uint32_t dir_takes_look(struct yk_dir *d, uint64_t now_ns) {
     if (d->takes == NULL)
         return 0;
-    for (struct dir_link *l = d->takes->all.next, *next; l != &d->takes->all; l = next) {
-        struct take *t = DIR_ITEM(l, struct take, all);
+    struct dir_link *busy = &d->takes->turns.busy;
+    for (struct dir_link *l = busy->next, *next; l != busy; l = next) {
+        struct take *t = DIR_ITEM(l, struct take, turn.at);
         next = l->next;
         if (t->state == KEEPING)
             continue;
@@ -234,5 +235,5 @@ uint32_t dir_takes_look(struct yk_dir *d, uint64_t now_ns) {
         else if (t->state == TELLING)
             tell(t);
     }
-    return d->takes->count;
+    return d->takes->turns.count;
 }

@@ -4,7 +4,9 @@
  *
  *   PENDING --its first step--> RUNNING --> DONE | FAILED (why)
  *
- * The table is a list, the oldest first; one that has ended makes room for a new one. It is the memory of this process:
+ * The table is a list, the oldest first; one that has ended makes room for a new one, those of hot chains first, which
+ * nobody looks at. Of these a quarter of the table may be under way, so that whoever asks for a copy or a move finds room
+ * however many chains are hot. It is the memory of this process:
  * a node that starts again knows of no task. An id is the node's in its high half, and a number that begins at the
  * wall clock's second, so that an id of an earlier life is not taken for one of this.
  *
@@ -25,7 +27,7 @@ struct listed {
 
 struct dir_tasks {
     struct dir_link all;
-    uint32_t count, next;
+    uint32_t count, next, keeps; /* keeps: under way */
 };
 
 static int is_open(const struct dir_task *t) {
@@ -50,11 +52,15 @@ static int is_same(const struct dir_task *t, enum yk_dirw_task_kind kind, const 
            memcmp(t->key, key->key, t->key_len) == 0;
 }
 
-/* The oldest that has ended goes. 0: none has. */
-static int make_room(struct dir_tasks *all) {
+static int has_ended(const struct dir_task *t, int keep) {
+    return !is_open(t) && (!keep || t->kind == YK_DIR_TASK_KEEP);
+}
+
+/* The oldest that has ended goes, with `keep` of hot chains. 0: none has. */
+static int make_room(struct dir_tasks *all, int keep) {
     for (struct dir_link *l = all->all.next; l != &all->all; l = l->next) {
         struct listed *e = DIR_ITEM(l, struct listed, all);
-        if (is_open(&e->task))
+        if (!has_ended(&e->task, keep))
             continue;
         dir_list_remove(l);
         free(e);
@@ -77,7 +83,9 @@ struct dir_task *dir_task_new(struct yk_dir *d, enum yk_dirw_task_kind kind, con
             return t;
         }
     }
-    if (all->count == DIR_TASKS_MAX && !make_room(all))
+    int keep = kind == YK_DIR_TASK_KEEP;
+    if ((keep && all->keeps == DIR_KEEPS_MAX) ||
+        (all->count == DIR_TASKS_MAX && !make_room(all, 1) && !make_room(all, 0)))
         return NULL;
     struct listed *e = calloc(1, sizeof(*e));
     if (e == NULL)
@@ -97,11 +105,12 @@ struct dir_task *dir_task_new(struct yk_dir *d, enum yk_dirw_task_kind kind, con
     memcpy(e->task.key, key->key, key->key_len);
     dir_list_add(&all->all, &e->all);
     all->count++;
+    all->keeps += keep;
     return &e->task;
 }
 
 void dir_task_end(struct yk_dir *d, struct dir_task *t, int status, uint64_t bytes, const char *text) {
-    (void)d;
+    d->tasks->keeps -= t->kind == YK_DIR_TASK_KEEP;
     t->state = status == 0 ? DIR_TASK_DONE : DIR_TASK_FAILED;
     t->status = status;
     t->bytes = bytes;
@@ -139,7 +148,7 @@ static int begin_copy(struct yk_dir *d, const struct yk_dirw_task *w, uint32_t t
                                  .to = to,
                                  .xclass = YK_XFER_BACKGROUND};
     int old;
-    struct dir_task *t = dir_task_new(d, YK_DIR_TASK_COPY, &want.key, w->epoch, 0, to, &old);
+    struct dir_task *t = dir_task_new(d, w->kind, &want.key, w->epoch, 0, to, &old);
     if (t == NULL)
         return -YK_EAGAIN;
     *ret_id = t->id;
@@ -285,7 +294,7 @@ int dir_task_serve(struct yk_dir *d, const struct yk_peer_who *asker, struct yk_
     int rc = -YK_ENOENT;
     yk_rd_dir_task(r, &task);
     int move = task.kind == YK_DIR_TASK_MOVE;
-    if (!yk_rd_ok(r) || (task.kind != YK_DIR_TASK_COPY && !move))
+    if (!yk_rd_ok(r) || (task.kind != YK_DIR_TASK_COPY && task.kind != YK_DIR_TASK_KEEP && !move))
         return -YK_EPROTO;
     dir_epoch_hear(d, asker, &task.ns, task.epoch);
     if (named(d, &task.node, move, &whither, text, sizeof(text)) &&
@@ -330,12 +339,13 @@ static void put_key(struct yk_json *j, const struct dir_task *t) {
 }
 
 static void put_task(const struct yk_dir *d, struct yk_json *j, const struct dir_task *t) {
+    static const char *const kinds[] = {"", "copy", "move", "keep"};
     static const char *const states[] = {"", "pending", "running", "done", "failed"};
     char id[24];
     snprintf(id, sizeof(id), "%016llx", (unsigned long long)t->id);
     yk_json_begin_object(j);
     yk_json_put_str(j, "id", id);
-    yk_json_put_str(j, "kind", t->kind == YK_DIR_TASK_MOVE ? "move" : "copy");
+    yk_json_put_str(j, "kind", kinds[t->kind]);
     yk_json_put_str(j, "state", states[t->state]);
     yk_json_put_str(j, "namespace", t->ns);
     put_key(j, t);

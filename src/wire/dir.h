@@ -35,7 +35,7 @@
  * TAKE    str8 namespace, u64 epoch, u32 timeout_ms, u8 wanted (copies in all, 1..8), u8 class (enum yk_xfer_class),
  *         key, and as in FIND's reply with status 0: who has it. Have a copy of your own, and tell your owners.
  *    ->   i32 status (0: they know)
- * TASK    u8 kind (1: copy, 2: move), str8 namespace, u64 epoch, u32 timeout_ms, str8 name of a node, key, and of a move
+ * TASK    u8 kind (1: copy, 2: move, 3: a copy of a hot chain's block), str8 namespace, u64 epoch, u32 timeout_ms, str8 name of a node, key, and of a move
  *         str8 name of the node that has it. Of a move either name may be empty: whichever
  *    ->   i32 status, u64 id, text
  * GIVE    str8 namespace, u64 epoch, u32 timeout_ms, u32 member (0: whichever), key: let that member have a copy, and give
@@ -141,7 +141,7 @@ struct yk_dirw_task {
     uint32_t timeout_ms;
     uint8_t kind;
 };
-enum yk_dirw_task_kind { YK_DIR_TASK_COPY = 1, YK_DIR_TASK_MOVE };
+enum yk_dirw_task_kind { YK_DIR_TASK_COPY = 1, YK_DIR_TASK_MOVE, YK_DIR_TASK_KEEP };
 void yk_wr_dir_task(struct yk_wr *w, const struct yk_dirw_task *t);
 void yk_rd_dir_task(struct yk_rd *r, struct yk_dirw_task *ret);
 #define YK_DIR_TASK_BYTES_MAX (4u * 256u + 13u)

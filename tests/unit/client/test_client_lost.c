@@ -9,6 +9,7 @@
  */
 #include "fixture.h"
 
+#include "client/client_priv.h"
 #include "wire/msg.h"
 
 #include <dlfcn.h>
@@ -230,6 +231,59 @@ static void a_put_that_ended_while_its_node_was_away(void **state) {
     assert_int_equal(counters(f).reserved_blocks, 0);
 }
 
+/* Places of that length that were asked for and not answered. */
+static uint32_t coming(const yk_client *c, uint64_t len) {
+    for (uint32_t i = 0; i < YK_HOLD_LENGTHS; i++)
+        if (c->hold.lengths[i].len == len)
+            return c->hold.lengths[i].coming;
+    return UINT32_MAX;
+}
+
+/* The connection breaks, and no other can be made. */
+static void cut_off(yk_client *c) {
+    lose = away = 1;
+    for (uint32_t ms = 50; lose != 0; ms *= 2) { /* until the answer was there to be lost */
+        yk_op op = {.opcode = YK_OP_EXPIRE, .key = yk_key_str("k0")};
+        assert_true(ms < 60000);
+        (void)yk_run(c, &op, 1, ms);
+    }
+}
+
+/* Of a commit that was never sent nobody answers the wish for places that it had: it is taken back. Else the handle would
+ * wait for them for ever, and ask for none of this length any more. So with one that was sent, lost, and not sent again. */
+static void a_commit_that_is_not_sent_wishes_for_nothing(void **state) {
+    struct fixture *f = *state;
+    yk_client *c = open_client(f);
+    yk_reservation r[10];
+    yk_put_opts soon = {.size = sizeof(soon), .timeout_ms = 50};
+    for (uint32_t i = 0; i < 10; i++) { /* more than are held ahead at first: some are to be asked for */
+        assert_status(yk_reserve(c, PLACE, 0, &r[i]), 0);
+        fill(r[i].data, PLACE, i);
+    }
+    cut_off(c);
+    assert_status(yk_commit(c, &r[0], yk_key_str("k0"), &soon), -YK_ETIMEDOUT);
+    assert_int_equal(coming(c, PLACE), 0);
+    away = 0;
+    assert_status(yk_commit(c, &r[0], yk_key_str("k0"), NULL), 0);
+    assert_int_equal(coming(c, PLACE), 0);
+    lose = away = 1;
+    int rc = yk_commit(c, &r[1], yk_key_str("k1"), &soon);
+    lose = away = 0;
+    if (rc != 0) /* as a rule */
+        assert_status(yk_commit(c, &r[1], yk_key_str("k1"), NULL), 0);
+    lose = 1;
+    assert_status(yk_commit(c, &r[2], yk_key_str("k2"), NULL), 0); /* sent twice */
+    lose = 0;
+    for (uint32_t i = 3; i < 10; i++)
+        assert_status(yk_commit(c, &r[i], yk_key_str((char[3]){'k', (char)('0' + i), 0}), NULL), 0);
+    assert_int_equal(coming(c, PLACE), 0);
+    assert_true(yk_hold_bytes(&c->hold) > 0);
+    assert_int_equal(c->hold.bytes, yk_hold_bytes(&c->hold));
+    for (uint32_t i = 0; i < 10; i++)
+        assert_status(get_is(c, (char[3]){'k', (char)('0' + i), 0}, PLACE, i), 0);
+    yk_close(c);
+}
+
 #if !defined(__SANITIZE_THREAD__)
 /* The handle goes to the second node while the caller is about to commit a place of the first. */
 static void to_the_second(struct between *b) {
@@ -309,6 +363,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(places_that_came_with_a_lost_commit_are_nobodys, with_node,
                                         without_node),
         cmocka_unit_test_setup_teardown(a_put_that_ended_while_its_node_was_away, with_node,
+                                        without_node),
+        cmocka_unit_test_setup_teardown(a_commit_that_is_not_sent_wishes_for_nothing, with_node,
                                         without_node),
         cmocka_unit_test_setup_teardown(a_put_that_was_told_to_come_again_and_had_no_time, with_node,
                                         without_node),

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "dir/guest.h"
+#include "node/pool.h"
 #include "wire/dir.h"
 
 #include <stdio.h>
@@ -379,15 +380,17 @@ static void two_that_prefer_each_other_keep_one(void **state) {
 
 /* ---- moves ------------------------------------------------------------------------------------------- */
 
-/* Asks node i for a move of the key; names NULL: whichever. The task's id, or why not. */
-static int64_t move_begin(unsigned i, const char *key, const char *from, const char *to, char text[YK_ERR_TEXT_MAX]) {
+/* Asks node i for a task about the key; names NULL: whichever. The task's id, or why not. */
+static int64_t task_begin(unsigned i, enum yk_dirw_task_kind kind, const char *key, const char *from, const char *to,
+                          char text[YK_ERR_TEXT_MAX]) {
     unsigned char body[YK_DIR_TASK_BYTES_MAX];
     struct yk_dirw_task task = {.ns = {"default", 7},
                                 .key = {key, (uint32_t)strlen(key)},
                                 .node = {to, to != NULL ? (uint32_t)strlen(to) : 0},
                                 .from = {from, from != NULL ? (uint32_t)strlen(from) : 0},
                                 .epoch = epoch_of(i),
-                                .kind = YK_DIR_TASK_MOVE};
+                                .timeout_ms = 600000,
+                                .kind = (uint8_t)kind};
     struct yk_guest *guest;
     const void *reply;
     uint32_t len;
@@ -404,6 +407,10 @@ static int64_t move_begin(unsigned i, const char *key, const char *from, const c
     yk_rd_text(&r, text, YK_ERR_TEXT_MAX);
     yk_guest_close(guest);
     return status < 0 ? status : id;
+}
+
+static int64_t move_begin(unsigned i, const char *key, const char *from, const char *to, char text[YK_ERR_TEXT_MAX]) {
+    return task_begin(i, YK_DIR_TASK_MOVE, key, from, to, text);
 }
 
 /* Waits for its end: 1 done; 0 failed, with what the task says. */
@@ -610,6 +617,39 @@ static void an_option_that_cannot_be_is_refused(void **state) {
 }
 
 /* With an argument: those of that name alone ("*" and "?" match). */
+/* ---- copies that nobody waits for, and a put -------------------------------------------------------- */
+
+static void hold(void *arg, struct yk_store *store) {
+    (void)store;
+    while (!__atomic_load_n((int *)arg, __ATOMIC_ACQUIRE))
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+}
+
+/* A node that is away from its work holds up all copies for it: those of hot chains, and what operators want. A put whose
+ * copy goes elsewhere has it all the same. */
+static void a_put_has_its_copies_beside_slow_ones(void **state) {
+    (void)state;
+    char key[16], text[YK_ERR_TEXT_MAX];
+    int go_on = 0;
+    rig_start_all(&rig, 3);
+    for (unsigned k = 0; k < 160; k++) {
+        snprintf(key, sizeof(key), "slow-%u", k);
+        rig_put(&rig, 0, key, KIB);
+    }
+    rig_until_published(&rig, 0, 160);
+    assert_int_equal(yk_node_post(rig.n[1].node, hold, &go_on), 0);
+    for (unsigned k = 0; k < 160; k++) {
+        snprintf(key, sizeof(key), "slow-%u", k);
+        assert_true(task_begin(0, k % 2 ? YK_DIR_TASK_COPY : YK_DIR_TASK_KEEP, key, NULL, "n1", text) > 0);
+    }
+    put_all(0, "quick", KIB, 2, "n2");
+    __atomic_store_n(&go_on, 1, __ATOMIC_RELEASE);
+    for (unsigned k = 0; k < 160; k++) {
+        snprintf(key, sizeof(key), "slow-%u", k);
+        rig_until_exists(&rig, 1, key, 1);
+    }
+}
+
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_copy_is_on_another_node_when_the_put_says_so, rig_setup, rig_teardown),
@@ -631,6 +671,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_setup_teardown(what_lost_a_copy_gets_another, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(a_remove_ends_copies_under_way, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(an_option_that_cannot_be_is_refused, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(a_put_has_its_copies_beside_slow_ones, rig_setup, rig_teardown),
         cmocka_unit_test(most_puts_had_their_copies_at_once), /* last */
     };
     if (argc > 1)
