@@ -135,7 +135,12 @@ enum yk_xfer_access { /* bits: what peers may do */
     YK_XFER_LOCAL = 0,
     YK_XFER_REMOTE_READ = 1,
     YK_XFER_REMOTE_WRITE = 2,
-    YK_XFER_REMOTE_GUARDED = 4 /* requests of peers must have a guard; without one they are -YK_EPERM */
+    YK_XFER_REMOTE_GUARDED = 4, /* requests of peers must have a guard; without one they are -YK_EPERM */
+    /* And what kind of memory it is: a device's, which no processor touches, or by default the host's. RDMA devices
+     * alone move its bytes (docs/rdma.md): a request for which there is none ends with -YK_ENOTSUP. */
+    YK_XFER_CUDA = 0x100,  /* addr is a device pointer of CUDA: its driver is asked for the rest */
+    YK_XFER_DMABUF = 0x200 /* fd is a dma-buf, the memory begins at fd_offset in it, and addr names it: whatever the
+                              caller calls it by (a device pointer), with the same place in its page as fd_offset has */
 };
 
 typedef struct yk_xfer_memory {
@@ -143,16 +148,18 @@ typedef struct yk_xfer_memory {
     uint64_t length;      /* bytes; 1..YK_XFER_LENGTH_MAX */
     const char *location; /* "cpu:N", "cxl:N" as yolk topo has them; NULL: found out, as far as its pages
                              have been touched. Of rails that are as good as each other those near to where
-                             most of an engine's memory lies are preferred. Memory of devices (cuda:N) is
-                             -YK_ENOTSUP */
+                             most of an engine's memory lies are preferred. A device's ("cuda:N"): with its
+                             kind in access only, else it is -YK_ENOTSUP */
     uint32_t access;      /* enum yk_xfer_access */
     int fd;               /* -1, or a descriptor (memfd, shared memory) that maps to this memory at
-                             fd_offset: peers of the host map it; duplicated */
+                             fd_offset: peers of the host map it; duplicated. YK_XFER_CUDA: -1 */
     uint64_t fd_offset;
 } yk_xfer_memory;
 
 /* Registers n ranges, all or none. -YK_EINVAL which one and why (zero, wraps around, overlaps one that
- * is registered), -YK_ENOMEM, -YK_ELIMIT. */
+ * is registered), -YK_ENOMEM, -YK_ELIMIT. Memory of devices: -YK_ENOTSUP where RDMA is not among the engine's
+ * transports, or the driver gives no way to it. It must stay allocated until it is unregistered. A kernel of CUDA
+ * that is started when a request has ended finds what was read; one that runs already may not. */
 YK_API int yk_xfer_register(yk_xfer *engine, const yk_xfer_memory *memory, size_t n);
 
 /* Unregisters the ranges that begin at addrs; segments in them are withdrawn. Requests of this engine
@@ -215,7 +222,7 @@ YK_API int yk_xfer_close(yk_xfer *engine, yk_xfer_segment segment);
 
 typedef struct yk_xfer_segment_info {
     uint64_t length; /* bytes */
-    uint32_t access; /* enum yk_xfer_access */
+    uint32_t access; /* enum yk_xfer_access, with the kind of its memory */
     uint32_t guarded; /* 1: it answers guarded requests */
     uint64_t incarnation; /* of the engine that has it: another after each start */
 } yk_xfer_segment_info;
@@ -280,7 +287,7 @@ typedef struct yk_xfer_submit_opts {
 
 /* Begins a batch of n requests. Nothing of it has begun when it fails: -YK_EINVAL (text: which entry,
  * and why), -YK_ENOENT unknown segment, -YK_EPERM not allowed there, -YK_EAGAIN: inflight_max is
- * reached. A single request of length 0 with a notification sends just that to its segment's engine. */
+ * reached, -YK_ENOTSUP: a checksum of what is read into a device's memory. A single request of length 0 with a notification sends just that to its segment's engine. */
 YK_API int yk_xfer_submit(yk_xfer *engine, const yk_xfer_request *requests, size_t n,
                           const yk_xfer_submit_opts *opts, yk_xfer_batch *ret_batch);
 

@@ -53,6 +53,8 @@ struct yk_req {
     uint32_t ended;          /* any: atomic; pairs with status: that is final when this is 1 */
     int32_t status;          /* what it will end with, as far as is known */
     uint8_t op, xclass, guarded, network, hold, again;
+    uint8_t device;          /* enum yk_slice_device */
+    uint64_t shun;           /* with `device`: rails that cannot (yk_rail_bit) */
     uint8_t no_copies;       /* a copy met memory that it cannot reach: other ways alone */
     struct yk_xfer_guard guard;
 };

@@ -43,6 +43,8 @@ static void carry_out(struct yk_batch *b, struct yk_req *r) {
     r->attempts = 1;
     if (remote == NULL || remote->base == NULL)
         r->status = -YK_EGONE;
+    else if (yk_region_is_device(remote))
+        r->status = -YK_ENOTSUP;
     else if (!yk_region_allows(remote, need, 0))
         r->status = -YK_EPERM;
     else if (r->offset > remote->len || r->len > remote->len - r->offset)
@@ -76,7 +78,7 @@ int yk_direct_run(struct yk_batch *b, int *ret_status) {
     if (b->note_peer != NULL && !here(b->note_peer))
         return 0;
     for (uint32_t i = 0; i < b->n; i++)
-        if (!here(b->reqs[i].peer) || b->reqs[i].guarded)
+        if (!here(b->reqs[i].peer) || b->reqs[i].guarded || b->reqs[i].device)
             return 0;
     int rc = 0, failed;
     for (uint32_t i = 0; i < b->n; i++) {

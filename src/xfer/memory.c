@@ -14,8 +14,10 @@
 #include "xfer/shard_priv.h"
 
 #include "base/clock.h"
+#include "xfer/cuda.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -127,20 +129,62 @@ void yk_engine_retire_all(struct yk_xfer *e) {
 
 /* ---- register, unregister ------------------------------------------------------------------------------ */
 
-/* A copy of what is to be registered that says of each where it lies; one allocation. NULL: no memory. */
-static yk_xfer_memory *located(struct yk_xfer *e, const yk_xfer_memory *memory, size_t n) {
+/* Into m what CUDA's driver says of its memory, and into text where that lies. */
+static int ask_cuda(yk_xfer_memory *m, size_t i, char *text, struct yk_err *err) {
+    struct yk_cuda_memory found;
+    struct yk_err why;
+    if (m->fd >= 0)
+        return yk_err_set(err, -YK_EINVAL, "memory %zu: a descriptor of memory that CUDA is asked for", i);
+    if (m->addr == NULL || m->length == 0 || m->length > YK_XFER_LENGTH_MAX)
+        return 0; /* the registry has a text for that */
+    int rc = yk_cuda_find(m->addr, m->length, &found, &why);
+    if (rc < 0)
+        return yk_err_set(err, rc, "memory %zu: %s", i, why.text);
+    m->fd = found.fd;
+    m->fd_offset = found.offset;
+    if (m->location == NULL || m->location[0] == 0) {
+        snprintf(text, YK_TOPO_LOCATION, "cuda:%d", found.device);
+        m->location = text;
+    }
+    return 0;
+}
+
+/* Memory of a device: by RDMA or not at all. */
+static int find_device(struct yk_xfer *e, yk_xfer_memory *m, size_t i, char *text, struct yk_err *err) {
+    if (!(e->opts.transports & YK_XFER_RDMA))
+        return yk_err_set(err, -YK_ENOTSUP, "memory %zu: " YK_DEVICE_NO_WAY ", and rdma is not among the transports", i);
+    return (m->access & YK_REGION_KINDS) == YK_XFER_CUDA ? ask_cuda(m, i, text, err) : 0;
+}
+
+/* What CUDA exported of the first n: the registry has descriptors of its own. */
+static void located_free(yk_xfer_memory *copy, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if ((copy[i].access & YK_REGION_KINDS) == YK_XFER_CUDA && copy[i].fd >= 0)
+            close(copy[i].fd);
+    free(copy);
+}
+
+/* A copy of what is to be registered that says of each where it lies; one allocation. */
+static int located(struct yk_xfer *e, const yk_xfer_memory *memory, size_t n, yk_xfer_memory **ret_copy,
+                   struct yk_err *err) {
     yk_xfer_memory *copy = calloc(n, sizeof(*copy) + YK_TOPO_LOCATION);
     if (copy == NULL)
-        return NULL;
+        return yk_err_set(err, -YK_ENOMEM, "no memory to register %zu ranges", n);
     char *text = (char *)(copy + n);
     for (size_t i = 0; i < n; i++, text += YK_TOPO_LOCATION) {
         copy[i] = memory[i];
-        if (copy[i].location != NULL && copy[i].location[0] != 0)
+        int rc = copy[i].access & YK_REGION_KINDS ? find_device(e, &copy[i], i, text, err) : 0;
+        if (rc < 0) {
+            located_free(copy, i);
+            return rc;
+        }
+        if ((copy[i].access & YK_REGION_KINDS) || (copy[i].location != NULL && copy[i].location[0] != 0))
             continue;
         yk_places_find(e->places, copy[i].addr, copy[i].length, text);
         copy[i].location = text;
     }
-    return copy;
+    *ret_copy = copy;
+    return 0;
 }
 
 int yk_xfer_register(yk_xfer *e, const yk_xfer_memory *memory, size_t n) {
@@ -150,13 +194,15 @@ int yk_xfer_register(yk_xfer *e, const yk_xfer_memory *memory, size_t n) {
         return rc;
     if (memory == NULL || n == 0)
         return yk_xfer_fail(-YK_EINVAL, "no memory to register");
-    yk_xfer_memory *copy = located(e, memory, n);
-    if (copy == NULL)
-        return yk_xfer_fail(-YK_ENOMEM, "no memory to register %zu ranges", n);
+    yk_xfer_memory *copy = NULL;
+    rc = located(e, memory, n, &copy, &err);
+    if (rc < 0)
+        return yk_xfer_fail_err(&err);
     rc = yk_registry_add(e->registry, copy, n, &err);
     for (size_t i = 0; i < n && rc == 0; i++)
-        yk_places_add(e->places, copy[i].location, copy[i].length);
-    free(copy);
+        if (copy[i].location != NULL)
+            yk_places_add(e->places, copy[i].location, copy[i].length);
+    located_free(copy, n);
     if (rc < 0)
         return yk_xfer_fail_err(&err);
     for (size_t i = 0; i < n && rc == 0; i++) {
@@ -249,6 +295,8 @@ int yk_xfer_alloc(yk_xfer *e, uint64_t length, uint32_t access, void **ret_addr)
     if (length == 0 || length > YK_XFER_LENGTH_MAX || ret_addr == NULL)
         return yk_xfer_fail(-YK_EINVAL, "%llu bytes to allocate, expected 1 to 1 TiB",
                             (unsigned long long)length);
+    if (access & YK_REGION_KINDS)
+        return yk_xfer_fail(-YK_EINVAL, "memory of a device is registered, not allocated here");
     struct yk_alloc *a = malloc(sizeof(*a));
     int fd = memfd_create("yolk-xfer", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     void *at = MAP_FAILED;

@@ -133,6 +133,7 @@ struct yk_rail *yk_rail_new(struct yk_route *t, struct yk_xport *x, uint32_t gro
         return NULL;
     r->route = t;
     r->xport = x;
+    r->number = t->rails_made++;
     r->group = group;
     r->desc = *desc;
     r->retry = (struct yk_timer){.fn = retry_due, .user = r};

@@ -140,15 +140,33 @@ static void addr_remove(struct yk_registry *g, struct yk_region *r) {
 /* ---- add and remove ---------------------------------------------------------------------------- */
 
 /* NULL or "": found out. */
-static int check_location(const char *location) {
+static int check_location(const char *location, int device) {
+    static const char *const kinds[] = {"cpu:", "cxl:", "gpu:", "cuda:"};
+    const char *n = NULL;
+    int kind = -1;
     if (location == NULL || location[0] == 0)
         return 0;
-    if (strncmp(location, "cuda:", 5) == 0 || strncmp(location, "gpu:", 4) == 0)
+    for (int i = 0; i < 4 && n == NULL; i++)
+        if (strncmp(location, kinds[i], strlen(kinds[i])) == 0) {
+            n = location + strlen(kinds[i]);
+            kind = i;
+        }
+    if (kind >= 2 && !device)
         return -YK_ENOTSUP;
-    if (strncmp(location, "cpu:", 4) != 0 && strncmp(location, "cxl:", 4) != 0)
-        return -YK_EINVAL;
-    const char *n = location + 4;
-    return n[0] != 0 && strspn(n, "0123456789") == strlen(n) && strlen(n) < 5 ? 0 : -YK_EINVAL;
+    return n != NULL && n[0] != 0 && strspn(n, "0123456789") == strlen(n) && strlen(n) < 5 ? 0 : -YK_EINVAL;
+}
+
+static int check_device(const yk_xfer_memory *m, size_t i, struct yk_err *err) {
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint32_t kind = m->access & YK_REGION_KINDS;
+    if (kind == YK_REGION_KINDS)
+        return yk_err_set(err, -YK_EINVAL, "memory %zu: it is CUDA's or a dma-buf, not both", i);
+    if (kind == YK_XFER_DMABUF && m->fd < 0)
+        return yk_err_set(err, -YK_EINVAL, "memory %zu: a dma-buf without a descriptor", i);
+    if (m->fd >= 0 && kind != 0 && ((uintptr_t)m->addr - m->fd_offset) % page != 0)
+        return yk_err_set(err, -YK_EINVAL, "memory %zu: %p and offset %llu of its dma-buf are at different places of a page",
+                          i, m->addr, (unsigned long long)m->fd_offset);
+    return 0;
 }
 
 static int check_memory(const struct yk_registry *g, const yk_xfer_memory *m, size_t i,
@@ -161,13 +179,16 @@ static int check_memory(const struct yk_registry *g, const yk_xfer_memory *m, si
         return yk_err_set(err, -YK_EINVAL, "memory %zu: length %llu at %p is beyond %s", i,
                           (unsigned long long)m->length, m->addr,
                           m->length > YK_XFER_LENGTH_MAX ? "1 TiB" : "the end of addresses");
-    if (m->access & ~(uint32_t)(YK_XFER_REMOTE_READ | YK_XFER_REMOTE_WRITE | YK_XFER_REMOTE_GUARDED))
+    if (m->access & ~(YK_REGION_KINDS | YK_XFER_REMOTE_READ | YK_XFER_REMOTE_WRITE | YK_XFER_REMOTE_GUARDED))
         return yk_err_set(err, -YK_EINVAL, "memory %zu: access %#x has bits that mean nothing", i,
                           m->access);
-    if (check_location(m->location) < 0)
-        return yk_err_set(err, check_location(m->location),
-                          "memory %zu: location '%.40s': expected cpu:N, cxl:N or none; no transport takes "
-                          "memory of devices yet", i, m->location);
+    int rc = check_location(m->location, (m->access & YK_REGION_KINDS) != 0);
+    if (rc < 0)
+        return yk_err_set(err, rc, "memory %zu: location '%.40s': expected cpu:N, cxl:N or none; a device's with "
+                                   "YK_XFER_CUDA or YK_XFER_DMABUF in access", i, m->location);
+    rc = check_device(m, i, err);
+    if (rc < 0)
+        return rc;
     uint32_t at = before(g, base);
     for (uint32_t k = at > 0 ? at - 1 : 0; k < at + 1 && k < g->count; k++) {
         const struct yk_region *r = g->by_addr[k];

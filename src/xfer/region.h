@@ -34,7 +34,7 @@ struct yk_region {
     char *base;          /* NULL: a file */
     uint64_t len;
     uint32_t access;     /* enum yk_xfer_access */
-    int fd;              /* -1, or what peers of the host map (or the file itself) */
+    int fd;              /* -1, or what peers of the host map (or the file itself, or a device's memory) */
     uint64_t fd_offset;
     int file;            /* fd is a file segment, there is no memory */
     char location[16];   /* "cpu:0" */
@@ -55,6 +55,13 @@ struct yk_published {
 /* Whether a peer may do that: need is YK_XFER_REMOTE_READ or _WRITE. */
 static inline int yk_region_allows(const struct yk_region *r, uint32_t need, int guarded) {
     return (r->access & need) != 0 && (guarded || !(r->access & YK_XFER_REMOTE_GUARDED));
+}
+
+#define YK_REGION_KINDS ((uint32_t)YK_XFER_CUDA | (uint32_t)YK_XFER_DMABUF) /* of access: memory of devices */
+
+/* No processor may touch it: base is a name for it, and not where it is. */
+static inline int yk_region_is_device(const struct yk_region *r) {
+    return (r->access & YK_REGION_KINDS) != 0;
 }
 
 struct yk_registry *yk_registry_new(void); /* NULL: no memory */

@@ -39,7 +39,14 @@ static const double weights[YK_XFER_CLASSES] = {120, 36, 14, 12};
 /* ---- prediction --------------------------------------------------------------------------------- */
 
 int yk_rail_suits(const struct yk_rail *r, const struct yk_want *w) {
-    return (r->desc.caps & w->caps) == w->caps && (r->desc.caps & w->without) == 0;
+    return (r->desc.caps & w->caps) == w->caps && (r->desc.caps & w->without) == 0 && !(w->shun & yk_rail_bit(r));
+}
+
+int yk_route_suits(const struct yk_route *t, const struct yk_want *w) {
+    for (uint32_t i = 0; i < t->rail_count; i++)
+        if (yk_rail_suits(t->rails[i], w))
+            return 1;
+    return 0;
 }
 
 /* When another lane of the rail was last seen to move something. */
@@ -259,6 +266,7 @@ static void post(struct yk_link *l, struct yk_piece *p) {
     p->s.status = 0;
     p->s.touched = 0;
     p->s.aside = 0;
+    p->s.unsure = 0;
     p->s.scope = YK_SCOPE_NONE;
     p->on = l;
     if (l->count++ == 0) {
@@ -290,19 +298,45 @@ uint32_t yk_sched_caps(uint8_t op, int guarded) {
                                   : (uint32_t)YK_RAIL_READ | guard;
 }
 
+struct yk_want yk_sched_want(const struct yk_req *r) {
+    return (struct yk_want){.left = r->len - r->cut,
+                            .caps = yk_sched_caps(r->op, r->guarded) | (r->device ? YK_RAIL_DEVICE : 0),
+                            .without = r->no_copies ? YK_RAIL_COPIES : 0,
+                            .shun = r->shun,
+                            .xclass = r->xclass};
+}
+
+/* Memory of a device waits for no other transport: 1, and its request has ended, where no rail is left. */
+static int strands(struct yk_shard *s, struct yk_route *t, struct yk_req *r, const struct yk_want *w) {
+    if (r == NULL || !r->device || yk_route_suits(t, w))
+        return 0;
+    yk_req_strand(s, r);
+    return 1;
+}
+
+/* As much of it as lies in one span of both regions. */
+static uint64_t in_spans(const struct yk_req *r, uint64_t len) {
+    uint64_t there = YK_DEVICE_SPAN - (r->offset + r->cut) % YK_DEVICE_SPAN, here = there;
+    if (r->region != NULL)
+        here = YK_DEVICE_SPAN - ((uint64_t)(r->local - r->region->base) + r->cut) % YK_DEVICE_SPAN;
+    len = here < len ? here : len;
+    return there < len ? there : len;
+}
+
 /* A piece that is sent again. 0: it has to wait. */
-static int serve_again(struct yk_route *t, struct yk_queue *q, uint32_t xclass, uint64_t *ret_len) {
+static int serve_again(struct yk_shard *s, struct yk_route *t, struct yk_queue *q, uint32_t xclass, uint64_t *ret_len) {
     struct yk_piece *p = yk_list_of(q->again.next, struct yk_piece, link);
-    struct yk_want w = {.left = p->s.len,
-                        .caps = yk_sched_caps(p->s.op, p->s.guard != NULL),
-                        .without = p->req != NULL && p->req->no_copies ? YK_RAIL_COPIES : 0,
-                        .xclass = xclass,
-                        .queue = q};
+    struct yk_want w = {.caps = yk_sched_caps(p->s.op, p->s.guard != NULL)};
+    if (p->req != NULL)
+        w = yk_sched_want(p->req);
+    w.left = p->s.len;
+    w.xclass = xclass;
+    w.queue = q;
     if (p->s.op == YK_SLICE_WRITE && yk_route_fenced(t, p->s.region, p->s.offset, p->s.len))
         return 0;
     struct yk_link *l = choose(t, &w, ret_len);
     if (l == NULL)
-        return 0;
+        return strands(s, t, p->req, &w);
     *ret_len = p->s.len;
     post(l, p);
     return 1;
@@ -311,15 +345,15 @@ static int serve_again(struct yk_route *t, struct yk_queue *q, uint32_t xclass, 
 static int serve_req(struct yk_shard *s, struct yk_route *t, struct yk_queue *q, uint32_t xclass,
                      uint64_t *ret_len) {
     struct yk_req *r = yk_list_of(q->reqs.next, struct yk_req, link);
-    struct yk_want w = {.left = r->len - r->cut,
-                        .caps = yk_sched_caps(r->op, r->guarded),
-                        .without = r->no_copies ? YK_RAIL_COPIES : 0,
-                        .xclass = xclass,
-                        .queue = q};
+    struct yk_want w = yk_sched_want(r);
     uint64_t len = 0;
+    w.queue = q;
     struct yk_link *l = choose(t, &w, &len);
-    if (l == NULL ||
-        (r->op == YK_XFER_WRITE && yk_route_fenced(t, r->remote, r->offset + r->cut, len)))
+    if (l == NULL)
+        return strands(s, t, r, &w);
+    if (r->device)
+        len = in_spans(r, len);
+    if (r->op == YK_XFER_WRITE && yk_route_fenced(t, r->remote, r->offset + r->cut, len))
         return 0;
     struct yk_piece *p = yk_piece_new(s);
     if (p == NULL) {
@@ -333,6 +367,7 @@ static int serve_req(struct yk_shard *s, struct yk_route *t, struct yk_queue *q,
     p->s.region = r->remote;
     p->s.offset = r->offset + r->cut;
     p->s.guard = r->guarded ? &r->guard : NULL;
+    p->s.device = r->device;
     p->req = r;
     yk_list_add(&r->pieces, &p->of_req);
     r->cut += len;
@@ -373,7 +408,7 @@ static void pump(struct yk_shard *s, struct yk_route *t) {
         struct yk_queue *q = &t->queue[c];
         uint64_t len = 0;
         double before = q->served;
-        int went = !yk_list_empty(&q->again) && serve_again(t, q, (uint32_t)c, &len);
+        int went = !yk_list_empty(&q->again) && serve_again(s, t, q, (uint32_t)c, &len);
         if (!went && !yk_list_empty(&q->reqs))
             went = serve_req(s, t, q, (uint32_t)c, &len);
         if (!went) {
@@ -473,16 +508,14 @@ void yk_sched_part(struct yk_shard *s, struct yk_part *p) {
             continue;
         }
         yk_route_rails(t);
-        struct yk_want w = {.caps = yk_sched_caps(r->op, r->guarded)};
-        uint32_t k = 0;
-        while (k < t->rail_count && !yk_rail_suits(t->rails[k], &w))
-            k++;
+        struct yk_want w = yk_sched_want(r);
         if (t->rail_count == 0 && t->blind) {
             refuse_blind(s, r, t->blind);
             continue;
         }
-        if (k == t->rail_count) {
-            yk_req_refuse(s, r, t->rail_count > 0 ? -YK_ENOTSUP : -YK_EGONE, NULL);
+        if (!yk_route_suits(t, &w)) {
+            int no_way = t->rail_count > 0 && r->device;
+            yk_req_refuse(s, r, t->rail_count > 0 ? -YK_ENOTSUP : -YK_EGONE, no_way ? YK_DEVICE_NO_WAY : NULL);
             continue;
         }
         yk_route_work(t, 1);

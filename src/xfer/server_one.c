@@ -140,8 +140,8 @@ static int give(struct yk_in_one *o, uint64_t region) {
 static int lend(struct yk_in_lane *l, struct yk_in_req *q) {
     struct yk_in_one *o = l->one;
     unsigned char key[YK_KEY_BYTES];
-    if (q->status == 0 && (o == NULL || o->lend_count == LENDS_MAX))
-        q->status = -YK_ENOTSUP;
+    if (q->status == 0 && (o == NULL || o->lend_count == LENDS_MAX)) /* a device's memory has no other way: later */
+        q->status = o != NULL && yk_region_is_device(q->region) ? -YK_EAGAIN : -YK_ENOTSUP;
     if (q->status == 0)
         q->status = give(o, q->region->id);
     if (q->status == 0)

@@ -19,6 +19,11 @@ static int is_read(uint8_t op) {
     return op == YK_PROTO_READ || op == YK_PROTO_LEND;
 }
 
+/* Payload does not come over the stream, nor go there. */
+static int by_device(uint8_t op) {
+    return op == YK_PROTO_LEND || op == YK_PROTO_PULL;
+}
+
 static int pin(struct yk_in_lane *l, struct yk_in_req *q, const struct yk_xreq *req) {
     yk_xfer_guard_ops guard;
     uint64_t offset;
@@ -48,7 +53,7 @@ static void begin_access(struct yk_in_lane *l, struct yk_in_req *q, const struct
     uint32_t need = is_read(req->op) ? YK_XFER_REMOTE_READ : YK_XFER_REMOTE_WRITE;
     if (r == NULL)
         q->status = -YK_EGONE;
-    else if (r->file || r->base == NULL)
+    else if (r->file || r->base == NULL || (yk_region_is_device(r) && !by_device(req->op)))
         q->status = -YK_ENOTSUP;
     else if (!yk_region_allows(r, need, (req->flags & YK_XREQ_GUARD) != 0))
         q->status = -YK_EPERM;

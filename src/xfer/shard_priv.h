@@ -60,6 +60,7 @@ struct yk_piece {
     uint64_t cancel_ns;      /* when it was cancelled, 0 = it was not */
     uint64_t due_ns;         /* in `later`: when it is sent again */
     uint32_t waits;          /* how often it was there */
+    uint32_t asked;          /* how often a peer was asked again that was not sure */
     struct yk_piece *free;
 };
 
@@ -106,6 +107,7 @@ enum yk_rail_state { YK_RAIL_OK, YK_RAIL_OUT, YK_RAIL_TRYING };
 struct yk_rail {
     struct yk_route *route;
     struct yk_xport *xport;
+    uint32_t number; /* of those that its route has had */
     uint32_t group; /* rails of one transport: those of the first that works are used */
     struct yk_rail_desc desc;
     struct yk_model model;
@@ -156,6 +158,7 @@ struct yk_route {
     struct yk_list fences;
     struct yk_rail **rails; /* in order of their transports, the preferred first; room for YK_RAILS_MAX */
     uint32_t rail_count;
+    uint32_t rails_made;
     uint64_t look_ns;      /* when other ways to the peer are looked for (ways.c); 0: not */
     uint64_t looked_ns;    /* when they were last */
     uint32_t looks;        /* that are to follow the next */
@@ -233,10 +236,18 @@ struct yk_want {
     uint64_t left;  /* bytes */
     uint32_t caps;  /* enum yk_rail_caps that the rail needs */
     uint32_t without; /* and must not have */
+    uint64_t shun;    /* rails that it must not be (yk_rail_bit) */
     uint32_t xclass;
     const struct yk_queue *queue; /* where it waits with others, or NULL */
 };
+/* In a set of rails; the 65th of a route shares the first one's. */
+static inline uint64_t yk_rail_bit(const struct yk_rail *r) {
+    return 1ull << r->number % 64;
+}
 int yk_rail_suits(const struct yk_rail *r, const struct yk_want *w);
+/* What a request needs of a rail, whichever of its slices. */
+struct yk_want yk_sched_want(const struct yk_req *r);
+int yk_route_suits(const struct yk_route *t, const struct yk_want *w); /* some rail of it does */
 /* What a slice needs (enum yk_rail_caps). op: enum yk_slice_op. */
 uint32_t yk_sched_caps(uint8_t op, int guarded);
 uint32_t yk_rails_useful(const struct yk_route *t, const struct yk_want *w, uint32_t group);
@@ -257,6 +268,9 @@ void yk_part_open(struct yk_shard *s, struct yk_part *p);
 void yk_req_fail(struct yk_shard *s, struct yk_req *r, int status);
 /* The same for one that is in no route; why: for the batch's text, or NULL. */
 void yk_req_refuse(struct yk_shard *s, struct yk_req *r, int status, const char *why);
+#define YK_DEVICE_NO_WAY "device memory needs an RDMA device that can reach it"
+/* Ends one of a device's memory for which there is no rail. */
+void yk_req_strand(struct yk_shard *s, struct yk_req *r);
 /* The requests of a part that have not ended, of those with local memory in a region, of those to a
  * peer (NULL: all); and its note. */
 void yk_part_fail(struct yk_shard *s, struct yk_part *p, const struct yk_region *in,

@@ -122,7 +122,7 @@ int yk_share_fd(const struct yk_share *s) {
 void yk_share_add(struct yk_share *s, const struct yk_region *r) {
     struct entry *e = entry_of(s->base, r->id);
     struct stat st = {0};
-    if (e == NULL || r->base == NULL || r->file || r->access == 0 || (r->access & YK_XFER_REMOTE_GUARDED))
+    if (e == NULL || r->base == NULL || r->file || yk_region_is_device(r) || r->access == 0 || (r->access & YK_XFER_REMOTE_GUARDED))
         return;
     pthread_mutex_lock(&s->lock);
     int fd = r->fd >= 0 && fstat(r->fd, &st) == 0 ? r->fd : -1;

@@ -26,6 +26,7 @@
 
 #define CHUNK        64u
 #define AGAIN_MAX    3u /* reads whose checksum was wrong are repeated so often */
+#define ASKED_MAX    64u /* a peer that may be able to soon is asked so often: with those waits two seconds */
 #define LATER_MAX    5u /* what the target cannot take now waits 1 ms, doubled so often */
 
 struct yk_chunk {
@@ -171,6 +172,13 @@ void yk_req_refuse(struct yk_shard *s, struct yk_req *r, int status, const char 
     req_end(s, r, NULL);
 }
 
+void yk_req_strand(struct yk_shard *s, struct yk_req *r) {
+    struct yk_batch *b = r->part->batch;
+    if (may_say(r))
+        snprintf(b->why, sizeof(b->why), "; %s", YK_DEVICE_NO_WAY);
+    yk_req_fail(s, r, -YK_ENOTSUP);
+}
+
 /* Takes a piece from its request: it has ended, or lives on without. */
 static void piece_leaves(struct yk_shard *s, struct yk_piece *p) {
     struct yk_req *r = p->req;
@@ -275,11 +283,27 @@ static void note_piece_ended(struct yk_shard *s, struct yk_piece *p, struct yk_r
 /* A copy from or to another process pins pages, which not all memory allows (a device's): what is there after all
  * another way finds. 0: there is none. */
 static int goes_without_copies(struct yk_req *r, const struct yk_rail *met) {
-    struct yk_want w = {.caps = yk_sched_caps(r->op, r->guarded), .without = YK_RAIL_COPIES};
-    for (uint32_t i = 0; (met->desc.caps & YK_RAIL_COPIES) && i < met->route->rail_count; i++)
-        if (yk_rail_suits(met->route->rails[i], &w))
-            return r->no_copies = 1;
-    return 0;
+    struct yk_want w = yk_sched_want(r);
+    w.without = YK_RAIL_COPIES;
+    if (!(met->desc.caps & YK_RAIL_COPIES) || !yk_route_suits(met->route, &w))
+        return 0;
+    return r->no_copies = 1;
+}
+
+/* Memory of a device, here or there, that this rail's devices do not know: others may. When none does, the request has
+ * ended. */
+static void go_by_others(struct yk_shard *s, struct yk_piece *p, const struct yk_rail *met) {
+    struct yk_req *r = p->req;
+    struct yk_route *t = met->route;
+    if (p->s.unsure && p->asked++ < ASKED_MAX) {
+        send_later(t, p);
+        return;
+    }
+    r->shun |= yk_rail_bit(met);
+    struct yk_want w = yk_sched_want(r);
+    yk_list_add(&t->queue[r->xclass].again, &p->link);
+    if (!yk_route_suits(t, &w))
+        yk_req_strand(s, r);
 }
 
 static void req_piece_ended(struct yk_shard *s, struct yk_piece *p, struct yk_link *l) {
@@ -294,8 +318,12 @@ static void req_piece_ended(struct yk_shard *s, struct yk_piece *p, struct yk_li
         req_settle(s, r);
         return;
     }
-    if (sl->status == -YK_EAGAIN && sl->guard != NULL && r->status == 0) {
+    if (sl->status == -YK_EAGAIN && (sl->guard != NULL || sl->device) && r->status == 0) {
         send_later(t, p);
+        return;
+    }
+    if (sl->status == -YK_ENOTSUP && sl->scope == YK_SCOPE_REQUEST && sl->device && r->status == 0) {
+        go_by_others(s, p, l->rail);
         return;
     }
     if (sl->status == -YK_EFAULT && r->status == 0 && goes_without_copies(r, l->rail)) {

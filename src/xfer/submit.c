@@ -114,6 +114,17 @@ static int local_region(struct yk_xfer *e, const yk_xfer_request *q, size_t i, s
                : not_registered(q, i, "in part in registered memory, or being unregistered", err);
 }
 
+/* Whose memory is a device's. What comes into it nobody can look at. */
+static int check_device(const struct yk_seg *g, const yk_xfer_request *q, const struct yk_region *region, size_t i,
+                        uint8_t *ret_device, struct yk_err *err) {
+    int here = region != NULL && yk_region_is_device(region);
+    *ret_device = (uint8_t)((here ? YK_DEVICE_HERE : 0) | (g->access & YK_REGION_KINDS ? YK_DEVICE_THERE : 0));
+    if (here && q->op == YK_XFER_READ && q->guard != NULL && q->guard->has_checksum)
+        return yk_err_set(err, -YK_ENOTSUP, "request %zu: its checksum cannot be compared: it is read into a device's "
+                                            "memory", i);
+    return 0;
+}
+
 static int take_one(struct yk_xfer *e, struct yk_batch *b, const yk_xfer_request *q, uint32_t i,
                     struct yk_err *err) {
     int rc = check_shape(q, i, err);
@@ -125,6 +136,12 @@ static int take_one(struct yk_xfer *e, struct yk_batch *b, const yk_xfer_request
         rc = local_region(e, q, i, i > 0 ? b->reqs[i - 1].region : NULL, &region, err);
     if (rc < 0)
         return rc;
+    uint8_t device;
+    rc = check_device(g, q, region, i, &device, err);
+    if (rc < 0) {
+        yk_registry_put(e->registry, region);
+        return rc;
+    }
     if (i == 0 || b->reqs[i - 1].peer != g->peer)
         yk_peer_ref(g->peer); /* one for a run of them: the batch's */
     struct yk_req *r = &b->reqs[i];
@@ -135,6 +152,7 @@ static int take_one(struct yk_xfer *e, struct yk_batch *b, const yk_xfer_request
                          .remote = g->region,
                          .offset = g->offset + q->offset,
                          .op = (uint8_t)q->op,
+                         .device = device,
                          .xclass = (uint8_t)b->xclass};
     if (q->guard != NULL) {
         r->guarded = 1;

@@ -37,7 +37,7 @@ struct yk_target_ops {
     /* Destroys the queue pair: nothing is read or written over it from here on. NULL is fine. */
     void (*close)(struct yk_target *t);
     /* What a peer needs to read [offset, offset + len) of the region, YK_KEY_BYTES. -YK_ENOTSUP: not over
-     * this transport. */
+     * this transport. -YK_EAGAIN, of a device's memory alone: not yet. */
     int (*key)(struct yk_target *t, struct yk_region *region, uint64_t offset, uint64_t len, void *ret_key);
     /* Reads the peer's [addr, addr + len) into the region; `pulled` with the tag follows, or `failed`.
      * -YK_ENOTSUP as above, or it cannot be begun. */

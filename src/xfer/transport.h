@@ -22,8 +22,8 @@
  * came) are marked `touched`: before the core repeats such a slice elsewhere it has the target close the
  * dead lane (FENCE over another one), so that no late byte lands on top of later ones (R16).
  *
- * Device memory and RDMA fit by the same table: reg gives a region its key for the transport, caps say
- * what it can, a rail has its distance, post is one-sided.
+ * Memory of devices (0035-device-memory.md) goes over rails with YK_RAIL_DEVICE alone; a slice says whose is. It ends
+ * with -YK_EAGAIN where its lane cannot move it yet, and -YK_ENOTSUP where it cannot: another rail is tried then.
  *
  * Threads: all but reg, ready, unready and unreg are called by whoever owns the shard, on objects of that shard.
  * reg, ready; unready, unreg: by who registers, before register returns; by who unregisters, while the region is dying.
@@ -83,7 +83,7 @@ enum yk_rail_caps { /* bits */
     YK_RAIL_GUARD = 4,    /* guarded reads and writes */
     YK_RAIL_NOTIFY = 8,
     YK_RAIL_NETWORK = 16, /* bytes leave the host: payload is verified by the receiver (R17) */
-    YK_RAIL_DEVICE = 32,  /* local memory may be a device's */
+    YK_RAIL_DEVICE = 32,  /* memory, here and there, may be a device's */
     YK_RAIL_COPIES = 64,  /* slices are copied by who turns the loop: small ones keep it responsive */
     YK_RAIL_HOLDS = 128   /* cannot take a slice back before it has ended: disconnect would wait */
 };
@@ -118,6 +118,13 @@ enum yk_slice_op {
     YK_SLICE_PULL
 };
 
+/* Memory of a slice that is a device's: no processor may touch it. */
+enum yk_slice_device { YK_DEVICE_HERE = 1, YK_DEVICE_THERE = 2 };
+
+/* Where memory of a device is in it, slices end at the bounds of spans of both regions, from their beginnings: what a
+ * device knows a region by has such parts, and there is no other way for one that lies in two of them. */
+#define YK_DEVICE_SPAN (64ull << 20)
+
 /* What a failure is about. RAIL: another engine answers there than the one that is meant. PEER: it is
  * gone for certain, no rail will do. */
 enum yk_scope { YK_SCOPE_NONE = 0, YK_SCOPE_REQUEST, YK_SCOPE_LANE, YK_SCOPE_RAIL, YK_SCOPE_PEER };
@@ -129,6 +136,8 @@ struct yk_slice {
     uint8_t xclass;               /* enum yk_xfer_class */
     uint8_t touched;              /* out, see above */
     uint8_t scope;                /* out: enum yk_scope of a failure */
+    uint8_t device;               /* enum yk_slice_device, bits */
+    uint8_t unsure;               /* out: with -YK_ENOTSUP and `device`: it may be able to soon */
     uint8_t aside;                /* out: it did not go by the rail's devices, but beside them (over a stream): its end
                                      says nothing of those */
     int32_t status;               /* out: 0, YK_MISS, -YK_E...; -YK_EAGAIN: the target has no pin for

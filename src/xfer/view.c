@@ -296,6 +296,8 @@ int yk_xfer_explain_json(yk_xfer *e, yk_xfer_segment segment, uint64_t length, u
     q.peer = g != NULL ? g->peer : NULL;
     if (q.peer != NULL)
         yk_peer_ref(q.peer);
+    if (g != NULL && (g->access & YK_REGION_KINDS))
+        q.want.caps |= YK_RAIL_DEVICE;
     pthread_mutex_unlock(&e->tables);
     if (q.peer == NULL)
         return yk_xfer_fail(-YK_ENOENT, "segment %#llx is not open", (unsigned long long)segment);

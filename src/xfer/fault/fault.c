@@ -189,7 +189,7 @@ static void inner_done(struct yk_lane *lane, struct yk_slice *s) {
         if (l->marks[i] != s)
             continue;
         l->marks[i] = l->marks[--l->mark_count];
-        if (s->status == 0)
+        if (s->status == 0 && !(s->device & YK_DEVICE_HERE))
             s->local[s->len / 2] = (char)(s->local[s->len / 2] ^ 0x40);
         break;
     }

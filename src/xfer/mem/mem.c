@@ -138,6 +138,8 @@ static int begin(struct mem_lane *l, const struct yk_slice *s) {
     l->begun = 1;
     if (l->region == NULL)
         return -YK_EGONE;
+    if (s->device || yk_region_is_device(l->region))
+        return -YK_ENOTSUP;
     if (l->region->base == NULL || !yk_region_allows(l->region, need, s->guard != NULL))
         return -YK_EPERM;
     if (s->offset > l->region->len || s->len > l->region->len - s->offset)

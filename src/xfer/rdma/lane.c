@@ -13,8 +13,10 @@
  *   LEND      the key (and with a guard the pin) is asked for; then READ
  *   READ      the device reads; then done (with a pin: GIVEBACK, which is nobody's slice)
  *   PULL      the target has been told to read
+ *   REFUSED   it can go in none of these ways, and is given back behind the turn
  *
- * What the target says it cannot do over RDMA (-YK_ENOTSUP) goes by STREAM. Keys to unguarded memory are kept.
+ * What the target says it cannot do over RDMA (-YK_ENOTSUP) goes by STREAM, but for memory of devices: that is refused.
+ * Keys to unguarded memory are kept.
  *
  * Local memory is a region's, or (any_local) a caller's that no region has. That is borrowed: registered for the slice
  * alone, and returned when the slice ends, which is when no queue pair may touch it (R16).
@@ -42,7 +44,7 @@
 #define OPEN_MAX_NS (100 * YK_NS_PER_MS) /* up to that */
 #define BORROW_MIN (64u << 10)  /* below, registering and letting go (two system calls) cost more than copies */
 
-enum way { FREE, SETUP, STREAM, LEND, READ, PULL, GIVEBACK };
+enum way { FREE, SETUP, STREAM, LEND, READ, PULL, GIVEBACK, REFUSED };
 enum state { OPENING, CONNECTING, SETTING, UP, FAILED };
 
 struct lane;
@@ -79,7 +81,8 @@ struct lane {
     uint8_t state;         /* enum state */
     uint8_t told, closing;
     uint8_t scope;
-    uint32_t count;        /* of slices */
+    uint32_t count;        /* of slices, */
+    uint32_t refused;      /* and of these of those that are about to be given back */
     uint64_t number;       /* of the last LEND */
     uint64_t pulled;       /* bytes that the target's device has read */
     struct op *free_ops;
@@ -137,6 +140,8 @@ static void on_timer(struct yk_timer *t) {
         tell(l);
 }
 
+static void give_refused(struct lane *l);
+
 /* Answers and completions come several at a time, and each leads to a read or to a message: these are gathered until the
  * end of the turn (timers run behind descriptors), or of the look. */
 static void on_later(struct yk_timer *t) {
@@ -144,6 +149,8 @@ static void on_later(struct yk_timer *t) {
     (void)yk_loop_timer(l->base.xport->env->loop, t, 0);
     if (l->state != UP)
         return;
+    if (l->refused > 0)
+        give_refused(l);
     yk_qp_flush(l->qp);
     yk_stream_flush(l->stream);
 }
@@ -198,6 +205,24 @@ static void finish(struct op *op, int32_t status, enum yk_scope scope, int touch
     op_free(op);
     l->count--;
     core_of(l)->slice_done(&l->base, s);
+}
+
+static void give_refused(struct lane *l) {
+    for (uint32_t i = 0; i < OPS && l->refused > 0; i++)
+        if (l->ops[i].way == REFUSED) {
+            l->refused--;
+            finish(&l->ops[i], l->ops[i].sub.status, YK_SCOPE_REQUEST, 0);
+        }
+}
+
+/* What was just posted, since it is a device's memory that ours does not know. */
+static void refuse(struct op *op, int status) {
+    struct lane *l = op->lane;
+    let_go(op);
+    op->way = REFUSED;
+    op->sub.status = status;
+    l->refused++;
+    (void)yk_loop_timer(l->base.xport->env->loop, &l->later, 1); /* without memory for it, it ends when it is cancelled */
 }
 
 static void send_sub(struct op *op) {
@@ -263,32 +288,49 @@ static void key_keep(struct lane *l, const struct yk_slice *s, const struct yk_r
 
 static int borrow(struct op *op, struct yk_rdma_key *ret_key) {
     const struct yk_slice *s = op->slice;
-    return op->lane->base.xport->env->opts->any_local && s->len >= BORROW_MIN &&
+    return op->lane->base.xport->env->opts->any_local && (s->len >= BORROW_MIN || s->device) &&
            yk_rdma_borrow(op->lane->dev, s->local, s->len, s->op == YK_SLICE_WRITE, ret_key, &op->loan) == 0;
 }
 
-/* Of a slice's local memory, and where in the key's span it begins; 0: no device of this lane may have it. */
+/* A region's. -YK_EAGAIN: it is a device's (or is to go there), and ours will know it soon. */
+static int region_key(struct op *op, const struct yk_region *r, struct yk_rdma_key *ret_key, uint64_t *ret_at) {
+    const struct yk_slice *s = op->slice;
+    struct yk_rdma_dev *dev = op->lane->dev;
+    struct yk_rdma_mem *m = yk_rdma_mem_of(r);
+    uint64_t at = (uint64_t)(s->local - r->base);
+    int rc = -YK_ENOTSUP;
+    *ret_at = 0;
+    if (m != NULL && op->lane->port.iwarp && s->op == YK_SLICE_READ) {
+        rc = yk_rdma_sink(dev, m, at, s->len, ret_key, &op->loan);
+        yk_rdma_mem_put(m);
+    } else if (m != NULL) {
+        op->mem = m;
+        *ret_at = at;
+        rc = yk_rdma_mem_key(m, dev, at, s->len, ret_key);
+        if (rc < 0 && s->device && yk_rdma_mem_comes(m, dev, at, s->len))
+            rc = -YK_EAGAIN;
+    }
+    return rc;
+}
+
+/* Of a slice's local memory, and where in the key's span it begins. -YK_ENOTSUP: no device of this lane may have it;
+ * -YK_EAGAIN: not now. */
 static int local_key(struct op *op, struct yk_rdma_key *ret_key, uint64_t *ret_at) {
     struct yk_registry *g = op->lane->base.xport->env->registry;
     const struct yk_slice *s = op->slice;
     struct yk_region *r = yk_registry_find(g, s->local, s->len);
-    int ok;
-    if (r == NULL) {
-        *ret_at = 0;
-        ok = borrow(op, ret_key);
-    } else if (op->lane->port.iwarp && s->op == YK_SLICE_READ) {
-        *ret_at = 0;
-        ok = yk_rdma_sink(op->lane->dev, s->local, s->len, ret_key, &op->loan) == 0;
-        yk_registry_put(g, r);
-    } else {
-        op->mem = yk_rdma_mem_of(r);
-        *ret_at = (uint64_t)(s->local - r->base);
-        ok = op->mem != NULL && yk_rdma_mem_key(op->mem, yk_qp_dev(op->lane->qp), *ret_at, s->len, ret_key) == 0;
-        yk_registry_put(g, r);
-    }
-    if (ok)
+    int rc;
+    *ret_at = 0;
+    if (r != NULL)
+        rc = region_key(op, r, ret_key, ret_at);
+    else if (s->device & YK_DEVICE_HERE) /* it is being unregistered, which ends this */
+        rc = -YK_EAGAIN;
+    else
+        rc = borrow(op, ret_key) ? 0 : -YK_ENOTSUP;
+    yk_registry_put(g, r);
+    if (rc == 0)
         op->lkey = ret_key->lkey;
-    return ok;
+    return rc;
 }
 
 /* ---- what the stream says ------------------------------------------------------------------------------ */
@@ -322,7 +364,8 @@ static void lent(struct op *op) {
     struct yk_rdma_key key;
     struct yk_err err;
     int status = op->sub.status;
-    if (status == -YK_ENOTSUP && op->sub.scope == YK_SCOPE_REQUEST && l->state == UP && !op->cancelled) {
+    s->unsure = !(s->device & YK_DEVICE_THERE); /* of other memory it is not said whether that is for a moment only */
+    if (status == -YK_ENOTSUP && op->sub.scope == YK_SCOPE_REQUEST && l->state == UP && !op->cancelled && !s->device) {
         go_stream(op);
         yk_stream_flush(l->stream);
         return;
@@ -357,7 +400,8 @@ static void sub_done(struct yk_lane *inner, struct yk_slice *sub) {
         lent(op);
         break;
     case PULL:
-        if (sub->status == -YK_ENOTSUP && sub->scope == YK_SCOPE_REQUEST && l->state == UP) {
+        op->slice->unsure = !(op->slice->device & YK_DEVICE_THERE);
+        if (sub->status == -YK_ENOTSUP && sub->scope == YK_SCOPE_REQUEST && l->state == UP && !op->slice->device) {
             go_stream(op);
             yk_stream_flush(l->stream);
             break;
@@ -477,8 +521,13 @@ static void rdma_post(struct yk_lane *lane, struct yk_slice *s) {
     s->touched = 0;
     /* Over iWARP each read has its sink registered. */
     int small = s->len < SMALL && (l->port.iwarp || s->op == YK_SLICE_WRITE || s->guard != NULL);
-    if ((s->op != YK_SLICE_READ && s->op != YK_SLICE_WRITE) || small || !yk_qp_takes(l->qp, s->len) ||
-        !local_key(op, &mine, &at)) {
+    int moves = s->op == YK_SLICE_READ || s->op == YK_SLICE_WRITE;
+    int rc = moves && (!small || s->device) && yk_qp_takes(l->qp, s->len) ? local_key(op, &mine, &at) : -YK_ENOTSUP;
+    if (rc < 0 && s->device) {
+        refuse(op, rc);
+        return;
+    }
+    if (rc < 0) {
         go_stream(op);
         return;
     }
@@ -505,10 +554,14 @@ static void rdma_cancel(struct yk_lane *lane, struct yk_slice *s) {
     struct op *op = &l->ops[s->priv[0]];
     if (op->slice != s || op->way == FREE)
         return;
-    if (op->way == STREAM)
+    if (op->way == REFUSED) {
+        l->refused--;
+        finish(op, -YK_ECANCELED, YK_SCOPE_REQUEST, 0);
+    } else if (op->way == STREAM) {
         yk_stream_cancel(l->stream, &op->sub);
-    else if (op->way != PULL)
+    } else if (op->way != PULL) {
         op->cancelled = 1;
+    }
 }
 
 static uint64_t rdma_moved(struct yk_lane *lane) {
@@ -555,7 +608,7 @@ static void rdma_disconnect(struct yk_lane *lane) {
     yk_qp_free(l->qp);
     l->qp = NULL;
     for (uint32_t i = 0; i < OPS; i++)
-        if (l->ops[i].way == READ)
+        if (l->ops[i].way == READ || l->ops[i].way == REFUSED)
             finish(&l->ops[i], l->fail.code < 0 ? l->fail.code : -YK_EGONE, YK_SCOPE_LANE, 0);
     yk_stream_free(l->stream);
     yk_rdma_dev_put(l->dev);

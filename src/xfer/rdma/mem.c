@@ -16,8 +16,10 @@
 
 #include "base/clock.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define READY_NS (3 * YK_NS_PER_S) /* that registering a small region waits for its devices */
 #define HASTY_NS (60 * YK_NS_PER_S) /* when that was in vain, others do not wait for so long */
@@ -36,6 +38,17 @@ static struct ibv_mr *reg_relaxed(struct yk_rdma_dev *dev, void *addr, uint64_t 
                                 (unsigned int)access | RELAXED);
 }
 
+/* Of a dma-buf. There it has its address, too, so that slices of it are addressed as those of other memory. */
+static struct ibv_mr *reg_buffer(struct yk_rdma_dev *dev, const struct yk_rdma_mem *m, uint64_t from, uint64_t len, int access) {
+    uint64_t at = (uint64_t)(uintptr_t)m->base + from;
+    struct ibv_mr *mr = NULL;
+    if (dev->v->reg_dmabuf_mr == NULL)
+        return NULL;
+    if (!__atomic_load_n(&dev->strict, __ATOMIC_RELAXED))
+        mr = dev->v->reg_dmabuf_mr(dev->pd, m->fd_offset + from, len, at, m->fd, access | (int)RELAXED);
+    return mr != NULL ? mr : dev->v->reg_dmabuf_mr(dev->pd, m->fd_offset + from, len, at, m->fd, access);
+}
+
 /* What cannot be pinned a device may page in when it gets there: slower, and so the last that is tried. */
 static struct ibv_mr *reg_range(struct yk_rdma_dev *dev, void *addr, uint64_t len, int access) {
     struct ibv_mr *mr = reg_relaxed(dev, addr, len, access);
@@ -49,8 +62,16 @@ static struct ibv_mr *reg_range(struct yk_rdma_dev *dev, void *addr, uint64_t le
     return mr;
 }
 
+/* Of a region, whatever its memory is. */
+static struct ibv_mr *reg_part(struct yk_rdma_dev *dev, const struct yk_rdma_mem *m, uint64_t from, uint64_t len, int access) {
+    if (m->fd >= 0)
+        return reg_buffer(dev, m, from, len, access);
+    return m->device ? dev->v->reg_mr(dev->pd, m->base + from, len, access)
+                     : reg_range(dev, m->base + from, len, access);
+}
+
 struct ibv_mr *yk_rdma_reg_chunk(struct yk_rdma_dev *dev, const struct yk_rdma_mem *m, uint64_t chunk) {
-    return reg_range(dev, m->base + chunk * YK_RDMA_CHUNK, yk_rdma_span(m, chunk), ACCESS);
+    return reg_part(dev, m, chunk * YK_RDMA_CHUNK, yk_rdma_span(m, chunk), ACCESS);
 }
 
 /* ---- regions ------------------------------------------------------------------------------------------ */
@@ -71,15 +92,34 @@ struct yk_rdma_mem *yk_rdma_mem_new(void *base, uint64_t len, const void *owner)
     m->owner = owner;
     m->base = base;
     m->len = len;
+    m->fd = -1;
     yk_rdma_mem_open(m);
     return m;
+}
+
+void yk_rdma_mem_free(struct yk_rdma_mem *m) {
+    if (m->fd >= 0)
+        close(m->fd);
+    free(m);
+}
+
+int yk_rdma_mem_device(struct yk_rdma_mem *m, int fd, uint64_t fd_offset) {
+    m->device = 1;
+    m->fd_offset = fd_offset;
+    m->fd = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1; /* a device may yet hang when the region is gone */
+    return fd >= 0 && m->fd < 0 ? -YK_ELIMIT : 0;
 }
 
 int yk_rdma_reg(struct yk_region *region, struct yk_err *err) {
     if (region->file || region->base == NULL)
         return 0;
-    region->keys[slot()] = yk_rdma_mem_new(region->base, region->len, NULL);
-    return region->keys[slot()] != NULL ? 0 : yk_err_set(err, -YK_ENOMEM, "no memory to register memory");
+    struct yk_rdma_mem *m = yk_rdma_mem_new(region->base, region->len, NULL);
+    region->keys[slot()] = m;
+    if (m == NULL)
+        return yk_err_set(err, -YK_ENOMEM, "no memory to register memory");
+    if (yk_region_is_device(region) && yk_rdma_mem_device(m, region->fd, region->fd_offset) < 0)
+        return yk_err_set(err, -YK_ELIMIT, "no descriptor for memory of a device");
+    return 0;
 }
 
 /* With all devices that the settings choose: those that come up later know it when they first need it. */
@@ -155,12 +195,12 @@ static int sink_access(const struct yk_rdma_dev *dev) {
     return IBV_ACCESS_LOCAL_WRITE | (dev->iwarp ? IBV_ACCESS_REMOTE_WRITE : 0);
 }
 
-int yk_rdma_sink(struct yk_rdma_dev *dev, void *addr, uint64_t len, struct yk_rdma_key *ret_key,
-                 struct yk_rdma_loan **ret_loan) {
-    struct ibv_mr *mr = reg_range(dev, addr, len, sink_access(dev));
+int yk_rdma_sink(struct yk_rdma_dev *dev, const struct yk_rdma_mem *m, uint64_t offset, uint64_t len,
+                 struct yk_rdma_key *ret_key, struct yk_rdma_loan **ret_loan) {
+    struct ibv_mr *mr = reg_part(dev, m, offset, len, sink_access(dev));
     if (mr == NULL)
         return -YK_ENOTSUP;
-    *ret_key = (struct yk_rdma_key){.addr = (uint64_t)(uintptr_t)addr, .span = len, .rkey = mr->rkey, .lkey = mr->lkey};
+    *ret_key = (struct yk_rdma_key){.addr = (uint64_t)(uintptr_t)m->base + offset, .span = len, .rkey = mr->rkey, .lkey = mr->lkey};
     *ret_loan = (struct yk_rdma_loan *)(void *)mr;
     return 0;
 }

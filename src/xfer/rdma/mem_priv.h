@@ -38,6 +38,9 @@ struct yk_rdma_mem {
     uint32_t job_count; /* atomic: released when the job is whole */
     char *base;
     uint64_t len;
+    int fd;             /* a dma-buf of it, at fd_offset, its own; -1: it is known by its address */
+    uint64_t fd_offset;
+    uint8_t device;     /* it is a device's: nothing pages it in */
     const void *owner; /* whose it is: devices that another chose are not told of it */
     struct yk_rdma_mem *next, *prev; /* all of the process, until it is closed */
     int closed;
@@ -55,6 +58,7 @@ static inline uint64_t yk_rdma_span(const struct yk_rdma_mem *m, uint64_t chunk)
 
 /* ---- mem.c ---- */
 
+void yk_rdma_mem_free(struct yk_rdma_mem *m); /* nobody has it */
 /* Of the region alone. NULL: it was refused. Blocks. */
 struct ibv_mr *yk_rdma_reg_chunk(struct yk_rdma_dev *dev, const struct yk_rdma_mem *m, uint64_t chunk);
 

@@ -35,7 +35,8 @@
 #define CONNECT_MS  5000u /* to set devices up on both sides; what is late holds nobody up: TCP has it meanwhile */
 #define PLAIN_BYTES 1.25e9 /* a port that does not say: 10 Gbit/s */
 #define SELF_COST   1000u
-#define CAPS        (YK_RAIL_READ | YK_RAIL_WRITE | YK_RAIL_GUARD | YK_RAIL_NOTIFY | YK_RAIL_NETWORK)
+#define CAPS        (YK_RAIL_READ | YK_RAIL_WRITE | YK_RAIL_GUARD | YK_RAIL_NOTIFY | YK_RAIL_NETWORK | \
+                     YK_RAIL_DEVICE)
 
 /* ---- sysfs ------------------------------------------------------------------------------------------ */
 

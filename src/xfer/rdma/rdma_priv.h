@@ -137,12 +137,15 @@ int yk_rdma_dev_is_shared(const struct yk_rdma_dev *dev); /* the caller is not i
 uint32_t yk_rdma_devices(struct yk_device_counts *ret_counts, uint32_t cap);
 /* ---- mem.c, registrar.c ------------------------------------------------------------------------------ */
 
-#define YK_RDMA_CHUNK (64ull << 20) /* of a region, from its beginning: what is registered at a time */
+#define YK_RDMA_CHUNK YK_DEVICE_SPAN /* of a region, from its beginning: what is registered at a time */
 
 /* A region's memory as devices know it. Counted: what is under way holds it. Thread: any. */
 struct yk_rdma_mem;
 /* owner: whose it is (an engine's options), or NULL. NULL: no memory. */
 struct yk_rdma_mem *yk_rdma_mem_new(void *base, uint64_t len, const void *owner);
+/* It is a device's, base is its name, and it is known by a dma-buf (duplicated) in which it is at fd_offset, or, -1, by that
+ * name. Before it is wanted. -YK_ELIMIT: no descriptor. */
+int yk_rdma_mem_device(struct yk_rdma_mem *m, int fd, uint64_t fd_offset);
 struct yk_rdma_mem *yk_rdma_mem_of(const struct yk_region *region); /* one more reference; NULL: it has none */
 void yk_rdma_mem_put(struct yk_rdma_mem *m); /* NULL is fine */
 /* The key by which the device reaches [offset, offset + len): to a chunk, never to a byte beside the region. Does not
@@ -150,6 +153,8 @@ void yk_rdma_mem_put(struct yk_rdma_mem *m); /* NULL is fine */
  * is not known (yet), or the range lies in two chunks. */
 int yk_rdma_mem_key(struct yk_rdma_mem *m, struct yk_rdma_dev *dev, uint64_t offset, uint64_t len,
                     struct yk_rdma_key *ret_key);
+/* When that says -YK_ENOTSUP: whether it is for a moment only, since a helper is at it. */
+int yk_rdma_mem_comes(struct yk_rdma_mem *m, const struct yk_rdma_dev *dev, uint64_t offset, uint64_t len);
 void yk_rdma_mem_own(struct yk_rdma_mem *m, const void *owner); /* where it was not known before */
 /* Has the helper of that device register all of it, in order; one chunk of it before others. */
 #define YK_RDMA_ALL UINT64_MAX
@@ -173,8 +178,8 @@ int yk_rdma_borrow(struct yk_rdma_dev *dev, void *addr, uint64_t len, int peers_
                    struct yk_rdma_loan **ret_loan);
 /* Registered memory as the sink of one read over iWARP, where devices want peers to be allowed to write there: the key,
  * which nobody is told but the peer that is read from, by its device, covers that and nothing else. -YK_ENOTSUP. */
-int yk_rdma_sink(struct yk_rdma_dev *dev, void *addr, uint64_t len, struct yk_rdma_key *ret_key,
-                 struct yk_rdma_loan **ret_loan);
+int yk_rdma_sink(struct yk_rdma_dev *dev, const struct yk_rdma_mem *m, uint64_t offset, uint64_t len,
+                 struct yk_rdma_key *ret_key, struct yk_rdma_loan **ret_loan);
 /* When no queue pair may touch it any more. NULL is fine. */
 void yk_rdma_return(struct yk_rdma_dev *dev, struct yk_rdma_loan *loan);
 

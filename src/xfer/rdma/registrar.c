@@ -195,7 +195,7 @@ static void close_device(struct yk_rdma_helper *h) {
 /* Nobody waits for it and nobody uses it any more. */
 static void mem_freed(struct yk_rdma_mem *m) {
     if (__atomic_load_n(&m->refs, __ATOMIC_RELAXED) == 0 && m->pinned == 0 && !m->awaited)
-        free(m);
+        yk_rdma_mem_free(m);
 }
 
 /* No device knows anything of it. */
@@ -456,6 +456,17 @@ void yk_rdma_mem_want(struct yk_rdma_mem *m, const char *device, uint64_t chunk)
     pthread_mutex_lock(&lock);
     want(m, device, chunk);
     pthread_mutex_unlock(&lock);
+}
+
+int yk_rdma_mem_comes(struct yk_rdma_mem *m, const struct yk_rdma_dev *dev, uint64_t offset, uint64_t len) {
+    uint64_t chunk = offset / YK_RDMA_CHUNK;
+    if (len == 0 || offset >= m->len || len > yk_rdma_span(m, chunk) - offset % YK_RDMA_CHUNK)
+        return 0;
+    pthread_mutex_lock(&lock);
+    const struct yk_rdma_job *j = m->closed ? NULL : job_named(m, dev->name);
+    int comes = j != NULL && !is_too_early(j) && (j->dev != dev || j->mrs[chunk] != &yk_rdma_refused);
+    pthread_mutex_unlock(&lock);
+    return comes;
 }
 
 /* The helper of a device that is not open, told to open it. */

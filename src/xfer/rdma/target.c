@@ -105,12 +105,21 @@ static int target_open(const struct yk_xfer_opts *opts, struct yk_loop *loop, co
     return 0;
 }
 
+/* What has no other way than a device's is asked for again. */
+static int later_of(struct yk_target *t, const struct yk_region *region, struct yk_rdma_mem *m, uint64_t offset,
+                    uint64_t len, int rc) {
+    if (rc != -YK_ENOTSUP || m == NULL || !yk_region_is_device(region) || len > UINT32_MAX)
+        return rc;
+    return yk_qp_room(t->qp) == 0 || yk_rdma_mem_comes(m, t->dev, offset, len) ? -YK_EAGAIN : rc;
+}
+
 static int target_key(struct yk_target *t, struct yk_region *region, uint64_t offset, uint64_t len, void *ret_key) {
     struct yk_rdma_mem *m = yk_rdma_mem_of(region);
     struct yk_rdma_key key;
     yk_qp_catch_up(t->qp);
     /* Who has a key reads: the end of a queue pair that is not known to be up is waited for by nobody (iWARP). */
     int rc = m != NULL && yk_qp_is_up(t->qp) ? yk_rdma_mem_key(m, t->dev, offset, len, &key) : -YK_ENOTSUP;
+    rc = later_of(t, region, m, offset, len, rc);
     if (rc == 0)
         yk_rdma_key_encode(ret_key, &key);
     yk_rdma_mem_put(m);
@@ -123,8 +132,10 @@ static int target_pull(struct yk_target *t, uint32_t tag, struct yk_region *regi
     struct yk_rdma_key key;
     yk_qp_catch_up(t->qp); /* who sends this knows that it is up */
     int rc = m == NULL || len > UINT32_MAX || yk_qp_room(t->qp) == 0 || !yk_qp_takes(t->qp, len) ? -YK_ENOTSUP
-             : t->iwarp ? yk_rdma_sink(t->dev, region->base + offset, len, &key, &t->sinks[tag])
+             : t->iwarp ? yk_rdma_sink(t->dev, m, offset, len, &key, &t->sinks[tag])
                         : yk_rdma_mem_key(m, t->dev, offset, len, &key);
+    if (!t->iwarp || yk_qp_room(t->qp) == 0) /* what a device of iWARP did not take for one read it will not take */
+        rc = later_of(t, region, m, offset, len, rc);
     if (rc < 0) {
         yk_rdma_mem_put(m);
         return rc;

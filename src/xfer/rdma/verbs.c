@@ -29,6 +29,8 @@ static void find_newer(void *lib) {
     memcpy(&fork_state, &found, sizeof(found));
     found = dlsym(lib, "ibv_reg_mr_iova2");
     memcpy(&verbs.reg_mr_iova2, &found, sizeof(found));
+    found = dlsym(lib, "ibv_reg_dmabuf_mr");
+    memcpy(&verbs.reg_dmabuf_mr, &found, sizeof(found));
 }
 
 static void load(void) {

@@ -26,6 +26,8 @@ struct yk_verbs {
     struct ibv_mr *(*reg_mr)(struct ibv_pd *pd, void *addr, size_t len, int access);
     /* The same, and takes flags that a kernel may not know; NULL: the library is older than it. */
     struct ibv_mr *(*reg_mr_iova2)(struct ibv_pd *pd, void *addr, size_t len, uint64_t iova, unsigned int access);
+    /* Of memory that a descriptor stands for; NULL: the library is older than it. */
+    struct ibv_mr *(*reg_dmabuf_mr)(struct ibv_pd *pd, uint64_t offset, size_t len, uint64_t iova, int fd, int access);
     int (*dereg_mr)(struct ibv_mr *mr);
     /* What a device has to say that is of no completion: that it is taken out. NULL (in tests): nothing. */
     int (*get_async_event)(struct ibv_context *ctx, struct ibv_async_event *event);

@@ -205,6 +205,11 @@ static int copy_piece(struct shm_lane *l, uint64_t *ret_bytes) {
     struct yk_slice *s = l->first;
     if (s == NULL || l->state != UP)
         return 0;
+    if (s->device) { /* no processor may touch it */
+        *ret_bytes = 0;
+        take_first(l, -YK_ENOTSUP, YK_SCOPE_REQUEST);
+        return 1;
+    }
     uint64_t len = s->len - l->done < PIECE_BYTES ? s->len - l->done : PIECE_BYTES;
     int rc = s->op == YK_SLICE_READ || s->op == YK_SLICE_WRITE
                  ? yk_share_copy(l->peer, s->region, s->offset + l->done, s->local + l->done, len,

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define KEYS 65536u
@@ -32,6 +33,8 @@ struct context {
 
 struct mr {
     struct ibv_mr mr;
+    char *map, *at; /* of a dma-buf: the mapping, and where its first byte is */
+    uint64_t map_len;
     int access;
     struct context *ctx;
 };
@@ -86,6 +89,12 @@ void soft_untrue(uint32_t emulated, uint32_t reads) {
     pthread_mutex_lock(&lock);
     soft.emulated = emulated;
     soft.untrue = reads;
+    pthread_mutex_unlock(&lock);
+}
+
+void soft_strangers(uint32_t bits) {
+    pthread_mutex_lock(&lock);
+    soft.strangers = bits;
     pthread_mutex_unlock(&lock);
 }
 
@@ -197,6 +206,12 @@ static int is_allowed(const struct context *ctx, uint32_t key, uint64_t addr, ui
            addr - (uint64_t)(uintptr_t)m->mr.addr <= m->mr.length - len;
 }
 
+/* Where the bytes are that a key calls by that address. */
+static char *bytes_at(uint32_t key, uint64_t addr) {
+    const struct mr *m = keys[key % KEYS];
+    return m->map == NULL ? (char *)(uintptr_t)addr : m->at + (addr - (uint64_t)(uintptr_t)m->mr.addr);
+}
+
 static void complete(struct qp *q, uint64_t id, enum ibv_wc_status status) {
     q->cq->wc[q->cq->tail++ % CQ] = (struct ibv_wc){.wr_id = id, .status = status, .qp_num = q->qp.qp_num};
     uint64_t one = 1;
@@ -220,7 +235,8 @@ static enum ibv_wc_status read_one(struct qp *q, const struct ibv_send_wr *wr) {
     const void *from = (const void *)(uintptr_t)wr->wr.rdma.remote_addr;
     if (soft.on_read != NULL)
         soft.on_read(from, wr->sg_list->length);
-    memcpy((void *)(uintptr_t)wr->sg_list->addr, from, wr->sg_list->length);
+    memcpy(bytes_at(wr->sg_list->lkey, wr->sg_list->addr), bytes_at(wr->wr.rdma.rkey, wr->wr.rdma.remote_addr),
+           wr->sg_list->length);
     soft.reads[ctx->device]++;
     soft.bytes[ctx->device] += wr->sg_list->length;
     return IBV_WC_SUCCESS;
@@ -326,8 +342,7 @@ static int pd_free(struct ibv_pd *pd) {
     return 0;
 }
 
-static struct ibv_mr *reg(struct ibv_pd *pd, void *addr, size_t len, int access) {
-    struct mr *m = calloc(1, sizeof(*m));
+static struct ibv_mr *reg_one(struct mr *m, struct ibv_pd *pd, void *addr, size_t len, int access) {
     pthread_mutex_lock(&lock);
     m->ctx = context_of(pd->context);
     hang(&soft.hang_reg, m->ctx->device);
@@ -339,16 +354,44 @@ static struct ibv_mr *reg(struct ibv_pd *pd, void *addr, size_t len, int access)
                             .rkey = last_key};
     keys[last_key % KEYS] = m;
     soft.made++;
+    soft.buffers += m->map != NULL;
     pthread_mutex_unlock(&lock);
     return &m->mr;
 }
 
+static struct ibv_mr *reg(struct ibv_pd *pd, void *addr, size_t len, int access) {
+    return reg_one(calloc(1, sizeof(struct mr)), pd, addr, len, access);
+}
+
+/* As the kernel: within the buffer, and at one place of a page by both names. */
+static struct ibv_mr *reg_buffer(struct ibv_pd *pd, uint64_t offset, size_t len, uint64_t iova, int fd, int access) {
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), lead = offset % page;
+    off_t size = lseek(fd, 0, SEEK_END);
+    if ((soft_now().strangers & 1u << context_of(pd->context)->device) || iova % page != lead || size < 0 ||
+        len > (uint64_t)size || offset > (uint64_t)size - len) {
+        errno = EOPNOTSUPP;
+        return NULL;
+    }
+    struct mr *m = calloc(1, sizeof(*m));
+    m->map_len = len + lead;
+    m->map = mmap(NULL, m->map_len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)(offset - lead));
+    if (m->map == MAP_FAILED) {
+        free(m);
+        return NULL;
+    }
+    m->at = m->map + lead;
+    return reg_one(m, pd, (void *)(uintptr_t)iova, len, access);
+}
+
 static int dereg(struct ibv_mr *mr) {
     pthread_mutex_lock(&lock);
+    struct mr *m = keys[mr->rkey % KEYS];
     keys[mr->rkey % KEYS] = NULL;
     soft.gone++;
     pthread_mutex_unlock(&lock);
-    free(mr);
+    if (m->map != NULL)
+        munmap(m->map, m->map_len);
+    free(m);
     return 0;
 }
 
@@ -450,6 +493,7 @@ static const struct yk_verbs verbs = {
     .alloc_pd = pd_new,
     .dealloc_pd = pd_free,
     .reg_mr = reg,
+    .reg_dmabuf_mr = reg_buffer,
     .dereg_mr = dereg,
     .create_comp_channel = channel_new,
     .destroy_comp_channel = channel_free,
