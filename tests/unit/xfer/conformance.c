@@ -476,6 +476,7 @@ void conform_plain(struct conform_rig *rig) {
 
 #define FAULT_REQUESTS 8u
 #define FAULT_BYTES    (4u << 20) /* that they are of. Each turn makes its engines anew, and has devices register them all */
+#define FAULT_OFTEN    10u         /* every so manyth slice at least: long requests are tried again until their time is over */
 
 /* One run: exact bytes or an error for each; how many slices it took. *failed: how many requests did, more. */
 static uint64_t one_run(struct conform_rig *rig, uint32_t op, uint64_t seed, int sums, uint32_t timeout_ms,
@@ -531,7 +532,7 @@ void conform_faults(struct conform_rig *rig, const char *kind, const char *extra
         snprintf(fault, sizeof(fault), "%s:every=%llu%s", kind, (unsigned long long)n, extra);
         yk_xfer_opts o = {.size = sizeof(o), .fault = fault, .stall_ms = 20};
         begin_with(rig, &o, FAULT_BYTES);
-        uint32_t timeout_ms = n < 3 || strcmp(kind, "drop") == 0 ? 150 : 3000;
+        uint32_t timeout_ms = n < 3 || strcmp(kind, "drop") == 0 ? 150 : n < FAULT_OFTEN ? 1000 : 3000;
         slices = one_run(rig, YK_XFER_READ, n, sums, timeout_ms, &failed);
         if (!sums)
             slices += one_run(rig, YK_XFER_WRITE, n + 1, 0, timeout_ms, &failed);
