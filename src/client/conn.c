@@ -184,14 +184,16 @@ static int map_granted(const yk_client *c, int fd, struct fresh *f, struct yk_er
 }
 
 /* Says hello to an end as who was there before, if that is so. What was granted and never arrived is void there; where
- * nobody is inside the old map any more, that is all. */
+ * nobody is inside the old map any more, or readers alone, that is all: what was held ahead there was forgotten when it
+ * was left. */
 static struct yk_greeting greeting(const yk_client *c, const struct yk_route_end *e) {
     struct yk_greeting g = {.name_space = c->name_space,
                             .epoch = yk_client_epoch(c),
                             .cookie = e->cookie,
                             .segment_id = e->segment_id,
                             .slot = e->slot};
-    if (map_of_slot(c, e->segment_id, e->cookie, e->slot) != NULL)
+    const struct yk_map *m = map_of_slot(c, e->segment_id, e->cookie, e->slot);
+    if (m != NULL && (m == c->map || yk_map_has_writers(m)))
         g.heard = e->heard;
     /* A raise whose answer was lost may have been made: the epoch before would be refused. */
     uint64_t raise_to = __atomic_load_n(&c->raise_to, __ATOMIC_RELAXED);
@@ -217,6 +219,7 @@ static int establish(yk_client *c, uint32_t end, int fd, uint64_t deadline_ns, s
     if (c->flags & YK_OPEN_LOOK)
         g.flags |= YK_HELLO_LOOK;
     rc = yk_dial_hello(fd, &g, deadline_ns, &ret->welcome, err);
+    int greeted = rc == 0;
     ret->heard = ret->welcome.cookie == g.cookie ? g.heard : 0;
     if (rc == 0 && (ret->welcome.flags & YK_HELLO_MAP)) {
         rc = map_granted(c, fd, ret, err);
@@ -229,8 +232,11 @@ static int establish(yk_client *c, uint32_t end, int fd, uint64_t deadline_ns, s
     if (rc == 0)
         rc = yk_far_find(c, fd, &ret->welcome, deadline_ns, &ret->far, err);
     if (rc < 0) {
-        close(fd);
+        int was_new = ret->is_new || ret->map == NULL;
         map_drop(c, ret);
+        if (greeted && was_new && ret->welcome.cookie != g.cookie)
+            yk_dial_bye(fd); /* it has granted a slot that the handle does not take */
+        close(fd);
         return rc;
     }
     return fd;

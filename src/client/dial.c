@@ -221,6 +221,18 @@ static int hello_send(int fd, const struct yk_greeting *g, uint64_t deadline_ns)
     return send_all(fd, frame, YK_FRAME_HDR + yk_wr_len(&w), deadline_ns);
 }
 
+/* An answer that is still to come finds nobody, which the node sees when it sends it. One that is there already is read:
+ * to close a socket with something in it would make the node hear of that in place of what follows. */
+void yk_dial_bye(int fd) {
+    unsigned char frame[YK_FRAME_HDR], unread[256];
+    struct yk_frame f = {0, YK_MSG_BYE, 0, 2};
+    yk_frame_encode(frame, &f);
+    (void)shutdown(fd, SHUT_RD);
+    while (recv(fd, unread, sizeof(unread), MSG_DONTWAIT) > 0) /* the kernel closes descriptors that came with it */
+        continue;
+    (void)send_all(fd, frame, sizeof(frame), 0); /* there is room, or it does not matter */
+}
+
 int yk_dial_welcome(const void *body, uint32_t len, struct yk_welcome *ret, struct yk_err *err) {
     struct yk_rd r;
     char text[YK_ERR_TEXT_MAX];
@@ -263,8 +275,9 @@ static void close_fds(int fds[YK_DIAL_FDS]) {
     }
 }
 
+/* *ret_refused: it was answered by a status. */
 static int hello_receive(int fd, uint64_t deadline_ns, struct yk_welcome *ret, int fds[YK_DIAL_FDS],
-                         struct yk_err *err) {
+                         int *ret_refused, struct yk_err *err) {
     unsigned char buf[HELLO_MAX];
     struct yk_frame f;
     int rc = recv_all(fd, buf, YK_FRAME_HDR, deadline_ns, fds);
@@ -283,7 +296,9 @@ static int hello_receive(int fd, uint64_t deadline_ns, struct yk_welcome *ret, i
                           rc == -YK_EGONE    ? "the node closed the connection during hello"
                           : rc == -YK_ELIMIT ? "the process has no room for more descriptors"
                                              : "the node did not answer hello in time");
-    return yk_dial_welcome(buf, f.body_bytes, ret, err);
+    rc = yk_dial_welcome(buf, f.body_bytes, ret, err);
+    *ret_refused = rc < 0 && rc != -YK_EPROTO;
+    return rc;
 }
 
 int yk_dial_hello(int fd, const struct yk_greeting *g, uint64_t deadline_ns,
@@ -294,7 +309,8 @@ int yk_dial_hello(int fd, const struct yk_greeting *g, uint64_t deadline_ns,
     int rc = hello_send(fd, g, deadline_ns);
     if (rc < 0 && rc != -YK_EGONE) /* one that refuses has said why before it closed */
         return yk_err_set(err, rc, "hello could not be sent: %s", yk_status_text(rc));
-    rc = hello_receive(fd, deadline_ns, &w, fds, err);
+    int refused = 0;
+    rc = hello_receive(fd, deadline_ns, &w, fds, &refused, err);
     int mapped = rc == 0 && (w.flags & YK_HELLO_MAP) != 0;
     if (mapped && (fds[2] < 0 || (fds[3] >= 0) != ((w.flags & YK_HELLO_FILTER) != 0)))
         rc = yk_err_set(err, -YK_EPROTO, "the node granted a mapping without its descriptors");
@@ -303,6 +319,8 @@ int yk_dial_hello(int fd, const struct yk_greeting *g, uint64_t deadline_ns,
     memcpy(w.fds, fds, sizeof(fds));
     if (rc == 0)
         *ret_welcome = w;
+    else if (!refused && g->cookie == 0) /* nothing of the handle's is in a slot that it has not heard of */
+        yk_dial_bye(fd);
     return rc;
 }
 

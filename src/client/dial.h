@@ -50,7 +50,11 @@ struct yk_welcome {
                               closes them */
 };
 
-/* Sends HELLO and reads its answer. On failure no descriptor is left open but fd itself. Statuses
+/* Says that a slot which was just granted, or may have been, is not taken. Does not wait. */
+void yk_dial_bye(int fd);
+
+/* Sends HELLO and reads its answer. On failure no descriptor is left open but fd itself, and the node has been told that a
+ * slot which the caller does not know of yet is not taken. Statuses
  * of the node come back with its text; -YK_EPROTO when it does not speak the protocol. */
 int yk_dial_hello(int fd, const struct yk_greeting *g, uint64_t deadline_ns,
                   struct yk_welcome *ret_welcome, struct yk_err *err);

@@ -285,6 +285,10 @@ int yk_map_revive(struct yk_map *m) {
                : -YK_EGONE;
 }
 
+int yk_map_has_writers(const struct yk_map *m) {
+    return __atomic_load_n(&m->writers, __ATOMIC_SEQ_CST) != 0;
+}
+
 int yk_map_is_over(const struct yk_map *m) {
     return (__atomic_load_n(&m->state, __ATOMIC_SEQ_CST) & 3u) == 2;
 }

@@ -121,6 +121,8 @@ void yk_map_retire(struct yk_map *map);
 /* The node of a retired map is the handle's again, and has kept the client slot: the map goes on, if somebody is
  * still inside. 0: it does, and nobody enters it yet; else -YK_EGONE: it is unmapped. */
 int yk_map_revive(struct yk_map *map);
+/* Of a retired map: does anybody hold a place that is written? None comes any more. */
+int yk_map_has_writers(const struct yk_map *map);
 /* Is nobody inside a retired map any more, and never will be? */
 int yk_map_is_over(const struct yk_map *map);
 

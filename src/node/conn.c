@@ -8,7 +8,8 @@
  *
  * A peer that does not read its replies is not read from any more (OUT_MAX, SEGMENTS_MAX); one that
  * sends garbage gets one ERROR frame and is closed; one that never says hello is closed after
- * HELLO_TIMEOUT_MS (node.c). What it held stays until its process is dead (R3).
+ * HELLO_TIMEOUT_MS (node.c). What it held stays until its process is dead (R3), unless it says bye: so does a client,
+ * too, that gave up waiting for the answer to its hello, and has never heard which slot it has.
  */
 #include "node/conn_priv.h"
 
@@ -377,6 +378,8 @@ static ssize_t take(struct conn *c, const unsigned char *data, size_t have, size
         return rc;
     if (f.flags & YK_FRAME_REPLY)
         return yk_err_set(&c->err, -YK_EPROTO, "a reply where a request belongs");
+    if (c->state == CONN_HELLO && f.op == YK_MSG_BYE)
+        return -YK_EGONE; /* it did not want to wait any more for the answer to its hello */
     if (c->state == CONN_HELLO && f.op != YK_MSG_HELLO)
         return yk_err_set(&c->err, -YK_EPROTO, "the first frame is %s, not hello",
                           yk_wire_op_name(f.op));

@@ -38,7 +38,9 @@
  *            With YK_HELLO_LOOK in the request a namespace that does not exist is not created: ns is
  *            YK_NO_NS then, epoch 0, and the connection finds nothing and changes nothing (-YK_ENONS).
  *            A node whose memory is lost grants no mapping.
- * BYE        empty: references and reservations are released, the slot is free -> i32 status
+ * BYE        empty: references and reservations are released, the slot is free -> i32 status. Who gives up on a first
+ *            hello sends it behind that, since its answer may be on the way. (Not on a reconnect: the slot may be the one
+ *            that it has.)
  * PING       any bytes -> the same bytes
  * RESERVE    u32 timeout_ms (0: is answered at once), u32 count (1..64), u64 len -> i32 status, u32 n, n x { u32 idx,
  *            u64 gen, u64 offset }; n < count when space is short (n >= 1 with status 0). Without

@@ -14,6 +14,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -23,6 +24,7 @@
 
 static _Thread_local int lose; /* so many replies */
 static _Thread_local int cut_payload; /* of a get, behind what came with its head */
+static _Thread_local int deaf; /* so many answers to hello come, and are not read */
 static _Thread_local void (*before_connect)(void); /* called once */
 static _Thread_local int away; /* no connection can be made */
 static _Thread_local int again; /* so many commits are answered with "again", when their time is over */
@@ -81,8 +83,17 @@ ssize_t recv(int fd, void *buf, size_t len, int flags) {
     return 0;
 }
 
-/* Payload comes by this one. */
+static int is_there(int fd) {
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    return poll(&p, 1, 60000) == 1 && (p.revents & POLLIN) != 0;
+}
+
+/* Payload and the answer to hello come by this one. */
 ssize_t recvmsg(int fd, struct msghdr *msg, int flags) {
+    if (deaf > 0) {
+        deaf -= is_there(fd);
+        return 0;
+    }
     ssize_t n = syscall(SYS_recvmsg, fd, msg, flags);
     if (n <= 0 || !cut_payload)
         return n;
@@ -231,6 +242,37 @@ static void a_put_that_ended_while_its_node_was_away(void **state) {
     assert_int_equal(counters(f).reserved_blocks, 0);
 }
 
+static int with_few_slots(void **state) {
+    struct fixture *f = calloc(1, sizeof(*f));
+    assert_non_null(f);
+    fixture_init(f, 0);
+    f->max_clients = 4;
+    fixture_start(f);
+    *state = f;
+    return 0;
+}
+
+/* Who gives up on its hello when the answer is there already, and nobody has read it, has a slot: it says bye. Else a
+ * process that tries again and again takes all of them, for as long as it lives. */
+static void an_answer_to_hello_that_nobody_hears(void **state) {
+    struct fixture *f = *state;
+    yk_client *c = NULL;
+    yk_open_opts final = {.size = sizeof(final), .flags = YK_OPEN_NO_RECONNECT};
+    for (int i = 0; i < 8; i++) {
+        deaf = 1;
+        assert_int_not_equal(yk_open(f->url, &final, &c), 0);
+        assert_int_equal(deaf, 0);
+        int rc;
+        for (unsigned ms = 0; (rc = yk_open(f->url, NULL, &c)) == -YK_ELIMIT && ms < 60000; ms += 5)
+            nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL); /* the node has yet to read it */
+        assert_status(rc, 0);
+        put_ok(c, "key", 5000, (uint64_t)i);
+        assert_status(yk_remove(c, yk_key_str("key")), 0);
+        yk_close(c);
+    }
+    assert_int_equal(counters(f).reserved_blocks, 0);
+}
+
 /* Places of that length that were asked for and not answered. */
 static uint32_t coming(const yk_client *c, uint64_t len) {
     for (uint32_t i = 0; i < YK_HOLD_LENGTHS; i++)
@@ -365,6 +407,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_put_that_ended_while_its_node_was_away, with_node,
                                         without_node),
         cmocka_unit_test_setup_teardown(a_commit_that_is_not_sent_wishes_for_nothing, with_node,
+                                        without_node),
+        cmocka_unit_test_setup_teardown(an_answer_to_hello_that_nobody_hears, with_few_slots,
                                         without_node),
         cmocka_unit_test_setup_teardown(a_put_that_was_told_to_come_again_and_had_no_time, with_node,
                                         without_node),

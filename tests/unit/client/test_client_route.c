@@ -77,6 +77,20 @@ static void clients_of(struct fixture *f, uint64_t want) {
     yk_close(c);
 }
 
+/* What a node has reserved, for whomever. */
+static uint64_t reserved_at(struct fixture *f) {
+    static const char name[] = "\"reserved_blocks\":";
+    yk_client *c = open_with(f, YK_OPEN_NO_MAP, TIMEOUT_MS);
+    char *text = NULL;
+    assert_status(yk_stats_json(c, &text), 0);
+    const char *at = strstr(text, name);
+    assert_non_null(at);
+    uint64_t n = strtoull(at + strlen(name), NULL, 10);
+    free(text);
+    yk_close(c);
+    return n;
+}
+
 static void the_first_that_answers_is_taken(void **state) {
     struct two *t = *state;
     yk_client *c = open_at_a(t, 0);
@@ -151,6 +165,43 @@ static void the_nearer_node_is_taken_again(void **state) {
     yk_ref_release(c, &ref);
     assert_int_equal(STAT(c, refs_held), 0);
     yk_close(c);
+}
+
+/* A handle that goes, and comes back while it refers to a block there, has forgotten the places that it held: so does
+ * the node. Those of the caller stay his. */
+static void places_of_a_node_that_was_left_are_free_again(void **state) {
+    struct two *t = *state;
+    yk_client *c = open_at_a(t, 0);
+    yk_reservation r;
+    char key[16];
+    yk_ref ref;
+    put_ok(c, "at a", SMALL, 1);
+    assert_status(yk_ref_get(c, yk_key_str("at a"), &ref), 0);
+    for (int turn = 0; turn < 3; turn++) {
+        for (int i = 0; i < 4; i++) { /* enough for places to be held ahead */
+            snprintf(key, sizeof(key), "a %d %d", turn, i);
+            put_ok(c, key, SMALL, 3);
+        }
+        assert_true(reserved_at(&t->a) > 0);
+        fixture_kill(&t->a, SIGKILL);
+        snprintf(key, sizeof(key), "at b %d", turn);
+        put_ok(c, key, SMALL, 2);
+        fixture_fork(&t->a);
+        wait_for_block(c, "at a");
+        assert_int_equal(reserved_at(&t->a), 0);
+    }
+    assert_status(yk_reserve(c, SMALL, 0, &r), 0);
+    fixture_kill(&t->a, SIGKILL);
+    put_ok(c, "at b", SMALL, 2);
+    fixture_fork(&t->a);
+    wait_for_block(c, "at a");
+    assert_true(reserved_at(&t->a) > 0);
+    memset(r.data, 1, r.len);
+    (void)yk_abort(c, &r);
+    assert_true(is_filled(ref.data, ref.len, 1));
+    yk_ref_release(c, &ref);
+    yk_close(c);
+    assert_int_equal(reserved_at(&t->a), 0);
 }
 
 static void a_hung_node_is_passed_by(void **state) {
@@ -359,6 +410,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(the_first_that_answers_is_taken, two_nodes, no_nodes),
         cmocka_unit_test_setup_teardown(calls_go_on_with_the_other_node, two_nodes, no_nodes),
         cmocka_unit_test_setup_teardown(the_nearer_node_is_taken_again, two_nodes, no_nodes),
+        cmocka_unit_test_setup_teardown(places_of_a_node_that_was_left_are_free_again, two_nodes, no_nodes),
         cmocka_unit_test_setup_teardown(a_hung_node_is_passed_by, two_nodes, no_nodes),
         cmocka_unit_test_setup_teardown(a_remove_that_is_late_is_not_begun, two_nodes, no_nodes),
         cmocka_unit_test_setup_teardown(without_any_node_the_deadline_is_kept, two_nodes, no_nodes),
