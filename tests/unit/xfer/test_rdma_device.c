@@ -506,6 +506,29 @@ static void unregistered_meanwhile(void **state) {
     }
 }
 
+/* All devices are taken out: when there is no such way any more the request ends, and when they are back the next one
+ * goes. */
+static void all_devices_go(void **state) {
+    (void)state;
+    begin();
+    struct move m = {YK_XFER_READ, DEVICE, HOST, 4096, 8192, 65536, 0};
+    struct move host = {YK_XFER_READ, HOST, HOST, 4096, 8192, 65536, 0};
+    move(&m, 1);
+    rig.engine->ways_gone_ns = YK_NS_PER_MS;
+    soft_take_out(0);
+    soft_take_out(1);
+    refused(&m);
+    refused(&m);
+    move(&host, 1);
+    soft_put_back(0);
+    soft_put_back(1);
+    uint64_t until = yk_now_ns() + LOOK_NS;
+    while (run(&m, 1) == -YK_ENOTSUP && yk_now_ns() < until)
+        (void)poll(NULL, 0, 10);
+    move(&m, 1);
+    end();
+}
+
 /* Engines that have no RDMA do not take such memory, and do not reach that of others. */
 static void tcp_alone(void **state) {
     (void)state;
@@ -647,6 +670,7 @@ int main(void) {
         cmocka_unit_test(one_rail_of_two),
         cmocka_unit_test(it_waits_for_its_device),
         cmocka_unit_test(unregistered_meanwhile),
+        cmocka_unit_test(all_devices_go),
         cmocka_unit_test(tcp_alone),
         cmocka_unit_test(borrowed_memory),
         cmocka_unit_test(many_regions),
