@@ -47,8 +47,8 @@ check-vm:
 	@exec python3 tools/run-tests --only vm-all
 
 check-gpu:
-	@echo "No test needs a GPU yet: there is no tests/gpu."
-	@echo "0 passed, 0 failed, 1 skipped"
+	@sh tools/install-deps build optional test
+	@exec python3 tools/run-tests --only gpu
 
 # One target for as long as you like: make fuzz TARGET=wire DURATION=600
 fuzz:
@@ -85,7 +85,7 @@ help:
 #:                        ONLY=unit,tsan  only these steps (tools/run-tests --list names them)
 #: make check-long      the same with full counts (hours)
 #: make check-vm        tests in a QEMU guest: RDMA, NVMe, slow memory (tests/vm); installs QEMU
-#: make check-gpu       tests that need GPUs: none yet
+#: make check-gpu       tests that need a GPU: its memory in the transfer engine
 #: make fuzz            fuzz with clang; TARGET=NAME for one, DURATION=60 seconds each
 #: make install         build for and install into PREFIX=/usr/local (DESTDIR= for packagers)
 #: make deps            only install what a build needs

@@ -509,6 +509,8 @@ void yk_sched_part(struct yk_shard *s, struct yk_part *p) {
         }
         yk_route_rails(t);
         struct yk_want w = yk_sched_want(r);
+        if (r->device && !yk_route_suits(t, &w))
+            yk_ways_want(t);
         if (t->rail_count == 0 && t->blind) {
             refuse_blind(s, r, t->blind);
             continue;

@@ -6,7 +6,8 @@
  *
  * A pin that is lent outlives its request: it is given back by GIVEBACK, or with the lane. Lanes of which a
  * device may still read a region are closed when that is unregistered, so `given` names the regions that a
- * key of was given, and when it is full no other is.
+ * key of was given, and when it is full no other is. Of devices' memory, which has no other way, it takes as many as there
+ * are: a model's layers are a few hundred ranges.
  *
  * Thread: the server's.
  */
@@ -20,7 +21,7 @@
 #include <sys/socket.h>
 
 #define LENDS_MAX YK_SERVER_REQUESTS
-#define GIVEN_MAX 64u
+#define GIVEN_MAX 64u /* of host memory */
 
 struct lend {
     uint64_t number; /* the initiator's */
@@ -34,9 +35,9 @@ struct yk_in_one {
     const char *failed; /* NULL: not */
     char text[YK_ERR_TEXT_MAX];
     unsigned char answer[YK_OFFER_BYTES];
-    uint32_t lend_count, given_count;
+    uint32_t lend_count, given_count, given_cap;
     struct lend lends[LENDS_MAX];
-    uint64_t given[GIVEN_MAX]; /* numbers of regions */
+    uint64_t *given; /* numbers of regions */
 };
 
 static void on_pulled(void *user, uint32_t tag) {
@@ -73,6 +74,7 @@ void yk_in_one_free(struct yk_in_lane *l) {
     yk_target->close(o->target); /* from here on no device touches what is pinned */
     for (uint32_t i = 0; i < o->lend_count; i++)
         o->lends[i].unpin(o->lends[i].pin_user, o->lends[i].pin);
+    free(o->given);
     free(o);
     l->one = NULL;
 }
@@ -127,13 +129,21 @@ static int put_front(struct yk_in_req *q, const void *front, uint32_t len) {
     return 0;
 }
 
-static int give(struct yk_in_one *o, uint64_t region) {
+static int give(struct yk_in_one *o, const struct yk_region *region) {
     for (uint32_t i = 0; i < o->given_count; i++)
-        if (o->given[i] == region)
+        if (o->given[i] == region->id)
             return 0;
-    if (o->given_count == GIVEN_MAX)
+    if (o->given_count >= (yk_region_is_device(region) ? YK_REGIONS_MAX : GIVEN_MAX))
         return -YK_ENOTSUP;
-    o->given[o->given_count++] = region;
+    if (o->given_count == o->given_cap) {
+        uint32_t cap = o->given_cap == 0 ? GIVEN_MAX : 2 * o->given_cap;
+        uint64_t *more = realloc(o->given, cap * sizeof(*more));
+        if (more == NULL)
+            return -YK_ENOTSUP;
+        o->given = more;
+        o->given_cap = cap;
+    }
+    o->given[o->given_count++] = region->id;
     return 0;
 }
 
@@ -143,7 +153,7 @@ static int lend(struct yk_in_lane *l, struct yk_in_req *q) {
     if (q->status == 0 && (o == NULL || o->lend_count == LENDS_MAX)) /* a device's memory has no other way: later */
         q->status = o != NULL && yk_region_is_device(q->region) ? -YK_EAGAIN : -YK_ENOTSUP;
     if (q->status == 0)
-        q->status = give(o, q->region->id);
+        q->status = give(o, q->region);
     if (q->status == 0)
         q->status = yk_target->key(o->target, q->region, q->offset, q->len, key);
     int lent = q->status == 0 && q->pinned;

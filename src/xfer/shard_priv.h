@@ -330,6 +330,9 @@ int yk_rail_has_other(const struct yk_rail *r);
 void yk_route_rails(struct yk_route *t);
 /* A rail of it failed: there may be other ways by now. */
 void yk_ways_failed(struct yk_route *t);
+/* None of its rails can do what is asked, and that is not waited for: looks at once, a second after the last time at the
+ * earliest. */
+void yk_ways_want(struct yk_route *t);
 /* This host's addresses or links are others. */
 void yk_ways_news(struct yk_shard *s);
 

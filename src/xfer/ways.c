@@ -152,6 +152,8 @@ static uint32_t look_for_gone(struct yk_route *t, const struct found *f, uint64_
         t->rails[kept++] = r;
         gone += r->gone_ns != 0;
     }
+    if (kept < t->rail_count)
+        yk_route_changed(t); /* what waits for one that is gone for good may have to end */
     t->rail_count = kept;
     return gone;
 }
@@ -212,6 +214,12 @@ static void look_due(struct yk_timer *timer) {
 static void ask(struct yk_route *t, uint64_t ns) {
     t->look_ns = t->look_ns == 0 || ns < t->look_ns ? ns : t->look_ns;
     look_at(t->shard, t->look_ns);
+}
+
+void yk_ways_want(struct yk_route *t) {
+    uint64_t now = yk_now_ns();
+    if (now - t->looked_ns >= AGAIN_NS)
+        look(t, now);
 }
 
 void yk_ways_failed(struct yk_route *t) {

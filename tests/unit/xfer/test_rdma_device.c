@@ -506,6 +506,29 @@ static void unregistered_meanwhile(void **state) {
     }
 }
 
+/* All devices are taken out: when there is no such way any more the request ends, and when they are back the next one
+ * goes. */
+static void all_devices_go(void **state) {
+    (void)state;
+    begin();
+    struct move m = {YK_XFER_READ, DEVICE, HOST, 4096, 8192, 65536, 0};
+    struct move host = {YK_XFER_READ, HOST, HOST, 4096, 8192, 65536, 0};
+    move(&m, 1);
+    rig.engine->ways_gone_ns = YK_NS_PER_MS;
+    soft_take_out(0);
+    soft_take_out(1);
+    refused(&m);
+    refused(&m);
+    move(&host, 1);
+    soft_put_back(0);
+    soft_put_back(1);
+    uint64_t until = yk_now_ns() + LOOK_NS;
+    while (run(&m, 1) == -YK_ENOTSUP && yk_now_ns() < until)
+        (void)poll(NULL, 0, 10);
+    move(&m, 1);
+    end();
+}
+
 /* Engines that have no RDMA do not take such memory, and do not reach that of others. */
 static void tcp_alone(void **state) {
     (void)state;
@@ -535,6 +558,56 @@ static void tcp_alone(void **state) {
     refused(&m);
     rig.segment[DEVICE] = rdma_device;
     yk_xfer_destroy(tcp);
+    end();
+}
+
+/* Host memory that nobody registered, to and from a device's: small slices of it are borrowed, too. */
+static void borrowed_memory(void **state) {
+    (void)state;
+    begin();
+    yk_xfer_opts o = {.size = sizeof(o), .transports = RDMA, .insecure_network = 1, .shm_dir = "", .registry_dir = rig.dir,
+                      .any_local = 1};
+    yk_xfer_destroy(rig.engine);
+    assert_int_equal(yk_xfer_create(&o, &rig.engine), 0);
+    open_both(rig.engine);
+    for (uint32_t op = YK_XFER_READ; op <= YK_XFER_WRITE; op++)
+        for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+            struct move m = {op, HOST, DEVICE, 4096, YK_DEVICE_SPAN - 60, sizes[i], (int)(i & 1)};
+            move_by_devices(&m);
+        }
+    end();
+}
+
+/* Layers of a model: more ranges than a lane is given keys to of host memory. */
+static void many_regions(void **state) {
+    enum { LAYERS = 150, LAYER = 65536 };
+    (void)state;
+    begin_at(2, "127.0.0.1:0", NULL);
+    register_both(rig.engine, rig.here, 0);
+    for (uint32_t i = 0; i < LAYERS; i++) {
+        char name[32];
+        yk_xfer_memory m = as_told(&rig.there[DEVICE], BOTH);
+        m.addr = (char *)m.addr + i * LAYER;
+        m.fd_offset += i * LAYER;
+        m.length = LAYER;
+        snprintf(name, sizeof(name), "layer-%u", i);
+        assert_int_equal(yk_xfer_register(rig.target, &m, 1), 0);
+        assert_int_equal(yk_xfer_publish(rig.target, name, m.addr, LAYER, NULL), 0);
+    }
+    for (int round = 0; round < 2; round++)
+        for (uint32_t i = 0; i < LAYERS; i++) {
+            char name[32];
+            yk_xfer_segment seg;
+            snprintf(name, sizeof(name), "layer-%u", i);
+            assert_int_equal(yk_xfer_open(rig.engine, name, TIMEOUT_MS, &seg), 0);
+            fill(rig.there[DEVICE].view + i * LAYER, 3000, i);
+            yk_xfer_request q = {.op = YK_XFER_READ, .local = rig.here[DEVICE].addr, .segment = seg, .length = 3000};
+            if (yk_xfer_run(rig.engine, &q, 1, NULL) != 0)
+                fail_msg("layer %u: %s", i, yk_xfer_error_text());
+            assert_memory_equal(rig.here[DEVICE].view, rig.there[DEVICE].view + i * LAYER, 3000);
+            assert_int_equal(yk_xfer_close(rig.engine, seg), 0);
+        }
+    assert_int_equal(soft_now().refused, 0);
     end();
 }
 
@@ -597,7 +670,10 @@ int main(void) {
         cmocka_unit_test(one_rail_of_two),
         cmocka_unit_test(it_waits_for_its_device),
         cmocka_unit_test(unregistered_meanwhile),
+        cmocka_unit_test(all_devices_go),
         cmocka_unit_test(tcp_alone),
+        cmocka_unit_test(borrowed_memory),
+        cmocka_unit_test(many_regions),
         cmocka_unit_test(no_copy_within_the_process),
         cmocka_unit_test(registering),
     };

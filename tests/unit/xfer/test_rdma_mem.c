@@ -10,6 +10,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -46,6 +47,9 @@ static struct script {
     uint32_t keeping;   /* no device forgets anything */
     uint32_t kept;      /* so often one was asked to */
     uint32_t begun, made, gone, opened, closed;
+    uint32_t buffers;   /* dma-bufs that were registered; of the last: */
+    int buffer_fd;
+    uint64_t buffer_at, buffer_iova;
     int access;         /* of the last */
     uint64_t log[LOG_MAX]; /* addresses, as they began */
     uint32_t key;
@@ -177,6 +181,16 @@ static struct ibv_mr *reg_more(struct ibv_pd *pd, void *addr, size_t len, uint64
     return refused ? NULL : reg(pd, addr, len, (int)access);
 }
 
+static struct ibv_mr *reg_buffer(struct ibv_pd *pd, uint64_t offset, size_t len, uint64_t iova, int fd, int access) {
+    pthread_mutex_lock(&lock);
+    script.buffers++;
+    script.buffer_fd = fd;
+    script.buffer_at = offset;
+    script.buffer_iova = iova;
+    pthread_mutex_unlock(&lock);
+    return reg(pd, (void *)(uintptr_t)iova, len, access);
+}
+
 static int dereg(struct ibv_mr *mr) {
     pthread_mutex_lock(&lock);
     int keeps = script.keeping != 0;
@@ -192,7 +206,7 @@ static int dereg(struct ibv_mr *mr) {
 static const struct yk_verbs verbs = {
     .get_device_list = list, .free_device_list = list_free, .get_device_name = name_of, .open_device = open_one,
     .close_device = close_one, .query_device = query, .alloc_pd = pd_of, .dealloc_pd = pd_free, .reg_mr = reg,
-    .reg_mr_iova2 = reg_more, .dereg_mr = dereg, .forks_well = 1,
+    .reg_mr_iova2 = reg_more, .reg_dmabuf_mr = reg_buffer, .dereg_mr = dereg, .forks_well = 1,
 };
 
 /* In place of the one that loads libibverbs. */
@@ -635,6 +649,41 @@ static void what_is_not_pinned_is_paged(void **state) {
     rig_close(&r);
 }
 
+/* A device's memory: by its dma-buf, in chunks of that, whatever becomes of the caller's descriptor; or, without one, by its
+ * address, and never paged, since no page of the host is behind that. */
+static void a_gpus_memory(void **state) {
+    struct rig r;
+    struct yk_rdma_key k;
+    (void)state;
+    set(&script.pages, 1);
+    set(&script.passes, UINT32_MAX);
+    int fd = memfd_create("buffer", MFD_CLOEXEC);
+    rig_open(&r, 2 * CHUNK + 100);
+    assert_int_equal(yk_rdma_mem_device(r.mem, fd, 8192), 0);
+    close(fd);
+    yk_rdma_mem_want(r.mem, "dev0", YK_RDMA_ALL);
+    settle(&r);
+    assert_int_equal(get(&script.buffers), 3);
+    assert_int_equal(script.buffer_at, 8192 + 2 * CHUNK);
+    assert_true(script.buffer_iova == (uint64_t)(uintptr_t)r.base + 2 * CHUNK);
+    assert_true((script.access & IBV_ACCESS_REMOTE_READ) && !(script.access & IBV_ACCESS_REMOTE_WRITE));
+    assert_int_equal(key(&r, 0, CHUNK + 1, 100, &k), 0);
+    assert_true(k.addr == (uint64_t)(uintptr_t)r.base + CHUNK && k.from == CHUNK && k.span == CHUNK);
+    assert_true(fcntl(script.buffer_fd, F_GETFD) >= 0);
+    rig_close(&r);
+    assert_int_equal(fcntl(script.buffer_fd, F_GETFD), -1);
+    rig_open(&r, CHUNK);
+    assert_int_equal(yk_rdma_mem_device(r.mem, -1, 0), 0);
+    set(&script.refusing, 1);
+    yk_rdma_mem_want(r.mem, "dev1", YK_RDMA_ALL);
+    settle(&r);
+    assert_false(script.access & IBV_ACCESS_ON_DEMAND);
+    assert_int_equal(progress("dev1").refused, r.len);
+    assert_int_equal(key(&r, 1, 0, 1, &k), -YK_ENOTSUP);
+    assert_false(yk_rdma_mem_comes(r.mem, r.dev[1], 0, 1));
+    rig_close(&r);
+}
+
 /* One that does not take memory with relaxed order is asked once. */
 static void order_is_relaxed_where_it_can_be(void **state) {
     struct rig r;
@@ -734,6 +783,7 @@ int main(void) {
         CASE(a_device_that_opens_slowly),
         CASE(a_device_without_memory),
         CASE(what_is_not_pinned_is_paged),
+        CASE(a_gpus_memory),
         CASE(order_is_relaxed_where_it_can_be),
         CASE(large_memory_is_told_of),
         CASE(regions_come_and_go),
