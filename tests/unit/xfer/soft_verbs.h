@@ -27,7 +27,8 @@ struct soft {
     uint32_t strangers;          /* bits by device: it takes no dma-bufs */
     uint32_t buffers;            /* registrations of dma-bufs that ended well */
     uint32_t refused;            /* reads that were not allowed: must stay 0 unless the test wants them */
-    uint32_t untrue;             /* reads that are still to be completed with success, and not made; then its queue pair fails */
+    uint32_t untrue;             /* reads that are still to end well without all of their bytes */
+    uint32_t untruths;           /* that did */
     uint32_t emulated;           /* bits by device: it says that it is a driver of the kernel (rxe) */
     uint64_t reads[SOFT_DEVICES], bytes[SOFT_DEVICES]; /* by the device that reads */
     /* Called for each read before its bytes are copied: addr is of this process, and the memory of who is read. Or NULL. */

@@ -318,24 +318,32 @@ static void an_address_becomes_another(void **state) {
     end();
 }
 
-/* An emulated device says of reads that they are complete, and nothing has come: no byte is taken for read, and no request
- * fails. Reads that are too short to tell go another way. */
+/* Requests until no more untrue completion is to come. */
+static void until_untrue(uint32_t op, uint32_t n, uint32_t bytes, int guarded, uint32_t reads) {
+    uint64_t until = yk_now_ns() + LOOK_NS;
+    until_moved_by(op == YK_XFER_READ ? 1 : 0, op);
+    soft_untrue(3, reads);
+    while (soft_now().untrue > 0) {
+        assert_true(yk_now_ns() < until);
+        move(op, n, bytes, guarded);
+    }
+}
+
+/* An emulated device says of reads that they are complete, and nothing has come, or not all, and the queue pair fails or goes
+ * on: no byte is taken for read, and no request fails. Not for reads either that have no completion of their own. Reads that
+ * are too short to tell go another way. */
 static void completions_that_are_untrue(void **state) {
     (void)state;
     begin_with(2, 0, 3);
     until_moved_by(1, YK_XFER_READ);
     until_moved_by(0, YK_XFER_WRITE);
     for (uint32_t i = 0; i < 24; i++) {
-        uint32_t op = i % 2 == 0 ? YK_XFER_READ : YK_XFER_WRITE, device = i % 2 == 0 ? 1 : 0;
         uint64_t untrue = counts_of("soft0").untrue + counts_of("soft1").untrue;
-        until_moved_by(device, op);
-        soft_untrue(3, 1 + i % 3);
-        for (uint64_t until = yk_now_ns() + LOOK_NS; soft_now().untrue > 0;) {
-            assert_true(yk_now_ns() < until);
-            move(op, 32, 256u << 10, i % 4 >= 2);
-        }
+        until_untrue(i % 2 == 0 ? YK_XFER_READ : YK_XFER_WRITE, 32, 256u << 10, i % 4 >= 2, 1 + i % 3);
         assert_true(counts_of("soft0").untrue + counts_of("soft1").untrue > untrue);
     }
+    for (uint32_t i = 0; i < 8; i++)
+        until_untrue(YK_XFER_READ, 100, 4096, 0, 1);
     for (uint32_t bytes = 4; bytes <= 16; bytes += 4)
         move(YK_XFER_READ, 100, bytes, 0);
     assert_int_equal(soft_now().refused, 0);
