@@ -84,11 +84,11 @@ void conform_open_two(struct conform_rig *rig, const yk_xfer_opts *opts) {
     o.fault = NULL;
     assert_int_equal(yk_xfer_create(&o, &rig->to), 0);
     void *memory;
-    assert_int_equal(yk_xfer_alloc(rig->to, CONFORM_BYTES, YK_XFER_REMOTE_READ | YK_XFER_REMOTE_WRITE,
-                                   &memory), 0);
+    uint64_t bytes = rig->bytes != 0 ? rig->bytes : CONFORM_BYTES;
+    assert_int_equal(yk_xfer_alloc(rig->to, bytes, YK_XFER_REMOTE_READ | YK_XFER_REMOTE_WRITE, &memory), 0);
     rig->memory = memory;
     yk_xfer_guard_ops guard = {.size = sizeof(guard), .user = &pins, .pin = pin_all, .unpin = unpin_all};
-    assert_int_equal(yk_xfer_publish(rig->to, CONFORM_NAME, memory, CONFORM_BYTES, &guard), 0);
+    assert_int_equal(yk_xfer_publish(rig->to, CONFORM_NAME, memory, bytes, &guard), 0);
     assert_int_equal(yk_xfer_open(rig->from, CONFORM_NAME, 0, &rig->segment), 0);
 }
 
@@ -109,8 +109,10 @@ void conform_get_memory(struct conform_rig *rig, uint64_t offset, void *data, ui
 
 /* ---- setting up --------------------------------------------------------------------------------------- */
 
-static void begin(struct conform_rig *rig, const yk_xfer_opts *opts) {
+/* With so many bytes of the segment, and registered here. */
+static void begin_with(struct conform_rig *rig, const yk_xfer_opts *opts, uint64_t bytes) {
     yk_xfer_opts none = {.size = sizeof(none)};
+    rig->bytes = bytes;
     rig->open(rig, opts != NULL ? opts : &none);
     if (local == NULL) {
         local = malloc(CONFORM_BYTES + 2 * MARGIN);
@@ -118,8 +120,12 @@ static void begin(struct conform_rig *rig, const yk_xfer_opts *opts) {
         assert_non_null(local);
         assert_non_null(copy);
     }
-    yk_xfer_memory m = {.addr = local, .length = CONFORM_BYTES + 2 * MARGIN, .fd = -1};
+    yk_xfer_memory m = {.addr = local, .length = bytes + 2 * MARGIN, .fd = -1};
     assert_int_equal(yk_xfer_register(rig->from, &m, 1), 0);
+}
+
+static void begin(struct conform_rig *rig, const yk_xfer_opts *opts) {
+    begin_with(rig, opts, CONFORM_BYTES);
 }
 
 static void finish(struct conform_rig *rig) {
@@ -469,6 +475,7 @@ void conform_plain(struct conform_rig *rig) {
 /* ---- faults ------------------------------------------------------------------------------------------------ */
 
 #define FAULT_REQUESTS 8u
+#define FAULT_BYTES    (4u << 20) /* that they are of. Each turn makes its engines anew, and has devices register them all */
 
 /* One run: exact bytes or an error for each; how many slices it took. *failed: how many requests did, more. */
 static uint64_t one_run(struct conform_rig *rig, uint32_t op, uint64_t seed, int sums, uint32_t timeout_ms,
@@ -479,9 +486,9 @@ static uint64_t one_run(struct conform_rig *rig, uint32_t op, uint64_t seed, int
     yk_xfer_submit_opts o = {.size = sizeof(o), .xclass = seed % 4, .timeout_ms = timeout_ms};
     yk_xfer_batch b;
     uint64_t at = seed % 5, slices = 0, start = yk_now_ns();
-    bytes_of(op == YK_XFER_WRITE ? local + MARGIN : copy, 0, 4 << 20, seed);
+    bytes_of(op == YK_XFER_WRITE ? local + MARGIN : copy, 0, FAULT_BYTES, seed);
     if (op == YK_XFER_READ)
-        rig->put(rig, 0, copy, 4 << 20);
+        rig->put(rig, 0, copy, FAULT_BYTES);
     for (uint32_t i = 0; i < FAULT_REQUESTS; i++) {
         q[i] = request(rig, op, at, at, lengths[i]);
         if (sums) {
@@ -494,7 +501,7 @@ static uint64_t one_run(struct conform_rig *rig, uint32_t op, uint64_t seed, int
     assert_int_equal(yk_xfer_submit(rig->from, q, FAULT_REQUESTS, &o, &b), 0);
     (void)yk_xfer_wait(rig->from, b, UINT32_MAX);
     assert_true(yk_now_ns() - start < (timeout_ms + 20000) * YK_NS_PER_MS);
-    rig->get(rig, 0, copy, 4 << 20);
+    rig->get(rig, 0, copy, FAULT_BYTES);
     for (uint32_t i = 0; i < FAULT_REQUESTS; i++) {
         yk_xfer_status s;
         assert_int_equal(yk_xfer_request_status(rig->from, b, i, &s), 0);
@@ -523,7 +530,7 @@ void conform_faults(struct conform_rig *rig, const char *kind, const char *extra
         char fault[64];
         snprintf(fault, sizeof(fault), "%s:every=%llu%s", kind, (unsigned long long)n, extra);
         yk_xfer_opts o = {.size = sizeof(o), .fault = fault, .stall_ms = 20};
-        begin(rig, &o);
+        begin_with(rig, &o, FAULT_BYTES);
         uint32_t timeout_ms = n < 3 || strcmp(kind, "drop") == 0 ? 150 : 3000;
         slices = one_run(rig, YK_XFER_READ, n, sums, timeout_ms, &failed);
         if (!sums)
@@ -541,7 +548,7 @@ static uint32_t at_rate(struct conform_rig *rig, const char *kind, const char *e
     uint32_t failed = 0;
     snprintf(fault, sizeof(fault), "%s:rate=%s%s", kind, rate, extra);
     yk_xfer_opts o = {.size = sizeof(o), .fault = fault, .stall_ms = 20};
-    begin(rig, &o);
+    begin_with(rig, &o, FAULT_BYTES);
     for (uint32_t i = 0; i < runs; i++)
         (void)one_run(rig, i % 2 ? YK_XFER_WRITE : YK_XFER_READ, i, 0, timeout_ms, &failed);
     finish(rig);

@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-#define CONFORM_BYTES (20u << 20) /* of the segment */
+#define CONFORM_BYTES (20u << 20) /* of the segment, at most */
 #define CONFORM_NAME  "conform"
 
 enum { CONFORM_GUARD = 1, CONFORM_NOTIFY = 2, CONFORM_FAULTS_ALONE = 4 };
@@ -32,6 +32,7 @@ struct conform_rig {
     yk_xfer_segment segment;
     char *memory; /* the segment's, of rigs that have it in this process */
     char dir[64];
+    uint64_t bytes;      /* of the segment that is to be opened, where not all are used; 0: CONFORM_BYTES */
     uint32_t transports; /* of two engines in this process */
     const char *listen;
 };
