@@ -2,7 +2,9 @@
 """What tests of RDMA share: the suites that a guest with so many wires runs, over rxe or siw devices."""
 import os
 
-from host import Step, suite
+from host import INSIDE, Step, boot_steps, suite
+
+MEMORY = 1024  # of a guest, MiB
 
 CONFORMANCE = ("payload_goes_through_devices", "plain", "lanes_that_fail", "requests_that_fail", "slices_that_vanish",
                "bytes_that_change")
@@ -17,6 +19,8 @@ LOSSES = ("memory_that_may_not_be_pinned", "the_peer_is_killed", "a_link_is_cut"
 COUNTED = ("a_read_is_one_request_of_this_side", "small_reads_share_doorbells_and_completions",
            "a_guarded_read_is_one_request_and_two_messages", "a_write_is_one_request_of_the_target",
            "the_table_of_links_has_them")
+# siw counts locked memory for root, too.
+BEFORE = {"rxe": ":", "siw": f"ulimit -l unlimited; sh {INSIDE}/over_the_wires.sh"}
 CLIENTS = ("devices_move_payload", "pieces_and_ranges", "links_are_cut", "the_node_is_killed", "memory_that_is_declared",
            "memory_that_may_not_be_pinned")
 
@@ -36,6 +40,12 @@ def conformance(count, kind="rxe", cases=CONFORMANCE):
 
 def rails(case, count, kind="rxe", seconds=120):
     return Step(case, [suite("test_xfer_rdma_rails")], {**devices(count, kind), "YOLK_RDMA_CASE": case}, seconds)
+
+
+def losses(kind):
+    """One boot in which each of them happens, with two devices at each end. It is beside the one with the suites: what takes
+    the time here is waiting for what has failed."""
+    return boot_steps([rails(case, 2, kind) for case in LOSSES], BEFORE[kind], nics=2, kind=kind, memory=MEMORY, seconds=840)
 
 
 def clients():

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is lost in the middle of reads and writes over Soft-iWARP devices, two at each end: links, packets, addresses, a device,
+completions, the peer, memory."""
+import pytest
+
+from host import assert_step
+from rdma import LOSSES, losses
+
+
+@pytest.fixture(scope="module")
+def guest():
+    return losses("siw")
+
+
+@pytest.mark.parametrize("case", LOSSES)
+def test_what_is_lost(guest, case):
+    assert_step(guest[case], case)
