@@ -48,7 +48,7 @@
 #define PIECES     (BYTES / PIECE)
 #define DEVICE_MIN (1u << 20) /* that each device must have moved to count as one that is used */
 #define TIMEOUT_MS 60000u     /* of a batch: an emulated guest is slow */
-#define POOR_MS    6000u      /* of those that the peer will not answer */
+#define POOR_MS    3000u      /* of those that the peer will not answer: they take all of it */
 #define LOOK_S     240u       /* for what must come in the end */
 
 static const char *listen_at, *advertise, *self_path;
