@@ -85,11 +85,11 @@ void conform_open_two(struct conform_rig *rig, const yk_xfer_opts *opts) {
     o.fault = NULL;
     assert_int_equal(yk_xfer_create(&o, &rig->to), 0);
     void *memory;
-    assert_int_equal(yk_xfer_alloc(rig->to, rig->bytes, YK_XFER_REMOTE_READ | YK_XFER_REMOTE_WRITE,
-                                   &memory), 0);
+    uint64_t bytes = rig->bytes != 0 ? rig->bytes : CONFORM_BYTES;
+    assert_int_equal(yk_xfer_alloc(rig->to, bytes, YK_XFER_REMOTE_READ | YK_XFER_REMOTE_WRITE, &memory), 0);
     rig->memory = memory;
     yk_xfer_guard_ops guard = {.size = sizeof(guard), .user = &pins, .pin = pin_all, .unpin = unpin_all};
-    assert_int_equal(yk_xfer_publish(rig->to, CONFORM_NAME, memory, rig->bytes, &guard), 0);
+    assert_int_equal(yk_xfer_publish(rig->to, CONFORM_NAME, memory, bytes, &guard), 0);
     assert_int_equal(yk_xfer_open(rig->from, CONFORM_NAME, OPEN_MS, &rig->segment), 0);
 }
 

@@ -32,7 +32,7 @@ struct conform_rig {
     yk_xfer_segment segment;
     char *memory; /* the segment's, of rigs that have it in this process */
     char dir[64];
-    uint64_t bytes;      /* of the segment that is to be opened: CONFORM_BYTES, or what is used of them */
+    uint64_t bytes;      /* of the segment that is to be opened, where not all are used; 0: CONFORM_BYTES */
     uint32_t transports; /* of two engines in this process */
     const char *listen;
     uint32_t poor_ms; /* of faults that leave little hope, the time for a request; 0: as suits loopback */
