@@ -20,6 +20,7 @@
 #define LEAF_MIN 1.0f  /* expected events on each side of a split */
 #define STEP_MAX 3.0f  /* of one leaf, before it is shrunk */
 #define GAIN_MIN 1e-6f
+#define AHEAD    8 /* rows: fetched meanwhile */
 /* How much more than the long wait the near one counts where a node is split: fewer events come within it, and its rate
  * would hardly have a say. */
 #define NEAR_COUNTS 3
@@ -86,12 +87,16 @@ static void draw_features(struct yk_fit *f, uint32_t n) {
 
 static void count_rows(const struct growing *w, const uint32_t *rows, uint32_t n, struct yk_fit_hist *h) {
     const struct yk_fit *f = w->fit;
-    for (uint32_t i = 0; i < f->n_features; i++)
-        memset(h->at[f->features[i]], 0, sizeof(h->at[0]));
+    uint8_t features[FEATURES]; /* no sum is written over it, so it is read once and not for each row */
+    memcpy(features, f->features, sizeof(features));
+    for (uint32_t i = 0; i < FEATURES; i++)
+        memset(h->at[features[i]], 0, sizeof(h->at[0]));
     for (uint32_t k = 0; k < n; k++) {
         const struct yk_fit_row *r = &f->rows[rows[k]];
+        __builtin_prefetch(&f->rows[rows[k + AHEAD < n ? k + AHEAD : k]]);
+        sums gh = r->gh;
         for (uint32_t i = 0; i < FEATURES; i++)
-            h->at[f->features[i]][r->x[f->features[i]]] += r->gh;
+            h->at[features[i]][r->x[features[i]]] += gh;
     }
 }
 

@@ -117,8 +117,20 @@ uint32_t yk_history_next_to_go(struct yk_history *h) {
     return h->oldest;
 }
 
+/* The next to be given up lies where nobody has been for long: it is fetched with the one before the last, what it is
+ * found by with the last. */
+static void prefetch_next_to_go(const struct yk_history *h, uint32_t record) {
+    uint32_t next = h->records[record].younger;
+    if (next == YK_RECORD_NONE)
+        return;
+    __builtin_prefetch(bucket_of(h, h->records[next].key_hash));
+    if (h->records[next].younger != YK_RECORD_NONE)
+        yk_history_prefetch_all(h, h->records[next].younger);
+}
+
 static uint32_t give_up_oldest(struct yk_history *h) {
     uint32_t record = h->oldest;
+    prefetch_next_to_go(h, record);
     uint32_t *at = bucket_of(h, h->records[record].key_hash);
     while (*at != record + 1)
         at = &h->records[*at - 1].chained;

@@ -260,15 +260,16 @@ static uint32_t find_chain(struct learned *l, const uint64_t *hashes, uint32_t n
 
 /* The leading run; or all that are, where the tier below has the others. What decides is what they save. */
 static void count_hits(struct learned *l, uint32_t n) {
-    uint32_t here[FOLLOWED + 1] = {0};
+    uint32_t here[FOLLOWED + 1] = {0}, runs = (1u << (FOLLOWED + 1)) - 1;
     double saved[FOLLOWED + 1] = {0};
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < n && runs != 0; i++) {
         const struct yk_record *r = &l->history.records[l->chain[i]];
-        uint32_t in = r->in | (r->id != YK_POLICY_NONE ? 1u << FOLLOWED : 0);
-        for (uint32_t which = 0; which <= FOLLOWED; which++) {
-            bool hit = (l->has_below || here[which] == i) && (in & 1u << which) != 0;
-            here[which] += hit;
-            saved[which] += hit ? 1 + l->saved_growth * i : 0;
+        uint32_t hit = (r->in | (r->id != YK_POLICY_NONE ? 1u << FOLLOWED : 0)) & runs;
+        runs = l->has_below ? runs : hit;
+        for (; hit != 0; hit &= hit - 1) {
+            uint32_t which = (uint32_t)__builtin_ctz(hit);
+            here[which]++;
+            saved[which] += 1 + l->saved_growth * i;
         }
     }
     for (uint32_t which = 0; which < FOLLOWED; which++)

@@ -40,13 +40,23 @@ static void list_unlink(struct yk_order *o, struct yk_order_queue *q, const stru
         q->youngest = n->a;
 }
 
+/* Is it older than all of the list, so that its place is the list's old end? What yields is, and so is the next to go of a
+ * chain that goes from its tail: those never see the tree. */
+static bool is_older_than_list(const struct yk_order *o, const struct yk_order_queue *q, const struct yk_node *n) {
+    return q->oldest != YK_NODE_NONE &&
+           yk_node_stamp(o->space, n) < yk_node_stamp(o->space, yk_node_at(o->space, q->oldest));
+}
+
 /* The node becomes a candidate: as the youngest, or at the place of its stamp. */
 static void join(struct yk_order *o, uint32_t id, enum yk_node_place place) {
     struct yk_node *n = yk_node_at(o->space, id);
     struct yk_order_queue *q = &o->queues[n->queue];
-    n->place = place;
+    bool at_old_end = place == YK_NODE_RETURNED && is_older_than_list(o, q, n);
+    n->place = at_old_end ? YK_NODE_LISTED : place;
     q->candidates++;
-    if (place == YK_NODE_LISTED)
+    if (at_old_end)
+        list_push_old(o, q, id);
+    else if (place == YK_NODE_LISTED)
         list_push(o, q, id);
     else
         yk_tree_insert(o->space, &q->returned, id);

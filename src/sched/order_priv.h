@@ -4,7 +4,8 @@
  * blocks leave a queue's candidates while they have children.
  *
  * A queue's candidates are its leaves. Most came in at the young end and sit in a list; a parent
- * that got its leafhood back sits in a tree at the stamp it has had all along (tree_priv.h). The
+ * that got its leafhood back sits in a tree at the stamp it has had all along (tree_priv.h), or at the
+ * list's old end if it is older than all of the list, as a chain is that goes from its tail. The
  * oldest candidate is the older of the list's and the tree's oldest, so it is exactly the oldest
  * leaf of the queue, and entering, renewing and leaving cost O(1), or O(log n) for ids in the tree.
  * A policy that does not follow chains passes no parents, and its queues are plain lists.

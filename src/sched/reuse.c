@@ -2,10 +2,11 @@
  *
  * The sample of reuse distances (reuse_priv.h).
  *
- * Every use takes the next position; a block's depth is the number of taken positions behind its own, summed in a tree
- * of prefix sums (Fenwick). When positions run out they are given anew in the same order, once in as many uses as there
- * are slots. Blocks are found through chained buckets of 16-bit slots. Rejected: a list by last use (a depth costs a
- * walk), and a balanced tree (three times the memory).
+ * Every use takes the next position; a block's depth is the number of taken positions behind its own: bits, counted a
+ * word at a time, as depths are asked of hits alone and each use takes a position and leaves one. When positions run out
+ * they are given anew in the same order, once in as many uses as there are slots. Blocks are found through chained buckets
+ * of 16-bit slots. Rejected: a list by last use (a depth costs a walk), a balanced tree (three times the memory), and a
+ * tree of prefix sums (a depth costs less, and each use four times as much).
  */
 #include "sched/reuse_priv.h"
 
@@ -16,6 +17,7 @@
 #include <string.h>
 
 #define POSITIONS (2 * YK_REUSE_SLOTS)
+#define WORDS     (POSITIONS / 64)
 #define HEADS     YK_REUSE_SLOTS
 #define NONE      UINT16_MAX
 /* Up to here a bucket's width comes from a coarser count of depths, beyond it from a thinner sample. */
@@ -29,7 +31,8 @@ struct yk_reuse {
     uint16_t position[YK_REUSE_SLOTS];
     uint16_t heads[HEADS];
     uint16_t slot_at[POSITIONS];
-    uint16_t sums[POSITIONS + 1];
+    uint64_t taken[WORDS]; /* positions, a bit each */
+    uint8_t taken_in[WORDS]; /* how many of a word */
     uint32_t used, oldest; /* positions: given, and below which none is taken */
     uint32_t count;
     uint16_t free_slot;
@@ -54,18 +57,13 @@ static unsigned depth_shift(const struct yk_reuse *r) {
     return r->level < DEPTH_BITS ? r->level : DEPTH_BITS;
 }
 
-/* ---- prefix sums ---- */
-
-static void sums_add(struct yk_reuse *r, uint32_t position, uint16_t by) {
-    for (uint32_t i = position + 1; i <= POSITIONS; i += i & -i)
-        r->sums[i] = (uint16_t)(r->sums[i] + by);
-}
+/* ---- positions ---- */
 
 static uint32_t depth_of(const struct yk_reuse *r, uint16_t slot) {
-    uint32_t older = 0; /* itself, too */
-    for (uint32_t i = r->position[slot] + 1u; i > 0; i -= i & -i)
-        older += r->sums[i];
-    return r->count - older;
+    uint32_t word = r->position[slot] / 64, depth = 0;
+    for (uint32_t i = word + 1; i < WORDS; i++)
+        depth += r->taken_in[i];
+    return depth + (uint32_t)__builtin_popcountll(r->taken[word] >> r->position[slot] % 64 >> 1);
 }
 
 /* ---- the order by last use ---- */
@@ -82,19 +80,27 @@ static uint16_t find(const struct yk_reuse *r, uint64_t hash) {
 }
 
 static void leave_position(struct yk_reuse *r, uint16_t slot) {
-    r->slot_at[r->position[slot]] = NONE;
-    sums_add(r, r->position[slot], (uint16_t)-1);
+    uint32_t position = r->position[slot];
+    r->slot_at[position] = NONE;
+    r->taken[position / 64] &= ~(UINT64_C(1) << position % 64);
+    r->taken_in[position / 64]--;
 }
 
 static void take_position(struct yk_reuse *r, uint16_t slot, uint32_t position) {
     r->position[slot] = (uint16_t)position;
     r->slot_at[position] = slot;
-    sums_add(r, position, 1);
+    r->taken[position / 64] |= UINT64_C(1) << position % 64;
+    r->taken_in[position / 64]++;
+}
+
+static void none_taken(struct yk_reuse *r) {
+    memset(r->taken, 0, sizeof(r->taken));
+    memset(r->taken_in, 0, sizeof(r->taken_in));
 }
 
 static void renumber(struct yk_reuse *r) {
     uint32_t n = 0;
-    memset(r->sums, 0, sizeof(r->sums));
+    none_taken(r);
     for (uint32_t i = 0; i < POSITIONS; i++) {
         uint16_t slot = r->slot_at[i];
         r->slot_at[i] = NONE;
@@ -146,7 +152,7 @@ static void use(struct yk_reuse *r, uint64_t hash) {
 static void forget_all(struct yk_reuse *r) {
     memset(r->heads, 0xff, sizeof(r->heads));
     memset(r->slot_at, 0xff, sizeof(r->slot_at));
-    memset(r->sums, 0, sizeof(r->sums));
+    none_taken(r);
     for (uint32_t i = 0; i < YK_REUSE_SLOTS; i++)
         r->next[i] = (uint16_t)(i + 1 < YK_REUSE_SLOTS ? i + 1 : NONE);
     r->free_slot = 0;

@@ -242,6 +242,8 @@ static struct tenant *who_gains_most(struct yk_shares *s) {
  * byte more. */
 static double give_by_gain(struct yk_shares *s, double left) {
     struct tenant *t;
+    if (s->joined == 1) /* it gets all, whatever the pieces bring */
+        return left;
     for (uint32_t i = 0; i < s->tenants; i++)
         if (s->of[i].reuse != NULL)
             find_next(&s->of[i], left);

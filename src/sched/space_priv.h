@@ -36,7 +36,8 @@
  *     |                         |        ^                       |
  *     | enter, children known   +--------+-----------------------+
  *     +------------------------------->  ^     a child comes in
- *  and back to ABSENT from each by leave; from RETURNED to LISTED by renew. */
+ *  and back to ABSENT from each by leave; from RETURNED to LISTED by renew; from INNER to LISTED, if it is older than
+ *  all that is listed, as the last child leaves. */
 enum yk_node_place {
     YK_NODE_ABSENT = 0,   /* in no instance; a = children that name it, b = their instance's tag */
     YK_NODE_LISTED = 1,   /* candidate, in its queue's list; a = older, b = younger neighbour */

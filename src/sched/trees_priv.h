@@ -36,7 +36,7 @@ struct yk_trees {
     yk_trees_pair base;
     yk_trees_pair leaf[YK_TREES_MAX][YK_TREES_LEAVES];
     /* Of each tree the leaves that a value of a feature leaves over. */
-    uint32_t left_over[YK_TREES_FEATURES][YK_TREES_VALUES][YK_TREES_MAX];
+    uint32_t left_over[YK_TREES_FEATURES][YK_TREES_VALUES][YK_TREES_MAX] __attribute__((aligned(16)));
 };
 
 /* No trees. */

@@ -119,6 +119,27 @@ static void equals_linear_search(void **state) {
     }
 }
 
+/* Each ancestor is older than all of the list when its last child leaves, and younger than what was there before it. */
+static void a_chain_goes_whole_from_its_tail(void **state) {
+    (void)state;
+    struct yk_policy_space *space = make_space(8);
+    struct yk_order o;
+    assert_int_equal(yk_order_init(&o, space, 1), 0);
+    yk_order_enter(&o, 0, 0, YK_POLICY_NONE); /* older than the chain */
+    yk_order_enter(&o, 0, 1, YK_POLICY_NONE);
+    yk_order_enter(&o, 0, 2, 1);
+    yk_order_enter(&o, 0, 3, 2);
+    yk_order_enter(&o, 0, 4, YK_POLICY_NONE); /* younger */
+    yk_order_enter(&o, 0, 5, 4);
+    uint32_t order[] = {0, 3, 2, 1, 5, 4};
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(yk_order_oldest(&o, 0), order[i]);
+        yk_order_leave(&o, order[i]);
+    }
+    assert_int_equal(yk_order_candidates(&o), 0);
+    yk_policy_space_free(space);
+}
+
 static void a_parent_returns_to_the_place_of_its_last_access(void **state) {
     (void)state;
     struct yk_policy_space *space = make_space(8);
@@ -322,6 +343,7 @@ int main(void) {
         cmocka_unit_test(another_instance_disowns_orphans),
         cmocka_unit_test(instances_trade_ids),
         cmocka_unit_test(ancestors_are_followed_to_a_limit),
+        cmocka_unit_test(a_chain_goes_whole_from_its_tail),
         cmocka_unit_test(the_old_stay_older_than_the_young),
         cmocka_unit_test(aging_passes_over_instances_that_are_gone),
         cmocka_unit_test(a_stale_parent_is_none),
