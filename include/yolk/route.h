@@ -15,7 +15,8 @@
  * Threads: any function from any thread, on one handle at the same time, but yk_route_close. Each takes a lock for
  * microseconds, a millisecond or two for a request of thousands of blocks or targets; what takes longer (many blocks
  * told at once, a holder that goes) is done in pieces, between which others have their turn. Ownership: the caller keeps
- * all that it passes. Structs begin with `size`, as in yolk.h. Errors: 0, YK_MISS or -YK_E... (yolk/status.h). Memory is
+ * all that it passes. Structs that are passed begin with `size`, of those that are filled it is told (..._sized), as in
+ * yolk.h; yk_route_held never changes. Errors: 0, YK_MISS or -YK_E... (yolk/status.h). Memory is
  * bounded by the options.
  */
 #ifndef YOLK_ROUTE_H
@@ -190,8 +191,13 @@ typedef struct yk_route_answer {
 } yk_route_answer;
 
 /* -YK_EINVAL: a name, a chain longer than YK_ROUTE_CHAIN_MAX, more names than YK_ROUTE_NAMES_MAX, max 0. */
-YK_API int yk_route_ask(yk_routes *routes, const yk_route_request *request, yk_route_choice *ret_choices, size_t max,
-                        yk_route_answer *ret_answer);
+YK_API int yk_route_ask_sized(yk_routes *routes, const yk_route_request *request, yk_route_choice *ret_choices, size_t max,
+                              size_t choice_size, yk_route_answer *ret_answer, size_t answer_size);
+static inline int yk_route_ask(yk_routes *routes, const yk_route_request *request, yk_route_choice *ret_choices, size_t max,
+                               yk_route_answer *ret_answer) {
+    return yk_route_ask_sized(routes, request, ret_choices, max, sizeof(yk_route_choice), ret_answer,
+                              sizeof(yk_route_answer));
+}
 
 /* How it went; below 0: not known. new_tokens: that the engine computed, 0: not known. 0; YK_MISS: no such decision,
  * or it was told before, or is one of too many. */

@@ -17,7 +17,8 @@
  * Errors: >= 0 is success, -YK_E... (yolk/status.h) is failure; yk_xfer_error_text() says more about the
  *   last failure of the calling thread.
  * Option structs begin with `size`, set to sizeof by the caller; new fields go at the end; NULL stands
- *   for all defaults.
+ *   for all defaults. yk_xfer_segment_info may grow as in yolk.h; yk_xfer_memory, yk_xfer_guard, yk_xfer_request,
+ *   yk_xfer_status, yk_xfer_completion and yk_xfer_note never change.
  */
 #ifndef YOLK_TRANSFER_H
 #define YOLK_TRANSFER_H
@@ -226,8 +227,11 @@ typedef struct yk_xfer_segment_info {
     uint32_t guarded; /* 1: it answers guarded requests */
     uint64_t incarnation; /* of the engine that has it: another after each start */
 } yk_xfer_segment_info;
-YK_API int yk_xfer_segment_stat(yk_xfer *engine, yk_xfer_segment segment,
-                                yk_xfer_segment_info *ret_info);
+YK_API int yk_xfer_segment_stat_sized(yk_xfer *engine, yk_xfer_segment segment, yk_xfer_segment_info *ret_info,
+                                      size_t info_size);
+static inline int yk_xfer_segment_stat(yk_xfer *engine, yk_xfer_segment segment, yk_xfer_segment_info *ret_info) {
+    return yk_xfer_segment_stat_sized(engine, segment, ret_info, sizeof(yk_xfer_segment_info));
+}
 
 /* ---- transfers ------------------------------------------------------------------------------- */
 

@@ -27,6 +27,10 @@
  *   this node's copies (a pin brings one here); yk_remove and namespaces are of the whole cluster.
  * Option structs begin with `size`, set to sizeof by the caller; new fields go at the end; NULL
  *   stands for all defaults.
+ * Structs that are filled may grow at their end, too: the functions that fill them are told their size (..._sized; those
+ *   without it are for C and C++, and pass sizeof). A program and a library of different versions work together: what the
+ *   program has no room for is left out, what the library does not know is 0. yk_key, yk_ref, yk_reservation and
+ *   yk_op never change: another layout would have other names (docs/api.md).
  * Language: C11, GNU C99 or C++11: struct yk_op has an anonymous union, which strict C99 has not.
  */
 #ifndef YOLK_YOLK_H
@@ -249,15 +253,24 @@ typedef struct yk_block_info {
     uint32_t has_parent;
 } yk_block_info;
 
+#define YK_BLOCK_INFO_FIRST 80u /* its size in the first version: what a batch fills if it is not told another one */
+
 /* 1 present, 0 not, or failure. */
 YK_API int yk_exists(yk_client *client, yk_key key);
 
 /* 0 or YK_MISS; -YK_EAGAIN: in a cluster, nobody could tell in time. */
-YK_API int yk_stat(yk_client *client, yk_key key, yk_block_info *ret_info);
+YK_API int yk_stat_sized(yk_client *client, yk_key key, yk_block_info *ret_info, size_t info_size);
+static inline int yk_stat(yk_client *client, yk_key key, yk_block_info *ret_info) {
+    return yk_stat_sized(client, key, ret_info, sizeof(yk_block_info));
+}
 
 /* Length (0..count) of the longest prefix of keys that is present. ret_infos: NULL, or an array of
  * count, of which as many as returned are filled (len, tiers, checksum, generation). */
-YK_API int yk_match(yk_client *client, const yk_key *keys, size_t count, yk_block_info *ret_infos);
+YK_API int yk_match_sized(yk_client *client, const yk_key *keys, size_t count, yk_block_info *ret_infos,
+                          size_t info_size);
+static inline int yk_match(yk_client *client, const yk_key *keys, size_t count, yk_block_info *ret_infos) {
+    return yk_match_sized(client, keys, count, ret_infos, sizeof(yk_block_info));
+}
 
 /* What is known of a request beside its keys. Hints for the node's policy, which learns from them what they are worth;
  * nothing else depends on them. */
@@ -323,7 +336,8 @@ enum yk_opcode {
     YK_OP_UNPIN,     /* key -> status */
     YK_OP_EXPIRE,    /* key, arg = ttl_ms -> status */
     YK_OP_GET_RANGE, /* key, arg = offset, iov[] -> status, len */
-    YK_OP_STAT,      /* key, info (may be NULL) -> status 0, YK_MISS or -YK_EAGAIN, *info */
+    YK_OP_STAT,      /* key, info (may be NULL), arg = sizeof(*info), or 0: YK_BLOCK_INFO_FIRST -> status 0, YK_MISS or
+                        -YK_EAGAIN, *info */
     YK_OP_MATCH,     /* list: keys, count, infos -> status 0 or YK_MISS (not even the first is there), len =
                         length of the run, infos[0..len) */
     YK_OP_REF,       /* key, ref -> status, len, *ref: released with yk_ref_release when status is 0, and all
@@ -345,6 +359,8 @@ typedef struct yk_key_list {
     const yk_key *keys;   /* count of them */
     size_t count;
     yk_block_info *infos; /* MATCH: NULL, or an array of count */
+    uint32_t info_size;   /* sizeof(yk_block_info); 0: YK_BLOCK_INFO_FIRST */
+    uint32_t reserved;    /* 0 */
 } yk_key_list;
 
 #define YK_PENDING 2 /* status of an operation that is under way */
@@ -440,14 +456,20 @@ YK_API int yk_ns_raise_epoch(yk_client *client, const char *name, uint64_t epoch
 YK_API int yk_ns_remove(yk_client *client, const char *name);
 
 /* Fills up to max entries; returns how many namespaces there are. */
-YK_API int yk_ns_list(yk_client *client, yk_ns_info *ret_infos, size_t max);
+YK_API int yk_ns_list_sized(yk_client *client, yk_ns_info *ret_infos, size_t max, size_t info_size);
+static inline int yk_ns_list(yk_client *client, yk_ns_info *ret_infos, size_t max) {
+    return yk_ns_list_sized(client, ret_infos, max, sizeof(yk_ns_info));
+}
 
 /* ---- the node ---------------------------------------------------------------------------------------- */
 
 /* Lists keys of the handle's namespace that start with prefix, in no order; fn is called once for
  * each; its non-zero return ends the listing and is returned. */
 typedef int (*yk_list_fn)(void *arg, yk_key key, const yk_block_info *info);
-YK_API int yk_list(yk_client *client, yk_key prefix, yk_list_fn fn, void *arg);
+YK_API int yk_list_sized(yk_client *client, yk_key prefix, yk_list_fn fn, void *arg, size_t info_size);
+static inline int yk_list(yk_client *client, yk_key prefix, yk_list_fn fn, void *arg) {
+    return yk_list_sized(client, prefix, fn, arg, sizeof(yk_block_info));
+}
 
 /* The node's statistics as a JSON object; the caller frees *ret_json with free(). */
 YK_API int yk_stats_json(yk_client *client, char **ret_json);

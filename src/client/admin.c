@@ -329,11 +329,23 @@ int yk_ns_remove(yk_client *c, const char *name) {
 }
 
 struct ns_listing {
-    yk_ns_info *infos;
-    size_t max;
+    void *infos; /* each of size */
+    size_t max, size;
     int32_t status;
     uint32_t count;
 };
+
+/* The i-th, as far as there is room for it: what is known of it comes in three parts. */
+static void ns_get(const struct ns_listing *l, uint32_t i, yk_ns_info *ret) {
+    memset(ret, 0, sizeof(*ret));
+    if (i < l->max)
+        yk_sized_copy(ret, sizeof(*ret), (const char *)l->infos + i * l->size, l->size);
+}
+
+static void ns_put(const struct ns_listing *l, uint32_t i, const yk_ns_info *info) {
+    if (i < l->max)
+        yk_sized_copy((char *)l->infos + i * l->size, l->size, info, sizeof(*info));
+}
 
 static void read_shares(struct yk_rd *r, yk_ns_info *io) {
     io->priority = yk_rd_u32(r);
@@ -359,25 +371,28 @@ static int ns_list_reply(void *arg, struct yk_rd *r) {
         info.quota_bytes = yk_rd_u64(r);
         info.used_bytes = yk_rd_u64(r);
         info.blocks = yk_rd_u64(r);
-        if (i < l->max && !r->bad)
-            l->infos[i] = info;
+        if (!r->bad)
+            ns_put(l, i, &info);
     }
     for (uint32_t i = 0; i < l->count && yk_rd_left(r) > 0; i++) { /* an older node doesn't say */
-        uint8_t copies = yk_rd_u8(r);
-        if (i < l->max)
-            l->infos[i].copies = copies;
+        yk_ns_info info;
+        ns_get(l, i, &info);
+        info.copies = yk_rd_u8(r);
+        ns_put(l, i, &info);
     }
     for (uint32_t i = 0; i < l->count && yk_rd_left(r) > 0; i++) {
         yk_ns_info info;
-        read_shares(r, i < l->max ? &l->infos[i] : &info);
+        ns_get(l, i, &info);
+        read_shares(r, &info);
+        ns_put(l, i, &info);
     }
     return yk_rd_ok(r) && l->status <= 0 && l->count <= INT32_MAX ? 0 : -YK_EPROTO;
 }
 
-int yk_ns_list(yk_client *c, yk_ns_info *ret_infos, size_t max) {
+int yk_ns_list_sized(yk_client *c, yk_ns_info *ret_infos, size_t max, size_t info_size) {
     unsigned char with_all[1];
     struct yk_wr w;
-    struct ns_listing l = {ret_infos, ret_infos != NULL ? max : 0, 0, 0};
+    struct ns_listing l = {ret_infos, ret_infos != NULL ? max : 0, info_size, 0, 0};
     int rc = yk_client_enter(c);
     if (rc < 0)
         return rc;
@@ -411,7 +426,7 @@ static int kept_reply(void *arg, struct yk_rd *r) {
 }
 
 /* Hands out one page of a listing. Returns what the callback said; *cursor 0 at the end. */
-static int list_page(const struct kept *k, uint64_t *cursor, yk_list_fn fn, void *arg) {
+static int list_page(const struct kept *k, uint64_t *cursor, yk_list_fn fn, void *arg, struct yk_infos to) {
     struct yk_rd r;
     yk_rd_init(&r, k->data, k->len);
     int32_t status = (int32_t)yk_rd_u32(&r);
@@ -428,14 +443,15 @@ static int list_page(const struct kept *k, uint64_t *cursor, yk_list_fn fn, void
         yk_rd_info(&r, &info);
         if (r.bad)
             return -YK_EPROTO;
-        int rc = fn(arg, (yk_key){key, len}, &info);
+        yk_info_put(to, 0, &info);
+        int rc = fn(arg, (yk_key){key, len}, to.to);
         if (rc != 0)
             return rc;
     }
     return yk_rd_ok(&r) ? 0 : -YK_EPROTO;
 }
 
-int yk_list(yk_client *c, yk_key prefix, yk_list_fn fn, void *arg) {
+int yk_list_sized(yk_client *c, yk_key prefix, yk_list_fn fn, void *arg, size_t info_size) {
     struct kept k = {NULL, 0, 0};
     uint64_t cursor = 0;
     int rc = yk_client_enter(c);
@@ -447,6 +463,9 @@ int yk_list(yk_client *c, yk_key prefix, yk_list_fn fn, void *arg) {
         return yk_fail(-YK_EKEY, "a prefix of %zu bytes, at most %u are allowed", prefix.len,
                        YK_KEY_MAX);
     int ours;
+    struct yk_infos to = {calloc(1, info_size > 0 ? info_size : 1), info_size};
+    if (to.to == NULL)
+        return yk_fail(-YK_ENOMEM, "list: no memory for infos of %zu bytes", info_size);
     do {
         unsigned char body[8 + 8 + 4 + 256];
         struct yk_wr w;
@@ -460,9 +479,10 @@ int yk_list(yk_client *c, yk_key prefix, yk_list_fn fn, void *arg) {
             rc = k.status;
         ours = rc < 0;
         if (rc == 0)
-            rc = list_page(&k, &cursor, fn, arg);
+            rc = list_page(&k, &cursor, fn, arg, to);
     } while (rc == 0 && cursor != 0);
     free(k.data);
+    free(to.to);
     return ours ? yk_fail(rc, "list: %s", yk_status_text(rc)) : rc;
 }
 

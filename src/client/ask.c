@@ -18,7 +18,7 @@
 #define ASK_BYTES YK_CALL_BYTES
 
 int yk_ask_check_list(const yk_key_list *list, int tier_too) {
-    if (list == NULL || list->size < sizeof(*list))
+    if (list == NULL || list->size < offsetof(yk_key_list, info_size))
         return yk_fail(-YK_EINVAL, "a list of keys %s",
                        list == NULL ? "is NULL" : "whose size is not set");
     if (list->count > INT32_MAX || (list->keys == NULL && list->count > 0))
@@ -30,6 +30,11 @@ int yk_ask_check_list(const yk_key_list *list, int tier_too) {
     for (size_t i = 0; rc == 0 && i < list->count; i++)
         rc = yk_client_check_key(list->keys[i]);
     return rc;
+}
+
+struct yk_infos yk_ask_infos(const yk_key_list *list) {
+    size_t size = list->size >= offsetof(yk_key_list, reserved) ? list->info_size : 0;
+    return (struct yk_infos){list->infos, size > 0 ? size : YK_BLOCK_INFO_FIRST};
 }
 
 /* Count and keys, as many as there is room for. */
@@ -68,7 +73,8 @@ unsigned yk_ask_fill(yk_client *c, struct yk_wr *w, struct yk_rec *rec) {
 
 /* Statuses and infos: the run ends at the first key that is not there. */
 static uint32_t run_of_infos(struct yk_rec *rec, struct yk_rd *r) {
-    yk_block_info info, *to = rec->op->list->infos + rec->at;
+    struct yk_infos infos = yk_ask_infos(rec->op->list);
+    yk_block_info info;
     uint32_t run = 0;
     int whole = 1;
     if (yk_rd_u32(r) != rec->asked)
@@ -79,7 +85,7 @@ static uint32_t run_of_infos(struct yk_rec *rec, struct yk_rd *r) {
             yk_rd_info(r, &info);
         whole &= status == 0 && !r->bad;
         if (whole)
-            to[run++] = info;
+            yk_info_put(infos, rec->at + run++, &info);
     }
     return run;
 }

@@ -338,6 +338,6 @@ int yk_client_stats_get(yk_client *c, yk_client_stats *ret_stats, size_t size) {
     s.conflicts = __atomic_load_n(&c->conflicts, __ATOMIC_RELAXED);
     s.raised = __atomic_load_n(&c->raised, __ATOMIC_RELAXED);
     s.raised_bytes = __atomic_load_n(&c->raised_bytes, __ATOMIC_RELAXED);
-    memcpy(ret_stats, &s, size < sizeof(s) ? size : sizeof(s));
+    yk_sized_copy(ret_stats, size, &s, sizeof(s));
     return 0;
 }

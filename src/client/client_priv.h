@@ -35,6 +35,7 @@
 #define YK_CLIENT_PRIV_H
 
 #include "base/parse.h"
+#include "base/sized.h"
 #include "base/spin.h"
 #include "client/dial.h"
 #include "client/far.h"
@@ -268,6 +269,26 @@ struct yk_client {
     uint64_t timer_at_ns;
 };
 
+/* ---- infos that the caller has room for ------------------------------------------------------------- */
+
+/* An array of the caller's, whose yk_block_info may be shorter or longer than here. */
+struct yk_infos {
+    void *to; /* NULL: there is none */
+    size_t size;
+};
+
+static inline void yk_info_put(struct yk_infos infos, size_t i, const yk_block_info *info) {
+    yk_sized_copy((char *)infos.to + i * infos.size, infos.size, info, sizeof(*info));
+}
+
+/* Of a STAT. */
+static inline size_t yk_op_info_size(const yk_op *op) {
+    return op->arg > 0 ? (size_t)op->arg : YK_BLOCK_INFO_FIRST;
+}
+
+/* Of a MATCH (ask.c). */
+struct yk_infos yk_ask_infos(const yk_key_list *list);
+
 /* ---- client.c ------------------------------------------------------------------------------------- */
 
 extern uint32_t yk_fork_count;
@@ -445,7 +466,7 @@ int yk_ask_check_list(const yk_key_list *list, int tier_too);
 void yk_local_drain(yk_client *c, struct yk_map *map);
 /* The leading run of keys as far as the mapping shows it. *ret_ask: how many of the keys behind it the
  * node must be asked for. Announces the chain. */
-size_t yk_local_match(yk_client *c, const yk_key *keys, size_t count, yk_block_info *infos,
+size_t yk_local_match(yk_client *c, const yk_key *keys, size_t count, struct yk_infos infos,
                       size_t *ret_ask);
 
 /* ---- get.c ------------------------------------------------------------------------------------------- */

@@ -279,8 +279,11 @@ int yk_local_get(yk_client *c, yk_op *op) {
 int yk_local_look(yk_client *c, yk_op *op) {
     struct yk_found found;
     int rc = yk_local_find(c, op->key, &found);
-    if (rc == 0 && op->opcode == YK_OP_STAT && op->info != NULL)
-        yk_found_info(&found, op->info);
+    if (rc == 0 && op->opcode == YK_OP_STAT && op->info != NULL) {
+        yk_block_info info;
+        yk_found_info(&found, &info);
+        yk_sized_copy(op->info, yk_op_info_size(op), &info, sizeof(info));
+    }
     return rc;
 }
 

@@ -27,7 +27,8 @@ struct asked {
     size_t n;             /* keys in the frame */
     size_t found;         /* leading run of them */
     int32_t why;          /* that it ended: YK_MISS, or what the node says */
-    yk_block_info *infos; /* may be NULL */
+    struct yk_infos infos;
+    size_t at; /* of the first key in infos */
 };
 
 static int match_reply(void *arg, struct yk_rd *r) {
@@ -54,8 +55,8 @@ static int lookup_reply(void *arg, struct yk_rd *r) {
         run &= status == 0 && !r->bad;
         if (!run)
             continue;
-        if (a->infos != NULL)
-            a->infos[i] = info;
+        if (a->infos.to != NULL)
+            yk_info_put(a->infos, a->at + i, &info);
         a->found = i + 1;
     }
     return yk_rd_ok(r) ? 0 : -YK_EPROTO;
@@ -76,10 +77,10 @@ static int ask(yk_client *c, const yk_key *keys, size_t count, struct asked *a,
     yk_wr_u32(&head, (uint32_t)a->n);
     a->found = 0;
     a->why = YK_MISS;
-    struct yk_call call = {.op = a->infos != NULL ? YK_MSG_LOOKUP : YK_MSG_MATCH,
+    struct yk_call call = {.op = a->infos.to != NULL ? YK_MSG_LOOKUP : YK_MSG_MATCH,
                            .body = body,
                            .body_bytes = (uint32_t)yk_wr_len(&w),
-                           .reply = a->infos != NULL ? lookup_reply : match_reply,
+                           .reply = a->infos.to != NULL ? lookup_reply : match_reply,
                            .arg = a};
     return yk_conn_call(c, &call, deadline_ns);
 }
@@ -91,13 +92,13 @@ static int is_miss(yk_client *c, int rc) {
            (rc != -YK_ETIMEDOUT || __atomic_load_n(&c->map, __ATOMIC_RELAXED) != NULL);
 }
 
-/* Length of the leading run, by the node; *ret_why as of struct asked. */
-static int ask_match(yk_client *c, const yk_key *keys, size_t count, yk_block_info *infos,
+/* Length of the leading run, by the node; *ret_why as of struct asked. first: what the keys begin with in infos. */
+static int ask_match(yk_client *c, const yk_key *keys, size_t count, struct yk_infos infos, size_t first,
                      int32_t *ret_why) {
     uint64_t deadline_ns = yk_client_deadline(c, 0);
     size_t at = 0;
     while (at < count) {
-        struct asked a = {.infos = infos != NULL ? infos + at : NULL};
+        struct asked a = {.infos = infos, .at = first + at};
         int rc = ask(c, keys + at, count - at, &a, deadline_ns);
         if (rc < 0 && !is_miss(c, rc))
             return yk_fail(rc, "match of %zu keys: %s", count, yk_status_text(rc));
@@ -122,7 +123,7 @@ static int look(yk_client *c, yk_key key, yk_block_info *ret_info) {
     rc = yk_local_find(c, key, &found);
     if (rc == -YK_EAGAIN) {
         int32_t why = YK_MISS;
-        rc = ask_match(c, &key, 1, ret_info, &why);
+        rc = ask_match(c, &key, 1, (struct yk_infos){ret_info, sizeof(*ret_info)}, 0, &why);
         if (rc == 0 && why < 0)
             return yk_fail_key(why, "look up", key.data, key.len);
         return rc < 0 ? rc : rc == 0 ? YK_MISS : 0;
@@ -137,11 +138,11 @@ int yk_exists(yk_client *c, yk_key key) {
     return rc < 0 ? rc : rc == 0;
 }
 
-int yk_stat(yk_client *c, yk_key key, yk_block_info *ret_info) {
+int yk_stat_sized(yk_client *c, yk_key key, yk_block_info *ret_info, size_t info_size) {
     yk_block_info info;
     int rc = look(c, key, &info);
     if (rc == 0 && ret_info != NULL)
-        *ret_info = info;
+        yk_sized_copy(ret_info, info_size, &info, sizeof(info));
     return rc;
 }
 
@@ -154,17 +155,20 @@ static struct yk_query query(const struct yk_map *m, yk_key key, uint64_t epoch)
 }
 
 static size_t local_run(yk_client *c, struct yk_map *m, const yk_key *keys, size_t n,
-                        uint64_t now_ms, yk_block_info *infos, int *ret_unsure) {
+                        uint64_t now_ms, struct yk_infos infos, size_t first, int *ret_unsure) {
     struct yk_query q[MATCH_KEYS];
     uint64_t epoch = yk_client_epoch(c);
     for (size_t i = 0; i < n; i++)
         q[i] = query(m, keys[i], epoch);
-    if (infos == NULL)
+    if (infos.to == NULL)
         return yk_view_match(&m->view, q, n, now_ms, NULL, ret_unsure);
     struct yk_found found[INFO_KEYS];
     size_t run = yk_view_match(&m->view, q, n, now_ms, found, ret_unsure);
-    for (size_t i = 0; i < run; i++)
-        yk_found_info(&found[i], &infos[i]);
+    for (size_t i = 0; i < run; i++) {
+        yk_block_info info;
+        yk_found_info(&found[i], &info);
+        yk_info_put(infos, first + i, &info);
+    }
     return run;
 }
 
@@ -197,9 +201,9 @@ static void announce(yk_client *c, struct yk_map *m, const yk_key *keys, size_t 
         yk_local_drain(c, m);
 }
 
-size_t yk_local_match(yk_client *c, const yk_key *keys, size_t count, yk_block_info *infos,
+size_t yk_local_match(yk_client *c, const yk_key *keys, size_t count, struct yk_infos infos,
                       size_t *ret_ask) {
-    size_t at = 0, most = infos != NULL ? INFO_KEYS : MATCH_KEYS;
+    size_t at = 0, most = infos.to != NULL ? INFO_KEYS : MATCH_KEYS;
     struct yk_map *m = yk_map_enter(&c->map);
     int unsure = 0;
     *ret_ask = m == NULL ? count : 0;
@@ -209,7 +213,7 @@ size_t yk_local_match(yk_client *c, const yk_key *keys, size_t count, yk_block_i
     while (at < count && !yk_map_lost(m)) {
         size_t n = count - at < most ? count - at : most;
         size_t run =
-            local_run(c, m, keys + at, n, now_ms, infos != NULL ? infos + at : NULL, &unsure);
+            local_run(c, m, keys + at, n, now_ms, infos, at, &unsure);
         at += run;
         if (run < n) {
             if (unsure)
@@ -230,7 +234,8 @@ size_t yk_local_match(yk_client *c, const yk_key *keys, size_t count, yk_block_i
     return at;
 }
 
-int yk_match(yk_client *c, const yk_key *keys, size_t count, yk_block_info *ret_infos) {
+int yk_match_sized(yk_client *c, const yk_key *keys, size_t count, yk_block_info *ret_infos, size_t info_size) {
+    struct yk_infos infos = {ret_infos, info_size};
     int rc = yk_client_enter(c);
     if (rc < 0)
         return rc;
@@ -240,11 +245,11 @@ int yk_match(yk_client *c, const yk_key *keys, size_t count, yk_block_info *ret_
         if ((rc = yk_client_check_key(keys[i])) < 0)
             return rc;
     size_t more;
-    size_t at = yk_local_match(c, keys, count, ret_infos, &more);
+    size_t at = yk_local_match(c, keys, count, infos, &more);
     if (more == 0)
         return (int)at;
     int32_t why;
-    rc = ask_match(c, keys + at, more, ret_infos != NULL ? ret_infos + at : NULL, &why);
+    rc = ask_match(c, keys + at, more, infos, at, &why);
     return rc < 0 ? rc : (int)at + rc;
 }
 

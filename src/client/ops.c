@@ -141,7 +141,7 @@ int yk_op_try(yk_client *c, yk_op *op) {
         return rc == -YK_EAGAIN ? YK_PENDING : rc;
     case YK_OP_MATCH: {
         size_t ask;
-        op->len = yk_local_match(c, op->list->keys, op->list->count, op->list->infos, &ask);
+        op->len = yk_local_match(c, op->list->keys, op->list->count, yk_ask_infos(op->list), &ask);
         op->priv[2] = ask;
         return ask > 0 ? YK_PENDING : op->len > 0 ? 0 : YK_MISS;
     }

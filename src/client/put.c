@@ -19,19 +19,10 @@
 
 /* ---- options ------------------------------------------------------------------------------------------------ */
 
-/* Fields that a newer caller has and this library does not know must be zero. */
-static int unknown_tail(const void *opts, size_t size, size_t known) {
-    const unsigned char *p = opts;
-    for (size_t i = known; i < size; i++)
-        if (p[i] != 0)
-            return 1;
-    return 0;
-}
-
 int yk_opts_read(const void *opts, uint32_t size, void *ret, size_t known, const char *what) {
     if (size < 2 * sizeof(uint32_t) || size > 4096)
         return yk_fail(-YK_EINVAL, "%s: size is %u, expected %zu", what, size, known);
-    if (unknown_tail(opts, size, known))
+    if (yk_sized_has_more(opts, size, known))
         return yk_fail(-YK_ENOTSUP, "%s: fields beyond the first %zu bytes are set", what, known);
     memcpy(ret, opts, size < known ? size : known);
     return 0;

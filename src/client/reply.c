@@ -282,7 +282,7 @@ static int reply_stat(yk_client *c, struct yk_req *req, struct yk_rd *r) {
             break;
         }
         if (status == 0 && rec->op != NULL && rec->op->info != NULL)
-            *rec->op->info = info;
+            yk_sized_copy(rec->op->info, yk_op_info_size(rec->op), &info, sizeof(info));
         answered(c, rec, status);
     }
     return yk_rd_ok(r) ? 0 : -YK_EPROTO;

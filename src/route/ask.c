@@ -7,6 +7,8 @@
  */
 #include "route/routes_priv.h"
 
+#include "base/sized.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +22,7 @@ struct ask {
     struct yk_routes *r;
     const yk_route_request *request;
     struct routes_most memory, any;
+    size_t choice_size; /* of the caller's */
 };
 
 /* ---- who has what of the chain ---- */
@@ -216,6 +219,12 @@ static void fill_choice(const struct yk_routes *r, const struct yk_router_choice
         memcpy(ret->peer_name, r->holders[c->peer].name, sizeof(ret->peer_name));
 }
 
+static void put_choice(const struct ask *a, const struct yk_router_choice *c, void *to) {
+    yk_route_choice choice;
+    fill_choice(a->r, c, &choice);
+    yk_sized_copy(to, a->choice_size, &choice, sizeof(choice));
+}
+
 /* It will have the chain. If nobody tells what it has, it is taken to keep what it is given. */
 static void expect(struct ask *a, uint32_t at, uint64_t decision) {
     const yk_route_request *q = a->request;
@@ -264,7 +273,7 @@ static int ask(struct ask *a, yk_route_choice *ret_choices, size_t max, yk_route
                              .drawn = answer.drawn};
     a->r->counts.refused += n > 0 && answer.ranked == 0;
     for (uint32_t i = 0; i < answer.ranked; i++)
-        fill_choice(a->r, &choices[i], &ret_choices[i]);
+        put_choice(a, &choices[i], (char *)ret_choices + i * a->choice_size);
     if (answer.verdict == YK_ROUTER_ADMIT && (a->request->flags & YK_ROUTE_TAKE) != 0) {
         ret->decision = yk_router_take(a->r->router, &request, &choices[0]);
         expect(a, choices[0].id, ret->decision);
@@ -294,21 +303,24 @@ static void count(struct yk_routes *r, const yk_route_request *q, const yk_route
     c->replicate += a->replicate;
 }
 
-int yk_route_ask(yk_routes *r, const yk_route_request *request, yk_route_choice *ret_choices, size_t max,
-                 yk_route_answer *ret_answer) {
+int yk_route_ask_sized(yk_routes *r, const yk_route_request *request, yk_route_choice *ret_choices, size_t max,
+                       size_t choice_size, yk_route_answer *ret_answer, size_t answer_size) {
     yk_route_request q = {.size = sizeof(q)};
-    struct ask a = {.r = r, .request = &q};
-    memcpy(&q, request, request->size < sizeof(q) ? request->size : sizeof(q));
-    if (max == 0)
+    yk_route_answer answer = {.verdict = 0};
+    struct ask a = {.r = r, .request = &q, .choice_size = choice_size};
+    int rc = routes_take(request, request->size, &q, sizeof(q), "yk_route_request");
+    if (rc == 0 && max == 0)
         return routes_fail(-YK_EINVAL, "no room for a choice");
-    int rc = check(&q);
+    rc = rc == 0 ? check(&q) : rc;
     if (rc < 0)
         return rc;
     routes_lock(r);
-    rc = ask(&a, ret_choices, max, ret_answer);
+    rc = ask(&a, ret_choices, max, &answer);
     if (rc == 0)
-        count(r, &q, ret_answer);
+        count(r, &q, &answer);
     routes_unlock(r);
+    if (rc == 0)
+        yk_sized_copy(ret_answer, answer_size, &answer, sizeof(answer));
     return rc;
 }
 
@@ -320,11 +332,13 @@ static double seconds(double ms) {
 
 int yk_route_outcome(yk_routes *r, uint64_t decision, const yk_route_result *result) {
     yk_route_result o = {.size = sizeof(o), .queue_ms = -1, .transfer_ms = -1, .compute_ms = -1, .ttft_ms = -1};
-    memcpy(&o, result, result->size < sizeof(o) ? result->size : sizeof(o));
+    int rc = routes_take(result, result->size, &o, sizeof(o), "yk_route_result");
+    if (rc < 0)
+        return rc;
     struct yk_router_outcome outcome = {seconds(o.queue_ms), seconds(o.transfer_ms), seconds(o.compute_ms),
                                         seconds(o.ttft_ms), o.new_tokens};
     routes_lock(r);
-    int rc = yk_router_outcome(r->router, decision, &outcome);
+    rc = yk_router_outcome(r->router, decision, &outcome);
     r->counts.outcomes += rc == 0;
     r->counts.strays += rc != 0;
     routes_unlock(r);

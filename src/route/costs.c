@@ -88,11 +88,13 @@ static void set_measured(struct routes_holder *h, const yk_route_node_report *p)
 int yk_route_node(yk_routes *r, const yk_route_node_report *report) {
     yk_route_node_report p = {.size = sizeof(p)};
     uint32_t at;
-    memcpy(&p, report, report->size < sizeof(p) ? report->size : sizeof(p));
+    int rc = routes_take(report, report->size, &p, sizeof(p), "yk_route_node_report");
+    if (rc < 0)
+        return rc;
     if (p.zone != NULL && p.zone[0] != '\0' && !routes_is_name(p.zone))
         return routes_fail(-YK_EINVAL, "zone: a name has 1 to %u bytes and no control characters", YK_ROUTE_NAME_MAX);
     routes_lock(r);
-    int rc = routes_make(r, p.name, &at);
+    rc = routes_make(r, p.name, &at);
     if (rc == 0 && p.zone != NULL) {
         memset(r->holders[at].zone, 0, sizeof(r->holders[at].zone));
         memcpy(r->holders[at].zone, p.zone, strlen(p.zone));

@@ -7,6 +7,7 @@
 #include "route/routes_priv.h"
 
 #include "base/clock.h"
+#include "base/sized.h"
 
 #include <string.h>
 #include <time.h>
@@ -96,12 +97,11 @@ void routes_figures(const struct yk_routes *r, yk_route_figures *f) {
 
 int yk_route_figures_get(yk_routes *r, uint32_t wait_ms, yk_route_figures *ret) {
     yk_route_figures f;
-    uint32_t size = ret->size < sizeof(f) ? ret->size : (uint32_t)sizeof(f);
     if (!lock_until(r, wait_ms))
         return routes_fail(-YK_EAGAIN, "the router was busy for %u ms", wait_ms);
     routes_figures(r, &f);
     routes_unlock(r);
     f.size = ret->size;
-    memcpy(ret, &f, size);
+    yk_sized_copy(ret, f.size, &f, sizeof(f));
     return 0;
 }

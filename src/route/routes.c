@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "base/sized.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -35,6 +36,13 @@ int routes_fail(int code, const char *fmt, ...) {
     vsnprintf(last.text, sizeof(last.text), fmt, ap);
     va_end(ap);
     return code;
+}
+
+int routes_take(const void *from, uint32_t size, void *to, size_t known, const char *what) {
+    if (size > 4096 || yk_sized_has_more(from, size, known))
+        return routes_fail(-YK_ENOTSUP, "%s: fields beyond the first %zu bytes are set", what, known);
+    memcpy(to, from, size < known ? size : known);
+    return 0;
 }
 
 const char *yk_route_error_text(void) {
@@ -90,8 +98,9 @@ static int make(const yk_route_opts *o, struct yk_routes *r) {
 
 int yk_route_open(const yk_route_opts *opts, yk_routes **ret_routes) {
     yk_route_opts o = {.size = sizeof(o)};
-    if (opts != NULL)
-        memcpy(&o, opts, opts->size < sizeof(o) ? opts->size : sizeof(o));
+    int read = opts != NULL ? routes_take(opts, opts->size, &o, sizeof(o), "yk_route_opts") : 0;
+    if (read < 0)
+        return read;
     struct yk_routes *r = calloc(1, sizeof(*r));
     if (r == NULL)
         return routes_fail(-YK_ENOMEM, "out of memory");
@@ -277,13 +286,15 @@ static void set_load(struct routes_holder *h, const yk_route_load_report *p) {
 int yk_route_load(yk_routes *r, const yk_route_load_report *report) {
     yk_route_load_report p = {.size = sizeof(p)};
     uint32_t at;
-    memcpy(&p, report, report->size < sizeof(p) ? report->size : sizeof(p));
+    int rc = routes_take(report, report->size, &p, sizeof(p), "yk_route_load_report");
+    if (rc < 0)
+        return rc;
     if (!may_be(p.zone) || !may_be(p.node))
         return routes_fail(-YK_EINVAL, "zone, node: a name has 1 to %u bytes and no control characters", YK_ROUTE_NAME_MAX);
     pthread_mutex_lock(&r->control);
     routes_lock(r);
     leave_old(r);
-    int rc = routes_make(r, p.name, &at);
+    rc = routes_make(r, p.name, &at);
     if (rc == 0)
         set_load(&r->holders[at], &p);
     routes_unlock(r);

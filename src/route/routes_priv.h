@@ -127,6 +127,9 @@ void routes_recent_raise(struct yk_routes *routes, const uint64_t *chain, uint32
 
 /* Writes the calling thread's text and returns the code. */
 int routes_fail(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* What a caller passes of which it says the size: what it does not have stays in `to` as it is. -YK_ENOTSUP: it sets what is
+ * not known here. */
+int routes_take(const void *from, uint32_t size, void *to, size_t known, const char *what);
 
 static inline void routes_lock(struct yk_routes *routes) {
     pthread_mutex_lock(&routes->next);

@@ -10,6 +10,7 @@
 #include "xfer/sock.h"
 
 #include "base/parse.h"
+#include "base/sized.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -134,6 +135,8 @@ int yk_opts_take(const struct yk_xfer_opts *opts, struct yk_xfer_opts *ret_opts,
     struct yk_xfer_opts o = {.size = sizeof(o)};
     if (opts != NULL && opts->size < offsetof(struct yk_xfer_opts, listen))
         return yk_err_set(err, -YK_EINVAL, "options: size is %u, not sizeof the struct", opts->size);
+    if (opts != NULL && opts->size <= 4096u && yk_sized_has_more(opts, opts->size, sizeof(o)))
+        return yk_err_set(err, -YK_ENOTSUP, "options: fields beyond the first %zu bytes are set", sizeof(o));
     if (opts != NULL)
         memcpy(&o, opts, opts->size < sizeof(o) ? opts->size : sizeof(o));
     int rc = check_numbers(&o, err);

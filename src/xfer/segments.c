@@ -10,6 +10,7 @@
 #include "xfer/engine_priv.h"
 
 #include "base/clock.h"
+#include "base/sized.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -102,7 +103,8 @@ int yk_xfer_close(yk_xfer *e, yk_xfer_segment segment) {
     return 0;
 }
 
-int yk_xfer_segment_stat(yk_xfer *e, yk_xfer_segment segment, yk_xfer_segment_info *ret_info) {
+int yk_xfer_segment_stat_sized(yk_xfer *e, yk_xfer_segment segment, yk_xfer_segment_info *ret_info, size_t info_size) {
+    yk_xfer_segment_info info;
     int rc = yk_xfer_enter(e);
     if (rc < 0)
         return rc;
@@ -111,11 +113,13 @@ int yk_xfer_segment_stat(yk_xfer *e, yk_xfer_segment segment, yk_xfer_segment_in
     pthread_mutex_lock(&e->tables);
     const struct yk_seg *g = yk_segment_at(e, segment);
     if (g != NULL)
-        *ret_info = (yk_xfer_segment_info){.length = g->len,
-                                           .access = g->access,
-                                           .guarded = g->guarded,
-                                           .incarnation = g->peer->info.incarnation};
+        info = (yk_xfer_segment_info){.length = g->len,
+                                      .access = g->access,
+                                      .guarded = g->guarded,
+                                      .incarnation = g->peer->info.incarnation};
     pthread_mutex_unlock(&e->tables);
+    if (g != NULL)
+        yk_sized_copy(ret_info, info_size, &info, sizeof(info));
     return g != NULL ? 0
                      : yk_xfer_fail(-YK_ENOENT, "segment %#llx is not open", (unsigned long long)segment);
 }

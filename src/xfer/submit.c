@@ -12,6 +12,7 @@
 #include "xfer/shard_priv.h"
 
 #include "base/clock.h"
+#include "base/sized.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,8 @@ static int check_opts(const yk_xfer_submit_opts *opts, int run, yk_xfer_submit_o
     if (opts->size < offsetof(yk_xfer_submit_opts, flags))
         return yk_err_set(err, -YK_EINVAL, "submit options: size is %u, not sizeof the struct",
                           opts->size);
+    if (opts->size <= 4096u && yk_sized_has_more(opts, opts->size, sizeof(*ret)))
+        return yk_err_set(err, -YK_ENOTSUP, "submit options: fields beyond the first %zu bytes are set", sizeof(*ret));
     memcpy(ret, opts, opts->size < sizeof(*ret) ? opts->size : sizeof(*ret));
     if (ret->xclass >= YK_XFER_CLASSES)
         return yk_err_set(err, -YK_EINVAL, "submit options: class %u, the last is %u", ret->xclass,
