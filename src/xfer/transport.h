@@ -163,6 +163,7 @@ struct yk_device_counts {
     uint64_t wakeups;     /* events of completion channels: somebody slept until then */
     uint64_t arms;        /* requests for such an event */
     uint64_t bytes;       /* that it moved, by requests that are known to have ended */
+    uint64_t untrue;      /* completions of reads whose bytes had not come: an emulated device's mistake */
 };
 
 /* ---- the core's side --------------------------------------------------------------------------- */

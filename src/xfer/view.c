@@ -127,6 +127,7 @@ static void put_devices(struct yk_json *j, const struct yk_xfer *e) {
             yk_json_put_uint(j, "completions", c[k].completions);
             yk_json_put_uint(j, "wakeups", c[k].wakeups);
             yk_json_put_uint(j, "arms", c[k].arms);
+            yk_json_put_uint(j, "untrue", c[k].untrue);
             yk_json_put_uint(j, "bytes", c[k].bytes);
             yk_json_end_object(j);
         }

@@ -12,7 +12,7 @@ PLAIN = CONFORMANCE[:2]
 SHORT = CONFORMANCE if os.environ.get("YOLK_LONG") == "1" else CONFORMANCE[:3]
 EACH = """for case in "$@"; do YOLK_RDMA_CASE=$case "$0" || exit 1; done"""
 LOSSES = ("memory_that_may_not_be_pinned", "the_peer_is_killed", "a_link_is_cut", "all_links_are_cut", "packets_vanish",
-          "a_stopped_peer_is_read", "tcp_is_left", "an_address_is_removed", "an_address_changes", "a_device_is_taken_out",
+          "answers_are_dropped", "a_stopped_peer_is_read", "tcp_is_left", "an_address_is_removed", "an_address_changes", "a_device_is_taken_out",
           "a_completion_never_comes")
 COUNTED = ("a_read_is_one_request_of_this_side", "small_reads_share_doorbells_and_completions",
            "a_guarded_read_is_one_request_and_two_messages", "a_write_is_one_request_of_the_target",

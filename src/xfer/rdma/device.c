@@ -19,6 +19,8 @@
 
 #define DEVICES_MAX YK_RDMA_DEVICES_MAX
 #define READS_MAX   16u
+#define VENDOR_RXE  0xffffffu /* as their drivers say it, which have nobody's number; 0 before Linux 5.8 */
+#define VENDOR_SIW  0x626d74u
 
 static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t opened = PTHREAD_COND_INITIALIZER; /* one is open, or could not be opened */
@@ -56,6 +58,7 @@ uint32_t yk_rdma_devices(struct yk_device_counts *ret_counts, uint32_t cap) {
         ret_counts[n].wakeups = count_of(&c->wakeups);
         ret_counts[n].arms = count_of(&c->arms);
         ret_counts[n].bytes = count_of(&c->bytes);
+        ret_counts[n].untrue = count_of(&c->untrue);
     }
     pthread_mutex_unlock(&table_lock);
     return n;
@@ -114,6 +117,7 @@ static int dev_open(struct yk_rdma_dev *d, struct yk_err *err) {
     int reads = attr.max_qp_rd_atom < attr.max_qp_init_rd_atom ? attr.max_qp_rd_atom : attr.max_qp_init_rd_atom;
     d->reads = reads < 1 ? 1 : reads > (int)READS_MAX ? READS_MAX : (uint32_t)reads;
     d->depth = (uint32_t)attr.max_qp_wr;
+    d->marks = attr.vendor_id == 0 || attr.vendor_id == VENDOR_RXE || attr.vendor_id == VENDOR_SIW;
     d->iwarp = d->ctx->device->transport_type == IBV_TRANSPORT_IWARP;
     return 0;
 }

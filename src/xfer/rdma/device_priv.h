@@ -29,6 +29,7 @@ struct yk_rdma_dev {
     uint32_t depth;  /* entries of a send queue at most */
     struct yk_device_counts *counts; /* of all that use it: added to with relaxed atomics, since nothing hangs on them */
     uint8_t iwarp;   /* the sink of a read must be one that peers may write to */
+    uint8_t marks;   /* it is emulated: what it says of reads is looked at (marks.h) */
 };
 
 #endif

@@ -23,6 +23,7 @@
  * Thread: the loop's.
  */
 #include "device_priv.h"
+#include "marks.h"
 
 #include "base/clock.h"
 
@@ -79,9 +80,11 @@ struct yk_qp {
     uint64_t bytes;
     int code;
     char why[YK_ERR_TEXT_MAX];
+    uint64_t last_mark;
     struct {
         uint64_t tag;
         uint32_t len;
+        struct yk_mark mark; /* of an emulated device */
     } ring[YK_RDMA_DEPTH];
     struct ibv_send_wr wr[LIST_MAX];
     struct ibv_sge sge[LIST_MAX];
@@ -117,7 +120,13 @@ static void completed(struct yk_qp *q, uint32_t upto) {
     uint64_t had = q->bytes;
     q->moved_ns = yk_now_ns();
     while (q->state == READY && (int32_t)(upto - q->head) >= 0 && q->head != q->tail) {
-        uint32_t i = q->head++ % YK_RDMA_DEPTH;
+        uint32_t i = q->head % YK_RDMA_DEPTH;
+        if (yk_mark_stands(&q->ring[i].mark)) {
+            count(&q->dev->counts->untrue, 1);
+            fail(q, -YK_EIO, "it says that a read is complete whose bytes have not come");
+            break;
+        }
+        q->head++;
         q->bytes += q->ring[i].len;
         if (q->ring[i].tag == SHOWN_TAG)
             token_is_here(q);
@@ -204,13 +213,35 @@ uint32_t yk_qp_room(const struct yk_qp *q) {
     return q->state == READY && q->up ? q->depth - (q->tail - q->head) : 0;
 }
 
-void yk_qp_read(struct yk_qp *q, void *local, uint32_t lkey, uint32_t len, uint64_t addr, uint32_t rkey,
+int yk_qp_takes(const struct yk_qp *q, uint64_t len, int device) {
+    return !q->dev->marks || device || len >= YK_MARK_BYTES;
+}
+
+/* What goes to addr: all marks of a queue pair differ, and no peer can know one. */
+static struct yk_mark next_mark(struct yk_qp *q, char *addr, uint32_t len) {
+    if (!q->dev->marks || len < YK_MARK_BYTES)
+        return (struct yk_mark){.at = NULL};
+    q->last_mark = q->last_mark * 6364136223846793005ull + 1442695040888963407ull;
+    return (struct yk_mark){.at = addr + len - YK_MARK_BYTES, .value = q->last_mark};
+}
+
+static void put_marks(struct yk_qp *q, uint32_t first, uint32_t n) {
+    struct yk_mark marks[LIST_MAX];
+    if (!q->dev->marks)
+        return;
+    for (uint32_t i = 0; i < n; i++)
+        marks[i] = q->ring[(first + i) % YK_RDMA_DEPTH].mark;
+    yk_marks_put(marks, n);
+}
+
+void yk_qp_read(struct yk_qp *q, void *local, uint32_t lkey, uint32_t len, uint64_t addr, uint32_t rkey, int device,
                 uint64_t tag) {
     uint32_t i = q->listed++;
     if (q->head == q->tail)
         q->moved_ns = yk_now_ns();
     q->ring[q->tail % YK_RDMA_DEPTH].tag = tag;
     q->ring[q->tail % YK_RDMA_DEPTH].len = len;
+    q->ring[q->tail % YK_RDMA_DEPTH].mark = next_mark(q, local, device ? 0 : len); /* which nobody touches */
     q->sge[i] = (struct ibv_sge){.addr = (uint64_t)(uintptr_t)local, .length = len, .lkey = lkey};
     memset(&q->wr[i], 0, sizeof(q->wr[i]));
     q->wr[i].wr_id = q->tail++;
@@ -239,6 +270,7 @@ void yk_qp_flush(struct yk_qp *q) {
     count(&q->dev->counts->signalled, signalled);
     count(&q->dev->counts->doorbells, 1);
     arm(q);
+    put_marks(q, q->tail - n, n);
     if (q->state == READY && ibv_post_send(q->qp, q->wr, &bad) != 0)
         fail(q, -YK_EIO, "a read cannot be posted");
     set_deadline(q);
@@ -370,6 +402,8 @@ int yk_qp_new(const struct yk_rdma_settings *settings, const struct yk_rdma_port
     if (getrandom(&q->psn, sizeof(q->psn), GRND_NONBLOCK) != (ssize_t)sizeof(q->psn))
         q->psn = (uint32_t)yk_now_ns();
     q->psn &= 0xffffffu;
+    if (getrandom(&q->last_mark, sizeof(q->last_mark), GRND_NONBLOCK) != (ssize_t)sizeof(q->last_mark))
+        q->last_mark = yk_now_ns();
     q->dev = yk_rdma_dev_ref(port->device);
     int rc = q->dev != NULL ? make(q, err) : yk_err_set(err, -YK_EGONE, "%s is not open", port->device);
     if (rc < 0) {
@@ -411,7 +445,7 @@ static void on_up(void *user) {
     q->state = READY;
     q->ever_ready = 1;
     if (q->called) {
-        yk_qp_read(q, q->shown, q->shown_mr->lkey, sizeof(q->call.token), q->call.addr, q->call.rkey, SHOWN_TAG);
+        yk_qp_read(q, q->shown, q->shown_mr->lkey, sizeof(q->call.token), q->call.addr, q->call.rkey, 0, SHOWN_TAG);
         yk_qp_flush(q);
     } else {
         q->up = 1;

@@ -85,6 +85,13 @@ void soft_hang(uint32_t open, uint32_t reg) {
     pthread_mutex_unlock(&lock);
 }
 
+void soft_untrue(uint32_t emulated, uint32_t reads) {
+    pthread_mutex_lock(&lock);
+    soft.emulated = emulated;
+    soft.untrue = reads;
+    pthread_mutex_unlock(&lock);
+}
+
 void soft_strangers(uint32_t bits) {
     pthread_mutex_lock(&lock);
     soft.strangers = bits;
@@ -235,13 +242,22 @@ static enum ibv_wc_status read_one(struct qp *q, const struct ibv_send_wr *wr) {
     return IBV_WC_SUCCESS;
 }
 
+/* As rxe does it when an answer does not fit. */
+static int is_untrue(const struct qp *q, const struct ibv_send_wr *wr) {
+    if (soft.untrue == 0 || q->state == IBV_QPS_ERR || !(wr->send_flags & IBV_SEND_SIGNALED))
+        return 0;
+    soft.untrue--;
+    return 1;
+}
+
 static int post(struct ibv_qp *qp, struct ibv_send_wr *wr, struct ibv_send_wr **bad) {
     struct qp *q = (struct qp *)(void *)qp;
     (void)bad;
     pthread_mutex_lock(&lock);
     for (; wr != NULL; wr = wr->next) {
-        enum ibv_wc_status status = read_one(q, wr);
-        if (status != IBV_WC_SUCCESS)
+        int untrue = is_untrue(q, wr);
+        enum ibv_wc_status status = untrue ? IBV_WC_SUCCESS : read_one(q, wr);
+        if (untrue || status != IBV_WC_SUCCESS)
             q->state = IBV_QPS_ERR;
         if (status != IBV_WC_SUCCESS || (wr->send_flags & IBV_SEND_SIGNALED))
             complete(q, wr->wr_id, status);
@@ -278,7 +294,9 @@ static int close_one(struct ibv_context *c) {
 }
 
 static int query(struct ibv_context *c, struct ibv_device_attr *attr) {
-    (void)c;
+    pthread_mutex_lock(&lock);
+    attr->vendor_id = soft.emulated >> context_of(c)->device & 1 ? 0xffffff : 0x2c9;
+    pthread_mutex_unlock(&lock);
     attr->max_qp_rd_atom = attr->max_qp_init_rd_atom = 16;
     attr->max_qp_wr = 256;
     return 0;

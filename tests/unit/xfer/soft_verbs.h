@@ -27,6 +27,8 @@ struct soft {
     uint32_t strangers;          /* bits by device: it takes no dma-bufs */
     uint32_t buffers;            /* registrations of dma-bufs that ended well */
     uint32_t refused;            /* reads that were not allowed: must stay 0 unless the test wants them */
+    uint32_t untrue;             /* reads that are still to be completed with success, and not made; then its queue pair fails */
+    uint32_t emulated;           /* bits by device: it says that it is a driver of the kernel (rxe) */
     uint64_t reads[SOFT_DEVICES], bytes[SOFT_DEVICES]; /* by the device that reads */
     /* Called for each read before its bytes are copied: addr is of this process, and the memory of who is read. Or NULL. */
     void (*on_read)(const void *addr, uint64_t len);
@@ -36,6 +38,7 @@ void soft_begin(uint32_t devices); /* all as it was; nothing may be left of what
 /* A copy of it all, as it is now. */
 struct soft soft_now(void);
 void soft_hang(uint32_t open, uint32_t reg); /* bits by device */
+void soft_untrue(uint32_t emulated, uint32_t reads); /* emulated: of devices that are opened from then on */
 void soft_strangers(uint32_t bits);
 void soft_on_read(void (*fn)(const void *addr, uint64_t len));
 void soft_host(uint32_t device, const char *host);

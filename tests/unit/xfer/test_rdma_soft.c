@@ -80,11 +80,12 @@ static yk_xfer *engine_of(const char *listen, const char *rdma) {
     return e;
 }
 
-/* hang: bits of devices that do not open yet. */
-static void begin_with(uint32_t devices, uint32_t hang) {
+/* Bits of devices: that do not open yet; that are emulated. */
+static void begin_with(uint32_t devices, uint32_t hang, uint32_t emulated) {
     yk_xfer_guard_ops ops = {.size = sizeof(ops), .pin = pin, .unpin = unpin};
     soft_begin(devices);
     soft_hang(hang, 0);
+    soft_untrue(emulated, 0);
     memset(&guards, 0, sizeof(guards));
     snprintf(rig.dir, sizeof(rig.dir), "/tmp/yk-soft-XXXXXX");
     assert_non_null(mkdtemp(rig.dir));
@@ -103,7 +104,7 @@ static void begin_with(uint32_t devices, uint32_t hang) {
 }
 
 static void begin(uint32_t devices) {
-    begin_with(devices, 0);
+    begin_with(devices, 0, 0);
 }
 
 /* Nothing is left of what was made, though a helper keeps a device for a while. */
@@ -221,7 +222,7 @@ static void doorbells_are_shared(void **state) {
  * open it is used. */
 static void a_device_that_does_not_open(void **state) {
     (void)state;
-    begin_with(2, 2);
+    begin_with(2, 2, 0);
     move(YK_XFER_READ, 16, 256u << 10, 0);
     move(YK_XFER_WRITE, 16, 256u << 10, 0);
     void *addr = rig.here;
@@ -317,6 +318,30 @@ static void an_address_becomes_another(void **state) {
     end();
 }
 
+/* An emulated device says of reads that they are complete, and nothing has come: no byte is taken for read, and no request
+ * fails. Reads that are too short to tell go another way. */
+static void completions_that_are_untrue(void **state) {
+    (void)state;
+    begin_with(2, 0, 3);
+    until_moved_by(1, YK_XFER_READ);
+    until_moved_by(0, YK_XFER_WRITE);
+    for (uint32_t i = 0; i < 24; i++) {
+        uint32_t op = i % 2 == 0 ? YK_XFER_READ : YK_XFER_WRITE, device = i % 2 == 0 ? 1 : 0;
+        uint64_t untrue = counts_of("soft0").untrue + counts_of("soft1").untrue;
+        until_moved_by(device, op);
+        soft_untrue(3, 1 + i % 3);
+        for (uint64_t until = yk_now_ns() + LOOK_NS; soft_now().untrue > 0;) {
+            assert_true(yk_now_ns() < until);
+            move(op, 32, 256u << 10, i % 4 >= 2);
+        }
+        assert_true(counts_of("soft0").untrue + counts_of("soft1").untrue > untrue);
+    }
+    for (uint32_t bytes = 4; bytes <= 16; bytes += 4)
+        move(YK_XFER_READ, 100, bytes, 0);
+    assert_int_equal(soft_now().refused, 0);
+    end();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bytes_go_by_devices),
@@ -326,6 +351,7 @@ int main(void) {
         cmocka_unit_test(keys_are_for_reading),
         cmocka_unit_test(a_device_is_taken_out_and_put_back),
         cmocka_unit_test(an_address_becomes_another),
+        cmocka_unit_test(completions_that_are_untrue),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
