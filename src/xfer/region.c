@@ -141,7 +141,7 @@ static void addr_remove(struct yk_registry *g, struct yk_region *r) {
 
 /* NULL or "": found out. */
 static int check_location(const char *location, int device) {
-    static const char *const kinds[] = {"cpu:", "cxl:", "gpu:", "cuda:"};
+    static const char *const kinds[] = {"cpu:", "cxl:", "gpu:", "cuda:"}; /* the last two: of devices */
     const char *n = NULL;
     int kind = -1;
     if (location == NULL || location[0] == 0)

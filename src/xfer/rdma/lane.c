@@ -242,7 +242,7 @@ static void go_read(struct op *op, const struct yk_rdma_key *key) {
     const struct yk_slice *s = op->slice;
     op->way = READ;
     yk_qp_read(op->lane->qp, s->local, op->lkey, (uint32_t)s->len, key->addr + (s->offset - key->from), key->rkey,
-               (uint64_t)(op - op->lane->ops));
+               s->device & YK_DEVICE_HERE, (uint64_t)(op - op->lane->ops));
 }
 
 static void go_lend(struct op *op) {
@@ -521,8 +521,9 @@ static void rdma_post(struct yk_lane *lane, struct yk_slice *s) {
     s->touched = 0;
     /* Over iWARP each read has its sink registered. */
     int small = s->len < SMALL && (l->port.iwarp || s->op == YK_SLICE_WRITE || s->guard != NULL);
-    int moves = s->op == YK_SLICE_READ || s->op == YK_SLICE_WRITE;
-    int rc = moves && (!small || s->device) && yk_qp_takes(l->qp, s->len) ? local_key(op, &mine, &at) : -YK_ENOTSUP;
+    int moves = s->op == YK_SLICE_WRITE || /* what the target's queue pair takes it says */
+                (s->op == YK_SLICE_READ && yk_qp_takes(l->qp, s->len, s->device & YK_DEVICE_HERE));
+    int rc = moves && (!small || s->device) ? local_key(op, &mine, &at) : -YK_ENOTSUP;
     if (rc < 0 && s->device) {
         refuse(op, rc);
         return;

@@ -213,8 +213,8 @@ uint32_t yk_qp_room(const struct yk_qp *q) {
     return q->state == READY && q->up ? q->depth - (q->tail - q->head) : 0;
 }
 
-int yk_qp_takes(const struct yk_qp *q, uint64_t len) {
-    return !q->dev->marks || len >= YK_MARK_BYTES;
+int yk_qp_takes(const struct yk_qp *q, uint64_t len, int device) {
+    return !q->dev->marks || device || len >= YK_MARK_BYTES;
 }
 
 /* What goes to addr: all marks of a queue pair differ, and no peer can know one. */
@@ -234,14 +234,14 @@ static void put_marks(struct yk_qp *q, uint32_t first, uint32_t n) {
     yk_marks_put(marks, n);
 }
 
-void yk_qp_read(struct yk_qp *q, void *local, uint32_t lkey, uint32_t len, uint64_t addr, uint32_t rkey,
+void yk_qp_read(struct yk_qp *q, void *local, uint32_t lkey, uint32_t len, uint64_t addr, uint32_t rkey, int device,
                 uint64_t tag) {
     uint32_t i = q->listed++;
     if (q->head == q->tail)
         q->moved_ns = yk_now_ns();
     q->ring[q->tail % YK_RDMA_DEPTH].tag = tag;
     q->ring[q->tail % YK_RDMA_DEPTH].len = len;
-    q->ring[q->tail % YK_RDMA_DEPTH].mark = next_mark(q, local, len);
+    q->ring[q->tail % YK_RDMA_DEPTH].mark = next_mark(q, local, device ? 0 : len); /* which nobody touches */
     q->sge[i] = (struct ibv_sge){.addr = (uint64_t)(uintptr_t)local, .length = len, .lkey = lkey};
     memset(&q->wr[i], 0, sizeof(q->wr[i]));
     q->wr[i].wr_id = q->tail++;
@@ -445,7 +445,7 @@ static void on_up(void *user) {
     q->state = READY;
     q->ever_ready = 1;
     if (q->called) {
-        yk_qp_read(q, q->shown, q->shown_mr->lkey, sizeof(q->call.token), q->call.addr, q->call.rkey, SHOWN_TAG);
+        yk_qp_read(q, q->shown, q->shown_mr->lkey, sizeof(q->call.token), q->call.addr, q->call.rkey, 0, SHOWN_TAG);
         yk_qp_flush(q);
     } else {
         q->up = 1;

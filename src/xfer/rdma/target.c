@@ -130,8 +130,9 @@ static int target_pull(struct yk_target *t, uint32_t tag, struct yk_region *regi
                        uint64_t addr, uint32_t rkey) {
     struct yk_rdma_mem *m = yk_rdma_mem_of(region);
     struct yk_rdma_key key;
+    int device = yk_region_is_device(region);
     yk_qp_catch_up(t->qp); /* who sends this knows that it is up */
-    int rc = m == NULL || len > UINT32_MAX || yk_qp_room(t->qp) == 0 || !yk_qp_takes(t->qp, len) ? -YK_ENOTSUP
+    int rc = m == NULL || len > UINT32_MAX || yk_qp_room(t->qp) == 0 || !yk_qp_takes(t->qp, len, device) ? -YK_ENOTSUP
              : t->iwarp ? yk_rdma_sink(t->dev, m, offset, len, &key, &t->sinks[tag])
                         : yk_rdma_mem_key(m, t->dev, offset, len, &key);
     if (!t->iwarp || yk_qp_room(t->qp) == 0) /* what a device of iWARP did not take for one read it will not take */
@@ -141,7 +142,7 @@ static int target_pull(struct yk_target *t, uint32_t tag, struct yk_region *regi
         return rc;
     }
     t->held[tag] = m;
-    yk_qp_read(t->qp, region->base + offset, key.lkey, (uint32_t)len, addr, rkey, tag);
+    yk_qp_read(t->qp, region->base + offset, key.lkey, (uint32_t)len, addr, rkey, device, tag);
     return 0;
 }
 

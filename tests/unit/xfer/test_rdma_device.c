@@ -529,6 +529,23 @@ static void all_devices_go(void **state) {
     end();
 }
 
+/* Emulated devices, whose reads are looked at where they went: not there. */
+static void nobody_looks_at_it(void **state) {
+    (void)state;
+    begin_at(2, "127.0.0.1:0", NULL);
+    soft_untrue(3, 0);
+    register_both(rig.target, rig.there, BOTH);
+    publish_both(rig.target, rig.there);
+    register_both(rig.engine, rig.here, 0);
+    open_both(rig.engine);
+    for (uint32_t op = YK_XFER_READ; op <= YK_XFER_WRITE; op++)
+        for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+            struct move m = {op, op == YK_XFER_READ, op == YK_XFER_WRITE, 4096, 8192, sizes[i], 0};
+            move_by_devices(&m);
+        }
+    end();
+}
+
 /* Engines that have no RDMA do not take such memory, and do not reach that of others. */
 static void tcp_alone(void **state) {
     (void)state;
@@ -671,6 +688,7 @@ int main(void) {
         cmocka_unit_test(it_waits_for_its_device),
         cmocka_unit_test(unregistered_meanwhile),
         cmocka_unit_test(all_devices_go),
+        cmocka_unit_test(nobody_looks_at_it),
         cmocka_unit_test(tcp_alone),
         cmocka_unit_test(borrowed_memory),
         cmocka_unit_test(many_regions),
