@@ -71,43 +71,39 @@ void yk_fit_fini(struct yk_fit *f) {
     free(f->hist);
 }
 
-/* Another n of the features come first. What is alike in all rows splits none, and is not counted: four of the
- * features are where clients give no hints. */
+/* Another n of the features come first. */
 static void draw_features(struct yk_fit *f, uint32_t n) {
-    f->n_asked = 0;
     for (uint32_t i = 0; i < n; i++) {
         f->random = f->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
         uint32_t other = i + (uint32_t)((f->random >> 33) % (YK_TREES_FEATURES - i));
         uint8_t feature = f->features[i];
         f->features[i] = f->features[other];
         f->features[other] = feature;
-        if ((f->values[f->features[i]] & (f->values[f->features[i]] - 1)) != 0)
-            f->asked[f->n_asked++] = f->features[i];
     }
+    f->n_features = n;
 }
 
 /* ---- histograms ------------------------------------------------------------------------------- */
 
 static void count_rows(const struct growing *w, const uint32_t *rows, uint32_t n, struct yk_fit_hist *h) {
     const struct yk_fit *f = w->fit;
-    uint8_t asked[FEATURES]; /* no sum is written over it, so it is read once and not for each row */
-    const uint32_t n_asked = f->n_asked;
-    memcpy(asked, f->asked, sizeof(asked));
-    for (uint32_t i = 0; i < n_asked; i++)
-        memset(h->at[asked[i]], 0, sizeof(h->at[0]));
+    uint8_t features[FEATURES]; /* no sum is written over it, so it is read once and not for each row */
+    memcpy(features, f->features, sizeof(features));
+    for (uint32_t i = 0; i < FEATURES; i++)
+        memset(h->at[features[i]], 0, sizeof(h->at[0]));
     for (uint32_t k = 0; k < n; k++) {
         const struct yk_fit_row *r = &f->rows[rows[k]];
         __builtin_prefetch(&f->rows[rows[k + AHEAD < n ? k + AHEAD : k]]);
         sums gh = r->gh;
-        for (uint32_t i = 0; i < n_asked; i++)
-            h->at[asked[i]][r->x[asked[i]]] += gh;
+        for (uint32_t i = 0; i < FEATURES; i++)
+            h->at[features[i]][r->x[features[i]]] += gh;
     }
 }
 
 static void subtract(const struct yk_fit *f, struct yk_fit_hist *from, const struct yk_fit_hist *h) {
-    for (uint32_t i = 0; i < f->n_asked; i++)
+    for (uint32_t i = 0; i < f->n_features; i++)
         for (uint32_t v = 0; v < YK_TREES_VALUES; v++)
-            from->at[f->asked[i]][v] -= h->at[f->asked[i]][v];
+            from->at[f->features[i]][v] -= h->at[f->features[i]][v];
 }
 
 /* Of both waits, of two halves of a node: by one division of four. */
@@ -137,8 +133,8 @@ static void try_feature(uint32_t feature, const sums *at, sums all, struct split
 
 static struct split find_split(const struct yk_fit *f, const struct yk_fit_hist *h, sums all) {
     struct split best = {.feature = YK_TREES_FEATURES, .gain = worth(all, (sums){0}) + GAIN_MIN};
-    for (uint32_t i = 0; i < f->n_asked; i++)
-        try_feature(f->asked[i], h->at[f->asked[i]], all, &best);
+    for (uint32_t i = 0; i < f->n_features; i++)
+        try_feature(f->features[i], h->at[f->features[i]], all, &best);
     return best;
 }
 
@@ -251,7 +247,6 @@ static uint32_t part_of(uint64_t seed, uint32_t example, uint32_t parts) {
 static uint32_t fill_rows(const struct growing *w, const struct yk_fit_example *e, uint32_t n, float near_s, uint64_t seed,
                           uint32_t wanted) {
     uint32_t rows = 0;
-    memset(w->fit->values, 0, sizeof(w->fit->values));
     for (uint32_t i = 0; i < n; i++) {
         if (part_of(seed, i, w->parts) != wanted)
             continue;
@@ -262,8 +257,6 @@ static uint32_t fill_rows(const struct growing *w, const struct yk_fit_example *
         float expected_near = near_s > 0 ? s[EXPECTED_NEAR] * expf(e[i].prior + score[NEAR]) : 0;
         r->gh = (sums){s[LONG] - expected, s[NEAR] - expected_near, expected, expected_near};
         memcpy(r->x, e[i].x, sizeof(r->x));
-        for (uint32_t k = 0; k < YK_TREES_FEATURES; k++)
-            w->fit->values[k] |= UINT64_C(1) << e[i].x[k];
     }
     return rows;
 }

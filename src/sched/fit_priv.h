@@ -36,10 +36,8 @@ struct yk_fit {
     struct yk_fit_hist *hist; /* one of each depth, and one for a sibling */
     uint32_t max_examples;
     uint64_t random;
-    uint8_t features[YK_TREES_FEATURES]; /* the first are drawn for this tree */
-    uint64_t values[YK_TREES_FEATURES];  /* of each that rows have, a bit each */
-    uint8_t asked[YK_TREES_FEATURES];    /* of the drawn those that have more than one value in the rows: n_asked */
-    uint32_t n_asked;
+    uint8_t features[YK_TREES_FEATURES]; /* the first n_features are those of this tree */
+    uint32_t n_features;
 };
 
 /* For up to max_examples at a time. -YK_ENOMEM, to be finished. */
