@@ -47,28 +47,18 @@ class Ended:
     output: str
 
 
-STEPS = """
-step() { # name, seconds, command
-    step_name=$1 step_seconds=$2 && shift 2
-    echo "== $step_name begins"
-    read -r step_began step_rest </proc/uptime
-    BEFORE
-    timeout -k 10 "$step_seconds" "$@"
-    step_status=$?
-    read -r step_ended step_rest </proc/uptime
-    echo "== $step_name ends with $step_status after $((${step_ended%.*} - ${step_began%.*})) s"
-}
-"""
+def step_script(steps, before=":"):
+    lines = [(INSIDE / "step.sh").read_text(), f"before() {{\n{before}\n}}"]
+    for step in steps:
+        env = [f"{name}={value}" for name, value in step.env.items()]
+        lines.append(shlex.join(["step", step.name, str(step.seconds), "env", *env, *map(str, step.command)]))
+    return "\n".join(lines)
 
 
 def boot_steps(steps, before=":", **options):
     """Runs them one after the other in one guest, since a boot costs as much as many of them; one that fails or hangs does
     not keep the others from running. before: what a shell does before each. Returns {name: how it ended}."""
-    lines = [STEPS.replace("BEFORE", before)]
-    for step in steps:
-        env = [f"{name}={value}" for name, value in step.env.items()]
-        lines.append(shlex.join(["step", step.name, str(step.seconds), "env", *env, *map(str, step.command)]))
-    outcome = boot(["sh", "-c", "\n".join(lines)], **options)
+    outcome = boot(["sh", "-c", step_script(steps, before)], **options)
     parts = {match[1]: Ended(int(match[3]), match[2]) for match in
              re.finditer(r"^== (\S+) begins\n(.*?)^== \1 ends with (\d+) after \d+ s$", outcome.output, re.M | re.S)}
     lost = Ended(None, f"{outcome.why}\n{outcome.output[-6000:]}")

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 import vm
-from host import INSIDE, Step, assert_step, boot, boot_steps
+from host import INSIDE, Step, assert_step, boot, boot_steps, step_script
 from rdma import PLAIN, conformance, rails
 
 WRITTEN = f"/var/tmp/yolk-vm-{os.getpid()}"
@@ -153,6 +153,20 @@ def test_who_cannot_have_a_guest_is_told_why(tmp_path):
     assert fetched.returncode == vm.SKIP and re.fullmatch(r"tests/vm: SKIP: qemu-system-x86_64 is missing .*\n", fetched.stdout)
     ran = subprocess.run([sys.executable, vm.HERE / "run", "true"], env=env, capture_output=True, text=True)
     assert ran.returncode == vm.SKIP and ran.stderr == fetched.stdout
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_a_step_leaves_nothing_running(shell, tmp_path):
+    """A step that its deadline ends, with a child that takes no SIGTERM, and one that ends well beside its child."""
+    child = f"(trap '' TERM; exec sleep 100) & echo $! >>{tmp_path}/left; echo child"
+    gone = f"while read -r pid; do grep '^State:.[^ZX]' /proc/$pid/status 2>/dev/null; done <{tmp_path}/left; echo gone"
+    script = step_script([Step("late", ["sh", "-c", f"{child}; sleep 100"], seconds=2), Step("next", ["sh", "-c", gone]),
+                          Step("well", ["sh", "-c", child]), Step("last", ["sh", "-c", gone])], "echo before")
+    output = subprocess.run([shell, "-c", script], capture_output=True, text=True, timeout=300).stdout
+    lines = re.sub(r"after \d+ s", "", output).split("\n")
+    assert [line.strip() for line in lines if line] == [
+        "== late begins", "before", "child", "== late ends with 124", "== next begins", "before", "gone", "== next ends with 0",
+        "== well begins", "before", "child", "== well ends with 0", "== last begins", "before", "gone", "== last ends with 0"], output
 
 
 def test_a_missing_command_is_told(tmp_path):

@@ -11,10 +11,14 @@
  * interface's: it is the one below the device, or (siw has none there) the first with that MAC that is no upper one, such
  * as a VLAN's.
  *
- * Thread: any.
+ * A look takes as long as there are entries, and every lane that is dialled or taken wants one: what a look has found
+ * counts for four times as long as it took, so that looks have a fifth of a thread's time at most.
+ *
+ * Threads: any; locks docs/locks.md.
  */
 #include "rdma_priv.h"
 
+#include "base/clock.h"
 #include "base/status.h"
 #include "xfer/sock.h"
 
@@ -22,6 +26,7 @@
 #include <dirent.h>
 #include <ifaddrs.h>
 #include <net/if.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +36,7 @@
 #define NET         "/sys/class/net"
 #define EMPTY_MAX   32u  /* empty entries of a table in a row, and no more are looked at: the kernel takes the first that
                             is free, and each look is a system call or three, on a thread that moves bytes */
+#define SEEN_MAX_NS (250 * YK_NS_PER_MS) /* news of addresses are looked at after 200 ms, 1.2 and 2.2 s (ways.c) */
 #define FIXED_NS    8000.0
 #define CONNECT_MS  5000u /* to set devices up on both sides; what is late holds nobody up: TCP has it meanwhile */
 #define PLAIN_BYTES 1.25e9 /* a port that does not say: 10 Gbit/s */
@@ -275,10 +281,46 @@ int yk_rdma_fits(const char *settings, struct yk_err *err) {
     return rc < 0 ? rc : yk_rdma_ports_fit(&s, "", err);
 }
 
-uint32_t yk_rdma_ports_now(const struct yk_rdma_settings *s, struct yk_rdma_port *ret_ports, uint32_t cap) {
-    struct yk_rdma_port found[YK_RDMA_PORTS_MAX];
-    uint32_t n = yk_rdma_ports_chosen(s, found, yk_rdma_ports_scan("", found, YK_RDMA_PORTS_MAX)), kept = 0;
+static struct {
+    pthread_mutex_t lock; /* only tried: who does not get it (a forked child may never) looks for itself */
+    uint64_t until_ns;
+    uint32_t n;
+    struct yk_rdma_port ports[YK_RDMA_PORTS_MAX];
+} seen = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static uint32_t look(struct yk_rdma_port *ret_ports) {
+    uint64_t began_ns = yk_now_ns();
+    uint32_t n = yk_rdma_ports_scan("", ret_ports, YK_RDMA_PORTS_MAX);
+    uint64_t now_ns = yk_now_ns(), rest_ns = 4 * (now_ns - began_ns);
+    if (pthread_mutex_trylock(&seen.lock) != 0)
+        return n;
+    seen.until_ns = now_ns + (rest_ns < SEEN_MAX_NS ? rest_ns : SEEN_MAX_NS);
+    seen.n = n;
+    memcpy(seen.ports, ret_ports, n * sizeof(*ret_ports));
+    pthread_mutex_unlock(&seen.lock);
+    return n;
+}
+
+/* Ports of this host, as they are or were a moment ago. */
+static uint32_t look_or_seen(struct yk_rdma_port *ret_ports) {
+    uint32_t n = 0;
+    if (pthread_mutex_trylock(&seen.lock) != 0)
+        return look(ret_ports);
+    int fresh = yk_now_ns() < seen.until_ns;
+    if (fresh) {
+        n = seen.n;
+        memcpy(ret_ports, seen.ports, n * sizeof(*ret_ports));
+    }
+    pthread_mutex_unlock(&seen.lock);
+    return fresh ? n : look(ret_ports);
+}
+
+/* Of n ports those that have an address and are chosen. */
+static uint32_t with_address(const struct yk_rdma_settings *s, struct yk_rdma_port *found, uint32_t n,
+                             struct yk_rdma_port *ret_ports, uint32_t cap) {
     struct ifaddrs *all = NULL;
+    uint32_t kept = 0;
+    n = yk_rdma_ports_chosen(s, found, n);
     if (n == 0 || getifaddrs(&all) < 0)
         return 0;
     for (uint32_t i = 0; i < n; i++) {
@@ -293,12 +335,18 @@ uint32_t yk_rdma_ports_now(const struct yk_rdma_settings *s, struct yk_rdma_port
     return kept;
 }
 
+uint32_t yk_rdma_ports_now(const struct yk_rdma_settings *s, struct yk_rdma_port *ret_ports, uint32_t cap) {
+    struct yk_rdma_port found[YK_RDMA_PORTS_MAX];
+    uint32_t n = look_or_seen(found);
+    return with_address(s, found, n, ret_ports, cap);
+}
+
 uint32_t yk_rdma_addresses(struct yk_rdma_address *ret_addresses, uint32_t cap) {
-    struct yk_rdma_port ports[YK_RDMA_PORTS_MAX];
+    struct yk_rdma_port found[YK_RDMA_PORTS_MAX], ports[YK_RDMA_PORTS_MAX];
     struct yk_rdma_settings all;
     uint32_t n = 0;
     if (yk_rdma_settings_parse(NULL, &all, NULL) == 0)
-        n = yk_rdma_ports_now(&all, ports, cap < YK_RDMA_PORTS_MAX ? cap : YK_RDMA_PORTS_MAX);
+        n = with_address(&all, found, look(found), ports, cap < YK_RDMA_PORTS_MAX ? cap : YK_RDMA_PORTS_MAX);
     for (uint32_t i = 0; i < n; i++) {
         struct yk_rdma_address *a = &ret_addresses[i];
         *a = (struct yk_rdma_address){.port = ports[i].port, .gid_index = ports[i].gid_index};

@@ -61,7 +61,7 @@ struct yk_rdma_port {
 uint32_t yk_rdma_ports_scan(const char *root, struct yk_rdma_port *ret_ports, uint32_t cap);
 /* Those of n ports that the settings name, moved to the front; how many. */
 uint32_t yk_rdma_ports_chosen(const struct yk_rdma_settings *s, struct yk_rdma_port *ports, uint32_t n);
-/* Those of this host that have an address and are chosen, masks filled in. */
+/* Those of this host that have an address and are chosen, masks filled in: as they are, or were a moment ago. */
 uint32_t yk_rdma_ports_now(const struct yk_rdma_settings *s, struct yk_rdma_port *ret_ports, uint32_t cap);
 /* Whether the host below root has what the settings name: -YK_EINVAL what it does not have. A port may be down; of
  * those that are up, one must have the entry of its table that is named. */

@@ -20,7 +20,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MARGIN 64u
+#define MARGIN  64u
+#define OPEN_MS 60000u /* an emulated guest may take long to look at all its devices */
 
 static char *local, *copy; /* CONFORM_BYTES and margins, each */
 
@@ -89,7 +90,7 @@ void conform_open_two(struct conform_rig *rig, const yk_xfer_opts *opts) {
     rig->memory = memory;
     yk_xfer_guard_ops guard = {.size = sizeof(guard), .user = &pins, .pin = pin_all, .unpin = unpin_all};
     assert_int_equal(yk_xfer_publish(rig->to, CONFORM_NAME, memory, bytes, &guard), 0);
-    assert_int_equal(yk_xfer_open(rig->from, CONFORM_NAME, 0, &rig->segment), 0);
+    assert_int_equal(yk_xfer_open(rig->from, CONFORM_NAME, OPEN_MS, &rig->segment), 0);
 }
 
 void conform_close_two(struct conform_rig *rig) {
@@ -476,6 +477,9 @@ void conform_plain(struct conform_rig *rig) {
 
 #define FAULT_REQUESTS 8u
 #define FAULT_BYTES    (4u << 20) /* that they are of. Each turn makes its engines anew, and has devices register them all */
+#define GOOD_MS        3000u /* for each */
+#define POOR_MS        150u  /* for those that the fault keeps from ending well, or that wait for a stall; six times as
+                                much where a lane fails before it has ended more than a few slices */
 
 /* One run: exact bytes or an error for each; how many slices it took. *failed: how many requests did, more. */
 static uint64_t one_run(struct conform_rig *rig, uint32_t op, uint64_t seed, int sums, uint32_t timeout_ms,
@@ -519,26 +523,39 @@ static uint64_t one_run(struct conform_rig *rig, uint32_t op, uint64_t seed, int
     return slices;
 }
 
+/* One run of reads and one of writes, with engines of their own; how many slices it took. */
+static uint64_t faulty_run(struct conform_rig *rig, const char *fault, uint64_t n, int sums, uint32_t timeout_ms,
+                           uint32_t *failed) {
+    yk_xfer_opts o = {.size = sizeof(o), .fault = fault, .stall_ms = 20};
+    begin_with(rig, &o, FAULT_BYTES);
+    uint64_t slices = one_run(rig, YK_XFER_READ, n, sums, timeout_ms, failed);
+    if (!sums)
+        slices += one_run(rig, YK_XFER_WRITE, n + 1, 0, timeout_ms, failed);
+    finish(rig);
+    return slices;
+}
+
+/* It goes on until the fault hits nothing and all requests have ended well: where they end before anything was posted,
+ * there were no slices that it could hit. */
 void conform_faults(struct conform_rig *rig, const char *kind, const char *extra) {
     int sums = strcmp(kind, "corrupt") == 0;
     if (sums && (rig->can & CONFORM_GUARD) == 0)
         return;
-    const char *is_slow = getenv("YOLK_SLOW"); /* sanitizers: a fifth of the series */
-    uint32_t failed = 0;
-    uint64_t slices = 2, n = 1, slow = is_slow != NULL && is_slow[0] == '1';
-    for (; n <= slices; n += slow && n >= 3 ? 5 : 1) {
+    const char *is_slow = getenv("YOLK_SLOW"); /* sanitizers, guests: a fifth of the series */
+    uint32_t poor_ms = rig->poor_ms != 0 ? rig->poor_ms : POOR_MS, failed = 1, runs = 0;
+    uint64_t slices = 1, slow = is_slow != NULL && is_slow[0] == '1', start = yk_now_ns();
+    for (uint64_t n = 1; failed > 0 || slices >= n; n += slow && n >= 3 ? 5 : 1) {
         char fault[64];
         snprintf(fault, sizeof(fault), "%s:every=%llu%s", kind, (unsigned long long)n, extra);
-        yk_xfer_opts o = {.size = sizeof(o), .fault = fault, .stall_ms = 20};
-        begin_with(rig, &o, FAULT_BYTES);
-        uint32_t timeout_ms = n < 3 || strcmp(kind, "drop") == 0 ? 150 : 3000;
-        slices = one_run(rig, YK_XFER_READ, n, sums, timeout_ms, &failed);
-        if (!sums)
-            slices += one_run(rig, YK_XFER_WRITE, n + 1, 0, timeout_ms, &failed);
-        finish(rig);
         if (n > 300)
             fail_msg("%s: no clean run", fault);
+        uint32_t timeout_ms = n < 3 || strcmp(kind, "drop") == 0 ? poor_ms : n < 10 ? 6 * poor_ms : GOOD_MS;
+        failed = 0;
+        slices = faulty_run(rig, fault, n, sums, timeout_ms < GOOD_MS ? timeout_ms : GOOD_MS, &failed);
+        runs++;
     }
+    print_message("%s: %s%s: %u runs, the last of %u slices; %u ms\n", rig->name, kind, extra, runs, (unsigned)slices,
+                  (unsigned)((yk_now_ns() - start) / YK_NS_PER_MS));
 }
 
 /* How many requests of so many runs fail at that rate. */

@@ -35,6 +35,7 @@ struct conform_rig {
     uint64_t bytes;      /* of the segment that is to be opened, where not all are used; 0: CONFORM_BYTES */
     uint32_t transports; /* of two engines in this process */
     const char *listen;
+    uint32_t poor_ms; /* of faults that leave little hope, the time for a request; 0: as suits loopback */
 };
 
 /* open, close, put, get for two engines in this process, over rig->transports, listening at

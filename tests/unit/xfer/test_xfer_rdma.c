@@ -30,7 +30,7 @@ static void open_rdma(struct conform_rig *rig, const yk_xfer_opts *opts) {
     yk_xfer_opts o = *opts;
     o.insecure_network = 1;
     o.advertise = rig->listen != NULL ? getenv("YOLK_RDMA_ADVERTISE") : NULL;
-    o.stall_ms = o.stall_ms != 0 ? o.stall_ms : 5000; /* emulated devices are slow */
+    o.stall_ms = o.stall_ms != 0 ? 10 * o.stall_ms : 5000; /* emulated devices are slow */
     o.connect_ms = 30000;
     conform_open_two(rig, &o);
 }
@@ -41,7 +41,8 @@ static struct conform_rig rdma = {.name = "rdma",
                                   .close = conform_close_two,
                                   .put = conform_put_memory,
                                   .get = conform_get_memory,
-                                  .transports = YK_XFER_RDMA};
+                                  .transports = YK_XFER_RDMA,
+                                  .poor_ms = 1000};
 
 static int missing(void **state) {
     struct yk_err err;

@@ -29,6 +29,7 @@
 static struct yk_loop *loop;
 static struct yk_rdma_settings settings;
 static struct yk_rdma_port ports[YK_RDMA_PORTS_MAX];
+static struct yk_rdma_dev *devs[2]; /* of the first two ports: a queue pair is made of a device that is open */
 static const struct yk_rdma_offer call = {.iwarp = 1, .reads = 4};
 
 struct end {
@@ -142,10 +143,15 @@ static int open_all(void **state) {
     if (n < 2)
         fail_msg("%u ports of iWARP that could reach each other, of %u addresses of ports", n, found);
     print_message("%s of %s, %s of %s\n", ports[0].host, ports[0].device, ports[1].host, ports[1].device);
+    for (uint32_t i = 0; i < 2; i++)
+        if (yk_rdma_dev_get(ports[i].device, &devs[i], &err) < 0)
+            fail_msg("%s", err.text);
     return 0;
 }
 
 static int close_all(void **state) {
+    for (uint32_t i = 0; i < 2; i++)
+        yk_rdma_dev_put(devs[i]);
     if (loop != NULL)
         yk_loop_free(loop);
     return 0;

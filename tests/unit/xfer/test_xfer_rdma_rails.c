@@ -228,7 +228,8 @@ static void exact(struct rig *r, uint32_t seed) {
     }
 }
 
-/* A number of the rail from there, in the table of links. */
+/* A number of the rails from there, in the table of links: the sum, since one whose own address went is kept for a minute
+ * beside the one that came in its place. */
 static uint64_t of_rail(struct rig *r, const char *transport, const char *remote, const char *what) {
     char *text, ways[200], key[40];
     uint64_t value = 0;
@@ -242,7 +243,7 @@ static uint64_t of_rail(struct rig *r, const char *transport, const char *remote
         to += strlen("\"remote\":");
         to += strspn(to, " \"");
         if (strncmp(to, remote, strlen(remote)) == 0 && to[strlen(remote)] == '"')
-            value = strtoull(number + strlen(key), NULL, 10);
+            value += strtoull(number + strlen(key), NULL, 10);
     }
     free(text);
     return value;
@@ -291,8 +292,11 @@ static void until_all_move(struct rig *r, uint32_t seed) {
         }
         exact(r, seed += 2);
         left = 0;
-        for (uint32_t i = 0; i < n; i++)
-            left += rail_bytes(r, i) - had[i] < DEVICE_MIN;
+        for (uint32_t i = 0; i < n; i++) {
+            uint64_t has = rail_bytes(r, i);
+            had[i] = has < had[i] ? has : had[i]; /* a rail has gone, and what it had counted */
+            left += has - had[i] < DEVICE_MIN;
+        }
     } while (left > 0);
 }
 
@@ -430,8 +434,9 @@ static void change_address(const char *device, const struct yk_rdma_address *fro
     shell(how, device);
 }
 
-/* This side's, for another of its subnet: the GID that its queue pairs send from is another one, in the middle. Rails are
- * found once for a peer, so this one waits until its address is back; the others and TCP have everything. */
+/* This side's, for another of its subnet: the GID that its queue pairs send from is another one, in the middle. The other
+ * rails and TCP have everything, until the rail from the new address is found; that from the old one is used again when
+ * its address is back. */
 static void an_address_changes(void **state) {
     struct rig r;
     char device[64];
