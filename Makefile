@@ -84,7 +84,8 @@ help:
 #: make check           every test with short counts; ends in 'N passed, N failed, N skipped'
 #:                        ONLY=unit,tsan  only these steps (tools/run-tests --list names them)
 #: make check-long      the same with full counts (hours)
-#: make check-vm        tests in a QEMU guest: RDMA, NVMe, slow memory (tests/vm); installs QEMU
+#: make check-vm        tests in QEMU guests, two at a time on two cores: RDMA, NVMe, slow memory (tests/vm);
+#:                      installs QEMU
 #: make check-gpu       tests that need a GPU: its memory in the transfer engine
 #: make fuzz            fuzz with clang; TARGET=NAME for one, DURATION=60 seconds each
 #: make install         build for and install into PREFIX=/usr/local (DESTDIR= for packagers)
