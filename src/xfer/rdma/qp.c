@@ -214,7 +214,7 @@ uint32_t yk_qp_room(const struct yk_qp *q) {
 }
 
 int yk_qp_takes(const struct yk_qp *q, uint64_t len, int device) {
-    return !q->dev->marks || device || len >= YK_MARK_BYTES;
+    return !q->dev->marks || (!device && len >= YK_MARK_BYTES);
 }
 
 /* What goes to addr: all marks of a queue pair differ, and no peer can know one. */

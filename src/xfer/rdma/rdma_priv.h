@@ -210,7 +210,8 @@ int yk_qp_is_up(const struct yk_qp *q);
 void yk_qp_catch_up(struct yk_qp *q);
 struct yk_rdma_dev *yk_qp_dev(const struct yk_qp *q);
 uint32_t yk_qp_room(const struct yk_qp *q);
-/* Whether reads of that length may be made by it. device: into a device's memory. */
+/* Whether reads of that length may be made by it. device: into a device's memory, where an emulated one's cannot be looked
+ * at. */
 int yk_qp_takes(const struct yk_qp *q, uint64_t len, int device);
 /* Takes a read; with room only. It starts with flush at the latest. */
 void yk_qp_read(struct yk_qp *q, void *local, uint32_t lkey, uint32_t len, uint64_t addr, uint32_t rkey, int device,

@@ -135,7 +135,7 @@ static int target_pull(struct yk_target *t, uint32_t tag, struct yk_region *regi
     int rc = m == NULL || len > UINT32_MAX || yk_qp_room(t->qp) == 0 || !yk_qp_takes(t->qp, len, device) ? -YK_ENOTSUP
              : t->iwarp ? yk_rdma_sink(t->dev, m, offset, len, &key, &t->sinks[tag])
                         : yk_rdma_mem_key(m, t->dev, offset, len, &key);
-    if (!t->iwarp || yk_qp_room(t->qp) == 0) /* what a device of iWARP did not take for one read it will not take */
+    if (yk_qp_takes(t->qp, len, device) && (!t->iwarp || yk_qp_room(t->qp) == 0)) /* what a device of iWARP did not take for one read it will not take */
         rc = later_of(t, region, m, offset, len, rc);
     if (rc < 0) {
         yk_rdma_mem_put(m);
