@@ -65,6 +65,18 @@ struct saved_record {
     uint8_t turn, in, freq, announced, padding[5];
 };
 
+/* struct yk_trees without what aligns its last part: what is saved stays as it is when that moves. */
+struct saved_trees {
+    uint32_t count, waits, n_used;
+    uint8_t used[YK_TREES_FEATURES];
+    yk_trees_pair base;
+    yk_trees_pair leaf[YK_TREES_MAX][YK_TREES_LEAVES];
+    uint32_t left_over[YK_TREES_FEATURES][YK_TREES_VALUES][YK_TREES_MAX];
+};
+_Static_assert(VERSION != 4 || (sizeof(struct saved_trees) == 122920 && sizeof(struct saved_head) == 312 &&
+                                sizeof(struct saved_record) == 64 && sizeof(struct yk_fit_example) == 28),
+               "another layout is another version");
+
 struct saved_leaf {
     uint32_t record;
     float value;
@@ -339,7 +351,7 @@ struct parts {
 static struct parts parts_of(const struct saved_head *h) {
     struct parts p;
     p.trees = (sizeof(*h) + 7) & ~(size_t)7;
-    p.records = p.trees + ((sizeof(struct yk_trees) + 7) & ~(size_t)7);
+    p.records = p.trees + ((sizeof(struct saved_trees) + 7) & ~(size_t)7);
     p.leaves = p.records + (size_t)h->records * sizeof(struct saved_record);
     p.queues = p.leaves + (size_t)h->leaves * sizeof(struct saved_leaf);
     p.examples = p.queues + ((size_t)h->queued[0] + h->queued[1] + h->queued[2]) * sizeof(uint32_t);
@@ -357,6 +369,16 @@ static void count_parts(struct yk_learned_saving *s) {
         s->head.leaves += seen_at(s, i)->heap_at != NONE;
 }
 
+static void put_trees(const struct yk_trees *t, struct saved_trees *to) {
+    to->count = t->count;
+    to->waits = t->waits;
+    to->n_used = t->n_used;
+    to->base = t->base;
+    memcpy(to->used, t->used, sizeof(to->used));
+    memcpy(to->leaf, t->leaf, sizeof(to->leaf));
+    memcpy(to->left_over, t->left_over, sizeof(to->left_over));
+}
+
 /* The queues may come out shorter than the records say, so what is behind them is written last. */
 static int put_all(struct yk_learned_saving *s, unsigned char *bytes) {
     struct parts p = parts_of(&s->head);
@@ -369,7 +391,7 @@ static int put_all(struct yk_learned_saving *s, unsigned char *bytes) {
     if (rc != 0)
         return rc;
     p = parts_of(&s->head);
-    memcpy(bytes + p.trees, &s->trees, sizeof(s->trees));
+    put_trees(&s->trees, (struct saved_trees *)(void *)(bytes + p.trees));
     put_records(s, (struct saved_record *)(void *)(bytes + p.records));
     memcpy(bytes + p.examples, s->examples, s->head.lessons * sizeof(*s->examples));
     put_lessons(s, (struct saved_lesson *)(void *)(bytes + p.lessons), (struct saved_plan *)(void *)(bytes + p.plans));
@@ -436,7 +458,7 @@ static bool step_is_sane(yk_trees_pair step) {
     return fabsf(step[0]) < 1e6f && fabsf(step[1]) < 1e6f;
 }
 
-static bool trees_are_sane(const struct yk_trees *t) {
+static bool trees_are_sane(const struct saved_trees *t) {
     bool sane = t->count <= YK_TREES_MAX && t->n_used <= YK_TREES_FEATURES && step_is_sane(t->base);
     for (uint32_t i = 0; i < YK_TREES_FEATURES; i++)
         sane = sane && t->used[i] < YK_TREES_FEATURES;
@@ -493,7 +515,7 @@ static bool lessons_are_sane(const struct saved_head *h, const unsigned char *by
 
 static int look(const void *bytes, size_t len, struct saved_head *ret_head, struct yk_err *err) {
     struct saved_head h;
-    struct yk_trees trees;
+    struct saved_trees trees;
     if (len < sizeof(h))
         return yk_err_set(err, -YK_ECORRUPT, "%zu bytes are less than a head", len);
     memcpy(&h, bytes, sizeof(h));
@@ -653,7 +675,15 @@ static bool is_permutation(const uint8_t *features) {
 
 /* The last leaf is left over of every tree whatever is asked (trees_priv.h): so a score stays within its trees. */
 static void load_trees(const struct loading *o, struct yk_trees *trees) {
-    memcpy(trees, o->bytes + o->p.trees, sizeof(*trees));
+    struct saved_trees s;
+    memcpy(&s, o->bytes + o->p.trees, sizeof(s));
+    trees->count = s.count;
+    trees->waits = s.waits;
+    trees->n_used = s.n_used;
+    trees->base = s.base;
+    memcpy(trees->used, s.used, sizeof(trees->used));
+    memcpy(trees->leaf, s.leaf, sizeof(trees->leaf));
+    memcpy(trees->left_over, s.left_over, sizeof(trees->left_over));
     for (uint32_t f = 0; f < YK_TREES_FEATURES; f++)
         for (uint32_t v = 0; v < YK_TREES_VALUES; v++)
             for (uint32_t k = 0; k < YK_TREES_MAX; k++)

@@ -14,7 +14,7 @@
  * Rejected: one order of use for all (whoever asks most has most); equal shares (who needs little wastes it); hit rates
  * alone (they do not say what more would bring).
  *
- * Bytes of tenants are compared through their mean block. Memory: 50 KiB for each tenant that joined. Pure,
+ * Bytes of tenants are compared through their mean block. Memory: some 40 KiB for each tenant that joined. Pure,
  * deterministic: the same calls and seed make the same shares. Thread: owner loop.
  */
 #ifndef YK_SCHED_SHARES_H

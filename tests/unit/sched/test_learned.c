@@ -60,6 +60,41 @@ static void test_a_use_of_what_was_found_counts(void **state) {
     yk_policy_space_free(space);
 }
 
+static void assert_hits(struct yk_policy *p, const uint64_t *hashes, uint32_t n, uint32_t wanted, uint32_t wanted_real) {
+    struct yk_learned_report before, after;
+    yk_learned_report(p, &before);
+    yk_policy_request(p, &(struct yk_policy_request){.now_ms = 1000, .key_hashes = hashes, .n = n});
+    yk_learned_report(p, &after);
+    for (uint32_t i = 0; i < YK_LEARNED_CACHES; i++)
+        assert_int_equal(after.hits[i] - before.hits[i], wanted);
+    assert_int_equal(after.real_hits - before.real_hits, wanted_real);
+    assert_int_equal(after.blocks - before.blocks, n);
+}
+
+/* Of a chain the leading run is hit, of each cache its own; with a tier below all that is there, wherever it stands. */
+static void test_what_counts_as_a_hit(void **state) {
+    const uint64_t hashes[] = {11, 12, 13, 14};
+    (void)state;
+    for (uint32_t below = 0; below < 2; below++) {
+        struct yk_policy_space *space = make_space(64);
+        struct yk_policy_opts opts = {.capacity_objects = 10, .seed = 42, .has_below = below != 0};
+        struct yk_policy *p;
+        assert_int_equal(yk_policy_new(&yk_policy_learned, space, &opts, &p), 0);
+        assert_hits(p, hashes, 4, 0, 0);
+        for (uint32_t id = 0; id < 4; id++) {
+            struct yk_policy_block block = {.key_hash = hashes[id], .size_bytes = 1, .parent_id = id > 0 ? id - 1 : YK_POLICY_NONE};
+            assert_int_equal(yk_policy_insert(p, id, &block), 0);
+        }
+        assert_hits(p, hashes, 4, 4, 4);
+        assert_int_equal(yk_policy_remove(p, 2), 0); /* from all of them */
+        assert_hits(p, hashes, 4, below ? 3 : 2, below ? 3 : 2);
+        assert_int_equal(yk_policy_evict(p, 0, hashes[0]), 0); /* those without payload have it still, and the third again */
+        assert_hits(p, hashes, 4, 4, below ? 2 : 0);
+        yk_policy_free(p);
+        yk_policy_space_free(space);
+    }
+}
+
 /* Two ids of one key hash, as a collision or a spoiled descriptor would have it. */
 static void test_a_hash_that_comes_twice(void **state) {
     struct yk_policy_space *space = make_space(64);
@@ -366,6 +401,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wrong_and_late_events_are_answered),
         cmocka_unit_test(test_a_use_of_what_was_found_counts),
+        cmocka_unit_test(test_what_counts_as_a_hit),
         cmocka_unit_test(test_a_hash_that_comes_twice),
         cmocka_unit_test(test_pinned_blocks_stay_and_children_go_before_parents),
         cmocka_unit_test(test_a_chain_does_not_push_out_its_own_beginning),

@@ -243,6 +243,34 @@ static void test_ages_grow_while_it_is_away(void **state) {
     free(bytes);
 }
 
+/* What a build before this one wrote is read, so its trees lie where they lay: counts, steps of leaves, and then what
+ * values leave over, a row a value, of which the first rules out nothing. */
+static void test_trees_lie_where_they_lay(void **state) {
+    enum { FEATURES = 19, VALUES = 64, ROW = 24 * 4, LEAVES_END = 6184, TREES = LEAVES_END + FEATURES * VALUES * ROW };
+    struct cache c;
+    uint64_t rng = 5, now_ms = 0;
+    uint32_t head_bytes, count;
+    unsigned char *bytes, all[ROW];
+    size_t len, empty;
+    (void)state;
+    memset(all, 0xff, sizeof(all));
+    open_cache(&c, ROOM);
+    assert_int_equal(yk_learned_save(c.policy, (void **)&bytes, &empty), 0);
+    memcpy(&head_bytes, bytes + 12, sizeof(head_bytes));
+    assert_int_equal(empty, (head_bytes + 7) / 8 * 8 + TREES); /* no records yet, so nothing follows */
+    free(bytes);
+    play(&c, &rng, &now_ms, 6000);
+    assert_int_equal(yk_learned_save(c.policy, (void **)&bytes, &len), 0);
+    const unsigned char *trees = bytes + empty - TREES;
+    memcpy(&count, trees, sizeof(count));
+    assert_int_equal(count, 24);
+    for (uint32_t f = 0; f < FEATURES; f++)
+        assert_memory_equal(trees + LEAVES_END + f * VALUES * ROW, all, ROW);
+    assert_memory_not_equal(trees + LEAVES_END - 8, all, 8);
+    free(bytes);
+    close_cache(&c);
+}
+
 static void test_damage_is_seen_and_changes_nothing(void **state) {
     struct cache one, two;
     struct yk_err err;
@@ -454,6 +482,7 @@ int main(void) {
         cmocka_unit_test(test_goes_on_as_if_nothing_was),
         cmocka_unit_test(test_lengths_are_kept),
         cmocka_unit_test(test_ages_grow_while_it_is_away),
+        cmocka_unit_test(test_trees_lie_where_they_lay),
         cmocka_unit_test(test_damage_is_seen_and_changes_nothing),
         cmocka_unit_test(test_is_saved_while_requests_go_on),
         cmocka_unit_test(test_less_room_than_it_had),
