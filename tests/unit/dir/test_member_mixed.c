@@ -186,6 +186,24 @@ static void test_what_is_not_known_stays(void **state) {
     yk_meta_close(meta);
 }
 
+/* An epoch was heard before the record, which came back with a lower one: what an older program set there is not lost. */
+static void test_older_record_below_what_was_heard(void **state) {
+    struct yk_meta *meta = rig_embedded();
+    struct node n[1];
+    open_many(n, 1, meta, "below");
+    yk_member_epoch(n[0].member, "model", 5, 9);
+    wait_record(meta, "model", "\"epoch\": 9", 0);
+    writes(meta, "model", "{\"epoch\": 5, \"quota\": 1000, \"copies\": 3, \"guarantee\": 1073741824}");
+    wait_record(meta, "model", "\"epoch\": 9", 0);
+    wait_record(meta, "model", "\"copies\": 3", 0);
+    wait_record(meta, "model", "\"guarantee\": 1073741824", 0);
+    node_wait_space(&n[0], "model", 9, 1000);
+    node_wait_copies(&n[0], "model", 3);
+    node_wait_terms(&n[0], "model", GUARANTEE, 0);
+    node_close(&n[0], 1);
+    yk_meta_close(meta);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_older_writer_drops_nothing),
@@ -193,6 +211,7 @@ int main(void) {
         cmocka_unit_test(test_older_writer_removes),
         cmocka_unit_test(test_who_was_away_brings_nothing_back),
         cmocka_unit_test(test_what_is_not_known_stays),
+        cmocka_unit_test(test_older_record_below_what_was_heard),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
