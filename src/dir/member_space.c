@@ -35,7 +35,7 @@ void yk_member_space_no_terms(struct yk_member_space *s) {
 }
 
 void yk_member_space_changed(struct yk_member_space *s, const struct yk_member_space *was) {
-    if (!same_terms(s, was))
+    if (!same_terms(s, was) && s->version < INT64_MAX) /* more cannot be read again */
         s->version++;
 }
 

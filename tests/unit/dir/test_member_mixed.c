@@ -6,6 +6,7 @@
 #include "member_rig.h"
 
 #include <unistd.h>
+#include <yolk/yolk.h>
 
 #define GUARANTEE (1u << 30)
 
@@ -204,6 +205,44 @@ static void test_older_record_below_what_was_heard(void **state) {
     yk_meta_close(meta);
 }
 
+/* More than is kept: what is known of the record counts all the same, and no epoch falls. */
+static void test_too_much_that_is_not_known(void **state) {
+    struct yk_meta *meta = rig_embedded();
+    struct node n[1];
+    static char record[70000 + 128];
+    size_t at;
+    open_many(n, 1, meta, "much");
+    assert_int_equal(node_set_space(&n[0], "model", 5, 1000, NULL), 0);
+    at = (size_t)snprintf(record, sizeof(record), "{\"epoch\": 9, \"quota\": 2000, \"copies\": 2, \"later\": \"");
+    memset(record + at, 'x', 70000);
+    memcpy(record + at + 70000, "\"}", 3);
+    writes(meta, "model", record);
+    node_wait_space(&n[0], "model", 9, 2000);
+    node_wait_copies(&n[0], "model", 2);
+    wait_record(meta, "model", "\"version\"", 0); /* it was written again */
+    wait_record(meta, "model", "\"epoch\": 9", 0);
+    node_close(&n[0], 1);
+    yk_meta_close(meta);
+}
+
+/* Numbers that nobody can count on from, or that mean something else in a change. */
+static void test_numbers_at_their_ends(void **state) {
+    struct yk_meta *meta = rig_embedded();
+    struct node n[2];
+    open_many(n, 2, meta, "ends");
+    writes(meta, "model", "{\"epoch\": 5, \"quota\": 0, \"copies\": 2, \"version\": 9223372036854775807}");
+    node_wait_copies(&n[0], "model", 2);
+    assert_int_equal(node_set_terms(&n[0], "model", GUARANTEE, 300), 0);
+    node_wait_terms(&n[1], "model", GUARANTEE, 300);
+    wait_record(meta, "model", "\"guarantee\": 1073741824", 0);
+    writes(meta, "most", "{\"epoch\": 5, \"quota\": 0, \"copies\": 4294967295, \"priority\": 4294967295, \"version\": 1}");
+    node_wait_copies(&n[0], "most", YK_COPIES_MAX);
+    node_wait_terms(&n[0], "most", 0, YK_PRIORITY_MAX);
+    node_close(&n[0], 1);
+    node_close(&n[1], 1);
+    yk_meta_close(meta);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_older_writer_drops_nothing),
@@ -212,6 +251,8 @@ int main(void) {
         cmocka_unit_test(test_who_was_away_brings_nothing_back),
         cmocka_unit_test(test_what_is_not_known_stays),
         cmocka_unit_test(test_older_record_below_what_was_heard),
+        cmocka_unit_test(test_too_much_that_is_not_known),
+        cmocka_unit_test(test_numbers_at_their_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
