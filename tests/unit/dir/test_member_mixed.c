@@ -243,6 +243,43 @@ static void test_numbers_at_their_ends(void **state) {
     yk_meta_close(meta);
 }
 
+#define AT_ONCE 30 /* namespaces: two changes of each are fewer than YK_MEMBER_JOBS_MAX */
+
+static void counted(void *user, int status, const char *text) {
+    (void)text;
+    __atomic_fetch_add((unsigned *)user, status == 0, __ATOMIC_RELEASE);
+}
+
+/* It is removed and opened again before the watch has told the first: nothing of before is there. */
+static void test_removed_and_opened_at_once(void **state) {
+    struct yk_meta *meta = rig_embedded();
+    struct node n[1];
+    unsigned done = 0;
+    open_many(n, 1, meta, "once");
+    for (unsigned i = 0; i < AT_ONCE; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "model%u", i);
+        writes(meta, name, "{\"epoch\": 5, \"quota\": 1000, \"later\": 1}");
+        node_wait_space(&n[0], name, 5, 1000);
+    }
+    for (unsigned i = 0; i < 2 * AT_ONCE; i++) {
+        struct yk_member_space s = {.quota_bytes = i % 2 ? 7 : YK_MEMBER_NO_SPACE, .copies = YK_MEMBER_KEEP_COPIES,
+                                    .guarantee_bytes = YK_MEMBER_KEEP_GUARANTEE, .priority = YK_MEMBER_KEEP_PRIORITY};
+        snprintf(s.name, sizeof(s.name), "model%u", i / 2);
+        assert_int_equal(yk_member_set_space(n[0].member, &s, RIG_WAIT_MS, counted, &done), 0);
+    }
+    for (unsigned i = 0; i < AT_ONCE; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "model%u", i);
+        node_wait_space(&n[0], name, 6, 7);
+        wait_record(meta, name, "\"quota\": 7", 0);
+        wait_record(meta, name, "later", 1);
+    }
+    node_close(&n[0], 1); /* all changes have ended */
+    assert_int_equal(__atomic_load_n(&done, __ATOMIC_ACQUIRE), 2 * AT_ONCE);
+    yk_meta_close(meta);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_older_writer_drops_nothing),
@@ -253,6 +290,7 @@ int main(void) {
         cmocka_unit_test(test_older_record_below_what_was_heard),
         cmocka_unit_test(test_too_much_that_is_not_known),
         cmocka_unit_test(test_numbers_at_their_ends),
+        cmocka_unit_test(test_removed_and_opened_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
