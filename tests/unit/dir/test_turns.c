@@ -55,6 +55,27 @@ static void test_who_waits_may_have_all(void **state) {
     assert_null(dir_turns_next(&t));
 }
 
+/* However many there are that somebody waits for, one turn goes to the others, one after the other. */
+static void test_the_others_go_on(void **state) {
+    struct dir_turns t;
+    struct dir_turn now[MAX - 2], later[2];
+    dir_turns_init(&t, MAX, BUSY);
+    for (unsigned i = 0; i < MAX - 2; i++)
+        add(&t, &now[i], 0, 0);
+    for (unsigned i = 0; i < BUSY; i++)
+        assert_ptr_equal(dir_turns_next(&t), &now[i]);
+    add(&t, &later[0], 1, 0);
+    add(&t, &later[1], 1, 0);
+    assert_null(dir_turns_next(&t));
+    dir_turns_end(&t, &now[0]);
+    assert_ptr_equal(dir_turns_next(&t), &later[0]);
+    dir_turns_end(&t, &now[1]);
+    assert_ptr_equal(dir_turns_next(&t), &now[BUSY]);
+    dir_turns_end(&t, &later[0]);
+    assert_ptr_equal(dir_turns_next(&t), &later[1]);
+    assert_null(dir_turns_next(&t));
+}
+
 /* What was not waited for is now: it is before the others, and counts as none of them, begun or not. */
 static void test_hurry(void **state) {
     struct dir_turns t;
@@ -170,6 +191,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_part_is_kept),
         cmocka_unit_test(test_who_waits_may_have_all),
+        cmocka_unit_test(test_the_others_go_on),
         cmocka_unit_test(test_hurry),
         cmocka_unit_test(test_a_pull_that_is_joined_begins),
         cmocka_unit_test(test_hot_chains_leave_room_for_tasks),
