@@ -336,8 +336,8 @@ enum yk_opcode {
     YK_OP_UNPIN,     /* key -> status */
     YK_OP_EXPIRE,    /* key, arg = ttl_ms -> status */
     YK_OP_GET_RANGE, /* key, arg = offset, iov[] -> status, len */
-    YK_OP_STAT,      /* key, info (may be NULL), arg = sizeof(*info), or 0: YK_BLOCK_INFO_FIRST -> status 0, YK_MISS or
-                        -YK_EAGAIN, *info */
+    YK_OP_STAT,      /* key, info (may be NULL), arg = sizeof(*info), or 0: YK_BLOCK_INFO_FIRST (over 4,096:
+                        -YK_EINVAL) -> status 0, YK_MISS or -YK_EAGAIN, *info */
     YK_OP_MATCH,     /* list: keys, count, infos -> status 0 or YK_MISS (not even the first is there), len =
                         length of the run, infos[0..len) */
     YK_OP_REF,       /* key, ref -> status, len, *ref: released with yk_ref_release when status is 0, and all

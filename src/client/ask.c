@@ -17,8 +17,18 @@
 /* Body of a frame, as of a call. */
 #define ASK_BYTES YK_CALL_BYTES
 
+/* What a later version's list, or one that is no list, says at its end. */
+static int check_end(const yk_key_list *list) {
+    if (list->size >= sizeof(*list) && (list->reserved != 0 || yk_sized_has_more(list, list->size, sizeof(*list))))
+        return yk_fail(-YK_ENOTSUP, "a list of keys: fields beyond the first %zu bytes are set",
+                       offsetof(yk_key_list, reserved));
+    if (list->infos != NULL && yk_ask_infos(list).size > YK_INFO_SIZE_MAX)
+        return yk_fail(-YK_EINVAL, "a list of keys: info_size is %u, expected %zu", list->info_size, sizeof(yk_block_info));
+    return 0;
+}
+
 int yk_ask_check_list(const yk_key_list *list, int tier_too) {
-    if (list == NULL || list->size < offsetof(yk_key_list, info_size))
+    if (list == NULL || list->size < offsetof(yk_key_list, info_size) || list->size > YK_INFO_SIZE_MAX)
         return yk_fail(-YK_EINVAL, "a list of keys %s",
                        list == NULL ? "is NULL" : "whose size is not set");
     if (list->count > INT32_MAX || (list->keys == NULL && list->count > 0))
@@ -26,7 +36,7 @@ int yk_ask_check_list(const yk_key_list *list, int tier_too) {
                        (const void *)list->keys);
     if (tier_too && (list->tier < YK_TIER_ANY || list->tier > YK_TIER_VRAM))
         return yk_fail(-YK_EINVAL, "prefetch: no tier has the number %d", list->tier);
-    int rc = 0;
+    int rc = check_end(list);
     for (size_t i = 0; rc == 0 && i < list->count; i++)
         rc = yk_client_check_key(list->keys[i]);
     return rc;

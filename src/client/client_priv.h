@@ -277,6 +277,8 @@ struct yk_infos {
     size_t size;
 };
 
+#define YK_INFO_SIZE_MAX 4096u /* bytes that a caller may say, as of options: more is a field that meant something else */
+
 static inline void yk_info_put(struct yk_infos infos, size_t i, const yk_block_info *info) {
     yk_sized_copy((char *)infos.to + i * infos.size, infos.size, info, sizeof(*info));
 }

@@ -87,8 +87,12 @@ int yk_op_check(const yk_client *c, const yk_op *op) {
     case YK_OP_PUT:
         rc = check_iov(op);
         return rc < 0 ? rc : yk_put_check(c, op);
-    case YK_OP_EXISTS:
     case YK_OP_STAT:
+        if (op->info != NULL && op->arg > YK_INFO_SIZE_MAX)
+            return yk_fail(-YK_EINVAL, "stat: arg is %llu, expected the size of its info, %zu", (unsigned long long)op->arg,
+                           sizeof(*op->info));
+        return 0;
+    case YK_OP_EXISTS:
     case YK_OP_REMOVE:
     case YK_OP_TOUCH:
     case YK_OP_PIN:

@@ -101,6 +101,10 @@ static int put_space(struct yk_member *m, struct yk_member_seen_space *s, const 
     yk_buf_fini(&b);
     if (rc == 1) {
         s->revision = revision;
+        if (value->quota_bytes == YK_MEMBER_NO_SPACE) {
+            free(s->rest);
+            s->rest = NULL;
+        }
         yk_member_space_copy(&s->in_etcd, value);
         if (!yk_member_same_space(&s->space, value)) {
             yk_member_space_copy(&s->space, value);

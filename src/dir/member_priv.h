@@ -226,8 +226,8 @@ int yk_member_read_node(const char *name, const void *value, size_t len, struct 
 #define YK_MEMBER_REST_MAX 65536u /* bytes of members that this program does not know */
 /* rest: as it was read; NULL: none. */
 void yk_member_put_space(struct yk_buf *b, const struct yk_member_space *space, const char *rest);
-/* What a record of an older program does not say is YK_MEMBER_KEEP_...; *ret_rest is the caller's. -YK_ETOOBIG: what is
- * not known is too much to be kept. */
+/* What a record of an older program does not say is YK_MEMBER_KEEP_...; *ret_rest is the caller's. 0 with a text: what is
+ * not known is too much to be kept, and is not. */
 int yk_member_read_space(const void *value, size_t len, struct yk_member_space *ret, char **ret_rest, struct yk_err *err);
 
 /* The file `node`. */

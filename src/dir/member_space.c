@@ -35,7 +35,7 @@ void yk_member_space_no_terms(struct yk_member_space *s) {
 }
 
 void yk_member_space_changed(struct yk_member_space *s, const struct yk_member_space *was) {
-    if (!same_terms(s, was))
+    if (!same_terms(s, was) && s->version < INT64_MAX) /* more cannot be read again */
         s->version++;
 }
 
@@ -88,7 +88,7 @@ int yk_member_space_merge(struct yk_member_seen_space *s, const struct yk_member
     if (found->version > 0 && found->version >= was.version) {
         s->space.version = found->version;
         take_terms(&s->space, found);
-    } else if (found->version == 0 && newer) {
+    } else if (found->version == 0 && (newer || was.version == 0)) { /* nothing but its epoch may be known here */
         take_unversioned(&s->space, found);
     }
     yk_member_space_copy(&s->in_etcd, found);

@@ -199,10 +199,10 @@ static int get_later(const json_t *o, const char *key, uint64_t none, uint64_t *
 }
 
 static uint32_t at_most(uint64_t value, uint32_t max, uint32_t keep) {
-    return value == keep ? keep : value < max ? (uint32_t)value : max;
+    return value == UINT64_MAX ? keep : value < max ? (uint32_t)value : max;
 }
 
-/* Takes what is known out of o. */
+/* Takes what is known out of o. More than is kept is none, with a text: the rest of the record counts. */
 static int get_rest(json_t *o, char **ret_rest, struct yk_err *err) {
     for (size_t i = 0; i < sizeof(space_members) / sizeof(space_members[0]); i++)
         json_object_del(o, space_members[i]);
@@ -213,7 +213,9 @@ static int get_rest(json_t *o, char **ret_rest, struct yk_err *err) {
         return yk_err_set(err, -YK_ENOMEM, "no memory for a namespace's key");
     if (strlen(rest) > YK_MEMBER_REST_MAX) {
         free(rest);
-        return yk_err_set(err, -YK_ETOOBIG, "a namespace's key has more that is not known than %u bytes", YK_MEMBER_REST_MAX);
+        (void)yk_err_set(err, -YK_ETOOBIG, "a namespace's key has more that is not known than %u bytes: it is dropped",
+                         YK_MEMBER_REST_MAX);
+        return 0;
     }
     *ret_rest = rest;
     return 0;
@@ -231,13 +233,13 @@ int yk_member_read_space(const void *value, size_t len, struct yk_member_space *
         rc = get_number(o, what, "quota", &s.quota_bytes, err);
     if (rc == 0)
         rc = get_later(o, "version", 0, &s.version, err);
-    int older = s.version == 0;
+    uint64_t none = s.version == 0 ? UINT64_MAX : 0; /* no number that is read: as it is (YK_MEMBER_KEEP_...) */
     if (rc == 0)
-        rc = get_later(o, "copies", older ? YK_MEMBER_KEEP_COPIES : 0, &copies, err);
+        rc = get_later(o, "copies", none, &copies, err);
     if (rc == 0)
-        rc = get_later(o, "guarantee", older ? YK_MEMBER_KEEP_GUARANTEE : 0, &s.guarantee_bytes, err);
+        rc = get_later(o, "guarantee", none, &s.guarantee_bytes, err);
     if (rc == 0)
-        rc = get_later(o, "priority", older ? YK_MEMBER_KEEP_PRIORITY : 0, &priority, err);
+        rc = get_later(o, "priority", none, &priority, err);
     if (rc == 0)
         rc = get_rest(o, ret_rest, err);
     json_decref(o);

@@ -152,12 +152,13 @@ static void take_space(struct yk_member *m, const char *name, const struct yk_me
     free(s->rest);
     s->rest = NULL;
     if (yk_member_read_space(n->value, n->value_len, &found, &s->rest, &err) < 0) {
-        yk_member_text(m, "%s/ns: %s", m->prefix, err.text);
         yk_member_space_copy(&s->in_etcd, &found); /* and is written anew */
     } else if (yk_member_space_merge(s, &found)) {
         s->untold = 1;
         m->spaces_dirty = 1;
     }
+    if (err.text[0] != '\0')
+        yk_member_text(m, "%s/ns: %s", m->prefix, err.text);
     s->revision = n->revision;
 }
 

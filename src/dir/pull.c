@@ -511,6 +511,7 @@ int dir_pull_join(struct yk_dir *d, const struct dir_pull_want *want, struct dir
         dir_turns_hurry(&d->pulls->turns, &p->turn);
     if (wait != NULL)
         dir_list_add(&p->waits, &wait->by_pull);
+    start_queued(d->pulls); /* what is kept for those who wait may be its own now, or leave a turn to another */
     return 1;
 }
 

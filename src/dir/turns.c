@@ -5,8 +5,9 @@
  * Somebody waits for some of them: for the blocks that a request lacks, for the copies of a put. Others nobody waits for:
  * prefetches, the keeping of hot chains, moves, drains, repairs; and of these there may be thousands at once. So the first
  * have their turn before the others, and a quarter of all places and turns is theirs alone: else those under way, which
- * may be slow, had all of them. The others may wait for long, while the first have all turns; they have deadlines of
- * their own, and whoever wants them asks again.
+ * may be slow, had all of them. The others may wait for long, while the first have all turns but one: they have deadlines
+ * of their own, and whoever wants them asks again. That one is theirs, else a drain, or the repair of what was lost with
+ * a node, would stand still for as long as there is enough to wait for.
  *
  * Threads: the directory's loop.
  */
@@ -35,7 +36,7 @@ int dir_turns_add(struct dir_turns *t, struct dir_turn *turn, int later) {
 }
 
 struct dir_turn *dir_turns_next(struct dir_turns *t) {
-    unsigned later = dir_list_empty(&t->queued[0]);
+    unsigned later = dir_list_empty(&t->queued[0]) || (t->later_busy == 0 && !dir_list_empty(&t->queued[1]));
     if (t->busy_count >= t->busy_max || dir_list_empty(&t->queued[later]) ||
         (later && t->later_busy >= for_later(t->busy_max)))
         return NULL;

@@ -378,7 +378,7 @@ static void stat_and_match_in_batches(void **state) {
                 put_ok(c, names[i], len_of(i), (uint64_t)i);
         }
         yk_key_list all = {.size = sizeof(all), .keys = keys, .count = LIST};
-        yk_key_list told = {.size = sizeof(more), .keys = keys, .count = LIST, .infos = infos};
+        yk_key_list told = {.size = sizeof(told), .keys = keys, .count = LIST, .infos = infos};
         yk_key_list some = {.size = sizeof(some), .keys = keys + 3, .count = 5};
         yk_key_list none = {.size = sizeof(none), .keys = keys + KEYS, .count = 7};
         yk_key_list zero = {.size = sizeof(zero)};

@@ -263,10 +263,44 @@ static void options_are_of_any_version(void **state) {
     yk_xfer_destroy(e);
 }
 
+static void assert_op(yk_client *c, yk_op op, int want) {
+    (void)yk_run(c, &op, 1, 0);
+    assert_int_equal(op.status, want);
+}
+
+/* In batches sizes stand in fields that mean other things elsewhere, or that nobody set: what is no struct's size is
+ * refused before anything is written; so is a list that says what is not known here. */
+static void sizes_in_batches(void **state) {
+    yk_client *c = open_client(*state);
+    yk_key keys[] = {yk_key_str("one")};
+    yk_block_info info[2];
+    unsigned char room[ROOM] __attribute__((aligned(16)));
+    yk_key_list list = {.size = sizeof(list), .keys = keys, .count = 1, .infos = info, .info_size = sizeof(info[0])};
+    put_ok(c, "one", 5000, 1);
+    memset(info, CANARY, sizeof(info));
+    assert_op(c, (yk_op){.opcode = YK_OP_STAT, .key = keys[0], .info = info, .arg = 1u << 20}, -YK_EINVAL);
+    list.info_size = 1u << 20;
+    assert_op(c, (yk_op){.opcode = YK_OP_MATCH, .list = &list}, -YK_EINVAL);
+    list.info_size = sizeof(info[0]);
+    list.reserved = 1;
+    assert_op(c, (yk_op){.opcode = YK_OP_MATCH, .list = &list}, -YK_ENOTSUP);
+    list.reserved = 0;
+    assert_op(c, (yk_op){.opcode = YK_OP_MATCH, .list = later(&list, sizeof(list), 1, room)}, -YK_ENOTSUP);
+    list.size = 1u << 20;
+    assert_op(c, (yk_op){.opcode = YK_OP_MATCH, .list = &list}, -YK_EINVAL);
+    list.size = sizeof(list);
+    for (size_t i = 0; i < sizeof(info); i++)
+        assert_int_equal(((unsigned char *)info)[i], CANARY);
+    assert_op(c, (yk_op){.opcode = YK_OP_STAT, .key = keys[0], .arg = 1u << 20}, 0); /* nothing is to be filled */
+    assert_op(c, (yk_op){.opcode = YK_OP_MATCH, .list = later(&list, sizeof(list), 0, room)}, 0);
+    yk_close(c);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(infos_of_blocks, with_node, without_node),
         cmocka_unit_test_setup_teardown(other_infos, with_node, without_node),
+        cmocka_unit_test_setup_teardown(sizes_in_batches, with_node, without_node),
         cmocka_unit_test(answers_of_the_router),
         cmocka_unit_test(a_segment),
         cmocka_unit_test_setup_teardown(options_are_of_any_version, with_node, without_node),

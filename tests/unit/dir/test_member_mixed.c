@@ -6,6 +6,7 @@
 #include "member_rig.h"
 
 #include <unistd.h>
+#include <yolk/yolk.h>
 
 #define GUARANTEE (1u << 30)
 
@@ -186,6 +187,99 @@ static void test_what_is_not_known_stays(void **state) {
     yk_meta_close(meta);
 }
 
+/* An epoch was heard before the record, which came back with a lower one: what an older program set there is not lost. */
+static void test_older_record_below_what_was_heard(void **state) {
+    struct yk_meta *meta = rig_embedded();
+    struct node n[1];
+    open_many(n, 1, meta, "below");
+    yk_member_epoch(n[0].member, "model", 5, 9);
+    wait_record(meta, "model", "\"epoch\": 9", 0);
+    writes(meta, "model", "{\"epoch\": 5, \"quota\": 1000, \"copies\": 3, \"guarantee\": 1073741824}");
+    wait_record(meta, "model", "\"epoch\": 9", 0);
+    wait_record(meta, "model", "\"copies\": 3", 0);
+    wait_record(meta, "model", "\"guarantee\": 1073741824", 0);
+    node_wait_space(&n[0], "model", 9, 1000);
+    node_wait_copies(&n[0], "model", 3);
+    node_wait_terms(&n[0], "model", GUARANTEE, 0);
+    node_close(&n[0], 1);
+    yk_meta_close(meta);
+}
+
+/* More than is kept: what is known of the record counts all the same, and no epoch falls. */
+static void test_too_much_that_is_not_known(void **state) {
+    struct yk_meta *meta = rig_embedded();
+    struct node n[1];
+    static char record[70000 + 128];
+    size_t at;
+    open_many(n, 1, meta, "much");
+    assert_int_equal(node_set_space(&n[0], "model", 5, 1000, NULL), 0);
+    at = (size_t)snprintf(record, sizeof(record), "{\"epoch\": 9, \"quota\": 2000, \"copies\": 2, \"later\": \"");
+    memset(record + at, 'x', 70000);
+    memcpy(record + at + 70000, "\"}", 3);
+    writes(meta, "model", record);
+    node_wait_space(&n[0], "model", 9, 2000);
+    node_wait_copies(&n[0], "model", 2);
+    wait_record(meta, "model", "\"version\"", 0); /* it was written again */
+    wait_record(meta, "model", "\"epoch\": 9", 0);
+    node_close(&n[0], 1);
+    yk_meta_close(meta);
+}
+
+/* Numbers that nobody can count on from, or that mean something else in a change. */
+static void test_numbers_at_their_ends(void **state) {
+    struct yk_meta *meta = rig_embedded();
+    struct node n[2];
+    open_many(n, 2, meta, "ends");
+    writes(meta, "model", "{\"epoch\": 5, \"quota\": 0, \"copies\": 2, \"version\": 9223372036854775807}");
+    node_wait_copies(&n[0], "model", 2);
+    assert_int_equal(node_set_terms(&n[0], "model", GUARANTEE, 300), 0);
+    node_wait_terms(&n[1], "model", GUARANTEE, 300);
+    wait_record(meta, "model", "\"guarantee\": 1073741824", 0);
+    writes(meta, "most", "{\"epoch\": 5, \"quota\": 0, \"copies\": 4294967295, \"priority\": 4294967295, \"version\": 1}");
+    node_wait_copies(&n[0], "most", YK_COPIES_MAX);
+    node_wait_terms(&n[0], "most", 0, YK_PRIORITY_MAX);
+    node_close(&n[0], 1);
+    node_close(&n[1], 1);
+    yk_meta_close(meta);
+}
+
+#define AT_ONCE 30 /* namespaces: two changes of each are fewer than YK_MEMBER_JOBS_MAX */
+
+static void counted(void *user, int status, const char *text) {
+    (void)text;
+    __atomic_fetch_add((unsigned *)user, status == 0, __ATOMIC_RELEASE);
+}
+
+/* It is removed and opened again before the watch has told the first: nothing of before is there. */
+static void test_removed_and_opened_at_once(void **state) {
+    struct yk_meta *meta = rig_embedded();
+    struct node n[1];
+    unsigned done = 0;
+    open_many(n, 1, meta, "once");
+    for (unsigned i = 0; i < AT_ONCE; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "model%u", i);
+        writes(meta, name, "{\"epoch\": 5, \"quota\": 1000, \"later\": 1}");
+        node_wait_space(&n[0], name, 5, 1000);
+    }
+    for (unsigned i = 0; i < 2 * AT_ONCE; i++) {
+        struct yk_member_space s = {.quota_bytes = i % 2 ? 7 : YK_MEMBER_NO_SPACE, .copies = YK_MEMBER_KEEP_COPIES,
+                                    .guarantee_bytes = YK_MEMBER_KEEP_GUARANTEE, .priority = YK_MEMBER_KEEP_PRIORITY};
+        snprintf(s.name, sizeof(s.name), "model%u", i / 2);
+        assert_int_equal(yk_member_set_space(n[0].member, &s, RIG_WAIT_MS, counted, &done), 0);
+    }
+    for (unsigned i = 0; i < AT_ONCE; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "model%u", i);
+        node_wait_space(&n[0], name, 6, 7);
+        wait_record(meta, name, "\"quota\": 7", 0);
+        wait_record(meta, name, "later", 1);
+    }
+    node_close(&n[0], 1); /* all changes have ended */
+    assert_int_equal(__atomic_load_n(&done, __ATOMIC_ACQUIRE), 2 * AT_ONCE);
+    yk_meta_close(meta);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_older_writer_drops_nothing),
@@ -193,6 +287,10 @@ int main(void) {
         cmocka_unit_test(test_older_writer_removes),
         cmocka_unit_test(test_who_was_away_brings_nothing_back),
         cmocka_unit_test(test_what_is_not_known_stays),
+        cmocka_unit_test(test_older_record_below_what_was_heard),
+        cmocka_unit_test(test_too_much_that_is_not_known),
+        cmocka_unit_test(test_numbers_at_their_ends),
+        cmocka_unit_test(test_removed_and_opened_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

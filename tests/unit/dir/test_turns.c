@@ -55,6 +55,27 @@ static void test_who_waits_may_have_all(void **state) {
     assert_null(dir_turns_next(&t));
 }
 
+/* However many there are that somebody waits for, one turn goes to the others, one after the other. */
+static void test_the_others_go_on(void **state) {
+    struct dir_turns t;
+    struct dir_turn now[MAX - 2], later[2];
+    dir_turns_init(&t, MAX, BUSY);
+    for (unsigned i = 0; i < MAX - 2; i++)
+        add(&t, &now[i], 0, 0);
+    for (unsigned i = 0; i < BUSY; i++)
+        assert_ptr_equal(dir_turns_next(&t), &now[i]);
+    add(&t, &later[0], 1, 0);
+    add(&t, &later[1], 1, 0);
+    assert_null(dir_turns_next(&t));
+    dir_turns_end(&t, &now[0]);
+    assert_ptr_equal(dir_turns_next(&t), &later[0]);
+    dir_turns_end(&t, &now[1]);
+    assert_ptr_equal(dir_turns_next(&t), &now[BUSY]);
+    dir_turns_end(&t, &later[0]);
+    assert_ptr_equal(dir_turns_next(&t), &later[1]);
+    assert_null(dir_turns_next(&t));
+}
+
 /* What was not waited for is now: it is before the others, and counts as none of them, begun or not. */
 static void test_hurry(void **state) {
     struct dir_turns t;
@@ -74,6 +95,64 @@ static void test_hurry(void **state) {
     for (unsigned i = 0; i < LATER + 2; i++)
         dir_turns_end(&t, &turn[i]);
     assert_int_equal(t.count + t.busy_count + t.later_count + t.later_busy, 0);
+}
+
+/* ---- pulls: what the loop is to begin lies in its inbox ---------------------------------------------------- */
+
+static uint32_t begun(const struct yk_dir *d) {
+    uint32_t n = 0;
+    for (const struct dir_job *j = d->inbox; j != NULL; j = j->next)
+        n++;
+    return n;
+}
+
+/* Nobody has their blocks: each ends with its first turn, and leaves it to the next. */
+static void run_all(struct yk_dir *d) {
+    while (d->inbox != NULL) {
+        struct dir_job *job = d->inbox;
+        if ((d->inbox = job->next) == NULL)
+            d->inbox_tail = &d->inbox;
+        job->back(job);
+    }
+}
+
+static struct dir_pull_want pull(char key[16], unsigned number, uint8_t xclass) {
+    static const struct yk_dir_found nowhere;
+    struct dir_pull_want w = {.key = {"default", 7, key, (uint32_t)snprintf(key, 16, "k%u", number)}, .epoch = 1,
+                              .deadline_ns = UINT64_MAX, .xclass = xclass, .found = &nowhere};
+    w.hash = yk_dir_hash(w.key.ns, w.key.ns_len, w.key.key, w.key.key_len);
+    return w;
+}
+
+/* A request wants what a prefetch has in the queue: its turn is one of those that no prefetch can have. */
+static void test_a_pull_that_is_joined_begins(void **state) {
+    struct yk_dir *d = calloc(1, sizeof(*d));
+    char key[16];
+    unsigned n = 0;
+    assert_non_null(d);
+    pthread_mutex_init(&d->lock, NULL);
+    assert_int_equal(uv_loop_init(&d->loop), 0);
+    assert_int_equal(uv_async_init(&d->loop, &d->wake, NULL), 0);
+    d->inbox_tail = &d->inbox;
+    d->engine = (struct yk_xfer *)d; /* there is one; nothing is read */
+    for (; begun(d) == n; n++) {
+        struct dir_pull_want w = pull(key, n, YK_XFER_PREFETCH);
+        assert_int_equal(dir_pull_start(d, &w, NULL), 0);
+    }
+    struct dir_pull_want later = pull(key, n - 1, YK_XFER_BACKGROUND);
+    assert_int_equal(dir_pull_join(d, &later, NULL), 1);
+    assert_int_equal(begun(d), n - 1);
+    struct dir_pull_want now = pull(key, n - 1, YK_XFER_DEMAND);
+    assert_int_equal(dir_pull_join(d, &now, NULL), 1);
+    assert_int_equal(begun(d), n);
+    run_all(d);
+    assert_int_equal(d->n.pulling, 0);
+    free(d->pulls);
+    uv_close((uv_handle_t *)&d->wake, NULL);
+    uv_run(&d->loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&d->loop), 0);
+    pthread_mutex_destroy(&d->lock);
+    free(d);
 }
 
 static struct dir_task *task(struct yk_dir *d, enum yk_dirw_task_kind kind, unsigned number) {
@@ -112,7 +191,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_part_is_kept),
         cmocka_unit_test(test_who_waits_may_have_all),
+        cmocka_unit_test(test_the_others_go_on),
         cmocka_unit_test(test_hurry),
+        cmocka_unit_test(test_a_pull_that_is_joined_begins),
         cmocka_unit_test(test_hot_chains_leave_room_for_tasks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
