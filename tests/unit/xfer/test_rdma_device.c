@@ -230,6 +230,14 @@ static int run(const struct move *m, uint32_t n) {
     return yk_xfer_run(rig.engine, q, n, &so);
 }
 
+static yk_xfer_batch submitted(const struct move *m) {
+    yk_xfer_request q = request_of(m);
+    yk_xfer_submit_opts so = {.size = sizeof(so), .xclass = YK_XFER_DEMAND, .timeout_ms = TIMEOUT_MS};
+    yk_xfer_batch b;
+    assert_int_equal(yk_xfer_submit(rig.engine, &q, 1, &so, &b), 0);
+    return b;
+}
+
 static char *source_of(const struct move *m) {
     return m->op == YK_XFER_READ ? rig.there[m->there].view + m->at_there : rig.here[m->here].view + m->at_here;
 }
@@ -506,6 +514,36 @@ static void unregistered_meanwhile(void **state) {
     }
 }
 
+/* What waits for its rail holds up nothing that has another. */
+static void others_do_not_wait_for_it(void **state) {
+    (void)state;
+    begin();
+    struct move m[2] = {{YK_XFER_READ, DEVICE, HOST, 4096, 8192, 65536, 0}, {YK_XFER_READ, DEVICE, HOST, 1u << 20, 8192, 65536, 0}};
+    struct move host = {YK_XFER_READ, HOST, HOST, 4096, 1u << 20, 65536, 0};
+    move(m, 1);
+    rig.engine->ways_gone_ns = 10 * LOOK_NS; /* it is waited for */
+    soft_take_out(0);
+    soft_take_out(1);
+    yk_xfer_batch b[2] = {submitted(&m[0]), submitted(&m[1])};
+    for (uint32_t i = 0; i < 4; i++) {
+        host.op = i % 2 == 0 ? YK_XFER_READ : YK_XFER_WRITE;
+        move(&host, 1);
+    }
+    for (int i = 0; i < 2; i++) {
+        yk_xfer_status s;
+        assert_int_equal(yk_xfer_request_status(rig.engine, b[i], 0, &s), 0);
+        assert_int_equal(s.status, -YK_EAGAIN);
+    }
+    soft_put_back(0);
+    soft_put_back(1);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(yk_xfer_wait(rig.engine, b[i], UINT32_MAX), 0);
+        assert_memory_equal(sink_of(&m[i]), source_of(&m[i]), m[i].len);
+        yk_xfer_batch_free(rig.engine, b[i]);
+    }
+    end();
+}
+
 /* All devices are taken out: when there is no such way any more the request ends, and when they are back the next one
  * goes. */
 static void all_devices_go(void **state) {
@@ -687,6 +725,7 @@ int main(void) {
         cmocka_unit_test(one_rail_of_two),
         cmocka_unit_test(it_waits_for_its_device),
         cmocka_unit_test(unregistered_meanwhile),
+        cmocka_unit_test(others_do_not_wait_for_it),
         cmocka_unit_test(all_devices_go),
         cmocka_unit_test(nobody_looks_at_it),
         cmocka_unit_test(tcp_alone),
