@@ -335,6 +335,14 @@ static uint64_t in_spans(const struct yk_req *r, uint64_t len) {
     return there < len ? there : len;
 }
 
+/* By another rail than the one that could not move it, if there is one: that one may never. */
+static struct yk_link *choose_again(struct yk_route *t, const struct yk_piece *p, const struct yk_want *w, uint64_t *ret_len) {
+    struct yk_want other = *w;
+    other.shun |= p->avoid;
+    struct yk_link *l = choose(t, &other, ret_len);
+    return l != NULL || p->avoid == 0 ? l : choose(t, w, ret_len);
+}
+
 /* A piece that is sent again. */
 static enum served serve_again(struct yk_shard *s, struct yk_route *t, struct yk_queue *q, uint32_t xclass, uint64_t *ret_len) {
     struct yk_piece *p = yk_list_of(q->again.next, struct yk_piece, link);
@@ -346,7 +354,7 @@ static enum served serve_again(struct yk_shard *s, struct yk_route *t, struct yk
     w.queue = q;
     if (p->s.op == YK_SLICE_WRITE && yk_route_fenced(t, p->s.region, p->s.offset, p->s.len))
         return NO_ROOM;
-    struct yk_link *l = choose(t, &w, ret_len);
+    struct yk_link *l = choose_again(t, p, &w, ret_len);
     if (l == NULL)
         return not_now(s, t, p->req, &w);
     *ret_len = p->s.len;

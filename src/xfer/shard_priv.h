@@ -60,6 +60,7 @@ struct yk_piece {
     uint64_t cancel_ns;      /* when it was cancelled, 0 = it was not */
     uint64_t due_ns;         /* in `later`: when it is sent again */
     uint32_t waits;          /* how often it was there */
+    uint64_t avoid;          /* the rail that could not move it yet (yk_rail_bit): another is tried first */
     uint32_t asked;          /* how often a peer was asked again that was not sure */
     struct yk_piece *free;
 };

@@ -296,6 +296,7 @@ static void go_by_others(struct yk_shard *s, struct yk_piece *p, const struct yk
     struct yk_req *r = p->req;
     struct yk_route *t = met->route;
     if (p->s.unsure && p->asked++ < ASKED_MAX) {
+        p->avoid = yk_rail_bit(met);
         send_later(t, p);
         return;
     }
@@ -319,6 +320,7 @@ static void req_piece_ended(struct yk_shard *s, struct yk_piece *p, struct yk_li
         return;
     }
     if (sl->status == -YK_EAGAIN && (sl->guard != NULL || sl->device) && r->status == 0) {
+        p->avoid = sl->device ? yk_rail_bit(l->rail) : 0;
         send_later(t, p);
         return;
     }

@@ -468,6 +468,40 @@ static void it_waits_for_its_device(void **state) {
     end();
 }
 
+/* So many chunks, devices together. */
+static void all_known(uint32_t chunks) {
+    uint64_t until = yk_now_ns() + LOOK_NS;
+    while (soft_now().made < chunks && yk_now_ns() < until)
+        (void)poll(NULL, 0, 2);
+    assert_int_equal(soft_now().made, chunks);
+}
+
+/* Of two rails the device of one does not get to know it: it goes over the other. */
+static void one_device_of_two_hangs(void **state) {
+    char listen[32], advertise[64];
+    (void)state;
+    for (uint32_t device = 0; device < 2; device++) { /* they make two rails, one at each end */
+        int port = free_port();
+        snprintf(listen, sizeof(listen), "0.0.0.0:%d", port);
+        snprintf(advertise, sizeof(advertise), "127.0.0.1:%d,127.0.0.2:%d", port, port);
+        begin_at(4, listen, advertise);
+        register_both(rig.target, rig.there, BOTH);
+        publish_both(rig.target, rig.there);
+        all_known(KINDS * 2 * 4);
+        soft_hang(0, 1u << device);
+        register_both(rig.engine, rig.here, 0);
+        open_both(rig.engine);
+        for (uint32_t op = YK_XFER_READ; op <= YK_XFER_WRITE; op++)
+            for (uint64_t len = 65536; len <= 8u << 20; len *= 128) {
+                struct move m = {op, DEVICE, HOST, 4096, 8192, len, 0};
+                for (int i = 0; i < 4; i++)
+                    move_by_devices(&m);
+            }
+        soft_hang(0, 0);
+        end();
+    }
+}
+
 /* Requests that wait, and requests that are under way. */
 static void unregistered_meanwhile(void **state) {
     (void)state;
@@ -724,6 +758,7 @@ int main(void) {
         cmocka_unit_test(devices_without_dma_buf),
         cmocka_unit_test(one_rail_of_two),
         cmocka_unit_test(it_waits_for_its_device),
+        cmocka_unit_test(one_device_of_two_hangs),
         cmocka_unit_test(unregistered_meanwhile),
         cmocka_unit_test(others_do_not_wait_for_it),
         cmocka_unit_test(all_devices_go),
