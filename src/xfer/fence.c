@@ -171,7 +171,7 @@ void yk_fence_done(struct yk_fence *f, struct yk_route *t, int status, enum yk_s
         if (p->req == NULL)
             yk_piece_free(t->shard, p);
         else
-            yk_list_add(&t->queue[p->s.xclass].again, &p->link);
+            yk_list_add(&yk_queue_of(t, p->s.xclass, p->s.device)->again, &p->link);
     }
     yk_list_remove(&f->link);
     free(f);

@@ -61,7 +61,7 @@ struct yk_route *yk_route_get(struct yk_shard *s, struct yk_peer *peer) {
     yk_list_init(&t->fences);
     yk_list_init(&t->later);
     t->later_timer = (struct yk_timer){.fn = yk_later_due, .user = t};
-    for (int c = 0; c < YK_XFER_CLASSES; c++) {
+    for (uint32_t c = 0; c < YK_QUEUES; c++) {
         yk_list_init(&t->queue[c].reqs);
         yk_list_init(&t->queue[c].again);
     }

@@ -306,12 +306,24 @@ struct yk_want yk_sched_want(const struct yk_req *r) {
                             .xclass = r->xclass};
 }
 
-/* Memory of a device waits for no other transport: 1, and its request has ended, where no rail is left. */
-static int strands(struct yk_shard *s, struct yk_route *t, struct yk_req *r, const struct yk_want *w) {
-    if (r == NULL || !r->device || yk_route_suits(t, w))
-        return 0;
+static int has_usable(const struct yk_route *t, const struct yk_want *w) {
+    for (uint32_t i = 0; i < t->rail_count; i++)
+        if (yk_rail_suits(t->rails[i], w) && usable(t->rails[i]))
+            return 1;
+    return 0;
+}
+
+/* What serving comes to. NO_RAIL: it waits for one that others do not need. */
+enum served { NO_RAIL, NO_ROOM, SERVED };
+
+/* There is no lane for it. Memory of a device waits for no other transport: where no rail is left its request ends. */
+static enum served not_now(struct yk_shard *s, struct yk_route *t, struct yk_req *r, const struct yk_want *w) {
+    if (r == NULL || !r->device)
+        return NO_ROOM;
+    if (yk_route_suits(t, w))
+        return has_usable(t, w) ? NO_ROOM : NO_RAIL;
     yk_req_strand(s, r);
-    return 1;
+    return SERVED;
 }
 
 /* As much of it as lies in one span of both regions. */
@@ -323,8 +335,16 @@ static uint64_t in_spans(const struct yk_req *r, uint64_t len) {
     return there < len ? there : len;
 }
 
-/* A piece that is sent again. 0: it has to wait. */
-static int serve_again(struct yk_shard *s, struct yk_route *t, struct yk_queue *q, uint32_t xclass, uint64_t *ret_len) {
+/* By another rail than the one that could not move it, if there is one: that one may never. */
+static struct yk_link *choose_again(struct yk_route *t, const struct yk_piece *p, const struct yk_want *w, uint64_t *ret_len) {
+    struct yk_want other = *w;
+    other.shun |= p->avoid;
+    struct yk_link *l = choose(t, &other, ret_len);
+    return l != NULL || p->avoid == 0 ? l : choose(t, w, ret_len);
+}
+
+/* A piece that is sent again. */
+static enum served serve_again(struct yk_shard *s, struct yk_route *t, struct yk_queue *q, uint32_t xclass, uint64_t *ret_len) {
     struct yk_piece *p = yk_list_of(q->again.next, struct yk_piece, link);
     struct yk_want w = {.caps = yk_sched_caps(p->s.op, p->s.guard != NULL)};
     if (p->req != NULL)
@@ -333,32 +353,32 @@ static int serve_again(struct yk_shard *s, struct yk_route *t, struct yk_queue *
     w.xclass = xclass;
     w.queue = q;
     if (p->s.op == YK_SLICE_WRITE && yk_route_fenced(t, p->s.region, p->s.offset, p->s.len))
-        return 0;
-    struct yk_link *l = choose(t, &w, ret_len);
+        return NO_ROOM;
+    struct yk_link *l = choose_again(t, p, &w, ret_len);
     if (l == NULL)
-        return strands(s, t, p->req, &w);
+        return not_now(s, t, p->req, &w);
     *ret_len = p->s.len;
     post(l, p);
-    return 1;
+    return SERVED;
 }
 
-static int serve_req(struct yk_shard *s, struct yk_route *t, struct yk_queue *q, uint32_t xclass,
-                     uint64_t *ret_len) {
+static enum served serve_req(struct yk_shard *s, struct yk_route *t, struct yk_queue *q, uint32_t xclass,
+                             uint64_t *ret_len) {
     struct yk_req *r = yk_list_of(q->reqs.next, struct yk_req, link);
     struct yk_want w = yk_sched_want(r);
     uint64_t len = 0;
     w.queue = q;
     struct yk_link *l = choose(t, &w, &len);
     if (l == NULL)
-        return strands(s, t, r, &w);
+        return not_now(s, t, r, &w);
     if (r->device)
         len = in_spans(r, len);
     if (r->op == YK_XFER_WRITE && yk_route_fenced(t, r->remote, r->offset + r->cut, len))
-        return 0;
+        return NO_ROOM;
     struct yk_piece *p = yk_piece_new(s);
     if (p == NULL) {
         yk_req_fail(s, r, -YK_ENOMEM);
-        return 1;
+        return SERVED;
     }
     p->s.op = r->op;
     p->s.xclass = (uint8_t)xclass;
@@ -376,14 +396,14 @@ static int serve_req(struct yk_shard *s, struct yk_route *t, struct yk_queue *q,
         yk_list_add(&q->reqs, &r->link); /* the others' turn */
     *ret_len = len;
     post(l, p);
-    return 1;
+    return SERVED;
 }
 
 /* ---- classes ------------------------------------------------------------------------------------ */
 
 static int pick(struct yk_route *t, uint32_t blocked) {
     int best = -1;
-    for (int c = 0; c < YK_XFER_CLASSES; c++) {
+    for (int c = 0; c < (int)YK_QUEUES; c++) {
         struct yk_queue *q = &t->queue[c];
         if (yk_list_empty(&q->reqs) && yk_list_empty(&q->again))
             continue;
@@ -396,9 +416,23 @@ static int pick(struct yk_route *t, uint32_t blocked) {
 }
 
 /* A class that waits holds those behind it back where they would take its lanes: else they would
- * always find room first. Urgent has lanes of its own. */
-static uint32_t blocks(uint32_t c) {
-    return c == YK_XFER_URGENT ? 1u << c : ~(1u << YK_XFER_URGENT);
+ * always find room first. Urgent has lanes of its own. What waits for rails of devices, which are not there, takes none: it
+ * holds back its like alone. */
+static uint32_t blocks(uint32_t c, enum served how) {
+    uint32_t urgent = 1u << YK_XFER_URGENT | 1u << (YK_XFER_URGENT + YK_XFER_CLASSES);
+    uint32_t devices = (1u << YK_QUEUES) - (1u << YK_XFER_CLASSES);
+    if (urgent & 1u << c)
+        return 1u << c;
+    return ~urgent & (how == NO_RAIL ? devices : UINT32_MAX);
+}
+
+static enum served serve(struct yk_shard *s, struct yk_route *t, struct yk_queue *q, uint32_t xclass, uint64_t *ret_len) {
+    enum served again = NO_RAIL, how = NO_RAIL;
+    if (!yk_list_empty(&q->again))
+        again = serve_again(s, t, q, xclass, ret_len);
+    if (again != SERVED && !yk_list_empty(&q->reqs))
+        how = serve_req(s, t, q, xclass, ret_len);
+    return how > again ? how : again;
 }
 
 static void pump(struct yk_shard *s, struct yk_route *t) {
@@ -408,14 +442,12 @@ static void pump(struct yk_shard *s, struct yk_route *t) {
         struct yk_queue *q = &t->queue[c];
         uint64_t len = 0;
         double before = q->served;
-        int went = !yk_list_empty(&q->again) && serve_again(s, t, q, (uint32_t)c, &len);
-        if (!went && !yk_list_empty(&q->reqs))
-            went = serve_req(s, t, q, (uint32_t)c, &len);
-        if (!went) {
-            blocked |= blocks((uint32_t)c);
+        enum served how = serve(s, t, q, (uint32_t)c % YK_XFER_CLASSES, &len);
+        if (how != SERVED) {
+            blocked |= blocks((uint32_t)c, how);
             continue;
         }
-        q->served = before + (double)len / weights[c];
+        q->served = before + (double)len / weights[c % YK_XFER_CLASSES];
         t->served = before;
     }
 }
@@ -521,7 +553,7 @@ void yk_sched_part(struct yk_shard *s, struct yk_part *p) {
             continue;
         }
         yk_route_work(t, 1);
-        yk_list_add(&t->queue[r->xclass].reqs, &r->link);
+        yk_list_add(&yk_queue_of(t, r->xclass, r->device)->reqs, &r->link);
         yk_route_changed(t);
     }
     yk_batch_put(b);

@@ -60,6 +60,7 @@ struct yk_piece {
     uint64_t cancel_ns;      /* when it was cancelled, 0 = it was not */
     uint64_t due_ns;         /* in `later`: when it is sent again */
     uint32_t waits;          /* how often it was there */
+    uint64_t avoid;          /* the rail that could not move it yet (yk_rail_bit): another is tried first */
     uint32_t asked;          /* how often a peer was asked again that was not sure */
     struct yk_piece *free;
 };
@@ -136,6 +137,9 @@ struct yk_rail {
     struct yk_link beside; /* dialled while the lanes of the only rail are silent; takes their place */
 };
 
+/* Of each class what any rail may carry, and behind those of each what is of a device's memory: that waits for its own. */
+#define YK_QUEUES (2u * YK_XFER_CLASSES)
+
 struct yk_queue {
     struct yk_list reqs;
     struct yk_list again;
@@ -151,7 +155,7 @@ struct yk_route {
     int changed;           /* look at its queues again */
     int dirty;             /* a lane is to be flushed */
     int copies;            /* some rail's transport is carried out by progress */
-    struct yk_queue queue[YK_XFER_CLASSES];
+    struct yk_queue queue[YK_QUEUES];
     double served;         /* virtual time of the last pick */
     struct yk_list later;  /* pieces that the target could not take now */
     struct yk_timer later_timer; /* of the earliest */
@@ -165,6 +169,10 @@ struct yk_route {
     int rails_known;
     int blind;             /* errno of a transport that could not look for them, or 0 */
 };
+
+static inline struct yk_queue *yk_queue_of(struct yk_route *t, uint32_t xclass, uint8_t device) {
+    return &t->queue[xclass + (device ? YK_XFER_CLASSES : 0)];
+}
 
 struct yk_shard {
     uint32_t owned;     /* any: atomic, 1 while somebody turns it */

@@ -89,7 +89,7 @@ static int check_sum(struct yk_shard *s, struct yk_req *r) {
         r->cut = 0;
         r->network = 0;
         __atomic_store_n(&r->done, 0, __ATOMIC_RELAXED);
-        yk_list_add(&route_of(s, r->peer)->queue[r->xclass].reqs, &r->link);
+        yk_list_add(&yk_queue_of(route_of(s, r->peer), r->xclass, r->device)->reqs, &r->link);
         yk_route_changed(route_of(s, r->peer));
         return 1;
     }
@@ -238,7 +238,7 @@ static void later_look(struct yk_route *t, uint64_t now) {
             continue;
         }
         yk_list_remove(&p->link);
-        yk_list_add(&t->queue[p->s.xclass].again, &p->link);
+        yk_list_add(&yk_queue_of(t, p->s.xclass, p->s.device)->again, &p->link);
         yk_route_changed(t);
     }
     if (due != UINT64_MAX && yk_loop_timer(t->shard->loop, &t->later_timer, due) < 0)
@@ -273,7 +273,7 @@ static void note_piece_ended(struct yk_shard *s, struct yk_piece *p, struct yk_r
     if (status == -YK_EAGAIN && p->cancel_ns == 0)
         send_later(t, p);
     else if (lane && p->cancel_ns == 0)
-        yk_list_add(&t->queue[p->s.xclass].again, &p->link);
+        yk_list_add(&yk_queue_of(t, p->s.xclass, p->s.device)->again, &p->link);
     else if (lane || status == -YK_ECANCELED || status == -YK_EAGAIN)
         note_end(s, p, t, p->note->note_status != 0 ? p->note->note_status : -YK_ECANCELED);
     else
@@ -296,12 +296,13 @@ static void go_by_others(struct yk_shard *s, struct yk_piece *p, const struct yk
     struct yk_req *r = p->req;
     struct yk_route *t = met->route;
     if (p->s.unsure && p->asked++ < ASKED_MAX) {
+        p->avoid = yk_rail_bit(met);
         send_later(t, p);
         return;
     }
     r->shun |= yk_rail_bit(met);
     struct yk_want w = yk_sched_want(r);
-    yk_list_add(&t->queue[r->xclass].again, &p->link);
+    yk_list_add(&yk_queue_of(t, r->xclass, r->device)->again, &p->link);
     if (!yk_route_suits(t, &w))
         yk_req_strand(s, r);
 }
@@ -319,6 +320,7 @@ static void req_piece_ended(struct yk_shard *s, struct yk_piece *p, struct yk_li
         return;
     }
     if (sl->status == -YK_EAGAIN && (sl->guard != NULL || sl->device) && r->status == 0) {
+        p->avoid = sl->device ? yk_rail_bit(l->rail) : 0;
         send_later(t, p);
         return;
     }
@@ -327,7 +329,7 @@ static void req_piece_ended(struct yk_shard *s, struct yk_piece *p, struct yk_li
         return;
     }
     if (sl->status == -YK_EFAULT && r->status == 0 && goes_without_copies(r, l->rail)) {
-        yk_list_add(&t->queue[r->xclass].again, &p->link);
+        yk_list_add(&yk_queue_of(t, r->xclass, r->device)->again, &p->link);
         return;
     }
     int lane = sl->scope >= YK_SCOPE_LANE;
@@ -338,7 +340,7 @@ static void req_piece_ended(struct yk_shard *s, struct yk_piece *p, struct yk_li
         return;
     }
     if (lane && r->status == 0) {
-        yk_list_add(&t->queue[r->xclass].again, &p->link);
+        yk_list_add(&yk_queue_of(t, r->xclass, r->device)->again, &p->link);
         return;
     }
     int status = sl->status;

@@ -230,6 +230,14 @@ static int run(const struct move *m, uint32_t n) {
     return yk_xfer_run(rig.engine, q, n, &so);
 }
 
+static yk_xfer_batch submitted(const struct move *m) {
+    yk_xfer_request q = request_of(m);
+    yk_xfer_submit_opts so = {.size = sizeof(so), .xclass = YK_XFER_DEMAND, .timeout_ms = TIMEOUT_MS};
+    yk_xfer_batch b;
+    assert_int_equal(yk_xfer_submit(rig.engine, &q, 1, &so, &b), 0);
+    return b;
+}
+
 static char *source_of(const struct move *m) {
     return m->op == YK_XFER_READ ? rig.there[m->there].view + m->at_there : rig.here[m->here].view + m->at_here;
 }
@@ -460,6 +468,40 @@ static void it_waits_for_its_device(void **state) {
     end();
 }
 
+/* So many chunks, devices together. */
+static void all_known(uint32_t chunks) {
+    uint64_t until = yk_now_ns() + LOOK_NS;
+    while (soft_now().made < chunks && yk_now_ns() < until)
+        (void)poll(NULL, 0, 2);
+    assert_int_equal(soft_now().made, chunks);
+}
+
+/* Of two rails the device of one does not get to know it: it goes over the other. */
+static void one_device_of_two_hangs(void **state) {
+    char listen[32], advertise[64];
+    (void)state;
+    for (uint32_t device = 0; device < 2; device++) { /* they make two rails, one at each end */
+        int port = free_port();
+        snprintf(listen, sizeof(listen), "0.0.0.0:%d", port);
+        snprintf(advertise, sizeof(advertise), "127.0.0.1:%d,127.0.0.2:%d", port, port);
+        begin_at(4, listen, advertise);
+        register_both(rig.target, rig.there, BOTH);
+        publish_both(rig.target, rig.there);
+        all_known(KINDS * 2 * 4);
+        soft_hang(0, 1u << device);
+        register_both(rig.engine, rig.here, 0);
+        open_both(rig.engine);
+        for (uint32_t op = YK_XFER_READ; op <= YK_XFER_WRITE; op++)
+            for (uint64_t len = 65536; len <= 8u << 20; len *= 128) {
+                struct move m = {op, DEVICE, HOST, 4096, 8192, len, 0};
+                for (int i = 0; i < 4; i++)
+                    move_by_devices(&m);
+            }
+        soft_hang(0, 0);
+        end();
+    }
+}
+
 /* Requests that wait, and requests that are under way. */
 static void unregistered_meanwhile(void **state) {
     (void)state;
@@ -504,6 +546,36 @@ static void unregistered_meanwhile(void **state) {
         move(&warm, 1);
         end();
     }
+}
+
+/* What waits for its rail holds up nothing that has another. */
+static void others_do_not_wait_for_it(void **state) {
+    (void)state;
+    begin();
+    struct move m[2] = {{YK_XFER_READ, DEVICE, HOST, 4096, 8192, 65536, 0}, {YK_XFER_READ, DEVICE, HOST, 1u << 20, 8192, 65536, 0}};
+    struct move host = {YK_XFER_READ, HOST, HOST, 4096, 1u << 20, 65536, 0};
+    move(m, 1);
+    rig.engine->ways_gone_ns = 10 * LOOK_NS; /* it is waited for */
+    soft_take_out(0);
+    soft_take_out(1);
+    yk_xfer_batch b[2] = {submitted(&m[0]), submitted(&m[1])};
+    for (uint32_t i = 0; i < 4; i++) {
+        host.op = i % 2 == 0 ? YK_XFER_READ : YK_XFER_WRITE;
+        move(&host, 1);
+    }
+    for (int i = 0; i < 2; i++) {
+        yk_xfer_status s;
+        assert_int_equal(yk_xfer_request_status(rig.engine, b[i], 0, &s), 0);
+        assert_int_equal(s.status, -YK_EAGAIN);
+    }
+    soft_put_back(0);
+    soft_put_back(1);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(yk_xfer_wait(rig.engine, b[i], UINT32_MAX), 0);
+        assert_memory_equal(sink_of(&m[i]), source_of(&m[i]), m[i].len);
+        yk_xfer_batch_free(rig.engine, b[i]);
+    }
+    end();
 }
 
 /* All devices are taken out: when there is no such way any more the request ends, and when they are back the next one
@@ -689,7 +761,9 @@ int main(void) {
         cmocka_unit_test(devices_without_dma_buf),
         cmocka_unit_test(one_rail_of_two),
         cmocka_unit_test(it_waits_for_its_device),
+        cmocka_unit_test(one_device_of_two_hangs),
         cmocka_unit_test(unregistered_meanwhile),
+        cmocka_unit_test(others_do_not_wait_for_it),
         cmocka_unit_test(all_devices_go),
         cmocka_unit_test(emulated_devices_read_from_it),
         cmocka_unit_test(tcp_alone),
