@@ -70,3 +70,19 @@ def test_records_that_are_cut_short(checks, tmp_path):
     good = '<?xml version="1.0"?><testsuites><testsuite><testcase name="a"/></testsuite></testsuites>'
     ends = checks.run_pytest("step", "log", ["sh", "-c", f"printf %s '{good}' >$2", "sh"], {})
     assert (ends.passed, ends.failed) == (1, 0)
+
+
+@pytest.mark.parametrize("limit, guests", [(None, 4), ("max", 4), (5 << 30, 2), (1 << 20, 1), (9223372036854771712, 4)])
+@pytest.mark.parametrize("path", ["memory.max", "memory/memory.limit_in_bytes"])
+def test_as_many_guests_as_there_is_memory_for(checks, tmp_path, monkeypatch, path, limit, guests):
+    """Also where a container has less of it than the host."""
+    monkeypatch.setattr(checks, "CORES", 64)
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text(f"MemTotal: 1 kB\nMemAvailable:   {64 << 20} kB\n")
+    if limit is not None:
+        (tmp_path / "sys/fs/cgroup" / path).parent.mkdir(parents=True)
+        (tmp_path / "sys/fs/cgroup" / path).write_text(f"{limit}\n")
+    assert checks.guests_at_once(tmp_path) == guests
+    monkeypatch.setattr(checks, "CORES", 1)
+    assert checks.guests_at_once(tmp_path) == 1
+    assert checks.guests_at_once(tmp_path / "nowhere") == 1
