@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The RDMA transport over rxe devices, with one, two and four at each end: the engine's conformance suite, what a slice
-costs, bytes through every device, what becomes of requests when devices, the peer or memory fail, clients of a node, and
-nodes of a cluster. There is one boot for each number of devices."""
+costs, bytes through every device, clients of a node, and nodes of a cluster (what is lost: test_rdma_losses.py). There is one
+boot for each number of devices."""
 import re
 
 import pytest

@@ -480,6 +480,7 @@ void conform_plain(struct conform_rig *rig) {
 #define GOOD_MS        3000u /* for each */
 #define POOR_MS        150u  /* for those that the fault keeps from ending well, or that wait for a stall; six times as
                                 much where a lane fails before it has ended more than a few slices */
+#define LONG_MS        20000u /* at most, where the machine is busy */
 
 /* One run: exact bytes or an error for each; how many slices it took. *failed: how many requests did, more. */
 static uint64_t one_run(struct conform_rig *rig, uint32_t op, uint64_t seed, int sums, uint32_t timeout_ms,
@@ -536,26 +537,29 @@ static uint64_t faulty_run(struct conform_rig *rig, const char *fault, uint64_t 
 }
 
 /* It goes on until the fault hits nothing and all requests have ended well: where they end before anything was posted,
- * there were no slices that it could hit. */
+ * there were no slices that it could hit. Where it hit nothing, and they did not end, the machine is busy: they get longer. */
 void conform_faults(struct conform_rig *rig, const char *kind, const char *extra) {
     int sums = strcmp(kind, "corrupt") == 0;
     if (sums && (rig->can & CONFORM_GUARD) == 0)
         return;
     const char *is_slow = getenv("YOLK_SLOW"); /* sanitizers, guests: a fifth of the series */
-    uint32_t poor_ms = rig->poor_ms != 0 ? rig->poor_ms : POOR_MS, failed = 1, runs = 0;
-    uint64_t slices = 1, slow = is_slow != NULL && is_slow[0] == '1', start = yk_now_ns();
-    for (uint64_t n = 1; failed > 0 || slices >= n; n += slow && n >= 3 ? 5 : 1) {
+    uint32_t poor_ms = rig->poor_ms != 0 ? rig->poor_ms : POOR_MS, failed = 1, runs = 0, longer = 1;
+    uint64_t slices = 0, last = 0, slow = is_slow != NULL && is_slow[0] == '1', start = yk_now_ns();
+    for (uint64_t n = 1; failed > 0 || slices >= last; n += slow && n >= 3 ? 5 : 1) {
         char fault[64];
         snprintf(fault, sizeof(fault), "%s:every=%llu%s", kind, (unsigned long long)n, extra);
         if (n > 300)
             fail_msg("%s: no clean run", fault);
         uint32_t timeout_ms = n < 3 || strcmp(kind, "drop") == 0 ? poor_ms : n < 10 ? 6 * poor_ms : GOOD_MS;
+        timeout_ms = longer * (timeout_ms < GOOD_MS ? timeout_ms : GOOD_MS);
         failed = 0;
-        slices = faulty_run(rig, fault, n, sums, timeout_ms < GOOD_MS ? timeout_ms : GOOD_MS, &failed);
+        slices = faulty_run(rig, fault, n, sums, timeout_ms < LONG_MS ? timeout_ms : LONG_MS, &failed);
+        longer *= failed > 0 && slices < n && timeout_ms < LONG_MS ? 2 : 1;
+        last = n;
         runs++;
     }
-    print_message("%s: %s%s: %u runs, the last of %u slices; %u ms\n", rig->name, kind, extra, runs, (unsigned)slices,
-                  (unsigned)((yk_now_ns() - start) / YK_NS_PER_MS));
+    print_message("%s: %s%s: %u runs, the last of %u slices of which none in %u is hit; %u ms\n", rig->name, kind, extra, runs,
+                  (unsigned)slices, (unsigned)last, (unsigned)((yk_now_ns() - start) / YK_NS_PER_MS));
 }
 
 /* How many requests of so many runs fail at that rate. */
