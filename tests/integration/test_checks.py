@@ -23,7 +23,6 @@ def checks(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, loader.name, module)
     loader.exec_module(module)
     monkeypatch.setattr(module, "LOGS", tmp_path)
-    monkeypatch.setattr(module, "ROOT", tmp_path)
     return module
 
 
@@ -58,8 +57,9 @@ def test_a_command_that_takes_no_signal_is_killed(checks, tmp_path, monkeypatch)
     assert not is_running(int(started.read_text()))
 
 
-def test_records_that_are_cut_short(checks, tmp_path):
+def test_records_that_are_cut_short(checks, tmp_path, monkeypatch):
     """What is whole of them counts; that the rest is missing is a failure, and the other steps go on."""
+    monkeypatch.setattr(checks, "show_tail", lambda path: None)
     (tmp_path / "meson-logs").mkdir()
     whole = '{"name": "yolk:unit / one", "stdout": "", "result": "OK"}\n'
     (tmp_path / "meson-logs/unit.json").write_text(whole + whole[:30])
@@ -86,3 +86,26 @@ def test_as_many_guests_as_there_is_memory_for(checks, tmp_path, monkeypatch, pa
     monkeypatch.setattr(checks, "CORES", 1)
     assert checks.guests_at_once(tmp_path) == 1
     assert checks.guests_at_once(tmp_path / "nowhere") == 1
+
+
+def test_a_build_that_fails_is_a_failure_once(checks, monkeypatch):
+    """Whichever steps are run; a compiler that is missing is none."""
+    monkeypatch.setattr(checks, "python_with_pytest", lambda: "python3")
+    for run in (checks.unit, checks.integration, checks.install, lambda: dict((s[0], s[2]) for s in checks.STEPS)["vm-all"]()):
+        checks.told.clear()
+        checks.built[checks.GCC] = "the build in build/check/gcc failed"
+        assert run().failed == 1
+        again = run()
+        assert (again.passed, again.failed) == (0, 0) and again.skips
+        checks.built[checks.GCC] = "gcc is missing"
+        none = run()
+        assert (none.passed, none.failed) == (0, 0) and none.skips
+
+
+def test_where_no_guest_can_be_had_nothing_has_failed(checks, monkeypatch):
+    monkeypatch.setattr(checks, "python_with_pytest", lambda: "python3")
+    monkeypatch.setattr(checks, "fetch_guest", lambda *args: checks.Result().skip("no QEMU"))
+    checks.built[checks.GCC] = ""
+    result = dict((step[0], step[2]) for step in checks.STEPS)["vm-all"]()
+    assert result.skips == ["no QEMU"]
+    assert checks.summarise([("vm-all", result, 0.0)]) == 0
