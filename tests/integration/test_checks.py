@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What runs the checks (tools/run-tests): commands that have to be ended, and records that were cut short by that."""
 import importlib.util
+import signal
+import subprocess
 import sys
 import threading
 from importlib.machinery import SourceFileLoader
@@ -109,3 +111,43 @@ def test_where_no_guest_can_be_had_nothing_has_failed(checks, monkeypatch):
     result = dict((step[0], step[2]) for step in checks.STEPS)["vm-all"]()
     assert result.skips == ["no QEMU"]
     assert checks.summarise([("vm-all", result, 0.0)]) == 0
+
+
+# Two commands side by side, as files of tests are run.
+MAIN = """
+import importlib.util, signal, sys
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+sys.dont_write_bytecode = True
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs this test may have had it ignored
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+loader = SourceFileLoader("yolk_run_tests", sys.argv[1])
+checks = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+sys.modules[loader.name] = checks
+loader.exec_module(checks)
+there = checks.ROOT = checks.LOGS = Path(sys.argv[2])
+def both():
+    def one(name):
+        checks.run(["sh", "-c", f"echo $$ >{there}/{name}.new; mv {there}/{name}.new {there}/{name}; exec sleep 1000"], f"{name}.log")
+        return checks.Result(passed=1)
+    return checks.side_by_side(2, one, ["first", "second"])
+checks.STEPS = [("both", "two commands", both)]
+sys.argv[1:] = []
+sys.exit(checks.main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_who_ends_the_run_ends_what_it_runs(tmp_path, number):
+    """Also by closing its terminal."""
+    process = subprocess.Popen([sys.executable, "-c", MAIN, ROOT / "tools/run-tests", tmp_path], stdout=subprocess.PIPE, text=True)
+    try:
+        wait_for(lambda: (tmp_path / "first").exists() and (tmp_path / "second").exists(), "both run")
+        pids = [int((tmp_path / name).read_text()) for name in ("first", "second")]
+        assert all(map(is_running, pids))
+        process.send_signal(number)
+        said = process.communicate(timeout=120)[0]
+        assert not any(map(is_running, pids))
+        assert process.returncode == 1 and said.endswith("0 passed, 1 failed, 0 skipped\n"), said
+    finally:
+        process.kill()
