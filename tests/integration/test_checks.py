@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What runs the checks (tools/run-tests): commands that have to be ended, and records that were cut short by that."""
 import importlib.util
+import signal
+import subprocess
 import sys
 import threading
 from importlib.machinery import SourceFileLoader
@@ -23,7 +25,6 @@ def checks(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, loader.name, module)
     loader.exec_module(module)
     monkeypatch.setattr(module, "LOGS", tmp_path)
-    monkeypatch.setattr(module, "ROOT", tmp_path)
     return module
 
 
@@ -58,8 +59,9 @@ def test_a_command_that_takes_no_signal_is_killed(checks, tmp_path, monkeypatch)
     assert not is_running(int(started.read_text()))
 
 
-def test_records_that_are_cut_short(checks, tmp_path):
+def test_records_that_are_cut_short(checks, tmp_path, monkeypatch):
     """What is whole of them counts; that the rest is missing is a failure, and the other steps go on."""
+    monkeypatch.setattr(checks, "show_tail", lambda path: None)
     (tmp_path / "meson-logs").mkdir()
     whole = '{"name": "yolk:unit / one", "stdout": "", "result": "OK"}\n'
     (tmp_path / "meson-logs/unit.json").write_text(whole + whole[:30])
@@ -86,3 +88,66 @@ def test_as_many_guests_as_there_is_memory_for(checks, tmp_path, monkeypatch, pa
     monkeypatch.setattr(checks, "CORES", 1)
     assert checks.guests_at_once(tmp_path) == 1
     assert checks.guests_at_once(tmp_path / "nowhere") == 1
+
+
+def test_a_build_that_fails_is_a_failure_once(checks, monkeypatch):
+    """Whichever steps are run; a compiler that is missing is none."""
+    monkeypatch.setattr(checks, "python_with_pytest", lambda: "python3")
+    for run in (checks.unit, checks.integration, checks.install, lambda: dict((s[0], s[2]) for s in checks.STEPS)["vm-all"]()):
+        checks.told.clear()
+        checks.built[checks.GCC] = "the build in build/check/gcc failed"
+        assert run().failed == 1
+        again = run()
+        assert (again.passed, again.failed) == (0, 0) and again.skips
+        checks.built[checks.GCC] = "gcc is missing"
+        none = run()
+        assert (none.passed, none.failed) == (0, 0) and none.skips
+
+
+def test_where_no_guest_can_be_had_nothing_has_failed(checks, monkeypatch):
+    monkeypatch.setattr(checks, "python_with_pytest", lambda: "python3")
+    monkeypatch.setattr(checks, "fetch_guest", lambda *args: checks.Result().skip("no QEMU"))
+    checks.built[checks.GCC] = ""
+    result = dict((step[0], step[2]) for step in checks.STEPS)["vm-all"]()
+    assert result.skips == ["no QEMU"]
+    assert checks.summarise([("vm-all", result, 0.0)]) == 0
+
+
+# Two commands side by side, as files of tests are run.
+MAIN = """
+import importlib.util, signal, sys
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+sys.dont_write_bytecode = True
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs this test may have had it ignored
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+loader = SourceFileLoader("yolk_run_tests", sys.argv[1])
+checks = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+sys.modules[loader.name] = checks
+loader.exec_module(checks)
+there = checks.ROOT = checks.LOGS = Path(sys.argv[2])
+def both():
+    def one(name):
+        checks.run(["sh", "-c", f"echo $$ >{there}/{name}.new; mv {there}/{name}.new {there}/{name}; exec sleep 1000"], f"{name}.log")
+        return checks.Result(passed=1)
+    return checks.side_by_side(2, one, ["first", "second"])
+checks.STEPS = [("both", "two commands", both)]
+sys.argv[1:] = []
+sys.exit(checks.main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_who_ends_the_run_ends_what_it_runs(tmp_path, number):
+    """Also by closing its terminal."""
+    process = subprocess.Popen([sys.executable, "-c", MAIN, ROOT / "tools/run-tests", tmp_path], stdout=subprocess.PIPE, text=True)
+    try:
+        wait_for(lambda: (tmp_path / "first").exists() and (tmp_path / "second").exists(), "both run")
+        pids = [int((tmp_path / name).read_text()) for name in ("first", "second")]
+        assert all(map(is_running, pids))
+        process.send_signal(number)
+        said = process.communicate(timeout=120)[0]
+        assert not any(map(is_running, pids))
+        assert process.returncode == 1 and said.endswith("0 passed, 1 failed, 0 skipped\n"), said
+    finally:
+        process.kill()

@@ -157,10 +157,12 @@ def test_who_cannot_have_a_guest_is_told_why(tmp_path):
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 def test_a_step_leaves_nothing_running(shell, tmp_path):
-    """A step that its deadline ends, with a child that takes no SIGTERM, and one that ends well beside its child."""
-    child = f"(trap '' TERM; exec sleep 100) & echo $! >>{tmp_path}/left; echo child"
+    """A step that its deadline ends (which its own signal brings on, when all is there), with a child that takes no SIGTERM,
+    and one that ends well beside its child."""
+    child = (f"(trap '' TERM; >{tmp_path}/deaf; exec sleep 100) & echo $! >>{tmp_path}/left; "
+             f"until rm {tmp_path}/deaf 2>/dev/null; do sleep 0.01; done; echo child")
     gone = f"while read -r pid; do grep '^State:.[^ZX]' /proc/$pid/status 2>/dev/null; done <{tmp_path}/left; echo gone"
-    script = step_script([Step("late", ["sh", "-c", f"{child}; sleep 100"], seconds=2), Step("next", ["sh", "-c", gone]),
+    script = step_script([Step("late", ["sh", "-c", f"{child}; kill -s ALRM $PPID; sleep 100"]), Step("next", ["sh", "-c", gone]),
                           Step("well", ["sh", "-c", child]), Step("last", ["sh", "-c", gone])], "echo before")
     output = subprocess.run([shell, "-c", script], capture_output=True, text=True, timeout=300).stdout
     lines = re.sub(r"after \d+ s", "", output).split("\n")
