@@ -667,35 +667,37 @@ static void borrowed_memory(void **state) {
     end();
 }
 
-/* Layers of a model: more ranges than a lane is given keys to of host memory. */
+/* Layers of a model, of a device's memory and of the host's. */
 static void many_regions(void **state) {
     enum { LAYERS = 150, LAYER = 65536 };
     (void)state;
     begin_at(2, "127.0.0.1:0", NULL);
     register_both(rig.engine, rig.here, 0);
-    for (uint32_t i = 0; i < LAYERS; i++) {
-        char name[32];
-        yk_xfer_memory m = as_told(&rig.there[DEVICE], BOTH);
-        m.addr = (char *)m.addr + i * LAYER;
-        m.fd_offset += i * LAYER;
-        m.length = LAYER;
-        snprintf(name, sizeof(name), "layer-%u", i);
-        assert_int_equal(yk_xfer_register(rig.target, &m, 1), 0);
-        assert_int_equal(yk_xfer_publish(rig.target, name, m.addr, LAYER, NULL), 0);
-    }
-    for (int round = 0; round < 2; round++)
+    for (int kind = KINDS - 1; kind >= 0; kind--) { /* so that those of a device have keys first */
         for (uint32_t i = 0; i < LAYERS; i++) {
             char name[32];
-            yk_xfer_segment seg;
-            snprintf(name, sizeof(name), "layer-%u", i);
-            assert_int_equal(yk_xfer_open(rig.engine, name, TIMEOUT_MS, &seg), 0);
-            fill(rig.there[DEVICE].view + i * LAYER, 3000, i);
-            yk_xfer_request q = {.op = YK_XFER_READ, .local = rig.here[DEVICE].addr, .segment = seg, .length = 3000};
-            if (yk_xfer_run(rig.engine, &q, 1, NULL) != 0)
-                fail_msg("layer %u: %s", i, yk_xfer_error_text());
-            assert_memory_equal(rig.here[DEVICE].view, rig.there[DEVICE].view + i * LAYER, 3000);
-            assert_int_equal(yk_xfer_close(rig.engine, seg), 0);
+            yk_xfer_memory m = as_told(&rig.there[kind], BOTH);
+            m.addr = (char *)m.addr + i * LAYER;
+            m.fd_offset += i * LAYER;
+            m.length = LAYER;
+            snprintf(name, sizeof(name), "layer-%d-%u", kind, i);
+            assert_int_equal(yk_xfer_register(rig.target, &m, 1), 0);
+            assert_int_equal(yk_xfer_publish(rig.target, name, m.addr, LAYER, NULL), 0);
         }
+        for (int round = 0; round < 2; round++)
+            for (uint32_t i = 0; i < LAYERS; i++) {
+                char name[32];
+                yk_xfer_segment seg;
+                snprintf(name, sizeof(name), "layer-%d-%u", kind, i);
+                assert_int_equal(yk_xfer_open(rig.engine, name, TIMEOUT_MS, &seg), 0);
+                fill(rig.there[kind].view + i * LAYER, 3000, i);
+                yk_xfer_request q = {.op = YK_XFER_READ, .local = rig.here[DEVICE].addr, .segment = seg, .length = 3000};
+                if (yk_xfer_run(rig.engine, &q, 1, NULL) != 0)
+                    fail_msg("layer %u: %s", i, yk_xfer_error_text());
+                assert_memory_equal(rig.here[DEVICE].view, rig.there[kind].view + i * LAYER, 3000);
+                assert_int_equal(yk_xfer_close(rig.engine, seg), 0);
+            }
+    }
     assert_int_equal(soft_now().refused, 0);
     end();
 }
