@@ -6,8 +6,8 @@
  *
  * A pin that is lent outlives its request: it is given back by GIVEBACK, or with the lane. Lanes of which a
  * device may still read a region are closed when that is unregistered, so `given` names the regions that a
- * key of was given, and when it is full no other is. Of devices' memory, which has no other way, it takes as many as there
- * are: a model's layers are a few hundred ranges.
+ * key of was given. It takes as many as there are, since memory of devices, at this end or the peer's, has no other way: a
+ * model's layers are a few hundred ranges.
  *
  * Thread: the server's.
  */
@@ -21,7 +21,7 @@
 #include <sys/socket.h>
 
 #define LENDS_MAX YK_SERVER_REQUESTS
-#define GIVEN_MAX 64u /* of host memory */
+#define GIVEN_MIN 64u /* that there is room for at once */
 
 struct lend {
     uint64_t number; /* the initiator's */
@@ -133,10 +133,8 @@ static int give(struct yk_in_one *o, const struct yk_region *region) {
     for (uint32_t i = 0; i < o->given_count; i++)
         if (o->given[i] == region->id)
             return 0;
-    if (o->given_count >= (yk_region_is_device(region) ? YK_REGIONS_MAX : GIVEN_MAX))
-        return -YK_ENOTSUP;
     if (o->given_count == o->given_cap) {
-        uint32_t cap = o->given_cap == 0 ? GIVEN_MAX : 2 * o->given_cap;
+        uint32_t cap = o->given_cap == 0 ? GIVEN_MIN : 2 * o->given_cap;
         uint64_t *more = realloc(o->given, cap * sizeof(*more));
         if (more == NULL)
             return -YK_ENOTSUP;

@@ -218,8 +218,11 @@ static void ask(struct yk_route *t, uint64_t ns) {
 
 void yk_ways_want(struct yk_route *t) {
     uint64_t now = yk_now_ns();
-    if (now - t->looked_ns >= AGAIN_NS)
-        look(t, now);
+    if (now - t->looked_ns < AGAIN_NS)
+        return;
+    look(t, now);
+    if (t->look_ns != 0)
+        look_at(t->shard, t->look_ns);
 }
 
 void yk_ways_failed(struct yk_route *t) {

@@ -23,6 +23,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #if __has_include(<linux/udmabuf.h>)
@@ -56,6 +58,7 @@ static struct {
 } rig;
 
 static uint32_t pins, unpins; /* atomic */
+static uint32_t reached; /* atomic: system calls that were to reach into a device's memory, which fail for no other reason */
 
 /* ---- the rig -------------------------------------------------------------------------------------------- */
 
@@ -99,6 +102,29 @@ static void memory_free(struct memory *m) {
     if (m->kind == DEVICE)
         munmap(m->from, BYTES + 2 * PAGE);
     close(m->fd);
+}
+
+static void note_reach(const struct iovec *to, unsigned long n) {
+    for (unsigned long i = 0; i < n; i++)
+        for (int k = 0; k < 2; k++) {
+            const struct memory *m = k == 0 ? &rig.there[DEVICE] : &rig.here[DEVICE];
+            uintptr_t at = (uintptr_t)to[i].iov_base, from = (uintptr_t)m->from;
+            if (from != 0 && at + to[i].iov_len > from && at < from + BYTES + 2 * PAGE)
+                __atomic_fetch_add(&reached, 1, __ATOMIC_SEQ_CST);
+        }
+}
+
+/* In place of the library's. */
+ssize_t process_vm_writev(pid_t pid, const struct iovec *from, unsigned long from_n, const struct iovec *to,
+                          unsigned long to_n, unsigned long flags) {
+    note_reach(to, to_n);
+    return syscall(SYS_process_vm_writev, pid, from, from_n, to, to_n, flags);
+}
+
+ssize_t process_vm_readv(pid_t pid, const struct iovec *to, unsigned long to_n, const struct iovec *from,
+                         unsigned long from_n, unsigned long flags) {
+    note_reach(from, from_n);
+    return syscall(SYS_process_vm_readv, pid, to, to_n, from, from_n, flags);
 }
 
 static yk_xfer_memory as_told(const struct memory *m, uint32_t access) {
@@ -155,7 +181,7 @@ static void open_both(yk_xfer *e) {
 
 static void begin_at(uint32_t devices, const char *listen, const char *advertise) {
     soft_begin(devices);
-    pins = unpins = 0;
+    pins = unpins = reached = 0;
     snprintf(rig.dir, sizeof(rig.dir), "/tmp/yk-device-XXXXXX");
     assert_non_null(mkdtemp(rig.dir));
     for (int k = 0; k < KINDS; k++) {
@@ -186,6 +212,7 @@ static void end(void) {
     assert_int_equal(s.opened, s.closed);
     assert_int_equal(s.made, s.gone);
     assert_int_equal(s.qps, 0);
+    assert_int_equal(__atomic_load_n(&reached, __ATOMIC_SEQ_CST), 0);
     for (int k = 0; k < KINDS; k++) {
         memory_free(&rig.there[k]);
         memory_free(&rig.here[k]);
@@ -670,35 +697,37 @@ static void borrowed_memory(void **state) {
     end();
 }
 
-/* Layers of a model: more ranges than a lane is given keys to of host memory. */
+/* Layers of a model, of a device's memory and of the host's. */
 static void many_regions(void **state) {
     enum { LAYERS = 150, LAYER = 65536 };
     (void)state;
     begin_at(2, "127.0.0.1:0", NULL);
     register_both(rig.engine, rig.here, 0);
-    for (uint32_t i = 0; i < LAYERS; i++) {
-        char name[32];
-        yk_xfer_memory m = as_told(&rig.there[DEVICE], BOTH);
-        m.addr = (char *)m.addr + i * LAYER;
-        m.fd_offset += i * LAYER;
-        m.length = LAYER;
-        snprintf(name, sizeof(name), "layer-%u", i);
-        assert_int_equal(yk_xfer_register(rig.target, &m, 1), 0);
-        assert_int_equal(yk_xfer_publish(rig.target, name, m.addr, LAYER, NULL), 0);
-    }
-    for (int round = 0; round < 2; round++)
+    for (int kind = KINDS - 1; kind >= 0; kind--) { /* so that those of a device have keys first */
         for (uint32_t i = 0; i < LAYERS; i++) {
             char name[32];
-            yk_xfer_segment seg;
-            snprintf(name, sizeof(name), "layer-%u", i);
-            assert_int_equal(yk_xfer_open(rig.engine, name, TIMEOUT_MS, &seg), 0);
-            fill(rig.there[DEVICE].view + i * LAYER, 3000, i);
-            yk_xfer_request q = {.op = YK_XFER_READ, .local = rig.here[DEVICE].addr, .segment = seg, .length = 3000};
-            if (yk_xfer_run(rig.engine, &q, 1, NULL) != 0)
-                fail_msg("layer %u: %s", i, yk_xfer_error_text());
-            assert_memory_equal(rig.here[DEVICE].view, rig.there[DEVICE].view + i * LAYER, 3000);
-            assert_int_equal(yk_xfer_close(rig.engine, seg), 0);
+            yk_xfer_memory m = as_told(&rig.there[kind], BOTH);
+            m.addr = (char *)m.addr + i * LAYER;
+            m.fd_offset += i * LAYER;
+            m.length = LAYER;
+            snprintf(name, sizeof(name), "layer-%d-%u", kind, i);
+            assert_int_equal(yk_xfer_register(rig.target, &m, 1), 0);
+            assert_int_equal(yk_xfer_publish(rig.target, name, m.addr, LAYER, NULL), 0);
         }
+        for (int round = 0; round < 2; round++)
+            for (uint32_t i = 0; i < LAYERS; i++) {
+                char name[32];
+                yk_xfer_segment seg;
+                snprintf(name, sizeof(name), "layer-%d-%u", kind, i);
+                assert_int_equal(yk_xfer_open(rig.engine, name, TIMEOUT_MS, &seg), 0);
+                fill(rig.there[kind].view + i * LAYER, 3000, i);
+                yk_xfer_request q = {.op = YK_XFER_READ, .local = rig.here[DEVICE].addr, .segment = seg, .length = 3000};
+                if (yk_xfer_run(rig.engine, &q, 1, NULL) != 0)
+                    fail_msg("layer %u: %s", i, yk_xfer_error_text());
+                assert_memory_equal(rig.here[DEVICE].view, rig.there[kind].view + i * LAYER, 3000);
+                assert_int_equal(yk_xfer_close(rig.engine, seg), 0);
+            }
+    }
     assert_int_equal(soft_now().refused, 0);
     end();
 }

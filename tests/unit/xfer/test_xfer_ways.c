@@ -79,6 +79,29 @@ static void a_way_in_place_of_one_that_failed(void **state) {
     fake_end(&rig);
 }
 
+static void want(struct yk_shard *s, void *arg) {
+    (void)arg;
+    for (uint32_t p = 0; p < s->route_cap; p++)
+        if (s->routes[p] != NULL)
+            yk_ways_want(s->routes[p]);
+}
+
+/* What a look that was asked for at once finds missing is looked for again, without any news. */
+static void a_way_that_is_missed(void **state) {
+    (void)state;
+    begin(2, 0);
+    move_all();
+    assert_int_equal(rails_now(), 2);
+    rig.engine->ways_gone_ns = 1;
+    __atomic_store_n(&fake.rail[1].hidden, 1, __ATOMIC_RELEASE);
+    yk_shard_call(rig.engine->shards[0], want, NULL);
+    uint64_t until = yk_now_ns() + LOOK_NS;
+    while (rails_now() == 2 && yk_now_ns() < until)
+        move_all();
+    assert_int_equal(rails_now(), 1);
+    fake_end(&rig);
+}
+
 /* One that comes beside those that work, as the kernel's news have it. */
 static void a_way_that_comes(void **state) {
     (void)state;
@@ -199,6 +222,7 @@ static void two_ways_that_go(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_way_in_place_of_one_that_failed),
+        cmocka_unit_test(a_way_that_is_missed),
         cmocka_unit_test(a_way_that_comes),
         cmocka_unit_test(a_way_that_comes_late),
         cmocka_unit_test(a_way_that_is_preferred),
