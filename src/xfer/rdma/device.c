@@ -19,6 +19,8 @@
 
 #define DEVICES_MAX YK_RDMA_DEVICES_MAX
 #define READS_MAX   16u
+#define READS_EMULATED 4u /* what a few queue pairs are answered at a time then fits a processor's backlog of packets, and is
+                             not dropped (docs/decisions/0036-reads-that-did-not-happen.md) */
 #define VENDOR_RXE  0xffffffu /* as their drivers say it, which have nobody's number; 0 before Linux 5.8 */
 #define VENDOR_SIW  0x626d74u
 
@@ -118,6 +120,8 @@ static int dev_open(struct yk_rdma_dev *d, struct yk_err *err) {
     d->reads = reads < 1 ? 1 : reads > (int)READS_MAX ? READS_MAX : (uint32_t)reads;
     d->depth = (uint32_t)attr.max_qp_wr;
     d->marks = attr.vendor_id == 0 || attr.vendor_id == VENDOR_RXE || attr.vendor_id == VENDOR_SIW;
+    if (d->marks && d->reads > READS_EMULATED)
+        d->reads = READS_EMULATED;
     d->iwarp = d->ctx->device->transport_type == IBV_TRANSPORT_IWARP;
     return 0;
 }

@@ -684,7 +684,7 @@ static void answers_are_dropped(void **state) {
     uint64_t until = yk_now_ns() + LOOK_S * YK_NS_PER_S, untrue = untrue_reads();
     rig_open(&r, YK_XFER_RDMA | YK_XFER_TCP, 1, 1);
     until_all_move(&r, 150);
-    shell("echo %s >/proc/sys/net/core/netdev_max_backlog", "128");
+    shell("echo %s >/proc/sys/net/core/netdev_max_backlog", "32");
     for (; i < more || (known && untrue_reads() == untrue && yk_now_ns() < until); i++)
         exact(&r, 160 + 2 * i);
     shell("echo %s >/proc/sys/net/core/netdev_max_backlog", "1000");
