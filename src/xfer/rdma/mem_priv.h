@@ -26,6 +26,7 @@ struct yk_rdma_job {
     struct yk_rdma_keys *keys;       /* likewise: who looks at them does not look at what may go with a device */
     uint64_t chunks, at;             /* at: the next in order */
     uint64_t wanted;                 /* atomic: a chunk that something needs now, + 1; 0: none */
+    uint64_t taken;                  /* the chunk that is being registered, + 1; 0: none */
     uint64_t again_ns;               /* atomic: what was refused is not tried before */
     uint64_t known, refused;         /* bytes */
     uint8_t queued;

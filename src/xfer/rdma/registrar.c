@@ -287,10 +287,12 @@ static void one(struct yk_rdma_job *j) {
     dequeue(j);
     if (j->mrs[k] == NULL || j->mrs[k] == &yk_rdma_refused) {
         j->busy = 1;
+        j->taken = k + 1;
         pthread_mutex_unlock(&lock);
         struct ibv_mr *mr = yk_rdma_reg_chunk(h->dev, j->mem, k);
         pthread_mutex_lock(&lock);
         j->busy = 0;
+        j->taken = 0;
         if (j->dev == NULL) {
             yk_rdma_dev_hold(h->dev);
             __atomic_store_n(&j->dev, h->dev, __ATOMIC_RELEASE);
@@ -464,7 +466,8 @@ int yk_rdma_mem_comes(struct yk_rdma_mem *m, const struct yk_rdma_dev *dev, uint
         return 0;
     pthread_mutex_lock(&lock);
     const struct yk_rdma_job *j = m->closed ? NULL : job_named(m, dev->name);
-    int comes = j != NULL && !is_too_early(j) && (j->dev != dev || j->mrs[chunk] != &yk_rdma_refused);
+    int comes = j != NULL && !is_too_early(j) &&
+                (j->dev != dev || j->mrs[chunk] != &yk_rdma_refused || j->wanted == chunk + 1 || j->taken == chunk + 1);
     pthread_mutex_unlock(&lock);
     return comes;
 }
