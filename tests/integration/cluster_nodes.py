@@ -104,7 +104,7 @@ class Client:
 
     def match(self, keys):
         array = (Key * len(keys))(*[self._key(k) for k in keys])
-        return self._check(self.lib.yk_match(self.handle, array, ctypes.c_size_t(len(keys)), None))
+        return self._check(self.lib.yk_match_sized(self.handle, array, ctypes.c_size_t(len(keys)), None, ctypes.c_size_t(0)))
 
     def remove(self, key):
         return self._check(self.lib.yk_remove(self.handle, self._key(key)))
