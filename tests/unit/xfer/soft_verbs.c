@@ -4,9 +4,16 @@
  */
 #include "soft_verbs.h"
 
+#include "base/clock.h"
 #include "xfer/rdma/device_priv.h"
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,6 +76,16 @@ void soft_begin(uint32_t n) {
         snprintf(soft.host[i], sizeof(soft.host[i]), "127.0.0.%u", i + 1);
     }
     pthread_mutex_unlock(&lock);
+}
+
+void soft_end(void) {
+    struct soft s;
+    uint64_t until = yk_now_ns() + 60 * YK_NS_PER_S;
+    while (s = soft_now(), s.opened != s.closed && yk_now_ns() < until)
+        (void)poll(NULL, 0, 10);
+    assert_int_equal(s.opened, s.closed);
+    assert_int_equal(s.made, s.gone);
+    assert_int_equal(s.qps, 0);
 }
 
 struct soft soft_now(void) {

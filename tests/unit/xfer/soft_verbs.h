@@ -36,6 +36,8 @@ struct soft {
 };
 
 void soft_begin(uint32_t devices); /* all as it was; nothing may be left of what was before */
+/* Asserts that nothing is left of what was made, which a helper may keep for a while: waits for that. */
+void soft_end(void);
 /* A copy of it all, as it is now. */
 struct soft soft_now(void);
 void soft_hang(uint32_t open, uint32_t reg); /* bits by device */
